@@ -1,0 +1,146 @@
+"""Every error that Sectum raises on purpose.
+
+Each leaf has an exit code, which the command line returns, and a message that says what happened, what was
+expected and what to do::
+
+    SectumError                     1   never raised itself
+    ├── UsageError                  2   an argument is wrong
+    ├── ModelError                      the model cannot be used
+    │   ├── ModelUnreadable        10   no such file, or it cannot be read
+    │   ├── ModelMalformed         11   not a valid ONNX model
+    │   ├── ModelTooLarge          12   over a limit that guards memory and time
+    │   ├── ModelUnsafe            13   it reaches outside its own folder
+    │   ├── ShapeUnbound           14   dimensions without a value
+    │   ├── ShapeInconsistent      15   shapes or types that contradict each other
+    │   ├── OperatorUnsupported    16   an operator without a cost, under --strict
+    │   └── UnknownNetwork         17   no network of that name in the zoo
+    ├── EnclaveError                    the model cannot be run where it was to run
+    │   ├── EnclaveUnavailable     20   the machine lacks something; the message says how to get it
+    │   ├── EnclaveTampered        21   protected memory was changed or replayed outside the enclave
+    │   ├── EnclaveFailed          22   the enclave's process died, or ran over its memory cap
+    │   ├── EnclaveDeadline        23   the enclave's process ran over its deadline
+    │   └── OutputsDiffer          24   the enclave computed something else than the native run
+    └── ArtefactError                   a stored file cannot be used
+        ├── ArtefactInvalid        30   damaged, or made for another schema
+        └── CalibrationInvalid     31   the stored calibration cannot be used
+
+Ctrl-C ends a command with 130.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SectumError(Exception):
+    """Root of the tree."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(SectumError):
+    """An argument is wrong."""
+
+    exit_code = 2
+
+
+class ModelError(SectumError):
+    """The model cannot be used."""
+
+
+class ModelUnreadable(ModelError):
+    """The model's file is missing or cannot be read."""
+
+    exit_code = 10
+
+
+class ModelMalformed(ModelError):
+    """The bytes are not a valid ONNX model."""
+
+    exit_code = 11
+
+
+class ModelTooLarge(ModelError):
+    """The model is over a limit that guards memory and time."""
+
+    exit_code = 12
+
+
+class ModelUnsafe(ModelError):
+    """The model reaches outside its own folder."""
+
+    exit_code = 13
+
+
+class ShapeUnbound(ModelError):
+    """Some dimensions have no value."""
+
+    exit_code = 14
+
+
+class ShapeInconsistent(ModelError):
+    """Shapes or types contradict each other."""
+
+    exit_code = 15
+
+
+class OperatorUnsupported(ModelError):
+    """An operator has no cost and the caller asked for strictness."""
+
+    exit_code = 16
+
+
+class UnknownNetwork(ModelError):
+    """The zoo has no network of that name."""
+
+    exit_code = 17
+
+
+class EnclaveError(SectumError):
+    """The model cannot be run where it was to run."""
+
+
+class EnclaveUnavailable(EnclaveError):
+    """The machine lacks something that this enclave needs."""
+
+    exit_code = 20
+
+
+class EnclaveTampered(EnclaveError):
+    """Protected memory was changed or replayed outside the enclave."""
+
+    exit_code = 21
+
+
+class EnclaveFailed(EnclaveError):
+    """The enclave's process died, or ran over its memory cap."""
+
+    exit_code = 22
+
+
+class EnclaveDeadline(EnclaveError):
+    """The enclave's process ran over its deadline."""
+
+    exit_code = 23
+
+
+class OutputsDiffer(EnclaveError):
+    """The enclave computed something else than the native run."""
+
+    exit_code = 24
+
+
+class ArtefactError(SectumError):
+    """A stored file cannot be used."""
+
+
+class ArtefactInvalid(ArtefactError):
+    """A stored artefact is damaged, or made for another schema."""
+
+    exit_code = 30
+
+
+class CalibrationInvalid(ArtefactError):
+    """The stored calibration cannot be used."""
+
+    exit_code = 31

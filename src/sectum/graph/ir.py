@@ -1,0 +1,127 @@
+"""The network as data: tensors, operators, and the graph that they form. No weight's value is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+AttributeValue = int | float | str | bytes | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+
+DTYPE_BYTES: Mapping[str, int] = {
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2,
+    "int8": 1, "int16": 2, "int32": 4, "int64": 8,
+    "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1,
+    "complex64": 8, "complex128": 16, "string": 0,
+    "float8e4m3fn": 1, "float8e5m2": 1, "int4": 1, "uint4": 1,
+}  # fmt: skip
+
+
+class TensorKind(StrEnum):
+    """Where a tensor's content comes from."""
+
+    INPUT = "input"
+    WEIGHT = "weight"  # known before the first inference: initialisers and what is folded from them
+    ACTIVATION = "activation"  # made by an operator in every inference; graph outputs too
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor: its static shape and its type; ``value`` only where it is a small constant (shapes, axes)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    kind: TensorKind
+    value: NDArray[np.generic] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size in bytes, unpadded."""
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One node. ``inputs`` may hold ``""`` for an absent optional input, as in ONNX."""
+
+    name: str
+    type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    domain: str = ""
+
+    @property
+    def qualified_type(self) -> str:
+        """``Conv``, or ``com.microsoft.nchwc:Conv`` outside the default domain."""
+        return f"{self.domain}:{self.type}" if self.domain else self.type
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network with static shapes: operators in an order in which they can run."""
+
+    name: str
+    operators: tuple[Operator, ...]
+    tensors: Mapping[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    opset: int
+
+    def is_constant(self, op: Operator) -> bool:
+        """Whether all the operator makes is known before the first inference, so that a runtime folds it."""
+        return all(self.tensors[name].kind is TensorKind.WEIGHT for name in op.outputs if name)
+
+    def weights(self, op: Operator) -> Iterator[Tensor]:
+        """Tensors among the operator's inputs that are known before the first inference."""
+        for name in op.inputs:
+            if name and self.tensors[name].kind is TensorKind.WEIGHT:
+                yield self.tensors[name]
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights that an operator reads in an inference, each counted once."""
+        used = {w.name: w.n_bytes for op in self.operators if not self.is_constant(op) for w in self.weights(op)}
+        return sum(used.values())
+
+    @cached_property
+    def last_use(self) -> Mapping[str, int]:
+        """Index of the last operator that reads each activation or input; graph outputs live to the end."""
+        last: dict[str, int] = {}
+        for index, op in enumerate(self.operators):
+            for name in (*op.outputs, *op.inputs):
+                if name and self.tensors[name].kind is not TensorKind.WEIGHT:
+                    last[name] = index
+        for name in self.outputs:
+            if name in self.tensors and self.tensors[name].kind is not TensorKind.WEIGHT:
+                last[name] = len(self.operators) - 1
+        return last
+
+    @cached_property
+    def peak_activation_bytes(self) -> int:
+        """Largest sum of activations and inputs alive at one operator: a lower bound for any allocator."""
+        last = self.last_use
+        alive = peak = sum(self.tensors[name].n_bytes for name in self.inputs)
+        dying: dict[int, int] = {}
+        for name in self.inputs:
+            dying[last.get(name, -1)] = dying.get(last.get(name, -1), 0) + self.tensors[name].n_bytes
+        for index, op in enumerate(self.operators):
+            for name in op.outputs:
+                if name:
+                    size = self.tensors[name].n_bytes
+                    alive += size
+                    dying[last[name]] = dying.get(last[name], 0) + size
+            peak = max(peak, alive)
+            alive -= dying.get(index, 0)
+        return peak
