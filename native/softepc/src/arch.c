@@ -1,0 +1,26 @@
+/* The raw system call of x86-64. In assembly, so that its address is known to the filter. */
+#include "internal.h"
+
+#include "arch.h"
+
+__asm__(".text\n"
+        ".p2align 4\n"
+        ".globl raw_syscall\n"
+        ".hidden raw_syscall\n"
+        ".type raw_syscall, @function\n"
+        "raw_syscall:\n"
+        "    .cfi_startproc\n"
+        "    movq %rdi, %rax\n"
+        "    movq %rsi, %rdi\n"
+        "    movq %rdx, %rsi\n"
+        "    movq %rcx, %rdx\n"
+        "    movq %r8, %r10\n"
+        "    movq %r9, %r8\n"
+        "    movq 8(%rsp), %r9\n"
+        "    syscall\n"
+        ".globl raw_syscall_return\n"
+        ".hidden raw_syscall_return\n"
+        "raw_syscall_return:\n"
+        "    ret\n"
+        "    .cfi_endproc\n"
+        ".size raw_syscall, . - raw_syscall\n");

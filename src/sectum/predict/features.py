@@ -1,0 +1,206 @@
+"""Operators as numbers. Training and predicting both come here, so they cannot drift apart.
+
+Every operator becomes one row of :data:`FEATURES` and belongs to one of :data:`GROUPS`; each group has its own
+model. The models do not predict time itself but its logarithm relative to :func:`roofline`, so that sizes beyond
+those measured are extrapolated along arithmetic and traffic, not cut off at the largest measured value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.graph.costs import OperatorCost, cost
+from sectum.graph.ir import Graph, Operator, TensorKind
+
+SCHEMA_VERSION = 1
+
+NCHWC = "com.microsoft.nchwc:"
+
+GROUPS = ("conv", "depthwise", "plain_conv", "gemm", "pool", "pointwise", "move")
+
+_GROUP_OF_TYPE = {
+    "Conv": "plain_conv", "com.microsoft:FusedConv": "plain_conv", "ConvTranspose": "plain_conv",
+    "Gemm": "gemm", "com.microsoft:FusedGemm": "gemm", "MatMul": "gemm", "com.microsoft:FusedMatMul": "gemm",
+    "MaxPool": "pool", "AveragePool": "pool", "GlobalAveragePool": "pool", "GlobalMaxPool": "pool", "LRN": "pool",
+    "ReduceMean": "pool", "ReduceSum": "pool", "ReduceMax": "pool", "Resize": "pool",
+    f"{NCHWC}MaxPool": "pool", f"{NCHWC}AveragePool": "pool", f"{NCHWC}GlobalAveragePool": "pool",
+    f"{NCHWC}GlobalMaxPool": "pool", f"{NCHWC}Upsample": "pool",
+    "Concat": "move", "Split": "move", "Slice": "move", "Transpose": "move", "Pad": "move", "Gather": "move",
+    "Reshape": "move", "Flatten": "move", "Squeeze": "move", "Unsqueeze": "move", "Shape": "move", "Expand": "move",
+    "Tile": "move", "DepthToSpace": "move", "SpaceToDepth": "move", "Identity": "move", "Cast": "move",
+    f"{NCHWC}ReorderInput": "move", f"{NCHWC}ReorderOutput": "move",
+}  # fmt: skip
+
+# A type's position is its code: append only, or raise SCHEMA_VERSION.
+_TYPES = (
+    f"{NCHWC}Conv", "Conv", "com.microsoft:FusedConv", "ConvTranspose",
+    "Gemm", "com.microsoft:FusedGemm", "MatMul", "com.microsoft:FusedMatMul",
+    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LRN", "ReduceMean", "ReduceSum", "ReduceMax",
+    "Resize", f"{NCHWC}MaxPool", f"{NCHWC}AveragePool", f"{NCHWC}GlobalAveragePool", f"{NCHWC}GlobalMaxPool",
+    f"{NCHWC}Upsample",
+    "Concat", "Split", "Slice", "Transpose", "Pad", "Gather", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Shape",
+    "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Identity", "Cast",
+    f"{NCHWC}ReorderInput", f"{NCHWC}ReorderOutput",
+    "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Selu", "Softplus",
+    "Erf", "Gelu", "com.microsoft:Gelu", "com.microsoft:BiasGelu", "com.microsoft:FastGelu",
+    "com.microsoft:QuickGelu", "Exp", "Log", "Sqrt", "Pow", "Abs", "Neg", "Reciprocal", "Add", "Sub", "Mul", "Div",
+    "Sum", "Max", "Min", "Mean", "BatchNormalization", "LayerNormalization", "InstanceNormalization",
+    "com.microsoft:SkipLayerNormalization", "Softmax", "LogSoftmax", "ArgMax",
+)  # fmt: skip
+_CODE_OF_TYPE = {name: code for code, name in enumerate(_TYPES)}
+
+FEATURES = (
+    "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
+    "batch", "in_channels", "out_channels", "groups", "in_height", "in_width", "out_height", "out_width",
+    "kernel_height", "kernel_width", "stride", "dilation", "inputs", "outputs", "fused_activation", "fused_sum",
+    "nchw_input", "contiguous_run", "rows", "broadcast",
+)  # fmt: skip
+
+# One reference unit is the time of six 256x256 float32 matrix products: 201 MFLOP. Traffic and start-up are put in
+# the same unit by the ratios seen on the machine of the shipped model; the learned part corrects all three.
+_FLOPS_PER_REFERENCE = 6 * 2 * 256.0**3
+_BYTES_PER_REFERENCE = 25e6
+_START_IN_REFERENCES = 4e-4
+
+
+def schema_hash() -> str:
+    """SHA-256 of everything that gives a feature column its meaning."""
+    schema = [SCHEMA_VERSION, GROUPS, sorted(_GROUP_OF_TYPE.items()), _TYPES, FEATURES]
+    constants = [_FLOPS_PER_REFERENCE, _BYTES_PER_REFERENCE, _START_IN_REFERENCES]
+    return hashlib.sha256(json.dumps([schema, constants]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class OperatorFeatures:
+    """The operators of one graph, row by row.
+
+    Attributes:
+        groups: name of each operator's group.
+        values: float32, shape ``(operators, len(FEATURES))``.
+        roofline: float64, shape ``(operators,)``: the first estimate, in reference units.
+        costs: arithmetic and traffic of each operator.
+    """
+
+    groups: tuple[str, ...]
+    values: NDArray[np.float32]
+    roofline: NDArray[np.float64]
+    costs: tuple[OperatorCost, ...]
+
+
+def roofline(operator_cost: OperatorCost) -> float:
+    """First estimate of an operator's time, in units of the reference kernel's time."""
+    traffic = operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
+    return operator_cost.flops / _FLOPS_PER_REFERENCE + traffic / _BYTES_PER_REFERENCE + _START_IN_REFERENCES
+
+
+def extract(graph: Graph, *, threads: int) -> OperatorFeatures:
+    """Turn the operators of a runtime graph into features.
+
+    Args:
+        graph: what the runtime executes (``sectum.graph.runtime_graph``).
+        threads: compute threads of the run.
+    """
+    groups, rows, estimates, costs = [], [], [], []
+    for op in graph.operators:
+        operator_cost = cost(op, graph)
+        groups.append(_group(op, graph))
+        rows.append(_row(op, graph, operator_cost, threads))
+        estimates.append(roofline(operator_cost))
+        costs.append(operator_cost)
+    values = np.array(rows, dtype=np.float32).reshape(len(rows), len(FEATURES))
+    return OperatorFeatures(tuple(groups), values, np.array(estimates), tuple(costs))
+
+
+def _group(op: Operator, graph: Graph) -> str:
+    if op.qualified_type == f"{NCHWC}Conv":
+        return "depthwise" if _groups(op) > 1 and _groups(op) == _shape(graph, op.outputs[0])[1] else "conv"
+    return _GROUP_OF_TYPE.get(op.qualified_type, "pointwise")
+
+
+def _row(op: Operator, graph: Graph, operator_cost: OperatorCost, threads: int) -> list[float]:
+    data = _shape(graph, op.inputs[0]) if op.inputs and op.inputs[0] else ()
+    out = _shape(graph, op.outputs[0])
+    in_height, in_width = _spatial(data)
+    out_height, out_width = _spatial(out)
+    kernel = _ints(op, "kernel_shape", (1, 1))
+    traffic = operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
+    return [
+        _CODE_OF_TYPE.get(op.qualified_type, -1),
+        threads,
+        math.log1p(operator_cost.flops),
+        math.log1p(operator_cost.input_bytes),
+        math.log1p(operator_cost.weight_bytes),
+        math.log1p(operator_cost.output_bytes),
+        math.log1p(operator_cost.flops / max(1, traffic)),
+        data[0] if data else 1,
+        data[1] if len(data) > 1 else 1,
+        out[1] if len(out) > 1 else 1,
+        _groups(op),
+        in_height,
+        in_width,
+        out_height,
+        out_width,
+        kernel[0],
+        kernel[-1],
+        _ints(op, "strides", (1,))[0],
+        _ints(op, "dilations", (1,))[0],
+        len(op.inputs),
+        len(op.outputs),
+        1.0 if "activation" in op.attributes else 0.0,
+        1.0 if op.type in ("Conv", "FusedConv") and len(op.inputs) > 3 and op.inputs[3] else 0.0,
+        1.0 if op.qualified_type == f"{NCHWC}Conv" and len(data) > 1 and data[1] < 8 else 0.0,
+        math.log1p(_contiguous_run(op, data, out)),
+        math.log1p(math.prod(out[:-1])),
+        1.0 if _broadcasts(op, graph, out) else 0.0,
+    ]
+
+
+def _shape(graph: Graph, name: str) -> tuple[int, ...]:
+    return graph.tensors[name].shape
+
+
+def _spatial(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a tensor in NCHW; a matrix is a column of vectors."""
+    if len(shape) >= 4:
+        return shape[-2], shape[-1]
+    return (1, shape[-1]) if len(shape) == 3 else (1, 1)
+
+
+def _ints(op: Operator, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    value = op.attributes.get(name)
+    return tuple(int(v) for v in value) if isinstance(value, tuple) and value else default
+
+
+def _groups(op: Operator) -> int:
+    value = op.attributes.get("group", 1)
+    return value if isinstance(value, int) else 1
+
+
+def _contiguous_run(op: Operator, data: tuple[int, ...], out: tuple[int, ...]) -> int:
+    """Elements that a data movement copies in one piece: what decides its speed."""
+    if op.type == "Transpose":
+        order = _ints(op, "perm", tuple(reversed(range(len(data)))))
+        kept = 0
+        while kept < len(order) and order[-1 - kept] == len(order) - 1 - kept:
+            kept += 1
+        return math.prod(data[len(data) - kept :]) if kept else 1
+    if op.type in ("Concat", "Split"):
+        axis = op.attributes.get("axis", 0)
+        return math.prod(data[axis % max(1, len(data)) :]) if isinstance(axis, int) and data else 1
+    return out[-1] if out else 1
+
+
+def _broadcasts(op: Operator, graph: Graph, out: Sequence[int]) -> bool:
+    """Whether an activation is stretched over the output, as the scale of a squeeze-and-excite block is."""
+    return any(
+        graph.tensors[name].kind is not TensorKind.WEIGHT and math.prod(graph.tensors[name].shape) != math.prod(out)
+        for name in op.inputs
+        if name
+    ) and op.type in ("Add", "Sub", "Mul", "Div", "Max", "Min")

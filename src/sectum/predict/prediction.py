@@ -1,0 +1,151 @@
+"""What a prediction says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where the measured value lies in nine cases of ten."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overcommit:
+    """Whether a steady-state inference pages: ``probability`` that it does, ``predicted`` where that is over half."""
+
+    predicted: bool
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of protected memory.
+
+    Attributes:
+        working_set_bytes: pages that one steady-state inference touches.
+        epc_bytes: protected memory there is; ``None`` outside an enclave.
+        margin_bytes: what is left over; negative where it over-commits; ``None`` outside an enclave.
+        weight_bytes: the part that holds weights, as the runtime stores them.
+        activation_bytes: the part that holds inputs, activations and outputs.
+        loads: pages loaded in one steady-state inference.
+        evictions: pages evicted in one steady-state inference.
+        minor_faults: resident pages touched again after the pager took their mapping to see whether they are used.
+    """
+
+    working_set_bytes: int
+    epc_bytes: int | None
+    margin_bytes: int | None
+    weight_bytes: int
+    activation_bytes: int
+    loads: float
+    evictions: float
+    minor_faults: float
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """Milliseconds by cause: the arithmetic, slower memory inside the enclave, paging in and out of it."""
+
+    compute: float
+    memory: float
+    paging: float
+
+    @property
+    def total(self) -> float:
+        """Their sum."""
+        return self.compute + self.memory + self.paging
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One operator that the runtime executes, with its share of the latency."""
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    native_ms: float
+    breakdown_ms: Breakdown
+    weight_bytes: int
+    activation_bytes: int
+    live_bytes: int
+    loads: float
+    flops: int
+    supported: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Operators of the model: how many, how many have a cost of their own, the others by type and count."""
+
+    operators: int
+    supported: int
+    unsupported: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The latency of one steady-state inference, and what it is made of.
+
+    Attributes:
+        model: the network's name.
+        enclave: the profile's name.
+        machine: whose milliseconds these are.
+        calibrated: whether the machine that predicts was calibrated.
+        batch: leading dimension of the first input.
+        threads: compute threads.
+        latency_ms: predicted latency in the enclave.
+        interval_ms: its 90 % interval.
+        native_ms: latency outside an enclave, predicted or as the caller gave it.
+        native_source: ``"predicted"`` or ``"given"``.
+        overcommit: the verdict on memory.
+        memory: the working set against the protected memory.
+        breakdown_ms: latency by cause.
+        coverage: which operators have a cost of their own.
+        layers: every operator in the order of execution.
+        notes: what a person should know before relying on the numbers.
+    """
+
+    model: str
+    enclave: str
+    machine: str
+    calibrated: bool
+    batch: int
+    threads: int
+    latency_ms: float
+    interval_ms: Interval
+    native_ms: float
+    native_source: str
+    overcommit: Overcommit
+    memory: Memory
+    breakdown_ms: Breakdown
+    coverage: Coverage
+    layers: tuple[Layer, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The prediction as JSON types; intervals are ``[low, high]``."""
+        data = asdict(self)
+        data["kind"] = "predicted"
+        data["interval_ms"] = [self.interval_ms.low, self.interval_ms.high]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing the user can change, with the numbers computed for this model.
+
+    Attributes:
+        kind: ``epc`` (protected memory at which paging stops), ``batch`` (largest batch that fits), ``layers`` (those
+            that cost most), ``threads``, ``fits``.
+        text: a sentence for people.
+        values: the numbers in it.
+    """
+
+    kind: str
+    text: str
+    values: dict[str, Any]
