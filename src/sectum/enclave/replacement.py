@@ -30,7 +30,10 @@ from numpy.typing import NDArray
 from sectum.errors import UsageError
 
 RECLAIM_PAGES = 16  # SGX_NR_TO_SCAN in Linux, arch/x86/kernel/cpu/sgx/main.c
-MAX_ROUNDS = 40
+MAX_ROUNDS = 32
+TOLERANCE = 0.005
+_LONGEST_PERIOD = 4
+_MINOR_FAULT_WEIGHT = 0.1  # a minor fault costs about a tenth of a load
 
 
 class Policy(StrEnum):
@@ -81,11 +84,11 @@ class PagingCounts:
     resident_pages: int
     """Pages in the EPC when the last simulated inference ended."""
     settled: bool
-    """Whether the EPC came back to a state that it had been in, so that the counts repeat for ever."""
+    """Whether the counts repeat; else they wander, and these are means over the later half of the rounds."""
     rounds: int
     """Inferences that were simulated, the first, cold one included."""
     period: int
-    """Inferences after which the counts repeat; where they never did, those that the means were taken over."""
+    """Inferences that the means were taken over."""
 
     @property
     def over_committed(self) -> bool:
@@ -104,16 +107,18 @@ def steady_state(
 ) -> PagingCounts:
     """Count the page faults of one inference once inferences repeat.
 
-    The inference is repeated from an empty EPC until the EPC ends an inference in a state in which it ended
-    an earlier one; everything between repeats for ever, and the means are taken over it.
+    The inference is repeated from an empty EPC. It has settled once the EPC is in a state in which an earlier
+    inference left it: all between the two repeats for ever, and the means are taken over that. With second
+    chance the phase of the reclaims can wander for hundreds of inferences while the counts hardly move; so it
+    has also settled once the faults of the latest inferences repeat, with a period of 1 to 4, within
+    `TOLERANCE` or one batch (minor faults weigh a tenth); the means are then taken over those inferences.
 
     Args:
         touches: the pages of one inference, in order.
         epc_pages: pages that fit into the EPC at once; None: all.
         policy: which page goes.
         batch: pages that one reclaim looks at.
-        max_rounds: give up after so many inferences; the result then says ``settled=False`` and the means are
-            those of the later half of the rounds.
+        max_rounds: give up after so many inferences, and take the means over the later half of them.
         operators: length of the arrays by operator; by default one more than the largest operator touched.
 
     Raises:
@@ -130,6 +135,8 @@ def steady_state(
         if state in seen:
             return _mean(history, len(history) - 1 - seen[state], settled=True)
         seen[state] = len(history) - 1
+        if window := _repeating(history, batch):
+            return _mean(history, window, settled=True)
     return _mean(history, max_rounds // 2, settled=False)
 
 
@@ -173,6 +180,20 @@ def smallest_epc(touches: Iterable[Touch], policy: Policy = Policy.SECOND_CHANCE
     """
     del policy  # asked for, so that callers need not know that it does not matter
     return max(1, working_set_pages(touches))
+
+
+def _repeating(history: list[RoundCounts], batch: int) -> int:
+    """How many of the latest inferences are alike, up to a short period; 0 if they are not."""
+    latest = [counts.loads + _MINOR_FAULT_WEIGHT * counts.minor_faults for counts in history[1:]]
+    for period in range(1, _LONGEST_PERIOD + 1):
+        window = max(4, 2 * period)
+        if len(latest) < window:
+            return 0
+        part = latest[-window:]
+        allowed = max(batch, TOLERANCE * sum(part) / window)
+        if all(abs(b - a) <= allowed for a, b in zip(part, part[period:], strict=False)):
+            return window
+    return 0
 
 
 def _mean(history: list[RoundCounts], period: int, *, settled: bool) -> PagingCounts:
@@ -299,28 +320,47 @@ class _Epc:
             if run.end > page:
                 stop = run.end if run.end < end else end
                 if self.lru:
-                    self._make_newest(run, page, stop)
+                    if run is not self.ring.older or stop != run.end:
+                        self._make_newest(self._cut_out(run, page, stop))
                 elif self.second_chance and not run.mapped:
                     self.minor_faults += stop - page
                     self._cut_out(run, page, stop).mapped = True
             else:
                 stop = starts[index] if index < len(starts) and starts[index] < end else end
-                # Making room may evict pages beyond `stop`, never bring any in, so the gap only widens.
-                self._bring_in(page, stop)
+                stop = self._bring_in(page, stop, end)
             page = stop
 
-    def _bring_in(self, page: int, stop: int) -> None:
-        self.arrived += stop - page
+    def _bring_in(self, page: int, stop: int, end: int) -> int:
+        """Bring in ``[page, stop)``, of which nothing is resident, and what else of the touch is evicted for it.
+
+        Args:
+            page: first page to bring in.
+            stop: the next page that is resident, or ``end``.
+            end: end of the touch.
+
+        Returns:
+            The page up to which all has been brought in, ``stop`` or more.
+        """
+        first = page
         free = self.budget - self.resident
         while True:
             n = min(free, stop - page)
             if n:
-                self._append(_Run(page, page + n, mapped=True))
+                self._append(page, page + n)
                 self.resident += n
                 page += n
             if page == stop:
-                return
-            free = self._reclaim(stop - page)
+                self.arrived += page - first
+                return page
+            head = self.ring.newer
+            if head.start == stop < end and (head.end - stop) >= self.batch and not (self.second_chance and head.mapped):
+                # The oldest pages are those that come next: every reclaim for a page of this gap widens it by
+                # as many pages as it frees, so the touch goes on like this through the whole run.
+                batches = min((head.end - stop) // self.batch, -(-(end - page) // self.batch))
+                free = self._evict(batches * self.batch)
+                stop = min(stop + free, end)
+            else:
+                free = self._reclaim(stop - page)
 
     def _reclaim(self, wanted: int) -> int:
         """Make room in a full EPC, at least one page; by several reclaims at once where they do not interact.
@@ -332,17 +372,16 @@ class _Epc:
         ring = self.ring
         if not self.second_chance:
             return self._evict(min(self.budget // batch, -(-wanted // batch)) * batch)
-        scanned = 0
-        while (head := ring.newer).mapped:
-            scanned += head.end - head.start
-            head.mapped = False
-            if head.newer is not ring:
-                self._unlink(head)
-                self._append(head, indexed=True)
-        scanned %= batch  # whole batches of mapped pages free nothing, and the next reclaim follows at once
-        head_pages = head.end - head.start
-        if not scanned and head_pages >= batch:
-            return self._evict(min(head_pages // batch, -(-wanted // batch)) * batch)
+        # Whole batches of mapped pages free nothing, and the next reclaim follows at once.
+        scanned = self._pass_over_mapped() % batch
+        if not scanned:
+            wanted = -(-wanted // batch) * batch
+            run, unmapped = ring.newer, 0
+            while unmapped < wanted and not run.mapped and run is not ring:
+                unmapped += run.end - run.start
+                run = run.newer
+            if unmapped >= batch:
+                return self._evict(min(unmapped, wanted) // batch * batch)
         freed = 0
         while scanned < batch:
             head = ring.newer
@@ -351,12 +390,33 @@ class _Epc:
                 part = self._cut_out(head, head.start, head.start + n)
                 part.mapped = False
                 if part.newer is not ring:
-                    self._unlink(part)
-                    self._append(part, indexed=True)
+                    self._make_newest(part)
             else:
                 freed += self._evict(n)
             scanned += n
         return freed
+
+    def _pass_over_mapped(self) -> int:
+        """Unmap the mapped pages that precede the first unmapped one and make them the newest; say how many."""
+        ring = self.ring
+        first = run = ring.newer
+        if not first.mapped:
+            return 0
+        n_pages = 0
+        while run.mapped:  # ends at the latest at the ring's own node
+            run.mapped = False
+            n_pages += run.end - run.start
+            run = run.newer
+        if run is not ring:
+            last, tail = run.older, ring.older
+            ring.newer, run.older = run, ring
+            tail.newer, first.older = first, tail
+            last.newer, ring.older = ring, last
+            if tail.end == first.start and not tail.mapped:
+                tail.end = first.end
+                self._unlink(first)
+                self._forget(first)
+        return n_pages
 
     def _evict(self, n_pages: int) -> int:
         """Evict from the head."""
@@ -376,13 +436,14 @@ class _Epc:
         self.evicted += n_pages
         return n_pages
 
-    def _make_newest(self, run: _Run, start: int, stop: int) -> None:
+    def _make_newest(self, run: _Run) -> None:
+        self._unlink(run)
         tail = self.ring.older
-        if run is tail and stop == run.end:
-            return
-        part = self._cut_out(run, start, stop)
-        self._unlink(part)
-        self._append(part, indexed=True)
+        if tail.end == run.start and tail.mapped == run.mapped:
+            tail.end = run.end
+            self._forget(run)
+        else:
+            self._link_last(run)
 
     def _cut_out(self, run: _Run, start: int, stop: int) -> _Run:
         """Split a run such that ``[start, stop)`` is a run of its own, in its place in the list."""
@@ -401,25 +462,30 @@ class _Epc:
         self._index(later)
         return later
 
-    def _append(self, run: _Run, *, indexed: bool = False) -> None:
-        """Put a run at the tail, as part of the run that is there where it continues it."""
+    def _append(self, start: int, end: int) -> None:
+        """Put mapped pages at the tail, as part of the run that is there where they continue it."""
+        tail = self.ring.older
+        if tail.end == start and tail.mapped:
+            tail.end = end
+        else:
+            run = _Run(start, end, mapped=True)
+            self._link_last(run)
+            self._index(run)
+
+    def _link_last(self, run: _Run) -> None:
         ring = self.ring
         tail = ring.older
-        if tail.end == run.start and tail.mapped == run.mapped and tail is not ring:
-            tail.end = run.end
-            if indexed:
-                at = bisect_right(self.starts, run.start) - 1
-                del self.starts[at], self.runs[at]
-            return
         run.older, run.newer = tail, ring
         tail.newer = ring.older = run
-        if not indexed:
-            self._index(run)
 
     def _index(self, run: _Run) -> None:
         at = bisect_right(self.starts, run.start)
         self.starts.insert(at, run.start)
         self.runs.insert(at, run)
+
+    def _forget(self, run: _Run) -> None:
+        at = bisect_right(self.starts, run.start) - 1
+        del self.starts[at], self.runs[at]
 
     @staticmethod
     def _unlink(run: _Run) -> None:

@@ -7,9 +7,12 @@ makes the published network and its random relatives alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+Option = TypeVar("Option")
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
@@ -52,7 +55,7 @@ class Scaled:
         """The published number at width 1."""
         if self.width == 1.0:
             return published
-        return make_divisible(published * self.width, divisor * 8 if divisor < 8 else divisor)
+        return make_divisible(published * self.width, math.lcm(8, divisor))
 
     def kernel(self, published: int) -> int:
         """The published number."""
@@ -88,7 +91,7 @@ class Drawn:
     rng: Uniform
     grid: Grid
 
-    def choose[T](self, options: Sequence[T]) -> T:
+    def choose(self, options: Sequence[Option]) -> Option:
         """One of the options."""
         return options[int(self.rng.random() * len(options))]
 

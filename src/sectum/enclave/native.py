@@ -1,0 +1,30 @@
+"""The native runner: the same process, without an enclave. What every comparison starts from."""
+
+from __future__ import annotations
+
+from sectum.enclave.process import ChildSession, child_command, child_environment
+from sectum.enclave.runner import PROVENANCE_MEASURED, Job
+from sectum.errors import UsageError
+
+
+class NativeRunner:
+    """Runs a model in an ordinary process."""
+
+    name = "native"
+    provenance = PROVENANCE_MEASURED
+    counts_pages = True  # there are none, and that is known
+
+    def check(self) -> None:
+        """Always possible."""
+
+    def start(self, job: Job) -> ChildSession:
+        """Start the process and load the model.
+
+        Raises:
+            UsageError: the job has an EPC.
+            EnclaveFailed: the process died, or ran over its memory cap.
+            EnclaveDeadline: the model was not ready in time.
+        """
+        if job.epc_bytes is not None:
+            raise UsageError("the native runner has no EPC: leave epc_bytes out, or use softepc")
+        return ChildSession(job, child_command(), child_environment(job), runner=self.name, has_epc=False)

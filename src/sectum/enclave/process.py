@@ -1,0 +1,341 @@
+"""One child process that runs a model: started, asked, watched and, where it must be, killed.
+
+The three runners differ in the command and the environment they start, and in nothing else; this is the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import site
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sectum.enclave.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo, check_epc
+from sectum.errors import EnclaveDeadline, EnclaveFailed, EnclaveTampered, EnclaveUnavailable, UsageError
+from sectum.units import format_bytes
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_WATCH_S = 0.05  # how often memory is looked at while an answer is awaited
+_CLOSE_S = 2.0  # how long a process may take to leave after its input was closed
+_STDERR_TAIL_BYTES = 2000
+_PAGER_EXITS: Mapping[int, type[EnclaveTampered] | type[EnclaveUnavailable] | type[EnclaveFailed]] = {
+    86: EnclaveTampered,
+    87: EnclaveUnavailable,
+    88: EnclaveUnavailable,
+    89: EnclaveFailed,
+}  # softepc.h
+_THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+
+
+def child_command() -> list[str]:
+    """The command line of the child, without the folder it is started in on its module path."""
+    return [sys.executable, "-P", "-m", "sectum.enclave.child"]
+
+
+def child_environment(job: Job) -> dict[str, str]:
+    """This process's environment, less what would change the measurement, plus the thread counts.
+
+    The package root is put on the module path where the interpreter would not find it by itself.
+    """
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key != "LD_PRELOAD" and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
+    }
+    environment.update(dict.fromkeys(_THREAD_VARIABLES, str(job.threads)))
+    # OpenBLAS's threads spin for 27 ms after a product, into the inference that follows: 2**4 cycles instead.
+    environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
+    root = str(Path(__file__).resolve().parents[2])
+    if root not in (*site.getsitepackages(), site.getusersitepackages()):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+    return environment
+
+
+class ChildSession:
+    """A session over one child process; satisfies `sectum.enclave.runner.Session`.
+
+    Args:
+        job: what to run.
+        command: the process to start.
+        environment: all of its environment.
+        runner: the runner's name, for messages.
+        has_epc: whether the pager is in the process.
+        folder: a folder that `close` removes, holding the model as ``model.onnx``; made if not given.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        runner: str,
+        has_epc: bool,
+        folder: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self._job = job
+        self._runner = runner
+        self._has_epc = has_epc
+        self._may_profile = job.profile
+        self._started_s = time.monotonic()
+        self._buffer = b""
+        self._folder = folder or tempfile.TemporaryDirectory(prefix="sectum-", ignore_cleanup_errors=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            model = self.place_model(job, Path(self._folder.name))
+            with (Path(self._folder.name) / "stderr").open("wb") as stderr:
+                self._process = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=dict(environment),
+                    cwd=self._folder.name,
+                    bufsize=0,
+                    start_new_session=True,  # so that what it starts itself can be killed with it
+                )
+            self.info = self._introduce(model)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def place_model(job: Job, folder: Path) -> Path:
+        """Where the child reads the model: the job's own file, or its bytes written to ``folder``."""
+        if isinstance(job.model, Path):
+            return job.model.resolve()
+        path = folder / "model.onnx"
+        if not path.exists():
+            path.write_bytes(job.model)
+        return path
+
+    def _introduce(self, model: Path) -> SessionInfo:
+        job = self._job
+        answer = self._ask(
+            {
+                "model": str(model),
+                "threads": job.threads,
+                "seed": job.seed,
+                "deadline_s": min(job.deadline_s, 1e6),
+                "cpus": list(job.cpus or ()),
+                "profile_prefix": str(Path(self._folder.name) / "profile") if job.profile else "",
+            }
+        )
+        if not isinstance(job.model, Path):
+            model.unlink(missing_ok=True)  # the child has its copy: half a gigabyte need not stay on disk
+        if answer["pager"] != self._has_epc:
+            raise EnclaveFailed(
+                f"the {self._runner} process started {'with' if answer['pager'] else 'without'} the pager, which was "
+                "not what was asked: check that LD_PRELOAD is not taken away or added by a wrapper of python"
+            )
+        return SessionInfo(
+            versions=answer["versions"],
+            inputs={name: (tuple(shape), dtype) for name, (shape, dtype) in answer["inputs"].items()},
+            start_s=time.monotonic() - self._started_s,
+        )
+
+    # What is asked of the child.
+
+    def sample(self, n: int) -> list[Sample]:
+        """Run ``n`` inferences, each between two runs of the reference kernel."""
+        rows: list[Sample] = []
+        if n > 0:
+            self._ask({"do": "sample", "n": n}, on_row=lambda row: rows.append(Sample(**row)))
+        return rows
+
+    def outputs_digest(self) -> str:
+        """SHA-256, in hex, over name, type, shape and bytes of each output of one inference."""
+        return str(self._ask({"do": "digest"}))
+
+    def memory(self) -> Memory:
+        """Memory at this moment."""
+        return Memory(**self._ask({"do": "memory"}))
+
+    def set_epc(self, epc_bytes: int | None) -> None:
+        """Change the EPC of the running process.
+
+        Raises:
+            UsageError: no EPC in this runner, or the pager refuses the size.
+        """
+        if not self._has_epc:
+            raise UsageError(f"the {self._runner} runner has no EPC to set: use softepc")
+        check_epc(epc_bytes)
+        self._ask({"do": "set_epc", "epc_bytes": epc_bytes or 0})
+
+    def operator_times(self, n: int) -> list[OperatorTime]:
+        """Profile ``n`` inferences after those that `sample` ran.
+
+        Raises:
+            UsageError: the job was not started with ``profile=True``, or this is the second call.
+        """
+        from sectum.enclave.runtime_profile import read_profile
+
+        if not self._may_profile:
+            raise UsageError("operators are timed once in a session, whose job says profile=True: start another one")
+        self._may_profile = False
+        rows: list[Sample] = []
+        path = self._ask({"do": "profile", "n": max(1, n)}, on_row=lambda row: rows.append(Sample(**row)))
+        return read_profile(Path(path), rows)
+
+    def fault_trace(self) -> FaultTrace:
+        """Page faults of one inference.
+
+        Raises:
+            UsageError: no pager in this runner.
+        """
+        import numpy as np
+
+        if not self._has_epc:
+            raise UsageError(f"the {self._runner} runner does not see page faults: use softepc")
+        path = Path(self._folder.name) / "trace"
+        answer = self._ask({"do": "trace", "path": str(path)})
+        content = path.read_bytes()
+        path.unlink()
+        kept = answer["kept"]
+        return FaultTrace(
+            np.frombuffer(content, np.uint64, kept), np.frombuffer(content, np.uint8, kept, 8 * kept), answer["total"]
+        )
+
+    # How it is asked, and what happens when it does not answer.
+
+    def _ask(self, request: Mapping[str, Any], on_row: Callable[[dict[str, int]], None] | None = None) -> Any:
+        process = self._process
+        if process is None or process.stdin is None:
+            raise UsageError(f"this {self._runner} session is closed: start another one")
+        with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer finds out how
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+        for line in self._lines(process):
+            answer = json.loads(line)
+            if "row" in answer:
+                if on_row is not None:
+                    on_row(answer["row"])
+            elif "refused" in answer:
+                raise UsageError(f"the {self._runner} process refused {request}: {answer['refused']}")
+            else:
+                return answer["result"]
+        return self._report_end(process)
+
+    def _lines(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+        """Lines that the child writes, until it ends; watched meanwhile."""
+        if process.stdout is None:
+            return
+        fd = process.stdout.fileno()
+        poller = select.poll()  # not select(): the descriptor may be above 1024
+        poller.register(fd, select.POLLIN | select.POLLHUP)
+        while True:
+            while b"\n" in self._buffer:
+                line, self._buffer = self._buffer.split(b"\n", 1)
+                yield line
+            left_s = self._job.deadline_s - (time.monotonic() - self._started_s)
+            if left_s <= 0:
+                self._kill()
+                raise EnclaveDeadline(
+                    f"the {self._runner} process ran longer than its {self._job.deadline_s:g} s and was stopped: "
+                    "give a longer deadline, a larger EPC or a smaller batch"
+                )
+            ready = poller.poll(1000 * min(_WATCH_S, left_s))
+            self._watch_memory(process)
+            if ready:
+                chunk = os.read(fd, 1 << 16)
+                if not chunk:
+                    return
+                self._buffer += chunk
+
+    def _watch_memory(self, process: subprocess.Popen[bytes]) -> None:
+        cap = self._job.memory_cap_bytes
+        if _status_rss_bytes(process.pid) <= cap or (used := _pss_bytes(process.pid)) <= cap:
+            return
+        self._kill()
+        raise EnclaveFailed(
+            f"the {self._runner} process held {format_bytes(used)} of memory, over its cap of {format_bytes(cap)}, and "
+            "was stopped: raise the cap, or use a smaller batch or input"
+        )
+
+    def _report_end(self, process: subprocess.Popen[bytes]) -> NoReturn:
+        self._kill()  # it closed its output: nothing more can come
+        code = process.returncode
+        tail = self._stderr_tail()
+        error = _PAGER_EXITS.get(code, EnclaveFailed)
+        if code in _PAGER_EXITS:
+            raise error(tail or f"the pager ended the {self._runner} process with exit code {code} and no message")
+        if code < 0:
+            why = f"was killed by {signal.Signals(-code).name}"
+            if -code == signal.SIGKILL:
+                why += " (by this machine, perhaps for want of memory: try a smaller batch)"
+        else:
+            why = f"ended by itself with exit code {code}"
+        raise EnclaveFailed(f"the {self._runner} process {why} before it answered. Its last words: {tail or 'none'}")
+
+    def _stderr_tail(self) -> str:
+        path = Path(self._folder.name) / "stderr"
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _STDERR_TAIL_BYTES))
+            return file.read().decode(errors="replace").strip()
+
+    def _kill(self) -> None:
+        """End the process and all it started, at once, and collect it."""
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None or process.returncode is None:
+            # Its last words are in its exit code, if it is ending by itself: leave it a moment to do so.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.0 if process.stdout is None else 0.2)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def close(self) -> None:
+        """End the process and remove its folder. May be called again."""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_CLOSE_S)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> ChildSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _status_rss_bytes(pid: int) -> int:
+    """Resident bytes, shared ones included and, in the pager's two mappings of one page, counted twice."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+def _pss_bytes(pid: int) -> int:
+    """Resident bytes, each page once. Slower: it walks the page tables."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return 0

@@ -1,0 +1,24 @@
+"""Latency in an enclave: operator times learned, page faults modelled, costs from the enclave's profile."""
+
+from __future__ import annotations
+
+from sectum.predict.advice import advise
+from sectum.predict.calibration import load as load_calibration
+from sectum.predict.operator_model import OperatorModel
+from sectum.predict.prediction import Advice, Prediction
+from sectum.predict.predictor import LatencyModel, Predictor, sweep
+
+__all__ = ["Advice", "LatencyModel", "OperatorModel", "Prediction", "Predictor", "advise", "load_predictor", "sweep"]
+
+
+def load_predictor(*, calibration: bool = True) -> Predictor:
+    """The shipped operator models, with this machine's calibration where there is one.
+
+    Args:
+        calibration: False ignores a stored calibration.
+
+    Raises:
+        ArtefactInvalid: the shipped models are damaged.
+        CalibrationInvalid: the stored calibration is damaged or from another version.
+    """
+    return Predictor(OperatorModel.load(), load_calibration() if calibration else None)

@@ -1,0 +1,145 @@
+"""What was measured on the machine at hand, so that predictions are in its milliseconds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.enclave.profile import Profile
+from sectum.errors import CalibrationInvalid
+from sectum.predict.features import schema_hash
+
+T = TypeVar("T")
+
+_FORMAT = 1
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PageCosts:
+    """What the software EPC costs on this machine with one number of threads.
+
+    Attributes:
+        swap_us: one page evicted and one loaded, with the fault that caused it.
+        minor_fault_us: a page mapped again.
+        compute_factor: time in the enclave with room for everything, over native time.
+    """
+
+    swap_us: float
+    minor_fault_us: float
+    compute_factor: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One machine, measured.
+
+    Attributes:
+        machine: the machine in words.
+        reference_ms: its typical time of the reference kernel, by number of threads.
+        group_factors: by number of threads and group of operators: measured time over predicted, both in reference
+            units; 1 where the shipped operator models hold unchanged.
+        page_costs: of the software EPC, by number of threads; empty where the machine cannot run it.
+        context: versions, date, processor: where the numbers come from.
+    """
+
+    machine: str
+    reference_ms: Mapping[int, float]
+    group_factors: Mapping[int, Mapping[str, float]]
+    page_costs: Mapping[int, PageCosts]
+    context: Mapping[str, Any]
+
+    def factors(self, groups: Sequence[str], threads: int) -> NDArray[np.float64]:
+        """Correction of each operator's time; shape ``(operators,)``."""
+        by_group = nearest(self.group_factors, threads)
+        return np.array([by_group.get(group, 1.0) for group in groups])
+
+    def softepc(self, profile: Profile, threads: int) -> Profile:
+        """The profile with this machine's own page costs, where they were measured."""
+        if not self.page_costs:
+            return profile
+        costs = nearest(self.page_costs, threads)
+        return replace(
+            profile,
+            load_us=costs.swap_us / 2,
+            evict_us=costs.swap_us / 2,
+            minor_fault_us=costs.minor_fault_us,
+            compute_factor=costs.compute_factor,
+        )
+
+    def store(self, path: Path | None = None) -> Path:
+        """Write it where :func:`load` finds it; a crash leaves the old one whole."""
+        path = path or default_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps({"format": _FORMAT, "schema_sha256": schema_hash(), **asdict(self)}, indent=1))
+        partial.replace(path)
+        return path
+
+
+def nearest(by_threads: Mapping[int, T], threads: int) -> T:
+    """The entry for the largest number of threads not above ``threads``, or the smallest there is."""
+    return by_threads[max((n for n in by_threads if n <= threads), default=min(by_threads))]
+
+
+def default_path() -> Path:
+    """Where the calibration of this machine is kept: ``$SECTUM_HOME`` or the user's data folder."""
+    home = os.environ.get("SECTUM_HOME")
+    if home:
+        return Path(home) / "calibration.json"
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "sectum" / "calibration.json"
+
+
+def load(path: Path | None = None) -> Calibration | None:
+    """Read the stored calibration; None where there is none.
+
+    Raises:
+        CalibrationInvalid: it is damaged, or was made for other operator models.
+    """
+    path = path or default_path()
+    remedy = f"run 'sectum calibrate' again, or delete {path}"
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CalibrationInvalid(f"{path}: {error.strerror}; {remedy}") from error
+    try:
+        data = json.loads(content)
+        if data["format"] != _FORMAT or data["schema_sha256"] != schema_hash():
+            raise CalibrationInvalid(f"{path} was made by another version of Sectum; {remedy}")
+        calibration = Calibration(
+            machine=str(data["machine"]),
+            reference_ms={int(n): _positive(ms) for n, ms in data["reference_ms"].items()},
+            group_factors={
+                int(n): {str(group): _positive(factor) for group, factor in factors.items()}
+                for n, factors in data["group_factors"].items()
+            },
+            page_costs={
+                int(n): PageCosts(**{key: _positive(value) for key, value in costs.items()})
+                for n, costs in data["page_costs"].items()
+            },
+            context=dict(data["context"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CalibrationInvalid(f"{path} is damaged ({error!r}); {remedy}") from error
+    if not calibration.reference_ms or not calibration.group_factors:
+        raise CalibrationInvalid(f"{path} is empty; {remedy}")
+    return calibration
+
+
+def _positive(value: object) -> float:
+    number = float(value)  # type: ignore[arg-type]
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{value!r} is no finite positive number")
+    return number

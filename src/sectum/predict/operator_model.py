@@ -1,0 +1,128 @@
+"""The learned part: how long each operator takes outside an enclave.
+
+Stored as one ONNX file per group of operators beside a ``manifest.json`` that holds their SHA-256, the feature
+schema that they were trained with, the machine that they were trained on and how far off they were on networks that
+they had not seen. Reading one imports ONNX Runtime and nothing that trains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.errors import ArtefactInvalid
+from sectum.predict.features import GROUPS, OperatorFeatures, schema_hash
+
+SHIPPED = Path(__file__).parent / "artefacts" / "operators"
+
+_MAX_MANIFEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class OperatorModel:
+    """Operator times in units of the reference kernel's time, one regressor per group.
+
+    Attributes:
+        folder: where the artefact lies.
+        machine: the machine that it was trained on, in words.
+        reference_ms: that machine's typical time of the reference kernel, by number of threads.
+        native_sigma: standard deviation of log(measured / predicted) of whole networks not trained on.
+        overhead_references: time per operator that profiles do not see, in reference units.
+        files: the ONNX file of each group and its SHA-256.
+        training: how it was made: counts, versions, figures of its accuracy.
+    """
+
+    folder: Path
+    machine: str
+    reference_ms: Mapping[int, float]
+    native_sigma: float
+    overhead_references: float
+    files: Mapping[str, tuple[str, str]]
+    training: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path = SHIPPED) -> OperatorModel:
+        """Read the manifest and check that the schema is today's.
+
+        Raises:
+            ArtefactInvalid: a file is missing, damaged, or made with other features.
+        """
+        manifest = _read_manifest(folder / "manifest.json")
+        if manifest.get("schema_sha256") != schema_hash():
+            raise ArtefactInvalid(
+                f"{folder}: these operator models were trained with other features than this version of Sectum "
+                "computes; train them again (python -m sectum.predict.training) or install the matching version"
+            )
+        try:
+            return cls(
+                folder=folder,
+                machine=str(manifest["machine"]),
+                reference_ms={int(k): float(v) for k, v in manifest["reference_ms"].items()},
+                native_sigma=float(manifest["native_sigma"]),
+                overhead_references=float(manifest["overhead_references"]),
+                files={str(k): (str(v["file"]), str(v["sha256"])) for k, v in manifest["groups"].items()},
+                training=dict(manifest["training"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtefactInvalid(f"{folder}/manifest.json: {error!r} is missing or has the wrong type") from error
+
+    def references(self, features: OperatorFeatures) -> NDArray[np.float64]:
+        """Time of each operator, in units of the reference kernel's time; shape ``(operators,)``."""
+        correction = np.zeros(len(features.groups))
+        groups = np.array(features.groups)
+        for group, regressor in self._regressors.items():
+            chosen = np.flatnonzero(groups == group)
+            if chosen.size:
+                (column,) = regressor.run(None, {"features": features.values[chosen]})
+                correction[chosen] = np.asarray(column).reshape(-1)
+        return np.asarray(features.roofline * np.exp(correction) + self.overhead_references, dtype=np.float64)
+
+    @cached_property
+    def _regressors(self) -> dict[str, Any]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        regressors = {}
+        for group in GROUPS:
+            if group not in self.files:
+                raise ArtefactInvalid(f"{self.folder}: no model for the operators of group '{group}'; train again")
+            content = _read_checked(self.folder, *self.files[group])
+            regressors[group] = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return regressors
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_MANIFEST_BYTES + 1)
+        manifest = json.loads(content)
+    except OSError as error:
+        raise ArtefactInvalid(f"{path}: {error.strerror}; reinstall Sectum or train the models again") from error
+    except ValueError as error:
+        raise ArtefactInvalid(f"{path}: not JSON ({error}); reinstall Sectum or train the models again") from error
+    if len(content) > _MAX_MANIFEST_BYTES or not isinstance(manifest, dict):
+        raise ArtefactInvalid(f"{path}: not a manifest of operator models; reinstall Sectum or train them again")
+    return manifest
+
+
+def _read_checked(folder: Path, name: str, sha256: str) -> bytes:
+    path = folder / name
+    if path.parent != folder:
+        raise ArtefactInvalid(f"{folder}/manifest.json names '{name}', which lies outside its folder")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtefactInvalid(f"{path}: {error.strerror}; reinstall Sectum or train the models again") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ArtefactInvalid(f"{path}: its SHA-256 is not the manifest's: damaged or exchanged; reinstall Sectum")
+    return content

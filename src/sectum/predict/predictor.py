@@ -1,0 +1,268 @@
+"""From a graph and a profile to a latency, with its interval and what it is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.enclave.profile import Profile
+from sectum.enclave.replacement import PagingCounts, steady_state
+from sectum.enclave.trace import PageTrace, page_trace
+from sectum.errors import UsageError
+from sectum.graph.costs import coverage, require_supported
+from sectum.graph.ir import Graph
+from sectum.graph.runtime import runtime_graph
+from sectum.predict.calibration import Calibration, nearest
+from sectum.predict.features import OperatorFeatures, extract
+from sectum.predict.operator_model import OperatorModel
+from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
+from sectum.units import PAGE_BYTES
+
+WORKING_SET_SIGMA = 0.02
+"""Standard deviation of log(real / modelled working set), seen on the networks of ``benchmarks/accuracy.py``."""
+
+PAGE_COST_SIGMA = 0.10
+"""The same of the cost of one page: it varies with what the caches hold."""
+
+_Z90 = NormalDist().inv_cdf(0.95)
+
+
+class LatencyModel(Protocol):
+    """Anything that tells the latency of a network in an enclave."""
+
+    def predict(self, graph: Graph, profile: Profile, *, threads: int = 1, strict: bool = False) -> Prediction:
+        """Predict one steady-state inference of ``graph`` under ``profile``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What does not depend on the enclave, so that a sweep over EPC sizes computes it once.
+
+    Attributes:
+        source: the graph as it was read.
+        runtime: what the runtime executes.
+        features: its operators as numbers.
+        trace: the pages that one inference touches.
+        native_ms: time of each operator outside an enclave, shape ``(operators,)``.
+        native_sigma: standard deviation of the logarithm of their sum.
+        native_source: ``"predicted"`` or ``"given"``.
+        threads: compute threads.
+    """
+
+    source: Graph
+    runtime: Graph
+    features: OperatorFeatures
+    trace: PageTrace
+    native_ms: NDArray[np.float64]
+    native_sigma: float
+    native_source: str
+    threads: int
+
+
+class Predictor:
+    """Operator models for the native latency, the page-replacement model for the faults, the profile for their cost.
+
+    Args:
+        operators: the learned operator times.
+        calibration: the machine that this runs on; without it, predictions are in the milliseconds of the machine
+            that the operator models were trained on.
+    """
+
+    def __init__(self, operators: OperatorModel, calibration: Calibration | None = None) -> None:
+        self.operators = operators
+        self.calibration = calibration
+
+    def predict(
+        self,
+        graph: Graph,
+        profile: Profile,
+        *,
+        threads: int = 1,
+        native_ms: float | None = None,
+        strict: bool = False,
+    ) -> Prediction:
+        """Predict one steady-state inference.
+
+        Args:
+            graph: the network as it was read.
+            profile: the enclave.
+            threads: compute threads of the runtime.
+            native_ms: latency outside an enclave where the caller knows it better; the model's share of each layer
+                is kept.
+            strict: refuse operators that have no cost of their own.
+
+        Raises:
+            OperatorUnsupported: strict, and there is one.
+            UsageError: threads or native_ms out of range.
+        """
+        if strict:
+            require_supported(graph)
+        return self.in_enclave(self.prepare(graph, threads=threads, native_ms=native_ms), profile)
+
+    def prepare(self, graph: Graph, *, threads: int = 1, native_ms: float | None = None) -> Prepared:
+        """Do the part of a prediction that does not depend on the enclave."""
+        if not 1 <= threads <= 1024:
+            raise UsageError(f"threads is {threads}: give a number from 1 to 1024")
+        if native_ms is not None and not (math.isfinite(native_ms) and native_ms > 0):
+            raise UsageError(f"the native latency is {native_ms} ms: give a positive number of milliseconds")
+        runtime = runtime_graph(graph)
+        features = extract(runtime, threads=threads)
+        times_ms = self._native_ms(features, threads)
+        sigma = self.operators.native_sigma
+        if native_ms is not None:
+            times_ms *= native_ms / times_ms.sum() if times_ms.size else 1.0
+            sigma = 0.0
+        source = "predicted" if native_ms is None else "given"
+        return Prepared(graph, runtime, features, page_trace(runtime), times_ms, sigma, source, threads)
+
+    def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:
+        """Finish a prediction for one enclave."""
+        profile = self._with_measured_costs(profile, prepared.threads)
+        trace = prepared.trace
+        epc_pages = None if profile.epc_bytes is None else profile.epc_bytes // PAGE_BYTES
+        counts = steady_state(trace.touches, epc_pages, profile.policy, operators=len(prepared.runtime.operators))
+        layers = _layers(prepared, profile, counts)
+        breakdown = Breakdown(
+            compute=sum(layer.breakdown_ms.compute for layer in layers),
+            memory=sum(layer.breakdown_ms.memory for layer in layers),
+            paging=sum(layer.breakdown_ms.paging for layer in layers) + profile.base_us / 1e3,
+        )
+        probability = _overcommit_probability(trace.pages, epc_pages)
+        working_set_bytes = trace.pages * PAGE_BYTES
+        covered = coverage(prepared.source)
+        return Prediction(
+            model=prepared.source.name,
+            enclave=profile.name,
+            machine=self.machine,
+            calibrated=self.calibration is not None,
+            batch=_batch(prepared.source),
+            threads=prepared.threads,
+            latency_ms=breakdown.total,
+            interval_ms=self._interval(prepared, profile, breakdown, epc_pages),
+            native_ms=float(prepared.native_ms.sum()),
+            native_source=prepared.native_source,
+            overcommit=Overcommit(predicted=counts.over_committed, probability=probability),
+            memory=Memory(
+                working_set_bytes=working_set_bytes,
+                epc_bytes=profile.epc_bytes,
+                margin_bytes=None if profile.epc_bytes is None else profile.epc_bytes - working_set_bytes,
+                weight_bytes=trace.weight_pages * PAGE_BYTES,
+                activation_bytes=(trace.pages - trace.weight_pages) * PAGE_BYTES,
+                loads=counts.loads,
+                evictions=counts.evictions,
+                minor_faults=counts.minor_faults,
+            ),
+            breakdown_ms=breakdown,
+            coverage=Coverage(covered.operators, covered.supported, dict(covered.unsupported)),
+            layers=layers,
+            notes=tuple(self._notes(prepared, profile, counts)),
+        )
+
+    @property
+    def machine(self) -> str:
+        """Whose milliseconds the predictions are."""
+        return self.operators.machine if self.calibration is None else self.calibration.machine
+
+    def _native_ms(self, features: OperatorFeatures, threads: int) -> NDArray[np.float64]:
+        references = self.operators.references(features)
+        reference_ms = nearest(self.operators.reference_ms, threads)
+        if self.calibration is not None:
+            references = references * self.calibration.factors(features.groups, threads)
+            reference_ms = nearest(self.calibration.reference_ms, threads)
+        return references * reference_ms
+
+    def _with_measured_costs(self, profile: Profile, threads: int) -> Profile:
+        """The software EPC costs what this machine takes for it; hardware costs what its profile says."""
+        if self.calibration is None or profile.name != "softepc":
+            return profile
+        return self.calibration.softepc(profile, threads)
+
+    def _interval(
+        self, prepared: Prepared, profile: Profile, breakdown: Breakdown, epc_pages: int | None
+    ) -> Interval:
+        """Ends at which native latency, working set and cost of a page are all off in the same direction."""
+        native = breakdown.compute + breakdown.memory
+        native_low = native * math.exp(-_Z90 * prepared.native_sigma)
+        native_high = native * math.exp(_Z90 * prepared.native_sigma)
+        if epc_pages is None:
+            return Interval(native_low, native_high)
+        ends = []
+        for sign in (-1.0, 1.0):
+            shifted = max(1, round(epc_pages * math.exp(-sign * _Z90 * WORKING_SET_SIGMA)))
+            counts = steady_state(prepared.trace.touches, shifted, profile.policy)
+            cost = profile.paging_ms(counts, prepared.threads)
+            ends.append(cost * math.exp(sign * _Z90 * PAGE_COST_SIGMA))
+        return Interval(
+            min(native_low + min(ends[0], breakdown.paging), breakdown.total),
+            max(native_high + max(ends[1], breakdown.paging), breakdown.total),
+        )
+
+    def _notes(self, prepared: Prepared, profile: Profile, counts: PagingCounts) -> list[str]:
+        notes = []
+        if self.calibration is None and prepared.native_source == "predicted":
+            notes.append(
+                f"not calibrated: these are milliseconds of {self.machine}; 'sectum calibrate' makes them yours"
+            )
+        if not counts.settled:
+            notes.append("page faults do not settle to one number at this EPC size: latency varies between inferences")
+        if prepared.native_source == "predicted" and profile.name not in ("softepc", "native"):
+            notes.append(
+                f"{profile.name} describes another host than the one whose native latency is predicted: "
+                "give that host's own with --native-ms"
+            )
+        return notes
+
+
+def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Sequence[int], *, threads: int = 1,
+          native_ms: float | None = None) -> list[Prediction]:  # fmt: skip
+    """Predict the same network under several sizes of EPC."""
+    prepared = predictor.prepare(graph, threads=threads, native_ms=native_ms)
+    return [predictor.in_enclave(prepared, profile.with_epc(size)) for size in epc_bytes]
+
+
+def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple[Layer, ...]:
+    layers = []
+    for index, op in enumerate(prepared.runtime.operators):
+        cost = prepared.features.costs[index]
+        here = replace(
+            counts,
+            loads=float(counts.loads_by_operator[index]),
+            evictions=float(counts.evictions_by_operator[index]),
+            minor_faults=float(counts.minor_faults_by_operator[index]),
+        )
+        native_ms = float(prepared.native_ms[index])
+        in_epc = profile.in_enclave_ms(native_ms, cost.weight_bytes, here, prepared.threads)
+        layers.append(
+            Layer(
+                name=op.name,
+                type=op.qualified_type,
+                output_shape=prepared.runtime.tensors[op.outputs[0]].shape,
+                native_ms=native_ms,
+                breakdown_ms=Breakdown(in_epc.compute_ms, in_epc.memory_ms, in_epc.paging_ms),
+                weight_bytes=cost.weight_bytes,
+                activation_bytes=cost.input_bytes + cost.output_bytes,
+                live_bytes=prepared.trace.live_bytes[index],
+                loads=here.loads,
+                flops=cost.flops,
+                supported=cost.supported,
+            )
+        )
+    return tuple(layers)
+
+
+def _overcommit_probability(working_set_pages: int, epc_pages: int | None) -> float:
+    if epc_pages is None or working_set_pages == 0:
+        return 0.0
+    return NormalDist().cdf(math.log(working_set_pages / epc_pages) / WORKING_SET_SIGMA)
+
+
+def _batch(graph: Graph) -> int:
+    shape = graph.tensors[graph.inputs[0]].shape if graph.inputs else ()
+    return shape[0] if shape else 1

@@ -1,0 +1,136 @@
+"""Networks and families by name."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+
+from sectum.errors import UnknownNetwork, UsageError
+from sectum.zoo.architecture import Architecture, Builder
+from sectum.zoo.families import (
+    alexnet,
+    convnext,
+    densenet,
+    efficientnet,
+    googlenet,
+    inception,
+    mobilenet,
+    nasbench201,
+    regnet,
+    resnet,
+    shufflenet,
+    squeezenet,
+    vgg,
+)
+from sectum.zoo.families.family import Assemble, Family
+from sectum.zoo.variation import Drawn, Scaled, Uniform
+
+RESOLUTION = 224
+LARGEST_RESOLUTION = 4096
+WIDEST = 16.0
+MOST_CLASSES = 1_000_000
+
+_FAMILIES: tuple[Family, ...] = (
+    alexnet.FAMILY,
+    vgg.FAMILY,
+    densenet.FAMILY,
+    resnet.FAMILY,
+    squeezenet.FAMILY,
+    googlenet.FAMILY,
+    *mobilenet.FAMILIES,
+    shufflenet.FAMILY,
+    nasbench201.FAMILY,
+    efficientnet.FAMILY,
+    inception.FAMILY,
+    regnet.FAMILY,
+    convnext.FAMILY,
+)
+
+
+@cache
+def _published() -> dict[str, tuple[Family, Assemble]]:
+    return {name: (family, wire) for family in _FAMILIES for name, wire in family.published.items()}
+
+
+@cache
+def _sampled() -> dict[str, Family]:
+    return {family.name: family for family in _FAMILIES if family.draw is not None}
+
+
+def names() -> list[str]:
+    """Names of the published networks, as :func:`build` takes them."""
+    return sorted(_published())
+
+
+def families() -> list[str]:
+    """Names of the families of which :func:`sample` makes random relatives."""
+    return sorted(_sampled())
+
+
+def build(
+    name: str, *, resolution: int | None = None, width: float = 1.0, classes: int = 1000, seed: int = 0
+) -> Architecture:
+    """A published network.
+
+    Args:
+        name: one of :func:`names`; dashes and capitals are forgiven.
+        resolution: height and width of the input in pixels; None for the published one.
+        width: multiplies the channels of every layer; they are then rounded to multiples of 8.
+        classes: outputs of the last layer.
+        seed: from which emitters draw the weights.
+
+    Raises:
+        UnknownNetwork: no network of that name; the message names those that are close.
+        UsageError: a number out of its range.
+        ShapeInconsistent: the resolution is too small for the network.
+    """
+    found = _published().get(name) or _published().get(name.lower().replace("-", "_"))
+    if found is None:
+        raise UnknownNetwork(_unknown("network", name, names()))
+    family, wire = found
+    if resolution is None:
+        resolution = (family.resolutions or {}).get(name, RESOLUTION)
+    _check("resolution", resolution, 1, LARGEST_RESOLUTION)
+    _check("width", width, 0.01, WIDEST)
+    _check("classes", classes, 1, MOST_CLASSES)
+    variant = "" if width == 1.0 else f"_w{width:g}"
+    builder = Builder(f"{name}{variant}", family.name, resolution, seed)
+    return builder.finish(wire(builder, Scaled(width), classes))
+
+
+def sample(family: str, rng: Uniform, *, name: str | None = None) -> Architecture:
+    """A random relative of a family's published networks.
+
+    Channels of each layer or block, kernel sizes and expansions are drawn independently and uniformly from
+    the family's grid, by the recipe of nn-Meter's dataset; the resolution from the multiples of 16 or of 32
+    up to 224.
+
+    Args:
+        family: one of :func:`families`.
+        rng: ``random.Random`` or ``numpy.random.Generator``; the same state gives the same network.
+        name: the network's name; None for the family's name and 32 drawn bits.
+
+    Raises:
+        UnknownNetwork: no family of that name; the message names those that are close.
+    """
+    kind = _sampled().get(family)
+    if kind is None or kind.draw is None:
+        raise UnknownNetwork(_unknown("family", family, families()))
+    drawn = Drawn(rng, kind.grid)
+    step = drawn.choose((16, 32))
+    choices = [r for r in range(step, RESOLUTION + 1, step) if r >= kind.least_resolution]
+    resolution = kind.only_resolution or drawn.choose(choices)
+    seed = int(rng.random() * 2**32)
+    builder = Builder(name or f"{family}_{seed:08x}", family, resolution, seed)
+    return builder.finish(kind.draw(builder, drawn, kind.classes))
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
+    return f"the zoo has no {what} called '{name}': {hint}"
+
+
+def _check(what: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"{what} {value} is out of range: give a number from {least:g} to {most:g}")

@@ -1,0 +1,1 @@
+"""One module a family: the builder, the published networks, and what random relatives draw from."""

@@ -1,0 +1,69 @@
+"""AlexNet: as in torchvision ("One weird trick", Krizhevsky 2014), and the original widths without groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from sectum.zoo.architecture import Builder
+from sectum.zoo.blocks import classifier, conv_act, max_pool, pool_to, relu
+from sectum.zoo.families.family import Family
+from sectum.zoo.layers import Flatten, Linear
+from sectum.zoo.variation import Drawn, Variation
+
+HEAD_FEATURES = 4096
+HEAD_SPACE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Channels of the five convolutions, and the padding of the first."""
+
+    channels: tuple[int, int, int, int, int]
+    first_padding: int
+
+
+TORCHVISION = Table((64, 192, 384, 256, 256), 2)
+# Krizhevsky 2012 with its two halves joined: the "alex" of the enclave measurements of BTW 2023, whose first
+# fully connected layer is 9216 x 4096 and whose weights take 249.5 MB.
+UNGROUPED = Table((96, 256, 384, 384, 256), 2)
+
+
+def alexnet(b: Builder, v: Variation, classes: int, *, table: Table, global_pool: bool = False) -> int:
+    """Wire an AlexNet; with ``global_pool`` one fully connected layer after global pooling is its whole head."""
+    first, second, *rest = table.channels
+    x = b.input
+    with b.scope("features"):
+        kernel = v.kernel(11)
+        padding = table.first_padding if kernel == 11 else None
+        x = conv_act(b, x, v.channels(first), kernel, 4, padding=padding)
+        x = max_pool(b, x, 3, 2)
+        x = conv_act(b, x, v.channels(second), v.kernel(5))
+        x = max_pool(b, x, 3, 2)
+        for channels in rest:
+            x = conv_act(b, x, v.channels(channels), v.kernel(3))
+        x = max_pool(b, x, 3, 2)
+    if global_pool:
+        return classifier(b, x, classes)
+    x = pool_to(b, x, HEAD_SPACE)
+    with b.scope("classifier"):
+        x = b.add(Flatten(), x)
+        for _ in range(2):
+            x = relu(b, b.add(Linear(v.channels(HEAD_FEATURES)), x))
+        return b.add(Linear(classes), x)
+
+
+def draw(b: Builder, v: Drawn, classes: int) -> int:
+    """A random AlexNet; its head is drawn too."""
+    return alexnet(b, v, classes, table=TORCHVISION, global_pool=v.choose((False, True)))
+
+
+FAMILY = Family(
+    "alexnet",
+    {
+        "alexnet": partial(alexnet, table=TORCHVISION),
+        "alexnet_ungrouped": partial(alexnet, table=UNGROUPED),
+    },
+    draw,
+    least_resolution=64,
+)
