@@ -136,9 +136,15 @@ uint64_t region_live_pages(void);
 void signals_start(void);
 uint64_t clock_ns(void);
 
+/* ---- filter.c ---- */
+
+/* What the filter adds to its SIGSYS, to tell it from those of other filters. */
+#define FILTER_MARK 0x5ec
+
+void filter_start(void);
+
 /* ---- syscalls.c ---- */
 
-void syscalls_start(void);
 /* Serves a system call that the filter stopped: returns what the kernel would, -errno included. */
 long syscall_serve(long number, const long arguments[6]);
 

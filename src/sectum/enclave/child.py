@@ -220,7 +220,10 @@ class _Server:
     def _memory(self) -> dict[str, int]:
         if self._pager.present:
             self._pager.counters(self._after)
-            now = {key: getattr(self._after, key) for key in ("live_bytes", "resident_bytes", "peak_resident_bytes")}
+            now = {
+                key: getattr(self._after, key)
+                for key in ("live_bytes", "resident_bytes", "peak_resident_bytes")
+            }
         else:
             status = _status_bytes()
             now = {

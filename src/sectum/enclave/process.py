@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sectum.enclave.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo, check_epc
-from sectum.errors import EnclaveDeadline, EnclaveFailed, EnclaveTampered, EnclaveUnavailable, UsageError
+from sectum.errors import (
+    EnclaveDeadline,
+    EnclaveError,
+    EnclaveFailed,
+    EnclaveTampered,
+    EnclaveUnavailable,
+    UsageError,
+)
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 _WATCH_S = 0.05  # how often memory is looked at while an answer is awaited
 _CLOSE_S = 2.0  # how long a process may take to leave after its input was closed
 _STDERR_TAIL_BYTES = 2000
-_PAGER_EXITS: Mapping[int, type[EnclaveTampered] | type[EnclaveUnavailable] | type[EnclaveFailed]] = {
+_PAGER_EXITS: Mapping[int, type[EnclaveError]] = {
     86: EnclaveTampered,
     87: EnclaveUnavailable,
     88: EnclaveUnavailable,
@@ -53,7 +60,8 @@ def child_environment(job: Job) -> dict[str, str]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if key != "LD_PRELOAD" and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
+        if key != "LD_PRELOAD"
+        and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
     }
     environment.update(dict.fromkeys(_THREAD_VARIABLES, str(job.threads)))
     # OpenBLAS's threads spin for 27 ms after a product, into the inference that follows: 2**4 cycles instead.
@@ -62,6 +70,26 @@ def child_environment(job: Job) -> dict[str, str]:
     if root not in (*site.getsitepackages(), site.getusersitepackages()):
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     return environment
+
+
+def ended_error(code: int, said: str, runner: str) -> EnclaveError:
+    """The error for a process that ended when it should have answered.
+
+    Args:
+        code: its exit code; negative for a signal, 86 to 89 from the pager (softepc.h).
+        said: the end of its standard error.
+        runner: the runner's name.
+    """
+    if code in _PAGER_EXITS:
+        return _PAGER_EXITS[code](
+            said or f"the pager ended the {runner} process with exit code {code}, saying nothing"
+        )
+    why = f"ended by itself with exit code {code}"
+    if code < 0:
+        why = f"was killed by {signal.Signals(-code).name}"
+        if -code == signal.SIGKILL:
+            why += " (by this machine, perhaps for want of memory: try a smaller batch)"
+    return EnclaveFailed(f"the {runner} process {why} before it answered. Its last words: {said or 'none'}")
 
 
 class ChildSession:
@@ -184,7 +212,9 @@ class ChildSession:
         from sectum.enclave.runtime_profile import read_profile
 
         if not self._may_profile:
-            raise UsageError("operators are timed once in a session, whose job says profile=True: start another one")
+            raise UsageError(
+                "operators are timed once in a session, whose job says profile=True: start another one"
+            )
         self._may_profile = False
         rows: list[Sample] = []
         path = self._ask({"do": "profile", "n": max(1, n)}, on_row=lambda row: rows.append(Sample(**row)))
@@ -206,7 +236,9 @@ class ChildSession:
         path.unlink()
         kept = answer["kept"]
         return FaultTrace(
-            np.frombuffer(content, np.uint64, kept), np.frombuffer(content, np.uint8, kept, 8 * kept), answer["total"]
+            np.frombuffer(content, np.uint64, kept),
+            np.frombuffer(content, np.uint8, kept, 8 * kept),
+            answer["total"],
         )
 
     # How it is asked, and what happens when it does not answer.
@@ -265,19 +297,8 @@ class ChildSession:
         )
 
     def _report_end(self, process: subprocess.Popen[bytes]) -> NoReturn:
-        self._kill()  # it closed its output: nothing more can come
-        code = process.returncode
-        tail = self._stderr_tail()
-        error = _PAGER_EXITS.get(code, EnclaveFailed)
-        if code in _PAGER_EXITS:
-            raise error(tail or f"the pager ended the {self._runner} process with exit code {code} and no message")
-        if code < 0:
-            why = f"was killed by {signal.Signals(-code).name}"
-            if -code == signal.SIGKILL:
-                why += " (by this machine, perhaps for want of memory: try a smaller batch)"
-        else:
-            why = f"ended by itself with exit code {code}"
-        raise EnclaveFailed(f"the {self._runner} process {why} before it answered. Its last words: {tail or 'none'}")
+        self._kill(_CLOSE_S)  # it closed its output: nothing more can come, and its exit code is what counts
+        raise ended_error(process.returncode, self._stderr_tail(), self._runner)
 
     def _stderr_tail(self) -> str:
         path = Path(self._folder.name) / "stderr"
@@ -285,33 +306,30 @@ class ChildSession:
             file.seek(max(0, path.stat().st_size - _STDERR_TAIL_BYTES))
             return file.read().decode(errors="replace").strip()
 
-    def _kill(self) -> None:
-        """End the process and all it started, at once, and collect it."""
+    def _kill(self, grace_s: float = 0.0) -> None:
+        """End the process, and what it started, when ``grace_s`` have passed; collect it."""
         process = self._process
         if process is None:
             return
-        if process.poll() is None or process.returncode is None:
-            # Its last words are in its exit code, if it is ending by itself: leave it a moment to do so.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.0 if process.stdout is None else 0.2)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            # Not collected yet, so the group is still its own. It may end in this very moment.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def close(self) -> None:
         """End the process and remove its folder. May be called again."""
-        process, self._process = self._process, None
+        process = self._process
         if process is not None:
             if process.stdin is not None:
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_CLOSE_S)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            self._kill(_CLOSE_S)
             if process.stdout is not None:
                 process.stdout.close()
+            self._process = None
         self._folder.cleanup()
 
     def __enter__(self) -> ChildSession:

@@ -79,7 +79,9 @@ def check_epc(epc_bytes: int | None) -> None:
         UsageError: under 64 pages.
     """
     if epc_bytes is not None and epc_bytes < MIN_EPC_BYTES:
-        raise UsageError(f"an EPC of {epc_bytes} bytes is too small: give at least {MIN_EPC_BYTES} (64 pages)")
+        raise UsageError(
+            f"an EPC of {epc_bytes} bytes is too small: give at least {MIN_EPC_BYTES} (64 pages)"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ ONNX 1.23.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sectum.errors import ModelMalformed, ModelTooLarge
@@ -63,13 +62,13 @@ class RawGraph:
 
 @dataclass(slots=True)
 class RawModel:
-    """A ModelProto. ``rest`` are the spans of the fields that a rewritten model keeps as they are."""
+    """A ModelProto. ``rest`` are the fields that a rewritten model keeps as they are: operator sets, functions."""
 
     ir_version: int
     opsets: dict[str, int]
     functions: set[tuple[str, str]]
     graph: RawGraph
-    rest: list[Span]
+    rest: list[tuple[int, Span]]
 
 
 class Parser:
@@ -89,10 +88,8 @@ class Parser:
         opsets: dict[str, int] = {}
         functions: set[tuple[str, str]] = set()
         graph: RawGraph | None = None
-        rest: list[Span] = []
-        start = 0
+        rest: list[tuple[int, Span]] = []
         for number, kind, a, b in fields(buf, 0, len(buf), self.budget):
-            stop = b if kind != VARINT else -1
             if number == 7:
                 if graph is not None:
                     raise ModelMalformed("the file holds two graphs: ONNX has one; export the model again")
@@ -105,12 +102,11 @@ class Parser:
                 self._expect(kind == BYTES, "opset_import")
                 domain, version = self._opset(a, b)
                 opsets[domain] = version
-                rest.append((a, b))
+                rest.append((number, (a, b)))
             elif number == 25:
                 self._expect(kind == BYTES, "functions")
                 functions.add(self._function(a, b))
-                rest.append((a, b))
-            start = stop if stop >= 0 else start
+                rest.append((number, (a, b)))
         if graph is None:
             raise ModelMalformed("the file holds no graph: it is not an ONNX model, or it is truncated")
         if not opsets:
@@ -365,5 +361,3 @@ class Parser:
         if not condition:
             raise ModelMalformed(f"{what} is encoded wrongly: the file is damaged or no ONNX model")
 
-
-TextReader = Callable[[int, int], str]

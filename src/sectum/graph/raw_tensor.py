@@ -176,6 +176,7 @@ def _held_values(buf: bytes, tensor: RawTensor) -> int:
 def _typed_array(buf: bytes, tensor: RawTensor, dtype: np.dtype[np.generic]) -> NDArray[np.generic] | None:
     if tensor.dtype in ("float16", "complex64", "complex128", "string"):
         return None
+    unsigned = tensor.dtype in ("uint32", "uint64")
     numbers: list[int | float] = []
     for number, kind, a, b in tensor.typed:
         if number in (_FLOAT_DATA, _DOUBLE_DATA):
@@ -184,11 +185,11 @@ def _typed_array(buf: bytes, tensor: RawTensor, dtype: np.dtype[np.generic]) -> 
                 raise ModelMalformed(f"tensor '{tensor.name}' is encoded wrongly: the file is damaged")
             numbers.extend(np.frombuffer(buf[a:b], part).tolist())
         elif kind == VARINT:
-            numbers.append(signed(a))
+            numbers.append(a if unsigned else signed(a))
         elif kind == BYTES:
             while a < b:
                 value, a = varint(buf, a, b)
-                numbers.append(signed(value))
+                numbers.append(value if unsigned else signed(value))
         else:
             raise ModelMalformed(f"tensor '{tensor.name}' is encoded wrongly: the file is damaged")
     if len(numbers) != tensor.elements:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from sectum.zoo.architecture import Builder
-from sectum.zoo.blocks import classifier, conv_act, conv_bn, max_pool, pool_to, relu
+from sectum.zoo.blocks import classifier, conv, max_pool, pool_to, relu
 from sectum.zoo.families.family import Family
-from sectum.zoo.layers import Flatten, Linear
+from sectum.zoo.layers import BatchNorm, Flatten, Linear
 from sectum.zoo.variation import Drawn, Variation
 
 STAGE_CHANNELS = (64, 128, 256, 512, 512)
@@ -24,7 +24,8 @@ def vgg(
     with b.scope("features"):
         for channels, count in zip(STAGE_CHANNELS, STAGE_CONVS[depth], strict=True):
             for _ in range(count):
-                x = (conv_bn if batch_norm else conv_act)(b, x, v.channels(channels), v.kernel(3))
+                x = conv(b, x, v.channels(channels), v.kernel(3), bias=True)
+                x = relu(b, b.add(BatchNorm(), x) if batch_norm else x)
             x = max_pool(b, x, 2, 2)
     if global_pool:
         return classifier(b, x, classes)

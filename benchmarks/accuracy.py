@@ -1,0 +1,198 @@
+"""Predicted against measured: the nine CNNs of the onnx package, over EPC sizes, batches and threads.
+
+Every case is predicted, then measured in the software EPC; both are printed side by side, and at the end how many
+predictions were right. Nothing else should run meanwhile.
+
+    python benchmarks/accuracy.py --demo              six cases in about a minute
+    python benchmarks/accuracy.py                     all cases, drawn by a seed; an hour
+    python benchmarks/accuracy.py --cases 40 --json   forty of them, as JSON
+    python benchmarks/accuracy.py --model my.onnx     cases of your own model
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+
+from sectum.enclave import profile as profiles
+from sectum.enclave.softepc import SoftEpcRunner
+from sectum.errors import SectumError
+from sectum.graph import read
+from sectum.measure.context import machine_context
+from sectum.measure.latency import measure
+from sectum.predict import load_predictor
+from sectum.units import MIB, format_bytes
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+EPCS_MIB = (16, 32, 64, 93, 128, 192, 256, 512, 1024)
+BATCHES = (1, 2, 4, 8, 16)
+DEMO = (
+    ("light_squeezenet.onnx", 93, 1, 1), ("light_squeezenet.onnx", 16, 1, 1), ("light_resnet50.onnx", 256, 1, 1),
+    ("light_resnet50.onnx", 93, 1, 1), ("light_bvlc_alexnet.onnx", 1024, 1, 1), ("light_bvlc_alexnet.onnx", 93, 1, 1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network in one enclave: what was predicted, what was measured."""
+
+    model: str
+    epc_bytes: int
+    batch: int
+    threads: int
+    predicted_ms: float
+    interval_ms: tuple[float, float]
+    measured_ms: float
+    uncertainty: float
+    predicted_faults: float
+    measured_faults: float
+    predicted_overcommit: bool
+    overcommit_probability: float
+    working_set_bytes: int
+    live_bytes: int
+    peak_resident_bytes: int
+    outputs_equal_native: bool
+    settled: bool
+    predicting_ms: float
+
+    @property
+    def latency_error(self) -> float:
+        """Predicted over measured, minus one."""
+        return self.predicted_ms / self.measured_ms - 1
+
+    @property
+    def faults_error(self) -> float | None:
+        """The same of the page loads; None where neither pages."""
+        if max(self.measured_faults, self.predicted_faults) < 1:
+            return None
+        return self.predicted_faults / self.measured_faults - 1 if self.measured_faults else float("inf")
+
+
+def run(path: Path, epc_mib: int, batch: int, threads: int) -> Case:
+    """Predict and measure one case."""
+    predictor = load_predictor()
+    enclave = profiles.load("softepc").with_epc(epc_mib * MIB)
+    model = read(path, batch=batch)
+    predictor.predict(model.graph, enclave, threads=threads)  # the first one loads the operator models
+    started = time.perf_counter()
+    prediction = predictor.predict(model.graph, enclave, threads=threads)
+    predicting_ms = (time.perf_counter() - started) * 1e3
+    reference_ms = predictor.calibration.reference_ms.get(threads) if predictor.calibration else None
+    measured = measure(
+        model,
+        SoftEpcRunner(),
+        epc_bytes=epc_mib * MIB,
+        threads=threads,
+        deadline_s=120,
+        machine_reference_ms=reference_ms,
+    )
+    return Case(
+        model=path.stem.removeprefix("light_"),
+        epc_bytes=epc_mib * MIB,
+        batch=batch,
+        threads=threads,
+        predicted_ms=prediction.latency_ms,
+        interval_ms=(prediction.interval_ms.low, prediction.interval_ms.high),
+        measured_ms=measured.latency_ms,
+        uncertainty=measured.uncertainty,
+        predicted_faults=prediction.memory.loads,
+        measured_faults=measured.loads,
+        predicted_overcommit=prediction.overcommit.predicted,
+        overcommit_probability=prediction.overcommit.probability,
+        working_set_bytes=prediction.memory.working_set_bytes,
+        live_bytes=measured.live_bytes,
+        peak_resident_bytes=measured.peak_resident_bytes,
+        outputs_equal_native=bool(measured.outputs_equal_native),
+        settled=measured.settled,
+        predicting_ms=predicting_ms,
+    )
+
+
+def row(case: Case) -> str:
+    """One line of the table."""
+    faults = f"{case.predicted_faults:9.0f} {case.measured_faults:9.0f}"
+    return (
+        f"{case.model:<16} {format_bytes(case.epc_bytes):>9} {case.batch:>3} {case.threads:>2} "
+        f"{case.predicted_ms:9.1f} [{case.interval_ms[0]:8.1f}, {case.interval_ms[1]:8.1f}] "
+        f"{case.measured_ms:9.1f} ±{case.uncertainty:4.0%} {case.latency_error:+6.0%}  {faults}  "
+        f"{'yes' if case.outputs_equal_native else 'NO'}"
+    )
+
+
+HEADER = (
+    f"{'model':<16} {'EPC':>9} {'bat':>3} {'th':>2} {'predicted':>9} {'90 % interval, ms':>20} {'measured':>9} "
+    f"{'':5} {'off':>6}  {'page loads':>9} {'counted':>9}  outputs equal native"
+)
+
+
+def summary(cases: list[Case]) -> dict[str, object]:
+    """Shares of the cases in which the prediction was right."""
+
+    def share(good: list[bool]) -> float | None:
+        return sum(good) / len(good) if good else None
+
+    paged = [c for c in cases if c.measured_faults >= 1]
+    return {
+        "cases": len(cases),
+        "over_committed": len(paged),
+        "outputs_equal_native": share([c.outputs_equal_native for c in cases]),
+        "resident_within_budget": share([c.peak_resident_bytes <= c.epc_bytes for c in cases]),
+        "latency_within_10": share([abs(c.latency_error) <= 0.10 for c in cases]),
+        "latency_within_20": share([abs(c.latency_error) <= 0.20 for c in cases]),
+        "latency_in_interval": share([c.interval_ms[0] <= c.measured_ms <= c.interval_ms[1] for c in cases]),
+        "latency_mape": statistics.mean(abs(c.latency_error) for c in cases),
+        "faults_within_15": share([abs(c.faults_error or 0.0) <= 0.15 for c in paged]),
+        "overcommit_right": share([c.predicted_overcommit == (c.measured_faults >= 1) for c in cases]),
+        "predicting_ms": statistics.median(c.predicting_ms for c in cases),
+    }
+
+
+def chosen_cases(options: argparse.Namespace) -> list[tuple[Path, int, int, int]]:
+    """The cases asked for; a smaller number is a sample of the whole."""
+    if options.demo:
+        return [(LIGHT / name, epc, batch, threads) for name, epc, batch, threads in DEMO]
+    models = options.model or sorted(LIGHT.glob("*.onnx"))
+    cases = [(m, epc, batch, t) for m in models for epc in EPCS_MIB for batch in BATCHES for t in (1, 2)]
+    random.Random(options.seed).shuffle(cases)
+    return cases[: options.cases]
+
+
+def main() -> int:
+    """Run the cases and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--model", type=Path, action="append")
+    parser.add_argument("--cases", type=int, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    cases: list[Case] = []
+    print(HEADER, file=sys.stderr if options.json else sys.stdout)
+    for path, epc_mib, batch, threads in chosen_cases(options):
+        try:
+            case = run(path, epc_mib, batch, threads)
+        except SectumError as error:
+            print(f"{path.stem} {epc_mib} MiB batch {batch} threads {threads}: {error}", file=sys.stderr)
+            continue
+        cases.append(case)
+        print(row(case), file=sys.stderr if options.json else sys.stdout, flush=True)
+    if not cases:
+        return 1
+    result = summary(cases)
+    if options.json:
+        json.dump({"cases": [asdict(c) for c in cases], "summary": result, "context": machine_context()}, sys.stdout)
+    else:
+        print("\n".join(f"{key:>24} {value:.3g}" for key, value in result.items() if value is not None))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

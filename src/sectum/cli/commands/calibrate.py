@@ -1,0 +1,66 @@
+"""``sectum calibrate``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from sectum.cli.options import examples, json_option
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sectum.predict.calibration import Calibration
+
+
+@click.command(epilog=examples("sectum calibrate"))
+@json_option
+def calibrate(*, as_json: bool) -> None:
+    """Measure this machine, so that predictions are in its milliseconds.
+
+    Takes about two minutes, in which nothing else should run. The result is kept in your data folder
+    ($SECTUM_HOME, or $XDG_DATA_HOME/sectum) and used by every later prediction; delete it to go back to the machine
+    that Sectum was shipped with.
+    """
+    from sectum.cli.output import print_json
+    from sectum.cli.progress import progress_bar
+    from sectum.predict.calibrating import calibrate as measure_machine
+
+    with progress_bar() as progress:
+        calibration = measure_machine(progress)
+    path = _store(calibration)
+    if as_json:
+        print_json({"kind": "measured", "path": str(path), **asdict(calibration)})
+        return
+    from sectum.cli.figures import milliseconds, number
+    from sectum.cli.show import rows, say
+
+    say(f"Predictions are now in milliseconds of {calibration.machine}.\n")
+    entries = [
+        (f"reference kernel, {_threads(n)}", milliseconds(ms), "measured")
+        for n, ms in calibration.reference_ms.items()
+    ]
+    for n, costs in calibration.page_costs.items():
+        entries.append((f"page swapped, {_threads(n)}", f"{number(costs.swap_us)} us", "measured in the software EPC"))
+        entries.append((f"page mapped again, {_threads(n)}", f"{number(costs.minor_fault_us)} us", "measured"))
+    rows(entries, right=(1,))
+    if not calibration.page_costs:
+        say("\nNote: the software EPC cannot run here, so the cost of its pages is the shipped one.")
+    say(f"\nStored in {path}")
+
+
+def _store(calibration: Calibration) -> Path:
+    try:
+        return calibration.store()
+    except OSError as error:
+        raise UsageError(
+            f"the calibration cannot be stored: {error.strerror or error} ({error.filename}); "
+            "set SECTUM_HOME to a folder that you may write"
+        ) from error
+
+
+def _threads(n: int) -> str:
+    return "1 thread" if n == 1 else f"{n} threads"

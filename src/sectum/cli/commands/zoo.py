@@ -1,0 +1,78 @@
+"""``sectum zoo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sectum.cli.options import batch_option, examples, json_option
+
+
+@click.group(epilog=examples("sectum zoo list", "sectum zoo export resnet50 -o resnet50.onnx"))
+def zoo() -> None:
+    """Published networks by name, with seeded weights."""
+
+
+@zoo.command("list", epilog=examples("sectum zoo list"))
+@json_option
+def list_networks(*, as_json: bool) -> None:
+    """List the networks that zoo:NAME stands for."""
+    from sectum import zoo as networks
+    from sectum.cli.output import print_json
+    from sectum.cli.show import rows
+
+    built = [networks.build(name) for name in networks.names()]
+    if as_json:
+        print_json(
+            {
+                "networks": [
+                    {"name": a.name, "family": a.family, "parameters": a.parameters, "resolution": a.resolution}
+                    for a in built
+                ]
+            }
+        )
+        return
+    rows(
+        [(a.name, a.family, f"{a.parameters:,}", f"{a.resolution} x {a.resolution}") for a in built],
+        right=(2,),
+        header=("network", "family", "parameters", "input"),
+    )
+
+
+@zoo.command(epilog=examples("sectum zoo export resnet50", "sectum zoo export vgg16 -o vgg16.onnx --batch 1"))
+@click.argument("name")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.  [default: NAME.onnx]"
+)
+@batch_option
+@json_option
+def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) -> None:
+    """Write a network of the zoo as an ONNX file.
+
+    Without --batch the number of images stays open: it is bound when the file is used.
+    """
+    from hashlib import sha256
+
+    from sectum import zoo as networks
+    from sectum.cli.output import check_writable, print_json, write_file
+    from sectum.cli.show import say
+    from sectum.units import format_bytes
+
+    architecture = networks.build(name.removeprefix("zoo:"))
+    path = output or Path(f"{architecture.name}.onnx")
+    check_writable(path)
+    content = networks.to_bytes(architecture, batch=batch)
+    write_file(path, content)
+    if as_json:
+        print_json(
+            {
+                "network": architecture.name,
+                "path": str(path),
+                "n_bytes": len(content),
+                "sha256": sha256(content).hexdigest(),
+                "parameters": architecture.parameters,
+            }
+        )
+        return
+    say(f"{path}: {architecture.name}, {architecture.parameters:,} parameters, {format_bytes(len(content))}")

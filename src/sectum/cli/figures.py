@@ -1,0 +1,46 @@
+"""Numbers as people read them: three significant digits, with their unit."""
+
+from __future__ import annotations
+
+import math
+
+from sectum.units import GIB, MIB
+
+
+def milliseconds(value_ms: float) -> str:
+    """Write a time: ``3,010 ms``, ``26.4 ms``, ``0.53 ms``."""
+    return f"{number(value_ms)} ms"
+
+
+def number(value: float) -> str:
+    """Write a number with three significant digits, thousands apart: ``3,010``, ``26.4``, ``0.530``, ``0``."""
+    if value == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    rounded = round(value, digits)
+    return f"{rounded:,.{min(max(0, digits), 6)}f}"
+
+
+def count(value: float) -> str:
+    """Write how many there are: ``141,674``; a mean that is not whole keeps one digit."""
+    return f"{value:,.0f}" if value == round(value) or value >= 100 else f"{value:,.1f}"
+
+
+def times(factor: float) -> str:
+    """Write a ratio in words: ``5.6 times``."""
+    return f"{factor:,.0f} times" if factor >= 20 else f"{factor:.1f} times"
+
+
+def percent(share: float) -> str:
+    """Write a share: ``82 %``; what is there but rounds to nothing is ``< 1 %``."""
+    if 0 < share < 0.005:
+        return "< 1 %"
+    return f"{share:.0%}".replace("%", " %")
+
+
+def mebibytes(n_bytes: float) -> str:
+    """Write memory so that two amounts can be compared: MiB up to 10 GiB, then GiB."""
+    if abs(n_bytes) >= 10 * GIB:
+        return f"{n_bytes / GIB:,.1f} GiB"
+    value = n_bytes / MIB
+    return f"{value:,.0f} MiB" if abs(value) >= 100 else f"{value:,.1f} MiB"

@@ -1,0 +1,155 @@
+"""Arguments that several commands share, and the functions that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from sectum.errors import UsageError
+from sectum.units import GIB, KIB, parse_bytes
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SMALLEST_EPC_BYTES = 256 * KIB
+LARGEST_EPC_BYTES = 1024 * GIB
+LARGEST_BATCH = 65_536
+LARGEST_THREADS = 256
+
+InputShapes = dict[str, tuple[int, ...]]
+
+
+def read_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """Read an amount of protected memory, such as ``93MiB``, in bytes; refuse what no enclave has."""
+    if value is None:
+        return None
+    try:
+        n_bytes = parse_bytes(value)
+    except UsageError as error:
+        raise click.BadParameter(f"{error}.") from error
+    if n_bytes < SMALLEST_EPC_BYTES:
+        meant = f"; did you mean {value.strip()}MiB?" if value.strip().isdecimal() and n_bytes else "."
+        raise click.BadParameter(f"'{value}' is {n_bytes} bytes: write at least 256KiB{meant}")
+    if n_bytes > LARGEST_EPC_BYTES:
+        raise click.BadParameter(f"'{value}' is more than any enclave has: write at most 1024GiB.")
+    return n_bytes
+
+
+def whole(largest: int) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+    """Make a reader of whole numbers from 1 to ``largest``."""
+
+    def read(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+        if value is None:
+            return None
+        text = value.strip()
+        if not (text.isascii() and text.isdecimal() and len(text) <= 12 and 1 <= int(text) <= largest):
+            raise click.BadParameter(f"'{value}' is not possible: write a whole number from 1 to {largest:,}.")
+        return int(text)
+
+    return read
+
+
+def positive(unit: str, largest: float) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
+    """Make a reader of numbers above 0, at most ``largest``."""
+
+    def read(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= largest:  # not so for NaN either
+            raise click.BadParameter(f"'{value}' is not possible: write {unit} above 0, at most {largest:,.0f}.")
+        return number
+
+    return read
+
+
+def read_inputs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> InputShapes:
+    """Read shapes of inputs, such as ``image=1x3x224x224``; a name may itself hold ``=``."""
+    shapes: InputShapes = {}
+    for value in values:
+        name, found, text = value.rpartition("=")
+        parts = text.lower().split("x")
+        if not found or not name or not all(p.isascii() and p.isdecimal() and len(p) <= 9 for p in parts):
+            raise click.BadParameter(f"'{value}' is no name with a shape: write for example image=1x3x224x224.")
+        shape = tuple(int(part) for part in parts)
+        if 0 in shape:
+            raise click.BadParameter(f"'{value}' has a dimension of 0: every dimension is 1 or more.")
+        if name in shapes:
+            raise click.BadParameter(f"input '{name}' is given twice: write it once.")
+        shapes[name] = shape
+    return shapes
+
+
+def examples(*lines: str) -> str:
+    """An epilogue with examples, one command a line."""
+    title = "Example:" if len(lines) == 1 else "Examples:"
+    return f"\b\n{title}\n" + "\n".join(f"  {line}" for line in lines)
+
+
+model_argument = click.argument("model", metavar="MODEL")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+batch_option = click.option(
+    "--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Images in one inference.  [default: the model's]"
+)
+
+
+def shape_options(command: F) -> F:
+    """``--batch`` and ``--input``."""
+    command = click.option(
+        "--input",
+        "inputs",
+        callback=read_inputs,
+        multiple=True,
+        metavar="NAME=SHAPE",
+        help="Shape of an input, such as image=1x3x224x224. Repeat it for each input.",
+    )(command)
+    return batch_option(command)
+
+
+def threads_option(command: F) -> F:
+    """``--threads``."""
+    return click.option(
+        "--threads",
+        callback=whole(LARGEST_THREADS),
+        default="1",
+        show_default=True,
+        metavar="N",
+        help="Compute threads of the runtime.",
+    )(command)
+
+
+def epc_option(command: F) -> F:
+    """``--epc``."""
+    return click.option(
+        "--epc",
+        "epc_bytes",
+        callback=read_size,
+        metavar="SIZE",
+        help="Protected memory that the enclave may hold at once, such as 93MiB.  [default: the profile's]",
+    )(command)
+
+
+def prediction_options(command: F) -> F:
+    """What says which prediction is wanted."""
+    command = click.option("--strict", is_flag=True, help="Refuse operators that have no cost of their own.")(command)
+    command = click.option(
+        "--native-ms",
+        callback=positive("milliseconds", 1e9),
+        metavar="X",
+        help="Your own latency outside an enclave, in place of the predicted one.",
+    )(command)
+    command = threads_option(command)
+    command = shape_options(command)
+    command = epc_option(command)
+    return click.option(
+        "--enclave",
+        default="softepc",
+        show_default=True,
+        metavar="PROFILE",
+        help="Name of an enclave profile (see 'sectum profiles'), or a profile's JSON file.",
+    )(command)

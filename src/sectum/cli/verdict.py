@@ -1,0 +1,45 @@
+"""A prediction said in one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sectum.cli.figures import mebibytes, milliseconds, percent, times
+from sectum.cli.untrusted import printable
+
+if TYPE_CHECKING:
+    from sectum.predict.prediction import Prediction
+
+EDGE = (0.05, 0.95)
+"""Between these probabilities of paging the sentence says that it may go either way."""
+
+
+def verdict(prediction: Prediction) -> str:
+    """Say whether the network fits the enclave and what an inference costs there."""
+    name = printable(prediction.model, limit=60) or "The network"
+    latency, native = prediction.latency_ms, prediction.native_ms
+    memory = prediction.memory
+    working_set = mebibytes(memory.working_set_bytes)
+    if memory.epc_bytes is None:
+        return (
+            f"{name} touches {working_set} in every inference and takes about {milliseconds(latency)} "
+            "with unlimited memory."
+        )
+    epc = mebibytes(memory.epc_bytes)
+    slower = f"{times(latency / native)} as long as outside an enclave" if native > 0 else ""
+    if EDGE[0] < prediction.overcommit.probability < EDGE[1]:
+        tendency = "pages" if prediction.overcommit.predicted else "just fits"
+        return (
+            f"{name} is at the edge: it touches {working_set} in every inference and the enclave has {epc}. "
+            f"It probably {tendency}, and then takes about {milliseconds(latency)}, {slower}."
+        )
+    if prediction.overcommit.predicted:
+        share = percent(prediction.breakdown_ms.paging / latency) if latency > 0 else "0 %"
+        return (
+            f"{name} does not fit: it touches {working_set} in every inference and the enclave has {epc}. "
+            f"It takes about {milliseconds(latency)}, {slower}; {share} of that is paging."
+        )
+    return (
+        f"{name} fits: it touches {working_set} of the enclave's {epc} and takes about {milliseconds(latency)}, "
+        f"{slower}."
+    )

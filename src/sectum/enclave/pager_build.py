@@ -1,0 +1,138 @@
+"""Compiles the software pager for this machine at its first use, and keeps it.
+
+The package carries C sources, no binary. The library goes to the cache folder (``$SECTUM_CACHE``, else
+``$XDG_CACHE_HOME/sectum``, else ``~/.cache/sectum``) under a name made of its sources, the flags and the compiler,
+so that a change of any of them compiles anew. It is written apart and renamed: two first uses at once are harmless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+from sectum.errors import EnclaveFailed, EnclaveUnavailable
+
+_FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
+_LIBRARIES = ("-ldl",)
+_COMPILERS = ("cc", "gcc", "clang")
+_COMPILE_DEADLINE_S = 120.0
+_NO_COMPILER = (
+    "the software enclave is compiled at its first use and this machine has no C compiler (cc, gcc or clang): "
+    "install one, on Debian and Ubuntu with 'apt-get install gcc libc6-dev'. Predicting works without it"
+)
+
+
+def cache_folder() -> Path:
+    """Where compiled pagers are kept; it need not exist."""
+    if named := os.environ.get("SECTUM_CACHE"):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "sectum"
+    return Path.home() / ".cache" / "sectum"
+
+
+def source_folder() -> Path:
+    """The pager's C sources: in an installed package beside this module, in a checkout at ``native/softepc``.
+
+    Raises:
+        EnclaveUnavailable: neither is there.
+    """
+    here = Path(__file__).resolve()
+    for folder in (here.parent / "native", here.parents[3] / "native" / "softepc"):
+        if (folder / "softepc.h").is_file():
+            return folder
+    raise EnclaveUnavailable("the pager's C sources are missing from this installation: install sectum again")
+
+
+def _sources(folder: Path) -> list[Path]:
+    return sorted(path for path in (*folder.glob("*.[ch]"), *folder.glob("src/*.[ch]")) if path.is_file())
+
+
+def _compiler() -> tuple[str, str]:
+    """Path of a C compiler and what it says its version is."""
+    for name in _COMPILERS:
+        if path := shutil.which(name):
+            said = subprocess.run(
+                [path, "--version"], capture_output=True, text=True, timeout=20, check=False
+            )
+            return path, said.stdout
+    raise EnclaveUnavailable(_NO_COMPILER)
+
+
+def _private(folder: Path) -> Path:
+    """The cache folder, made if it is missing; refused where others could replace what will be loaded."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.stat()
+    except OSError as error:
+        raise EnclaveUnavailable(
+            f"the pager cannot be kept in {folder} ({error.strerror}): set SECTUM_CACHE to a folder of your own"
+        ) from error
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise EnclaveUnavailable(
+            f"{folder} belongs to or can be written by others, who could replace the pager: "
+            "set SECTUM_CACHE to a folder that is yours alone (chmod 700)"
+        )
+    if any(character in str(folder) for character in " :\t\n$"):
+        raise EnclaveUnavailable(
+            f"the dynamic loader cannot preload from {folder}, for its name has a space, a colon or a dollar sign: "
+            "set SECTUM_CACHE to a folder without them"
+        )
+    return folder.resolve()
+
+
+def pager_library() -> Path:
+    """The compiled pager; compiles it if it is not in the cache yet.
+
+    Raises:
+        EnclaveUnavailable: no compiler, no sources, another system than Linux on x86-64, or no cache folder.
+        EnclaveFailed: the compiler refused the sources.
+    """
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise EnclaveUnavailable(
+            f"the software enclave needs Linux on x86-64 and this is {platform.system()} on {platform.machine()}: "
+            "predicting works without it"
+        )
+    folder = source_folder()
+    sources = _sources(folder)
+    compiler, version = _compiler()
+    key = hashlib.sha256("\0".join((*_FLAGS, *_LIBRARIES, compiler, version)).encode())
+    for path in sources:
+        key.update(f"\0{path.relative_to(folder)}\0".encode())
+        key.update(path.read_bytes())
+    cache = _private(cache_folder())
+    library = cache / f"libsoftepc-{key.hexdigest()[:24]}.so"
+    if not library.is_file():
+        _compile(compiler, [path for path in sources if path.suffix == ".c"], library)
+    return library
+
+
+def _compile(compiler: str, sources: list[Path], library: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="compile-", dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        command = [compiler, *_FLAGS, "-o", str(made), *map(str, sources), *_LIBRARIES]
+        try:
+            ended = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_COMPILE_DEADLINE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EnclaveFailed(
+                f"{compiler} did not compile the pager within {_COMPILE_DEADLINE_S:g} s: try again on a calmer machine"
+            ) from error
+        if ended.returncode != 0 or not made.is_file():
+            raise EnclaveFailed(
+                f"{compiler} could not compile the pager; if headers are missing, install libc6-dev and "
+                f"linux-libc-dev. It said: {ended.stderr.strip()[-1500:]}"
+            )
+        made.replace(library)

@@ -1,0 +1,146 @@
+"""Architectures as ONNX models.
+
+A model's bytes are written piece by piece: protobuf puts a length before each message, and all lengths are
+known beforehand. So a model of 550 MB is never held in memory to be written to a file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from sectum import __version__
+from sectum.errors import ModelTooLarge
+from sectum.zoo.architecture import Architecture
+from sectum.zoo.lowering import INPUT, OPSET, OUTPUT, Integers, Lowered, Weight, lower
+from sectum.zoo.weights import Tiles
+
+IR_VERSION = 8  # the one that was released with opset 17
+SYMBOLIC_BATCH = "N"
+LARGEST_MODEL_BYTES = 2**31 - 1  # protobuf reads no larger message
+
+# Field numbers of onnx.proto and the wire type "length-delimited".
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA, _DELIMITED = 7, 5, 9, 2
+
+
+def to_onnx(
+    arch: Architecture, *, batch: int | None = None, seed: int | None = None, fold_batch_norm: bool = False
+) -> onnx.ModelProto:
+    """The network as an ONNX model with weights.
+
+    Args:
+        arch: the network.
+        batch: the first dimension of input and output; None leaves it open, as ``N``.
+        seed: of the weights; None for the architecture's own.
+        fold_batch_norm: write convolutions with their normalisation already folded into them.
+
+    Raises:
+        ModelTooLarge: the model would not fit in a protobuf message.
+    """
+    model = onnx.ModelProto()
+    model.ParseFromString(to_bytes(arch, batch=batch, seed=seed, fold_batch_norm=fold_batch_norm))
+    return model
+
+
+def to_bytes(
+    arch: Architecture, *, batch: int | None = None, seed: int | None = None, fold_batch_norm: bool = False
+) -> bytes:
+    """The bytes of :func:`to_onnx`; the same for the same arguments."""
+    stream = io.BytesIO()
+    for piece in _pieces(arch, batch, seed, fold_batch_norm=fold_batch_norm):
+        stream.write(piece)
+    return stream.getvalue()
+
+
+def write(
+    arch: Architecture,
+    path: str | os.PathLike[str],
+    *,
+    batch: int | None = None,
+    seed: int | None = None,
+    fold_batch_norm: bool = False,
+) -> None:
+    """Write the bytes of :func:`to_onnx` to a file, which is replaced if it exists.
+
+    Raises:
+        ModelTooLarge: the model would not fit in a protobuf message.
+        OSError: the file cannot be written.
+    """
+    with Path(path).open("wb") as stream:
+        for piece in _pieces(arch, batch, seed, fold_batch_norm=fold_batch_norm):
+            stream.write(piece)
+
+
+def _pieces(
+    arch: Architecture, batch: int | None, seed: int | None, *, fold_batch_norm: bool
+) -> Iterator[bytes | memoryview]:
+    lowered = lower(arch, fold_batch_norm=fold_batch_norm)
+    before, after = _graph_around_constants(lowered, batch)
+    heads = [_constant_head(constant) for constant in lowered.constants.values()]
+    raw_bytes = [4 * c.elements if isinstance(c, Weight) else 0 for c in lowered.constants.values()]
+    graph_bytes = len(before) + len(after) + sum(map(len, heads)) + sum(raw_bytes)
+    model = _model_around_graph()
+    if graph_bytes + len(model) + 16 > LARGEST_MODEL_BYTES:
+        raise ModelTooLarge(
+            f"{arch.name} would take {graph_bytes / 1e6:.0f} MB, and an ONNX file holds at most "
+            f"{LARGEST_MODEL_BYTES / 1e6:.0f} MB: choose a smaller width or resolution"
+        )
+    yield model + _tag(_MODEL_GRAPH) + _varint(graph_bytes) + before
+    tiles = Tiles(arch.seed if seed is None else seed)
+    for head, constant in zip(heads, lowered.constants.values(), strict=True):
+        yield head
+        if isinstance(constant, Weight):
+            for chunk in tiles.chunks(constant):
+                yield chunk.data
+    yield after
+
+
+def _model_around_graph() -> bytes:
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="sectum.zoo", producer_version=__version__)
+    # The operator set's field comes after the graph's, but readers take fields in any order.
+    model.opset_import.append(helper.make_opsetid("", OPSET))
+    return model.SerializeToString()
+
+
+def _graph_around_constants(lowered: Lowered, batch: int | None) -> tuple[bytes, bytes]:
+    """The graph's fields that come before the initialisers, and those after."""
+    before, after = onnx.GraphProto(name=lowered.name), onnx.GraphProto()
+    for op in lowered.operators:
+        node = helper.make_node(op.type, op.inputs, op.outputs, op.name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in op.attributes.items())
+        before.node.append(node)
+    for name, values in ((INPUT, after.input), (OUTPUT, after.output)):
+        shape = (SYMBOLIC_BATCH if batch is None else batch, *lowered.shapes[name])
+        values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    return before.SerializeToString(), after.SerializeToString()
+
+
+def _constant_head(constant: Weight | Integers) -> bytes:
+    """An initialiser's bytes up to the raw data that follow; all of them for integers."""
+    if isinstance(constant, Integers):
+        size = [len(constant.values)]
+        body = helper.make_tensor(constant.name, TensorProto.INT64, size, constant.values).SerializeToString()
+        return _tag(_GRAPH_INITIALIZER) + _varint(len(body)) + body
+    proto = TensorProto(name=constant.name, dims=constant.shape, data_type=TensorProto.FLOAT)
+    raw = 4 * constant.elements
+    body = proto.SerializeToString() + _tag(_TENSOR_RAW_DATA) + _varint(raw)
+    return _tag(_GRAPH_INITIALIZER) + _varint(len(body) + raw) + body
+
+
+def _tag(number: int) -> bytes:
+    return _varint(number << 3 | _DELIMITED)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; the top bit says that more follow."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
