@@ -95,6 +95,23 @@ void seal_page(uint32_t page, const void *plain, void *cipher, struct seal_recor
 bool seal_open(uint32_t page, const void *cipher, void *plain, const struct seal_record *record);
 void seal_wipe(void);
 
+/* ---- memory.c: what the kernel refuses ends the process ---- */
+
+void memory_start(void);
+void memory_abandon_after_fork(void);
+/* On return no thread can use the pages any more without a fault; their content stays. */
+void memory_unmap(uint32_t first, uint32_t pages);
+/* Frees the memory of the pages. */
+void memory_remove(uint32_t first, uint32_t pages);
+/* Maps a resident page into the enclave, if it is not mapped. */
+void memory_map(uint32_t page);
+/* Make a page resident, with this content, and map it. */
+void memory_fill_zeros(uint32_t page);
+void memory_fill(uint32_t page, const void *content);
+const void *memory_view(uint32_t page);
+void *memory_untrusted_slot(uint32_t page);
+void memory_forget_slots(uint32_t first, uint32_t pages);
+
 /* ---- pager.c: all but pager_start are called with the lock held ---- */
 
 enum page_state {
@@ -108,7 +125,6 @@ enum page_state {
 extern struct softepc_counters counters; /* the *_bytes fields are filled in when read */
 
 void pager_start(void);
-void pager_abandon_after_fork(void);
 /* Makes the page resident and mapped. False if it is not allocated. */
 bool pager_touch(uint32_t page);
 bool pager_is_allocated(uint32_t page);

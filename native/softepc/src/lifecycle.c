@@ -215,7 +215,7 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     if (enclave_open) {
-        pager_abandon_after_fork();
+        memory_abandon_after_fork();
         enclave_open = false;
         forked = true;
     }
@@ -267,9 +267,27 @@ static void stop(void *unused)
     enclave_leave(saved);
 }
 
+static void on_inherited_filter(int signal)
+{
+    (void)signal;
+    die(SOFTEPC_EXIT_UNSUPPORTED,
+        "this process was started from inside of an enclave, whose filter for system calls it "
+        "inherited; an enclave cannot hold another: start both from outside");
+}
+
+static void refuse_nesting(void)
+{
+    const struct sigaction stopped = {.sa_handler = on_inherited_filter};
+    struct sigaction before;
+    sigaction(SIGSYS, &stopped, &before);
+    RAW3(SYS_msync, REGION_BASE, 0, 0); /* does nothing, but an enclave's filter stops it */
+    sigaction(SIGSYS, &before, NULL);
+}
+
 __attribute__((constructor)) static void start(void)
 {
     read_configuration();
+    refuse_nesting();
     seal_start();
     pager_start();
     region_start();

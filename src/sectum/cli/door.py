@@ -1,4 +1,4 @@
-"""What stands between every command and the shell: errors become a sentence and an exit code, never a traceback."""
+"""Between every command and the shell: errors become a sentence and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def exit_codes() -> Iterator[tuple[int, str, str]]:
 
 
 def exit_code_lines() -> str:
-    """The exit codes as lines for a help text."""
+    """Write the exit codes as lines for a help text."""
     return "\n".join(f"  {code:>3}  {meaning}" for code, _, meaning in exit_codes())
 
 
@@ -70,7 +70,7 @@ class Door(click.Group):
     def main(
         self,
         args: Sequence[str] | None = None,
-        prog_name: str | None = None,
+        prog_name: str | None = None,  # noqa: ARG002 - however it is started, it is called sectum
         complete_var: str | None = None,
         standalone_mode: bool = True,  # noqa: ARG002 - click's signature; this group always stands alone
         windows_expand_args: bool = True,
@@ -82,7 +82,7 @@ class Door(click.Group):
         try:
             code = super().main(
                 words,
-                prog_name or "sectum",
+                "sectum",
                 complete_var,
                 standalone_mode=False,
                 windows_expand_args=windows_expand_args,
@@ -98,12 +98,17 @@ class Door(click.Group):
         except click.Abort:
             sys.exit(INTERRUPTED)
         except MemoryError:
-            fail("MemoryError", "there is not enough memory for this model on this machine", DEFECT, as_json=as_json)
+            fail(
+                "MemoryError",
+                "there is not enough memory for this model on this machine",
+                DEFECT,
+                as_json=as_json,
+            )
         sys.exit(code if isinstance(code, int) else 0)
 
 
 def report_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """`sys.excepthook` of the ``sectum`` process: a defect is named in one line; the trace is kept for developers."""
+    """Name a defect in one line, as `sys.excepthook`; SECTUM_TRACEBACK=1 asks for the trace."""
     if issubclass(kind, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     if os.environ.get("SECTUM_TRACEBACK"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sectum.units import GIB, MIB
+from sectum.units import GIB, KIB, MIB
 
 
 def milliseconds(value_ms: float) -> str:
@@ -13,12 +13,14 @@ def milliseconds(value_ms: float) -> str:
 
 
 def number(value: float) -> str:
-    """Write a number with three significant digits, thousands apart: ``3,010``, ``26.4``, ``0.530``, ``0``."""
+    """Write three significant digits, at most two of them after the point: ``3,010``, ``0.53``."""
     if value == 0:
         return "0"
-    digits = 2 - math.floor(math.log10(abs(value)))
-    rounded = round(value, digits)
-    return f"{rounded:,.{min(max(0, digits), 6)}f}"
+    if 0 < abs(value) < 0.005:
+        return "< 0.01"
+    rounded = float(f"{value:.3g}")  # first, so that 9.999 counts as 10.0 when digits are counted
+    digits = 2 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{min(max(0, digits), 2)}f}"
 
 
 def count(value: float) -> str:
@@ -40,6 +42,10 @@ def percent(share: float) -> str:
 
 def mebibytes(n_bytes: float) -> str:
     """Write memory so that two amounts can be compared: MiB up to 10 GiB, then GiB."""
+    if n_bytes == 0:
+        return "0"
+    if abs(n_bytes) < MIB / 10:
+        return f"{n_bytes / KIB:,.1f} KiB"
     if abs(n_bytes) >= 10 * GIB:
         return f"{n_bytes / GIB:,.1f} GiB"
     value = n_bytes / MIB

@@ -34,7 +34,10 @@ Exit codes:
 @click.version_option(__version__, message="sectum %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """What a neural network costs inside a trusted execution environment: predicted, measured, explained."""
+    """Tell what a neural network costs inside a trusted execution environment.
+
+    Predicted in a moment, measured where that is possible, and explained.
+    """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -85,7 +85,7 @@ def read_inputs(_ctx: click.Context, _param: click.Parameter, values: tuple[str,
 
 
 def examples(*lines: str) -> str:
-    """An epilogue with examples, one command a line."""
+    """Write an epilogue with examples, one command a line."""
     title = "Example:" if len(lines) == 1 else "Examples:"
     return f"\b\n{title}\n" + "\n".join(f"  {line}" for line in lines)
 
@@ -93,13 +93,9 @@ def examples(*lines: str) -> str:
 model_argument = click.argument("model", metavar="MODEL")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
-batch_option = click.option(
-    "--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Images in one inference.  [default: the model's]"
-)
-
 
 def shape_options(command: F) -> F:
-    """``--batch`` and ``--input``."""
+    """Add ``--batch`` and ``--input``."""
     command = click.option(
         "--input",
         "inputs",
@@ -108,11 +104,16 @@ def shape_options(command: F) -> F:
         metavar="NAME=SHAPE",
         help="Shape of an input, such as image=1x3x224x224. Repeat it for each input.",
     )(command)
-    return batch_option(command)
+    return click.option(
+        "--batch",
+        callback=whole(LARGEST_BATCH),
+        metavar="N",
+        help="Images in one inference.  [default: the model's, or 1]",
+    )(command)
 
 
 def threads_option(command: F) -> F:
-    """``--threads``."""
+    """Add ``--threads``."""
     return click.option(
         "--threads",
         callback=whole(LARGEST_THREADS),
@@ -124,7 +125,7 @@ def threads_option(command: F) -> F:
 
 
 def epc_option(command: F) -> F:
-    """``--epc``."""
+    """Add ``--epc``."""
     return click.option(
         "--epc",
         "epc_bytes",
@@ -135,7 +136,7 @@ def epc_option(command: F) -> F:
 
 
 def prediction_options(command: F) -> F:
-    """What says which prediction is wanted."""
+    """Add what says which prediction is wanted."""
     command = click.option("--strict", is_flag=True, help="Refuse operators that have no cost of their own.")(command)
     command = click.option(
         "--native-ms",

@@ -41,13 +41,13 @@ class Answer:
     prediction: Prediction
 
     def advice(self) -> list[Advice]:
-        """What would make the inference cheaper, computed for this network."""
+        """Compute what would make the inference cheaper."""
         from sectum.predict import advise
 
         return advise(self.predictor, self.source.at_batch, self.prediction, self.profile)
 
     def to_json(self, advice: list[Advice]) -> dict[str, Any]:
-        """The prediction as JSON types, with its advice and where it comes from."""
+        """Give the prediction as JSON types, with its advice and where it comes from."""
         return {
             **self.prediction.to_json(),
             "advice": [asdict(item) for item in advice],
@@ -57,7 +57,7 @@ class Answer:
 
 
 def load_profile(name: str, epc_bytes: int | None) -> Profile:
-    """The enclave's profile, with another size of EPC where one is given.
+    """Read the enclave's profile, with another size of EPC where one is given.
 
     Raises:
         UsageError: no such profile, or an EPC for one that has none.

@@ -46,7 +46,11 @@ def rows(entries: Iterable[Sequence[str]], *, right: Iterable[int] = (), header:
         )
     for entry in entries:
         table.add_row(*(Text(printable(cell, limit=400)) for cell in entry))
-    _console().print(table)
+    console = _console()
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def _console() -> Console:

@@ -87,7 +87,7 @@ class Source:
         return zoo.build(name, resolution=shape[2])
 
     def at_batch(self, batch: int) -> Graph:
-        """The same network with another number of images.
+        """Read or make the same network with another number of images.
 
         Raises:
             ModelError: it cannot be re-batched.

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import unicodedata
 
-# Cc: control characters, so that a name cannot carry a terminal's escape sequences. Cf: invisible ones, among them
-# those that turn the reading direction around. Cs: halves of characters, which cannot be encoded. Zl, Zp: line ends.
+# Cc: control characters, so that a name cannot carry a terminal's escape sequences. Cf: invisible ones, among
+# them those that turn the reading direction around. Cs: halves of characters, which cannot be encoded.
+# Zl, Zp: ends of lines. Co, Cn: without a meaning of their own.
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: str, *, limit: int = 120, keep: str = "") -> str:
-    """Write every character that is not plainly visible as an escape, and cut the middle out of what is too long.
+    r"""Write characters that are not plainly visible as escapes, and cut the middle out of what is too long.
 
     Args:
         text: anything.
         limit: the most characters of the result; at least 16.
-        keep: unprintable characters to let through (a message may hold ``"\\n"``).
+        keep: unprintable characters to let through (a message may hold ``"\n"``).
     """
     if len(text) > limit:
         text = f"{text[: limit - limit // 3 - 3]}...{text[-(limit // 3) :]}"

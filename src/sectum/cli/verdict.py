@@ -26,7 +26,9 @@ def verdict(prediction: Prediction) -> str:
             "with unlimited memory."
         )
     epc = mebibytes(memory.epc_bytes)
-    slower = f"{times(latency / native)} as long as outside an enclave" if native > 0 else ""
+    ratio = latency / native if native > 0 else 1.0
+    slower = f"{times(ratio)} as long as" if ratio >= 1.05 else "about as long as"
+    slower += " outside an enclave"
     if EDGE[0] < prediction.overcommit.probability < EDGE[1]:
         tendency = "pages" if prediction.overcommit.predicted else "just fits"
         return (
@@ -40,6 +42,6 @@ def verdict(prediction: Prediction) -> str:
             f"It takes about {milliseconds(latency)}, {slower}; {share} of that is paging."
         )
     return (
-        f"{name} fits: it touches {working_set} of the enclave's {epc} and takes about {milliseconds(latency)}, "
-        f"{slower}."
+        f"{name} fits: it touches {working_set} of the enclave's {epc} and takes about "
+        f"{milliseconds(latency)}, {slower}."
     )

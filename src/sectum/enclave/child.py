@@ -1,13 +1,13 @@
 """The process in which a model runs: ``python -m sectum.enclave.child``, started by the runners only.
 
-Requests come as JSON lines on standard input, the first being the job; answers leave as JSON lines on what was
-standard output. An answer is any number of ``{"row": ...}`` lines and one ``{"result": ...}`` or
-``{"refused": "why"}``. Whatever else fails ends the process with a traceback on standard error, and the parent
-reports its end. Lines stay short: under the pager, buffers of 64 KiB and more would lie in the enclave.
+Requests come as JSON lines on standard input, the first being the job; answers leave as JSON lines on what
+was standard output. An answer is any number of ``{"row": ...}`` lines and one ``{"result": ...}`` or
+``{"refused": "why"}``. Whatever else fails ends the process with a traceback on standard error, and the
+parent reports its end. Lines stay short: buffers of 64 KiB and more would lie in the enclave.
 
 Engine: ONNX Runtime's CPU provider with its defaults, and these settings: ``intra_op_num_threads`` as asked,
-``inter_op_num_threads`` 1; with several threads, workers stop spinning when an inference ends (so that they do not
-run into the reference kernel), and do not spin at all when there are more threads than CPUs.
+``inter_op_num_threads`` 1; with several threads, workers stop spinning when an inference ends (so that they
+do not run into the reference kernel), and do not spin at all when there are more threads than CPUs.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _DTYPES = {
     "tensor(uint64)": "uint64", "tensor(bool)": "bool",
 }  # fmt: skip
 
+_PROFILE_WARM_UP = 2
 _TRACE_CAPACITY = 1 << 22  # faults of one inference: 16 GiB of pages, each once
 
 
@@ -74,7 +75,7 @@ class _Pager:
             self._read(ctypes.byref(out))
 
     def set_budget(self, n_bytes: int) -> str:
-        """Empty, or why not."""
+        """Set the budget; returns the reason if the pager refuses, else an empty string."""
         if self._library.softepc_set_budget(n_bytes) == 0:
             return ""
         return os.strerror(ctypes.get_errno())
@@ -145,7 +146,7 @@ class _Server:
 
     @staticmethod
     def _read_model(path: str) -> bytes:
-        """The file's bytes, copied into the process's own memory by itself, as an enclave has to."""
+        """Copy the file into the process's own memory, as an enclave has to, by itself and not by a call."""
         with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             return content[:]
 
@@ -164,7 +165,7 @@ class _Server:
         return options
 
     def describe(self) -> dict[str, Any]:
-        """The answer to the job: versions and inputs."""
+        """Answer the job: versions and inputs."""
         return {
             "versions": {
                 "python": platform.python_version(),
@@ -184,23 +185,26 @@ class _Server:
         waited = self._wait_clock.now_ns()
         start = time.perf_counter_ns()
         outputs = self._run()
-        latency_ns = time.perf_counter_ns() - start
-        wait_ns = self._wait_clock.now_ns() - waited
+        wall_ns = time.perf_counter_ns() - start
+        wait_ns = min(self._wait_clock.now_ns() - waited, wall_ns)
         self._pager.counters(self._after)
         del outputs
-        self._last_ns = latency_ns
+        # With several threads the slowest decides, and what it waited for is not known.
+        latency_ns = wall_ns - wait_ns if self._threads == 1 else wall_ns
+        self._last_ns = wall_ns
         row = {
-            "latency_ns": latency_ns,
-            "wait_ns": min(wait_ns, latency_ns),
+            "latency_ns": max(1, latency_ns),
+            "wall_ns": wall_ns,
+            "wait_ns": wait_ns,
             "reference_before_ns": reference_before_ns,
-            "reference_after_ns": self._reference.time_ns(latency_ns),
+            "reference_after_ns": self._reference.time_ns(wall_ns),
         }
         for name in ("loads", "evictions", "zero_fills", "minor_faults", "handler_ns"):
             row[name] = getattr(self._after, name) - getattr(self._before, name)
         return row
 
     def sample(self, n: int, answer: Any) -> None:
-        """Send one row for each of ``n`` inferences; a reference after one is the reference before the next."""
+        """Send a row for each of ``n`` inferences; the reference after one is that before the next."""
         reference_ns = self._reference.time_ns(self._last_ns)
         for _ in range(n):
             row = self._sample(reference_ns)
@@ -220,10 +224,7 @@ class _Server:
     def _memory(self) -> dict[str, int]:
         if self._pager.present:
             self._pager.counters(self._after)
-            now = {
-                key: getattr(self._after, key)
-                for key in ("live_bytes", "resident_bytes", "peak_resident_bytes")
-            }
+            now = {key: getattr(self._after, key) for key in ("live_bytes", "resident_bytes", "peak_resident_bytes")}
         else:
             status = _status_bytes()
             now = {
@@ -249,6 +250,8 @@ class _Server:
             case "trace":
                 answer({"result": self._pager.trace(self._run, request["path"])})
             case "profile":
+                for _ in range(0 if self._last_ns else _PROFILE_WARM_UP):
+                    self._run()
                 self.sample(int(request["n"]), answer)
                 answer({"result": self._session.end_profiling()})
             case other:

@@ -15,7 +15,7 @@ class NativeRunner:
     counts_pages = True  # there are none, and that is known
 
     def check(self) -> None:
-        """Always possible."""
+        """Return: an ordinary process can always be started."""
 
     def start(self, job: Job) -> ChildSession:
         """Start the process and load the model.

@@ -1,8 +1,9 @@
 """Compiles the software pager for this machine at its first use, and keeps it.
 
 The package carries C sources, no binary. The library goes to the cache folder (``$SECTUM_CACHE``, else
-``$XDG_CACHE_HOME/sectum``, else ``~/.cache/sectum``) under a name made of its sources, the flags and the compiler,
-so that a change of any of them compiles anew. It is written apart and renamed: two first uses at once are harmless.
+``$XDG_CACHE_HOME/sectum``, else ``~/.cache/sectum``) under a name made of its sources, the flags and the
+compiler, so that a change of any of them compiles anew. It is written apart and renamed: two first uses at
+once are harmless.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from pathlib import Path
 
 from sectum.errors import EnclaveFailed, EnclaveUnavailable
 
-_FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
+_FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-shared", "-Wl,-z,now")
 _LIBRARIES = ("-ldl",)
 _COMPILERS = ("cc", "gcc", "clang")
 _COMPILE_DEADLINE_S = 120.0
 _NO_COMPILER = (
-    "the software enclave is compiled at its first use and this machine has no C compiler (cc, gcc or clang): "
+    "the software enclave is compiled at its first use and this machine has no C compiler (cc, gcc, clang): "
     "install one, on Debian and Ubuntu with 'apt-get install gcc libc6-dev'. Predicting works without it"
 )
 
 
 def cache_folder() -> Path:
-    """Where compiled pagers are kept; it need not exist."""
+    """Return the folder that compiled pagers are kept in; it need not exist."""
     if named := os.environ.get("SECTUM_CACHE"):
         return Path(named)
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -38,7 +39,7 @@ def cache_folder() -> Path:
 
 
 def source_folder() -> Path:
-    """The pager's C sources: in an installed package beside this module, in a checkout at ``native/softepc``.
+    """Find the pager's C sources: beside this module, or in a checkout at ``native/softepc``.
 
     Raises:
         EnclaveUnavailable: neither is there.
@@ -51,28 +52,26 @@ def source_folder() -> Path:
 
 
 def _sources(folder: Path) -> list[Path]:
-    return sorted(path for path in (*folder.glob("*.[ch]"), *folder.glob("src/*.[ch]")) if path.is_file())
+    return [folder / "softepc.h", *sorted(folder.glob("src/*.[ch]"))]
 
 
 def _compiler() -> tuple[str, str]:
-    """Path of a C compiler and what it says its version is."""
+    """Find a C compiler: its path, and what it says its version is."""
     for name in _COMPILERS:
         if path := shutil.which(name):
-            said = subprocess.run(
-                [path, "--version"], capture_output=True, text=True, timeout=20, check=False
-            )
+            said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
             return path, said.stdout
     raise EnclaveUnavailable(_NO_COMPILER)
 
 
 def _private(folder: Path) -> Path:
-    """The cache folder, made if it is missing; refused where others could replace what will be loaded."""
+    """Make the cache folder if it is missing; refuse one where others could replace what will be loaded."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = folder.stat()
     except OSError as error:
         raise EnclaveUnavailable(
-            f"the pager cannot be kept in {folder} ({error.strerror}): set SECTUM_CACHE to a folder of your own"
+            f"the pager cannot be kept in {folder} ({error.strerror}): set SECTUM_CACHE to one of your own"
         ) from error
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise EnclaveUnavailable(
@@ -81,14 +80,14 @@ def _private(folder: Path) -> Path:
         )
     if any(character in str(folder) for character in " :\t\n$"):
         raise EnclaveUnavailable(
-            f"the dynamic loader cannot preload from {folder}, for its name has a space, a colon or a dollar sign: "
-            "set SECTUM_CACHE to a folder without them"
+            f"the dynamic loader cannot preload from {folder}, for its name has a space, a colon or a "
+            "dollar sign: set SECTUM_CACHE to a folder without them"
         )
     return folder.resolve()
 
 
 def pager_library() -> Path:
-    """The compiled pager; compiles it if it is not in the cache yet.
+    """Return the compiled pager; compile it if it is not in the cache yet.
 
     Raises:
         EnclaveUnavailable: no compiler, no sources, another system than Linux on x86-64, or no cache folder.
@@ -96,7 +95,7 @@ def pager_library() -> Path:
     """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise EnclaveUnavailable(
-            f"the software enclave needs Linux on x86-64 and this is {platform.system()} on {platform.machine()}: "
+            f"the software enclave needs Linux on x86-64, not {platform.system()} on {platform.machine()}: "
             "predicting works without it"
         )
     folder = source_folder()
@@ -128,7 +127,7 @@ def _compile(compiler: str, sources: list[Path], library: Path) -> None:
             )
         except subprocess.TimeoutExpired as error:
             raise EnclaveFailed(
-                f"{compiler} did not compile the pager within {_COMPILE_DEADLINE_S:g} s: try again on a calmer machine"
+                f"{compiler} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try on a calmer machine"
             ) from error
         if ended.returncode != 0 or not made.is_file():
             raise EnclaveFailed(

@@ -43,25 +43,24 @@ _PAGER_EXITS: Mapping[int, type[EnclaveError]] = {
     89: EnclaveFailed,
 }  # softepc.h
 _THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
 )  # fmt: skip
 
 
 def child_command() -> list[str]:
-    """The command line of the child, without the folder it is started in on its module path."""
+    """Return the child's command line; ``-P`` keeps the current folder off its module path."""
     return [sys.executable, "-P", "-m", "sectum.enclave.child"]
 
 
 def child_environment(job: Job) -> dict[str, str]:
-    """This process's environment, less what would change the measurement, plus the thread counts.
+    """Return this environment, less what would change the measurement, plus the thread counts.
 
     The package root is put on the module path where the interpreter would not find it by itself.
     """
     environment = {
         key: value
         for key, value in os.environ.items()
-        if key != "LD_PRELOAD"
-        and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
+        if key != "LD_PRELOAD" and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
     }
     environment.update(dict.fromkeys(_THREAD_VARIABLES, str(job.threads)))
     # OpenBLAS's threads spin for 27 ms after a product, into the inference that follows: 2**4 cycles instead.
@@ -73,7 +72,7 @@ def child_environment(job: Job) -> dict[str, str]:
 
 
 def ended_error(code: int, said: str, runner: str) -> EnclaveError:
-    """The error for a process that ended when it should have answered.
+    """Return the error for a process that ended when it should have answered.
 
     Args:
         code: its exit code; negative for a signal, 86 to 89 from the pager (softepc.h).
@@ -81,9 +80,7 @@ def ended_error(code: int, said: str, runner: str) -> EnclaveError:
         runner: the runner's name.
     """
     if code in _PAGER_EXITS:
-        return _PAGER_EXITS[code](
-            said or f"the pager ended the {runner} process with exit code {code}, saying nothing"
-        )
+        return _PAGER_EXITS[code](said or f"the pager ended the {runner} process with exit code {code}, saying nothing")
     why = f"ended by itself with exit code {code}"
     if code < 0:
         why = f"was killed by {signal.Signals(-code).name}"
@@ -101,7 +98,7 @@ class ChildSession:
         environment: all of its environment.
         runner: the runner's name, for messages.
         has_epc: whether the pager is in the process.
-        folder: a folder that `close` removes, holding the model as ``model.onnx``; made if not given.
+        folder: a folder that `close` removes; made if not given. The child writes to ``out`` in it only.
     """
 
     def __init__(
@@ -121,9 +118,11 @@ class ChildSession:
         self._started_s = time.monotonic()
         self._buffer = b""
         self._folder = folder or tempfile.TemporaryDirectory(prefix="sectum-", ignore_cleanup_errors=True)
+        self._out = Path(self._folder.name).resolve() / "out"  # where the child writes
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            model = self.place_model(job, Path(self._folder.name))
+            self._out.mkdir(exist_ok=True)
+            model = self._place_model(job)
             with (Path(self._folder.name) / "stderr").open("wb") as stderr:
                 self._process = subprocess.Popen(
                     list(command),
@@ -136,18 +135,22 @@ class ChildSession:
                     start_new_session=True,  # so that what it starts itself can be killed with it
                 )
             self.info = self._introduce(model)
+        except OSError as error:
+            self.close()
+            raise EnclaveFailed(
+                f"the {runner} process could not be started: {error}. It needs room in {tempfile.gettempdir()} for "
+                "the model (set TMPDIR to another folder) and leave to start processes"
+            ) from error
         except BaseException:
             self.close()
             raise
 
-    @staticmethod
-    def place_model(job: Job, folder: Path) -> Path:
-        """Where the child reads the model: the job's own file, or its bytes written to ``folder``."""
+    def _place_model(self, job: Job) -> Path:
+        """Return the file that the child reads: the job's own, or its bytes written to the folder."""
         if isinstance(job.model, Path):
             return job.model.resolve()
-        path = folder / "model.onnx"
-        if not path.exists():
-            path.write_bytes(job.model)
+        path = Path(self._folder.name).resolve() / "model.onnx"
+        path.write_bytes(job.model)
         return path
 
     def _introduce(self, model: Path) -> SessionInfo:
@@ -159,15 +162,15 @@ class ChildSession:
                 "seed": job.seed,
                 "deadline_s": min(job.deadline_s, 1e6),
                 "cpus": list(job.cpus or ()),
-                "profile_prefix": str(Path(self._folder.name) / "profile") if job.profile else "",
+                "profile_prefix": str(self._out / "profile") if job.profile else "",
             }
         )
         if not isinstance(job.model, Path):
             model.unlink(missing_ok=True)  # the child has its copy: half a gigabyte need not stay on disk
         if answer["pager"] != self._has_epc:
             raise EnclaveFailed(
-                f"the {self._runner} process started {'with' if answer['pager'] else 'without'} the pager, which was "
-                "not what was asked: check that LD_PRELOAD is not taken away or added by a wrapper of python"
+                f"the {self._runner} process started {'with' if answer['pager'] else 'without'} the pager, "
+                "which was not what was asked: check that no wrapper of python changes LD_PRELOAD"
             )
         return SessionInfo(
             versions=answer["versions"],
@@ -204,7 +207,7 @@ class ChildSession:
         self._ask({"do": "set_epc", "epc_bytes": epc_bytes or 0})
 
     def operator_times(self, n: int) -> list[OperatorTime]:
-        """Profile ``n`` inferences after those that `sample` ran.
+        """Profile ``n`` inferences; two warm up first, unless `sample` ran any.
 
         Raises:
             UsageError: the job was not started with ``profile=True``, or this is the second call.
@@ -212,9 +215,7 @@ class ChildSession:
         from sectum.enclave.runtime_profile import read_profile
 
         if not self._may_profile:
-            raise UsageError(
-                "operators are timed once in a session, whose job says profile=True: start another one"
-            )
+            raise UsageError("operators are timed once in a session, whose job says profile=True: start another one")
         self._may_profile = False
         rows: list[Sample] = []
         path = self._ask({"do": "profile", "n": max(1, n)}, on_row=lambda row: rows.append(Sample(**row)))
@@ -230,7 +231,7 @@ class ChildSession:
 
         if not self._has_epc:
             raise UsageError(f"the {self._runner} runner does not see page faults: use softepc")
-        path = Path(self._folder.name) / "trace"
+        path = self._out / "trace"
         answer = self._ask({"do": "trace", "path": str(path)})
         content = path.read_bytes()
         path.unlink()
@@ -250,6 +251,8 @@ class ChildSession:
         with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer finds out how
             process.stdin.write(json.dumps(request).encode() + b"\n")
         for line in self._lines(process):
+            if not line.startswith(b"{"):  # a launcher that speaks before the child does
+                continue
             answer = json.loads(line)
             if "row" in answer:
                 if on_row is not None:
@@ -275,8 +278,8 @@ class ChildSession:
             if left_s <= 0:
                 self._kill()
                 raise EnclaveDeadline(
-                    f"the {self._runner} process ran longer than its {self._job.deadline_s:g} s and was stopped: "
-                    "give a longer deadline, a larger EPC or a smaller batch"
+                    f"the {self._runner} process ran longer than its {self._job.deadline_s:g} s and was "
+                    "stopped: give a longer deadline, a larger EPC or a smaller batch"
                 )
             ready = poller.poll(1000 * min(_WATCH_S, left_s))
             self._watch_memory(process)
@@ -292,8 +295,8 @@ class ChildSession:
             return
         self._kill()
         raise EnclaveFailed(
-            f"the {self._runner} process held {format_bytes(used)} of memory, over its cap of {format_bytes(cap)}, and "
-            "was stopped: raise the cap, or use a smaller batch or input"
+            f"the {self._runner} process held {format_bytes(used)} of memory, over its cap of "
+            f"{format_bytes(cap)}, and was stopped: raise the cap, or use a smaller batch or input"
         )
 
     def _report_end(self, process: subprocess.Popen[bytes]) -> NoReturn:

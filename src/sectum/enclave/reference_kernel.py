@@ -1,7 +1,7 @@
 """The reference kernel: a fixed piece of work whose time says how fast the machine is at this moment.
 
-Six products of 256x256 float32 matrices, a few milliseconds. Its arrays lie on anonymous mappings of their own:
-allocated as the model's are, they would take part in the enclave's paging and disturb what they measure.
+Six products of 256x256 float32 matrices, a few milliseconds. Its arrays lie on an anonymous mapping of their
+own: allocated as the model's are, they would take part in the enclave's paging and disturb what they measure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PRODUCTS = 6
 
 
 class WaitClock:
-    """Time in which the calling thread could have run but had no CPU, as the kernel counts it (Linux schedstat).
+    """Time in which the calling thread could have run but had no CPU, as Linux counts it (schedstat).
 
     Another process that takes turns on the same CPU stretches a long inference, and not a kernel of 2 ms that
     fits between two turns: no ratio takes that out, but the kernel knows it exactly.

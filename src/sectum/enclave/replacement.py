@@ -20,28 +20,37 @@ inference costs time in the number of runs, not of pages, and the counts are the
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.enclave.residency import Policy, ResidentPages, State
 from sectum.errors import UsageError
+
+__all__ = [
+    "MAX_ROUNDS",
+    "RECLAIM_PAGES",
+    "TOLERANCE",
+    "PagingCounts",
+    "Policy",
+    "RoundCounts",
+    "Touch",
+    "simulate",
+    "smallest_epc",
+    "steady_state",
+    "working_set_pages",
+]
 
 RECLAIM_PAGES = 16  # SGX_NR_TO_SCAN in Linux, arch/x86/kernel/cpu/sgx/main.c
 MAX_ROUNDS = 32
 TOLERANCE = 0.005
+"""Two inferences are alike when their faults differ by less than this share of them."""
+
+_FEWEST_ALIKE = 3
 _LONGEST_PERIOD = 4
 _MINOR_FAULT_WEIGHT = 0.1  # a minor fault costs about a tenth of a load
-
-
-class Policy(StrEnum):
-    """Which resident page makes room for another."""
-
-    FIFO = "fifo"
-    LRU = "lru"
-    SECOND_CHANCE = "second-chance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +135,12 @@ def steady_state(
     """
     if max_rounds < 2:
         raise UsageError(f"max_rounds is {max_rounds}; a steady state takes 2 or more rounds to be seen")
-    epc = _Epc(touches, epc_pages, policy, batch, operators)
-    seen: dict[_State, int] = {}
+    enclave = _Enclave(touches, epc_pages, policy, batch, operators)
+    seen: dict[State, int] = {}
     history: list[RoundCounts] = []
     while len(history) < max_rounds:
-        history.append(epc.run_inference())
-        state = epc.state()
+        history.append(enclave.run_inference())
+        state = enclave.epc.state()
         if state in seen:
             return _mean(history, len(history) - 1 - seen[state], settled=True)
         seen[state] = len(history) - 1
@@ -155,8 +164,8 @@ def simulate(
     """
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}; simulate 1 or more")
-    epc = _Epc(touches, epc_pages, policy, batch, operators)
-    return tuple(epc.run_inference() for _ in range(rounds))
+    enclave = _Enclave(touches, epc_pages, policy, batch, operators)
+    return tuple(enclave.run_inference() for _ in range(rounds))
 
 
 def working_set_pages(touches: Iterable[Touch]) -> int:
@@ -186,7 +195,7 @@ def _repeating(history: list[RoundCounts], batch: int) -> int:
     """How many of the latest inferences are alike, up to a short period; 0 if they are not."""
     latest = [counts.loads + _MINOR_FAULT_WEIGHT * counts.minor_faults for counts in history[1:]]
     for period in range(1, _LONGEST_PERIOD + 1):
-        window = max(4, 2 * period)
+        window = max(_FEWEST_ALIKE, 2 * period)
         if len(latest) < window:
             return 0
         part = latest[-window:]
@@ -200,7 +209,7 @@ def _mean(history: list[RoundCounts], period: int, *, settled: bool) -> PagingCo
     last = history[-period:]
 
     def by_operator(name: str) -> NDArray[np.float64]:
-        return np.mean([getattr(counts, name) for counts in last], axis=0, dtype=np.float64)
+        return np.asarray(np.mean([getattr(counts, name) for counts in last], axis=0), dtype=np.float64)
 
     return PagingCounts(
         loads=sum(counts.loads for counts in last) / period,
@@ -216,25 +225,8 @@ def _mean(history: list[RoundCounts], period: int, *, settled: bool) -> PagingCo
     )
 
 
-_State = tuple[int, ...]
-
-
-class _Run:
-    """Consecutive resident pages ``[start, end)``, in this order in the list, all mapped or all unmapped."""
-
-    __slots__ = ("end", "mapped", "newer", "older", "start")
-
-    older: _Run
-    newer: _Run
-
-    def __init__(self, start: int, end: int, *, mapped: bool) -> None:
-        self.start = start
-        self.end = end
-        self.mapped = mapped
-
-
-class _Epc:
-    """The list of resident pages as a ring of runs, and an index of the runs by their address."""
+class _Enclave:
+    """An EPC and the inference that is repeated in it."""
 
     def __init__(
         self,
@@ -250,39 +242,32 @@ class _Epc:
         largest = max((touch.operator for touch in touches), default=-1)
         self.operators = largest + 1 if operators is None else operators
         if self.operators <= largest:
-            raise UsageError(f"operators is {operators}, but operator {largest} is touched: give {largest + 1}")
+            raise UsageError(f"operators is {operators}, but operator {largest} is touched")
         if epc_pages is not None and epc_pages < 1:
             raise UsageError(f"an EPC of {epc_pages} pages holds nothing; give 1 page or more")
         if batch < 1:
             raise UsageError(f"batch is {batch}; a reclaim looks at 1 page or more")
         self.touches = [(t.operator, t.first_page, t.first_page + t.n_pages) for t in touches if t.n_pages]
-        self.second_chance = policy is Policy.SECOND_CHANCE
-        self.lru = policy is Policy.LRU
-        self.new_pages: list[int] | None = _first_touches(self.touches)
-        working_set = sum(self.new_pages)
-        self.budget = max(1, working_set) if epc_pages is None else epc_pages
-        # A reclaim starts with a full EPC, so it never sees fewer pages than this.
-        self.batch = min(batch, self.budget)
-        self.resident = self.arrived = self.evicted = self.minor_faults = 0
-        ring = _Run(-1, -1, mapped=False)  # head is ring.newer, tail is ring.older
-        ring.newer = ring.older = ring
-        self.ring = ring
-        self.starts: list[int] = []
-        self.runs: list[_Run] = []
+        self.zero_fills = _first_touches(self.touches)
+        budget = max(1, sum(self.zero_fills)) if epc_pages is None else epc_pages
+        self.epc = ResidentPages(budget, policy, batch)
 
     def run_inference(self) -> RoundCounts:
+        epc = self.epc
         loads = [0] * self.operators
         evictions = [0] * self.operators
         minor_faults = [0] * self.operators
+        zero_fills = sum(self.zero_fills)
         for index, (operator, first, end) in enumerate(self.touches):
-            self.arrived = self.evicted = self.minor_faults = 0
-            self._touch(first, end)
-            # A page's first touch always brings it in, so the zero fills of a touch are known beforehand.
-            loads[operator] += self.arrived - (self.new_pages[index] if self.new_pages else 0)
-            evictions[operator] += self.evicted
-            minor_faults[operator] += self.minor_faults
-        zero_fills = sum(self.new_pages) if self.new_pages else 0
-        self.new_pages = None
+            arrived, evicted, remapped = epc.arrived, epc.evicted, epc.minor_faults
+            epc.touch(first, end)
+            loads[operator] += epc.arrived - arrived
+            evictions[operator] += epc.evicted - evicted
+            minor_faults[operator] += epc.minor_faults - remapped
+            if zero_fills:
+                # A page's first touch always brings it in, so these are known before the touch is simulated.
+                loads[operator] -= self.zero_fills[index]
+        self.zero_fills = [0] * len(self.touches)
         return RoundCounts(
             zero_fills=zero_fills,
             loads=sum(loads),
@@ -291,206 +276,8 @@ class _Epc:
             loads_by_operator=np.array(loads, dtype=np.int64),
             evictions_by_operator=np.array(evictions, dtype=np.int64),
             minor_faults_by_operator=np.array(minor_faults, dtype=np.int64),
-            resident_pages=self.resident,
+            resident_pages=epc.resident,
         )
-
-    def state(self) -> _State:
-        """All that the future depends on, from head to tail, the same for every way to cut it into runs."""
-        flat: list[int] = []
-        end, mapped = -1, False
-        for run in self._from_head():
-            if flat and run.start == end and run.mapped == mapped:
-                flat[-2] = run.end
-            else:
-                flat += (run.start, run.end, run.mapped)
-            end, mapped = run.end, run.mapped
-        return tuple(flat)
-
-    def _from_head(self) -> Iterator[_Run]:
-        run = self.ring.newer
-        while run is not self.ring:
-            yield run
-            run = run.newer
-
-    def _touch(self, page: int, end: int) -> None:
-        starts, runs = self.starts, self.runs
-        while page < end:
-            index = bisect_right(starts, page)
-            run = runs[index - 1] if index else self.ring
-            if run.end > page:
-                stop = run.end if run.end < end else end
-                if self.lru:
-                    if run is not self.ring.older or stop != run.end:
-                        self._make_newest(self._cut_out(run, page, stop))
-                elif self.second_chance and not run.mapped:
-                    self.minor_faults += stop - page
-                    self._cut_out(run, page, stop).mapped = True
-            else:
-                stop = starts[index] if index < len(starts) and starts[index] < end else end
-                stop = self._bring_in(page, stop, end)
-            page = stop
-
-    def _bring_in(self, page: int, stop: int, end: int) -> int:
-        """Bring in ``[page, stop)``, of which nothing is resident, and what else of the touch is evicted for it.
-
-        Args:
-            page: first page to bring in.
-            stop: the next page that is resident, or ``end``.
-            end: end of the touch.
-
-        Returns:
-            The page up to which all has been brought in, ``stop`` or more.
-        """
-        first = page
-        free = self.budget - self.resident
-        while True:
-            n = min(free, stop - page)
-            if n:
-                self._append(page, page + n)
-                self.resident += n
-                page += n
-            if page == stop:
-                self.arrived += page - first
-                return page
-            head = self.ring.newer
-            if head.start == stop < end and (head.end - stop) >= self.batch and not (self.second_chance and head.mapped):
-                # The oldest pages are those that come next: every reclaim for a page of this gap widens it by
-                # as many pages as it frees, so the touch goes on like this through the whole run.
-                batches = min((head.end - stop) // self.batch, -(-(end - page) // self.batch))
-                free = self._evict(batches * self.batch)
-                stop = min(stop + free, end)
-            else:
-                free = self._reclaim(stop - page)
-
-    def _reclaim(self, wanted: int) -> int:
-        """Make room in a full EPC, at least one page; by several reclaims at once where they do not interact.
-
-        Reclaims for later pages of the same stretch may run ahead of the arrivals between them: arrivals go to
-        the tail, and these reclaims only take what was at the head before.
-        """
-        batch = self.batch
-        ring = self.ring
-        if not self.second_chance:
-            return self._evict(min(self.budget // batch, -(-wanted // batch)) * batch)
-        # Whole batches of mapped pages free nothing, and the next reclaim follows at once.
-        scanned = self._pass_over_mapped() % batch
-        if not scanned:
-            wanted = -(-wanted // batch) * batch
-            run, unmapped = ring.newer, 0
-            while unmapped < wanted and not run.mapped and run is not ring:
-                unmapped += run.end - run.start
-                run = run.newer
-            if unmapped >= batch:
-                return self._evict(min(unmapped, wanted) // batch * batch)
-        freed = 0
-        while scanned < batch:
-            head = ring.newer
-            n = min(head.end - head.start, batch - scanned)
-            if head.mapped:
-                part = self._cut_out(head, head.start, head.start + n)
-                part.mapped = False
-                if part.newer is not ring:
-                    self._make_newest(part)
-            else:
-                freed += self._evict(n)
-            scanned += n
-        return freed
-
-    def _pass_over_mapped(self) -> int:
-        """Unmap the mapped pages that precede the first unmapped one and make them the newest; say how many."""
-        ring = self.ring
-        first = run = ring.newer
-        if not first.mapped:
-            return 0
-        n_pages = 0
-        while run.mapped:  # ends at the latest at the ring's own node
-            run.mapped = False
-            n_pages += run.end - run.start
-            run = run.newer
-        if run is not ring:
-            last, tail = run.older, ring.older
-            ring.newer, run.older = run, ring
-            tail.newer, first.older = first, tail
-            last.newer, ring.older = ring, last
-            if tail.end == first.start and not tail.mapped:
-                tail.end = first.end
-                self._unlink(first)
-                self._forget(first)
-        return n_pages
-
-    def _evict(self, n_pages: int) -> int:
-        """Evict from the head."""
-        left = n_pages
-        while left:
-            head = self.ring.newer
-            at = bisect_right(self.starts, head.start) - 1
-            if head.end - head.start <= left:
-                left -= head.end - head.start
-                self._unlink(head)
-                del self.starts[at], self.runs[at]
-            else:
-                head.start += left
-                self.starts[at] = head.start
-                left = 0
-        self.resident -= n_pages
-        self.evicted += n_pages
-        return n_pages
-
-    def _make_newest(self, run: _Run) -> None:
-        self._unlink(run)
-        tail = self.ring.older
-        if tail.end == run.start and tail.mapped == run.mapped:
-            tail.end = run.end
-            self._forget(run)
-        else:
-            self._link_last(run)
-
-    def _cut_out(self, run: _Run, start: int, stop: int) -> _Run:
-        """Split a run such that ``[start, stop)`` is a run of its own, in its place in the list."""
-        if start > run.start:
-            run = self._split(run, start)
-        if stop < run.end:
-            self._split(run, stop)
-        return run
-
-    def _split(self, run: _Run, at: int) -> _Run:
-        later = _Run(at, run.end, mapped=run.mapped)
-        run.end = at
-        later.older, later.newer = run, run.newer
-        run.newer.older = later
-        run.newer = later
-        self._index(later)
-        return later
-
-    def _append(self, start: int, end: int) -> None:
-        """Put mapped pages at the tail, as part of the run that is there where they continue it."""
-        tail = self.ring.older
-        if tail.end == start and tail.mapped:
-            tail.end = end
-        else:
-            run = _Run(start, end, mapped=True)
-            self._link_last(run)
-            self._index(run)
-
-    def _link_last(self, run: _Run) -> None:
-        ring = self.ring
-        tail = ring.older
-        run.older, run.newer = tail, ring
-        tail.newer = ring.older = run
-
-    def _index(self, run: _Run) -> None:
-        at = bisect_right(self.starts, run.start)
-        self.starts.insert(at, run.start)
-        self.runs.insert(at, run)
-
-    def _forget(self, run: _Run) -> None:
-        at = bisect_right(self.starts, run.start) - 1
-        del self.starts[at], self.runs[at]
-
-    @staticmethod
-    def _unlink(run: _Run) -> None:
-        run.older.newer = run.newer
-        run.newer.older = run.older
 
 
 def _first_touches(touches: Sequence[tuple[int, int, int]]) -> list[int]:

@@ -1,7 +1,7 @@
 """Where a model runs: the seam that ``native``, ``softepc`` and ``gramine`` implement.
 
-A `Runner` starts a `Job` and gives back a `Session`: one process that holds the model and answers requests until
-it is closed, runs over its deadline or its memory cap, or dies. Each implementation passes
+A `Runner` starts a `Job` and gives back a `Session`: one process that holds the model and answers requests
+until it is closed, runs over its deadline or its memory cap, or dies. Each implementation passes
 `sectum.testing.runner_conformance`.
 """
 
@@ -26,7 +26,7 @@ MIN_EPC_BYTES = 64 * 4096
 
 PROVENANCE_MEASURED = "measured"
 PROVENANCE_UNVERIFIED = "unverified"
-"""What a number from a runner is worth: ``unverified`` where no machine that has the hardware tried the path."""
+"""What a runner's number is worth: ``unverified`` where the path was not tried on its hardware."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +79,7 @@ def check_epc(epc_bytes: int | None) -> None:
         UsageError: under 64 pages.
     """
     if epc_bytes is not None and epc_bytes < MIN_EPC_BYTES:
-        raise UsageError(
-            f"an EPC of {epc_bytes} bytes is too small: give at least {MIN_EPC_BYTES} (64 pages)"
-        )
+        raise UsageError(f"an EPC of {epc_bytes} bytes is too small: give at least {MIN_EPC_BYTES} (64 pages)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,9 @@ class Sample:
     """One inference, the reference kernel just before and just after it, and what the pager did meanwhile.
 
     Attributes:
-        latency_ns: wall time of the inference.
+        latency_ns: time of the inference. With one thread, waiting for a CPU is taken out, as it is from the
+            references; with several, it is the wall time.
+        wall_ns: wall time of the inference.
         reference_before_ns: time of the reference kernel run just before, waiting for a CPU taken out.
         reference_after_ns: the same, just after.
         loads: sealed pages brought back in this inference.
@@ -102,6 +102,7 @@ class Sample:
     """
 
     latency_ns: int
+    wall_ns: int
     reference_before_ns: int
     reference_after_ns: int
     loads: int = 0
@@ -223,6 +224,8 @@ class Session(Protocol):
 
     def operator_times(self, n: int) -> list[OperatorTime]:
         """Profile ``n`` inferences; once in a session, whose job says ``profile=True``.
+
+        Two inferences warm up first, unless `sample` ran any.
 
         Raises:
             UsageError: the session was not started for it, or it was called before.

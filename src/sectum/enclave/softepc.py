@@ -1,7 +1,7 @@
 """The software enclave: an ordinary process whose large allocations live in an EPC of limited size.
 
-The pager (native/softepc) is preloaded; it seals pages with AES-128-GCM when the budget is full and brings them back
-when they are touched. What the process computes is the same, bit for bit, as without it.
+The pager (native/softepc) is preloaded; it seals pages with AES-128-GCM when the budget is full and brings
+them back when they are touched. What the process computes is the same, bit for bit, as without it.
 """
 
 from __future__ import annotations

@@ -36,10 +36,18 @@ def constant_aliases(graph: Graph) -> dict[str, str]:
     tensors = graph.tensors
     weight = TensorKind.WEIGHT
     for op in graph.operators:
-        if tensors[op.outputs[0]].kind is not weight or op.type in NONDETERMINISTIC:
+        if tensors[op.outputs[0]].kind is not weight:
+            for name in op.inputs:
+                if name and tensors[name].value is not None:
+                    kept = _canonical(tensors[name], aliases, shared)
+                    if kept != name:
+                        aliases[name] = kept
             continue
-        inputs = tuple(_canonical(tensors[name], aliases, shared) if name else "" for name in op.inputs)
-        key = (op.type, op.domain, inputs, tuple(sorted(op.attributes.items())))
+        if op.type in NONDETERMINISTIC:
+            continue
+        inputs = tuple([_canonical(tensors[name], aliases, shared) if name else "" for name in op.inputs])
+        attributes = op.attributes.items()
+        key = (op.type, op.domain, inputs, tuple(attributes) if len(attributes) < 2 else tuple(sorted(attributes)))
         first = seen.setdefault(key, op)
         if first is not op:
             for mine, kept in zip(op.outputs, first.outputs, strict=False):

@@ -118,7 +118,7 @@ class Graph:
             dying[last.get(name, -1)] = dying.get(last.get(name, -1), 0) + self.tensors[name].n_bytes
         for index, op in enumerate(self.operators):
             for name in op.outputs:
-                if name:
+                if name and name in last:
                     size = self.tensors[name].n_bytes
                     alive += size
                     dying[last[name]] = dying.get(last[name], 0) + size

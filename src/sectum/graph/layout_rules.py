@@ -110,14 +110,19 @@ def _split(site: Site) -> list[Typed]:
 
 
 def slices(site: Site) -> list[slice]:
-    """The range that a Slice takes of each dimension."""
+    """Range that a Slice takes of each dimension."""
     shape = site.shape()
     if site.has(1):
         starts, ends = site.needed_ints(1, "list of starts"), site.needed_ints(2, "list of ends")
         axes = site.needed_ints(3, "list of axes") if site.has(3) else None
         steps = site.needed_ints(4, "list of steps") if site.has(4) else None
     else:
-        starts, ends, axes, steps = site.ints("starts") or (), site.ints("ends") or (), site.ints("axes"), None
+        starts, ends, axes, steps = (
+            site.ints("starts") or (),
+            site.ints("ends") or (),
+            site.ints("axes"),
+            None,
+        )
     axes = tuple(range(len(starts))) if axes is None else axes
     steps = (1,) * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps):
@@ -187,7 +192,7 @@ def _resize(site: Site) -> list[Typed]:
     attribute = site.node.attributes.get("scales")
     scales = attribute if isinstance(attribute, tuple) else site.floats(scales_at)
     if scales is None:
-        site.fail("its scales are computed from the network's input, so the output's shape is not fixed")
+        site.undecided("list of scales")
     if len(scales) != len(places):
         site.fail(f"it has {len(scales)} scales for {len(places)} dimensions")
     for place, scale in zip(places, scales, strict=True):
@@ -214,17 +219,28 @@ def _space_to_depth(site: Site) -> list[Typed]:
 def _block(site: Site) -> tuple[int, Shape]:
     block = site.integer("blocksize", 0)
     if block < 1:
-        raise ModelMalformed(f"operator '{site.label}' ({site.node.op_type}) has blocksize {block}: 1 or more is needed")
+        raise ModelMalformed(
+            f"operator '{site.label}' ({site.node.op_type}) has blocksize {block}: 1 or more is needed"
+        )
     if len(site.shape()) != 4:
         site.fail("it needs four dimensions")
     return block, site.shape()
 
 
 def shape_range(site: Site) -> Shape:
-    """The dimensions that a Shape operator gives."""
+    """Dimensions that a Shape operator gives."""
     shape = site.shape()
     end = site.integer("end", len(shape))
     return shape[slice(*slice(site.integer("start", 0), end).indices(len(shape)))]
+
+
+def _shape(site: Site) -> list[Typed]:
+    return [((len(shape_range(site)),), "int64")]
+
+
+def _size(site: Site) -> list[Typed]:
+    site.shape()
+    return [((), "int64")]
 
 
 def _constant_of_shape(site: Site) -> list[Typed]:
@@ -242,8 +258,8 @@ LAYOUT_RULES: Mapping[tuple[str, str], Rule] = {
         "Transpose": _transpose, "Concat": _concat, "Split": _split, "Slice": _slice, "Gather": _gather,
         "Pad": _pad, "Expand": _expand, "Tile": _tile, "Resize": _resize, "Upsample": _resize,
         "DepthToSpace": _depth_to_space, "SpaceToDepth": _space_to_depth,
-        "Shape": lambda site: [((len(shape_range(site)),), "int64")],
-        "Size": lambda site: [((), "int64")] if site.shape() is not None else [],
+        "Shape": _shape,
+        "Size": _size,
         "ConstantOfShape": _constant_of_shape,
     }.items()
 }  # fmt: skip

@@ -30,7 +30,7 @@ class Limits:
     """
 
     file_bytes: int = 2 * GIB - 1
-    fields: int = 4_000_000
+    fields: int = 2_000_000
     nodes: int = 100_000
     tensors: int = 200_000
     attributes: int = 256
@@ -58,13 +58,14 @@ class Limits:
             raise ModelMalformed(
                 f"{what} has a negative dimension in {_brief(shape)}: sizes are 0 or more; export it again"
             )
-        n_bytes = math.prod(shape) * element_bytes
+        # An empty tensor takes no memory, but its other sizes must be possible all the same.
+        n_bytes = math.prod(size or 1 for size in shape) * element_bytes
         if n_bytes > self.tensor_bytes:
             raise ModelTooLarge(
                 f"{what} of shape {_brief(shape)} would take {_size(n_bytes)}; the limit for one tensor is "
                 f"{format_bytes(self.tensor_bytes)}. Use a smaller input or raise Limits.tensor_bytes"
             )
-        return n_bytes
+        return 0 if 0 in shape else n_bytes
 
 
 def _brief(shape: tuple[int, ...]) -> str:

@@ -31,6 +31,7 @@ _PROFILE_DTYPES: Mapping[str, str] = {
 
 # Initialisers from this size on stay outside the structure that is parsed.
 _EXTERNAL_BYTES = 64
+_STRUCTURE = "optimised.onnx"
 
 
 def optimised_by_runtime(
@@ -50,35 +51,54 @@ def optimised_by_runtime(
         ModelMalformed: the runtime refuses the model.
         ShapeUnbound: an input has a dimension without a value.
     """
-    import onnx
     import onnxruntime
 
     with tempfile.TemporaryDirectory(prefix="sectum-") as folder:
-        structure = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.optimized_model_filepath = str(structure)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_min_size_in_bytes", str(_EXTERNAL_BYTES)
-        )
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        for name, value in (dimensions or {}).items():
-            options.add_free_dimension_override_by_name(name, value)
+        options = observing_options(Path(folder), threads, dimensions)
         try:
             session = onnxruntime.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])
-            session.run(None, _zeros(session))
+            session.run(None, zero_inputs(session))
         except _runtime_errors() as error:
             raise ModelMalformed(
                 f"ONNX Runtime {onnxruntime.__version__} refuses the model: {error}. "
                 "Expected a model that it can load and run; check it with onnx.checker"
             ) from error
-        profile = json.loads(Path(session.end_profiling()).read_bytes())
-        model = onnx.load(str(structure), load_external_data=False)
-    return _graph(model, [e for e in profile if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")])
+        return observed_graph(session, Path(folder))
+
+
+def observing_options(
+    folder: Path, threads: int = 1, dimensions: Mapping[str, int] | None = None
+) -> onnxruntime.SessionOptions:
+    """Session options that leave in ``folder`` what `observed_graph` reads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(folder / _STRUCTURE)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", str(_EXTERNAL_BYTES)
+    )
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    for name, value in (dimensions or {}).items():
+        options.add_free_dimension_override_by_name(name, value)
+    return options
+
+
+def observed_graph(session: onnxruntime.InferenceSession, folder: Path) -> Graph:
+    """Read what a session made with `observing_options` executes, after it has run at least once.
+
+    The session's profiling ends here.
+    """
+    import onnx
+
+    profile = json.loads(Path(session.end_profiling()).read_bytes())
+    model = onnx.load(str(folder / _STRUCTURE), load_external_data=False)
+    events = [e for e in profile if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    return _graph(model, events[: len(model.graph.node)])
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
@@ -90,7 +110,12 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     )  # fmt: skip
 
 
-def _zeros(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray[Any, Any]]:
+def zero_inputs(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray[Any, Any]]:
+    """Inputs of the session's shapes, all zero.
+
+    Raises:
+        ShapeUnbound: an input has a dimension without a value.
+    """
     types = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
     types |= {f"tensor({t})": getattr(np, t) for t in ("int8", "int16", "int32", "int64", "uint8", "uint16")}
     types |= {"tensor(uint32)": np.uint32, "tensor(uint64)": np.uint64, "tensor(bool)": np.bool_}
@@ -130,7 +155,8 @@ def _graph(model: onnx.ModelProto, events: list[dict[str, Any]]) -> Graph:
         )
     tensors: dict[str, Tensor] = {}
     dtypes = {
-        number: onnx.helper.tensor_dtype_to_np_dtype(number).name for number in onnx.helper.get_all_tensor_dtypes()
+        number: onnx.helper.tensor_dtype_to_np_dtype(number).name
+        for number in onnx.helper.get_all_tensor_dtypes()
     }
     for weight in proto.initializer:
         shape = tuple(weight.dims)

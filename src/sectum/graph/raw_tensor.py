@@ -16,9 +16,9 @@ from sectum.graph.wire import BYTES, FIXED32, FIXED64, VARINT, FieldBudget, fiel
 
 # TensorProto.DataType
 DTYPES: dict[int, str] = {
-    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
-    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
-    17: "float8e4m3fn", 19: "float8e5m2", 21: "uint4", 22: "int4",
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string",
+    9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128",
+    16: "bfloat16", 17: "float8e4m3fn", 19: "float8e5m2", 21: "uint4", 22: "int4",
 }  # fmt: skip
 DTYPE_CODES = {name: code for code, name in DTYPES.items()}
 
@@ -58,7 +58,7 @@ class RawTensor:
         return self.elements * DTYPE_BYTES[self.dtype]
 
     def array(self, buf: bytes) -> NDArray[np.generic] | None:
-        """The values, copied; None for types that numpy lacks and for external data."""
+        """Values, copied; None for types that numpy lacks and for external data."""
         if self.dtype not in _NUMPY or self.external is not None:
             return None
         dtype = np.dtype(self.dtype)
@@ -71,7 +71,7 @@ class RawTensor:
 def parse_tensor(
     buf: bytes, start: int, stop: int, budget: FieldBudget, limits: Limits, text: Callable[[int, int], str]
 ) -> RawTensor:
-    """The TensorProto in ``buf[start:stop]``; its payload is measured, not read.
+    """TensorProto in ``buf[start:stop]``; its payload is measured, not read.
 
     Raises:
         ModelMalformed: the payload does not fit the shape, or the type is unknown.
@@ -144,8 +144,8 @@ def _check_payload(buf: bytes, tensor: RawTensor) -> None:
         held = _held_values(buf, tensor)
     if held != wanted:
         raise ModelMalformed(
-            f"tensor '{tensor.name}' of shape {list(tensor.shape)} and type {tensor.dtype} needs {wanted} {unit} "
-            f"and the file holds {held}: it is truncated or damaged"
+            f"tensor '{tensor.name}' of shape {list(tensor.shape)} and type {tensor.dtype} needs {wanted} "
+            f"{unit} and the file holds {held}: it is truncated or damaged"
         )
 
 
@@ -161,8 +161,8 @@ def _held_values(buf: bytes, tensor: RawTensor) -> int:
     for number, kind, a, b in tensor.typed:
         if number != right:
             raise ModelMalformed(
-                f"tensor '{tensor.name}' of type {tensor.dtype} holds its values in field {number} instead of "
-                f"{right}: the file is damaged"
+                f"tensor '{tensor.name}' of type {tensor.dtype} holds its values in field {number} instead "
+                f"of {right}: the file is damaged"
             )
         if kind != BYTES or number == _STRING_DATA:
             held += 1

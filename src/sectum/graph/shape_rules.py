@@ -1,7 +1,7 @@
 """Output shapes of the operators that CNNs consist of, from the text of the ONNX operator specification.
 
-A rule takes a :class:`~sectum.graph.site.Site` and gives shape and type of the outputs, in their order; it may
-give more than the operator has. Operators without a rule here are left to ONNX's own inference.
+A rule takes a :class:`~sectum.graph.site.Site` and gives shape and type of the outputs, in their order; it
+may give more than the operator has. Operators without a rule here are left to ONNX's own inference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _same(site: Site) -> list[Typed]:
 
 
 def _broadcast(site: Site) -> list[Typed]:
-    n = len(site.shapes)
+    n = len(site.shapes) or 1
     return [(site.broadcast([site.shape(i) for i in range(n)]), site.same_dtype(*range(n)))]
 
 
@@ -69,7 +69,9 @@ def _windows(site: Site, spatial: Shape, kernel: Shape) -> Shape:
             continue
         free = size + pads[i] + pads[i + n] - reach
         if free < 0:
-            site.fail(f"a window of {reach} does not fit into {size} plus padding along spatial dimension {i}")
+            site.fail(
+                f"a window of {reach} does not fit into {size} plus padding along spatial dimension {i}"
+            )
         windows = (-(-free // strides[i]) if ceil_mode else free // strides[i]) + 1
         if ceil_mode and (windows - 1) * strides[i] >= size + pads[i]:
             windows -= 1  # a window may not start beyond the data
@@ -102,7 +104,9 @@ def _conv_transpose(site: Site) -> list[Typed]:
     weight = site.shape(1)
     group = site.integer("group", 1)
     if group < 1:
-        raise ModelMalformed(f"operator '{site.label}' (ConvTranspose) has group {group}: it must be 1 or more")
+        raise ModelMalformed(
+            f"operator '{site.label}' (ConvTranspose) has group {group}: it must be 1 or more"
+        )
     if len(weight) != n + 2 or channels != weight[0]:
         site.fail(f"{channels} channels do not fit the weight {list(weight)}")
     kernel = site.positive("kernel_shape", n, 1) if "kernel_shape" in site.node.attributes else weight[2:]
@@ -225,7 +229,6 @@ def _cast(site: Site) -> list[Typed]:
     return [(site.shape(), DTYPES[code])]
 
 
-
 def _prelu(site: Site) -> list[Typed]:
     shape = site.shape()
     if site.broadcast([shape, site.shape(1)]) != shape:
@@ -240,7 +243,7 @@ def _fused_gelu_bias(site: Site) -> list[Typed]:
 def _range(site: Site) -> list[Typed]:
     start, limit, delta = (site.value(i) for i in range(3))
     if start is None or limit is None or delta is None:
-        site.fail("its bounds are computed from the network's input, so the output's shape is not fixed")
+        site.undecided("range")
     first, last, step = (float(v.ravel()[0]) if v.size == 1 else math.nan for v in (start, limit, delta))
     if not step or not math.isfinite(first + last + step):
         site.fail("its bounds must be finite scalars and its step not zero")
@@ -248,17 +251,17 @@ def _range(site: Site) -> list[Typed]:
     return [((max(n, 0),), site.dtype())]
 
 
-_UNARY = (
-    "Relu LeakyRelu Sigmoid Tanh HardSigmoid HardSwish Clip Elu Selu Celu Softplus Softsign ThresholdedRelu Erf Exp "
-    "Log Sqrt Neg Abs Floor Ceil Round Reciprocal Sign Sin Cos Identity LRN Softmax LogSoftmax Hardmax Gelu Mish Not "
-    "Swish InstanceNormalization GroupNormalization LpNormalization MeanVarianceNormalization CumSum Trilu"
-).split()
+_UNARY = """Relu LeakyRelu Sigmoid Tanh HardSigmoid HardSwish Clip Elu Selu Celu Softplus Softsign Erf Exp Log
+    ThresholdedRelu Sqrt Neg Abs Floor Ceil Round Reciprocal Sign Sin Cos Identity LRN Softmax LogSoftmax
+    Hardmax Gelu Mish Not Swish InstanceNormalization GroupNormalization LpNormalization
+    MeanVarianceNormalization CumSum Trilu"""
+_BROADCASTING = "Add Sub Mul Div Sum Max Min Mean And Or Xor Mod"
+_COMPARING = "Equal Greater Less GreaterOrEqual LessOrEqual"
 
 RULES: Mapping[tuple[str, str], Rule] = {
-    **{("", name): _same for name in _UNARY},
-    **{("", name): _broadcast for name in ("Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Mean", "And", "Or",
-                                           "Xor", "Mod")},
-    **{("", name): _compare for name in ("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual")},
+    **{("", name): _same for name in _UNARY.split()},
+    **{("", name): _broadcast for name in _BROADCASTING.split()},
+    **{("", name): _compare for name in _COMPARING.split()},
     **{("", f"Reduce{kind}"): _reduce for kind in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "LogSum",
                                                    "LogSumExp", "SumSquare")},
     ("", "Pow"): lambda site: [(site.broadcast([site.shape(0), site.shape(1)]), site.dtype())],

@@ -17,6 +17,10 @@ Typed = tuple[Shape, str]
 Constant = NDArray[np.generic]
 
 
+class InputDecides(ShapeInconsistent):
+    """A shape depends on the values that the network is given, not on their shapes alone."""
+
+
 @dataclass(slots=True)
 class Site:
     """An operator and its inputs. Absent optional inputs have ``None`` everywhere.
@@ -46,6 +50,14 @@ class Site:
             "Check the input shapes that you gave, or export the model again"
         )
 
+    def undecided(self, what: str) -> NoReturn:
+        """Raise InputDecides: a value that the output's shape needs is not known."""
+        raise InputDecides(
+            f"operator '{self.label}' ({self.node.op_type}): its {what} is computed from the values of the "
+            "network's input, so the shape of its output is not fixed. State the shape in the file "
+            "(value_info), or export the model with fixed shapes"
+        )
+
     @property
     def label(self) -> str:
         """The operator's name, or its first output's where it has none."""
@@ -56,7 +68,8 @@ class Site:
         shape = self.shapes[index] if index < len(self.shapes) else None
         if shape is None:
             raise ModelMalformed(
-                f"operator '{self.label}' ({self.node.op_type}) lacks its input {index}: export the model again"
+                f"operator '{self.label}' ({self.node.op_type}) lacks its input {index}: export the model "
+                "again"
             )
         return shape
 
@@ -80,7 +93,7 @@ class Site:
         self.shape(index)
         value = self.values[index]
         if value is None:
-            self.fail(f"its {what} is computed from the network's input, so the output's shape is not fixed")
+            self.undecided(what)
         if value.dtype.kind not in "iu":
             self.fail(f"its {what} must be integers, not {value.dtype}")
         return tuple(int(v) for v in value.ravel())
@@ -91,14 +104,14 @@ class Site:
         return None if value is None else tuple(float(v) for v in value.ravel())
 
     def integer(self, name: str, default: int) -> int:
-        """An integer attribute."""
+        """Integer attribute."""
         value = self.node.attributes.get(name, default)
         if isinstance(value, int):
             return value
         raise ModelMalformed(self._wrong(name, "an integer"))
 
     def ints(self, name: str) -> Shape | None:
-        """A list attribute of integers; None where it is absent."""
+        """List attribute of integers; None where it is absent."""
         value = self.node.attributes.get(name)
         if value is None:
             return None
@@ -107,7 +120,7 @@ class Site:
         raise ModelMalformed(self._wrong(name, "a list of integers"))
 
     def text(self, name: str, default: str) -> str:
-        """A string attribute."""
+        """Text attribute."""
         value = self.node.attributes.get(name, default)
         if isinstance(value, str):
             return value
@@ -120,7 +133,7 @@ class Site:
         )
 
     def axis(self, axis: int, rank: int) -> int:
-        """An axis counted from the front."""
+        """Axis counted from the front."""
         if not -rank <= axis < rank:
             self.fail(f"axis {axis} does not exist in {rank} dimensions")
         return axis % rank if rank else 0
@@ -133,18 +146,19 @@ class Site:
         return tuple(found)
 
     def positive(self, name: str, n: int, default: int) -> Shape:
-        """A list attribute with one number of 1 or more for each of ``n`` spatial dimensions."""
+        """List attribute with one number of 1 or more for each of ``n`` spatial dimensions."""
         values = self.ints(name) or (default,) * n
         if len(values) != n:
             self.fail(f"{name} has {len(values)} values for {n} spatial dimensions")
         if min(values, default=1) < 1:
             raise ModelMalformed(
-                f"{name} of operator '{self.label}' ({self.node.op_type}) is {list(values)}: each must be 1 or more"
+                f"{name} of operator '{self.label}' ({self.node.op_type}) is {list(values)}: each must be 1 "
+                "or more"
             )
         return values
 
     def same_dtype(self, *indices: int) -> str:
-        """The element type that the inputs named share."""
+        """Element type that the inputs named share."""
         first = self.dtype(indices[0])
         for index in indices[1:]:
             if self.has(index) and self.dtypes[index] != first:

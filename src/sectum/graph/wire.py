@@ -59,7 +59,7 @@ def varint(buf: bytes, pos: int, end: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """The int64 that an unsigned 64-bit varint stands for."""
+    """Int64 that an unsigned 64-bit varint stands for."""
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
@@ -116,12 +116,12 @@ def fields(buf: bytes, pos: int, end: int, budget: FieldBudget) -> Iterator[Fiel
 
 
 def truncated(pos: int) -> ModelMalformed:
-    """The error for data that ends inside a field."""
+    """Error for data that ends inside a field."""
     return ModelMalformed(f"the data ends inside a field at byte {pos}: the file is truncated or damaged")
 
 
 def encode_varint(value: int) -> bytes:
-    """A varint; negative numbers as 64-bit two's complement, as protobuf does."""
+    """Varint; negative numbers as 64-bit two's complement, as protobuf does."""
     value &= 0xFFFF_FFFF_FFFF_FFFF
     out = bytearray()
     while value >= 0x80:
@@ -132,15 +132,15 @@ def encode_varint(value: int) -> bytes:
 
 
 def encode_number(number: int, value: int) -> bytes:
-    """A varint field."""
+    """Varint field."""
     return encode_varint(number << 3 | VARINT) + encode_varint(value)
 
 
 def encode_header(number: int, size: int) -> bytes:
-    """What stands before the payload of a length-delimited field."""
+    """Tag and length, which stand before the payload of a length-delimited field."""
     return encode_varint(number << 3 | BYTES) + encode_varint(size)
 
 
 def encode_bytes(number: int, payload: bytes) -> bytes:
-    """A length-delimited field."""
+    """Length-delimited field."""
     return encode_header(number, len(payload)) + payload

@@ -119,8 +119,10 @@ class WorkGraph:
                 self.producer[item] = node
 
     def bypass(self, node: Node, source: str) -> bool:
-        """Remove ``node`` and let its readers read ``source``. Refused (False) where it makes a graph output
-        that nobody else can make.
+        """Remove ``node`` and let its readers read ``source``.
+
+        Returns:
+            False, with nothing done, where ``node`` makes a graph output that nobody else can make.
         """
         result = node.outputs[0]
         if result in self.output_set:
@@ -164,11 +166,11 @@ class WorkGraph:
         return name
 
     def new_shape(self, values: tuple[int, ...]) -> str:
-        """Declare the int64 constant that a Reshape reads."""
-        self._fresh += 1
-        name = f"shape~{self._fresh}"
-        value = np.array(values, np.int64)
-        self.tensors[name] = Tensor(name, (len(values),), "int64", _WEIGHT, value)
+        """Declare the int64 constant that a Reshape reads; equal ones are shared."""
+        name = f"shape~{values}"
+        if name not in self.tensors:
+            value = np.array(values, np.int64)
+            self.tensors[name] = Tensor(name, (len(values),), "int64", _WEIGHT, value)
         return name
 
     def execution_order(self) -> list[Node]:
@@ -178,31 +180,38 @@ class WorkGraph:
         highest index is entered first (``Graph::ReverseDFSFrom`` with ``NodeCompare`` in ONNX Runtime).
         """
         producer, consumers = self.producer, self.consumers
-        stack: list[tuple[Node, bool]] = [
-            (node, False)
-            for node in self.nodes
-            if not node.dead and not any(consumers.get(item) for item in node.outputs)
-        ]
-        seen = bytearray(len(self.nodes))
+        stack: list[Node] = []
+        for node in self.nodes:
+            if not node.dead:
+                for item in node.outputs:
+                    if consumers.get(item):
+                        break
+                else:
+                    stack.append(node)
+        entered = bytearray(len(self.nodes))
+        left = bytearray(len(self.nodes))
         order: list[Node] = []
         while stack:
-            node, leaving = stack.pop()
-            if leaving:
-                order.append(node)
+            node = stack[-1]
+            if entered[node.index]:
+                stack.pop()
+                if not left[node.index]:
+                    left[node.index] = 1
+                    order.append(node)
                 continue
-            if seen[node.index]:
-                continue
-            seen[node.index] = 1
-            stack.append((node, True))
-            sources = []
+            entered[node.index] = 1
+            sources = None
             for item in node.inputs:
                 source = producer.get(item)
-                if source is not None and not seen[source.index]:
-                    sources.append(source)
-            if len(sources) > 1:
-                sources.sort(key=_index)
-            for source in sources:
-                stack.append((source, False))
+                if source is not None and not entered[source.index]:
+                    if sources is None:
+                        sources = [source]
+                    else:
+                        sources.append(source)
+            if sources is not None:
+                if len(sources) > 1:
+                    sources.sort(key=_index)
+                stack += sources
         return order
 
     def freeze(self) -> Graph:
@@ -218,7 +227,14 @@ class WorkGraph:
                 if item:
                     used[item] = tensors[item]
             operators.append(
-                Operator(node.name, node.type, tuple(node.inputs), tuple(node.outputs), node.attributes, node.domain)
+                Operator(
+                    node.name,
+                    node.type,
+                    tuple(node.inputs),
+                    tuple(node.outputs),
+                    node.attributes,
+                    node.domain,
+                )
             )
         for item in self.outputs:
             if item not in used:

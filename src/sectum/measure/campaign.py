@@ -15,7 +15,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -204,9 +204,7 @@ def _write_shard(folder: Path, rows: Sequence[Row]) -> None:
             "batch": [row.task.batch for row in rows],
             "threads": [row.task.threads for row in rows],
             "operators": [list(row.descriptions) for row in rows],
-            "times_references": pa.array(
-                [list(row.times_references) for row in rows], type=pa.list_(pa.float32())
-            ),
+            "times_references": pa.array([list(row.times_references) for row in rows], type=pa.list_(pa.float32())),
             "total_references": [row.total_references for row in rows],
             "reference_ms": [row.reference_ms for row in rows],
             "error": [row.error for row in rows],

@@ -167,5 +167,3 @@ def _solve(observations: list[_Observation]) -> tuple[float, float]:
         minor = 0.0
         swap = float(np.mean([o.extra_us / o.loads for o in paged]))
     return float(swap), float(minor)
-
-

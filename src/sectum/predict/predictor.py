@@ -184,9 +184,7 @@ class Predictor:
             return profile
         return self.calibration.softepc(profile, threads)
 
-    def _interval(
-        self, prepared: Prepared, profile: Profile, breakdown: Breakdown, epc_pages: int | None
-    ) -> Interval:
+    def _interval(self, prepared: Prepared, profile: Profile, breakdown: Breakdown, epc_pages: int | None) -> Interval:
         """Ends at which native latency, working set and cost of a page are all off in the same direction."""
         native = breakdown.compute + breakdown.memory
         native_low = native * math.exp(-_Z90 * prepared.native_sigma)

@@ -178,7 +178,9 @@ def train(data: Path, out: Path, machine: str) -> dict[str, Any]:
     counts = np.bincount(rows.network, minlength=len(rows.totals))
     families = np.unique(rows.names, return_inverse=True)[1]
     splits = {"random": rows.sources % FOLDS, "leave_family_out": families}
-    figures = {name: accuracy(rows.totals, cross_validate(rows, fold) + extra * counts) for name, fold in splits.items()}
+    figures = {
+        name: accuracy(rows.totals, cross_validate(rows, fold) + extra * counts) for name, fold in splits.items()
+    }
     profiled = np.bincount(rows.network, rows.times, minlength=len(rows.totals)) + extra * counts
     figures["sum_of_profiled_operators"] = accuracy(rows.totals, profiled)
     everything = np.ones(len(rows.times), dtype=bool)

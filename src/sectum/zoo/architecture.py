@@ -52,7 +52,9 @@ class Architecture:
     def parameters(self) -> int:
         """Trained parameters; the stored statistics of batch normalisation are not among them."""
         return sum(
-            math.prod(shape) for node in self.nodes for shape in node.layer.parameters(self.inputs(node)).values()
+            math.prod(shape)
+            for node in self.nodes
+            for shape in node.layer.parameters(self.inputs(node)).values()
         )
 
     def inputs(self, node: Node) -> tuple[Shape, ...]:
@@ -124,7 +126,7 @@ class Builder:
         return outputs
 
     def finish(self, output: int) -> Architecture:
-        """The network that returns ``output``."""
+        """Return the network whose result is ``output``."""
         return Architecture(
             self._name, self._family, tuple(self._nodes), tuple(self._shapes), output, self._seed
         )

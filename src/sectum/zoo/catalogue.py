@@ -70,12 +70,13 @@ def families() -> list[str]:
 def build(
     name: str, *, resolution: int | None = None, width: float = 1.0, classes: int = 1000, seed: int = 0
 ) -> Architecture:
-    """A published network.
+    """Make a published network.
 
     Args:
         name: one of :func:`names`; dashes and capitals are forgiven.
         resolution: height and width of the input in pixels; None for the published one.
-        width: multiplies the channels of every layer; they are then rounded to multiples of 8.
+        width: multiplies the channels of every layer, and the features of hidden fully connected layers; the
+            products are rounded to multiples of 8.
         classes: outputs of the last layer.
         seed: from which emitters draw the weights.
 
@@ -84,22 +85,22 @@ def build(
         UsageError: a number out of its range.
         ShapeInconsistent: the resolution is too small for the network.
     """
-    found = _published().get(name) or _published().get(name.lower().replace("-", "_"))
-    if found is None:
+    known = name.lower().replace("-", "_")
+    if known not in _published():
         raise UnknownNetwork(_unknown("network", name, names()))
-    family, wire = found
+    family, wire = _published()[known]
     if resolution is None:
-        resolution = (family.resolutions or {}).get(name, RESOLUTION)
+        resolution = (family.resolutions or {}).get(known, RESOLUTION)
     _check("resolution", resolution, 1, LARGEST_RESOLUTION)
     _check("width", width, 0.01, WIDEST)
     _check("classes", classes, 1, MOST_CLASSES)
     variant = "" if width == 1.0 else f"_w{width:g}"
-    builder = Builder(f"{name}{variant}", family.name, resolution, seed)
+    builder = Builder(f"{known}{variant}", family.name, resolution, seed)
     return builder.finish(wire(builder, Scaled(width), classes))
 
 
 def sample(family: str, rng: Uniform, *, name: str | None = None) -> Architecture:
-    """A random relative of a family's published networks.
+    """Make a random relative of a family's published networks.
 
     Channels of each layer or block, kernel sizes and expansions are drawn independently and uniformly from
     the family's grid, by the recipe of nn-Meter's dataset; the resolution from the multiples of 16 or of 32

@@ -7,11 +7,12 @@ import numpy as np
 from sectum.errors import UsageError
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.zoo.architecture import Architecture
-from sectum.zoo.lowering import INPUT, OPSET, OUTPUT, Integers, Weight, lower
+from sectum.zoo.lowered import INPUT, OPSET, OUTPUT, Integers, Weight
+from sectum.zoo.lowering import lower
 
 
 def to_graph(arch: Architecture, batch: int = 1, *, fold_batch_norm: bool = False) -> Graph:
-    """The graph that reading the emitted ONNX model gives.
+    """Make the graph that reading the emitted ONNX model gives.
 
     Args:
         arch: the network.

@@ -2,8 +2,8 @@
 
 A layer is told the shapes of its inputs and answers with the shape of its output and with the shapes of its
 trained parameters. Shapes leave the batch out: ``(channels, height, width)`` for a feature map,
-``(features,)`` for a vector, ``(height, width, channels)`` between the two :class:`Permute` of a channels-last
-block.
+``(features,)`` for a vector, ``(height, width, channels)`` in a channels-last block, between two
+:class:`Permute`.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class ChannelShuffle(Layer):
     groups: int
 
     def shapes(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """The input's shape, whose channels the groups must divide."""
+        """Keep the input's shape, whose channels the groups must divide."""
         fits = len(inputs) == 1 and len(inputs[0]) == 3 and inputs[0][0] % self.groups == 0
         _require(fits, self, inputs, f"channels divisible by {self.groups}")
         return inputs

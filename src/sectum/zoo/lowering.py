@@ -8,19 +8,17 @@ normalisation and its activation stay three operators, SiLU is ``Sigmoid`` and `
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from sectum.zoo import layers as ly
 from sectum.zoo.architecture import Architecture, Node
+from sectum.zoo.lowered import INPUT, OUTPUT, Attribute, Integers, Lowered, LoweredOperator, Weight, float32
 
-OPSET = 17
-INPUT, OUTPUT = "input", "output"
+__all__ = ["INPUT", "OUTPUT", "lower"]
 
 LayerKind = TypeVar("LayerKind", bound=ly.Layer)
-Attribute = int | float | tuple[int, ...]
 
 # Scales of the stored statistics and of what is trained with them: near the identity, as after training.
 NORM_SPREAD = 0.05
@@ -29,50 +27,12 @@ SHIFT_SPREAD = 0.1
 # the variance would double with every block, since nothing here is truly normalised.
 BRANCH_GAIN = 0.25
 SHARED_GAIN = math.sqrt(0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A float32 tensor of normal numbers; all of them ``mean`` where ``spread`` is 0."""
-
-    name: str
-    shape: tuple[int, ...]
-    mean: float
-    spread: float
-
-    @property
-    def elements(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Integers:
-    """A constant int64 vector: a shape, or the sizes of a split."""
-
-    name: str
-    values: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LoweredOperator:
-    """An ONNX node of the default domain."""
-
-    name: str
-    type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
-
-
-@dataclass
-class Lowered:
-    """A network's operators, its constants, and the shape of each activation without its batch."""
-
-    name: str
-    operators: list[LoweredOperator] = field(default_factory=list)
-    constants: dict[str, Weight | Integers] = field(default_factory=dict)
-    shapes: dict[str, ly.Shape] = field(default_factory=dict)
+# SiLU and its like keep less of the variance than ReLU, for which convolutions are scaled.
+SMOOTH_GAIN = 1.1
+SMOOTH = (ly.Nonlinearity.SILU, ly.Nonlinearity.HARD_SWISH)
+# A gate is open on average, or what the input says would fade from block to block.
+GATE_SHIFT = 2.0
+GATES = (ly.Nonlinearity.SIGMOID, ly.Nonlinearity.HARD_SIGMOID)
 
 
 def lower(arch: Architecture, *, fold_batch_norm: bool = False) -> Lowered:
@@ -84,11 +44,6 @@ def lower(arch: Architecture, *, fold_batch_norm: bool = False) -> Lowered:
             with a bias, as a model looks after folding.
     """
     return _Lowering(arch, fold_batch_norm=fold_batch_norm).run()
-
-
-def float32(value: float) -> float:
-    """The value as a float32 holds it, since ONNX attributes do."""
-    return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 class _Lowering:
@@ -123,18 +78,30 @@ class _Lowering:
                     self.names[node.outputs[0]] = self.names[after.outputs[0]]
                     yield index
 
+    @cached_property
+    def normalised(self) -> frozenset[int]:
+        """Values that a normalisation made."""
+        return frozenset(node.outputs[0] for node in self.arch.nodes if isinstance(node.layer, ly.BatchNorm))
+
     def follower(self, node: Node) -> tuple[int, Node] | None:
-        """The one node that reads a node's output."""
+        """Find the one node that reads a node's output."""
         readers = self.arch.readers[node.outputs[0]]
         return (readers[0], self.arch.nodes[readers[0]]) if len(readers) == 1 else None
 
-    def branch_gain(self, node: Node) -> float:
-        """What a normalisation multiplies by: less than 1 where a sum follows."""
+    def activates(self, node: Node, kinds: tuple[ly.Nonlinearity, ...]) -> bool:
+        """Whether one of these functions alone reads a node's output."""
+        follower = self.follower(node)
+        layer = follower[1].layer if follower else None
+        return isinstance(layer, ly.Activation) and layer.kind in kinds
+
+    def gain(self, node: Node) -> float:
+        """Tell what a normalisation multiplies by: less than 1 where a sum follows."""
+        if self.activates(node, SMOOTH):
+            return SMOOTH_GAIN
         follower = self.follower(node)
         if follower is None or not isinstance(follower[1].layer, ly.Add):
             return 1.0
-        normalised = {n.outputs[0] for n in self.arch.nodes if isinstance(n.layer, ly.BatchNorm)}
-        return SHARED_GAIN if normalised.issuperset(follower[1].inputs) else BRANCH_GAIN
+        return SHARED_GAIN if self.normalised.issuperset(follower[1].inputs) else BRANCH_GAIN
 
     def weight(self, node: Node, role: str, shape: tuple[int, ...], mean: float, spread: float) -> str:
         return self._constant(Weight(f"{node.name}.{role}", shape, mean, spread))
@@ -150,7 +117,7 @@ class _Lowering:
         return constant.name
 
     def emit(self, node: Node, kind: str, *constants: str, **attributes: Attribute) -> None:
-        """One operator that is the whole layer."""
+        """Append the one operator that is the whole layer."""
         inputs = (*(self.names[value] for value in node.inputs), *constants)
         outputs = tuple(self.names[value] for value in node.outputs)
         for value, name in zip(node.outputs, outputs, strict=True):
@@ -160,7 +127,7 @@ class _Lowering:
     def step(
         self, node: Node, role: str, kind: str, *inputs: str, shape: ly.Shape = (), **attributes: Attribute
     ) -> str:
-        """One operator of several; returns the name of its output, of the layer's shape unless given."""
+        """Append one operator of several; returns the name of its output."""
         output = f"{node.name}.{role}.out"
         self.result.shapes[output] = shape or self.arch.shapes[node.outputs[0]]
         operator = LoweredOperator(f"{node.name}.{role}", kind, inputs, (output,), attributes)
@@ -168,7 +135,7 @@ class _Lowering:
         return output
 
     def finish(self, node: Node, role: str, kind: str, *inputs: str, **attributes: Attribute) -> None:
-        """The last operator of several: makes the layer's output."""
+        """Append the last operator of several: it makes the layer's output."""
         output = self.names[node.outputs[0]]
         self.result.shapes[output] = self.arch.shapes[node.outputs[0]]
         operator = LoweredOperator(f"{node.name}.{role}", kind, inputs, (output,), attributes)
@@ -183,10 +150,11 @@ class _Lowering:
         follower = self.follower(node)
         is_folded = follower is not None and follower[0] in self.folded
         if is_folded and follower is not None:
-            spread *= self.branch_gain(follower[1])
+            spread *= self.gain(follower[1])
         constants = [self.weight(node, "weight", shapes["weight"], 0.0, spread)]
         if layer.bias or is_folded:
-            constants.append(self.weight(node, "bias", (layer.out_channels,), 0.0, SHIFT_SPREAD))
+            shift = GATE_SHIFT if self.activates(node, GATES) else 0.0
+            constants.append(self.weight(node, "bias", (layer.out_channels,), shift, SHIFT_SPREAD))
         self.emit(
             node,
             "Conv",
@@ -200,7 +168,7 @@ class _Lowering:
 
     def batch_norm(self, node: Node) -> None:
         shape = (self.arch.inputs(node)[0][0],)
-        gain = self.branch_gain(node)
+        gain = self.gain(node)
         constants = (
             self.weight(node, "weight", shape, gain, gain * NORM_SPREAD),
             self.weight(node, "bias", shape, 0.0, SHIFT_SPREAD),
@@ -301,7 +269,7 @@ def _as(kind: type[LayerKind], node: Node) -> LayerKind:
 
 
 def _he(shape: tuple[int, ...]) -> float:
-    """Spread of a weight (out, in, ...) that keeps the variance through a layer and a ReLU (He et al. 2015)."""
+    """Spread of a weight (out, in, ...) that a layer and a ReLU keep the variance by (He et al. 2015)."""
     return math.sqrt(2 / math.prod(shape[1:]))
 
 

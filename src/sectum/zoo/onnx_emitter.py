@@ -17,7 +17,8 @@ from onnx import TensorProto, helper
 from sectum import __version__
 from sectum.errors import ModelTooLarge
 from sectum.zoo.architecture import Architecture
-from sectum.zoo.lowering import INPUT, OPSET, OUTPUT, Integers, Lowered, Weight, lower
+from sectum.zoo.lowered import INPUT, OPSET, OUTPUT, Integers, Lowered, Weight
+from sectum.zoo.lowering import lower
 from sectum.zoo.weights import Tiles
 
 IR_VERSION = 8  # the one that was released with opset 17
@@ -31,7 +32,7 @@ _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA, _DELIMITED = 7, 5, 9, 2
 def to_onnx(
     arch: Architecture, *, batch: int | None = None, seed: int | None = None, fold_batch_norm: bool = False
 ) -> onnx.ModelProto:
-    """The network as an ONNX model with weights.
+    """Write the network as an ONNX model with weights.
 
     Args:
         arch: the network.
@@ -50,7 +51,7 @@ def to_onnx(
 def to_bytes(
     arch: Architecture, *, batch: int | None = None, seed: int | None = None, fold_batch_norm: bool = False
 ) -> bytes:
-    """The bytes of :func:`to_onnx`; the same for the same arguments."""
+    """Make the bytes of :func:`to_onnx`; the same for the same arguments."""
     stream = io.BytesIO()
     for piece in _pieces(arch, batch, seed, fold_batch_norm=fold_batch_norm):
         stream.write(piece)
@@ -71,9 +72,11 @@ def write(
         ModelTooLarge: the model would not fit in a protobuf message.
         OSError: the file cannot be written.
     """
+    pieces = _pieces(arch, batch, seed, fold_batch_norm=fold_batch_norm)
+    first = next(pieces)  # what is refused is refused before an existing file is emptied
     with Path(path).open("wb") as stream:
-        for piece in _pieces(arch, batch, seed, fold_batch_norm=fold_batch_norm):
-            stream.write(piece)
+        stream.write(first)
+        stream.writelines(pieces)
 
 
 def _pieces(
@@ -81,34 +84,34 @@ def _pieces(
 ) -> Iterator[bytes | memoryview]:
     lowered = lower(arch, fold_batch_norm=fold_batch_norm)
     before, after = _graph_around_constants(lowered, batch)
-    heads = [_constant_head(constant) for constant in lowered.constants.values()]
+    constant_heads = [_constant_head(constant) for constant in lowered.constants.values()]
     raw_bytes = [4 * c.elements if isinstance(c, Weight) else 0 for c in lowered.constants.values()]
-    graph_bytes = len(before) + len(after) + sum(map(len, heads)) + sum(raw_bytes)
-    model = _model_around_graph()
-    if graph_bytes + len(model) + 16 > LARGEST_MODEL_BYTES:
+    graph_bytes = len(before) + len(after) + sum(map(len, constant_heads)) + sum(raw_bytes)
+    head, tail = _model_around_graph()
+    if len(head) + graph_bytes + len(tail) + 16 > LARGEST_MODEL_BYTES:
         raise ModelTooLarge(
             f"{arch.name} would take {graph_bytes / 1e6:.0f} MB, and an ONNX file holds at most "
             f"{LARGEST_MODEL_BYTES / 1e6:.0f} MB: choose a smaller width or resolution"
         )
-    yield model + _tag(_MODEL_GRAPH) + _varint(graph_bytes) + before
+    yield head + _tag(_MODEL_GRAPH) + _varint(graph_bytes) + before
     tiles = Tiles(arch.seed if seed is None else seed)
-    for head, constant in zip(heads, lowered.constants.values(), strict=True):
-        yield head
+    for constant_head, constant in zip(constant_heads, lowered.constants.values(), strict=True):
+        yield constant_head
         if isinstance(constant, Weight):
             for chunk in tiles.chunks(constant):
                 yield chunk.data
-    yield after
+    yield after + tail
 
 
-def _model_around_graph() -> bytes:
-    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="sectum.zoo", producer_version=__version__)
-    # The operator set's field comes after the graph's, but readers take fields in any order.
-    model.opset_import.append(helper.make_opsetid("", OPSET))
-    return model.SerializeToString()
+def _model_around_graph() -> tuple[bytes, bytes]:
+    """Serialise the model's fields that come before the graph, and those after."""
+    head = onnx.ModelProto(ir_version=IR_VERSION, producer_name="sectum.zoo", producer_version=__version__)
+    tail = onnx.ModelProto(opset_import=[helper.make_opsetid("", OPSET)])
+    return head.SerializeToString(), tail.SerializeToString()
 
 
 def _graph_around_constants(lowered: Lowered, batch: int | None) -> tuple[bytes, bytes]:
-    """The graph's fields that come before the initialisers, and those after."""
+    """Serialise the graph's fields that come before the initialisers, and those after."""
     before, after = onnx.GraphProto(name=lowered.name), onnx.GraphProto()
     for op in lowered.operators:
         node = helper.make_node(op.type, op.inputs, op.outputs, op.name)
@@ -121,14 +124,15 @@ def _graph_around_constants(lowered: Lowered, batch: int | None) -> tuple[bytes,
 
 
 def _constant_head(constant: Weight | Integers) -> bytes:
-    """An initialiser's bytes up to the raw data that follow; all of them for integers."""
+    """Serialise an initialiser up to the raw data that follow; wholly for integers."""
     if isinstance(constant, Integers):
         size = [len(constant.values)]
-        body = helper.make_tensor(constant.name, TensorProto.INT64, size, constant.values).SerializeToString()
+        proto = helper.make_tensor(constant.name, TensorProto.INT64, size, constant.values)
+        body = bytes(proto.SerializeToString())
         return _tag(_GRAPH_INITIALIZER) + _varint(len(body)) + body
     proto = TensorProto(name=constant.name, dims=constant.shape, data_type=TensorProto.FLOAT)
     raw = 4 * constant.elements
-    body = proto.SerializeToString() + _tag(_TENSOR_RAW_DATA) + _varint(raw)
+    body = bytes(proto.SerializeToString()) + _tag(_TENSOR_RAW_DATA) + _varint(raw)
     return _tag(_GRAPH_INITIALIZER) + _varint(len(body) + raw) + body
 
 

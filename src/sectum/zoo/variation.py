@@ -16,7 +16,7 @@ Option = TypeVar("Option")
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-    """The nearest multiple of ``divisor`` that is no more than 10 % below: the MobileNet rule."""
+    """Round to the nearest multiple of ``divisor`` that is not over 10 % below: the MobileNet rule."""
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest
 
@@ -52,17 +52,17 @@ class Scaled:
     width: float = 1.0
 
     def channels(self, published: int, divisor: int = 1) -> int:
-        """The published number at width 1."""
+        """Scale the published number."""
         if self.width == 1.0:
             return published
         return make_divisible(published * self.width, math.lcm(8, divisor))
 
     def kernel(self, published: int) -> int:
-        """The published number."""
+        """Keep the published number."""
         return published
 
     def expand(self, published: float) -> float:
-        """The published number."""
+        """Keep the published number."""
         return published
 
 
@@ -96,7 +96,7 @@ class Drawn:
         return options[int(self.rng.random() * len(options))]
 
     def channels(self, published: int, divisor: int = 1) -> int:
-        """The published number times a drawn multiplier, rounded down to the divisor, at least one of it."""
+        """Multiply by a drawn multiplier and round down to the divisor, which is the least."""
         scaled = int(published * self.choose(self.grid.multipliers))
         return max(divisor, scaled // divisor * divisor)
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.zoo.lowering import Weight
+from sectum.zoo.lowered import Weight
 
 BLOCK_ELEMENTS = 65_521
-CHUNK_BLOCKS = 16
+CHUNK_BLOCKS = 4
 
 
 class Tiles:
@@ -29,7 +29,7 @@ class Tiles:
         self._next = 0
 
     def chunks(self, weight: Weight) -> Iterator[NDArray[np.float32]]:
-        """The next tensor's elements, little-endian, in row-major order, piece by piece."""
+        """Make the next tensor's elements, little-endian, in row-major order, piece by piece."""
         start = int(self._starts[self._next % BLOCK_ELEMENTS])
         self._next += 1
         left = weight.elements

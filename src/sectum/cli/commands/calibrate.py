@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def calibrate(*, as_json: bool) -> None:
     """Measure this machine, so that predictions are in its milliseconds.
 
-    Takes about two minutes, in which nothing else should run. The result is kept in your data folder
-    ($SECTUM_HOME, or $XDG_DATA_HOME/sectum) and used by every later prediction; delete it to go back to the machine
-    that Sectum was shipped with.
+    It takes about two minutes, in which nothing else should run. The result is kept in your data folder
+    ($SECTUM_HOME, or $XDG_DATA_HOME/sectum) and used by every later prediction; delete it to go back to the
+    machine that Sectum was shipped with.
     """
     from sectum.cli.output import print_json
     from sectum.cli.progress import progress_bar
@@ -40,8 +40,7 @@ def calibrate(*, as_json: bool) -> None:
 
     say(f"Predictions are now in milliseconds of {calibration.machine}.\n")
     entries = [
-        (f"reference kernel, {_threads(n)}", milliseconds(ms), "measured")
-        for n, ms in calibration.reference_ms.items()
+        (f"reference kernel, {_threads(n)}", milliseconds(ms), "measured") for n, ms in calibration.reference_ms.items()
     ]
     for n, costs in calibration.page_costs.items():
         entries.append((f"page swapped, {_threads(n)}", f"{number(costs.swap_us)} us", "measured in the software EPC"))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def predict(*, layers: bool, as_json: bool, **options: Any) -> None:
     """Predict what one inference of MODEL costs in an enclave.
 
-    MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The first line is the verdict; every number says that
-    it is predicted and whose milliseconds it is in.
+    MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The first line is the verdict; the rest says
+    what the latency is made of, whose milliseconds these are, and what to change.
     """
     from sectum.cli.predicting import Request
     from sectum.cli.predicting import predict as make_prediction
@@ -72,9 +72,17 @@ def _facts(prediction: Prediction) -> list[tuple[str, str, str]]:
     images = f"batch {prediction.batch}, threads {prediction.threads}, in {prediction.enclave}"
     low, high = milliseconds(prediction.interval_ms.low), milliseconds(prediction.interval_ms.high)
     facts = [
-        ("latency", milliseconds(prediction.latency_ms), f"predicted; 9 of 10 lie in {low} to {high}; {images}"),
+        (
+            "latency",
+            milliseconds(prediction.latency_ms),
+            f"predicted; 9 of 10 lie in {low} to {high}; {images}",
+        ),
         ("  compute", milliseconds(split.compute), f"predicted; {percent(split.compute / total)}"),
-        ("  memory", milliseconds(split.memory), f"predicted; {percent(split.memory / total)}: slower memory inside"),
+        (
+            "  memory",
+            milliseconds(split.memory),
+            f"predicted; {percent(split.memory / total)}: slower memory inside",
+        ),
         (
             "  paging",
             milliseconds(split.paging),
@@ -82,7 +90,8 @@ def _facts(prediction: Prediction) -> list[tuple[str, str, str]]:
         ),
         ("outside an enclave", milliseconds(prediction.native_ms), "given by you" if given else "predicted"),
     ]
-    holds = f"predicted; {mebibytes(memory.weight_bytes)} weights, {mebibytes(memory.activation_bytes)} activations"
+    weights, activations = mebibytes(memory.weight_bytes), mebibytes(memory.activation_bytes)
+    holds = f"predicted; {weights} weights, {activations} activations"
     facts.append(("working set", mebibytes(memory.working_set_bytes), holds))
     if memory.epc_bytes is not None and memory.margin_bytes is not None:
         margin = mebibytes(abs(memory.margin_bytes))

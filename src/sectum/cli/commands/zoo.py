@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from sectum.cli.options import batch_option, examples, json_option
+from sectum.cli.options import LARGEST_BATCH, examples, json_option, whole
 
 
 @click.group(epilog=examples("sectum zoo list", "sectum zoo export resnet50 -o resnet50.onnx"))
 def zoo() -> None:
-    """Published networks by name, with seeded weights."""
+    """List or write published networks, with seeded weights."""
 
 
 @zoo.command("list", epilog=examples("sectum zoo list"))
@@ -27,7 +27,12 @@ def list_networks(*, as_json: bool) -> None:
         print_json(
             {
                 "networks": [
-                    {"name": a.name, "family": a.family, "parameters": a.parameters, "resolution": a.resolution}
+                    {
+                        "name": a.name,
+                        "family": a.family,
+                        "parameters": a.parameters,
+                        "resolution": a.resolution,
+                    }
                     for a in built
                 ]
             }
@@ -43,9 +48,13 @@ def list_networks(*, as_json: bool) -> None:
 @zoo.command(epilog=examples("sectum zoo export resnet50", "sectum zoo export vgg16 -o vgg16.onnx --batch 1"))
 @click.argument("name")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.  [default: NAME.onnx]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write.  [default: NAME.onnx]",
 )
-@batch_option
+@click.option("--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Images in one inference.  [default: open]")
 @json_option
 def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) -> None:
     """Write a network of the zoo as an ONNX file.

@@ -30,7 +30,7 @@ UNGROUPED = Table((96, 256, 384, 384, 256), 2)
 
 
 def alexnet(b: Builder, v: Variation, classes: int, *, table: Table, global_pool: bool = False) -> int:
-    """Wire an AlexNet; with ``global_pool`` one fully connected layer after global pooling is its whole head."""
+    """Wire an AlexNet; with ``global_pool`` its head is one fully connected layer after global pooling."""
     first, second, *rest = table.channels
     x = b.input
     with b.scope("features"):
@@ -54,7 +54,7 @@ def alexnet(b: Builder, v: Variation, classes: int, *, table: Table, global_pool
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """A random AlexNet; its head is drawn too."""
+    """Wire a random AlexNet; its head is drawn too."""
     return alexnet(b, v, classes, table=TORCHVISION, global_pool=v.choose((False, True)))
 
 

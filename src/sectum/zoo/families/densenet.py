@@ -58,7 +58,7 @@ def _norm_relu(b: Builder, x: int) -> int:
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """A random DenseNet, on the layers of one of the published."""
+    """Wire a random DenseNet, on the layers of one of the published."""
     return densenet(b, v, classes, plan=PLANS[v.choose(tuple(PLANS))])
 
 

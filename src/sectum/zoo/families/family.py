@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sectum.zoo.architecture import Builder
 from sectum.zoo.variation import Drawn, Grid, Variation
@@ -33,7 +33,7 @@ class Family:
     name: str
     published: Mapping[str, Assemble]
     draw: Draw | None = None
-    grid: Grid = Grid()
+    grid: Grid = field(default_factory=Grid)
     resolutions: Mapping[str, int] | None = None
     least_resolution: int = 32
     only_resolution: int = 0

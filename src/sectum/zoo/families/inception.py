@@ -81,8 +81,8 @@ class _Inception:
 
     def forks(self, x: int) -> int:
         left, right = self.conv(x, 384), self.chain(x, (448, 1), (384, 3))
-        halves = [self.conv(y, 384, strip) for y in (left, right) for strip in ((1, 3), (3, 1))]
-        return self.join(self.conv(x, 320), self.join(*halves[:2]), self.join(*halves[2:]), self.pooled(x, 192))
+        crossed = [self.join(self.conv(y, 384, (1, 3)), self.conv(y, 384, (3, 1))) for y in (left, right)]
+        return self.join(self.conv(x, 320), *crossed, self.pooled(x, 192))
 
 
 FAMILY = Family("inception_v3", {"inception_v3": inception_v3}, resolutions={"inception_v3": 299})

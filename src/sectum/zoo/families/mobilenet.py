@@ -7,7 +7,7 @@ Sources: arXiv 1704.04861 (V1); torchvision.models for V2, V3 and MnasNet; arXiv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from sectum.zoo.architecture import Builder
@@ -19,7 +19,9 @@ from sectum.zoo.variation import Drawn, Grid, Scaled, Variation, make_divisible,
 RELU, RELU6, HARD_SWISH = Nonlinearity.RELU, Nonlinearity.RELU6, Nonlinearity.HARD_SWISH
 
 # Output channels and stride of each depthwise-separable block.
-V1_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *(((512, 1),) * 5), (1024, 2), (1024, 1))
+V1_BLOCKS = (
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *(((512, 1),) * 5), (1024, 2), (1024, 1),
+)  # fmt: skip
 
 
 def mobilenet_v1(b: Builder, v: Variation, classes: int) -> int:
@@ -41,20 +43,31 @@ class Stage:
     repeats: int
     stride: int
     kernel: int = 3
-    first_kernels: tuple[int, ...] = ()  # where the blocks differ
+    kernels: tuple[int, ...] = ()  # where the blocks differ
     first_expand: float = 0.0  # where the first block differs
 
     def block(self, index: int) -> tuple[float, int, int]:
-        """Published expansion, kernel and stride of one block."""
+        """Tell the published expansion, kernel and stride of one block."""
         expand = self.first_expand if index == 0 and self.first_expand else self.expand
-        kernel = self.first_kernels[index] if self.first_kernels else self.kernel
+        kernel = self.kernels[index] if self.kernels else self.kernel
         return expand, kernel, self.stride if index == 0 else 1
 
 
 def inverted_residual(
-    b: Builder, x: int, inner: int, out: int, kernel: int, stride: int, act: Nonlinearity, *, expand: bool = True
+    b: Builder,
+    x: int,
+    inner: int,
+    out: int,
+    kernel: int,
+    stride: int,
+    act: Nonlinearity,
+    *,
+    expand: bool = True,
 ) -> int:
-    """1x1 to ``inner`` channels unless not ``expand``, depthwise, 1x1 without activation; sum where shapes agree."""
+    """Wire 1x1 to ``inner`` channels, depthwise, 1x1 to ``out``, and the sum with the input where that fits.
+
+    Without ``expand`` the depthwise convolution comes first, on the channels that there are.
+    """
     y = conv_bn(b, x, inner, act=act) if expand else x
     y = depthwise_bn(b, y, kernel, stride, act)
     y = conv_bn(b, y, out, act=None)
@@ -103,9 +116,7 @@ def mnasnet(b: Builder, v: Variation, classes: int, *, alpha: float = 1.0) -> in
         x = conv_bn(b, b.input, v.channels(make_divisible(32 * alpha)), v.kernel(3), 2)
         x = depthwise_bn(b, x, v.kernel(3))
         x = conv_bn(b, x, v.channels(make_divisible(16 * alpha)), act=None)
-    stages = [
-        Stage(s.expand, make_divisible(s.channels * alpha), s.repeats, s.stride, s.kernel) for s in MNASNET_STAGES
-    ]
+    stages = [replace(stage, channels=make_divisible(stage.channels * alpha)) for stage in MNASNET_STAGES]
     x = _stages(b, v, x, stages, RELU)
     with b.scope("last"):
         x = conv_bn(b, x, v.channels(1280))
@@ -114,9 +125,10 @@ def mnasnet(b: Builder, v: Variation, classes: int, *, alpha: float = 1.0) -> in
 
 # The published "mobile" network; blocks that its search replaced by nothing are left out.
 PROXYLESS_STAGES = (
-    Stage(1, 16, 1, 1), Stage(3, 32, 2, 2, first_kernels=(5, 3)),
-    Stage(3, 40, 4, 2, first_kernels=(7, 3, 5, 5)), Stage(3, 80, 4, 2, first_kernels=(7, 5, 5, 5), first_expand=6),
-    Stage(3, 96, 4, 1, 5, first_expand=6), Stage(6, 192, 2, 2, 7), Stage(3, 192, 2, 1, 7), Stage(6, 320, 1, 1, 7),
+    Stage(1, 16, 1, 1), Stage(3, 32, 2, 2, kernels=(5, 3)),
+    Stage(3, 40, 4, 2, kernels=(7, 3, 5, 5)),
+    Stage(3, 80, 4, 2, kernels=(7, 5, 5, 5), first_expand=6), Stage(3, 96, 4, 1, 5, first_expand=6),
+    Stage(6, 192, 2, 2, 7), Stage(3, 192, 2, 1, 7), Stage(6, 320, 1, 1, 7),
 )  # fmt: skip
 
 
@@ -143,8 +155,9 @@ class V3Block:
 
 
 V3_LARGE = (
-    V3Block(3, 16, 16, False, RELU, 1), V3Block(3, 64, 24, False, RELU, 2), V3Block(3, 72, 24, False, RELU, 1),
-    V3Block(5, 72, 40, True, RELU, 2), V3Block(5, 120, 40, True, RELU, 1), V3Block(5, 120, 40, True, RELU, 1),
+    V3Block(3, 16, 16, False, RELU, 1), V3Block(3, 64, 24, False, RELU, 2),
+    V3Block(3, 72, 24, False, RELU, 1), V3Block(5, 72, 40, True, RELU, 2),
+    V3Block(5, 120, 40, True, RELU, 1), V3Block(5, 120, 40, True, RELU, 1),
     V3Block(3, 240, 80, False, HARD_SWISH, 2), V3Block(3, 200, 80, False, HARD_SWISH, 1),
     V3Block(3, 184, 80, False, HARD_SWISH, 1), V3Block(3, 184, 80, False, HARD_SWISH, 1),
     V3Block(3, 480, 112, True, HARD_SWISH, 1), V3Block(3, 672, 112, True, HARD_SWISH, 1),
@@ -193,7 +206,7 @@ V3: dict[str, Assemble] = {
 
 
 def draw_v3(b: Builder, v: Drawn, classes: int) -> int:
-    """A random MobileNet V3, large or small."""
+    """Wire a random MobileNet V3, large or small."""
     return V3[v.choose(tuple(V3))](b, v, classes)
 
 

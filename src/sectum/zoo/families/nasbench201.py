@@ -17,7 +17,7 @@ Cell = tuple[tuple[int, int, str], ...]
 
 
 def live(cell: Cell) -> Cell:
-    """The edges through which the input reaches the output; the others compute nothing that is used."""
+    """Keep the edges through which the input reaches the output; the others compute nothing that is used."""
     edges = [edge for edge in cell if edge[2] != "none"]
     reached, needed = {0}, {3}
     for source, target, _ in edges:  # edges are listed in the order of their targets
@@ -77,7 +77,7 @@ def _reduction(b: Builder, x: int, channels: int) -> int:
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """A random cell, drawn again until its input reaches its output."""
+    """Wire a random cell, drawn again until its input reaches its output."""
     while True:
         cell = tuple((source, target, v.choose(OPERATIONS)) for source, target in EDGES)
         if live(cell):

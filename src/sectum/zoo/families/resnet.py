@@ -65,7 +65,7 @@ def _block(
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """A random ResNet of 18, 34 or 50 layers."""
+    """Wire a random ResNet of 18, 34 or 50 layers."""
     return resnet(b, v, classes, plan=PLANS[v.choose(("resnet18", "resnet34", "resnet50"))])
 
 

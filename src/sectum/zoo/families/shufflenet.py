@@ -55,7 +55,7 @@ def _block(b: Builder, x: int, half: int, inner: int, kernel: int, *, halve: boo
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """A random ShuffleNet V2 around x1.0."""
+    """Wire a random ShuffleNet V2 around x1.0."""
     return shufflenet_v2(b, v, classes, widths=WIDTHS["shufflenet_v2_x1_0"])
 
 

@@ -44,7 +44,7 @@ def squeezenet(b: Builder, v: Variation, classes: int, *, plan: Plan) -> int:
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """A random SqueezeNet, 1.0 or 1.1."""
+    """Wire a random SqueezeNet, 1.0 or 1.1."""
     return squeezenet(b, v, classes, plan=PLANS[v.choose(tuple(PLANS))])
 
 

@@ -19,7 +19,7 @@ HEAD_SPACE = 7
 def vgg(
     b: Builder, v: Variation, classes: int, *, depth: int, batch_norm: bool, global_pool: bool = False
 ) -> int:
-    """Wire a VGG; with ``global_pool`` one fully connected layer after global pooling is its whole head."""
+    """Wire a VGG; with ``global_pool`` its head is one fully connected layer after global pooling."""
     x = b.input
     with b.scope("features"):
         for channels, count in zip(STAGE_CHANNELS, STAGE_CONVS[depth], strict=True):
@@ -38,7 +38,7 @@ def vgg(
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """A random VGG: depth, normalisation and head are drawn too."""
+    """Wire a random VGG: depth, normalisation and head are drawn too."""
     depth = v.choose(tuple(STAGE_CONVS))
     batch_norm, global_pool = v.choose((False, True)), v.choose((False, True))
     return vgg(b, v, classes, depth=depth, batch_norm=batch_norm, global_pool=global_pool)

@@ -1,0 +1,70 @@
+"""From a command line to a measurement: what `measure` and `report --measure` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.cli.source import Source
+    from sectum.enclave.runner import Runner
+    from sectum.measure.latency import Measurement
+
+RUNNERS = ("native", "softepc", "gramine")
+POLICIES = ("second-chance", "fifo")
+
+
+def runner_named(name: str) -> Runner:
+    """Make the place to run in.
+
+    Raises:
+        UsageError: no model can be run there.
+    """
+    if name == "native":
+        from sectum.enclave.native import NativeRunner
+
+        return NativeRunner()
+    if name == "softepc":
+        from sectum.enclave.softepc import SoftEpcRunner
+
+        return SoftEpcRunner()
+    if name == "gramine":
+        from sectum.enclave.gramine import GramineRunner
+
+        return GramineRunner()
+    raise UsageError(f"nothing can be measured in '{name}': choose one of {', '.join(RUNNERS)}")
+
+
+def measure(
+    source: Source,
+    runner_name: str,
+    *,
+    epc_bytes: int | None,
+    threads: int,
+    policy: str = "second-chance",
+    runs: int | None = None,
+    deadline_s: float,
+) -> Measurement:
+    """Run the network where it was asked for, and time it.
+
+    Raises:
+        EnclaveError: it cannot run there; the message says why.
+    """
+    from sectum.measure.latency import measure as measure_latency
+    from sectum.predict.calibration import load as load_calibration
+    from sectum.predict.calibration import nearest
+
+    runner = runner_named(runner_name)
+    runner.check()
+    calibration = load_calibration()
+    return measure_latency(
+        source.model,
+        runner,
+        epc_bytes=epc_bytes,
+        threads=threads,
+        policy=policy,
+        runs=runs,
+        deadline_s=deadline_s,
+        machine_reference_ms=None if calibration is None else nearest(calibration.reference_ms, threads),
+    )

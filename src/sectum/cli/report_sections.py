@@ -1,0 +1,161 @@
+"""The report's sentences, cards and tables of facts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sectum import __version__
+from sectum.cli.figures import count, mebibytes, milliseconds, number, percent, times
+from sectum.cli.report_charts import Cost, footprints, text
+from sectum.units import PAGE_BYTES
+
+if TYPE_CHECKING:
+    from sectum.cli.report import Findings
+    from sectum.predict.prediction import Prediction
+
+_TITLES = {
+    "epc": "Give it more protected memory",
+    "batch": "Choose the batch",
+    "layers": "Look at these layers first",
+    "weights": "Shrink or move these weights",
+    "threads": "Choose the threads",
+    "fits": "It fits",
+}
+
+
+def insight_memory(prediction: Prediction, costs: Sequence[Cost]) -> str:
+    """Say what the memory chart shows, in a sentence."""
+    memory = prediction.memory
+    holds = f"{mebibytes(memory.weight_bytes)} of weights and {mebibytes(memory.activation_bytes)} of activations"
+    if memory.epc_bytes is None:
+        return f"An inference touches {holds}. There is no limit to pass."
+    crossing = next(
+        (index for index, (_, total) in enumerate(footprints(costs)) if total > memory.epc_bytes),
+        None,
+    )
+    if crossing is None:
+        return f"An inference touches {holds}. The staircase stays below the EPC line: nothing is paged."
+    name = text(costs[crossing].name, limit=60)
+    again = mebibytes(memory.loads * PAGE_BYTES)
+    return (
+        f"An inference touches {holds}. The staircase passes the EPC line at operator {crossing + 1} of "
+        f"{count(len(costs))}, <bdi>{name}</bdi>. What is evicted for it is missing in the next inference: "
+        f"each one loads {again} again."
+    )
+
+
+def insight_costs(prediction: Prediction) -> str:
+    """Say how many operators make up most of the time, in a sentence."""
+    ranked = sorted((layer.breakdown_ms.total for layer in prediction.layers), reverse=True)
+    total = sum(ranked)
+    if total <= 0:
+        return "No operator takes any time."
+    so_far, most = 0.0, 0
+    while so_far < 0.8 * total:
+        so_far += ranked[most]
+        most += 1
+    operators = "One operator takes" if most == 1 else f"{count(most)} operators take"
+    return f"{operators} {percent(so_far / total)} of the time; there are {count(len(ranked))} in all."
+
+
+def insight_curve(findings: Findings) -> str:
+    """Say where more memory helps, in a sentence."""
+    prediction, stops = findings.prediction, findings.paging_stops_bytes
+    if stops is None:
+        return "At this size nothing is paged: a larger EPC would change nothing. A smaller one is on the left."
+    best = next((p for p in findings.curve if p.epc_bytes >= stops), findings.curve[-1])
+    gain = times(prediction.latency_ms / best.latency_ms) if best.latency_ms > 0 else "many times"
+    there = milliseconds(best.latency_ms)
+    return f"Paging stops at {mebibytes(stops)}. There an inference takes {there}: {gain} faster."
+
+
+def advice_cards(findings: Findings) -> str:
+    """Make one card for each piece of advice."""
+    cards = (
+        f'<li class="card"><h3>{text(_TITLES.get(item.kind, item.kind.capitalize()))}</h3>'
+        f"<p>{text(item.text, limit=1000)}</p></li>"
+        for item in findings.advice
+    )
+    return "".join(cards)
+
+
+def facts(findings: Findings) -> str:
+    """Write the numbers of the prediction as rows of a table."""
+    prediction, memory = findings.prediction, findings.prediction.memory
+    split, interval, covered = prediction.breakdown_ms, prediction.interval_ms, prediction.coverage
+    rows = [
+        ("Latency in the enclave", milliseconds(prediction.latency_ms), "predicted"),
+        ("90 % interval", f"{milliseconds(interval.low)} to {milliseconds(interval.high)}", "predicted"),
+        ("Compute", milliseconds(split.compute), "predicted"),
+        ("Slower memory inside", milliseconds(split.memory), "predicted"),
+        ("Paging", milliseconds(split.paging), "predicted"),
+        ("Latency outside", milliseconds(prediction.native_ms), prediction.native_source),
+        ("Working set", mebibytes(memory.working_set_bytes), "predicted"),
+        ("Weights", mebibytes(memory.weight_bytes), "predicted"),
+        ("Activations", mebibytes(memory.activation_bytes), "predicted"),
+    ]
+    if memory.epc_bytes is not None and memory.margin_bytes is not None:
+        margin = "left" if memory.margin_bytes >= 0 else "too little"
+        rows += [
+            ("Protected memory (EPC)", mebibytes(memory.epc_bytes), "given"),
+            ("Margin", f"{mebibytes(abs(memory.margin_bytes))} {margin}", "predicted"),
+            ("Probability of paging", percent(prediction.overcommit.probability), "predicted"),
+        ]
+    rows += [
+        ("Pages loaded an inference", count(memory.loads), "predicted"),
+        ("Pages evicted", count(memory.evictions), "predicted"),
+        ("Pages mapped again", count(memory.minor_faults), "predicted"),
+        ("Operators with a cost of their own", f"{covered.supported} of {covered.operators}", "counted"),
+    ]
+    html = [_row(label, value, kind) for label, value, kind in rows]
+    if covered.unsupported:
+        bounded = ", ".join(f"{n} {kind}" for kind, n in covered.unsupported.items())
+        html.append(_row("Operators whose cost is only bounded", text(bounded, limit=600), "counted"))
+    for point in findings.measured:
+        measured = point.measurement
+        where = "outside" if point.epc_bytes is None else f"in the enclave, {mebibytes(point.epc_bytes)}"
+        html.append(_row(f"Latency {where}", milliseconds(measured.latency_ms), "measured"))
+        if measured.loads is not None and point.epc_bytes is not None:
+            html.append(_row("Pages loaded an inference", count(measured.loads), "measured"))
+        if measured.outputs_equal_native is not None and point.epc_bytes is not None:
+            equal = "equal, bit for bit" if measured.outputs_equal_native else "different"
+            html.append(_row("Outputs against those outside", equal, "measured"))
+    return "".join(html)
+
+
+def provenance(findings: Findings) -> str:
+    """Write where the numbers come from, as rows of a table."""
+    prediction, profile = findings.prediction, findings.profile
+    rows = [
+        ("Model", f"<bdi>{text(findings.label)}</bdi>"),
+        ("SHA-256 of its file", findings.sha256 or "made by the zoo: there is no file"),
+        ("Milliseconds of", text(prediction.machine)),
+        (
+            "Calibrated",
+            "yes" if prediction.calibrated else "no: these are the milliseconds of the machine above",
+        ),
+        ("Enclave", f"{text(profile.name)}: {text(profile.description, limit=400)}"),
+        ("SHA-256 of its profile", profile.sha256),
+        ("Eviction", text(str(profile.policy))),
+    ]
+    for name, unit in (("compute_factor", "times native"), ("load_us", "us"), ("evict_us", "us")):
+        origin = profile.provenance.get(name)
+        if origin is not None:
+            source = f"{origin.kind}: {origin.source}"
+            rows.append((name, f"{number(getattr(profile, name))} {unit}; {text(source, limit=300)}"))
+    for point in findings.measured:
+        context = point.measurement.context
+        versions = json.dumps(context.get("versions", {}), sort_keys=True)
+        where = ", ".join(str(context.get(key)) for key in ("cpu_model", "kernel", "date"))
+        rows.append((f"Measured in {text(str(context.get('runner')))}", text(f"{where}; {versions}", limit=400)))
+    rows += [("Page made", f"{text(findings.made_at)} by Sectum {__version__} on {text(findings.machine)}")]
+    return "".join(f'<tr><th scope="row">{label}</th><td>{value}</td></tr>' for label, value in rows)
+
+
+def _row(label: str, value: str, kind: str) -> str:
+    return (
+        f'<tr><th scope="row">{text(label)}</th><td>{value}</td>'
+        f'<td><span class="tag {text(kind)}">{text(kind)}</span></td></tr>'
+    )

@@ -1,0 +1,333 @@
+"""The list of resident pages, kept as runs of consecutive pages.
+
+Networks touch pages by the ten thousand in a row, so neighbours in the list are nearly always neighbours in
+the address space too. A run is moved, unmapped or evicted at once; it is cut where a reclaim ends within it,
+so that the result is that of a list of single pages.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from operator import attrgetter
+
+State = tuple[int, ...]
+
+
+class Policy(StrEnum):
+    """Which resident page makes room for another."""
+
+    FIFO = "fifo"
+    LRU = "lru"
+    SECOND_CHANCE = "second-chance"
+
+
+class Run:
+    """Consecutive resident pages ``[start, end)``, in this order in the list, all mapped or all unmapped."""
+
+    __slots__ = ("end", "mapped", "newer", "older", "start")
+
+    older: Run
+    newer: Run
+
+    def __init__(self, start: int, end: int, *, mapped: bool) -> None:
+        self.start = start
+        self.end = end
+        self.mapped = mapped
+
+
+class ResidentPages:
+    """The pages in the EPC, from the oldest to the newest: a ring of runs, and an index of them by address.
+
+    Args:
+        budget: pages that fit.
+        policy: which page goes.
+        batch: pages that one reclaim looks at.
+    """
+
+    def __init__(self, budget: int, policy: Policy, batch: int) -> None:
+        self.budget = budget
+        self.second_chance = policy is Policy.SECOND_CHANCE
+        self.lru = policy is Policy.LRU
+        # A reclaim starts with a full EPC, so it never sees fewer pages than this.
+        self.batch = min(batch, budget)
+        self.resident = 0
+        # Running totals since the beginning.
+        self.arrived = self.evicted = self.minor_faults = 0
+        ring = Run(-1, -1, mapped=False)  # the ring's own node: the head is its newer, the tail its older
+        ring.newer = ring.older = ring
+        self.ring = ring
+        self.starts: list[int] = []  # of the runs, ascending
+        self.runs: list[Run] = []  # in the same order
+
+    def state(self) -> State:
+        """All that the future depends on, from head to tail, the same for every way to cut it into runs."""
+        flat: list[int] = []
+        end, mapped = -1, False
+        for run in self.from_head():
+            if flat and run.start == end and run.mapped == mapped:
+                flat[-2] = run.end
+            else:
+                flat += (run.start, run.end, run.mapped)
+            end, mapped = run.end, run.mapped
+        return tuple(flat)
+
+    def from_head(self) -> Iterator[Run]:
+        """Give the runs from the oldest to the newest."""
+        run = self.ring.newer
+        while run is not self.ring:
+            yield run
+            run = run.newer
+
+    def touch(self, page: int, end: int) -> None:
+        """Use the pages ``[page, end)``, in ascending order."""
+        while page < end:
+            starts, runs = self.starts, self.runs
+            index = bisect_right(starts, page)
+            run = runs[index - 1] if index else self.ring
+            if run.end > page:
+                stop = run.end if run.end < end else end
+                if self.lru:
+                    if run is not self.ring.older or stop != run.end:
+                        self._make_newest(self._cut_out(run, page, stop))
+                elif self.second_chance and not run.mapped:
+                    self.minor_faults += stop - page
+                    self._cut_out(run, page, stop).mapped = True
+            else:
+                stop = starts[index] if index < len(starts) and starts[index] < end else end
+                stop = self._bring_in(page, stop, end)
+            page = stop
+
+    def _bring_in(self, page: int, stop: int, end: int) -> int:
+        """Bring in ``[page, stop)``, none of it resident, and what else of the touch is evicted for it.
+
+        Args:
+            page: first page to bring in.
+            stop: the next page that is resident, or ``end``.
+            end: end of the touch.
+
+        Returns:
+            The page up to which all has been brought in, ``stop`` or more.
+        """
+        if self.second_chance and 2 * (stop - page) > self.budget:
+            self._stream(page, stop)
+            return stop
+        first = page
+        free = self.budget - self.resident
+        while True:
+            n = min(free, stop - page)
+            if n:
+                self._append(page, page + n)
+                self.resident += n
+                page += n
+            if page == stop:
+                self.arrived += page - first
+                return page
+            head = self.ring.newer
+            evictable = not (self.second_chance and head.mapped) and head.end - head.start >= self.batch
+            if evictable and head.start == stop < end:
+                # The oldest pages are those that come next: every reclaim for a page of this gap widens it by
+                # as many pages as it frees, so the touch goes on like this through the whole run.
+                batches = min((head.end - stop) // self.batch, -(-(end - page) // self.batch))
+                free = self._evict(batches * self.batch)
+                stop = min(stop + free, end)
+            else:
+                free = self._reclaim(stop - page)
+
+    def _stream(self, page: int, stop: int) -> None:
+        """Bring in a stretch that is long for the EPC, under second chance.
+
+        Such a stretch passes the whole list again and again while nothing is looked up, so the runs are put
+        in a plain queue for it, and linked and indexed anew at its end.
+        """
+        batch = self.batch
+        queue = deque((run.start, run.end, run.mapped) for run in self.from_head())
+        free = self.budget - self.resident
+        self.arrived += stop - page
+        self.resident += stop - page
+        while True:
+            n = min(free, stop - page)
+            if n:
+                if queue and queue[-1][2] and queue[-1][1] == page:
+                    queue.append((queue.pop()[0], page + n, True))
+                else:
+                    queue.append((page, page + n, True))
+                page += n
+            if page == stop:
+                break
+            scanned = 0
+            start, end, mapped = queue.popleft()
+            while mapped:
+                scanned += end - start
+                queue.append((start, end, False))
+                start, end, mapped = queue.popleft()
+            scanned %= batch
+            if not scanned and end - start >= batch:
+                free = min((end - start) // batch, -(-(stop - page) // batch)) * batch
+                start += free
+            else:
+                free = 0
+                while True:
+                    n = min(end - start, batch - scanned)
+                    if mapped:
+                        queue.append((start, start + n, False))
+                    else:
+                        free += n
+                    scanned += n
+                    start += n
+                    if scanned == batch:
+                        break
+                    start, end, mapped = queue.popleft()
+            if start < end:
+                queue.appendleft((start, end, mapped))
+            self.evicted += free
+            self.resident -= free
+        self._link_anew(queue)
+
+    def _link_anew(self, queue: Iterable[tuple[int, int, bool]]) -> None:
+        """Replace the list of runs, given from the oldest to the newest as start, end, mapped."""
+        ring = self.ring
+        ring.newer = ring.older = ring
+        self.runs = []
+        for start, end, mapped in queue:
+            tail = ring.older
+            if tail.end == start and tail.mapped == mapped:
+                tail.end = end
+            else:
+                run = Run(start, end, mapped=mapped)
+                self._link_last(run)
+                self.runs.append(run)
+        self.runs.sort(key=attrgetter("start"))
+        self.starts = [run.start for run in self.runs]
+
+    def _reclaim(self, wanted: int) -> int:
+        """Make room in a full EPC, at least one page; by several reclaims at once where they do not interact.
+
+        Reclaims for later pages of the same stretch may run ahead of the arrivals between them: arrivals go
+        to the tail, and these reclaims only take what was at the head before.
+        """
+        batch = self.batch
+        ring = self.ring
+        if not self.second_chance:
+            return self._evict(min(self.budget // batch, -(-wanted // batch)) * batch)
+        # Whole batches of mapped pages free nothing, and the next reclaim follows at once.
+        scanned = self._pass_over_mapped() % batch
+        if not scanned:
+            wanted = -(-wanted // batch) * batch
+            run, unmapped = ring.newer, 0
+            while unmapped < wanted and not run.mapped and run is not ring:
+                unmapped += run.end - run.start
+                run = run.newer
+            if unmapped >= batch:
+                return self._evict(min(unmapped, wanted) // batch * batch)
+        freed = 0
+        while scanned < batch:
+            head = ring.newer
+            n = min(head.end - head.start, batch - scanned)
+            if head.mapped:
+                part = self._cut_out(head, head.start, head.start + n)
+                part.mapped = False
+                if part.newer is not ring:
+                    self._make_newest(part)
+            else:
+                freed += self._evict(n)
+            scanned += n
+        return freed
+
+    def _pass_over_mapped(self) -> int:
+        """Unmap the mapped pages before the first unmapped one, make them the newest, and count them."""
+        ring = self.ring
+        first = run = ring.newer
+        if not first.mapped:
+            return 0
+        n_pages = 0
+        while run.mapped:  # ends at the latest at the ring's own node
+            run.mapped = False
+            n_pages += run.end - run.start
+            run = run.newer
+        if run is not ring:
+            last, tail = run.older, ring.older
+            ring.newer, run.older = run, ring
+            tail.newer, first.older = first, tail
+            last.newer, ring.older = ring, last
+            if tail.end == first.start and not tail.mapped:
+                tail.end = first.end
+                self._unlink(first)
+                self._forget(first)
+        return n_pages
+
+    def _evict(self, n_pages: int) -> int:
+        """Evict from the head."""
+        left = n_pages
+        while left:
+            head = self.ring.newer
+            at = bisect_right(self.starts, head.start) - 1
+            if head.end - head.start <= left:
+                left -= head.end - head.start
+                self._unlink(head)
+                del self.starts[at], self.runs[at]
+            else:
+                head.start += left
+                self.starts[at] = head.start
+                left = 0
+        self.resident -= n_pages
+        self.evicted += n_pages
+        return n_pages
+
+    def _make_newest(self, run: Run) -> None:
+        self._unlink(run)
+        tail = self.ring.older
+        if tail.end == run.start and tail.mapped == run.mapped:
+            tail.end = run.end
+            self._forget(run)
+        else:
+            self._link_last(run)
+
+    def _cut_out(self, run: Run, start: int, stop: int) -> Run:
+        """Split a run such that ``[start, stop)`` is a run of its own, in its place in the list."""
+        if start > run.start:
+            run = self._split(run, start)
+        if stop < run.end:
+            self._split(run, stop)
+        return run
+
+    def _split(self, run: Run, at: int) -> Run:
+        later = Run(at, run.end, mapped=run.mapped)
+        run.end = at
+        later.older, later.newer = run, run.newer
+        run.newer.older = later
+        run.newer = later
+        self._index(later)
+        return later
+
+    def _append(self, start: int, end: int) -> None:
+        """Put mapped pages at the tail, as part of the run that is there where they continue it."""
+        tail = self.ring.older
+        if tail.end == start and tail.mapped:
+            tail.end = end
+        else:
+            run = Run(start, end, mapped=True)
+            self._link_last(run)
+            self._index(run)
+
+    def _link_last(self, run: Run) -> None:
+        ring = self.ring
+        tail = ring.older
+        run.older, run.newer = tail, ring
+        tail.newer = ring.older = run
+
+    def _index(self, run: Run) -> None:
+        at = bisect_right(self.starts, run.start)
+        self.starts.insert(at, run.start)
+        self.runs.insert(at, run)
+
+    def _forget(self, run: Run) -> None:
+        at = bisect_right(self.starts, run.start) - 1
+        del self.starts[at], self.runs[at]
+
+    @staticmethod
+    def _unlink(run: Run) -> None:
+        run.older.newer = run.newer
+        run.newer.older = run.older

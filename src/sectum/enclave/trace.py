@@ -1,0 +1,192 @@
+"""From the graph that the runtime executes to the pages that one steady-state inference touches, in order.
+
+What lies in protected memory, and how, was read off ONNX Runtime 1.31 by tracing its allocations and the pager's
+faults: every weight is an allocation of its own; weights of matrix products are packed into panels and the first copy
+is freed; all activations lie in one block of the arena at the offsets of the memory plan; graph inputs and outputs are
+allocations of their own; some kernels take scratch memory from the arena. Allocations under 64 KiB stay in the C
+library's heap, which is not paged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from sectum.enclave.replacement import Touch
+from sectum.graph.ir import Graph, Operator, TensorKind
+from sectum.graph.memory_plan import MemoryPlan, Storage, memory_plan
+from sectum.units import PAGE_BYTES, pages
+
+MIN_PAGED_BYTES = 64 << 10
+"""Smaller allocations are not in the region that is paged (``SOFTEPC_MIN_BYTES``)."""
+
+_PANEL_COLUMNS = 16
+"""MLAS packs the right side of a float product into panels of this many columns."""
+
+_PACKED_TYPES = frozenset({"Gemm", "com.microsoft:FusedGemm", "MatMul", "com.microsoft:FusedMatMul"})
+
+_CONV_SCRATCH_BYTES = 4 * 57344
+"""Working buffer of each thread of a convolution that is not in the blocked layout (MLAS, segmented im2col)."""
+
+
+@dataclass(frozen=True)
+class PageTrace:
+    """One inference as page touches.
+
+    Attributes:
+        touches: ranges of pages in the order of use; ``operator`` indexes the runtime graph's operators.
+        pages: distinct pages touched.
+        weight_pages: how many of them hold weights.
+        live_bytes: for each operator, all weights and the activations alive while it runs.
+    """
+
+    touches: tuple[Touch, ...]
+    pages: int
+    weight_pages: int
+    live_bytes: tuple[int, ...]
+
+
+class _Space:
+    """Gives each allocation pages of its own, as the pager's region does."""
+
+    def __init__(self) -> None:
+        self.next_page = 0
+        self.first_page: dict[str, int] = {}
+
+    def allocate(self, name: str, n_bytes: int) -> int:
+        """First page of the allocation of that name, made at its first mention."""
+        if name not in self.first_page:
+            self.first_page[name] = self.next_page
+            self.next_page += pages(n_bytes)
+        return self.first_page[name]
+
+
+def page_trace(runtime: Graph, *, threads: int = 1) -> PageTrace:
+    """Lay out memory as the runtime does and list what each operator touches: inputs, weights, scratch, outputs.
+
+    Args:
+        runtime: what the runtime executes (``sectum.graph.runtime.runtime_graph``).
+        threads: compute threads; each has scratch memory of its own.
+    """
+    plan = memory_plan(runtime)
+    weights, activations = _Space(), _Space()
+    scratch = [scratch_bytes(op, runtime, threads) for op in runtime.operators]
+    # The arena hands the same chunk to one kernel after the other.
+    largest_scratch = [max(sizes) for sizes in zip_longest(*scratch, fillvalue=0)]
+    placed: list[tuple[int, bool, int, int]] = []  # operator, whether a weight, first page, pages
+    for index, op in enumerate(runtime.operators):
+        names = [name for name in op.inputs if name]
+        for name in names:
+            if runtime.tensors[name].kind is not TensorKind.WEIGHT:
+                placed.extend((index, False, *span) for span in _activation(name, runtime, plan, activations))
+        for position, name in enumerate(op.inputs):
+            if name and runtime.tensors[name].kind is TensorKind.WEIGHT:
+                n_bytes = stored_bytes(op, position, runtime)
+                if n_bytes >= MIN_PAGED_BYTES:
+                    placed.append((index, True, weights.allocate(name, n_bytes), pages(n_bytes)))
+        for number, n_bytes in enumerate(scratch[index]):
+            first = activations.allocate(f"scratch {number}", largest_scratch[number])
+            placed.append((index, False, first, pages(n_bytes)))
+        for name in op.outputs:
+            if name:
+                placed.extend((index, False, *span) for span in _activation(name, runtime, plan, activations))
+    base = weights.next_page
+    touches = tuple(Touch(index, first if is_weight else base + first, n) for index, is_weight, first, n in placed if n)
+    covered = _distinct(touches)
+    live = _live_activation_bytes(runtime)
+    return PageTrace(
+        touches=touches,
+        pages=covered,
+        weight_pages=base,
+        live_bytes=tuple(base * PAGE_BYTES + n_bytes for n_bytes in live),
+    )
+
+
+def stored_bytes(op: Operator, position: int, runtime: Graph) -> int:
+    """Bytes of the weight at an input's position, as the runtime stores it for that operator."""
+    tensor = runtime.tensors[op.inputs[position]]
+    packed = op.qualified_type in _PACKED_TYPES and position == 1
+    if not packed or len(tensor.shape) != 2 or tensor.dtype != "float32":
+        return tensor.n_bytes
+    rows, columns = tensor.shape
+    if op.attributes.get("transB", 0):
+        rows, columns = columns, rows
+    return 4 * rows * (-(-columns // _PANEL_COLUMNS) * _PANEL_COLUMNS)
+
+
+def scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tuple[int, ...]:
+    """Sizes of the allocations that a kernel takes from the arena while it runs."""
+    if op.qualified_type == "LRN":
+        shape = runtime.tensors[op.inputs[0]].shape
+        squares = runtime.tensors[op.inputs[0]].n_bytes
+        size = op.attributes.get("size", 1)
+        extra_channels = size - 1 if isinstance(size, int) else 0
+        padded = 4 * (shape[1] + extra_channels) * math.prod(shape[2:])  # of one image
+        return squares, padded
+    if op.qualified_type in ("Conv", "com.microsoft:FusedConv"):
+        return _convolution_scratch_bytes(op, runtime, threads)
+    return ()
+
+
+def _convolution_scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tuple[int, ...]:
+    """Of a convolution outside the blocked layout: images are unrolled for a matrix product unless it is pointwise."""
+    weight, out = runtime.tensors[op.inputs[1]].shape, runtime.tensors[op.outputs[0]].shape
+    strides, pads = op.attributes.get("strides", ()), op.attributes.get("pads", ())
+    moved = [v for values in (strides, pads) if isinstance(values, tuple) for v in values]
+    if math.prod(weight[2:]) == 1 and all(v in (0, 1) for v in moved) and not (isinstance(pads, tuple) and any(pads)):
+        return ()
+    group = op.attributes.get("group", 1)
+    filters = weight[0] // (group if isinstance(group, int) else 1)
+    positions = math.prod(out[2:])
+    if filters > positions:
+        return (4 * positions * math.prod(weight[1:]),)
+    return (threads * _CONV_SCRATCH_BYTES,)
+
+
+def _activation(name: str, runtime: Graph, plan: MemoryPlan, space: _Space) -> Iterator[tuple[int, int]]:
+    """Pages of one activation: first page and count; nothing where it is not in the region."""
+    placement = plan.placements[name]
+    n_bytes = runtime.tensors[name].n_bytes
+    if placement.storage is Storage.PATTERN:
+        # The arena grows by a megabyte and more at a time, so that even small tensors of the block are paged.
+        first = space.allocate("pattern block", plan.block_bytes) + placement.offset_bytes // PAGE_BYTES
+        last = (
+            space.allocate("pattern block", plan.block_bytes)
+            + (placement.offset_bytes + max(1, n_bytes) - 1) // PAGE_BYTES
+        )
+        yield first, last - first + 1
+    elif placement.storage is Storage.OUTPUT or (
+        placement.storage is Storage.CALLER and placement.n_bytes >= MIN_PAGED_BYTES
+    ):
+        yield space.allocate(placement.buffer, placement.n_bytes), pages(n_bytes)
+
+
+def _distinct(touches: tuple[Touch, ...]) -> int:
+    """Number of distinct pages in the touches."""
+    total, end = 0, 0
+    for first, last in sorted((t.first_page, t.first_page + t.n_pages) for t in touches):
+        total += max(0, last - max(first, end))
+        end = max(end, last)
+    return total
+
+
+def _live_activation_bytes(runtime: Graph) -> list[int]:
+    """Inputs and activations alive while each operator runs."""
+    last = runtime.last_use
+    change = [0] * (len(runtime.operators) + 1)
+    for name in runtime.inputs:
+        if name in last:
+            change[0] += runtime.tensors[name].n_bytes
+            change[last[name] + 1] -= runtime.tensors[name].n_bytes
+    for index, op in enumerate(runtime.operators):
+        for name in op.outputs:
+            if name and name in last:
+                change[index] += runtime.tensors[name].n_bytes
+                change[last[name] + 1] -= runtime.tensors[name].n_bytes
+    live, alive = [], 0
+    for delta in change[:-1]:
+        alive += delta
+        live.append(alive)
+    return live

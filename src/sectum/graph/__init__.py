@@ -1,0 +1,33 @@
+"""Reading networks: ONNX files and PyTorch modules to operators, shapes, weights and their costs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sectum.graph.costs import Coverage, OperatorCost, cost, coverage, require_supported
+    from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+    from sectum.graph.limits import Limits
+    from sectum.graph.reader import Model, read
+    from sectum.graph.torch_reader import from_torch
+
+__all__ = ["Coverage", "Graph", "Limits", "Model", "Operator", "OperatorCost", "Tensor", "TensorKind", "cost",
+           "coverage", "from_torch", "read", "require_supported"]  # fmt: skip
+
+_HOMES = {
+    "Coverage": "costs", "OperatorCost": "costs", "cost": "costs", "coverage": "costs",
+    "require_supported": "costs", "Graph": "ir", "Operator": "ir", "Tensor": "ir", "TensorKind": "ir",
+    "Limits": "limits", "Model": "reader", "read": "reader", "from_torch": "torch_reader",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,133 @@
+"""Times of a model's operators, as rows to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sectum.enclave.native import NativeRunner
+from sectum.enclave.runner import Job, Runner
+from sectum.measure.context import machine_context
+from sectum.measure.latency import MeasurableModel
+from sectum.measure.reference import estimate, typical_reference_ms
+
+_WARM_UP_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRow:
+    """One operator of the graph that the runtime executes.
+
+    Attributes:
+        index: its place in the order of execution.
+        name: of the node.
+        type: without domain, as the runtime's profile gives it.
+        time_ms: at the reference time of `OperatorMeasurement.reference_ms`.
+        reference_ratio: its time over the reference kernel's.
+        input_shapes: in the order of the inputs; constant inputs too, unless the runtime has repacked them.
+        output_shapes: in the order of the outputs.
+        input_types: element types as the runtime names them.
+        parameter_bytes: of constant inputs that the profile knows.
+        output_bytes: of the outputs.
+    """
+
+    index: int
+    name: str
+    type: str
+    time_ms: float
+    reference_ratio: float
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shapes: tuple[tuple[int, ...], ...]
+    input_types: tuple[str, ...]
+    parameter_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorMeasurement:
+    """The operators of one model, and the model as a whole in the same process.
+
+    Attributes:
+        rows: in the order of execution.
+        latency_ms: of the whole model in the same process, with the profiler on.
+        reference_ms: the reference time in which milliseconds are given.
+        reference_source: ``calibration`` or ``this run``.
+        runs: profiled inferences.
+        context: machine, versions, runner, threads, seed, date, kind.
+    """
+
+    rows: tuple[OperatorRow, ...]
+    latency_ms: float
+    reference_ms: float
+    reference_source: str
+    runs: int
+    context: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def measure_operators(
+    model: MeasurableModel,
+    *,
+    threads: int = 1,
+    runs: int = 20,
+    machine_reference_ms: float | None = None,
+    deadline_s: float = 120.0,
+    seed: int = 0,
+    runner: Runner | None = None,
+) -> OperatorMeasurement:
+    """Time each operator of a model.
+
+    Args:
+        model: a model with bound shapes.
+        threads: of the runtime.
+        runs: inferences to average over.
+        machine_reference_ms: the reference kernel's typical time, from a calibration.
+        deadline_s: seconds that the process may live.
+        seed: of the inputs.
+        runner: where; natively if not given.
+
+    Raises:
+        EnclaveError: the model could not be run; see `sectum.errors`.
+        UsageError: an argument is out of its range.
+    """
+    place = runner or NativeRunner()
+    job = Job(model=model.bound_bytes(), threads=threads, seed=seed, deadline_s=deadline_s, profile=True)
+    with place.start(job) as session:
+        session.sample(_WARM_UP_RUNS)
+        samples = session.sample(runs)
+        times = session.operator_times(runs)
+    own_ms = typical_reference_ms(samples)
+    reference_ms = own_ms if machine_reference_ms is None else machine_reference_ms
+    rows = tuple(
+        OperatorRow(
+            index=index,
+            name=time.name,
+            type=time.type,
+            time_ms=time.reference_ratio * reference_ms,
+            reference_ratio=time.reference_ratio,
+            input_shapes=time.input_shapes,
+            output_shapes=time.output_shapes,
+            input_types=time.input_types,
+            parameter_bytes=time.parameter_bytes,
+            output_bytes=time.output_bytes,
+        )
+        for index, time in enumerate(times)
+    )
+    return OperatorMeasurement(
+        rows=rows,
+        latency_ms=estimate(samples, threads=threads).ratio * reference_ms,
+        reference_ms=reference_ms,
+        reference_source="this run" if machine_reference_ms is None else "calibration",
+        runs=runs,
+        context={
+            **machine_context(),
+            "kind": place.provenance,
+            "runner": place.name,
+            "threads": threads,
+            "seed": seed,
+            "model": model.graph.name,
+        },
+    )

@@ -1,0 +1,152 @@
+"""How many inferences make a number: warm up until page faults settle, sample until it is precise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from sectum.enclave.runner import Sample
+from sectum.measure.reference import Estimate, estimate
+
+UNCERTAINTY_BOUND = 0.02
+"""Relative half-width of the 95 % interval at which sampling stops."""
+MIN_SAMPLES = 10
+MIN_SAMPLING_S = 0.5
+"""Samples of a fast model are spread over at least this time: a burst of noise must not cover them all."""
+MAX_SAMPLES = 400
+MIN_WARM_UP, MAX_WARM_UP = 3, 24
+WARM_UP_SHARE = 0.4
+"""Share of the time allowed that warming up may take."""
+MAX_PERIOD = 4
+PAGES_TOLERANCE = 16
+SHARE_TOLERANCE = 0.01
+"""Counts are taken as equal that differ by one batch of the pager, or by this share of all faults."""
+MINOR_FAULT_WEIGHT = 0.1
+"""A minor fault costs a tenth of a load or less, and its count varies more."""
+_CHUNK_S = 0.25
+
+
+class StoppedBecause(StrEnum):
+    """Why sampling ended."""
+
+    PRECISE = "precise"
+    RUNS = "runs"
+    DEADLINE = "deadline"
+    SAMPLES = "samples"
+
+
+class Sampler(Protocol):
+    """What sampling asks of a session."""
+
+    def sample(self, n: int) -> list[Sample]:
+        """Run ``n`` inferences."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Samples, and how they were taken.
+
+    Attributes:
+        warm_up: inferences before the first sample, in order.
+        samples: in order.
+        estimate: of the ratio of latency to reference.
+        period: in inferences, with which page faults repeat; 1 where they are constant or do not settle.
+        settled: whether page faults had settled before the first sample.
+        stopped_because: why sampling ended.
+    """
+
+    warm_up: tuple[Sample, ...]
+    samples: tuple[Sample, ...]
+    estimate: Estimate
+    period: int
+    settled: bool
+    stopped_because: StoppedBecause
+
+
+def _alike(a: Sample, b: Sample) -> bool:
+    allowed = max(PAGES_TOLERANCE, SHARE_TOLERANCE * max(sum(a.paging), sum(b.paging)))
+    swapped = (abs(a.loads - b.loads), abs(a.evictions - b.evictions), abs(a.zero_fills - b.zero_fills))
+    return max(swapped) <= allowed and MINOR_FAULT_WEIGHT * abs(a.minor_faults - b.minor_faults) <= allowed
+
+
+def settled_period(samples: Sequence[Sample]) -> int:
+    """Smallest period with which the page counts of the last inferences repeat; 0 if there is none yet.
+
+    A constant has to show three times, a longer period twice.
+    """
+    for period in range(1, MAX_PERIOD + 1):
+        shown = max(3, 2 * period)
+        last = samples[-shown:]
+        if len(last) == shown and all(_alike(a, b) for a, b in zip(last, last[period:], strict=False)):
+            return period
+    return 0
+
+
+def take_samples(
+    session: Sampler,
+    *,
+    threads: int,
+    time_s: float,
+    runs: int | None = None,
+    uncertainty_bound: float = UNCERTAINTY_BOUND,
+    clock: Callable[[], float] = time.monotonic,
+) -> Sampling:
+    """Warm up, then sample.
+
+    Sampling stops when the uncertainty is within its bound, or after ``runs`` samples if they are given, or
+    when the time allowed would be overrun by one more inference. At least one sample is taken.
+
+    Args:
+        session: a running model.
+        threads: threads of the run.
+        time_s: seconds allowed, warm-up included.
+        runs: how many samples, whatever their uncertainty.
+        uncertainty_bound: relative half-width of the 95 % interval of the ratio.
+        clock: seconds, monotonic; for tests.
+    """
+    begin_s = clock()
+    end_s = begin_s + time_s
+    warm_up: list[Sample] = []
+    period = 0
+    while not period and len(warm_up) < MAX_WARM_UP:
+        spent_s = clock() - begin_s
+        if warm_up and spent_s + spent_s / len(warm_up) > WARM_UP_SHARE * time_s:
+            break
+        warm_up += session.sample(MIN_WARM_UP if not warm_up and time_s > 1 else 1)
+        period = settled_period(warm_up)
+    settled = period > 0
+    period = max(1, period)
+    enough = max(MIN_SAMPLES, 3 * period)
+
+    samples: list[Sample] = []
+    sampling_s = clock()
+    each_s = _whole_s(warm_up[-1])
+    while True:
+        left_s = end_s - clock()
+        room = int(min(_CHUNK_S, left_s) / each_s)
+        wanted = (runs if runs is not None else MAX_SAMPLES) - len(samples)
+        samples += session.sample(max(1, min(room, wanted, MIN_SAMPLES)))
+        now_s = clock()
+        each_s = max(_whole_s(samples[-1]), 1e-9)
+        stopped: StoppedBecause | None = None
+        if runs is not None and len(samples) >= runs:
+            stopped = StoppedBecause.RUNS
+        elif runs is None and len(samples) >= enough and now_s - sampling_s >= MIN_SAMPLING_S:
+            if estimate(samples, threads=threads, period=period).uncertainty <= uncertainty_bound:
+                stopped = StoppedBecause.PRECISE
+            elif len(samples) >= MAX_SAMPLES:
+                stopped = StoppedBecause.SAMPLES
+        if stopped is None and now_s + each_s > end_s:
+            stopped = StoppedBecause.DEADLINE
+        if stopped is not None:
+            found = estimate(samples, threads=threads, period=period)
+            return Sampling(tuple(warm_up), tuple(samples), found, period, settled, stopped)
+
+
+def _whole_s(sample: Sample) -> float:
+    """Seconds that a sample takes of the time allowed: inference and one reference."""
+    return max(1e-9, (sample.wall_ns + sample.reference_after_ns) / 1e9)

@@ -1,0 +1,66 @@
+"""Reads model files named on standard input, one JSON line each, and answers what came of each of them."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+
+from sectum.errors import SectumError
+from sectum.graph import cost, coverage, read
+
+CPU_SECONDS_PER_CASE = 5
+WALL_SECONDS_PER_CASE = 60  # for what waits instead of working; other processes may keep this one waiting too
+ADDRESS_SPACE_BYTES = 3 << 30
+
+
+class TooSlow(BaseException):
+    """The alarm went off."""
+
+
+def ring(*_: object) -> None:
+    raise TooSlow
+
+
+def use(path: str, as_bytes: bool, batch: int | None) -> None:
+    """Do with a model what a prediction does."""
+    if as_bytes:
+        with open(path, "rb") as file:
+            source: str | bytes = file.read()
+    else:
+        source = path
+    model = read(source, batch=batch)
+    for op in model.graph.operators:
+        assert min(cost(op, model.graph).flops_bounds) >= 0
+    coverage(model.graph)
+    assert model.graph.peak_activation_bytes >= 0
+    model.bound_bytes()
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
+    signal.signal(signal.SIGALRM, ring)
+    signal.signal(signal.SIGPROF, ring)
+    for line in sys.stdin:
+        case = json.loads(line)
+        signal.alarm(WALL_SECONDS_PER_CASE)
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS_PER_CASE)
+        try:
+            use(case["path"], case["as_bytes"], case["batch"])
+            answer = {"outcome": "accepted", "exit_code": 0, "message": ""}
+        except SectumError as problem:
+            answer = {"outcome": type(problem).__name__, "exit_code": problem.exit_code, "message": str(problem)}
+        except TooSlow:
+            answer = {"outcome": "hang", "exit_code": -1, "message": "out of time"}
+        except BaseException as problem:  # noqa: BLE001  # whatever escapes is the finding
+            answer = {"outcome": "escaped", "exit_code": -1, "message": repr(problem)}
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.alarm(0)
+        answer["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

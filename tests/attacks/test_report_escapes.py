@@ -1,0 +1,157 @@
+"""A hostile model's names appear in the report as text, and never as anything else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from onnx import TensorProto, helper
+
+from sectum.cli.predicting import Request
+from sectum.cli.report import Findings, investigate
+from sectum.cli.report_page import page
+from sectum.predict.prediction import Advice, Coverage
+
+HOSTILE = [
+    "<script>document.title='owned'</script>",
+    "</script><script>document.title='owned'</script>",
+    "<!--<script>",
+    "</title><svg onload=document.title='owned'>",
+    '"><img src=x onerror="document.title=\'owned\'">',
+    "' onmouseover='document.title=1' x='",
+    "javascript:alert(1)",
+    "{{data}}{{script}}",
+    "&lt;script&gt;&amp;",
+    "\\u003cscript\\u003e",
+    "\u202etxet desrever\u202c",
+    "\x1b[31m\x00\x08",
+    "\ud800 lone",
+    "]]><x>",
+    "a" * 100_000,
+]
+TAGS_OF_MODEL_TEXT = {"bdi"}
+
+
+class Structure(HTMLParser):
+    """What elements and handlers a page has."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[str] = []
+        self.handlers: list[str] = []
+        self.addresses: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "srcset")]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def structure(content: str) -> Structure:
+    parsed = Structure()
+    parsed.feed(content)
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory) -> Findings:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECTUM_HOME", str(tmp_path_factory.mktemp("home")))
+        request = Request(
+            model="zoo:squeezenet1_1",
+            enclave="softepc",
+            epc_bytes=2 << 20,
+            batch=None,
+            inputs={},
+            threads=1,
+            native_ms=None,
+            strict=False,
+        )
+        return investigate(request, measure=False, deadline_s=1.0, progress=lambda _what, _share: None)
+
+
+def with_names(findings: Findings, name: str) -> Findings:
+    """The findings with ``name`` in every place that a model, a profile or a file can fill."""
+    prediction = findings.prediction
+    layers = tuple(replace(layer, name=name, type=name, supported=False) for layer in prediction.layers)
+    hostile = replace(
+        prediction,
+        model=name,
+        machine=name,
+        layers=layers,
+        notes=(name,),
+        coverage=Coverage(len(layers), 0, {name: len(layers)}),
+    )
+    advice = (*findings.advice, Advice(name, name, {}))
+    return replace(findings, prediction=hostile, advice=advice, source=name, machine=name)
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_name_adds_no_element_no_handler_and_no_address(findings, name):
+    harmless = structure(page(with_names(findings, "harmless")))
+    attacked = structure(page(with_names(findings, name)))
+    assert attacked.elements == harmless.elements
+    assert attacked.handlers == []
+    assert attacked.addresses == harmless.addresses == ["data:,"]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_data_for_the_script_stays_json_and_inside_its_element(findings, name):
+    content = page(with_names(findings, name))
+    _, _, rest = content.partition('<script type="application/json" id="data">')
+    data, _, _ = rest.partition("</script>")
+    assert "<" not in data
+    assert json.loads(data)["layers"]
+
+
+def test_page_of_long_names_stays_small(findings):
+    assert len(page(with_names(findings, "a" * 100_000))) < 3 * len(page(findings))
+
+
+def test_page_asks_the_network_for_nothing(findings):
+    content = page(findings)
+    assert "http:" not in content
+    assert "https:" not in content
+    assert "@import" not in content
+    assert "url(" not in content
+
+
+def test_policy_lets_only_the_pages_own_script_run(findings):
+    content = page(findings)
+    assert "default-src 'none'" in content
+    assert "script-src 'sha256-" in content
+    assert "unsafe-eval" not in content
+
+
+def test_model_file_with_hostile_names_becomes_a_harmless_page(tmp_path):
+    name = "</script><script>document.title='owned'</script>"
+    node = helper.make_node("Relu", ["x"], [name], name=name)
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", name)]
+    model = helper.make_model(
+        helper.make_graph([node], name, value[:1], value[1:]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    path = tmp_path / "evil <b>.onnx"
+    path.write_bytes(model.SerializeToString())
+    request = Request(
+        model=str(path),
+        enclave="softepc",
+        epc_bytes=None,
+        batch=None,
+        inputs={},
+        threads=1,
+        native_ms=None,
+        strict=False,
+    )
+    found = investigate(request, measure=False, deadline_s=1.0, progress=lambda _what, _share: None)
+    parsed = structure(page(found))
+    assert parsed.elements.count("script") == 2
+    assert "b" not in parsed.elements or "evil" not in page(found).partition("<b>")[0][-20:]
+    assert str(tmp_path) not in page(found)

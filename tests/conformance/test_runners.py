@@ -1,0 +1,52 @@
+"""Each runner passes the suite; those that this machine cannot start are skipped with their reason."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from sectum.enclave.gramine import GramineRunner
+from sectum.enclave.native import NativeRunner
+from sectum.enclave.runner import Runner
+from sectum.enclave.softepc import SoftEpcRunner
+from sectum.testing.runner_conformance import RunnerConformance
+
+
+class TestNative(RunnerConformance):
+    """An ordinary process."""
+
+    @pytest.fixture
+    def runner(self) -> Runner:
+        """Give the native runner."""
+        return NativeRunner()
+
+
+class TestSoftEpc(RunnerConformance):
+    """The software enclave."""
+
+    @pytest.fixture
+    def runner(self) -> Runner:
+        """Give the software enclave's runner."""
+        return SoftEpcRunner()
+
+
+class TestGramineDirect(RunnerConformance):
+    """Gramine's process path, with programs that stand in for Gramine's own."""
+
+    @pytest.fixture
+    def runner(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+        """Put the stand-ins first on PATH."""
+        programs = {
+            "gramine-manifest": 'cp "$1" "$2"',
+            "gramine-direct": f'test -f "$1.manifest" && exec {sys.executable} -P -m sectum.enclave.child',
+        }
+        for name, body in programs.items():
+            path = tmp_path / name
+            path.write_text(f"#!/bin/sh\n{body}\n")
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        return GramineRunner(direct=True)

@@ -1,0 +1,66 @@
+"""What holds for every name, size and number that the command line may meet."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sectum.cli.figures import mebibytes, number, percent
+from sectum.cli.options import read_inputs, read_size, whole
+from sectum.cli.report_charts import text
+from sectum.cli.untrusted import printable
+
+CONTEXT = click.Context(click.Command("none"))
+OPTION = click.Option(["--none"])
+ANY_TEXT = st.text(st.characters(exclude_categories=[]))
+
+
+@given(ANY_TEXT, st.integers(16, 200))
+def test_printable_text_is_visible_short_and_encodable(name, limit):
+    shown = printable(name, limit=limit)
+    assert len(shown) <= limit
+    shown.encode()
+    assert not any(unicodedata.category(ch) in ("Cc", "Cf", "Cs", "Zl", "Zp") for ch in shown)
+
+
+@given(ANY_TEXT)
+def test_text_for_html_holds_no_markup(name):
+    written = text(name)
+    assert not set("<>\"'") & set(written)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e18, max_value=1e18))
+def test_every_number_can_be_written(value):
+    assert number(value)
+    assert mebibytes(value)
+    assert percent(value)
+
+
+@given(ANY_TEXT)
+def test_option_values_are_read_or_refused_with_a_sentence(value):
+    for read in (read_size, whole(100)):
+        try:
+            assert isinstance(read(CONTEXT, OPTION, value), int)
+        except click.BadParameter as error:
+            assert "write" in error.message
+    try:
+        shapes = read_inputs(CONTEXT, OPTION, (value,))
+    except click.BadParameter as error:
+        assert "write" in error.message or "1 or more" in error.message
+    else:
+        assert all(size > 0 for shape in shapes.values() for size in shape)
+
+
+@given(st.text(min_size=1), st.lists(st.integers(1, 10**8), min_size=1, max_size=6))
+def test_input_shape_survives_being_written(name, shape):
+    written = f"{name}={'x'.join(map(str, shape))}"
+    assert read_inputs(CONTEXT, OPTION, (written,)) == {name: tuple(shape)}
+
+
+def test_input_twice_is_refused():
+    with pytest.raises(click.BadParameter):
+        read_inputs(CONTEXT, OPTION, ("a=1", "a=2"))

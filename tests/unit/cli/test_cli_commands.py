@@ -1,0 +1,162 @@
+"""What the commands answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import onnx
+import pytest
+
+from sectum.units import MIB
+
+
+def answer(result):
+    """The JSON of a command that went well."""
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_prediction_has_every_documented_key(run, tiny):
+    data = answer(run("predict", tiny, "--batch", "2", "--epc", "16MiB", "--json"))
+    assert data["kind"] == "predicted"
+    low, high = data["interval_ms"]
+    assert 0 < low <= data["latency_ms"] <= high
+    assert data["native_ms"] > 0
+    assert set(data["overcommit"]) == {"predicted", "probability"}
+    assert data["memory"]["epc_bytes"] == 16 * MIB
+    assert data["memory"]["working_set_bytes"] > 0
+    assert set(data["breakdown_ms"]) == {"compute", "memory", "paging"}
+    assert data["coverage"] == {"operators": 2, "supported": 2, "unsupported": {}}
+    assert data["layers"]
+    assert data["batch"] == 2
+    assert data["source"]["sha256"] == hashlib.sha256(tiny.read_bytes()).hexdigest()
+
+
+def test_model_is_called_by_its_file(run, tiny):
+    assert answer(run("predict", tiny, "--batch", "1", "--json"))["model"] == "tiny"
+
+
+def test_input_binds_the_shape(run, tiny):
+    assert answer(run("predict", tiny, "--input", "image=3x3x32x32", "--json"))["batch"] == 3
+
+
+def test_zoo_network_takes_batch_or_input(run):
+    assert answer(run("predict", "zoo:squeezenet1_1", "--batch", "2", "--json"))["batch"] == 2
+    small = answer(run("predict", "zoo:squeezenet1_1", "--input", "input=3x3x96x96", "--json"))
+    assert small["batch"] == 3
+
+
+def test_given_native_latency_is_kept_and_named(run, tiny):
+    data = answer(run("predict", tiny, "--batch", "1", "--native-ms", "12.5", "--json"))
+    assert data["native_ms"] == pytest.approx(12.5)
+    assert data["native_source"] == "given"
+
+
+def test_small_epc_pages_and_advice_says_where_it_stops(run):
+    data = answer(run("predict", "zoo:squeezenet1_1", "--epc", "2MiB", "--json"))
+    assert data["overcommit"]["predicted"]
+    assert data["breakdown_ms"]["paging"] > 0
+    stops = next(item["values"]["epc_bytes"] for item in data["advice"] if item["kind"] == "epc")
+    roomy = answer(run("predict", "zoo:squeezenet1_1", "--epc", stops, "--json"))
+    assert not roomy["overcommit"]["predicted"]
+    assert roomy["breakdown_ms"]["paging"] < data["breakdown_ms"]["paging"]
+
+
+def test_people_read_a_verdict_first_and_what_is_predicted(run):
+    first, *rest = run("predict", "zoo:squeezenet1_1", "--epc", "2MiB").stdout.splitlines()
+    assert first.startswith("squeezenet1_1 does not fit: it touches ")
+    assert any(line.startswith("latency") and "predicted" in line for line in rest)
+    assert any("milliseconds of" in line for line in rest)
+
+
+def test_layers_are_listed_in_the_order_of_execution(run, tiny):
+    data = answer(run("predict", tiny, "--batch", "1", "--json"))
+    text = run("predict", tiny, "--batch", "1", "--layers").stdout
+    places = [text.index(layer["type"]) for layer in data["layers"]]
+    assert places == sorted(places)
+
+
+def test_json_holds_numbers_only_that_json_knows(run, tiny):
+    text = run("predict", tiny, "--batch", "1", "--enclave", "native", "--json").stdout
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text)["memory"]["epc_bytes"] is None
+
+
+def test_profiles_tell_their_constants_and_sources(run):
+    found = {p["name"]: p for p in answer(run("profiles", "--json"))["profiles"]}
+    assert {"native", "softepc", "sgx1", "sgx2"} <= set(found)
+    assert found["sgx1"]["provenance"]["load_us"]["source"]
+    assert "sgx1" in run("profiles").stdout
+
+
+def test_profile_file_is_used(run, tiny, tmp_path):
+    profile = next(p for p in answer(run("profiles", "--json"))["profiles"] if p["name"] == "softepc")
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({**profile, "name": "mine", "epc_bytes": 8 * MIB}))
+    data = answer(run("predict", tiny, "--batch", "1", "--enclave", path, "--json"))
+    assert data["enclave"] == "mine"
+    assert data["memory"]["epc_bytes"] == 8 * MIB
+
+
+def test_zoo_lists_networks_with_their_parameters(run):
+    networks = {n["name"]: n for n in answer(run("zoo", "list", "--json"))["networks"]}
+    assert networks["resnet50"]["parameters"] == 25_557_032  # torchvision's documented number
+    assert "25,557,032" in run("zoo", "list").stdout
+
+
+def test_exported_network_is_valid_and_named_by_its_hash(run, tmp_path):
+    path = tmp_path / "s.onnx"
+    data = answer(run("zoo", "export", "squeezenet1_1", "-o", path, "--batch", "1", "--json"))
+    assert data["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    onnx.checker.check_model(onnx.load(path))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_exported_network_predicts_as_the_zoo_does(run, tmp_path):
+    path = tmp_path / "s.onnx"
+    answer(run("zoo", "export", "squeezenet1_1", "-o", path, "--json"))
+    read = answer(run("predict", path, "--batch", "2", "--epc", "4MiB", "--json"))
+    made = answer(run("predict", "zoo:squeezenet1_1", "--batch", "2", "--epc", "4MiB", "--json"))
+    for key in ("memory", "breakdown_ms", "latency_ms", "coverage"):
+        assert read[key] == made[key]
+
+
+def test_native_measurement_has_every_documented_key(run, tiny):
+    words = ["measure", tiny, "--batch", "1", "--enclave", "native", "--runs", "3", "--deadline", "30", "--json"]
+    data = answer(run(*words))
+    assert data["latency_ms"] > 0
+    assert len(data["samples"]) >= 3
+    assert data["kind"] == "measured"
+    assert data["outputs_equal_native"] is True
+    for key in ("uncertainty", "faults", "loads", "evictions", "live_bytes", "resident_bytes"):
+        assert key in data
+    assert data["prediction"]["kind"] == "predicted"
+
+
+def test_measurement_stands_beside_its_prediction(run, tiny):
+    words = ["measure", tiny, "--batch", "1", "--enclave", "native", "--runs", "2"]
+    text = run(*words).stdout
+    assert "measured" in text
+    assert "\npredicted " in text
+    assert "off by" in text
+    assert "off by" not in run(*words, "--no-predict").stdout
+
+
+def test_report_is_written_whole_and_says_where(run, tmp_path):
+    path = tmp_path / "report.html"
+    result = run("report", "zoo:squeezenet1_1", "--epc", "2MiB", "-o", path)
+    assert result.exit_code == 0, result.stderr
+    assert str(path) in result.stdout
+    page = path.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.rstrip().endswith("</html>")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_report_as_json_holds_the_curve(run, tmp_path):
+    data = answer(run("report", "zoo:squeezenet1_1", "--epc", "2MiB", "-o", tmp_path / "r.html", "--json"))
+    sizes = [point["epc_bytes"] for point in data["curve"]]
+    assert sizes == sorted(sizes)
+    assert 2 * MIB in sizes

@@ -1,0 +1,190 @@
+"""Whatever a person gives, the command line answers with a sentence and a documented exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sectum.cli.door import exit_codes
+
+DOCUMENTED = {code for code, _, _ in exit_codes()}
+
+
+def refused(result, exit_code: int, *parts: str) -> None:
+    """The command ended with this code, a message on stderr that holds the parts, and no traceback."""
+    assert result.exit_code == exit_code, (result.stdout, result.stderr)
+    assert exit_code in DOCUMENTED
+    assert result.stderr.startswith("sectum: ")
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_unknown_file_is_unreadable(run, tmp_path):
+    refused(run("predict", tmp_path / "none.onnx"), 10, "none.onnx")
+
+
+def test_folder_is_unreadable(run, tmp_path):
+    refused(run("predict", tmp_path), 10)
+
+
+def test_empty_file_is_malformed(run, tmp_path):
+    path = tmp_path / "empty.onnx"
+    path.touch()
+    refused(run("predict", path), 11)
+
+
+def test_file_that_is_not_onnx_is_malformed(run, tmp_path):
+    path = tmp_path / "text.onnx"
+    path.write_text("this is a letter, not a network\n" * 40)
+    refused(run("predict", path), 11)
+
+
+def test_open_dimension_asks_for_the_flag(run, tiny):
+    refused(run("predict", tiny), 14, "--batch")
+
+
+def test_unknown_network_suggests_close_ones(run):
+    refused(run("predict", "zoo:resnet5"), 17, "resnet50")
+    refused(run("zoo", "export", "nope"), 17)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--epc", "12 parsecs"], "93MiB"),
+        (["--epc", "93"], "did you mean 93MiB"),
+        (["--epc", "0"], "256KiB"),
+        (["--epc", "-5MiB"], "93MiB"),
+        (["--epc", "9000000GiB"], "1024GiB"),
+        (["--batch", "-1"], "whole number"),
+        (["--batch", "0"], "whole number"),
+        (["--batch", "two"], "whole number"),
+        (["--batch", "9" * 5000], "whole number"),
+        (["--threads", "0"], "1 to 256"),
+        (["--threads", "1000"], "1 to 256"),
+        (["--native-ms", "0"], "above 0"),
+        (["--native-ms", "nan"], "above 0"),
+        (["--native-ms", "inf"], "above 0"),
+        (["--input", "image"], "image=1x3x224x224"),
+        (["--input", "image=1x3xax224"], "image=1x3x224x224"),
+        (["--input", "image=0x3x32x32"], "1 or more"),
+        (["--input", "a=1x2", "--input", "a=1x3"], "twice"),
+        (["--enclave", "nowhere"], "softepc"),
+        (["--enclave", "native", "--epc", "93MiB"], "no EPC"),
+        (["--nonsense"], "--help"),
+    ],
+)
+def test_bad_value_is_a_usage_error_that_says_what_to_write(run, tiny, words, hint):
+    refused(run("predict", tiny, *words), 2, hint)
+
+
+def test_input_of_a_zoo_network_must_be_a_square_image(run):
+    refused(run("predict", "zoo:alexnet", "--input", "input=1x3x64x32"), 2, "square")
+    refused(run("predict", "zoo:alexnet", "--batch", "2", "--input", "input=1x3x64x64"), 2, "contradicts")
+
+
+def test_measuring_without_an_enclave_takes_no_epc(run, tiny):
+    refused(run("measure", tiny, "--enclave", "native", "--epc", "4MiB"), 2, "--epc")
+
+
+def test_unknown_enclave_to_measure_in_names_those_there_are(run, tiny):
+    refused(run("measure", tiny, "--enclave", "sgx9"), 2, "softepc")
+
+
+def test_report_cannot_measure_in_an_enclave_that_is_only_described(run, tmp_path):
+    words = ["zoo:squeezenet1_1", "--enclave", "sgx1", "--measure", "-o", tmp_path / "r.html"]
+    refused(run("report", *words), 2, "--measure")
+
+
+def test_damaged_profile_is_an_invalid_artefact(run, tiny, tmp_path):
+    profile = tmp_path / "mine.json"
+    profile.write_text("{}")
+    refused(run("predict", tiny, "--batch", "1", "--enclave", profile), 30, "mine.json")
+
+
+def test_report_into_a_missing_folder_is_refused_before_the_work(run, tmp_path):
+    refused(run("report", "zoo:resnet152", "-o", tmp_path / "no" / "r.html"), 2, "folder")
+    refused(run("report", "zoo:resnet152", "-o", tmp_path), 2, "folder")
+
+
+def test_unwritable_output_is_refused(run):
+    refused(run("zoo", "export", "squeezenet1_1", "-o", "/proc/network.onnx"), 2, "written")
+
+
+def test_device_that_is_full_is_refused(run):
+    refused(run("zoo", "export", "squeezenet1_1", "-o", "/dev/full"), 2, "cannot be written")
+
+
+def test_error_is_json_too_where_json_was_asked_for(run, tmp_path):
+    result = run("predict", tmp_path / "none.onnx", "--json")
+    error = json.loads(result.stdout)["error"]
+    assert error["type"] == "ModelUnreadable"
+    assert error["exit_code"] == result.exit_code == 10
+    assert "none.onnx" in error["message"]
+    refused(result, 10)
+
+
+def test_usage_error_is_json_too(run, tiny):
+    error = json.loads(run("predict", tiny, "--epc", "x", "--json").stdout)["error"]
+    assert (error["type"], error["exit_code"]) == ("UsageError", 2)
+
+
+def test_message_cannot_carry_terminal_escapes(run, tmp_path):
+    result = run("predict", tmp_path / "\x1b[31mred\x1b[0m.onnx")
+    assert "\x1b" not in result.stderr
+    refused(result, 10, "\\x1b[31mred")
+
+
+def test_process_has_the_exit_code_and_no_traceback(process, tmp_path):
+    ended = process("predict", tmp_path / "none.onnx")
+    assert ended.returncode == 10
+    assert ended.stderr.startswith("sectum: ")
+    assert ended.stdout == ""
+
+
+def test_defect_is_one_line_and_leaves_with_1():
+    program = (
+        "import sys, sectum.cli.main as m\n"
+        "m.cli.commands['profiles'].callback = lambda **_: 1 / 0\n"
+        "sys.argv = ['sectum', 'profiles', '--json']\n"
+        "m.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "ZeroDivisionError" in ended.stderr
+    assert json.loads(ended.stdout)["error"]["exit_code"] == 1
+
+
+def test_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-m", "sectum.cli", "zoo", "list", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        child.stdout.close()
+        assert child.stderr.read() == ""
+        assert child.wait(60) == 141
+
+
+def test_ctrl_c_ends_with_130():
+    program = (
+        "import sys, time, sectum.cli.main as m\n"
+        "def wait(**_):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "m.cli.commands['profiles'].callback = wait\n"
+        "sys.argv = ['sectum', 'profiles']\n"
+        "m.main()"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "Traceback" not in errors

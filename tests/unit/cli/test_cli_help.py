@@ -1,0 +1,70 @@
+"""Every command explains itself, and quickly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from sectum.cli.door import exit_codes
+from sectum.cli.main import cli
+from sectum.cli.reference import reference
+
+HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "sectum.predict", "sectum.graph", "sectum.enclave", "sectum.zoo")
+
+
+def lines(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The words that name each command, groups included."""
+    found = [path]
+    for name, inner in getattr(command, "commands", {}).items():
+        found += lines(inner, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("words", lines(cli), ids=" ".join)
+def test_help_has_an_example_of_the_command_itself(run, words):
+    result = run(*words, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert " ".join(("sectum", *words)) in result.stdout.partition("Example")[2]
+
+
+@pytest.mark.parametrize("words", [w for w in lines(cli) if w and w != ("zoo",)], ids=" ".join)
+def test_command_can_speak_json(run, words):
+    assert "--json" in run(*words, "--help").stdout
+
+
+def test_help_lists_every_exit_code_of_the_error_tree(run):
+    text = run("--help").stdout
+    for code, _, meaning in exit_codes():
+        assert f"{code:>3}  {meaning}" in text
+
+
+def test_without_words_it_shows_help(run):
+    result = run()
+    assert result.exit_code == 0
+    assert "Usage: sectum" in result.stdout
+
+
+def test_version_is_told(run):
+    assert run("--version").stdout.startswith("sectum ")
+
+
+def test_help_loads_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from sectum.cli.main import cli\n"
+        "assert CliRunner().invoke(cli, ['predict', '--help']).exit_code == 0\n"
+        "print(' '.join(sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not set(HEAVY) & set(ended.stdout.split())
+
+
+def test_reference_in_docs_is_current():
+    stored = Path(__file__).parents[3] / "docs" / "cli.md"
+    assert stored.read_text(encoding="utf-8") == reference(), "run: python -m sectum.cli.reference docs/cli.md"

@@ -1,0 +1,169 @@
+"""Measuring a small network for real, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import TracebackType
+
+import pytest
+
+from sectum.enclave.native import NativeRunner
+from sectum.enclave.runner import FaultTrace, Job, Memory, OperatorTime, Runner, Sample, SessionInfo
+from sectum.enclave.softepc import SoftEpcRunner
+from sectum.errors import EnclaveUnavailable, OutputsDiffer, UsageError
+from sectum.graph.ir import Graph
+from sectum.measure import Measurement, measure, measure_budgets, measure_operators
+from sectum.testing.tiny_models import convolutions, matrix_chain
+
+
+class Model:
+    """Just enough of a model."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.graph = Graph("tiny", (), {}, (), (), 17)
+
+    def bound_bytes(self) -> bytes:
+        """Return the model."""
+        return self._content
+
+
+class LyingSession:
+    """Answers at once, with other outputs than the model has."""
+
+    info = SessionInfo(versions={"onnxruntime": "0"})
+
+    def sample(self, n: int) -> list[Sample]:
+        """Claim 5 ms."""
+        return [Sample(5_000_000, 5_000_000, 2_500_000, 2_500_000, loads=7)] * n
+
+    def outputs_digest(self) -> str:
+        """Claim outputs that no model has."""
+        return "0" * 64
+
+    def memory(self) -> Memory:
+        """Claim three bytes."""
+        return Memory(3, 2, 2, 1)
+
+    def set_epc(self, epc_bytes: int | None) -> None:
+        """Ignore it."""
+
+    def operator_times(self, n: int) -> list[OperatorTime]:
+        """Know no operator."""
+        return []
+
+    def fault_trace(self) -> FaultTrace:
+        """Have no trace."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> LyingSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class LyingRunner:
+    """A runner whose sessions lie."""
+
+    name = "lying"
+    provenance = "unverified"
+    counts_pages = False
+
+    def check(self) -> None:
+        """Claim to be usable."""
+
+    def start(self, job: Job) -> LyingSession:
+        """Start to lie."""
+        return LyingSession()
+
+
+@pytest.fixture(scope="module")
+def native() -> Measurement:
+    return measure(Model(convolutions()), NativeRunner(), runs=6, machine_reference_ms=2.5)
+
+
+def test_measurement_is_complete(native: Measurement) -> None:
+    """A measurement holds what the latency was made of, and can be read again from its JSON."""
+    assert native.latency_ms > 0
+    assert native.outputs_equal_native is True
+    assert native.stopped_because == "runs"
+    assert native.reference_source == "calibration"
+    assert len(native.samples) == 6
+    assert native.loads == native.faults == 0
+    assert native.settled
+    assert native.context["kind"] == "measured"
+    assert native.context["versions"]["onnxruntime"]
+    assert json.loads(native.to_json())["latency_ms"] == native.latency_ms
+
+
+def test_milliseconds_are_ratio_times_reference(native: Measurement) -> None:
+    """Latency lies among the samples' ratios times the reference time given."""
+    ratios = [sample["ratio"] for sample in native.samples]
+    assert min(ratios) * 2.5 <= native.latency_ms <= max(ratios) * 2.5
+
+
+def test_without_calibration_the_run_is_its_own_reference() -> None:
+    """Without a calibration the run's own median reference is used, and the result says so."""
+    found = measure(Model(convolutions()), NativeRunner(), runs=2, compare_native=False)
+    assert found.reference_source == "this run"
+    references = [s[key] for s in found.samples for key in ("reference_before_ms", "reference_after_ms")]
+    assert min(references) <= found.reference_ms <= max(references)
+    assert found.outputs_equal_native is None
+
+
+def test_other_outputs_are_an_error() -> None:
+    """An enclave that computes something else is never reported as a latency."""
+    with pytest.raises(OutputsDiffer, match="not those of the native run"):
+        measure(Model(convolutions()), LyingRunner(), runs=1)
+
+
+def test_counts_that_mean_nothing_are_none() -> None:
+    """A runner that cannot count pages gives None, not zero, and its kind says what it is worth."""
+    found = measure(Model(convolutions()), LyingRunner(), runs=1, compare_native=False)
+    assert found.faults is found.loads is found.evictions is None
+    assert found.context["kind"] == "unverified"
+    assert found.uncertainty is None
+
+
+def test_no_budget_is_refused() -> None:
+    """Measuring under no EPC size at all is a mistake of the caller."""
+    with pytest.raises(UsageError, match="at least one"):
+        measure_budgets(Model(convolutions()), NativeRunner(), ())
+
+
+def test_budgets_in_one_process_show_the_step() -> None:
+    """Eight matrices of 1 MiB page under 4 MiB of EPC and not under 64, with the same outputs."""
+    runner: Runner = SoftEpcRunner()
+    try:
+        runner.check()
+    except EnclaveUnavailable as error:
+        pytest.skip(str(error))
+    roomy, tight = measure_budgets(Model(matrix_chain(8, 512)), runner, (64 << 20, 4 << 20), runs=5)
+    assert roomy.loads == 0
+    assert tight.loads is not None
+    assert tight.loads > 1000
+    assert tight.outputs_equal_native is True
+    assert tight.resident_bytes <= 4 << 20
+    assert tight.latency_ms > roomy.latency_ms
+
+
+def test_operators_add_up() -> None:
+    """Operators of a network take together about what the network takes."""
+    found = measure_operators(Model(matrix_chain(6, 768)), runs=9)
+    assert [row.index for row in found.rows] == list(range(len(found.rows)))
+    assert {row.type for row in found.rows} == {"MatMul"}
+    total_ms = sum(row.time_ms for row in found.rows)
+    assert 0.3 * found.latency_ms < total_ms < 1.7 * found.latency_ms
+    assert found.reference_source == "this run"
+
+
+def test_measurements_compare_by_value(native: Measurement) -> None:
+    """A measurement is a value: a copy with one change differs from it."""
+    assert replace(native) == native
+    assert replace(native, settled=False) != native

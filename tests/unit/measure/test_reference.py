@@ -1,0 +1,157 @@
+"""The estimator, on synthetic machines that drift, burst and take turns."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable
+
+import pytest
+
+from sectum.enclave.runner import Sample
+from sectum.measure.reference import (
+    estimate,
+    median_interval,
+    read_sample,
+    typical_reference_ms,
+)
+
+REFERENCE_NS = 2_500_000
+
+
+def sample(latency_ns: float, before_ns: float = REFERENCE_NS, after_ns: float = REFERENCE_NS, **fields: int) -> Sample:
+    values = {"wall_ns": int(latency_ns) + fields.get("wait_ns", 0), **fields}
+    return Sample(
+        latency_ns=int(latency_ns),
+        reference_before_ns=int(before_ns),
+        reference_after_ns=int(after_ns),
+        **values,
+    )
+
+
+def run(
+    rng: random.Random, latency_ns: float, n: int, slowness: Callable[[float], float], noise: float = 0.02
+) -> list[Sample]:
+    """``n`` samples on a machine whose slowness at a time (seconds) is given: 1 is its normal speed."""
+    now_s, made = 0.0, []
+
+    def spend(work_ns: float) -> float:
+        nonlocal now_s
+        took_ns, steps = 0.0, 8
+        for _ in range(steps):  # slowness may change within an inference
+            part_ns = work_ns / steps * slowness(now_s)
+            now_s += part_ns / 1e9
+            took_ns += part_ns
+        return took_ns * (1 + abs(rng.gauss(0, noise)))
+
+    before = spend(REFERENCE_NS)
+    for _ in range(n):
+        latency = spend(latency_ns)
+        after = spend(REFERENCE_NS)
+        made.append(sample(latency, before, after))
+        before = after
+    return made
+
+
+def test_drift_cancels() -> None:
+    """A machine that slows down by 40 % over the run gives the ratio of a steady one; wall times do not."""
+    rng = random.Random(1)
+    drifting = run(rng, 40e6, 40, lambda now_s: 1 + 0.4 * min(1.0, now_s / 1.5))
+    ratio = estimate(drifting, threads=1).ratio
+    assert ratio == pytest.approx(16, rel=0.03)
+    assert statistics.median(s.latency_ns for s in drifting) > 1.1 * 40e6
+
+
+def test_bursts_are_flagged_and_outvoted() -> None:
+    """Short bursts of a third of the speed move the estimate by under 5 %; samples they cut are flagged."""
+    rng = random.Random(2)
+    bursty = run(rng, 20e6, 60, lambda now_s: 3.0 if now_s % 0.25 < 0.05 else 1.0)
+    found = estimate(bursty, threads=1)
+    assert found.ratio == pytest.approx(8, rel=0.05)
+    assert not all(found.used)
+    flagged = [s for s, used in zip(bursty, found.used, strict=True) if not used]
+    assert all(read_sample(s, 1).disturbed for s in flagged)
+
+
+@pytest.mark.parametrize(("latency_ms", "longest_burst_s"), [(0.5, 0.15), (8, 0.15), (60, 0.15), (700, 0.06)])
+def test_a_disturbed_measurement_agrees_with_a_calm_one(latency_ms: float, longest_burst_s: float) -> None:
+    """Of pairs of measurements, one calm and one under drift and a burst each second, 97 % agree within 10 %.
+
+    An inference longer than the bursts contains them, and nothing can take out their share of its time.
+    """
+    agree, pairs = 0, 100
+    for seed in range(pairs):
+        rng = random.Random(seed)
+        speed, phase, length = rng.uniform(1, 1.4), rng.uniform(0, 1), rng.uniform(0.01, longest_burst_s)
+
+        def slowness(now_s: float, speed: float = speed, phase: float = phase, length: float = length) -> float:
+            drift = speed * (1 + 0.1 * math.sin(0.3 * now_s + phase))
+            return drift * (1.8 if (now_s + phase) % 1.0 < length else 1.0)
+
+        n = 60 if latency_ms < 100 else 14
+        calm = estimate(run(rng, latency_ms * 1e6, n, lambda _: 1.0), threads=1).ratio
+        rough = estimate(run(rng, latency_ms * 1e6, n, slowness), threads=1).ratio
+        agree += abs(rough / calm - 1) <= 0.10
+    assert agree >= 0.97 * pairs
+
+
+def test_waiting_flags_only_several_threads() -> None:
+    """Waiting for a CPU is already taken out with one thread; with two it cannot be, and is flagged."""
+    waited = sample(10e6, wait_ns=5_000_000)
+    assert read_sample(waited, threads=1).disturbed == ""
+    assert read_sample(waited, threads=2).disturbed == "waited for a CPU"
+
+
+def test_references_that_disagree_are_flagged() -> None:
+    """A sample whose references differ by more than a quarter is suspect, in either order."""
+    assert read_sample(sample(1e7, 2.5e6, 3.2e6), 1).disturbed
+    assert read_sample(sample(1e7, 3.2e6, 2.5e6), 1).disturbed
+    assert not read_sample(sample(1e7, 2.5e6, 3.0e6), 1).disturbed
+
+
+def test_a_mostly_disturbed_run_uses_everything() -> None:
+    """When most samples are suspect, a few lucky ones are not trusted over all of them."""
+    samples = [sample(1e7, 2.5e6, 5e6) for _ in range(9)] + [sample(1e7)]
+    assert estimate(samples, threads=1).used == (True,) * 10
+
+
+def test_alternating_faults_are_averaged() -> None:
+    """Inferences that alternate between two costs cost their mean, not one of the two."""
+    samples = [sample(1e7 if i % 2 else 2e7) for i in range(21)]
+    assert estimate(samples, threads=1, period=2).ratio == pytest.approx(6.0)
+    assert estimate(samples, threads=1, period=2).uncertainty == pytest.approx(0.0)
+
+
+def test_one_sample_has_no_certainty() -> None:
+    """One sample gives a number whose uncertainty is infinite."""
+    found = estimate([sample(1e7)], threads=1)
+    assert found.ratio == pytest.approx(4.0)
+    assert found.uncertainty == math.inf
+
+
+def test_no_samples_are_refused() -> None:
+    """Nothing cannot be estimated from."""
+    with pytest.raises(ValueError, match="no samples"):
+        estimate([], threads=1)
+    with pytest.raises(ValueError, match="no samples"):
+        typical_reference_ms([])
+    with pytest.raises(ValueError, match="no values"):
+        median_interval([])
+
+
+@pytest.mark.parametrize("n", [3, 5, 6, 10, 25, 60])
+def test_median_interval_covers(n: int) -> None:
+    """The 95 % interval holds the true median in about 95 % of skewed samples, or more."""
+    rng = random.Random(n)
+    true_median = math.log(2)
+    inside = 0
+    for _ in range(1000):
+        low, high = median_interval([rng.expovariate(1) for _ in range(n)])
+        inside += low <= true_median <= high
+    assert inside >= 930
+
+
+def test_typical_reference_is_the_median_of_both_sides() -> None:
+    """The machine's speed in a run is the median over all reference times."""
+    assert typical_reference_ms([sample(1, 1e6, 2e6), sample(1, 2e6, 9e6)]) == 2.0

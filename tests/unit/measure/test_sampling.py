@@ -1,0 +1,132 @@
+"""When to start counting and when to stop, on sessions that exist only here."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from sectum.enclave.runner import Sample
+from sectum.measure.sampling import (
+    MAX_WARM_UP,
+    MIN_SAMPLES,
+    MIN_SAMPLING_S,
+    StoppedBecause,
+    settled_period,
+    take_samples,
+)
+
+REFERENCE_NS = 2_500_000
+
+
+class FakeSession:
+    """Gives samples of a script and lets its own clock run."""
+
+    def __init__(self, latencies_ms: Iterable[float], loads: Iterable[int] = itertools.repeat(0)) -> None:
+        self._script: Iterator[tuple[float, int]] = zip(latencies_ms, loads, strict=False)
+        self.now_s = 0.0
+        self.calls: list[int] = []
+
+    def sample(self, n: int) -> list[Sample]:
+        """Play the next ``n`` of the script."""
+        self.calls.append(n)
+        made = []
+        for latency_ms, loads in itertools.islice(self._script, n):
+            self.now_s += latency_ms / 1e3 + REFERENCE_NS / 1e9
+            latency_ns = int(latency_ms * 1e6)
+            made.append(Sample(latency_ns, latency_ns, REFERENCE_NS, REFERENCE_NS, loads=loads, evictions=loads))
+        return made
+
+    def clock(self) -> float:
+        """Tell the script's time."""
+        return self.now_s
+
+
+def paged(*loads: int) -> list[Sample]:
+    return [Sample(10, 10, 10, 10, loads=n, evictions=n) for n in loads]
+
+
+def test_stops_when_precise() -> None:
+    """A quiet model stops as soon as it has its least number of samples over its least time."""
+    session = FakeSession(itertools.repeat(10.0))
+    found = take_samples(session, threads=1, time_s=60, clock=session.clock)
+    assert found.stopped_because is StoppedBecause.PRECISE
+    assert found.estimate.uncertainty == 0
+    assert len(found.samples) >= MIN_SAMPLES
+    assert MIN_SAMPLING_S <= session.now_s < 3 * MIN_SAMPLING_S
+
+
+def test_noise_takes_more_samples() -> None:
+    """A noisy model is sampled longer than a quiet one, until the bound holds."""
+    rng = random.Random(0)
+    session = FakeSession(10.0 * (1 + abs(rng.gauss(0, 0.12))) for _ in itertools.count())
+    found = take_samples(session, threads=1, time_s=600, clock=session.clock)
+    assert found.stopped_because is StoppedBecause.PRECISE
+    assert len(found.samples) > 2 * MIN_SAMPLES
+    assert found.estimate.uncertainty <= 0.02
+
+
+def test_deadline_is_kept() -> None:
+    """Sampling never starts an inference that would end after the time allowed, and says why it stopped."""
+    rng = random.Random(0)
+    session = FakeSession(400.0 * (1 + abs(rng.gauss(0, 0.05))) for _ in itertools.count())
+    found = take_samples(session, threads=1, time_s=4.0, uncertainty_bound=1e-9, clock=session.clock)
+    assert found.stopped_because is StoppedBecause.DEADLINE
+    assert 3.0 < session.now_s < 4.5
+
+
+def test_a_single_slow_inference_still_gives_a_sample() -> None:
+    """A model slower than the deadline gives one warm-up and one sample."""
+    session = FakeSession(itertools.repeat(5000.0))
+    found = take_samples(session, threads=1, time_s=1.0, clock=session.clock)
+    assert len(found.warm_up) == 1
+    assert len(found.samples) == 1
+    assert found.stopped_because is StoppedBecause.DEADLINE
+    assert not found.settled
+
+
+@pytest.mark.parametrize("runs", [1, 3, 25])
+def test_runs_are_exact(runs: int) -> None:
+    """A given number of runs is taken exactly, however precise it is."""
+    session = FakeSession(itertools.repeat(1.0))
+    found = take_samples(session, threads=1, time_s=60, runs=runs, clock=session.clock)
+    assert len(found.samples) == runs
+    assert found.stopped_because is StoppedBecause.RUNS
+
+
+def test_warms_up_until_faults_settle() -> None:
+    """Samples start only when page counts repeat."""
+    session = FakeSession(itertools.repeat(10.0), [9000, 7000, 5000, 4000, 3000, *[2000] * 10_000])
+    found = take_samples(session, threads=1, time_s=60, clock=session.clock)
+    assert found.settled
+    assert found.period == 1
+    assert {s.loads for s in found.samples} == {2000}
+
+
+def test_faults_that_never_settle_are_said() -> None:
+    """Warm-up is bounded; what did not settle is called so."""
+    rng = random.Random(0)
+    session = FakeSession(itertools.repeat(10.0), (rng.randrange(1000, 90_000) for _ in itertools.count()))
+    found = take_samples(session, threads=1, time_s=60, clock=session.clock)
+    assert not found.settled
+    assert len(found.warm_up) == MAX_WARM_UP
+
+
+@pytest.mark.parametrize(
+    ("loads", "period"),
+    [
+        ((5, 5, 5), 1),
+        ((100, 5, 5, 5), 1),
+        ((8936, 15881, 8936, 15881), 2),
+        ((1000, 2000, 3000, 1000, 2000, 3000), 3),
+        ((8974, 8978, 8970), 1),  # a batch of pages more or less is the same
+        ((5, 5), 0),
+        ((9000, 7000, 5000), 0),
+        ((), 0),
+    ],
+)
+def test_period_is_found(loads: tuple[int, ...], period: int) -> None:
+    """The smallest repetition of page counts is found, within the tolerance, from enough inferences."""
+    assert settled_period(paged(*loads)) == period

@@ -1,0 +1,81 @@
+"""Names, their arguments, and what is refused."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from sectum import zoo
+from sectum.errors import ShapeInconsistent, UnknownNetwork, UsageError
+
+
+def test_an_unknown_name_is_answered_with_those_that_are_close() -> None:
+    with pytest.raises(UnknownNetwork, match="resnet50"):
+        zoo.build("resnet-5O")
+
+
+def test_a_name_like_no_other_is_answered_with_all_names() -> None:
+    with pytest.raises(UnknownNetwork, match=r"known are alexnet, .*vgg19_bn"):
+        zoo.build("zzzzzz")
+
+
+def test_an_unknown_family_is_answered_with_those_that_are_close() -> None:
+    with pytest.raises(UnknownNetwork, match="mobilenet_v3"):
+        zoo.sample("mobilenetv3", random.Random(0))
+
+
+def test_dashes_and_capitals_in_a_name_are_forgiven() -> None:
+    assert zoo.build("EfficientNet-B1") == zoo.build("efficientnet_b1")
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution"), [("resnet50", 224), ("efficientnet_b3", 300), ("inception_v3", 299)]
+)
+def test_the_resolution_is_the_published_one_unless_given(name: str, resolution: int) -> None:
+    assert zoo.build(name).resolution == resolution
+    assert zoo.build(name, resolution=128).resolution == 128
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_half_the_width_is_a_valid_and_smaller_network(name: str) -> None:
+    assert zoo.build(name, width=0.5).parameters < 0.8 * zoo.build(name).parameters
+
+
+def test_width_scales_mobilenet_v2_as_published() -> None:
+    # 1.97 M: timm's table for mobilenetv2_050, the same network at half width.
+    assert round(zoo.build("mobilenet_v2", width=0.5).parameters / 1e6, 2) == 1.97
+
+
+def test_classes_are_the_outputs_of_the_last_layer() -> None:
+    arch = zoo.build("squeezenet1_1", classes=7)
+    assert arch.shapes[arch.output] == (7,)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"width": 0.0}, {"resolution": 0}, {"classes": 0}, {"width": float("nan")}]
+)
+def test_numbers_out_of_range_are_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        zoo.build("resnet18", **arguments)  # type: ignore[arg-type]
+
+
+def test_a_resolution_too_small_for_a_network_is_refused_with_the_layer_and_what_to_do() -> None:
+    with pytest.raises(ShapeInconsistent, match=r"Pool.*choose a larger resolution"):
+        zoo.build("alexnet", resolution=32)
+
+
+def test_importing_the_zoo_and_listing_its_names_loads_neither_numpy_nor_onnx() -> None:
+    program = (
+        "import sys; from sectum import zoo; zoo.names(); "
+        "sys.exit(' '.join({'numpy', 'onnx', 'onnxruntime'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_attribute_that_the_zoo_lacks_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = zoo.nothing

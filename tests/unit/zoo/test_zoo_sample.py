@@ -1,0 +1,101 @@
+"""Random relatives: always valid, the same for the same seed, and on their family's grid."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sectum import zoo
+from sectum.zoo.catalogue import _sampled
+from sectum.zoo.families.nasbench201 import live
+from sectum.zoo.layers import Conv, Linear
+
+Run = Callable[[bytes, int, int], NDArray[np.float32]]
+
+SAMPLES = 5
+RECIPE = {
+    "alexnet", "vgg", "densenet", "resnet", "squeezenet", "googlenet", "mobilenet_v1", "mobilenet_v2",
+    "mobilenet_v3", "shufflenet_v2", "mnasnet", "proxylessnas", "nasbench201",
+}  # fmt: skip
+
+
+def test_the_families_are_the_thirteen_of_the_recipe() -> None:
+    assert set(zoo.families()) == RECIPE
+
+
+@pytest.mark.parametrize("family", zoo.families())
+def test_random_relatives_run_with_finite_outputs_that_depend_on_the_class(
+    family: str, run_model: Run
+) -> None:
+    found = 0
+    for seed in range(1000):
+        arch = zoo.sample(family, random.Random(seed))
+        if arch.resolution > 64 or arch.parameters > 40e6:
+            continue
+        output = run_model(zoo.to_bytes(arch), arch.resolution, 2)
+        assert np.isfinite(output).all(), f"{family} from seed {seed}"
+        assert output.std(axis=1).min() > 0, f"{family} from seed {seed}"
+        found += 1
+        if found == SAMPLES:
+            return
+    pytest.fail("too few small samples")
+
+
+@pytest.mark.parametrize("family", zoo.families())
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(family: str) -> None:
+    first, again, other = (zoo.sample(family, random.Random(seed)) for seed in (7, 7, 8))
+    assert first == again
+    assert first.nodes != other.nodes
+
+
+@pytest.mark.parametrize("family", zoo.families())
+def test_many_relatives_are_all_valid_architectures_of_drawn_resolution(family: str) -> None:
+    rng = random.Random(3)
+    made = [zoo.sample(family, rng) for _ in range(60)]
+    if family == "nasbench201":
+        assert {arch.resolution for arch in made} == {32}
+    else:
+        assert all(32 <= arch.resolution <= 224 and arch.resolution % 16 == 0 for arch in made)
+        assert len({arch.resolution for arch in made}) > 5
+        assert len({arch.parameters for arch in made}) > 55
+
+
+@pytest.mark.parametrize("family", sorted(RECIPE - {"nasbench201"}))
+def test_spatial_kernels_are_drawn_from_the_familys_list(family: str) -> None:
+    rng = random.Random(5)
+    allowed = set(_sampled()[family].grid.kernels)
+    drawn = set()
+    for _ in range(30):
+        nodes = zoo.sample(family, rng).nodes
+        drawn |= {node.layer.kernel[0] for node in nodes if isinstance(node.layer, Conv)}
+    assert allowed <= drawn <= allowed | {1}
+
+
+@pytest.mark.parametrize("family", ["alexnet", "vgg"])
+def test_both_heads_are_drawn(family: str) -> None:
+    rng = random.Random(0)
+    heads = {sum(isinstance(node.layer, Linear) for node in zoo.sample(family, rng).nodes) for _ in range(20)}
+    assert heads == {1, 3}
+
+
+def test_a_numpy_generator_draws_too() -> None:
+    first = zoo.sample("resnet", np.random.default_rng(4))
+    assert first == zoo.sample("resnet", np.random.default_rng(4))
+
+
+def test_a_sample_carries_the_seed_of_its_weights_in_its_name() -> None:
+    arch = zoo.sample("mnasnet", random.Random(0))
+    assert arch.name == f"mnasnet_{arch.seed:08x}"
+
+
+def test_edges_that_do_not_connect_input_and_output_are_dropped() -> None:
+    none, skip, conv = "none", "skip_connect", "nor_conv_3x3"
+    # Node 1 is reached but leads nowhere; node 2 leads to the output but is not reached.
+    cell = ((0, 1, conv), (0, 2, none), (1, 2, none), (0, 3, skip), (1, 3, none), (2, 3, conv))
+    assert live(cell) == ((0, 3, skip),)
+    assert live(tuple((a, b, none) for a, b in pairwise(range(4)))) == ()
