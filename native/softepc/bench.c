@@ -1,6 +1,6 @@
 /*
  * What a fault costs, and what its parts cost alone. Runs under LD_PRELOAD=libsoftepc.so with a
- * budget of half of SWEEP_PAGES; benchmarks/pager_fault.py starts it and reads its output.
+ * budget of half of what it sweeps over; benchmarks/pager_fault.py starts it and reads its output.
  *
  * A fault: a sweep over twice the budget, where each touch evicts one page and loads another.
  * Its parts: the same work done by hand on a memfd of this program, each step in a loop of its own:
@@ -30,10 +30,23 @@
 
 enum { PAGES = 1024, SWEEP_PAGES = 4096, BATCH = SOFTEPC_RECLAIM_BATCH, REPETITIONS_MAX = 101 };
 
-enum quantity { FAULT, FAULT_HANDLER, SIGNAL, SEAL, OPEN, UNMAP, PUNCH, COPY, VIEW, HOT_INSIDE, HOT_OUTSIDE, QUANTITIES };
+enum quantity {
+    FAULT,         /* one touch of the sweep */
+    FAULT_HANDLER, /* of it, what the pager's own clock (of the wall) saw */
+    SIGNAL,        /* from here on: the parts */
+    SEAL,
+    OPEN,
+    UNMAP,
+    PUNCH,
+    COPY,
+    VIEW, /* the pager's first look at a page that is to be sealed */
+    HOT_INSIDE,
+    HOT_OUTSIDE,
+    QUANTITIES
+};
 static const char *const names[QUANTITIES] = {
-    "fault", "fault_in_handler", "signal", "seal", "open", "unmap", "punch", "copy", "view",
-    "hot_inside", "hot_outside"};
+    "fault", "fault_in_handler", "signal", "seal",       "open",       "unmap",
+    "punch", "copy",             "view",   "hot_inside", "hot_outside"};
 static double samples_ns[QUANTITIES][REPETITIONS_MAX];
 
 static uint8_t *mapped, *view, *sealed, *scratch;
@@ -60,10 +73,11 @@ static void require(bool condition, const char *what)
         die(1, "bench: %s failed", what);
 }
 
+/* The thread's own time: it never sleeps, and a machine shared with others disturbs this less. */
 static double now_ns(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
 }
 
@@ -80,9 +94,12 @@ static void prepare(void)
     memset(scratch, 1, PAGE_BYTES);
 
     fault_fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM};
+    struct uffdio_api api = {.api = UFFD_API,
+                             .features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM |
+                                         UFFD_FEATURE_MINOR_SHMEM};
     struct uffdio_register region = {.range = {(uintptr_t)mapped, bytes},
-                                     .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR};
+                                     .mode = UFFDIO_REGISTER_MODE_MISSING |
+                                             UFFDIO_REGISTER_MODE_MINOR};
     require(fault_fd >= 0 && !ioctl(fault_fd, UFFDIO_API, &api) &&
                 !ioctl(fault_fd, UFFDIO_REGISTER, &region),
             "userfaultfd");
@@ -103,7 +120,8 @@ static void touch_once(uint8_t *address)
 
 static void measure_parts(unsigned repetition)
 {
-    const struct sigaction action = {.sa_sigaction = step_over, .sa_flags = SA_SIGINFO | SA_RESTART};
+    const struct sigaction action = {.sa_sigaction = step_over,
+                                     .sa_flags = SA_SIGINFO | SA_RESTART};
     struct sigaction before;
     double start;
 #define MEASURE(quantity, ...)                                              \
@@ -112,7 +130,7 @@ static void measure_parts(unsigned repetition)
         __VA_ARGS__                                                         \
     samples_ns[quantity][repetition] = (now_ns() - start) / PAGES;
 
-    __sigaction(SIGBUS, &action, &before); /* past libsoftepc, whose handler would only pass it on */
+    __sigaction(SIGBUS, &action, &before); /* past libsoftepc, which would take it */
     MEASURE(SIGNAL, touch_once(mapped + (size_t)page * PAGE_BYTES);)
     __sigaction(SIGBUS, &before, NULL);
 
@@ -124,12 +142,18 @@ static void measure_parts(unsigned repetition)
     MEASURE(VIEW, *(volatile uint8_t *)(view + (size_t)page * PAGE_BYTES);)
     MEASURE(SEAL, seal_page(page, view + (size_t)page * PAGE_BYTES,
                             sealed + (size_t)page * PAGE_BYTES, &records[page]);)
-    MEASURE(OPEN, require(seal_open(page, sealed + (size_t)page * PAGE_BYTES, scratch, &records[page]), "open");)
-    MEASURE(UNMAP, if (page % BATCH == 0)
-        madvise(mapped + (size_t)page * PAGE_BYTES, BATCH * PAGE_BYTES, MADV_DONTNEED);)
-    MEASURE(PUNCH, if (page % BATCH == 0)
-        fallocate(memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)page * PAGE_BYTES,
-                  BATCH * PAGE_BYTES);)
+    MEASURE(OPEN, require(seal_open(page, sealed + (size_t)page * PAGE_BYTES, scratch,
+                                    &records[page]),
+                          "seal_open");)
+    MEASURE(UNMAP, if (page % BATCH == 0) {
+        require(!madvise(mapped + (size_t)page * PAGE_BYTES, BATCH * PAGE_BYTES, MADV_DONTNEED),
+                "madvise");
+    })
+    MEASURE(PUNCH, if (page % BATCH == 0) {
+        require(!fallocate(memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           (off_t)page * PAGE_BYTES, BATCH * PAGE_BYTES),
+                "fallocate");
+    })
 }
 
 static void measure_faults(volatile uint8_t *memory, unsigned repetition)
@@ -141,11 +165,14 @@ static void measure_faults(volatile uint8_t *memory, unsigned repetition)
         memory[page * PAGE_BYTES]++;
     const double elapsed = now_ns() - start;
     softepc_counters(&after);
-    const uint64_t loads = after.loads - before.loads, evictions = after.evictions - before.evictions;
-    require(loads == SWEEP_PAGES && evictions > SWEEP_PAGES * 9 / 10 && evictions < SWEEP_PAGES * 11 / 10,
-            "one load and one eviction for each touch: give SOFTEPC_BUDGET_BYTES=8388608; it");
+    const uint64_t loads = after.loads - before.loads;
+    const uint64_t evictions = after.evictions - before.evictions;
+    require(loads == SWEEP_PAGES && evictions > SWEEP_PAGES * 9 / 10 &&
+                evictions < SWEEP_PAGES * 11 / 10,
+            "one load and one eviction for each touch (SOFTEPC_BUDGET_BYTES=8388608 gives it)");
     samples_ns[FAULT][repetition] = elapsed / SWEEP_PAGES;
-    samples_ns[FAULT_HANDLER][repetition] = (double)(after.handler_ns - before.handler_ns) / SWEEP_PAGES;
+    samples_ns[FAULT_HANDLER][repetition] =
+        (double)(after.handler_ns - before.handler_ns) / SWEEP_PAGES;
 }
 
 /* A loop over memory that fits: nothing of the pager may be felt. */
@@ -165,7 +192,8 @@ int main(int argc, char **argv)
     require(softepc_in_region != NULL, "LD_PRELOAD of libsoftepc.so");
     const size_t hot_bytes = 1 << 20;
     uint8_t *memory = malloc((size_t)SWEEP_PAGES * PAGE_BYTES);
-    uint64_t *outside = mmap(NULL, hot_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint64_t *outside =
+        mmap(NULL, hot_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     madvise(outside, hot_bytes, MADV_NOHUGEPAGE);
     require(softepc_in_region(memory), "an allocation in the enclave");
     seal_start();

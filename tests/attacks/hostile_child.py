@@ -6,6 +6,7 @@ import json
 import resource
 import signal
 import sys
+from pathlib import Path
 
 from sectum.errors import SectumError
 from sectum.graph import cost, coverage, read
@@ -26,8 +27,7 @@ def ring(*_: object) -> None:
 def use(path: str, as_bytes: bool, batch: int | None) -> None:
     """Do with a model what a prediction does."""
     if as_bytes:
-        with open(path, "rb") as file:
-            source: str | bytes = file.read()
+        source: str | bytes = Path(path).read_bytes()
     else:
         source = path
     model = read(source, batch=batch)

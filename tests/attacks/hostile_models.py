@@ -97,7 +97,8 @@ def spliced(folder: Path) -> Iterator[Case]:
         a, b, c = (rng.randrange(len(one)) for _ in range(3))
         d = rng.randrange(len(two))
         data = (one[:a] + two[d : d + 300] + one[b:], one[:a] + one[c:] + one[a:c],
-                one[:a] + one[a : a + 200] * 20 + one[a:], one + two, one[: min(a, b)] + one[max(a, b) :])[seed % 5]  # fmt: skip
+                one[:a] + one[a : a + 200] * 20 + one[a:], one + two, one[: min(a, b)] + one[max(a, b)
+                :])[seed % 5]  # fmt: skip
         yield Case(f"splice-{seed}", save(folder, f"splice-{seed}", data), ANY)
 
 
@@ -187,8 +188,8 @@ def memory(folder: Path) -> Iterator[Case]:
         "pad": model([node("Pad", ["x", "s"])], initialisers=[ints("s", 0, 0, 10**9, 10**9, 0, 0, 0, 0)]),
         "resize": model([node("Resize", ["x", "", "r"])],
                         initialisers=[numpy_helper.from_array(np.array([1, 1, 1e8, 1e8], np.float32), "r")]),
-        "conv-pads": model([node("Conv", ["x", "w"], pads=[10**9] * 4)], initialisers=[weight("w", 4, 3, 3, 3)]),
-        "range": model([node("Range", ["a", "b", "c"]), node("Relu", ["x"], ["z"])], outputs=("z",),
+        "conv-pads": model([node("Conv", ["x", "w"], pads=[10**9] * 4)], initialisers=[weight("w", 4, 3, 3,
+        3)]), "range": model([node("Range", ["a", "b", "c"]), node("Relu", ["x"], ["z"])], outputs=("z",),
                        initialisers=[numpy_helper.from_array(np.array(v, np.float32), n)
                                      for n, v in (("a", 0), ("b", 1e18), ("c", 1e-18))]),
         "weight-without-data": model([node("Relu", ["w"])], initialisers=[
@@ -247,8 +248,8 @@ def structure(folder: Path) -> Iterator[Case]:
     m = frozenset({MALFORMED})
     cases: dict[str, tuple[onnx.ModelProto | bytes, frozenset[int]]] = {
         "self-cycle": (model([node("Relu", ["y"], ["y"])]), m),
-        "cycle": (model([node("Relu", ["b"], ["a"]), node("Relu", ["a"], ["b"]), node("Add", ["a", "x"])]), m),
-        "long-cycle": (model([node("Relu", [f"t{(i + 1) % 5000}"], [f"t{i}"]) for i in range(5000)],
+        "cycle": (model([node("Relu", ["b"], ["a"]), node("Relu", ["a"], ["b"]), node("Add", ["a", "x"])]),
+        m), "long-cycle": (model([node("Relu", [f"t{(i + 1) % 5000}"], [f"t{i}"]) for i in range(5000)],
                              outputs=("t0",)), m),
         "reversed": (model([node("Relu", ["a"]), node("Relu", ["x"], ["a"])]), frozenset({0})),
         "undefined-input": (model([node("Add", ["x", "nobody"])]), m),
@@ -270,15 +271,15 @@ def structure(folder: Path) -> Iterator[Case]:
         "mixed-types": (int_conv, m),
         "add-int-float": (model([node("Add", ["x", "w"])], initialisers=[ints("w", 1)]), m),
         "not-utf8": (latin_bytes, m), "sequence-input": (seq, m), "input-without-type": (no_type, m),
-        "no-opset": (no_opset, m), "opset-zero": (opset_zero, m), "far-opset": (far_opset, m), "no-ir": (no_ir, m),
-        "no-such-operator": (model([node("Frobnicate")]), frozenset({MALFORMED, INCONSISTENT})),
+        "no-opset": (no_opset, m), "opset-zero": (opset_zero, m), "far-opset": (far_opset, m), "no-ir":
+        (no_ir, m), "no-such-operator": (model([node("Frobnicate")]), frozenset({MALFORMED, INCONSISTENT})),
         "foreign-domain": (model([helper.make_node("Secret", ["x"], ["y"], domain="evil.example")]),
                            frozenset({INCONSISTENT})),
         "operator-too-new": (model([node("Gelu")], opset=9), ANY),
-        "wrong-output-type": (wrong_output, m), "wrong-output-shape": (other_shape, frozenset({INCONSISTENT})),
-        "sparse": (sparse, frozenset({UNSUPPORTED})),
-        "attribute-twice": (twice, m), "attribute-of-unknown-type": (untyped_bytes, m), "attribute-nameless": (nameless, m),
-        "attribute-wrong-type": (model([node("Conv", ["x", "w"], strides="two")],
+        "wrong-output-type": (wrong_output, m), "wrong-output-shape": (other_shape,
+        frozenset({INCONSISTENT})), "sparse": (sparse, frozenset({UNSUPPORTED})),
+        "attribute-twice": (twice, m), "attribute-of-unknown-type": (untyped_bytes, m), "attribute-nameless":
+        (nameless, m), "attribute-wrong-type": (model([node("Conv", ["x", "w"], strides="two")],
                                        initialisers=[weight("w", 4, 3, 3, 3)]), m),
         "no-inputs": (model([node("Conv", [])]), m), "empty-input": (model([node("Conv", ["", ""])]), m),
         "concat-nothing": (model([node("Concat", [], axis=0)]), m),
@@ -297,11 +298,11 @@ def attributes(folder: Path) -> Iterator[Case]:
     bad = frozenset({MALFORMED, INCONSISTENT, TOO_LARGE})
     big = 2**62
     conv = [
-        {"strides": [0, 1]}, {"strides": [-1, 1]}, {"strides": [1]}, {"strides": [1, 1, 1]}, {"strides": [big, 0]},
-        {"dilations": [0, 0]}, {"dilations": [big, big]}, {"dilations": [-3, 1]}, {"group": 0}, {"group": -1},
-        {"group": 2}, {"group": big}, {"pads": [-5, 0, 0, 0]}, {"pads": [0, 0]}, {"pads": [2**63 - 1] * 4},
-        {"kernel_shape": [0, 0]}, {"kernel_shape": [5, 5]}, {"kernel_shape": [3]}, {"kernel_shape": [big, big]},
-        {"group": 1.5}, {"auto_pad": 3},
+        {"strides": [0, 1]}, {"strides": [-1, 1]}, {"strides": [1]}, {"strides": [1, 1, 1]}, {"strides": [big,
+        0]}, {"dilations": [0, 0]}, {"dilations": [big, big]}, {"dilations": [-3, 1]}, {"group": 0}, {"group":
+        -1}, {"group": 2}, {"group": big}, {"pads": [-5, 0, 0, 0]}, {"pads": [0, 0]}, {"pads": [2**63 - 1] *
+        4}, {"kernel_shape": [0, 0]}, {"kernel_shape": [5, 5]}, {"kernel_shape": [3]}, {"kernel_shape": [big,
+        big]}, {"group": 1.5}, {"auto_pad": 3},
     ]  # fmt: skip
     for index, kwargs in enumerate(conv):
         made = model([node("Conv", ["x", "w"], **kwargs)], initialisers=[weight("w", 4, 3, 3, 3)])
@@ -311,16 +312,16 @@ def attributes(folder: Path) -> Iterator[Case]:
             yield Case(f"deconv-{index}", save(folder, f"deconv-{index}", made), bad | {0})
     pool = [{}, {"kernel_shape": [0, 0]}, {"kernel_shape": [-1, 2]}, {"kernel_shape": [100, 100]},
             {"kernel_shape": [2, 2], "strides": [0, 0]}, {"kernel_shape": [2, 2], "dilations": [0, 1]},
-            {"kernel_shape": [2, 2], "pads": [-1, -1, -1, -1]}, {"kernel_shape": [big, 1], "dilations": [big, 1]},
-            {"kernel_shape": "ab"}, {"kernel_shape": [2.5, 2.5]}]  # fmt: skip
+            {"kernel_shape": [2, 2], "pads": [-1, -1, -1, -1]}, {"kernel_shape": [big, 1], "dilations": [big,
+            1]}, {"kernel_shape": "ab"}, {"kernel_shape": [2.5, 2.5]}]  # fmt: skip
     for index, kwargs in enumerate(pool):
         for kind in ("MaxPool", "AveragePool"):
             yield Case(f"{kind}-{index}", save(folder, f"{kind}-{index}", model([node(kind, **kwargs)])), bad)
     others = {
         "reshape-minus-two": model([node("Reshape", ["x", "s"])], initialisers=[ints("s", -2, 4)]),
         "reshape-two-open": model([node("Reshape", ["x", "s"])], initialisers=[ints("s", -1, -1)]),
-        "reshape-open-zero": model([node("Reshape", ["x", "s"], allowzero=1)], initialisers=[ints("s", -1, 0)]),
-        "reshape-mismatch": model([node("Reshape", ["x", "s"])], initialisers=[ints("s", 7, 7)]),
+        "reshape-open-zero": model([node("Reshape", ["x", "s"], allowzero=1)], initialisers=[ints("s", -1,
+        0)]), "reshape-mismatch": model([node("Reshape", ["x", "s"])], initialisers=[ints("s", 7, 7)]),
         "reshape-far-zero": model([node("Reshape", ["x", "s"])], initialisers=[ints("s", 192, 1, 1, 1, 0)]),
         "reshape-floats": model([node("Reshape", ["x", "s"])], initialisers=[weight("s", 2)]),
         "reshape-by-input": model([node("Cast", ["x"], ["c"], to=7), node("Reshape", ["x", "c"])]),
@@ -330,11 +331,11 @@ def attributes(folder: Path) -> Iterator[Case]:
         "concat-axis": model([node("Concat", ["x", "x"], axis=99)]),
         "flatten-axis": model([node("Flatten", axis=-77)]),
         "split-sum": model([node("Split", ["x", "s"], ["y", "z"], axis=1)], initialisers=[ints("s", 5, 5)]),
-        "split-negative": model([node("Split", ["x", "s"], ["y", "z"], axis=1)], initialisers=[ints("s", -5, 8)]),
-        "slice-step-zero": model([node("Slice", ["x", "a", "b", "c", "d"])], initialisers=[
+        "split-negative": model([node("Split", ["x", "s"], ["y", "z"], axis=1)], initialisers=[ints("s", -5,
+        8)]), "slice-step-zero": model([node("Slice", ["x", "a", "b", "c", "d"])], initialisers=[
             ints("a", 0), ints("b", 1), ints("c", 0), ints("d", 0)]),
-        "slice-lengths": model([node("Slice", ["x", "a", "b"])], initialisers=[ints("a", 0, 0), ints("b", 1)]),
-        "slice-axis": model([node("Slice", ["x", "a", "b", "c"])], initialisers=[
+        "slice-lengths": model([node("Slice", ["x", "a", "b"])], initialisers=[ints("a", 0, 0), ints("b",
+        1)]), "slice-axis": model([node("Slice", ["x", "a", "b", "c"])], initialisers=[
             ints("a", 0), ints("b", 1), ints("c", 44)]),
         "squeeze-three": model([node("Squeeze", ["x", "s"])], initialisers=[ints("s", 1)]),
         "unsqueeze-twice": model([node("Unsqueeze", ["x", "s"])], initialisers=[ints("s", 0, 0)]),
@@ -348,8 +349,8 @@ def attributes(folder: Path) -> Iterator[Case]:
         "depth-to-space-zero": model([node("DepthToSpace", blocksize=0)]),
         "space-to-depth-zero": model([node("SpaceToDepth", blocksize=0)]),
         "space-to-depth-negative": model([node("SpaceToDepth", blocksize=-2)]),
-        "resize-negative": model([node("Resize", ["x", "", "", "s"])], initialisers=[ints("s", 1, 3, -4, -4)]),
-        "resize-nan": model([node("Resize", ["x", "", "r"])], initialisers=[
+        "resize-negative": model([node("Resize", ["x", "", "", "s"])], initialisers=[ints("s", 1, 3, -4,
+        -4)]), "resize-nan": model([node("Resize", ["x", "", "r"])], initialisers=[
             numpy_helper.from_array(np.array([1, 1, np.nan, np.inf], np.float32), "r")]),
         "range-nan": model([node("Range", ["a", "a", "a"])], initialisers=[
             numpy_helper.from_array(np.array(np.nan, np.float32), "a")]),
@@ -368,8 +369,8 @@ def attributes(folder: Path) -> Iterator[Case]:
         "onehot": model([node("OneHot", ["x", "s", "w"])], initialisers=[ints("s", -8), weight("w", 2)]),
         "einsum": model([node("Einsum", equation="ij,jk,,->->zz")]),
         "gather-scalar": model([node("Gather", ["w", "s"])], initialisers=[weight("w"), ints("s", 0)]),
-        "layernorm-axis": model([node("LayerNormalization", ["x", "w"], axis=7)], initialisers=[weight("w", 8)]),
-        "col2im": model([node("Col2Im", ["x", "s", "s"])], opset=18, initialisers=[ints("s", 0, -1)]),
+        "layernorm-axis": model([node("LayerNormalization", ["x", "w"], axis=7)], initialisers=[weight("w",
+        8)]), "col2im": model([node("Col2Im", ["x", "s", "s"])], opset=18, initialisers=[ints("s", 0, -1)]),
         "roialign-zero": model([node("RoiAlign", ["x", "x", "x"], output_height=-1)]),
     }  # fmt: skip
     lenient = {"reduce-axes-equal", "lstm-wrong", "topk-huge", "onehot", "col2im", "roialign-zero", "einsum"}

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from hostile_models import MAKERS, Case
 
 CHILD = Path(__file__).with_name("hostile_child.py")
@@ -20,9 +19,7 @@ def verdicts(cases: list[Case]) -> Iterator[tuple[Case, dict[str, object]]]:
     """Run the cases in a child process, and in a new one after each death."""
     left = list(cases)
     while left:
-        lines = [
-            json.dumps({"path": str(case.path), "as_bytes": case.as_bytes, "batch": case.batch}) for case in left
-        ]
+        lines = [json.dumps({"path": str(case.path), "as_bytes": case.as_bytes, "batch": case.batch}) for case in left]
         child = subprocess.run(
             [sys.executable, str(CHILD)], input="\n".join(lines), capture_output=True, text=True, timeout=300
         )

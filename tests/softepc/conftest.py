@@ -70,11 +70,9 @@ def enclave(tmp_path_factory: pytest.TempPathFactory) -> Enclave:
     folder = tmp_path_factory.mktemp("softepc")
     subprocess.run(["make", "-s", "-C", str(SOURCE), f"BUILD={folder}"], check=True)
     for source in PROGRAMS.glob("*.c"):
-        subprocess.run(
-            [compiler, "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-alloc-size-larger-than", "-pthread"]
-            + [f"-I{SOURCE}", "-o", str(folder / source.stem), str(source), "-ldl"],
-            check=True,
-        )
+        flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-alloc-size-larger-than", "-pthread"]
+        output = str(folder / source.stem)
+        subprocess.run([compiler, *flags, f"-I{SOURCE}", "-o", output, str(source), "-ldl"], check=True)
     built = Enclave(folder / "libsoftepc.so", folder)
     probe = built.run(sys.executable, "-c", "")
     if probe.returncode == 88:

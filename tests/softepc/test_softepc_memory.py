@@ -56,12 +56,12 @@ def test_resident_memory_never_exceeds_the_budget(enclave, policy):
         try:
             if memory is None:
                 descriptors = Path(f"/proc/{process.pid}/fd")
-                found = [fd for fd in descriptors.iterdir() if "memfd:softepc" in os.readlink(fd)]
+                found = [fd for fd in descriptors.iterdir() if "memfd:softepc" in str(fd.readlink())]
                 memory = found[0] if found else None
                 time.sleep(0.001)
                 continue
             for _ in range(1000):
-                most = max(most, os.stat(memory).st_blocks * 512)
+                most = max(most, memory.stat().st_blocks * 512)
                 samples += 1
         except FileNotFoundError:  # the process is starting, or ending
             continue
@@ -109,10 +109,10 @@ def test_an_ordinary_user_can_use_it(enclave):
         folder.chmod(0o755)
         folder = folder.parent
     drop = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "-all"]
+    settings = [f"LD_PRELOAD={enclave.library}", f"SOFTEPC_BUDGET_BYTES={MIN_BUDGET_BYTES}"]
     try:
         result = subprocess.run(
-            [*drop, "env", f"LD_PRELOAD={enclave.library}", f"SOFTEPC_BUDGET_BYTES={MIN_BUDGET_BYTES}"]
-            + [enclave.program("stress"), "1"],
+            [*drop, "env", *settings, enclave.program("stress"), "1"],
             capture_output=True,
             text=True,
             timeout=60,

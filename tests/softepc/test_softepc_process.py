@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +192,20 @@ def test_it_can_be_called_by_ctypes(enclave):
     result = enclave.python(code)
     expected = ["True", "0", "0", "True", str(1 << 20), "-1", "-1", "0", str(4 << 20)]
     assert result.stdout.split() == expected, result.stderr
+
+
+def test_the_benchmark_runs(tmp_path):
+    """The cost of a fault can be measured with its context by one command."""
+    if not shutil.which("cc") or not shutil.which("make"):
+        pytest.skip("no C compiler (cc) or no make: the benchmark cannot be built")
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "pager_fault.py"
+    output = tmp_path / "result.json"
+    command = [sys.executable, str(script), "--repetitions", "2", "--limit", "1000", "--json", str(output)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "softepc: " in result.stderr:
+        pytest.skip(f"this machine cannot run the software EPC: {result.stderr.strip()}")
+    assert result.returncode == 0, result.stderr
+    measured = json.loads(output.read_text())
+    assert measured["ratio"] > 0.5
+    assert len(measured["samples_ns"]["fault_ns"]) == 2
+    assert measured["context"]["kernel"]

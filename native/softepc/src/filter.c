@@ -110,6 +110,6 @@ void filter_start(void)
     if (result != 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
         die(SOFTEPC_EXIT_UNSUPPORTED,
             "no seccomp filter could be set (errno %ld); system calls on enclave memory are served "
-            "through one: use a kernel with CONFIG_SECCOMP_FILTER and a sandbox that allows seccomp",
+            "through one: use a kernel with CONFIG_SECCOMP_FILTER, and a sandbox that allows it",
             -result);
 }

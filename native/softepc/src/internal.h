@@ -7,6 +7,7 @@
 #endif
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,8 +40,8 @@ struct config {
 
 /* ---- lifecycle.c ---- */
 
-/* True from the end of the start-up until exit; false in a child of fork. */
-extern bool enclave_open;
+/* True from the end of the start-up until the key is wiped; false in a child of fork. */
+extern atomic_bool enclave_open;
 extern struct config config;
 
 /* Says what happened on stderr and ends the process. Safe in a signal handler. */

@@ -40,26 +40,26 @@ static void *allocate(size_t bytes, size_t alignment)
     return (void *)address_of(first);
 }
 
-/* Pages of the live allocation that starts at `pointer`; called with the lock held. */
-static uint32_t pages_of_live(const void *pointer, const char *function)
+/* Takes the lock, and requires that a live allocation starts at `pointer`. */
+static uint64_t enter_with_live(const void *pointer, const char *function)
 {
     const uint64_t address = (uintptr_t)pointer;
-    const uint32_t pages = address % PAGE_BYTES ? 0 : region_size(page_of(address));
-    if (!pages) {
+    const uint64_t saved = enclave_enter();
+    if (address % PAGE_BYTES || !region_size(page_of(address))) {
+        enclave_leave(saved);
         say("%s(%p): no live allocation of the enclave starts there; it was freed before, or the "
             "pointer is wrong",
             function, pointer);
         abort();
     }
-    return pages;
+    return saved;
 }
 
 static void release(void *pointer)
 {
     if (!enclave_open) /* a child of fork: the memory is not there */
         return;
-    const uint64_t saved = enclave_enter();
-    pages_of_live(pointer, "free");
+    const uint64_t saved = enter_with_live(pointer, "free");
     region_free(page_of((uintptr_t)pointer));
     enclave_leave(saved);
 }
@@ -98,8 +98,8 @@ SOFTEPC_API size_t malloc_usable_size(void *pointer)
 {
     static size_t (*next)(void *);
     if (in_region((uintptr_t)pointer)) {
-        const uint64_t saved = enclave_enter();
-        const size_t bytes = (size_t)pages_of_live(pointer, "malloc_usable_size") * PAGE_BYTES;
+        const uint64_t saved = enter_with_live(pointer, "malloc_usable_size");
+        const size_t bytes = (size_t)region_size(page_of((uintptr_t)pointer)) * PAGE_BYTES;
         enclave_leave(saved);
         return bytes;
     }
@@ -113,8 +113,7 @@ static bool resized_in_place(void *pointer, size_t bytes)
     const uint64_t pages = bytes / PAGE_BYTES + (bytes % PAGE_BYTES != 0);
     if (pages > config.region_pages)
         return false;
-    const uint64_t saved = enclave_enter();
-    pages_of_live(pointer, "realloc");
+    const uint64_t saved = enter_with_live(pointer, "realloc");
     const bool done = region_resize(page_of((uintptr_t)pointer), (uint32_t)pages);
     enclave_leave(saved);
     return done;

@@ -22,7 +22,7 @@
 
 int __cxa_atexit(void (*function)(void *), void *argument, void *library);
 
-bool enclave_open;
+atomic_bool enclave_open;
 struct config config;
 
 static bool forked;

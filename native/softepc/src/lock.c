@@ -2,7 +2,6 @@
 #include "internal.h"
 
 #include <linux/futex.h>
-#include <stdatomic.h>
 #include <sys/syscall.h>
 
 #include "arch.h"

@@ -100,8 +100,8 @@ static int open_fault_fd(void)
     long fd = RAW3(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY, 0, 0);
     if (fd < 0)
         die(SOFTEPC_EXIT_UNSUPPORTED,
-            "the system call userfaultfd failed with errno %ld; the pager needs Linux 5.14 or newer "
-            "with CONFIG_USERFAULTFD, and a sandbox that allows the call (Docker: a seccomp "
+            "the system call userfaultfd failed with errno %ld; the pager needs Linux 5.14 or "
+            "newer with CONFIG_USERFAULTFD, and a sandbox that allows the call (Docker: a seccomp "
             "profile with userfaultfd; gVisor has none)",
             -fd);
     struct uffdio_api api = {.api = UFFD_API,
@@ -146,8 +146,8 @@ void memory_start(void)
     void *second = mmap(NULL, bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, memory_fd, 0);
     if (enclave != (void *)REGION_BASE || second == MAP_FAILED)
         die(SOFTEPC_EXIT_UNSUPPORTED,
-            "the region of %zu bytes could not be mapped at %#llx (%s): lower SOFTEPC_REGION_BYTES, "
-            "or raise the limit on address space (ulimit -v)",
+            "the region of %zu bytes could not be mapped at %#llx (%s): lower "
+            "SOFTEPC_REGION_BYTES, or raise the limit on address space (ulimit -v)",
             bytes, (unsigned long long)REGION_BASE, strerror(errno));
     view = second;
     if (madvise(enclave, bytes, MADV_DONTFORK) || madvise(second, bytes, MADV_DONTFORK) ||
@@ -170,7 +170,8 @@ void memory_abandon_after_fork(void)
 {
     close(fault_fd);
     close(memory_fd);
-    /* An empty file over the region: a touch raises SIGBUS, which says what is wrong. */
+    /* An empty file over the region: a touch raises SIGBUS, whose handler says what is wrong.
+     * Should this fail, the child gets SIGSEGV there: as loud, less clear. */
     memory_fd = (int)RAW3(SYS_memfd_create, "softepc-forked", MFD_CLOEXEC, 0);
     RAW6(SYS_mmap, REGION_BASE, config.region_pages * PAGE_BYTES, PROT_READ | PROT_WRITE,
          MAP_SHARED | MAP_NORESERVE | MAP_FIXED, memory_fd, 0);

@@ -10,7 +10,7 @@ enum handling { /* explained in syscalls.c */
     COPIED_OUT = 2,
     COPIED_BOTH = COPIED_IN | COPIED_OUT,
     PINNED,
-    FUTEX,
+    RETRIED,
     MAPPING,
 };
 

@@ -107,8 +107,9 @@ void seal_start(void)
 
     uint8_t key[16];
     if (getrandom(key, sizeof key, 0) != sizeof key)
-        die(SOFTEPC_EXIT_UNSUPPORTED, "getrandom gave no key for the sealing; a sandbox that forbids "
-                                      "this system call must allow it");
+        die(SOFTEPC_EXIT_UNSUPPORTED,
+            "getrandom gave no key for the sealing; a sandbox that forbids this system call must "
+            "allow it");
     sealing = keyed_context(crypto.encrypt_init, key);
     opening = keyed_context(crypto.decrypt_init, key);
     explicit_bzero(key, sizeof key);

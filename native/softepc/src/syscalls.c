@@ -7,8 +7,9 @@
  *   copied    a buffer with a length goes through memory outside of the enclave, whole: a call
  *             keeps its atomicity and its result, whatever its size
  *   pinned    structures of fixed size are held resident for as long as the call takes
- *   futex     the word is made resident and the call repeated until the kernel could read it;
- *             a waiter holds no page
+ *   retried   the pages are made resident and the call is repeated for as long as the kernel finds
+ *             one gone: right where EFAULT has no effect. A waiter for a futex so holds no page,
+ *             and an execve, which does not return, leaves none pinned
  *   mapping   calls that would change the region's mapping; advice is accepted
  *
  * Calls that reach memory through pointers inside of structures cannot be told by their arguments:
@@ -28,9 +29,9 @@
 #define PINNED_PAGES 2
 /* A copy up to this size takes no mapping, and little of a stack that may be small. */
 #define STACK_BOUNCE_BYTES 1024
-/* Between making a futex word resident and the kernel's look at it, an eviction can come; that it
- * comes this often in a row does not happen by chance. */
-#define FUTEX_ATTEMPTS 10000
+/* Between making a page resident and the kernel's look at it, an eviction can come; that it comes
+ * this often in a row does not happen by chance. */
+#define ATTEMPTS 10000
 
 static const struct rule *rule_for(long number)
 {
@@ -132,10 +133,10 @@ static long call_copied(const struct rule *rule, const long arguments[6])
     return result;
 }
 
-static long call_futex(const struct rule *rule, const long arguments[6])
+static long call_retried(const struct rule *rule, const long arguments[6])
 {
     long result = -EFAULT;
-    for (int attempt = 0; result == -EFAULT && attempt < FUTEX_ATTEMPTS; attempt++) {
+    for (int attempt = 0; result == -EFAULT && attempt < ATTEMPTS; attempt++) {
         const uint64_t saved = enclave_enter();
         bool allocated = true;
         for (int i = 0; i < 6; i++)
@@ -219,8 +220,8 @@ long syscall_serve(long number, const long arguments[6])
     switch ((enum handling)rule->handling) {
     case MAPPING:
         return call_mapping(number, arguments);
-    case FUTEX:
-        return call_futex(rule, arguments);
+    case RETRIED:
+        return call_retried(rule, arguments);
     case PINNED:
         return call_pinned(number, rule->pointers, arguments);
     default:

@@ -56,10 +56,11 @@ def measure(
     from sectum.predict.calibration import nearest
 
     runner = runner_named(runner_name)
+    model = source.model  # what is wrong with the model is told before what is missing on the machine
     runner.check()
     calibration = load_calibration()
     return measure_latency(
-        source.model,
+        model,
         runner,
         epc_bytes=epc_bytes,
         threads=threads,

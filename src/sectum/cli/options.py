@@ -77,7 +77,7 @@ def read_inputs(_ctx: click.Context, _param: click.Parameter, values: tuple[str,
             raise click.BadParameter(f"'{value}' is no name with a shape: write for example image=1x3x224x224.")
         shape = tuple(int(part) for part in parts)
         if 0 in shape:
-            raise click.BadParameter(f"'{value}' has a dimension of 0: every dimension is 1 or more.")
+            raise click.BadParameter(f"'{value}' has a dimension of 0: write 1 or more for each.")
         if name in shapes:
             raise click.BadParameter(f"input '{name}' is given twice: write it once.")
         shapes[name] = shape

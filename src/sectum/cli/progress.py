@@ -19,9 +19,10 @@ def progress_bar() -> Iterator[Progress]:
         yield lambda _what, _share: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
-    bar = Progress(
+    bar = Bars(
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
@@ -29,5 +30,9 @@ def progress_bar() -> Iterator[Progress]:
         transient=True,
     )
     with bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda what, share: bar.update(task, description=printable(what, limit=60), completed=share)
+        task = bar.add_task("", total=None)  # the bar pulses until the share that is done is known
+
+        def show(what: str, share: float) -> None:
+            bar.update(task, description=printable(what, limit=60), completed=share, total=1.0 if share else None)
+
+        yield show

@@ -34,13 +34,14 @@ from sectum.cli.report_sections import (
     insight_costs,
     insight_curve,
     insight_memory,
+    measured_sentence,
     provenance,
 )
 from sectum.cli.untrusted import printable
 from sectum.cli.verdict import verdict
 
 if TYPE_CHECKING:
-    from sectum.cli.report import Findings
+    from sectum.cli.report import Findings, MeasuredPoint
     from sectum.predict.prediction import Layer
 
 SHOWN_ROWS = 12
@@ -57,7 +58,7 @@ def page(findings: Findings) -> str:
     script = _asset("report_page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values = {
-        "policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "policy": f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'",
         "style": _asset("report_page.css"),
         "script": script,
@@ -80,6 +81,7 @@ def _content(findings: Findings) -> dict[str, str]:
         "title": text(f"{prediction.model} in {prediction.enclave}: Sectum"),
         "verdict": _QUANTITY.sub("\\1&nbsp;\\2", text(verdict(prediction), limit=600)),
         "subject": _subject(findings),
+        "measured": measured_sentence(findings),
         "state": "pages" if prediction.overcommit.predicted else "fits",
         "time_bar": stacked_bar(parts, split.total or 1.0),
         "time_legend": "".join(_legend_entry(*part, split.total or 1.0) for part in parts if part[1] > 0),
@@ -126,46 +128,38 @@ def _legend_entry(cause: str, value: float, total: float) -> str:
 
 def _tiles(findings: Findings) -> str:
     prediction, memory = findings.prediction, findings.prediction.memory
-    low, high = prediction.interval_ms.low, prediction.interval_ms.high
-    tiles = [
-        _tile(
-            "latency",
-            milliseconds(prediction.latency_ms),
-            "predicted",
-            f"90 %: {number(low)} to {number(high)}",
-        )
-    ]
     ratio = prediction.latency_ms / prediction.native_ms if prediction.native_ms > 0 else 1.0
-    tiles.append(
-        _tile(
-            "outside an enclave",
-            milliseconds(prediction.native_ms),
-            "given" if prediction.native_source == "given" else "predicted",
-            f"the enclave takes {times(ratio)} as long",
-        )
+    inside = next((m for m in findings.measured if m.epc_bytes is not None), None)
+    outside = next((m for m in findings.measured if m.epc_bytes is None), None)
+    span = f"90 %: {number(prediction.interval_ms.low)} to {number(prediction.interval_ms.high)}"
+    limit = "no limit" if memory.epc_bytes is None else f"the EPC has {mebibytes(memory.epc_bytes)}"
+    source = "given" if prediction.native_source == "given" else "predicted"
+    loads = None if inside is None or inside.measurement.loads is None else count(inside.measurement.loads)
+    return "".join(
+        [
+            _tile("latency", milliseconds(prediction.latency_ms), "predicted", span, _measured_ms(inside)),
+            _tile(
+                "outside an enclave",
+                milliseconds(prediction.native_ms),
+                source,
+                f"the enclave takes {times(ratio)} as long",
+                _measured_ms(outside),
+            ),
+            _tile("working set", mebibytes(memory.working_set_bytes), "predicted", limit, None),
+            _tile("pages loaded an inference", count(memory.loads), "predicted", "4 KiB each", loads),
+        ]
     )
-    tiles.append(
-        _tile(
-            "working set",
-            mebibytes(memory.working_set_bytes),
-            "predicted",
-            "no limit" if memory.epc_bytes is None else f"the EPC has {mebibytes(memory.epc_bytes)}",
-        )
-    )
-    tiles.append(_tile("pages loaded an inference", count(memory.loads), "predicted", "4 KiB each"))
-    for point in findings.measured:
-        place = "outside an enclave" if point.epc_bytes is None else "latency"
-        within = "one sample"
-        if point.measurement.uncertainty is not None:
-            within = f"within {100 * point.measurement.uncertainty:.1f} %"
-        tiles.append(_tile(place, milliseconds(point.measurement.latency_ms), "measured", within))
-    return "".join(tiles)
 
 
-def _tile(label: str, value: str, kind: str, detail: str) -> str:
+def _measured_ms(point: MeasuredPoint | None) -> str | None:
+    return None if point is None else milliseconds(point.measurement.latency_ms)
+
+
+def _tile(label: str, value: str, kind: str, detail: str, measured: str | None) -> str:
+    second = f'<span class="second">{measured} <span class="tag measured">measured</span></span>' if measured else ""
     return (
         f'<li><span class="label">{label}</span><strong>{value}</strong>'
-        f'<span class="detail"><span class="tag {kind}">{kind}</span> {detail}</span></li>'
+        f'<span class="detail"><span class="tag {kind}">{kind}</span> {detail}</span>{second}</li>'
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,21 @@ _TITLES = {
     "threads": "Choose the threads",
     "fits": "It fits",
 }
+
+
+def measured_sentence(findings: Findings) -> str:
+    """Set what was measured beside what is predicted; nothing if nothing was measured."""
+    if not findings.measured:
+        return ""
+    point = findings.measured[-1]
+    measured, predicted = point.measurement, findings.prediction.latency_ms
+    error = f"{predicted / measured.latency_ms - 1:+.0%}".replace("%", "&nbsp;%")
+    within = "" if measured.uncertainty is None else f" within {100 * measured.uncertainty:.1f}&nbsp;%"
+    equal = "; its outputs equal those outside an enclave, bit for bit" if measured.outputs_equal_native else ""
+    return (
+        f'<p class="beside"><span class="tag measured">measured</span> {milliseconds(measured.latency_ms)}{within}, '
+        f"so the prediction is off by {error}{equal}.</p>"
+    )
 
 
 def insight_memory(prediction: Prediction, costs: Sequence[Cost]) -> str:
@@ -147,7 +161,7 @@ def provenance(findings: Findings) -> str:
             rows.append((name, f"{number(getattr(profile, name))} {unit}; {text(source, limit=300)}"))
     for point in findings.measured:
         context = point.measurement.context
-        versions = json.dumps(context.get("versions", {}), sort_keys=True)
+        versions = ", ".join(f"{name} {version}" for name, version in context.get("versions", {}).items())
         where = ", ".join(str(context.get(key)) for key in ("cpu_model", "kernel", "date"))
         rows.append((f"Measured in {text(str(context.get('runner')))}", text(f"{where}; {versions}", limit=400)))
     rows += [("Page made", f"{text(findings.made_at)} by Sectum {__version__} on {text(findings.machine)}")]

@@ -131,8 +131,7 @@ class _Server:
         if job["cpus"]:
             os.sched_setaffinity(0, job["cpus"])
         self._pager = _Pager()
-        self._wait_clock = WaitClock()
-        self._reference = ReferenceKernel(self._wait_clock)
+        self._reference = ReferenceKernel(self._threads)
         self._before, self._after = _Counters(), _Counters()
         self._baseline_bytes = 0
         self._baseline_bytes = self._memory()["live_bytes"]
@@ -140,6 +139,7 @@ class _Server:
             self._read_model(job["model"]), self._options(job), providers=["CPUExecutionProvider"]
         )
         gc.collect()
+        self._wait_clock = WaitClock(all_threads=self._threads > 1)  # now that the runtime's threads are there
         self._feeds = _inputs(self._session, int(job["seed"]))
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._last_ns = 0

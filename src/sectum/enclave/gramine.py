@@ -20,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sectum.enclave.process import ChildSession, child_command, child_environment
+from sectum.enclave.launch import child_command, child_environment
+from sectum.enclave.process import ChildSession
 from sectum.enclave.runner import PROVENANCE_UNVERIFIED, Job
 from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
 from sectum.units import MIB

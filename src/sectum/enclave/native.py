@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sectum.enclave.process import ChildSession, child_command, child_environment
+from sectum.enclave.launch import child_command, child_environment
+from sectum.enclave.process import ChildSession
 from sectum.enclave.runner import PROVENANCE_MEASURED, Job
 from sectum.errors import UsageError
 

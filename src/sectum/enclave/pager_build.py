@@ -59,7 +59,12 @@ def _compiler() -> tuple[str, str]:
     """Find a C compiler: its path, and what it says its version is."""
     for name in _COMPILERS:
         if path := shutil.which(name):
-            said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
+            try:
+                said = subprocess.run(
+                    [path, "--version"], capture_output=True, text=True, errors="replace", timeout=20, check=False
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise EnclaveUnavailable(f"the C compiler {path} does not work ({error}): install another") from error
             return path, said.stdout
     raise EnclaveUnavailable(_NO_COMPILER)
 

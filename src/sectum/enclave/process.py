@@ -10,24 +10,16 @@ import json
 import os
 import select
 import signal
-import site
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sectum.enclave.launch import ended_error
 from sectum.enclave.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo, check_epc
-from sectum.errors import (
-    EnclaveDeadline,
-    EnclaveError,
-    EnclaveFailed,
-    EnclaveTampered,
-    EnclaveUnavailable,
-    UsageError,
-)
+from sectum.errors import EnclaveDeadline, EnclaveFailed, UsageError
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -36,57 +28,6 @@ if TYPE_CHECKING:
 _WATCH_S = 0.05  # how often memory is looked at while an answer is awaited
 _CLOSE_S = 2.0  # how long a process may take to leave after its input was closed
 _STDERR_TAIL_BYTES = 2000
-_PAGER_EXITS: Mapping[int, type[EnclaveError]] = {
-    86: EnclaveTampered,
-    87: EnclaveUnavailable,
-    88: EnclaveUnavailable,
-    89: EnclaveFailed,
-}  # softepc.h
-_THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
-)  # fmt: skip
-
-
-def child_command() -> list[str]:
-    """Return the child's command line; ``-P`` keeps the current folder off its module path."""
-    return [sys.executable, "-P", "-m", "sectum.enclave.child"]
-
-
-def child_environment(job: Job) -> dict[str, str]:
-    """Return this environment, less what would change the measurement, plus the thread counts.
-
-    The package root is put on the module path where the interpreter would not find it by itself.
-    """
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key != "LD_PRELOAD" and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
-    }
-    environment.update(dict.fromkeys(_THREAD_VARIABLES, str(job.threads)))
-    # OpenBLAS's threads spin for 27 ms after a product, into the inference that follows: 2**4 cycles instead.
-    environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
-    root = str(Path(__file__).resolve().parents[2])
-    if root not in (*site.getsitepackages(), site.getusersitepackages()):
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
-    return environment
-
-
-def ended_error(code: int, said: str, runner: str) -> EnclaveError:
-    """Return the error for a process that ended when it should have answered.
-
-    Args:
-        code: its exit code; negative for a signal, 86 to 89 from the pager (softepc.h).
-        said: the end of its standard error.
-        runner: the runner's name.
-    """
-    if code in _PAGER_EXITS:
-        return _PAGER_EXITS[code](said or f"the pager ended the {runner} process with exit code {code}, saying nothing")
-    why = f"ended by itself with exit code {code}"
-    if code < 0:
-        why = f"was killed by {signal.Signals(-code).name}"
-        if -code == signal.SIGKILL:
-            why += " (by this machine, perhaps for want of memory: try a smaller batch)"
-    return EnclaveFailed(f"the {runner} process {why} before it answered. Its last words: {said or 'none'}")
 
 
 class ChildSession:
@@ -116,6 +57,7 @@ class ChildSession:
         self._has_epc = has_epc
         self._may_profile = job.profile
         self._started_s = time.monotonic()
+        self._watched_s = 0.0
         self._buffer = b""
         self._folder = folder or tempfile.TemporaryDirectory(prefix="sectum-", ignore_cleanup_errors=True)
         self._out = Path(self._folder.name).resolve() / "out"  # where the child writes
@@ -246,8 +188,8 @@ class ChildSession:
 
     def _ask(self, request: Mapping[str, Any], on_row: Callable[[dict[str, int]], None] | None = None) -> Any:
         process = self._process
-        if process is None or process.stdin is None:
-            raise UsageError(f"this {self._runner} session is closed: start another one")
+        if process is None or process.stdin is None or process.returncode is not None:
+            raise UsageError(f"this {self._runner} session is closed or has ended: start another one")
         with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer finds out how
             process.stdin.write(json.dumps(request).encode() + b"\n")
         for line in self._lines(process):
@@ -290,6 +232,10 @@ class ChildSession:
                 self._buffer += chunk
 
     def _watch_memory(self, process: subprocess.Popen[bytes]) -> None:
+        now_s = time.monotonic()
+        if now_s - self._watched_s < _WATCH_S / 2:  # many short answers: looking at each would disturb the child
+            return
+        self._watched_s = now_s
         cap = self._job.memory_cap_bytes
         if _status_rss_bytes(process.pid) <= cap or (used := _pss_bytes(process.pid)) <= cap:
             return

@@ -90,15 +90,15 @@ class Sample:
         latency_ns: time of the inference. With one thread, waiting for a CPU is taken out, as it is from the
             references; with several, it is the wall time.
         wall_ns: wall time of the inference.
-        reference_before_ns: time of the reference kernel run just before, waiting for a CPU taken out.
+        reference_before_ns: time of the reference kernel run just before.
         reference_after_ns: the same, just after.
         loads: sealed pages brought back in this inference.
         evictions: pages sealed and removed.
         zero_fills: pages touched for the first time since they were allocated.
         minor_faults: resident pages mapped again (the second chance).
         handler_ns: time spent serving page faults.
-        wait_ns: time in which the calling thread was ready to run but other processes had the CPUs; 0 where
-            the kernel does not tell.
+        wait_ns: time, summed over threads, in which they were ready to run but other processes had the CPUs;
+            0 where the kernel does not tell.
     """
 
     latency_ns: int

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sectum.enclave.launch import child_command, child_environment, ended_error
 from sectum.enclave.pager_build import pager_library
-from sectum.enclave.process import ChildSession, child_command, child_environment, ended_error
+from sectum.enclave.process import ChildSession
 from sectum.enclave.runner import PROVENANCE_MEASURED, Job
+from sectum.errors import EnclaveFailed
 
 _PROBE_DEADLINE_S = 30.0
 
@@ -39,15 +41,22 @@ class SoftEpcRunner:
     def _checked_library(self) -> Path:
         if self._library is None:
             library = pager_library()
-            probe = subprocess.run(
-                [sys.executable, "-I", "-S", "-c", "pass"],
-                env={"LD_PRELOAD": str(library), "SOFTEPC_BUDGET_BYTES": str(1 << 20)},
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_PROBE_DEADLINE_S,
-                check=False,
-            )
+            environment = child_environment(Job(model=b""))
+            try:
+                probe = subprocess.run(
+                    [sys.executable, "-I", "-S", "-c", "pass"],
+                    env=environment | {"LD_PRELOAD": str(library), "SOFTEPC_BUDGET_BYTES": str(1 << 20)},
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=_PROBE_DEADLINE_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise EnclaveFailed(
+                    f"an empty process under the pager did not end within {_PROBE_DEADLINE_S:g} s: "
+                    "try again on a calmer machine"
+                ) from error
             if probe.returncode != 0:
                 raise ended_error(probe.returncode, probe.stderr.strip(), self.name)
             self._library = library

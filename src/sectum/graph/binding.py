@@ -32,9 +32,7 @@ class Binding:
     symbols: Mapping[str, int]
 
 
-def bind(
-    declared: list[RawValueInfo], batch: int | None, inputs: Mapping[str, tuple[int, ...]] | None
-) -> Binding:
+def bind(declared: list[RawValueInfo], batch: int | None, inputs: Mapping[str, tuple[int, ...]] | None) -> Binding:
     """Find a value for every dimension of every input.
 
     A symbol has one value throughout. ``batch`` is the first dimension of every input whose first dimension
@@ -55,9 +53,7 @@ def bind(
         if any(size < 1 for size in shape):
             raise UsageError(f"the shape {_text(shape)} of input '{name}' must consist of numbers from 1 up")
     symbols = _symbols(declared, given, batch)
-    first = next(
-        (i.shape[0] for i in declared if i.shape and isinstance(i.shape[0], int) and i.shape[0] > 0), 0
-    )
+    first = next((i.shape[0] for i in declared if i.shape and isinstance(i.shape[0], int) and i.shape[0] > 0), 0)
     shapes: dict[str, Shape] = {}
     original: dict[str, Shape] = {}
     for info in declared:
@@ -77,9 +73,7 @@ def at_batch_one(declared: list[RawValueInfo], binding: Binding) -> Mapping[str,
     return shapes if shapes != binding.shapes else None
 
 
-def _symbols(
-    declared: list[RawValueInfo], given: Mapping[str, tuple[int, ...]], batch: int | None
-) -> dict[str, int]:
+def _symbols(declared: list[RawValueInfo], given: Mapping[str, tuple[int, ...]], batch: int | None) -> dict[str, int]:
     symbols: dict[str, int] = {}
     for info in declared:
         shape = given.get(info.name)
@@ -122,18 +116,12 @@ def _bound(
                 )
             chosen = size or rebatch or dim
         else:
-            found = (
-                size
-                or (symbols.get(dim) if isinstance(dim, str) else None)
-                or (batch if index == 0 else None)
-            )
+            found = size or (symbols.get(dim) if isinstance(dim, str) else None) or (batch if index == 0 else None)
             if found is None:
                 raise _unbound(info, index, dim)
             chosen = found
         if index == 0 and batch is not None and size is not None and size != batch:
-            raise UsageError(
-                f"the batch is given as {batch} and, in the shape of input '{info.name}', as {size}"
-            )
+            raise UsageError(f"the batch is given as {batch} and, in the shape of input '{info.name}', as {size}")
         bound.append(chosen)
     return tuple(bound)
 

@@ -67,9 +67,7 @@ def bound_chunks(
     for index, node in enumerate(nodes):
         rewrite = changed.get(index)
         start, stop = node.span
-        add(
-            1, view[start:stop] if rewrite is None else _with_input(buf, node, rewrite.position, rewrite.name)
-        )
+        add(1, view[start:stop] if rewrite is None else _with_input(buf, node, rewrite.position, rewrite.name))
     add(2, raw.graph.name.encode() or b"graph")
     initialisers = {tensor.name: tensor for tensor in raw.graph.initialisers}
     for tensor in raw.graph.initialisers:
@@ -129,9 +127,7 @@ def _copied(buf: bytes, number: int, kind: int, a: int, b: int) -> bytes:
 def _tensor(name: str, value: Constant) -> bytes:
     head = b"".join(encode_number(1, size) for size in value.shape)
     data = np.ascontiguousarray(value, dtype="<i8").tobytes()
-    return (
-        head + encode_number(2, DTYPE_CODES["int64"]) + encode_bytes(8, name.encode()) + encode_bytes(9, data)
-    )
+    return head + encode_number(2, DTYPE_CODES["int64"]) + encode_bytes(8, name.encode()) + encode_bytes(9, data)
 
 
 def _value_info(name: str, typed: Typed) -> bytes:

@@ -36,7 +36,7 @@ def constant_aliases(graph: Graph) -> dict[str, str]:
     tensors = graph.tensors
     weight = TensorKind.WEIGHT
     for op in graph.operators:
-        if tensors[op.outputs[0]].kind is not weight:
+        if tensors[op.outputs[0] or next(filter(None, op.outputs))].kind is not weight:
             for name in op.inputs:
                 if name and tensors[name].value is not None:
                     kept = _canonical(tensors[name], aliases, shared)

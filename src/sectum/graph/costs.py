@@ -165,9 +165,7 @@ _FLOPS: Mapping[tuple[str, str], Flops] = {
     **_table("", _per_input(1), "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1"),
     **_table("", _per_input(2), "GlobalLpPool ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp"),
     **_table("", _variadic, "Add Sub Mul Div Sum Max Min Mean Pow Mod And Or Xor"),
-    **_table(
-        "", _per_output(1), "Relu Clip PRelu LeakyRelu ThresholdedRelu Neg Abs Floor Ceil Round Sign Cast"
-    ),
+    **_table("", _per_output(1), "Relu Clip PRelu LeakyRelu ThresholdedRelu Neg Abs Floor Ceil Round Sign Cast"),
     **_table("", _per_output(1), "Sqrt Exp Log Erf Sin Cos Tanh Reciprocal Where Not"),
     **_table("", _per_output(1), "Equal Greater Less GreaterOrEqual LessOrEqual"),
     **_table("", _per_output(2), "BatchNormalization QuantizeLinear DequantizeLinear"),

@@ -142,6 +142,5 @@ def _too_short(place: ExternalRange, size: int) -> ModelMalformed:
 def _unreadable(location: str, problem: Exception) -> ModelUnreadable:
     reason = problem.strerror if isinstance(problem, OSError) else str(problem)
     return ModelUnreadable(
-        f"the file '{location[:200]}' with the model's weights cannot be read ({reason}): put it beside the "
-        "model"
+        f"the file '{location[:200]}' with the model's weights cannot be read ({reason}): put it beside the model"
     )

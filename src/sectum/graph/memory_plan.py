@@ -85,7 +85,8 @@ def memory_plan(runtime: Graph) -> MemoryPlan:
         runtime: the graph that the runtime executes, in its order (`sectum.graph.runtime.runtime_graph`).
 
     Returns:
-        The plan of the second and all later inferences; the first one allocates tensor by tensor.
+        The plan of the second and all later inferences; the first one allocates tensor by tensor. It is exact for
+        the given order of operators, which the runtime may vary from session to session: see `runtime_graph`.
     """
     buffers, made_by = _share_buffers(runtime)
     offsets, block_bytes = _lay_out(runtime, buffers, made_by)
@@ -177,11 +178,7 @@ def _reusable_input(graph: Graph, op: Operator, buffers: Mapping[str, str], uses
     source = op.inputs[position]
     buffer = buffers.get(source)
     tensors = graph.tensors
-    if (
-        buffer is not None
-        and uses[buffer] == 1
-        and _size_class(tensors[source]) == _size_class(tensors[op.outputs[0]])
-    ):
+    if buffer is not None and uses[buffer] == 1 and _size_class(tensors[source]) == _size_class(tensors[op.outputs[0]]):
         return buffer
     return None
 

@@ -7,13 +7,10 @@ order in which nodes are made is kept, since it decides the order of execution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from sectum.graph.fusions import MICROSOFT
 from sectum.graph.ir import AttributeValue, Tensor
-from sectum.graph.rewrites import MICROSOFT
+from sectum.graph.nchwc_state import NCHWC, Blocked, BlockedLayout
 from sectum.graph.workgraph import Node, WorkGraph, ints
-
-NCHWC = "com.microsoft.nchwc"
 
 # Reordering to the blocked layout is written for channel counts that are multiples of four.
 _CHANNEL_ALIGNMENT = 4
@@ -25,28 +22,8 @@ _TO_NHWC, _FROM_NHWC = (0, 2, 3, 1), (0, 3, 1, 2)
 _HARD_SWISH_ALPHA = 1 / 6
 
 
-@dataclass(slots=True)
-class _Blocked:
-    """A tensor that exists in the blocked layout."""
-
-    node: Node  # makes it
-    name: str
-    uses: int  # of the original tensor, when the blocked one was made
-    remaining: int  # uses that still want the original layout
-    channels: int  # without padding
-
-
-class _Transformer:
-    def __init__(self, work: WorkGraph, block: int) -> None:
-        self.work = work
-        self.block = block
-        self.blocked: dict[str, _Blocked] = {}
-        self.reordered: dict[str, str] = {}
-        self.weights: dict[tuple[str, str], str] = {}
-        self.from_nhwc: dict[str, Node] = {}
-
-    def padded(self, channels: int) -> int:
-        return -(-channels // self.block) * self.block
+class _Transformer(BlockedLayout):
+    """Visits the operators in the order of execution."""
 
     def run(self) -> None:
         for node in self.work.execution_order():
@@ -77,54 +54,6 @@ class _Transformer:
             elif kind == "Resize" or kind == "Upsample":
                 self.resize(node)
         self.finish()
-
-    # Bookkeeping.
-
-    def declare(self, original: str, node: Node, channels: int) -> None:
-        """``node``, which makes ``original`` so far, makes its blocked form from now on."""
-        work = self.work
-        tensor = work.tensors[original]
-        shape = (tensor.shape[0], self.padded(channels), *tensor.shape[2:])
-        name = work.new_tensor(original, shape, tensor)
-        if work.producer.get(original) is node:
-            del work.producer[original]
-        node.outputs = [name]
-        work.producer[name] = node
-        uses = work.uses(original)
-        self.blocked[original] = _Blocked(node, name, uses, uses, channels)
-
-    def adopt(self, original: str, entry: _Blocked) -> None:
-        """``original`` is from now on the blocked tensor of ``entry``, into whose node its maker was fused."""
-        uses = self.work.uses(original)
-        self.blocked[original] = _Blocked(entry.node, entry.name, uses, uses, entry.channels)
-
-    def blocked_input(self, node: Node, source: str) -> None:
-        """Let input 0 of ``node`` be the blocked form of ``source``, reordered if there is none yet."""
-        entry = self.blocked.get(source)
-        if entry is not None:
-            entry.remaining -= 1
-            self.work.set_input(node, 0, entry.name)
-            return
-        name = self.reordered.get(source)
-        if name is None:
-            work = self.work
-            tensor = work.tensors[source]
-            shape = (tensor.shape[0], self.padded(tensor.shape[1]), *tensor.shape[2:])
-            name = work.new_tensor(source, shape, tensor)
-            self.reordered[source] = name
-            transpose = self.from_nhwc.get(source)
-            origin = source if transpose is None else transpose.inputs[0]
-            attributes = {"channels_last": 0 if transpose is None else 1}
-            work.add("ReorderInput", [origin], [name], attributes, NCHWC)
-        self.work.set_input(node, 0, name)
-
-    def weight(self, name: str, use: str, shape: tuple[int, ...]) -> str:
-        """The reordered or padded copy of a weight; shared by all nodes that need it in the same form."""
-        key = (name, use)
-        found = self.weights.get(key)
-        if found is None:
-            found = self.weights[key] = self.work.new_tensor(name, shape, self.work.tensors[name])
-        return found
 
     # Operators.
 
@@ -214,7 +143,7 @@ class _Transformer:
         elif adds:
             self.add_broadcast(node, entries, channels)
 
-    def add_broadcast(self, node: Node, entries: list[_Blocked], channels: int) -> None:
+    def add_broadcast(self, node: Node, entries: list[Blocked], channels: int) -> None:
         """Blocked tensors of different spatial size are added in an explicit five-dimensional form."""
         work, block = self.work, self.block
         blocks = self.padded(channels) // block
@@ -278,7 +207,7 @@ class _Transformer:
                 return True
         return False
 
-    def depthwise(self, node: Node, entry: _Blocked, like: list[Tensor], *, bias: bool) -> None:
+    def depthwise(self, node: Node, entry: Blocked, like: list[Tensor], *, bias: bool) -> None:
         """A per-channel affine map is a depthwise 1x1 convolution."""
         work = self.work
         padded = self.padded(entry.channels)
@@ -297,9 +226,7 @@ class _Transformer:
         if len(node.outputs) > 1 or node.attributes.get("spatial", 1) != 1:
             return
         parameters = [self.work.weight(item) for item in node.inputs[1:5]]
-        present = [
-            p for p in parameters if p is not None and p.shape == (entry.channels,) and p.dtype == "float32"
-        ]
+        present = [p for p in parameters if p is not None and p.shape == (entry.channels,) and p.dtype == "float32"]
         if len(present) == 4:
             self.depthwise(node, entry, present, bias=True)
 
@@ -317,14 +244,9 @@ class _Transformer:
             entry.remaining -= 1
         self.declare(node.outputs[0], node, sum(entry.channels for entry in entries))
 
-    def fusable(self, entry: _Blocked) -> bool:
+    def fusable(self, entry: Blocked) -> bool:
         node = entry.node
-        return (
-            node.type == "Conv"
-            and node.domain == NCHWC
-            and entry.uses == 1
-            and "activation" not in node.attributes
-        )
+        return node.type == "Conv" and node.domain == NCHWC and entry.uses == 1 and "activation" not in node.attributes
 
     def activation(self, node: Node) -> None:
         work = self.work
@@ -349,11 +271,7 @@ class _Transformer:
             attributes = {"channels": entry.channels, "channels_last": 1}
             self.work.add("ReorderOutput", [entry.name], [result], attributes, NCHWC)
             entry.remaining -= 1
-        elif (
-            entry is None
-            and perm == _FROM_NHWC
-            and self.work.tensors[result].shape[1] % _CHANNEL_ALIGNMENT == 0
-        ):
+        elif entry is None and perm == _FROM_NHWC and self.work.tensors[result].shape[1] % _CHANNEL_ALIGNMENT == 0:
             self.from_nhwc[result] = node
 
     def resize(self, node: Node) -> None:
@@ -366,8 +284,8 @@ class _Transformer:
         mode = attributes.get("mode", "nearest")
         transform = attributes.get("coordinate_transformation_mode", "half_pixel")
         if node.type == "Resize" and work.opset >= 11:
-            if len(node.inputs) != 3 or work.weight(node.inputs[2]) is None:
-                return
+            if any(item and work.weight(item) is None for item in node.inputs[2:]):
+                return  # neither scales nor sizes may depend on data
             if mode == "nearest" and (transform != "asymmetric" or attributes.get("nearest_mode") != "floor"):
                 return
             if mode == "linear" and transform not in ("asymmetric", "align_corners", "half_pixel"):
@@ -381,22 +299,11 @@ class _Transformer:
         entry.remaining -= 1
         self.declare(result, made, entry.channels)
 
-    def finish(self) -> None:
-        """Reorder back what is still wanted in the original layout."""
-        work = self.work
-        for original, entry in self.blocked.items():
-            if entry.remaining > 0:
-                attributes = {"channels": entry.channels, "channels_last": 0}
-                work.add("ReorderOutput", [entry.name], [original], attributes, NCHWC)
-        for result, node in self.from_nhwc.items():
-            if not node.dead and not work.uses(result):
-                work.remove(node)
-
 
 def _is_hard_swish(node: Node) -> bool:
     alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
     assert isinstance(alpha, float)
-    return abs(alpha - _HARD_SWISH_ALPHA) < 1e-6 and beta == 0.5  # noqa: PLR2004
+    return abs(alpha - _HARD_SWISH_ALPHA) < 1e-6 and beta == 0.5
 
 
 def to_blocked_layout(work: WorkGraph, block: int) -> None:

@@ -91,8 +91,7 @@ def _sorted(
     if len(order) < len(nodes):
         stuck = nodes[next(index for index, n in enumerate(waiting) if n)]
         raise ModelMalformed(
-            f"the graph has a cycle; operator '{stuck.name}' ({stuck.op_type}) waits for itself: "
-            "export the model again"
+            f"the graph has a cycle; operator '{stuck.name}' ({stuck.op_type}) waits for itself: export the model again"
         )
     return [nodes[index] for index in order]
 
@@ -135,9 +134,7 @@ class Network:
     def _step(self, node: RawNode, facts: Facts, result: list[RawNode]) -> None:
         if not node.graphs:
             if node.op_type in ("If", "Loop", "Scan") and not node.domain:
-                raise ModelMalformed(
-                    f"{node.op_type} '{node.name}' lacks its subgraphs: export the model again"
-                )
+                raise ModelMalformed(f"{node.op_type} '{node.name}' lacks its subgraphs: export the model again")
             infer(node, facts, self._raw.opsets, self._parser.buf, self._limits)
             result.append(node)
             return
@@ -191,9 +188,7 @@ class Network:
     ) -> list[RawNode]:
         """Branch's operators under names that cannot clash, the last ones making ``outputs``."""
         if len(branch.outputs) != len(outputs) or branch.inputs:
-            raise ModelMalformed(
-                f"the branches of If '{node.name}' do not make its outputs: export the model again"
-            )
+            raise ModelMalformed(f"the branches of If '{node.name}' do not make its outputs: export the model again")
         prefix = f"{node.name or node.outputs[0]}/{key}/"
         inner = {t.name for t in branch.initialisers}
         for tensor in branch.initialisers:
@@ -221,9 +216,7 @@ def in_order_inside(branch: RawGraph) -> list[RawNode]:
     for node in branch.nodes:
         for name in node.outputs:
             if name and name in seen:
-                raise ModelMalformed(
-                    f"tensor '{name}' is defined twice in a subgraph: export the model again"
-                )
+                raise ModelMalformed(f"tensor '{name}' is defined twice in a subgraph: export the model again")
             seen.add(name)
     return branch.nodes
 

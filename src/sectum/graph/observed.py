@@ -34,9 +34,7 @@ _EXTERNAL_BYTES = 64
 _STRUCTURE = "optimised.onnx"
 
 
-def optimised_by_runtime(
-    model_bytes: bytes, threads: int = 1, *, dimensions: Mapping[str, int] | None = None
-) -> Graph:
+def optimised_by_runtime(model_bytes: bytes, threads: int = 1, *, dimensions: Mapping[str, int] | None = None) -> Graph:
     """Ask ONNX Runtime which graph it executes at its default optimisation level.
 
     Args:
@@ -116,7 +114,7 @@ def zero_inputs(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray[A
     Raises:
         ShapeUnbound: an input has a dimension without a value.
     """
-    types = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+    types: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
     types |= {f"tensor({t})": getattr(np, t) for t in ("int8", "int16", "int32", "int64", "uint8", "uint16")}
     types |= {"tensor(uint32)": np.uint32, "tensor(uint64)": np.uint64, "tensor(bool)": np.bool_}
     feeds: dict[str, np.ndarray[Any, Any]] = {}
@@ -155,8 +153,7 @@ def _graph(model: onnx.ModelProto, events: list[dict[str, Any]]) -> Graph:
         )
     tensors: dict[str, Tensor] = {}
     dtypes = {
-        number: onnx.helper.tensor_dtype_to_np_dtype(number).name
-        for number in onnx.helper.get_all_tensor_dtypes()
+        number: onnx.helper.tensor_dtype_to_np_dtype(number).name for number in onnx.helper.get_all_tensor_dtypes()
     }
     for weight in proto.initializer:
         shape = tuple(weight.dims)
@@ -181,9 +178,7 @@ def _graph(model: onnx.ModelProto, events: list[dict[str, Any]]) -> Graph:
             tensors[name] = Tensor(name, tuple(dims), _PROFILE_DTYPES[dtype], kind_)
         attributes = {a.name: v for a in node.attribute if (v := _attribute(a)) is not None}
         domain = "" if node.domain == "ai.onnx" else node.domain
-        operators.append(
-            Operator(node.name, node.op_type, tuple(node.input), tuple(node.output), attributes, domain)
-        )
+        operators.append(Operator(node.name, node.op_type, tuple(node.input), tuple(node.output), attributes, domain))
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     outputs = tuple(o.name for o in proto.output)
     return Graph(proto.name, tuple(operators), tensors, inputs, outputs, opset)

@@ -117,8 +117,7 @@ class Parser:
         limits = self.limits
         if depth > limits.nesting:
             raise ModelTooLarge(
-                f"subgraphs are nested more than {limits.nesting} deep; check the file's source or raise "
-                "Limits.nesting"
+                f"subgraphs are nested more than {limits.nesting} deep; check the file's source or raise Limits.nesting"
             )
         raw = RawGraph()
         for number, kind, a, b in fields(self.buf, start, stop, self.budget):
@@ -128,8 +127,7 @@ class Parser:
                 self._nodes += 1
                 if self._nodes > limits.nodes:
                     raise ModelTooLarge(
-                        f"the model has more than {limits.nodes} operators; check its source or raise "
-                        "Limits.nodes"
+                        f"the model has more than {limits.nodes} operators; check its source or raise Limits.nodes"
                     )
                 raw.nodes.append(self.node(a, b, depth))
             elif number == 5:

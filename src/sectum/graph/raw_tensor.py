@@ -121,9 +121,7 @@ def parse_tensor(
     return tensor
 
 
-def _entry(
-    buf: bytes, start: int, stop: int, budget: FieldBudget, text: Callable[[int, int], str]
-) -> tuple[str, str]:
+def _entry(buf: bytes, start: int, stop: int, budget: FieldBudget, text: Callable[[int, int], str]) -> tuple[str, str]:
     key = value = ""
     for number, kind, a, b in fields(buf, start, stop, budget):
         if number == 1 and kind == BYTES:

@@ -81,9 +81,7 @@ class Model:
             {name: (tensors[name].shape, tensors[name].dtype) for name in names}
             for names in (self.graph.inputs, self.graph.outputs)
         )
-        return bound_chunks(
-            self._source, self._raw, self._nodes, inputs, outputs, self._rewrites, self._external
-        )
+        return bound_chunks(self._source, self._raw, self._nodes, inputs, outputs, self._rewrites, self._external)
 
 
 def read(
@@ -224,9 +222,7 @@ def _check_size(n_bytes: int, what: str, limits: Limits) -> None:
 
 def _refuse_exotic(raw: RawModel) -> None:
     if not 1 <= raw.ir_version <= 64:
-        raise ModelMalformed(
-            f"the file's IR version is {raw.ir_version}: not an ONNX model, or a damaged one"
-        )
+        raise ModelMalformed(f"the file's IR version is {raw.ir_version}: not an ONNX model, or a damaged one")
     for domain, version in raw.opsets.items():
         if not 1 <= version <= 1000:
             raise ModelMalformed(
@@ -235,8 +231,7 @@ def _refuse_exotic(raw: RawModel) -> None:
             )
     if raw.graph.sparse:
         raise OperatorUnsupported(
-            "the model has sparse initialisers, whose cost is not modelled: store the weights as dense "
-            "tensors"
+            "the model has sparse initialisers, whose cost is not modelled: store the weights as dense tensors"
         )
 
 

@@ -8,18 +8,28 @@ a weight; `sectum.graph.observed` asks the runtime itself, and tests hold the tw
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sectum.errors import UsageError
 from sectum.graph.constants import constant_aliases
-from sectum.graph.ir import Graph, TensorKind
+from sectum.graph.fusions import fuse_conv_add
+from sectum.graph.ir import AttributeValue, Graph, TensorKind
 from sectum.graph.nchwc import to_blocked_layout
 from sectum.graph.observed import optimised_by_runtime
-from sectum.graph.rewrites import apply_rewrites, fuse_conv_add
+from sectum.graph.rewrites import apply_rewrites
 from sectum.graph.workgraph import WorkGraph
 
 __all__ = ["NCHWC_BLOCKS", "optimised_by_runtime", "runtime_graph"]
 
 # MlasNchwcGetBlockSize: 8 floats with AVX2, 16 with AVX-512, 1 (no blocked layout) on older machines.
 NCHWC_BLOCKS = (1, 8, 16)
+
+# Functions without a kernel of their own on the CPU: the input times a chain of unary operators on it. Their bodies
+# are in the ONNX specification.
+_COMPOSED: Mapping[str, tuple[tuple[str, Mapping[str, AttributeValue]], ...]] = {
+    "HardSwish": (("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),),
+    "Mish": (("Softplus", {}), ("Tanh", {})),
+}
 
 
 def runtime_graph(graph: Graph, *, nchwc_block: int = 8) -> Graph:
@@ -34,13 +44,15 @@ def runtime_graph(graph: Graph, *, nchwc_block: int = 8) -> Graph:
         The executed operators with the runtime's own domains and types, in its default order. Shapes are physical:
         ``n_bytes`` of an activation or weight is what the runtime allocates for its content, padding included.
 
+        Where two conversions back to the plain layout feed one operator, the runtime itself orders them differently
+        from session to session (it numbers them in the order of a hash table of addresses); then this is one of its
+        possible orders.
+
     Raises:
         UsageError: no CPU has that block size.
     """
     if nchwc_block not in NCHWC_BLOCKS:
-        raise UsageError(
-            f"nchwc_block is {nchwc_block}: expected one of {NCHWC_BLOCKS}; 8 for AVX2, 16 for AVX-512"
-        )
+        raise UsageError(f"nchwc_block is {nchwc_block}: expected one of {NCHWC_BLOCKS}; 8 for AVX2, 16 for AVX-512")
     work = _load(graph)
     apply_rewrites(work)
     if nchwc_block > 1:
@@ -50,23 +62,27 @@ def runtime_graph(graph: Graph, *, nchwc_block: int = 8) -> Graph:
 
 
 def _load(graph: Graph) -> WorkGraph:
-    """Copy what is not constant, with merged constants; operators that are defined by others are written out."""
+    """Copy what is not constant, with merged constants; operators that are defined by others come last."""
     work = WorkGraph(graph.name, graph.opset, graph.inputs, graph.outputs)
     tensors = work.tensors
     tensors.update(graph.tensors)
     aliases = constant_aliases(graph)
     weight = TensorKind.WEIGHT
-    inlined = []
+    composed = []
     for op in graph.operators:
-        if tensors[op.outputs[0]].kind is weight:
+        if tensors[op.outputs[0] or next(filter(None, op.outputs))].kind is weight:
             continue
-        if op.type == "HardSwish" and not op.domain:
-            inlined.append(op)
+        if op.type in _COMPOSED and not op.domain:
+            composed.append(op)
             continue
         inputs = [aliases.get(name, name) for name in op.inputs] if aliases else list(op.inputs)
         work.add(op.type, inputs, list(op.outputs), op.attributes, op.domain, op.name)
-    for op in inlined:
-        gate = work.new_tensor(op.outputs[0], tensors[op.outputs[0]].shape, tensors[op.outputs[0]])
-        work.add("HardSigmoid", [op.inputs[0]], [gate], {"alpha": 1 / 6, "beta": 0.5})
-        work.add("Mul", [op.inputs[0], gate], list(op.outputs), name=op.name)
+    for op in composed:
+        source, result = op.inputs[0], op.outputs[0]
+        last = source
+        for kind, attributes in _COMPOSED[op.type]:
+            made = work.new_tensor(result, tensors[result].shape, tensors[result])
+            work.add(kind, [last], [made], attributes)
+            last = made
+        work.add("Mul", [source, last], [result], name=op.name)
     return work

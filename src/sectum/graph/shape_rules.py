@@ -69,9 +69,7 @@ def _windows(site: Site, spatial: Shape, kernel: Shape) -> Shape:
             continue
         free = size + pads[i] + pads[i + n] - reach
         if free < 0:
-            site.fail(
-                f"a window of {reach} does not fit into {size} plus padding along spatial dimension {i}"
-            )
+            site.fail(f"a window of {reach} does not fit into {size} plus padding along spatial dimension {i}")
         windows = (-(-free // strides[i]) if ceil_mode else free // strides[i]) + 1
         if ceil_mode and (windows - 1) * strides[i] >= size + pads[i]:
             windows -= 1  # a window may not start beyond the data
@@ -104,9 +102,7 @@ def _conv_transpose(site: Site) -> list[Typed]:
     weight = site.shape(1)
     group = site.integer("group", 1)
     if group < 1:
-        raise ModelMalformed(
-            f"operator '{site.label}' (ConvTranspose) has group {group}: it must be 1 or more"
-        )
+        raise ModelMalformed(f"operator '{site.label}' (ConvTranspose) has group {group}: it must be 1 or more")
     if len(weight) != n + 2 or channels != weight[0]:
         site.fail(f"{channels} channels do not fit the weight {list(weight)}")
     kernel = site.positive("kernel_shape", n, 1) if "kernel_shape" in site.node.attributes else weight[2:]

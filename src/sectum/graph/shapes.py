@@ -166,9 +166,7 @@ def _is_constant(node: RawNode, site: Site, facts: Facts) -> bool:
 
 def _constant(node: RawNode, facts: Facts, buf: bytes, limits: Limits) -> None:
     if len(node.outputs) != 1 or node.inputs:
-        raise ModelMalformed(
-            f"Constant '{node.name}' must have one output and no input: export the model again"
-        )
+        raise ModelMalformed(f"Constant '{node.name}' must have one output and no input: export the model again")
     name = node.outputs[0]
     if "value" in node.tensors:
         facts.add_tensor(buf, name, node.tensors["value"], limits)
@@ -188,9 +186,7 @@ def _constant(node: RawNode, facts: Facts, buf: bytes, limits: Limits) -> None:
         strings = node.attributes.get("value_strings")
         facts.add(name, ((len(strings),) if isinstance(strings, tuple) else (), "string"), True, limits)
         return
-    raise ModelMalformed(
-        f"Constant '{node.name}' has no value that Sectum can read: store it as a dense tensor"
-    )
+    raise ModelMalformed(f"Constant '{node.name}' has no value that Sectum can read: store it as a dense tensor")
 
 
 def _foreign(site: Site, facts: Facts, opsets: Mapping[str, int], buf: bytes) -> list[Typed | None]:

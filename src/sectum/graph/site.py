@@ -68,8 +68,7 @@ class Site:
         shape = self.shapes[index] if index < len(self.shapes) else None
         if shape is None:
             raise ModelMalformed(
-                f"operator '{self.label}' ({self.node.op_type}) lacks its input {index}: export the model "
-                "again"
+                f"operator '{self.label}' ({self.node.op_type}) lacks its input {index}: export the model again"
             )
         return shape
 
@@ -152,8 +151,7 @@ class Site:
             self.fail(f"{name} has {len(values)} values for {n} spatial dimensions")
         if min(values, default=1) < 1:
             raise ModelMalformed(
-                f"{name} of operator '{self.label}' ({self.node.op_type}) is {list(values)}: each must be 1 "
-                "or more"
+                f"{name} of operator '{self.label}' ({self.node.op_type}) is {list(values)}: each must be 1 or more"
             )
         return values
 

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 _DEFAULT = Limits()
 
 
-def from_torch(
-    module: torch.nn.Module, example_inputs: tuple[Any, ...], *, limits: Limits = _DEFAULT
-) -> Model:
+def from_torch(module: torch.nn.Module, example_inputs: tuple[Any, ...], *, limits: Limits = _DEFAULT) -> Model:
     """Export a module for inputs of the given shapes, and read it.
 
     The module is exported in evaluation mode, through ``torch.export``, and left in the mode in which it
@@ -46,7 +44,10 @@ def from_torch(
         with torch.no_grad():
             program = torch.onnx.export(module, example_inputs, dynamo=True, verbose=False)
     except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as problem:
-        reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+        cause: BaseException = problem
+        while cause.__cause__ is not None:  # the exporter wraps what torch.export found
+            cause = cause.__cause__
+        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         raise ModelMalformed(
             f"PyTorch cannot export {type(module).__name__} to ONNX: {reason}. Make its forward free of "
             "data-dependent control flow, or export it to an ONNX file by other means"

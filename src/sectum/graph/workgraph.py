@@ -165,9 +165,12 @@ class WorkGraph:
         self.tensors[name] = Tensor(name, shape, like.dtype, like.kind)
         return name
 
-    def new_shape(self, values: tuple[int, ...]) -> str:
-        """Declare the int64 constant that a Reshape reads; equal ones are shared."""
+    def new_shape(self, values: tuple[int, ...], *, shared: bool = True) -> str:
+        """Declare the int64 constant that a Reshape reads; by default, equal ones are one."""
         name = f"shape~{values}"
+        if not shared:
+            self._fresh += 1
+            name += f"~{self._fresh}"
         if name not in self.tensors:
             value = np.array(values, np.int64)
             self.tensors[name] = Tensor(name, (len(values),), "int64", _WEIGHT, value)

@@ -23,13 +23,18 @@ from sectum import zoo
 from sectum.enclave.native import NativeRunner
 from sectum.enclave.runner import Job, OperatorTime
 from sectum.errors import EnclaveError, UsageError
+from sectum.graph import read as graph_of
 from sectum.graph.costs import cost
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.graph.runtime import runtime_graph
 from sectum.measure.context import machine_context
+from sectum.measure.operator_mix import operator_mix
 
-BATCHES = (1, 1, 1, 1, 2, 4, 8, 16)
-MAX_GFLOP = 25.0
+OPERATOR_MIX = "operator_mix"
+NAMED = "zoo:"
+MIX_SHARE, NAMED_SHARE = 0.2, 0.2
+BATCHES = (1, 1, 1, 1, 1, 2, 4, 8, 16)
+MAX_GFLOP = 16.0
 MAX_WEIGHT_BYTES = 700 << 20
 PROFILED_INFERENCES = 7
 SHARD_NETWORKS = 25
@@ -53,12 +58,34 @@ class Task:
 def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2)) -> list[Task]:
     """The tasks of a campaign: families in turn, each network with every number of threads."""
     rng = random.Random(seed)  # noqa: S311 - a plan, not a secret
-    families = zoo.families()
+    families, named = zoo.families(), zoo.names()
     tasks = []
     for index in range(networks):
         network_seed, batch = rng.randrange(1 << 31), rng.choice(BATCHES)
-        tasks += [Task(families[index % len(families)], network_seed, batch, n) for n in threads]
+        kind = rng.random()
+        if kind < MIX_SHARE:
+            family = OPERATOR_MIX
+        elif kind < MIX_SHARE + NAMED_SHARE:
+            family = NAMED + rng.choice(named)
+        else:
+            family = families[index % len(families)]
+        tasks += [Task(family, network_seed, batch, n) for n in threads[: 1 + index % len(threads)]]
     return tasks
+
+
+def build(task: Task) -> tuple[bytes, Graph]:
+    """The network of a task, as a model with static shapes and as a graph."""
+    rng = random.Random(task.seed)  # noqa: S311 - a network, not a secret
+    if task.family == OPERATOR_MIX:
+        content = operator_mix(rng, task.batch)
+        return content, graph_of(content).graph
+    if task.family.startswith(NAMED):
+        name = task.family.removeprefix(NAMED)
+        resolution = 299 if name.startswith("inception") else 32 * rng.randint(2, 8)
+        architecture = zoo.build(name, resolution=resolution)
+    else:
+        architecture = zoo.sample(task.family, rng)
+    return zoo.to_bytes(architecture, batch=task.batch), zoo.to_graph(architecture, task.batch)
 
 
 def describe(op: Operator, graph: Graph) -> str:
@@ -108,13 +135,13 @@ def run(task: Task) -> Row:
     def failed(reason: str) -> Row:
         return Row(task, (), (), 0.0, 0.0, reason)
 
-    architecture = zoo.sample(task.family, random.Random(task.seed))  # noqa: S311
-    runtime = runtime_graph(zoo.to_graph(architecture, task.batch))
+    content, graph = build(task)
+    runtime = runtime_graph(graph)
     if sum(cost(op, runtime).flops for op in runtime.operators) > MAX_GFLOP * 1e9:
         return failed(f"skipped: over {MAX_GFLOP} GFLOP")
     if runtime.weight_bytes > MAX_WEIGHT_BYTES:
         return failed(f"skipped: over {MAX_WEIGHT_BYTES} bytes of weights")
-    job = Job(model=zoo.to_bytes(architecture, batch=task.batch), threads=task.threads, deadline_s=120)
+    job = Job(model=content, threads=task.threads, deadline_s=120)
     try:
         with NativeRunner().start(job) as session:
             session.sample(2)

@@ -18,7 +18,7 @@ from sectum.measure.context import machine_context
 from sectum.measure.reference import read_sample, typical_reference_ms
 from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, take_samples
 
-_GRACE_S = 20.0  # how much longer than its sampling a process may live: loading, one inference, a digest
+_GRACE_S = 60.0  # how much longer than its sampling a process may live: loading, one inference, a digest
 
 
 class MeasurableModel(Protocol):
@@ -117,7 +117,7 @@ def measure(
         threads: of the runtime.
         runs: how many samples; None for as many as the bound asks for.
         deadline_s: seconds in which samples are taken, warm-up included. The process is stopped when it has
-            lived 1.5 times that, and 20 s more for loading.
+            lived 1.5 times that, and 60 s more for loading.
         machine_reference_ms: the reference kernel's typical time on this machine with these threads, from a
             calibration. Without it milliseconds are those of the machine's speed during this run.
         compare_native: run the model natively too and compare outputs.

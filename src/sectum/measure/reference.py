@@ -10,7 +10,10 @@ Three disturbances, three answers:
   in the raw data, and left out of the estimate while enough others remain.
 - *Taking turns*: a process on the same CPU stretches a long inference, but not a reference that fits between
   two turns. With one thread, the operating system's own account of that waiting is subtracted where the
-  sample is taken. With several, the slowest thread decides and its waiting is not known: it is flagged.
+  sample is taken. With several, the slowest thread decides and what it waited for is not known: samples that
+  waited for over a tenth of their time are flagged.
+
+Where most samples are flagged, the calmer half of them is used.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ from sectum.enclave.runner import Sample
 REFERENCES_DISAGREE = 1.25
 """Ratio of the two references from which on a sample is flagged."""
 WAITED_SHARE = 0.1
-"""With several threads, share of the latency spent waiting for a CPU from which on a sample is flagged."""
+"""With several threads, their waiting for a CPU as a share of the wall time from which on a sample is flagged."""
 _CONFIDENCE = 0.95
+_FEWEST = 5  # samples that an estimate from a disturbed run takes at least, if there are so many
 _STUDENT_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}  # quantiles of Student's t, by degrees of freedom
 _MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)  # a median's standard error over a mean's, for normal noise
 
@@ -38,10 +42,12 @@ class Reading:
     Attributes:
         ratio: latency over the reference kernel's time.
         disturbed: why the sample is suspect; empty if it is not.
+        disturbance: how much, on a scale on which samples over 1 are suspect.
     """
 
     ratio: float
     disturbed: str
+    disturbance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +68,14 @@ class Estimate:
 def read_sample(sample: Sample, threads: int) -> Reading:
     """Turn a sample into a ratio and say whether it is suspect."""
     low, high = sorted((sample.reference_before_ns, sample.reference_after_ns))
+    disagreement = (high / low - 1) / (REFERENCES_DISAGREE - 1)
+    waiting = sample.wait_ns / sample.wall_ns / WAITED_SHARE if threads > 1 else 0.0
     disturbed = ""
-    if high > REFERENCES_DISAGREE * low:
+    if disagreement > 1:
         disturbed = "the references before and after disagree"
-    elif threads > 1 and sample.wait_ns > WAITED_SHARE * sample.wall_ns:
+    elif waiting > 1:
         disturbed = "waited for a CPU"
-    return Reading(sample.latency_ns / sample.reference_ns, disturbed)
+    return Reading(sample.latency_ns / sample.reference_ns, disturbed, max(disagreement, waiting))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -116,8 +124,9 @@ def estimate(samples: Sequence[Sample], *, threads: int, period: int = 1) -> Est
     for phase in range(period):
         indices = range(phase, len(samples), period)
         chosen = [i for i in indices if used[i]]
-        if 2 * len(chosen) < len(indices):  # disturbed for most of the time: the best there is, is all of it
-            chosen = list(indices)
+        if 2 * len(chosen) < len(indices):  # disturbed for most of the time: the calmer half is the best there is
+            calm_first = sorted(indices, key=lambda i: readings[i].disturbance)
+            chosen = calm_first[: max(_FEWEST, -(-len(calm_first) // 2))]
             for i in chosen:
                 used[i] = True
         ratios = [readings[i].ratio for i in chosen]

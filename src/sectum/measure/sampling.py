@@ -17,7 +17,7 @@ MIN_SAMPLES = 10
 MIN_SAMPLING_S = 0.5
 """Samples of a fast model are spread over at least this time: a burst of noise must not cover them all."""
 MAX_SAMPLES = 400
-MIN_WARM_UP, MAX_WARM_UP = 3, 24
+MAX_WARM_UP = 24
 WARM_UP_SHARE = 0.4
 """Share of the time allowed that warming up may take."""
 MAX_PERIOD = 4
@@ -116,7 +116,7 @@ def take_samples(
         spent_s = clock() - begin_s
         if warm_up and spent_s + spent_s / len(warm_up) > WARM_UP_SHARE * time_s:
             break
-        warm_up += session.sample(MIN_WARM_UP if not warm_up and time_s > 1 else 1)
+        warm_up += session.sample(1)
         period = settled_period(warm_up)
     settled = period > 0
     period = max(1, period)

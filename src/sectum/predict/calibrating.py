@@ -86,7 +86,7 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
     progress("done", 1.0)
     context = machine_context()
     return Calibration(
-        machine=str(context["cpu"]),
+        machine=str(context["cpu_model"]),
         reference_ms=reference_ms,
         group_factors=factors,
         page_costs=page_costs,

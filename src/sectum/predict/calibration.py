@@ -6,14 +6,14 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.enclave.profile import Profile
+from sectum.enclave.profile import Profile, Provenance
 from sectum.errors import CalibrationInvalid
 from sectum.predict.features import schema_hash
 
@@ -67,8 +67,8 @@ class Calibration:
         if not self.page_costs:
             return profile
         costs = nearest(self.page_costs, threads)
-        return replace(
-            profile,
+        return profile.with_constants(
+            Provenance("measured", f"sectum calibrate, {self.context.get('date', 'undated')}"),
             load_us=costs.swap_us / 2,
             evict_us=costs.swap_us / 2,
             minor_fault_us=costs.minor_fault_us,

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.enclave.profile import Profile
+from sectum.enclave.profile import Profile, streamed_bytes
 from sectum.enclave.replacement import PagingCounts, steady_state
 from sectum.enclave.trace import PageTrace, page_trace
 from sectum.errors import UsageError
@@ -236,7 +236,9 @@ def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple
             minor_faults=float(counts.minor_faults_by_operator[index]),
         )
         native_ms = float(prepared.native_ms[index])
-        in_epc = profile.in_enclave_ms(native_ms, cost.weight_bytes, here, prepared.threads)
+        in_epc = profile.in_enclave_ms(
+            native_ms, streamed_bytes(cost.weight_bytes, cost.flops), here, prepared.threads
+        )
         layers.append(
             Layer(
                 name=op.name,

@@ -67,7 +67,8 @@ static void files(size_t bytes)
 
     unsigned char apart[3] = {1, 2, 3};
     prepare(bytes, 4);
-    const struct iovec out[] = {{apart, 3}, {inside, bytes / 3}, {inside + bytes / 3, bytes - bytes / 3}};
+    const size_t third = bytes / 3;
+    const struct iovec out[] = {{apart, 3}, {inside, third}, {inside + third, bytes - third}};
     CHECK(lseek(fd, 0, SEEK_SET) == 0 && writev(fd, out, 3) == (ssize_t)bytes + 3);
     blank(bytes);
     struct iovec in[] = {{apart, 3}, {inside, bytes / 2}, {inside + bytes / 2, bytes - bytes / 2}};
@@ -257,7 +258,8 @@ static void structures(void)
     CHECK(munmap(inside, 4096) == -1 && errno == EINVAL);
     memset(inside, 5, 4 * SOFTEPC_PAGE_BYTES);
     CHECK(madvise(inside + 4096, 2 * 4096, MADV_DONTNEED) == 0);
-    CHECK(inside[4095] == 5 && inside[4096] == 0 && inside[3 * 4096 - 1] == 0 && inside[3 * 4096] == 5);
+    CHECK(inside[4095] == 5 && inside[4096] == 0);
+    CHECK(inside[3 * 4096 - 1] == 0 && inside[3 * 4096] == 5);
 }
 
 static volatile sig_atomic_t interrupted;
@@ -286,7 +288,8 @@ int main(void)
     room = 4 * counters.budget_bytes + (4 << 20);
     inside = malloc(room + 1);
     expected = outside_memory(room + 1);
-    const size_t sizes[] = {1, 7, 1024, 1025, 4095, 4096, 4097, 65536, 300001, 2 * counters.budget_bytes + 123};
+    const size_t sizes[] = {1,    7,     1024,   1025, 4095, 4096,
+                            4097, 65536, 300001, 2 * counters.budget_bytes + 123};
     for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         files(sizes[i]);
         sockets(sizes[i]);

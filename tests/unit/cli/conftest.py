@@ -43,28 +43,24 @@ def process() -> Callable[..., subprocess.CompletedProcess[str]]:
     return start
 
 
-def write_model(path: Path, *, operator: str = "conv", batch: str | int = "N") -> Path:
-    """Write an ONNX model of a convolution and a ReLU; ``operator`` names the convolution."""
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A model of a convolution and a ReLU, whose batch is open."""
     weights = np.ones((8, 3, 3, 3), np.float32)
     nodes = [
-        helper.make_node("Conv", ["image", "w"], ["features"], name=operator, pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["image", "w"], ["features"], name="conv", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["features"], ["result"], name="relu"),
     ]
-    shape = [batch, 3, 32, 32]
+    shape = ["N", 3, 32, 32]
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("result", TensorProto.FLOAT, [batch, 8, 32, 32])],
+        [helper.make_tensor_value_info("result", TensorProto.FLOAT, ["N", 8, 32, 32])],
         [numpy_helper.from_array(weights, "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(model)
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(model.SerializeToString())
     return path
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A small model whose batch is open."""
-    return write_model(tmp_path / "tiny.onnx")

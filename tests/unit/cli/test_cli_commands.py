@@ -8,6 +8,7 @@ import json
 import onnx
 import pytest
 
+from sectum.errors import EnclaveUnavailable
 from sectum.units import MIB
 
 
@@ -160,3 +161,15 @@ def test_report_as_json_holds_the_curve(run, tmp_path):
     sizes = [point["epc_bytes"] for point in data["curve"]]
     assert sizes == sorted(sizes)
     assert 2 * MIB in sizes
+
+
+def test_software_enclave_is_measured_with_its_page_counts(run, tmp_path):
+    words = ["measure", "zoo:squeezenet1_1", "--epc", "6MiB", "--runs", "2", "--input", "input=1x3x96x96", "--json"]
+    result = run(*words)
+    if result.exit_code == EnclaveUnavailable.exit_code:
+        pytest.skip(result.stderr)
+    data = answer(result)
+    assert data["outputs_equal_native"] is True
+    assert data["resident_bytes"] <= 6 * MIB
+    assert data["loads"] is not None
+    assert data["context"]["runner"] == "softepc"

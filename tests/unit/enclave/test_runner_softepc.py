@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from sectum.enclave.launch import ended_error
 from sectum.enclave.native import NativeRunner
-from sectum.enclave.process import ended_error
 from sectum.enclave.runner import Job
 from sectum.enclave.softepc import SoftEpcRunner
 from sectum.errors import EnclaveFailed, EnclaveTampered, EnclaveUnavailable, UsageError

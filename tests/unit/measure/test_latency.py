@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
+import onnx
 import pytest
 
 from sectum.enclave.native import NativeRunner
@@ -151,6 +153,23 @@ def test_budgets_in_one_process_show_the_step() -> None:
     assert tight.outputs_equal_native is True
     assert tight.resident_bytes <= 4 << 20
     assert tight.latency_ms > roomy.latency_ms
+
+
+def test_a_real_network_pages_as_it_should() -> None:
+    """SqueezeNet, 13 MiB live, pages in every inference under 6 MiB of EPC and computes what it computes outside."""
+    runner = SoftEpcRunner()
+    try:
+        runner.check()
+    except EnclaveUnavailable as error:
+        pytest.skip(str(error))
+    path = Path(onnx.__file__).parent / "backend/test/data/light/light_squeezenet.onnx"
+    found = measure(Model(path.read_bytes()), runner, epc_bytes=6 << 20, runs=4)
+    assert found.loads is not None
+    assert found.evictions is not None
+    assert found.loads > 500
+    assert found.evictions == pytest.approx(found.loads, rel=0.1)
+    assert found.peak_resident_bytes <= 6 << 20 < found.live_bytes
+    assert found.outputs_equal_native is True
 
 
 def test_operators_add_up() -> None:

@@ -87,6 +87,7 @@ def measure(
     """
     from sectum.cli.measuring import measure as measure_model
     from sectum.cli.predicting import load_profile
+    from sectum.cli.progress import progress_bar
     from sectum.cli.source import Source
 
     if enclave == "native" and epc_bytes is not None:
@@ -94,9 +95,11 @@ def measure(
     if enclave == "softepc" and epc_bytes is None:
         epc_bytes = load_profile(enclave, None).epc_bytes
     source = Source(model, batch=batch, inputs=inputs)
-    measured = measure_model(
-        source, enclave, epc_bytes=epc_bytes, threads=threads, policy=policy, runs=runs, deadline_s=deadline_s
-    )
+    with progress_bar() as progress:
+        progress(f"measuring in {enclave}, at most {deadline_s:g} s", 0.0)
+        measured = measure_model(
+            source, enclave, epc_bytes=epc_bytes, threads=threads, policy=policy, runs=runs, deadline_s=deadline_s
+        )
     predicted = None if no_predict or enclave == "gramine" else _predict(source, enclave, epc_bytes, threads)
     if as_json:
         from sectum.cli.output import print_json

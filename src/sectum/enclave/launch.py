@@ -1,0 +1,69 @@
+"""What a runner's process is started with, and what its end means."""
+
+from __future__ import annotations
+
+import os
+import signal
+import site
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from sectum.enclave.runner import Job
+from sectum.errors import EnclaveError, EnclaveFailed, EnclaveTampered, EnclaveUnavailable
+
+_PAGER_EXITS: Mapping[int, type[EnclaveError]] = {
+    86: EnclaveTampered,
+    87: EnclaveUnavailable,
+    88: EnclaveUnavailable,
+    89: EnclaveFailed,
+}  # softepc.h
+_THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
+)  # fmt: skip
+
+
+def child_command() -> list[str]:
+    """Return the child's command line; ``-P`` keeps the current folder off its module path."""
+    return [sys.executable, "-P", "-m", "sectum.enclave.child"]
+
+
+def child_environment(job: Job) -> dict[str, str]:
+    """Return this environment, less what would change the measurement, plus the thread counts.
+
+    The package root is put on the module path where the interpreter would not find it by itself.
+    """
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key != "LD_PRELOAD" and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
+    }
+    environment.update(dict.fromkeys(_THREAD_VARIABLES, str(job.threads)))
+    # OpenBLAS's threads spin for 27 ms after a product, into the inference that follows: 2**4 cycles instead.
+    environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
+    root = str(Path(__file__).resolve().parents[2])
+    named = environment.get("PYTHONPATH", "").split(os.pathsep)
+    folders = [str(Path(folder).absolute()) for folder in named if folder]  # the child starts in another folder
+    if root not in (*site.getsitepackages(), site.getusersitepackages()):
+        folders.insert(0, root)
+    if folders:
+        environment["PYTHONPATH"] = os.pathsep.join(folders)
+    return environment
+
+
+def ended_error(code: int, said: str, runner: str) -> EnclaveError:
+    """Return the error for a process that ended when it should have answered.
+
+    Args:
+        code: its exit code; negative for a signal, 86 to 89 from the pager (softepc.h).
+        said: the end of its standard error.
+        runner: the runner's name.
+    """
+    if code in _PAGER_EXITS:
+        return _PAGER_EXITS[code](said or f"the pager ended the {runner} process with exit code {code}, saying nothing")
+    why = f"ended by itself with exit code {code}"
+    if code < 0:
+        why = f"was killed by {signal.Signals(-code).name}"
+        if -code == signal.SIGKILL:
+            why += " (by this machine, perhaps for want of memory: try a smaller batch)"
+    return EnclaveFailed(f"the {runner} process {why} before it answered. Its last words: {said or 'none'}")
