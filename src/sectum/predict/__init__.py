@@ -6,9 +6,9 @@ from sectum.predict.advice import advise
 from sectum.predict.calibration import load as load_calibration
 from sectum.predict.operator_model import OperatorModel
 from sectum.predict.prediction import Advice, Prediction
-from sectum.predict.predictor import LatencyModel, Predictor, sweep
+from sectum.predict.predictor import Predictor, sweep
 
-__all__ = ["Advice", "LatencyModel", "OperatorModel", "Prediction", "Predictor", "advise", "load_predictor", "sweep"]
+__all__ = ["Advice", "OperatorModel", "Prediction", "Predictor", "advise", "load_predictor", "sweep"]
 
 
 def load_predictor(*, calibration: bool = True) -> Predictor:

@@ -42,7 +42,9 @@ _PRIOR_OPERATORS = 4.0
 
 
 @dataclass(frozen=True)
-class _Observation:
+class PageObservation:
+    """One EPC size: pages loaded and minor faults of an inference, and the time it took beyond a roomy EPC."""
+
     loads: float
     minor_faults: float
     extra_us: float
@@ -78,7 +80,7 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
             _observe_operators(name, resolution, threads, operators, logs, references_ms)
             done += 1
         reference_ms[threads] = statistics.median(references_ms)
-        factors[threads] = {group: _factor(pairs) for group, pairs in logs.items()}
+        factors[threads] = {group: group_factor(pairs) for group, pairs in logs.items()}
         if softepc is not None:
             progress(f"cost of a page, {threads} threads", done / steps)
             page_costs[threads] = _page_costs(softepc, threads, reference_ms[threads])
@@ -118,7 +120,7 @@ def _observe_operators(
         logs[group].append((math.log(max(seen, 1e-6) / expected), seen / total))
 
 
-def _factor(pairs: Iterable[tuple[float, float]]) -> float:
+def group_factor(pairs: Iterable[tuple[float, float]]) -> float:
     """Mean of the logarithms weighted by time, drawn towards 1 as if some operators had shown no difference."""
     logs, weights = np.array(list(pairs)).T
     weights = np.sqrt(weights)
@@ -143,13 +145,13 @@ def _page_costs(runner: Runner, threads: int, reference_ms: float) -> PageCosts:
             session.sample(2)
             samples = session.sample(PAGING_SAMPLES)
             observations.append(
-                _Observation(
+                PageObservation(
                     statistics.median(sample.loads for sample in samples),
                     statistics.median(sample.minor_faults for sample in samples),
                     (_latency_ms(samples, reference_ms) - roomy_ms) * 1e3,
                 )
             )
-    swap_us, minor_us = _solve(observations)
+    swap_us, minor_us = solve_page_costs(observations)
     return PageCosts(swap_us, minor_us, compute_factor=roomy_ms / native_ms)
 
 
@@ -157,7 +159,7 @@ def _latency_ms(samples: Iterable[Sample], reference_ms: float) -> float:
     return statistics.median(sample.latency_ns / sample.reference_ns for sample in samples) * reference_ms
 
 
-def _solve(observations: list[_Observation]) -> tuple[float, float]:
+def solve_page_costs(observations: list[PageObservation]) -> tuple[float, float]:
     """Least squares of relative error, neither cost negative; a minor fault costs no more than a swap."""
     paged = [o for o in observations if o.loads > 0 and o.extra_us > 0]
     scale = np.array([1 / o.extra_us for o in paged])

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from sectum.enclave.profile import Profile, streamed_bytes
 from sectum.enclave.replacement import PagingCounts, steady_state
 from sectum.enclave.trace import PageTrace, page_trace
 from sectum.errors import UsageError
+from sectum.graph.costs import Coverage as GraphCoverage
 from sectum.graph.costs import coverage, require_supported
 from sectum.graph.ir import Graph
 from sectum.graph.runtime import runtime_graph
@@ -24,21 +24,16 @@ from sectum.predict.operator_model import OperatorModel
 from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
 from sectum.units import PAGE_BYTES
 
-WORKING_SET_SIGMA = 0.02
-"""Standard deviation of log(real / modelled working set), seen on the networks of ``benchmarks/accuracy.py``."""
+WORKING_SET_SIGMA = 0.004
+"""Standard deviation of log(real / modelled working set), seen on the networks of the onnx package."""
 
 PAGE_COST_SIGMA = 0.10
 """The same of the cost of one page: it varies with what the caches hold."""
 
+UNKNOWN_OPERATOR_FACTOR = 4.0
+"""How many times its estimate an operator without a cost of its own may take, for the interval's upper end."""
+
 _Z90 = NormalDist().inv_cdf(0.95)
-
-
-class LatencyModel(Protocol):
-    """Anything that tells the latency of a network in an enclave."""
-
-    def predict(self, graph: Graph, profile: Profile, *, threads: int = 1, strict: bool = False) -> Prediction:
-        """Predict one steady-state inference of ``graph`` under ``profile``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,7 @@ class Prepared:
 
     Attributes:
         source: the graph as it was read.
+        coverage: which of its operators have a cost of their own.
         runtime: what the runtime executes.
         features: its operators as numbers.
         trace: the pages that one inference touches.
@@ -57,6 +53,7 @@ class Prepared:
     """
 
     source: Graph
+    coverage: GraphCoverage
     runtime: Graph
     features: OperatorFeatures
     trace: PageTrace
@@ -120,23 +117,26 @@ class Predictor:
             times_ms *= native_ms / times_ms.sum() if times_ms.size else 1.0
             sigma = 0.0
         source = "predicted" if native_ms is None else "given"
-        return Prepared(graph, runtime, features, page_trace(runtime), times_ms, sigma, source, threads)
+        trace = page_trace(runtime, threads=threads)
+        return Prepared(graph, coverage(graph), runtime, features, trace, times_ms, sigma, source, threads)
 
     def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:
         """Finish a prediction for one enclave."""
         profile = self._with_measured_costs(profile, prepared.threads)
         trace = prepared.trace
-        epc_pages = None if profile.epc_bytes is None else profile.epc_bytes // PAGE_BYTES
-        counts = steady_state(trace.touches, epc_pages, profile.policy, operators=len(prepared.runtime.operators))
+        counts = steady_state(
+            trace.touches, profile.epc_pages, profile.policy, operators=len(prepared.runtime.operators)
+        )
         layers = _layers(prepared, profile, counts)
+        entry_ms = profile.in_enclave_ms(0.0, 0.0, None, prepared.threads).entry_ms
         breakdown = Breakdown(
             compute=sum(layer.breakdown_ms.compute for layer in layers),
             memory=sum(layer.breakdown_ms.memory for layer in layers),
-            paging=sum(layer.breakdown_ms.paging for layer in layers) + profile.base_us / 1e3,
+            paging=sum(layer.breakdown_ms.paging for layer in layers) + entry_ms,
         )
-        probability = _overcommit_probability(trace.pages, epc_pages)
+        probability = _overcommit_probability(trace.pages, profile.epc_pages)
         working_set_bytes = trace.pages * PAGE_BYTES
-        covered = coverage(prepared.source)
+        covered = prepared.coverage
         return Prediction(
             model=prepared.source.name,
             enclave=profile.name,
@@ -145,7 +145,7 @@ class Predictor:
             batch=_batch(prepared.source),
             threads=prepared.threads,
             latency_ms=breakdown.total,
-            interval_ms=self._interval(prepared, profile, breakdown, epc_pages),
+            interval_ms=_interval(prepared, profile, breakdown, layers),
             native_ms=float(prepared.native_ms.sum()),
             native_source=prepared.native_source,
             overcommit=Overcommit(predicted=counts.over_committed, probability=probability),
@@ -184,30 +184,17 @@ class Predictor:
             return profile
         return self.calibration.softepc(profile, threads)
 
-    def _interval(self, prepared: Prepared, profile: Profile, breakdown: Breakdown, epc_pages: int | None) -> Interval:
-        """Ends at which native latency, working set and cost of a page are all off in the same direction."""
-        native = breakdown.compute + breakdown.memory
-        native_low = native * math.exp(-_Z90 * prepared.native_sigma)
-        native_high = native * math.exp(_Z90 * prepared.native_sigma)
-        if epc_pages is None:
-            return Interval(native_low, native_high)
-        ends = []
-        for sign in (-1.0, 1.0):
-            shifted = max(1, round(epc_pages * math.exp(-sign * _Z90 * WORKING_SET_SIGMA)))
-            counts = steady_state(prepared.trace.touches, shifted, profile.policy)
-            cost = profile.paging_ms(counts, prepared.threads)
-            ends.append(cost * math.exp(sign * _Z90 * PAGE_COST_SIGMA))
-        return Interval(
-            min(native_low + min(ends[0], breakdown.paging), breakdown.total),
-            max(native_high + max(ends[1], breakdown.paging), breakdown.total),
-        )
-
     def _notes(self, prepared: Prepared, profile: Profile, counts: PagingCounts) -> list[str]:
         notes = []
         if self.calibration is None and prepared.native_source == "predicted":
             notes.append(
                 f"not calibrated: these are milliseconds of {self.machine}; 'sectum calibrate' makes them yours"
             )
+        if prepared.coverage.unsupported:
+            named = ", ".join(f"{kind} ({n})" for kind, n in prepared.coverage.unsupported.items())
+            notes.append(f"operators without a cost of their own, estimated from their bytes: {named}")
+        if prepared.threads > max(self.operators.reference_ms):
+            notes.append(f"operators were measured with up to {max(self.operators.reference_ms)} threads, not more")
         if not counts.settled:
             notes.append("page faults do not settle to one number at this EPC size: latency varies between inferences")
         if prepared.native_source == "predicted" and profile.name not in ("softepc", "native"):
@@ -216,6 +203,21 @@ class Predictor:
                 "give that host's own with --native-ms"
             )
         return notes
+
+
+def _interval(prepared: Prepared, profile: Profile, breakdown: Breakdown, layers: Sequence[Layer]) -> Interval:
+    """Ends at which native latency, working set and cost of a page are all off in the same direction."""
+    native = breakdown.compute + breakdown.memory
+    unknown = sum(layer.breakdown_ms.compute for layer in layers if not layer.supported)
+    native_low = (native - unknown) * math.exp(-_Z90 * prepared.native_sigma)
+    native_high = native * math.exp(_Z90 * prepared.native_sigma) + UNKNOWN_OPERATOR_FACTOR * unknown
+    paging = [breakdown.paging]
+    if profile.epc_pages is not None:
+        for sign in (-1.0, 1.0):
+            epc_pages = max(1, round(profile.epc_pages * math.exp(-sign * _Z90 * WORKING_SET_SIGMA)))
+            counts = steady_state(prepared.trace.touches, epc_pages, profile.policy)
+            paging.append(profile.paging_ms(counts, prepared.threads) * math.exp(sign * _Z90 * PAGE_COST_SIGMA))
+    return Interval(native_low + min(paging), native_high + max(paging))
 
 
 def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Sequence[int], *, threads: int = 1,
@@ -236,9 +238,7 @@ def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple
             minor_faults=float(counts.minor_faults_by_operator[index]),
         )
         native_ms = float(prepared.native_ms[index])
-        in_epc = profile.in_enclave_ms(
-            native_ms, streamed_bytes(cost.weight_bytes, cost.flops), here, prepared.threads
-        )
+        in_epc = profile.in_enclave_ms(native_ms, streamed_bytes(cost.weight_bytes, cost.flops), here, prepared.threads)
         layers.append(
             Layer(
                 name=op.name,

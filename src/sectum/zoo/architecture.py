@@ -52,9 +52,7 @@ class Architecture:
     def parameters(self) -> int:
         """Trained parameters; the stored statistics of batch normalisation are not among them."""
         return sum(
-            math.prod(shape)
-            for node in self.nodes
-            for shape in node.layer.parameters(self.inputs(node)).values()
+            math.prod(shape) for node in self.nodes for shape in node.layer.parameters(self.inputs(node)).values()
         )
 
     def inputs(self, node: Node) -> tuple[Shape, ...]:
@@ -127,9 +125,7 @@ class Builder:
 
     def finish(self, output: int) -> Architecture:
         """Return the network whose result is ``output``."""
-        return Architecture(
-            self._name, self._family, tuple(self._nodes), tuple(self._shapes), output, self._seed
-        )
+        return Architecture(self._name, self._family, tuple(self._nodes), tuple(self._shapes), output, self._seed)
 
     def _unique(self, name: str) -> str:
         path = ".".join((*self._scope, name))

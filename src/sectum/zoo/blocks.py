@@ -57,9 +57,7 @@ def conv_bn(
     return x if act is None else b.add(Activation(act), x, name="act")
 
 
-def depthwise_bn(
-    b: Builder, x: int, kernel: int, stride: int = 1, act: Nonlinearity | None = Nonlinearity.RELU
-) -> int:
+def depthwise_bn(b: Builder, x: int, kernel: int, stride: int = 1, act: Nonlinearity | None = Nonlinearity.RELU) -> int:
     """Convolution of each channel by itself, batch normalisation, and an activation unless it is None."""
     channels = b.channels(x)
     return conv_bn(b, x, channels, kernel, stride, act, groups=channels)
@@ -82,9 +80,7 @@ def max_pool(b: Builder, x: int, kernel: int, stride: int, padding: int = 0, *, 
     return b.add(Pool(True, pair(kernel), pair(stride), pair(padding), ceil), x, name="maxpool")
 
 
-def average_pool(
-    b: Builder, x: int, kernel: int, stride: int, padding: int = 0, *, count_padding: bool = True
-) -> int:
+def average_pool(b: Builder, x: int, kernel: int, stride: int, padding: int = 0, *, count_padding: bool = True) -> int:
     """Average over square windows."""
     layer = Pool(False, pair(kernel), pair(stride), pair(padding), False, count_padding)
     return b.add(layer, x, name="avgpool")

@@ -150,8 +150,7 @@ class Pool(Layer):
         _require(len(inputs) == 1 and len(inputs[0]) == 3, self, inputs, "one feature map")
         channels, *space = inputs[0]
         height, width = (
-            _window(*axis, ceil=self.ceil)
-            for axis in zip(space, self.kernel, self.stride, self.padding, strict=True)
+            _window(*axis, ceil=self.ceil) for axis in zip(space, self.kernel, self.stride, self.padding, strict=True)
         )
         _require(height > 0 and width > 0, self, inputs, "a feature map at least as large as its window")
         return ((channels, height, width),)

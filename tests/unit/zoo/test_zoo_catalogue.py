@@ -31,9 +31,7 @@ def test_dashes_and_capitals_in_a_name_are_forgiven() -> None:
     assert zoo.build("EfficientNet-B1") == zoo.build("efficientnet_b1")
 
 
-@pytest.mark.parametrize(
-    ("name", "resolution"), [("resnet50", 224), ("efficientnet_b3", 300), ("inception_v3", 299)]
-)
+@pytest.mark.parametrize(("name", "resolution"), [("resnet50", 224), ("efficientnet_b3", 300), ("inception_v3", 299)])
 def test_the_resolution_is_the_published_one_unless_given(name: str, resolution: int) -> None:
     assert zoo.build(name).resolution == resolution
     assert zoo.build(name, resolution=128).resolution == 128
@@ -54,9 +52,7 @@ def test_classes_are_the_outputs_of_the_last_layer() -> None:
     assert arch.shapes[arch.output] == (7,)
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"width": 0.0}, {"resolution": 0}, {"classes": 0}, {"width": float("nan")}]
-)
+@pytest.mark.parametrize("arguments", [{"width": 0.0}, {"resolution": 0}, {"classes": 0}, {"width": float("nan")}])
 def test_numbers_out_of_range_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="out of range"):
         zoo.build("resnet18", **arguments)  # type: ignore[arg-type]

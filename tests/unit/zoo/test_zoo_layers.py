@@ -73,9 +73,7 @@ def test_windows_fit_as_often_as_in_the_runtime(
         (ly.BatchNorm(), [(8, 2, 2), (8, 2, 2)]),
     ],
 )
-def test_inputs_that_a_layer_cannot_take_are_refused_with_their_shapes(
-    layer: ly.Layer, shapes: list[ly.Shape]
-) -> None:
+def test_inputs_that_a_layer_cannot_take_are_refused_with_their_shapes(layer: ly.Layer, shapes: list[ly.Shape]) -> None:
     with pytest.raises(ShapeInconsistent, match=type(layer).__name__):
         layer.shapes(tuple(shapes))
 
@@ -94,8 +92,6 @@ def test_names_within_a_network_are_unique() -> None:
         assert len(set(nodes)) == len(nodes), name
 
 
-@pytest.mark.parametrize(
-    ("channels", "rounded"), [(24, 24), (16.8, 16), (29, 32), (27, 32), (10, 16), (1, 8)]
-)
+@pytest.mark.parametrize(("channels", "rounded"), [(24, 24), (16.8, 16), (29, 32), (27, 32), (10, 16), (1, 8)])
 def test_channels_round_to_eights_but_never_by_more_than_a_tenth_down(channels: float, rounded: int) -> None:
     assert make_divisible(channels) == rounded

@@ -29,9 +29,7 @@ def test_the_families_are_the_thirteen_of_the_recipe() -> None:
 
 
 @pytest.mark.parametrize("family", zoo.families())
-def test_random_relatives_run_with_finite_outputs_that_depend_on_the_class(
-    family: str, run_model: Run
-) -> None:
+def test_random_relatives_run_with_finite_outputs_that_depend_on_the_class(family: str, run_model: Run) -> None:
     found = 0
     for seed in range(1000):
         arch = zoo.sample(family, random.Random(seed))

@@ -43,9 +43,7 @@ class _Inception:
     def __init__(self, b: Builder, v: Variation) -> None:
         self.b, self.v = b, v
 
-    def conv(
-        self, x: int, channels: int, kernel: int | Pair = 1, stride: int = 1, padding: int | None = None
-    ) -> int:
+    def conv(self, x: int, channels: int, kernel: int | Pair = 1, stride: int = 1, padding: int | None = None) -> int:
         width = self.v.channels(channels)
         return conv_bn(self.b, x, width, kernel, stride, padding=padding, epsilon=EPSILON)
 

@@ -48,9 +48,7 @@ def resnet(b: Builder, v: Variation, classes: int, *, plan: Plan) -> int:
     return classifier(b, x, classes)
 
 
-def _block(
-    b: Builder, v: Variation, x: int, published: int, out: int, stride: int, *, bottleneck: bool
-) -> int:
+def _block(b: Builder, v: Variation, x: int, published: int, out: int, stride: int, *, bottleneck: bool) -> int:
     if bottleneck:
         y = conv_bn(b, x, v.channels(published))
         y = conv_bn(b, y, v.channels(published), v.kernel(3), stride)

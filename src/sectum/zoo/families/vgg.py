@@ -16,9 +16,7 @@ HEAD_FEATURES = 4096
 HEAD_SPACE = 7
 
 
-def vgg(
-    b: Builder, v: Variation, classes: int, *, depth: int, batch_norm: bool, global_pool: bool = False
-) -> int:
+def vgg(b: Builder, v: Variation, classes: int, *, depth: int, batch_norm: bool, global_pool: bool = False) -> int:
     """Wire a VGG; with ``global_pool`` its head is one fully connected layer after global pooling."""
     x = b.input
     with b.scope("features"):

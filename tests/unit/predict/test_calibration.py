@@ -1,0 +1,116 @@
+"""A machine's measurements: fitted, stored, read back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sectum.errors import CalibrationInvalid
+from sectum.predict import Predictor, calibration
+from sectum.predict.calibrating import PageObservation, group_factor, solve_page_costs
+from sectum.predict.calibration import Calibration, PageCosts, nearest
+from sectum.units import MIB
+
+
+@pytest.fixture
+def example():
+    return Calibration(
+        machine="a test machine",
+        reference_ms={1: 2.0, 2: 1.0},
+        group_factors={1: {"conv": 2.0}, 2: {"conv": 1.5}},
+        page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0, compute_factor=1.0)},
+        context={"date": "2026-01-01"},
+    )
+
+
+def test_what_is_stored_is_read_back(tmp_path, example):
+    """Storing and loading gives an equal calibration."""
+    path = example.store(tmp_path / "deep" / "calibration.json")
+    assert calibration.load(path) == example
+
+
+def test_without_a_file_there_is_no_calibration(tmp_path):
+    """A machine that was never calibrated is no error."""
+    assert calibration.load(tmp_path / "none.json") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("machine"),
+        lambda data: data.update(format=99),
+        lambda data: data.update(schema_sha256="0"),
+        lambda data: data["reference_ms"].update({"1": float("inf")}),
+        lambda data: data["reference_ms"].update({"1": -1}),
+        lambda data: data.update(reference_ms={}),
+        lambda data: data.update(page_costs={"1": {"swap_us": 1}}),
+        lambda data: data.update(group_factors=[1, 2]),
+    ],
+)
+def test_a_damaged_calibration_is_refused(tmp_path, example, damage):
+    """A calibration with a missing or senseless value is an error that says what to do."""
+    path = example.store(tmp_path / "calibration.json")
+    data = json.loads(path.read_text())
+    damage(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(CalibrationInvalid, match="sectum calibrate"):
+        calibration.load(path)
+
+
+def test_bytes_that_are_no_json_are_refused(tmp_path):
+    """A file that a crash or an editor damaged is an error, not a traceback."""
+    path = tmp_path / "calibration.json"
+    path.write_bytes(b"\x00\xff{")
+    with pytest.raises(CalibrationInvalid):
+        calibration.load(path)
+
+
+def test_threads_take_the_nearest_measured_number_below():
+    """Four threads use what two measured, one uses one, and where only two were measured one uses those."""
+    assert nearest({1: "a", 2: "b"}, 4) == "b"
+    assert nearest({1: "a", 2: "b"}, 1) == "a"
+    assert nearest({2: "b"}, 1) == "b"
+
+
+def test_a_calibrated_prediction_is_in_this_machines_milliseconds(operators, squeezenet, softepc, example):
+    """Reference time, group factors and page costs of the calibration decide the prediction."""
+    ours = Predictor(operators, example).predict(squeezenet, softepc.with_epc(4 * MIB))
+    plain = Predictor(operators).predict(squeezenet, softepc.with_epc(4 * MIB))
+    assert ours.calibrated
+    assert ours.machine == "a test machine"
+    memory = ours.memory
+    paging_us = 10.0 * (memory.loads + memory.evictions) + 2.0 * memory.minor_faults
+    assert ours.breakdown_ms.paging == pytest.approx(paging_us / 1e3, rel=1e-6)
+    assert not plain.calibrated
+    assert any("not calibrated" in note for note in plain.notes)
+    scale = example.reference_ms[1] / operators.reference_ms[1]
+    for mine, theirs in zip(ours.layers, plain.layers, strict=True):
+        factor = 2.0 if theirs.type.endswith("nchwc:Conv") else 1.0
+        assert mine.native_ms == pytest.approx(theirs.native_ms * scale * factor, rel=1e-6)
+
+
+def test_page_costs_are_recovered_from_latencies():
+    """Latencies made from known costs give the costs back."""
+    made = [(24000, 100), (20000, 3000), (9000, 6000)]
+    observations = [PageObservation(loads, minor, 12.5 * loads + 1.5 * minor) for loads, minor in made]
+    swap_us, minor_us = solve_page_costs(observations)
+    assert swap_us == pytest.approx(12.5)
+    assert minor_us == pytest.approx(1.5)
+
+
+def test_noise_never_makes_a_cost_negative():
+    """Where noise would give a negative cost, minor faults are taken to be free instead."""
+    observations = [PageObservation(1000, 1000, 9000.0), PageObservation(2000, 100, 25000.0)]
+    swap_us, minor_us = solve_page_costs(observations)
+    assert swap_us > 0
+    assert minor_us == 0.0
+
+
+def test_few_operators_move_a_factor_less_than_many():
+    """A group seen in few operators stays nearer to what the shipped models say."""
+    few = group_factor([(np.log(2.0), 0.1)] * 2)
+    many = group_factor([(np.log(2.0), 0.1)] * 200)
+    assert 1.0 < few < many < 2.0
+    assert many == pytest.approx(2.0, rel=0.03)

@@ -1,0 +1,41 @@
+"""Operators as numbers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from sectum.graph.runtime import runtime_graph
+from sectum.measure.campaign import describe, restore
+from sectum.predict.features import FEATURES, GROUPS, extract, schema_hash
+from sectum.predict.operator_model import SHIPPED
+
+
+def test_every_operator_has_a_row_and_a_group(squeezenet):
+    """No operator is left out, and each belongs to a group that has a model."""
+    runtime = runtime_graph(squeezenet)
+    features = extract(runtime, threads=2)
+    assert features.values.shape == (len(runtime.operators), len(FEATURES))
+    assert set(features.groups) <= set(GROUPS)
+    assert np.isfinite(features.values).all()
+    assert (features.roofline > 0).all()
+    assert set(features.values[:, FEATURES.index("threads")]) == {2.0}
+
+
+def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
+    """An operator stored by a campaign and read back has the features that it has within its network."""
+    for graph in (squeezenet, alexnet):
+        runtime = runtime_graph(graph)
+        whole = extract(runtime, threads=1)
+        for index, op in enumerate(runtime.operators):
+            alone = extract(restore(describe(op, runtime)), threads=1)
+            assert alone.groups[0] == whole.groups[index]
+            np.testing.assert_array_equal(alone.values[0], whole.values[index])
+            assert alone.roofline[0] == whole.roofline[index]
+
+
+def test_the_shipped_models_were_trained_with_these_features():
+    """The schema hash in the shipped manifest is the one of the code beside it."""
+    manifest = json.loads((SHIPPED / "manifest.json").read_text())
+    assert manifest["schema_sha256"] == schema_hash()

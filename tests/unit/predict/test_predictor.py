@@ -1,0 +1,137 @@
+"""Predictions hold together, and say what they rest on."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from sectum.enclave import profile as profiles
+from sectum.errors import OperatorUnsupported, UsageError
+from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+from sectum.predict import sweep
+from sectum.units import MIB, PAGE_BYTES
+
+
+@pytest.fixture(scope="module")
+def paging(predictor, alexnet, softepc):
+    return predictor.predict(alexnet, softepc.with_epc(93 * MIB))
+
+
+def test_the_parts_sum_to_the_whole(paging):
+    """Latency is the sum over causes, and each cause the sum over layers."""
+    assert paging.latency_ms == pytest.approx(paging.breakdown_ms.total)
+    for cause in ("compute", "memory"):
+        layers = sum(getattr(layer.breakdown_ms, cause) for layer in paging.layers)
+        assert layers == pytest.approx(getattr(paging.breakdown_ms, cause))
+    assert sum(layer.loads for layer in paging.layers) == pytest.approx(paging.memory.loads)
+    assert sum(layer.native_ms for layer in paging.layers) == pytest.approx(paging.native_ms)
+
+
+def test_a_model_larger_than_the_epc_pages_and_a_roomy_one_does_not(predictor, alexnet, softepc, paging):
+    """AlexNet over-commits 93 MiB and fits 1 GiB, and the prediction is certain of both."""
+    roomy = predictor.predict(alexnet, softepc.with_epc(1024 * MIB))
+    assert paging.overcommit.predicted
+    assert paging.overcommit.probability > 0.99
+    assert paging.memory.margin_bytes < 0
+    assert not roomy.overcommit.predicted
+    assert roomy.overcommit.probability < 0.01
+    assert roomy.breakdown_ms.paging == 0
+    assert roomy.latency_ms < paging.latency_ms
+
+
+def test_the_verdict_turns_exactly_at_the_working_set(predictor, squeezenet, softepc):
+    """One page less than the working set pages, the working set itself does not."""
+    size = predictor.predict(squeezenet, softepc).memory.working_set_bytes
+    fits, over = sweep(predictor, squeezenet, softepc, [size, size - PAGE_BYTES])
+    assert not fits.overcommit.predicted
+    assert over.overcommit.predicted
+
+
+def test_the_interval_holds_the_prediction_and_widens_at_the_boundary(predictor, squeezenet, softepc):
+    """Where a page more or less decides, the interval covers both outcomes."""
+    size = predictor.predict(squeezenet, softepc).memory.working_set_bytes
+    roomy, near = sweep(predictor, squeezenet, softepc, [4 * size, size])
+    for prediction in (roomy, near):
+        assert prediction.interval_ms.low <= prediction.latency_ms <= prediction.interval_ms.high
+    paged = sweep(predictor, squeezenet, softepc, [size - PAGE_BYTES])[0]
+    assert near.interval_ms.high > roomy.interval_ms.high
+    assert near.interval_ms.high >= paged.latency_ms * 0.9
+
+
+def test_native_latency_that_is_given_is_kept(predictor, alexnet, softepc):
+    """With the user's own native latency, shares of layers stay and their sum is that latency."""
+    ours = predictor.predict(alexnet, softepc)
+    given = predictor.predict(alexnet, softepc, native_ms=42.0)
+    assert given.native_ms == pytest.approx(42.0)
+    assert given.native_source == "given"
+    for mine, theirs in zip(ours.layers, given.layers, strict=True):
+        assert theirs.native_ms / 42.0 == pytest.approx(mine.native_ms / ours.native_ms)
+
+
+def test_outside_an_enclave_nothing_is_added(predictor, alexnet):
+    """Under the native profile latency is native latency."""
+    prediction = predictor.predict(alexnet, profiles.load("native"))
+    assert prediction.latency_ms == pytest.approx(prediction.native_ms)
+    assert prediction.memory.epc_bytes is None
+    assert prediction.overcommit.probability == 0.0
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"threads": 0}, {"threads": -1}, {"native_ms": 0.0}, {"native_ms": float("nan")}]
+)
+def test_arguments_out_of_range_are_refused(predictor, squeezenet, softepc, arguments):
+    """A number that makes no sense is an error, not a prediction."""
+    with pytest.raises(UsageError):
+        predictor.predict(squeezenet, softepc, **arguments)
+
+
+def graph_with_unknown_operator() -> Graph:
+    tensors = {
+        "x": Tensor("x", (1, 64, 56, 56), "float32", TensorKind.INPUT),
+        "y": Tensor("y", (1, 64, 56, 56), "float32", TensorKind.ACTIVATION),
+        "z": Tensor("z", (1, 64, 56, 56), "float32", TensorKind.ACTIVATION),
+    }
+    operators = (Operator("a", "Relu", ("x",), ("y",)), Operator("b", "Mystery", ("y",), ("z",), domain="my.own"))
+    return Graph("mystery", operators, tensors, ("x",), ("z",), 17)
+
+
+def test_an_unknown_operator_is_named_costs_something_and_widens_the_interval(predictor, softepc):
+    """An operator without a cost is in the coverage and the notes, takes time, and makes the interval wide."""
+    graph = graph_with_unknown_operator()
+    prediction = predictor.predict(graph, softepc)
+    assert prediction.coverage.operators == 2
+    assert prediction.coverage.supported == 1
+    assert prediction.coverage.unsupported == {"my.own:Mystery": 1}
+    assert any("Mystery" in note for note in prediction.notes)
+    mystery = next(layer for layer in prediction.layers if "Mystery" in layer.type)
+    assert mystery.breakdown_ms.compute > 0
+    assert not mystery.supported
+    assert prediction.interval_ms.high > prediction.latency_ms + mystery.breakdown_ms.compute
+    with pytest.raises(OperatorUnsupported, match="Mystery"):
+        predictor.predict(graph, softepc, strict=True)
+
+
+def test_json_holds_every_field(paging):
+    """The JSON form says that it is a prediction and gives the interval as a pair."""
+    data = paging.to_json()
+    assert data["kind"] == "predicted"
+    assert data["interval_ms"] == [paging.interval_ms.low, paging.interval_ms.high]
+    assert set(data) == {field.name for field in dataclasses.fields(paging)} | {"kind"}
+
+
+def test_predicting_imports_no_training_library():
+    """A process that predicts has loaded neither PyTorch nor scikit-learn nor pyarrow."""
+    program = (
+        "import sys, onnx, pathlib\n"
+        "from sectum.graph import read\n"
+        "from sectum.predict import load_predictor\n"
+        "from sectum.enclave import profile\n"
+        "light = pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_squeezenet.onnx'\n"
+        "load_predictor(calibration=False).predict(read(light).graph, profile.load('sgx1'))\n"
+        "print(*sorted({'torch', 'sklearn', 'skl2onnx', 'pyarrow', 'scipy', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
