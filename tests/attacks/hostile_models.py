@@ -373,6 +373,11 @@ def attributes(folder: Path) -> Iterator[Case]:
         8)]), "col2im": model([node("Col2Im", ["x", "s", "s"])], opset=18, initialisers=[ints("s", 0, -1)]),
         "roialign-zero": model([node("RoiAlign", ["x", "x", "x"], output_height=-1)]),
     }  # fmt: skip
+    for index, equation in enumerate(
+        ("-\u00ff", "-", "->->", "i-j", "i1,j->", "\0", "ij" * 50_000 + "->", "...." * 9, "...i...->i", "i->......")
+    ):
+        made = model([node("Einsum", equation=equation)])
+        yield Case(f"einsum-{index}", save(folder, f"einsum-{index}", made), bad)
     lenient = {"reduce-axes-equal", "lstm-wrong", "topk-huge", "onehot", "col2im", "roialign-zero", "einsum"}
     for name, made in others.items():
         yield Case(f"attr-{name}", save(folder, f"attr-{name}", made), ANY if name in lenient else bad)

@@ -32,9 +32,7 @@ print(digest.hexdigest(), numpy.unique(output).size)
 
 @pytest.fixture(scope="session", params=["light_resnet50", "light_squeezenet"])
 def model(request, tmp_path_factory) -> Path:
-    """A network of the onnx wheel. Its weights there are constants, which would hide a lost page: here
-    they are random, scaled so that no activation overflows.
-    """
+    """A network of the onnx wheel with random weights: the constants it comes with would hide a lost page."""
     source = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"{request.param}.onnx"
     if not source.exists():
         pytest.skip("this onnx wheel has no light models")

@@ -10,8 +10,8 @@ library's heap, which is not paged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from sectum.enclave.replacement import Touch
@@ -27,8 +27,58 @@ _PANEL_COLUMNS = 16
 
 _PACKED_TYPES = frozenset({"Gemm", "com.microsoft:FusedGemm", "MatMul", "com.microsoft:FusedMatMul"})
 
+NCHWC_BLOCK = 8
+"""Channels in a block of the runtime's blocked layout, with AVX2."""
+
 _CONV_SCRATCH_BYTES = 4 * 57344
 """Working buffer of each thread of a convolution that is not in the blocked layout (MLAS, segmented im2col)."""
+
+
+_FILTERS_PER_PASS = 4
+"""MLAS computes a blocked convolution for this many blocks of output channels at a time, over a whole image."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Bytes that an operator uses, at an address within the region."""
+
+    start: int
+    n_bytes: int
+
+    def part(self, index: int, parts: int) -> _Span:
+        """One of equal parts, the last of which may be smaller."""
+        size = -(-self.n_bytes // parts)
+        start = min(index * size, self.n_bytes)
+        return _Span(self.start + start, min(size, self.n_bytes - start))
+
+    def touch(self, operator: int) -> Touch:
+        """The pages that it lies in."""
+        first = self.start // PAGE_BYTES
+        return Touch(operator, first, (self.start + max(1, self.n_bytes) - 1) // PAGE_BYTES - first + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Passes:
+    """A convolution that reads each image again for every group of filters."""
+
+    images: int
+    filter_groups: int
+    source: _Span
+    weight: _Span | None
+    others: tuple[_Span, ...]
+    target: _Span
+
+    def touches(self, operator: int) -> Iterator[Touch]:
+        """Each group of filters of each image: its outputs, the image, its weights."""
+        for image in range(self.images):
+            source, target = self.source.part(image, self.images), self.target.part(image, self.images)
+            for group in range(self.filter_groups):
+                yield target.part(group, self.filter_groups).touch(operator)
+                yield source.touch(operator)
+                if self.weight is not None:
+                    yield self.weight.part(group, self.filter_groups).touch(operator)
+                for other in self.others:
+                    yield other.part(image, self.images).part(group, self.filter_groups).touch(operator)
 
 
 @dataclass(frozen=True)
@@ -46,21 +96,44 @@ class PageTrace:
     pages: int
     weight_pages: int
     live_bytes: tuple[int, ...]
+    _passes: Mapping[int, _Passes] = field(repr=False)
+
+    def touches_under(self, epc_pages: int | None) -> Sequence[Touch]:
+        """The touches that count with an EPC of that size.
+
+        What an operator touches more than once in an inference is still resident the second time, unless the
+        operator alone needs more than the EPC: for those every pass over their tensors is listed.
+        """
+        if epc_pages is None:
+            return self.touches
+        pages_of: dict[int, int] = {}
+        for touch in self.touches:
+            pages_of[touch.operator] = pages_of.get(touch.operator, 0) + touch.n_pages
+        split = {operator for operator in self._passes if pages_of.get(operator, 0) > epc_pages}
+        if not split:
+            return self.touches
+        detailed: list[Touch] = []
+        for touch in self.touches:
+            if touch.operator not in split:
+                detailed.append(touch)
+            elif not detailed or detailed[-1].operator != touch.operator:
+                detailed.extend(self._passes[touch.operator].touches(touch.operator))
+        return detailed
 
 
 class _Space:
     """Gives each allocation pages of its own, as the pager's region does."""
 
-    def __init__(self) -> None:
-        self.next_page = 0
+    def __init__(self, first_page: int) -> None:
+        self.next_page = first_page
         self.first_page: dict[str, int] = {}
 
     def allocate(self, name: str, n_bytes: int) -> int:
-        """First page of the allocation of that name, made at its first mention."""
+        """Address of the allocation of that name, made at its first mention."""
         if name not in self.first_page:
             self.first_page[name] = self.next_page
             self.next_page += pages(n_bytes)
-        return self.first_page[name]
+        return self.first_page[name] * PAGE_BYTES
 
 
 def page_trace(runtime: Graph, *, threads: int = 1) -> PageTrace:
@@ -71,36 +144,45 @@ def page_trace(runtime: Graph, *, threads: int = 1) -> PageTrace:
         threads: compute threads; each has scratch memory of its own.
     """
     plan = memory_plan(runtime)
-    weights, activations = _Space(), _Space()
-    scratch = [scratch_bytes(op, runtime, threads) for op in runtime.operators]
-    # The arena hands the same chunk to one kernel after the other.
-    largest_scratch = [max(sizes) for sizes in zip_longest(*scratch, fillvalue=0)]
-    placed: list[tuple[int, bool, int, int]] = []  # operator, whether a weight, first page, pages
+    weights = _Space(0)
+    weight_spans: dict[tuple[int, int], _Span] = {}
     for index, op in enumerate(runtime.operators):
-        names = [name for name in op.inputs if name]
-        for name in names:
-            if runtime.tensors[name].kind is not TensorKind.WEIGHT:
-                placed.extend((index, False, *span) for span in _activation(name, runtime, plan, activations))
         for position, name in enumerate(op.inputs):
             if name and runtime.tensors[name].kind is TensorKind.WEIGHT:
                 n_bytes = stored_bytes(op, position, runtime)
                 if n_bytes >= MIN_PAGED_BYTES:
-                    placed.append((index, True, weights.allocate(name, n_bytes), pages(n_bytes)))
-        for number, n_bytes in enumerate(scratch[index]):
-            first = activations.allocate(f"scratch {number}", largest_scratch[number])
-            placed.append((index, False, first, pages(n_bytes)))
-        for name in op.outputs:
-            if name:
-                placed.extend((index, False, *span) for span in _activation(name, runtime, plan, activations))
-    base = weights.next_page
-    touches = tuple(Touch(index, first if is_weight else base + first, n) for index, is_weight, first, n in placed if n)
-    covered = _distinct(touches)
-    live = _live_activation_bytes(runtime)
+                    weight_spans[index, position] = _Span(weights.allocate(name, n_bytes), n_bytes)
+    activations = _Space(weights.next_page)
+    scratch = [scratch_bytes(op, runtime, threads) for op in runtime.operators]
+    # The arena hands the same chunk to one kernel after the other.
+    largest_scratch = [max(sizes) for sizes in zip_longest(*scratch, fillvalue=0)]
+    touches: list[Touch] = []
+    passes: dict[int, _Passes] = {}
+    for index, op in enumerate(runtime.operators):
+        read: dict[int, _Span] = {}
+        for position, name in enumerate(op.inputs):
+            if name and runtime.tensors[name].kind is not TensorKind.WEIGHT:
+                if (span := _activation(name, runtime, plan, activations)) is not None:
+                    read[position] = span
+        loaded = {position: span for (owner, position), span in weight_spans.items() if owner == index}
+        taken = [
+            _Span(activations.allocate(f"scratch {number}", largest_scratch[number]), n_bytes)
+            for number, n_bytes in enumerate(scratch[index])
+        ]
+        made = [span for name in op.outputs if name and (span := _activation(name, runtime, plan, activations))]
+        touches += [span.touch(index) for span in (*read.values(), *loaded.values(), *taken, *made)]
+        if op.qualified_type == "com.microsoft.nchwc:Conv" and 0 in read and made:
+            out = runtime.tensors[op.outputs[0]].shape
+            if op.attributes.get("group", 1) == 1:
+                groups = -(-out[1] // (_FILTERS_PER_PASS * NCHWC_BLOCK))
+                others = tuple(span for position, span in read.items() if position)
+                passes[index] = _Passes(out[0], groups, read[0], loaded.get(1), others, made[0])
     return PageTrace(
-        touches=touches,
-        pages=covered,
-        weight_pages=base,
-        live_bytes=tuple(base * PAGE_BYTES + n_bytes for n_bytes in live),
+        touches=tuple(touches),
+        pages=_distinct(touches),
+        weight_pages=weights.next_page,
+        live_bytes=tuple(weights.next_page * PAGE_BYTES + n_bytes for n_bytes in _live_activation_bytes(runtime)),
+        _passes=passes,
     )
 
 
@@ -145,25 +227,21 @@ def _convolution_scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tu
     return (threads * _CONV_SCRATCH_BYTES,)
 
 
-def _activation(name: str, runtime: Graph, plan: MemoryPlan, space: _Space) -> Iterator[tuple[int, int]]:
-    """Pages of one activation: first page and count; nothing where it is not in the region."""
+def _activation(name: str, runtime: Graph, plan: MemoryPlan, space: _Space) -> _Span | None:
+    """Where an activation lies; None where it is not in the region."""
     placement = plan.placements[name]
     n_bytes = runtime.tensors[name].n_bytes
     if placement.storage is Storage.PATTERN:
         # The arena grows by a megabyte and more at a time, so that even small tensors of the block are paged.
-        first = space.allocate("pattern block", plan.block_bytes) + placement.offset_bytes // PAGE_BYTES
-        last = (
-            space.allocate("pattern block", plan.block_bytes)
-            + (placement.offset_bytes + max(1, n_bytes) - 1) // PAGE_BYTES
-        )
-        yield first, last - first + 1
-    elif placement.storage is Storage.OUTPUT or (
+        return _Span(space.allocate("pattern block", plan.block_bytes) + placement.offset_bytes, n_bytes)
+    if placement.storage is Storage.OUTPUT or (
         placement.storage is Storage.CALLER and placement.n_bytes >= MIN_PAGED_BYTES
     ):
-        yield space.allocate(placement.buffer, placement.n_bytes), pages(n_bytes)
+        return _Span(space.allocate(placement.buffer, placement.n_bytes), n_bytes)
+    return None
 
 
-def _distinct(touches: tuple[Touch, ...]) -> int:
+def _distinct(touches: Sequence[Touch]) -> int:
     """Number of distinct pages in the touches."""
     total, end = 0, 0
     for first, last in sorted((t.first_page, t.first_page + t.n_pages) for t in touches):

@@ -215,7 +215,7 @@ def _interval(prepared: Prepared, profile: Profile, breakdown: Breakdown, layers
     if profile.epc_pages is not None:
         for sign in (-1.0, 1.0):
             epc_pages = max(1, round(profile.epc_pages * math.exp(-sign * _Z90 * WORKING_SET_SIGMA)))
-            counts = steady_state(prepared.trace.touches, epc_pages, profile.policy)
+            counts = steady_state(prepared.trace.touches_under(epc_pages), epc_pages, profile.policy)
             paging.append(profile.paging_ms(counts, prepared.threads) * math.exp(sign * _Z90 * PAGE_COST_SIGMA))
     return Interval(native_low + min(paging), native_high + max(paging))
 

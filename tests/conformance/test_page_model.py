@@ -1,0 +1,70 @@
+"""The page model against the pager: what is predicted from the graph alone, and what the enclave counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sectum.enclave.replacement import Policy, steady_state
+from sectum.enclave.runner import Job
+from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.trace import page_trace
+from sectum.errors import EnclaveUnavailable
+from sectum.graph import read
+from sectum.graph.runtime import runtime_graph
+from sectum.units import MIB, PAGE_BYTES
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+SETTLING_INFERENCES = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def enclave():
+    try:
+        SoftEpcRunner().check()
+    except EnclaveUnavailable as error:
+        pytest.skip(f"no software enclave here: {error}")
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "epcs_mib"),
+    [
+        ("squeezenet", 1, (4, 6)),
+        ("shufflenet", 1, (4, 8)),
+        ("squeezenet", 4, (8, 16)),
+        ("inception_v1", 1, (16, 28)),
+        ("bvlc_alexnet", 1, (64, 160)),
+    ],
+)
+def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
+    """Working set within 1 %, page loads within 15 %, and no page beyond the budget, at every EPC size."""
+    model = read(LIGHT / f"light_{name}.onnx", batch=batch)
+    trace = page_trace(runtime_graph(model.graph))
+    with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
+        session.sample(3)
+        session.set_epc(1 * MIB)
+        session.sample(1)
+        touched = len(np.unique(session.fault_trace().pages))
+        assert trace.pages == pytest.approx(touched, rel=0.01)
+        for epc_mib in epcs_mib:
+            session.set_epc(epc_mib * MIB)
+            session.sample(SETTLING_INFERENCES)
+            counted = session.sample(1)[0].loads
+            predicted = steady_state(
+                trace.touches_under(epc_mib * MIB // PAGE_BYTES), epc_mib * MIB // PAGE_BYTES, Policy.SECOND_CHANCE
+            ).loads
+            assert predicted == pytest.approx(counted, rel=0.15)
+            assert session.memory().resident_bytes <= epc_mib * MIB
+
+
+def test_a_model_that_fits_does_not_page():
+    """With room for the working set and a little more, a steady-state inference loads nothing."""
+    model = read(LIGHT / "light_squeezenet.onnx")
+    pages = page_trace(runtime_graph(model.graph)).pages
+    with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
+        session.set_epc(int(pages * 1.02) * PAGE_BYTES)
+        session.sample(SETTLING_INFERENCES)
+        assert session.sample(1)[0].loads == 0
