@@ -10,8 +10,9 @@ library's heap, which is not paged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 
 from sectum.enclave.replacement import Touch
@@ -26,9 +27,6 @@ _PANEL_COLUMNS = 16
 """MLAS packs the right side of a float product into panels of this many columns."""
 
 _PACKED_TYPES = frozenset({"Gemm", "com.microsoft:FusedGemm", "MatMul", "com.microsoft:FusedMatMul"})
-
-NCHWC_BLOCK = 8
-"""Channels in a block of the runtime's blocked layout, with AVX2."""
 
 _CONV_SCRATCH_BYTES = 4 * 57344
 """Working buffer of each thread of a convolution that is not in the blocked layout (MLAS, segmented im2col)."""
@@ -57,28 +55,28 @@ class _Span:
         return Touch(operator, first, (self.start + max(1, self.n_bytes) - 1) // PAGE_BYTES - first + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Passes:
-    """A convolution that reads each image again for every group of filters."""
+def _convolution_passes(
+    images: int, filter_groups: int, source: _Span, weight: _Span | None, target: _Span
+) -> Iterator[_Span]:
+    """A blocked convolution reads each image again for every group of filters: its outputs, the image, its weights."""
+    for image in range(images):
+        for group in range(filter_groups):
+            yield target.part(image, images).part(group, filter_groups)
+            yield source.part(image, images)
+            if weight is not None:
+                yield weight.part(group, filter_groups)
 
-    images: int
-    filter_groups: int
-    source: _Span
-    weight: _Span | None
-    others: tuple[_Span, ...]
-    target: _Span
 
-    def touches(self, operator: int) -> Iterator[Touch]:
-        """Each group of filters of each image: its outputs, the image, its weights."""
-        for image in range(self.images):
-            source, target = self.source.part(image, self.images), self.target.part(image, self.images)
-            for group in range(self.filter_groups):
-                yield target.part(group, self.filter_groups).touch(operator)
-                yield source.touch(operator)
-                if self.weight is not None:
-                    yield self.weight.part(group, self.filter_groups).touch(operator)
-                for other in self.others:
-                    yield other.part(image, self.images).part(group, self.filter_groups).touch(operator)
+def _normalisation_passes(images: int, source: _Span, squares: _Span, padded: _Span, target: _Span) -> Iterator[_Span]:
+    """Local response normalisation: scales are set, summed up image by image, raised to a power, multiplied."""
+    yield squares
+    for image in range(images):
+        yield source.part(image, images)
+        yield padded
+        yield squares.part(image, images)
+    for span in (squares, target, target, source):
+        for image in range(images):
+            yield span.part(image, images)
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class PageTrace:
     pages: int
     weight_pages: int
     live_bytes: tuple[int, ...]
-    _passes: Mapping[int, _Passes] = field(repr=False)
+    _passes: Mapping[int, Callable[[], Iterator[_Span]]] = field(repr=False)
 
     def touches_under(self, epc_pages: int | None) -> Sequence[Touch]:
         """The touches that count with an EPC of that size.
@@ -117,7 +115,7 @@ class PageTrace:
             if touch.operator not in split:
                 detailed.append(touch)
             elif not detailed or detailed[-1].operator != touch.operator:
-                detailed.extend(self._passes[touch.operator].touches(touch.operator))
+                detailed.extend(span.touch(touch.operator) for span in self._passes[touch.operator]())
         return detailed
 
 
@@ -136,12 +134,13 @@ class _Space:
         return self.first_page[name] * PAGE_BYTES
 
 
-def page_trace(runtime: Graph, *, threads: int = 1) -> PageTrace:
+def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> PageTrace:
     """Lay out memory as the runtime does and list what each operator touches: inputs, weights, scratch, outputs.
 
     Args:
         runtime: what the runtime executes (``sectum.graph.runtime.runtime_graph``).
         threads: compute threads; each has scratch memory of its own.
+        nchwc_block: floats in a block of the layout that the graph was made with.
     """
     plan = memory_plan(runtime)
     weights = _Space(0)
@@ -157,12 +156,13 @@ def page_trace(runtime: Graph, *, threads: int = 1) -> PageTrace:
     # The arena hands the same chunk to one kernel after the other.
     largest_scratch = [max(sizes) for sizes in zip_longest(*scratch, fillvalue=0)]
     touches: list[Touch] = []
-    passes: dict[int, _Passes] = {}
+    passes: dict[int, Callable[[], Iterator[_Span]]] = {}
     for index, op in enumerate(runtime.operators):
         read: dict[int, _Span] = {}
         for position, name in enumerate(op.inputs):
             if name and runtime.tensors[name].kind is not TensorKind.WEIGHT:
-                if (span := _activation(name, runtime, plan, activations)) is not None:
+                span = _activation(name, runtime, plan, activations)
+                if span is not None:
                     read[position] = span
         loaded = {position: span for (owner, position), span in weight_spans.items() if owner == index}
         taken = [
@@ -171,12 +171,13 @@ def page_trace(runtime: Graph, *, threads: int = 1) -> PageTrace:
         ]
         made = [span for name in op.outputs if name and (span := _activation(name, runtime, plan, activations))]
         touches += [span.touch(index) for span in (*read.values(), *loaded.values(), *taken, *made)]
-        if op.qualified_type == "com.microsoft.nchwc:Conv" and 0 in read and made:
+        if 0 in read and made:
             out = runtime.tensors[op.outputs[0]].shape
-            if op.attributes.get("group", 1) == 1:
-                groups = -(-out[1] // (_FILTERS_PER_PASS * NCHWC_BLOCK))
-                others = tuple(span for position, span in read.items() if position)
-                passes[index] = _Passes(out[0], groups, read[0], loaded.get(1), others, made[0])
+            if op.qualified_type == "com.microsoft.nchwc:Conv" and op.attributes.get("group", 1) == 1:
+                groups = -(-out[1] // (_FILTERS_PER_PASS * nchwc_block))
+                passes[index] = partial(_convolution_passes, out[0], groups, read[0], loaded.get(1), made[0])
+            elif op.qualified_type == "LRN":
+                passes[index] = partial(_normalisation_passes, out[0], read[0], *taken, made[0])
     return PageTrace(
         touches=tuple(touches),
         pages=_distinct(touches),

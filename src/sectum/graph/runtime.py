@@ -9,6 +9,7 @@ a weight; `sectum.graph.observed` asks the runtime itself, and tests hold the tw
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from sectum.errors import UsageError
 from sectum.graph.constants import constant_aliases
@@ -19,7 +20,7 @@ from sectum.graph.observed import optimised_by_runtime
 from sectum.graph.rewrites import apply_rewrites
 from sectum.graph.workgraph import WorkGraph
 
-__all__ = ["NCHWC_BLOCKS", "optimised_by_runtime", "runtime_graph"]
+__all__ = ["NCHWC_BLOCKS", "machine_nchwc_block", "optimised_by_runtime", "runtime_graph"]
 
 # MlasNchwcGetBlockSize: 8 floats with AVX2, 16 with AVX-512, 1 (no blocked layout) on older machines.
 NCHWC_BLOCKS = (1, 8, 16)
@@ -30,6 +31,17 @@ _COMPOSED: Mapping[str, tuple[tuple[str, Mapping[str, AttributeValue]], ...]] = 
     "HardSwish": (("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),),
     "Mish": (("Softplus", {}), ("Tanh", {})),
 }
+
+
+def machine_nchwc_block() -> int:
+    """Floats in a block of the layout NCHWc on this machine, by the features that the kernel lists for its CPU."""
+    try:
+        features = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return NCHWC_BLOCKS[1]
+    if "avx512f" in features:
+        return NCHWC_BLOCKS[2]
+    return NCHWC_BLOCKS[1] if "avx" in features else NCHWC_BLOCKS[0]
 
 
 def runtime_graph(graph: Graph, *, nchwc_block: int = 8) -> Graph:

@@ -26,7 +26,7 @@ from sectum.errors import EnclaveError, UsageError
 from sectum.graph import read as graph_of
 from sectum.graph.costs import cost
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
-from sectum.graph.runtime import runtime_graph
+from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
 from sectum.measure.operator_mix import operator_mix
 
@@ -136,7 +136,7 @@ def run(task: Task) -> Row:
         return Row(task, (), (), 0.0, 0.0, reason)
 
     content, graph = build(task)
-    runtime = runtime_graph(graph)
+    runtime = runtime_graph(graph, nchwc_block=machine_nchwc_block())
     if sum(cost(op, runtime).flops for op in runtime.operators) > MAX_GFLOP * 1e9:
         return failed(f"skipped: over {MAX_GFLOP} GFLOP")
     if runtime.weight_bytes > MAX_WEIGHT_BYTES:

@@ -16,7 +16,7 @@ from sectum.enclave.native import NativeRunner
 from sectum.enclave.runner import Job, Runner, Sample
 from sectum.enclave.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable
-from sectum.graph.runtime import runtime_graph
+from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.campaign import match
 from sectum.measure.context import machine_context
 from sectum.predict.calibration import Calibration, PageCosts
@@ -89,6 +89,7 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
     context = machine_context()
     return Calibration(
         machine=str(context["cpu_model"]),
+        nchwc_block=machine_nchwc_block(),
         reference_ms=reference_ms,
         group_factors=factors,
         page_costs=page_costs,
@@ -106,7 +107,7 @@ def _observe_operators(
 ) -> None:
     """Add, for each operator of a network, log(measured / predicted) and its share of the network's time."""
     architecture = zoo.build(name, resolution=resolution)
-    runtime = runtime_graph(zoo.to_graph(architecture, 1))
+    runtime = runtime_graph(zoo.to_graph(architecture, 1), nchwc_block=machine_nchwc_block())
     job = Job(model=zoo.to_bytes(architecture, batch=1), threads=threads, profile=True)
     with NativeRunner().start(job) as session:
         references_ms += [sample.reference_ns / 1e6 for sample in session.sample(3)]

@@ -44,6 +44,7 @@ class Calibration:
 
     Attributes:
         machine: the machine in words.
+        nchwc_block: floats in a block of the layout that the runtime uses on this processor.
         reference_ms: its typical time of the reference kernel, by number of threads.
         group_factors: by number of threads and group of operators: measured time over predicted, both in reference
             units; 1 where the shipped operator models hold unchanged.
@@ -52,6 +53,7 @@ class Calibration:
     """
 
     machine: str
+    nchwc_block: int
     reference_ms: Mapping[int, float]
     group_factors: Mapping[int, Mapping[str, float]]
     page_costs: Mapping[int, PageCosts]
@@ -120,6 +122,7 @@ def load(path: Path | None = None) -> Calibration | None:
             raise CalibrationInvalid(f"{path} was made by another version of Sectum; {remedy}")
         calibration = Calibration(
             machine=str(data["machine"]),
+            nchwc_block=int(data["nchwc_block"]),
             reference_ms={int(n): _positive(ms) for n, ms in data["reference_ms"].items()},
             group_factors={
                 int(n): {str(group): _positive(factor) for group, factor in factors.items()}

@@ -34,6 +34,7 @@ class OperatorModel:
         folder: where the artefact lies.
         machine: the machine that it was trained on, in words.
         reference_ms: that machine's typical time of the reference kernel, by number of threads.
+        nchwc_block: floats in a block of the runtime's blocked layout there.
         native_sigma: standard deviation of log(measured / predicted) of whole networks not trained on.
         overhead_references: time per operator that profiles do not see, in reference units.
         files: the ONNX file of each group and its SHA-256.
@@ -43,6 +44,7 @@ class OperatorModel:
     folder: Path
     machine: str
     reference_ms: Mapping[int, float]
+    nchwc_block: int
     native_sigma: float
     overhead_references: float
     files: Mapping[str, tuple[str, str]]
@@ -66,6 +68,7 @@ class OperatorModel:
                 folder=folder,
                 machine=str(manifest["machine"]),
                 reference_ms={int(k): float(v) for k, v in manifest["reference_ms"].items()},
+                nchwc_block=int(manifest["nchwc_block"]),
                 native_sigma=float(manifest["native_sigma"]),
                 overhead_references=float(manifest["overhead_references"]),
                 files={str(k): (str(v["file"]), str(v["sha256"])) for k, v in manifest["groups"].items()},

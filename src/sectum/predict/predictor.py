@@ -109,7 +109,8 @@ class Predictor:
             raise UsageError(f"threads is {threads}: give a number from 1 to 1024")
         if native_ms is not None and not (math.isfinite(native_ms) and native_ms > 0):
             raise UsageError(f"the native latency is {native_ms} ms: give a positive number of milliseconds")
-        runtime = runtime_graph(graph)
+        block = (self.calibration or self.operators).nchwc_block
+        runtime = runtime_graph(graph, nchwc_block=block)
         features = extract(runtime, threads=threads)
         times_ms = self._native_ms(features, threads)
         sigma = self.operators.native_sigma
@@ -117,7 +118,7 @@ class Predictor:
             times_ms *= native_ms / times_ms.sum() if times_ms.size else 1.0
             sigma = 0.0
         source = "predicted" if native_ms is None else "given"
-        trace = page_trace(runtime, threads=threads)
+        trace = page_trace(runtime, threads=threads, nchwc_block=block)
         return Prepared(graph, coverage(graph), runtime, features, trace, times_ms, sigma, source, threads)
 
     def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:

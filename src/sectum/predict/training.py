@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import UsageError
+from sectum.graph.runtime import machine_nchwc_block
 from sectum.measure.campaign import read, restore
 from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, extract, schema_hash
 
@@ -188,6 +189,7 @@ def train(data: Path, out: Path, machine: str) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "schema_sha256": schema_hash(),
         "machine": machine,
+        "nchwc_block": machine_nchwc_block(),
         "reference_ms": rows.reference_ms,
         "native_sigma": figures["random"]["sigma"],
         "overhead_references": extra,

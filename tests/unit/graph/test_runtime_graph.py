@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sectum import zoo
 from sectum.errors import ModelMalformed, ShapeUnbound, UsageError
 from sectum.graph import Graph, Operator, read
-from sectum.graph.runtime import optimised_by_runtime, runtime_graph
+from sectum.graph.runtime import machine_nchwc_block, optimised_by_runtime, runtime_graph
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 LIGHT_NAMES = (
@@ -234,6 +234,11 @@ STRUCTURES: dict[str, Callable[[Sketch, str], str]] = {
 @pytest.fixture(scope="module")
 def block() -> int:
     return machine_block()
+
+
+def test_the_machines_block_is_the_runtimes(block: int) -> None:
+    """The block size read off the processor's features is the one that the runtime uses."""
+    assert machine_nchwc_block() == block
 
 
 def assert_equal(model_bytes: bytes, graph: Graph, block: int) -> tuple[Graph, Graph]:

@@ -18,6 +18,7 @@ from sectum.units import MIB
 def example():
     return Calibration(
         machine="a test machine",
+        nchwc_block=8,
         reference_ms={1: 2.0, 2: 1.0},
         group_factors={1: {"conv": 2.0}, 2: {"conv": 1.5}},
         page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0, compute_factor=1.0)},
