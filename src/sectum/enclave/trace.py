@@ -177,7 +177,7 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
                 groups = -(-out[1] // (_FILTERS_PER_PASS * nchwc_block))
                 passes[index] = partial(_convolution_passes, out[0], groups, read[0], loaded.get(1), made[0])
             elif op.qualified_type == "LRN":
-                passes[index] = partial(_normalisation_passes, out[0], read[0], *taken, made[0])
+                passes[index] = partial(_normalisation_passes, out[0], read[0], taken[0], taken[1], made[0])
     return PageTrace(
         touches=tuple(touches),
         pages=_distinct(touches),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sectum.enclave.profile import Profile
 from sectum.enclave.replacement import smallest_epc
@@ -96,29 +97,31 @@ def _weights_in_the_way(prediction: Prediction) -> Advice | None:
 def _largest_batch(
     predictor: Predictor, read_at_batch: Callable[[int], Graph], prediction: Prediction, profile: Profile
 ) -> Advice | None:
-    def per_image_ms(batch: int) -> float | None:
-        """Latency per image where the batch fits; the native latency that was given does not hold for others."""
-        other = predictor.predict(read_at_batch(batch), profile, threads=prediction.threads)
-        return None if other.overcommit.predicted else other.latency_ms / batch
+    epc_bytes = profile.epc_bytes or 0
+    graphs: dict[int, Graph] = {}
+
+    def fits(batch: int) -> bool:
+        graphs[batch] = read_at_batch(batch)
+        return predictor.working_set_bytes(graphs[batch], threads=prediction.threads) <= epc_bytes
 
     try:
         fitting, failing = 0, LARGEST_BATCH + 1
-        costs: dict[int, float] = {}
         while failing - fitting > 1:
             batch = min(fitting * 2 or 1, (fitting + failing) // 2)
-            cost = per_image_ms(batch)
-            if cost is None:
-                failing = batch
+            if fits(batch):
+                fitting = batch
             else:
-                fitting, costs[batch] = batch, cost
+                failing = batch
     except ModelError:
         return None  # hard-coded for one batch: there is nothing to advise
-    epc = format_bytes(profile.epc_bytes or 0)
+    epc = format_bytes(epc_bytes)
     if fitting == 0:
         return Advice("batch", f"No batch fits {epc} without paging, not even one image.", {"batch": 0})
     more = " or more" if fitting == LARGEST_BATCH else ""
     text = f"The largest batch that fits {epc} without paging is {fitting}{more}"
-    values: dict[str, object] = {"batch": fitting, "ms_per_image": costs[fitting]}
-    if prediction.native_source == "predicted":
-        text += f": {costs[fitting]:.2f} ms an image"
+    values: dict[str, Any] = {"batch": fitting}
+    if prediction.native_source == "predicted":  # a native latency that was given does not hold for other batches
+        there = predictor.predict(graphs[fitting], profile, threads=prediction.threads)
+        values["ms_per_image"] = there.latency_ms / fitting
+        text += f": {values['ms_per_image']:.2f} ms an image"
     return Advice("batch", text + ".", values)

@@ -32,6 +32,7 @@ class Memory:
         margin_bytes: what is left over; negative where it over-commits; ``None`` outside an enclave.
         weight_bytes: the part that holds weights, as the runtime stores them.
         activation_bytes: the part that holds inputs, activations and outputs.
+        faults: page faults in one steady-state inference: loads and minor faults.
         loads: pages loaded in one steady-state inference.
         evictions: pages evicted in one steady-state inference.
         minor_faults: resident pages touched again after the pager took their mapping to see whether they are used.
@@ -42,6 +43,7 @@ class Memory:
     margin_bytes: int | None
     weight_bytes: int
     activation_bytes: int
+    faults: float
     loads: float
     evictions: float
     minor_faults: float

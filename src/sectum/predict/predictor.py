@@ -109,8 +109,7 @@ class Predictor:
             raise UsageError(f"threads is {threads}: give a number from 1 to 1024")
         if native_ms is not None and not (math.isfinite(native_ms) and native_ms > 0):
             raise UsageError(f"the native latency is {native_ms} ms: give a positive number of milliseconds")
-        block = (self.calibration or self.operators).nchwc_block
-        runtime = runtime_graph(graph, nchwc_block=block)
+        runtime, trace = self._memory(graph, threads)
         features = extract(runtime, threads=threads)
         times_ms = self._native_ms(features, threads)
         sigma = self.operators.native_sigma
@@ -118,8 +117,16 @@ class Predictor:
             times_ms *= native_ms / times_ms.sum() if times_ms.size else 1.0
             sigma = 0.0
         source = "predicted" if native_ms is None else "given"
-        trace = page_trace(runtime, threads=threads, nchwc_block=block)
         return Prepared(graph, coverage(graph), runtime, features, trace, times_ms, sigma, source, threads)
+
+    def working_set_bytes(self, graph: Graph, *, threads: int = 1) -> int:
+        """Protected memory that one steady-state inference touches."""
+        return self._memory(graph, threads)[1].pages * PAGE_BYTES
+
+    def _memory(self, graph: Graph, threads: int) -> tuple[Graph, PageTrace]:
+        block = (self.calibration or self.operators).nchwc_block
+        runtime = runtime_graph(graph, nchwc_block=block)
+        return runtime, page_trace(runtime, threads=threads, nchwc_block=block)
 
     def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:
         """Finish a prediction for one enclave."""
@@ -156,6 +163,7 @@ class Predictor:
                 margin_bytes=None if profile.epc_bytes is None else profile.epc_bytes - working_set_bytes,
                 weight_bytes=trace.weight_pages * PAGE_BYTES,
                 activation_bytes=(trace.pages - trace.weight_pages) * PAGE_BYTES,
+                faults=counts.loads + counts.minor_faults,
                 loads=counts.loads,
                 evictions=counts.evictions,
                 minor_faults=counts.minor_faults,
