@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import ArtefactInvalid
-from sectum.predict.features import GROUPS, OperatorFeatures, schema_hash
+from sectum.predict.features import OperatorFeatures, schema_hash
 
 SHIPPED = Path(__file__).parent / "artefacts" / "operators"
 
@@ -36,7 +36,7 @@ class OperatorModel:
         reference_ms: that machine's typical time of the reference kernel, by number of threads.
         nchwc_block: floats in a block of the runtime's blocked layout there.
         native_sigma: standard deviation of log(measured / predicted) of whole networks not trained on.
-        overhead_references: time per operator that profiles do not see, in reference units.
+        overhead_references: time per operator between its profile and its share of an inference, in reference units.
         files: the ONNX file of each group and its SHA-256.
         training: how it was made: counts, versions, figures of its accuracy.
     """
@@ -81,27 +81,34 @@ class OperatorModel:
         """Time of each operator, in units of the reference kernel's time; shape ``(operators,)``."""
         correction = np.zeros(len(features.groups))
         groups = np.array(features.groups)
-        for group, regressor in self._regressors.items():
+        for group in set(features.groups):
             chosen = np.flatnonzero(groups == group)
-            if chosen.size:
-                (column,) = regressor.run(None, {"features": features.values[chosen]})
-                correction[chosen] = np.asarray(column).reshape(-1)
-        return np.asarray(features.roofline * np.exp(correction) + self.overhead_references, dtype=np.float64)
+            (column,) = self._regressor(group).run(None, {"features": features.values[chosen]})
+            correction[chosen] = np.asarray(column).reshape(-1)
+        return with_overhead(features.roofline * np.exp(correction), self.overhead_references)
 
     @cached_property
-    def _regressors(self) -> dict[str, Any]:
-        import onnxruntime
+    def _loaded(self) -> dict[str, Any]:
+        return {}
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        regressors = {}
-        for group in GROUPS:
+    def _regressor(self, group: str) -> Any:
+        """The session of a group, made at its first use: most networks need only some."""
+        if group not in self._loaded:
+            import onnxruntime
+
             if group not in self.files:
                 raise ArtefactInvalid(f"{self.folder}: no model for the operators of group '{group}'; train again")
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            options.log_severity_level = 3
             content = _read_checked(self.folder, *self.files[group])
-            regressors[group] = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        return regressors
+            self._loaded[group] = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return self._loaded[group]
+
+
+def with_overhead(times: NDArray[np.float64], overhead: float) -> NDArray[np.float64]:
+    """Operator times as they count in a whole inference; a negative overhead takes at most three quarters of each."""
+    return np.maximum(times + overhead, times / 4)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
