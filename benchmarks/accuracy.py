@@ -76,22 +76,24 @@ class Case:
         return self.predicted_faults / self.measured_faults - 1 if self.measured_faults else float("inf")
 
 
-def run(path: Path, epc_mib: int, batch: int, threads: int) -> Case:
-    """Predict and measure one case."""
+def run(path: Path, epc_mib: int, batch: int, threads: int, longest_ms: float) -> Case | None:
+    """Predict and measure one case; None where it would take too long."""
     predictor = load_predictor()
     enclave = profiles.load("softepc").with_epc(epc_mib * MIB)
     model = read(path, batch=batch)
     predictor.predict(model.graph, enclave, threads=threads)  # the first one loads the operator models
     started = time.perf_counter()
     prediction = predictor.predict(model.graph, enclave, threads=threads)
+    if prediction.latency_ms > longest_ms:
+        return None
     predicting_ms = (time.perf_counter() - started) * 1e3
-    reference_ms = predictor.calibration.reference_ms.get(threads) if predictor.calibration else None
+    reference_ms = predictor.calibration.reference_ms if predictor.calibration else None
     measured = measure(
         model,
         SoftEpcRunner(),
         epc_bytes=epc_mib * MIB,
         threads=threads,
-        deadline_s=120,
+        deadline_s=25,
         machine_reference_ms=reference_ms,
     )
     return Case(
@@ -172,15 +174,18 @@ def main() -> int:
     parser.add_argument("--model", type=Path, action="append")
     parser.add_argument("--cases", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--longest-ms", type=float, default=5000.0, help="leave out cases predicted to take longer")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     cases: list[Case] = []
     print(HEADER, file=sys.stderr if options.json else sys.stdout)
     for path, epc_mib, batch, threads in chosen_cases(options):
         try:
-            case = run(path, epc_mib, batch, threads)
+            case = run(path, epc_mib, batch, threads, options.longest_ms)
         except SectumError as error:
             print(f"{path.stem} {epc_mib} MiB batch {batch} threads {threads}: {error}", file=sys.stderr)
+            continue
+        if case is None:
             continue
         cases.append(case)
         print(row(case), file=sys.stderr if options.json else sys.stdout, flush=True)

@@ -53,7 +53,6 @@ def measure(
     """
     from sectum.measure.latency import measure as measure_latency
     from sectum.predict.calibration import load as load_calibration
-    from sectum.predict.calibration import nearest
 
     runner = runner_named(runner_name)
     model = source.model  # what is wrong with the model is told before what is missing on the machine
@@ -67,5 +66,5 @@ def measure(
         policy=policy,
         runs=runs,
         deadline_s=deadline_s,
-        machine_reference_ms=None if calibration is None else nearest(calibration.reference_ms, threads),
+        machine_reference_ms=None if calibration is None else calibration.reference_ms,
     )

@@ -131,7 +131,7 @@ class _Server:
         if job["cpus"]:
             os.sched_setaffinity(0, job["cpus"])
         self._pager = _Pager()
-        self._reference = ReferenceKernel(self._threads)
+        self._reference = ReferenceKernel()
         self._before, self._after = _Counters(), _Counters()
         self._baseline_bytes = 0
         self._baseline_bytes = self._memory()["live_bytes"]

@@ -185,14 +185,14 @@ class GramineRunner:
         return ChildSession(
             job,
             [tools[self._launcher], _APPLICATION],
-            child_environment(job),
+            child_environment(),
             runner=self.name,
             has_epc=False,
             folder=holder,
         )
 
     def _build(self, job: Job, folder: Path, tools: Mapping[str, str]) -> None:
-        environment = child_environment(job)
+        environment = child_environment()
         text = manifest_template(
             command=child_command(),
             environment={key: environment[key] for key in _PASSED_ON if key in environment},

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sectum.enclave.runner import Job
 from sectum.errors import EnclaveError, EnclaveFailed, EnclaveTampered, EnclaveUnavailable
 
 _PAGER_EXITS: Mapping[int, type[EnclaveError]] = {
@@ -28,7 +27,7 @@ def child_command() -> list[str]:
     return [sys.executable, "-P", "-m", "sectum.enclave.child"]
 
 
-def child_environment(job: Job) -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Return this environment, less what would change the measurement, plus the thread counts.
 
     The package root is put on the module path where the interpreter would not find it by itself.
@@ -38,7 +37,7 @@ def child_environment(job: Job) -> dict[str, str]:
         for key, value in os.environ.items()
         if key != "LD_PRELOAD" and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
     }
-    environment.update(dict.fromkeys(_THREAD_VARIABLES, str(job.threads)))
+    environment.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     # OpenBLAS's threads spin for 27 ms after a product, into the inference that follows: 2**4 cycles instead.
     environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
     root = str(Path(__file__).resolve().parents[2])

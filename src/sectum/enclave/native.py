@@ -28,4 +28,4 @@ class NativeRunner:
         """
         if job.epc_bytes is not None:
             raise UsageError("the native runner has no EPC: leave epc_bytes out, or use softepc")
-        return ChildSession(job, child_command(), child_environment(job), runner=self.name, has_epc=False)
+        return ChildSession(job, child_command(), child_environment(), runner=self.name, has_epc=False)

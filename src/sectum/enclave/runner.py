@@ -37,7 +37,7 @@ class Job:
         model: path or bytes of an ONNX model whose input shapes are all static, without external data.
         epc_bytes: protected memory the model may hold at once; None for no limit.
         policy: how pages are chosen for eviction, ``second-chance`` or ``fifo``.
-        threads: intra-operator threads of the runtime, and threads of the reference kernel.
+        threads: intra-operator threads of the runtime.
         seed: the inputs are made from it, equal in every runner.
         deadline_s: wall seconds the process may live, from its start.
         memory_cap_bytes: memory the process may use, sealed pages included.

@@ -41,7 +41,7 @@ class SoftEpcRunner:
     def _checked_library(self) -> Path:
         if self._library is None:
             library = pager_library()
-            environment = child_environment(Job(model=b""))
+            environment = child_environment()
             try:
                 probe = subprocess.run(
                     [sys.executable, "-I", "-S", "-c", "pass"],
@@ -71,7 +71,7 @@ class SoftEpcRunner:
             EnclaveFailed: the process died, or ran over its memory cap.
             EnclaveDeadline: the model was not ready in time.
         """
-        environment = child_environment(job) | {
+        environment = child_environment() | {
             "LD_PRELOAD": str(self._checked_library()),
             "SOFTEPC_BUDGET_BYTES": str(job.epc_bytes or 0),
             "SOFTEPC_POLICY": job.policy,

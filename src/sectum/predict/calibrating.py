@@ -21,7 +21,7 @@ from sectum.measure.campaign import match
 from sectum.measure.context import machine_context
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.features import extract
-from sectum.predict.operator_model import OperatorModel
+from sectum.predict.operator_model import OperatorModel, with_overhead
 from sectum.units import MIB
 
 Progress = Callable[[str, float], None]
@@ -33,10 +33,23 @@ SPREAD = (
 )  # fmt: skip
 PROFILED_INFERENCES = 9
 
-# AlexNet at a small resolution: 226 MiB of weights and little arithmetic, so that paging is nearly all of its time.
-PAGING_NETWORK = ("alexnet", 128)
-PAGING_EPCS_MIB = (48, 128, 208)
+
+@dataclass(frozen=True)
+class PagingCase:
+    """A network that pages under each of some EPC sizes."""
+
+    network: str
+    resolution: int
+    batch: int
+    epcs_mib: tuple[int, ...]
+
+
+# AlexNet's fully connected layers stream: nearly all of its faults are loads. GoogLeNet uses its activations again and
+# again: a third of its faults are minor ones. Together they tell the two costs apart.
+PAGING_CASES = (PagingCase("alexnet", 128, 1, (48, 128, 208)), PagingCase("googlenet", 224, 4, (20, 32, 44)))
 PAGING_SAMPLES = 5
+SETTLING_INFERENCES = 3
+ROOMY_SAMPLES = 15
 
 _PRIOR_OPERATORS = 4.0
 
@@ -64,7 +77,7 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
     thread_counts = [n for n in (1, 2) if n <= len(os.sched_getaffinity(0))]
     steps = len(thread_counts) * (len(SPREAD) + 2)
     done = 0
-    reference_ms: dict[int, float] = {}
+    references_ms: list[float] = []
     factors: dict[int, dict[str, float]] = {}
     page_costs: dict[int, PageCosts] = {}
     softepc: Runner | None = SoftEpcRunner()
@@ -74,23 +87,21 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
         softepc = None
     for threads in thread_counts:
         logs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        references_ms: list[float] = []
         for name, resolution in SPREAD:
             progress(f"operators of {name}, {threads} threads", done / steps)
             _observe_operators(name, resolution, threads, operators, logs, references_ms)
             done += 1
-        reference_ms[threads] = statistics.median(references_ms)
         factors[threads] = {group: group_factor(pairs) for group, pairs in logs.items()}
         if softepc is not None:
             progress(f"cost of a page, {threads} threads", done / steps)
-            page_costs[threads] = _page_costs(softepc, threads, reference_ms[threads])
+            page_costs[threads] = _page_costs(softepc, threads, statistics.median(references_ms))
         done += 2
     progress("done", 1.0)
     context = machine_context()
     return Calibration(
         machine=str(context["cpu_model"]),
         nchwc_block=machine_nchwc_block(),
-        reference_ms=reference_ms,
+        reference_ms=statistics.median(references_ms),
         group_factors=factors,
         page_costs=page_costs,
         context=context,
@@ -116,44 +127,45 @@ def _observe_operators(
         return
     features = extract(runtime, threads=threads)
     predicted = operators.references(features)
-    total = sum(measured)
-    for group, seen, expected in zip(features.groups, measured, predicted, strict=True):
-        logs[group].append((math.log(max(seen, 1e-6) / expected), seen / total))
+    seen = with_overhead(np.array(measured), operators.overhead_references)
+    for group, ours, expected in zip(features.groups, seen, predicted, strict=True):
+        logs[group].append((math.log(max(ours, 1e-6) / expected), ours / seen.sum()))
 
 
 def group_factor(pairs: Iterable[tuple[float, float]]) -> float:
     """Mean of the logarithms weighted by time, drawn towards 1 as if some operators had shown no difference."""
     logs, weights = np.array(list(pairs)).T
-    weights = np.sqrt(weights)
     prior = _PRIOR_OPERATORS * float(np.mean(weights))
     low, high = np.quantile(logs, [0.1, 0.9])
     return math.exp(float(np.sum(weights * np.clip(logs, low, high)) / (np.sum(weights) + prior)))
 
 
 def _page_costs(runner: Runner, threads: int, reference_ms: float) -> PageCosts:
-    """Fit time per swapped page and per minor fault to one network under several EPC sizes."""
-    name, resolution = PAGING_NETWORK
-    job = Job(model=zoo.to_bytes(zoo.build(name, resolution=resolution), batch=1), threads=threads)
-    with NativeRunner().start(job) as session:
-        session.sample(2)
-        native_ms = _latency_ms(session.sample(PAGING_SAMPLES), reference_ms)
-    observations = []
-    with runner.start(job) as session:
-        session.sample(2)
-        roomy_ms = _latency_ms(session.sample(PAGING_SAMPLES), reference_ms)
-        for mib in PAGING_EPCS_MIB:
-            session.set_epc(mib * MIB)
-            session.sample(2)
-            samples = session.sample(PAGING_SAMPLES)
-            observations.append(
-                PageObservation(
-                    statistics.median(sample.loads for sample in samples),
-                    statistics.median(sample.minor_faults for sample in samples),
-                    (_latency_ms(samples, reference_ms) - roomy_ms) * 1e3,
+    """Fit time per swapped page and per minor fault to two networks under several EPC sizes."""
+    observations, factors = [], []
+    for case in PAGING_CASES:
+        architecture = zoo.build(case.network, resolution=case.resolution)
+        job = Job(model=zoo.to_bytes(architecture, batch=case.batch), threads=threads)
+        with NativeRunner().start(job) as native:
+            native.sample(SETTLING_INFERENCES)
+            native_ms = _latency_ms(native.sample(ROOMY_SAMPLES), reference_ms)
+        with runner.start(job) as enclave:
+            enclave.sample(SETTLING_INFERENCES)
+            roomy_ms = _latency_ms(enclave.sample(ROOMY_SAMPLES), reference_ms)
+            factors.append(roomy_ms / native_ms)
+            for mib in case.epcs_mib:
+                enclave.set_epc(mib * MIB)
+                enclave.sample(SETTLING_INFERENCES)
+                samples = enclave.sample(PAGING_SAMPLES)
+                observations.append(
+                    PageObservation(
+                        statistics.median(sample.loads for sample in samples),
+                        statistics.median(sample.minor_faults for sample in samples),
+                        (_latency_ms(samples, reference_ms) - roomy_ms) * 1e3,
+                    )
                 )
-            )
     swap_us, minor_us = solve_page_costs(observations)
-    return PageCosts(swap_us, minor_us, compute_factor=roomy_ms / native_ms)
+    return PageCosts(swap_us, minor_us, compute_factor=statistics.fmean(factors))
 
 
 def _latency_ms(samples: Iterable[Sample], reference_ms: float) -> float:

@@ -45,7 +45,7 @@ class Calibration:
     Attributes:
         machine: the machine in words.
         nchwc_block: floats in a block of the layout that the runtime uses on this processor.
-        reference_ms: its typical time of the reference kernel, by number of threads.
+        reference_ms: its typical time of the reference kernel.
         group_factors: by number of threads and group of operators: measured time over predicted, both in reference
             units; 1 where the shipped operator models hold unchanged.
         page_costs: of the software EPC, by number of threads; empty where the machine cannot run it.
@@ -54,7 +54,7 @@ class Calibration:
 
     machine: str
     nchwc_block: int
-    reference_ms: Mapping[int, float]
+    reference_ms: float
     group_factors: Mapping[int, Mapping[str, float]]
     page_costs: Mapping[int, PageCosts]
     context: Mapping[str, Any]
@@ -123,7 +123,7 @@ def load(path: Path | None = None) -> Calibration | None:
         calibration = Calibration(
             machine=str(data["machine"]),
             nchwc_block=int(data["nchwc_block"]),
-            reference_ms={int(n): _positive(ms) for n, ms in data["reference_ms"].items()},
+            reference_ms=_positive(data["reference_ms"]),
             group_factors={
                 int(n): {str(group): _positive(factor) for group, factor in factors.items()}
                 for n, factors in data["group_factors"].items()

@@ -33,7 +33,8 @@ class OperatorModel:
     Attributes:
         folder: where the artefact lies.
         machine: the machine that it was trained on, in words.
-        reference_ms: that machine's typical time of the reference kernel, by number of threads.
+        reference_ms: that machine's typical time of the reference kernel.
+        most_threads: that operators were measured with.
         nchwc_block: floats in a block of the runtime's blocked layout there.
         native_sigma: standard deviation of log(measured / predicted) of whole networks not trained on.
         overhead_references: time per operator between its profile and its share of an inference, in reference units.
@@ -43,7 +44,8 @@ class OperatorModel:
 
     folder: Path
     machine: str
-    reference_ms: Mapping[int, float]
+    reference_ms: float
+    most_threads: int
     nchwc_block: int
     native_sigma: float
     overhead_references: float
@@ -67,7 +69,8 @@ class OperatorModel:
             return cls(
                 folder=folder,
                 machine=str(manifest["machine"]),
-                reference_ms={int(k): float(v) for k, v in manifest["reference_ms"].items()},
+                reference_ms=float(manifest["reference_ms"]),
+                most_threads=int(manifest["most_threads"]),
                 nchwc_block=int(manifest["nchwc_block"]),
                 native_sigma=float(manifest["native_sigma"]),
                 overhead_references=float(manifest["overhead_references"]),

@@ -18,7 +18,7 @@ from sectum.graph.costs import Coverage as GraphCoverage
 from sectum.graph.costs import coverage, require_supported
 from sectum.graph.ir import Graph
 from sectum.graph.runtime import runtime_graph
-from sectum.predict.calibration import Calibration, nearest
+from sectum.predict.calibration import Calibration
 from sectum.predict.features import OperatorFeatures, extract
 from sectum.predict.operator_model import OperatorModel
 from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
@@ -181,10 +181,10 @@ class Predictor:
 
     def _native_ms(self, features: OperatorFeatures, threads: int) -> NDArray[np.float64]:
         references = self.operators.references(features)
-        reference_ms = nearest(self.operators.reference_ms, threads)
+        reference_ms = self.operators.reference_ms
         if self.calibration is not None:
             references = references * self.calibration.factors(features.groups, threads)
-            reference_ms = nearest(self.calibration.reference_ms, threads)
+            reference_ms = self.calibration.reference_ms
         return references * reference_ms
 
     def _with_measured_costs(self, profile: Profile, threads: int) -> Profile:
@@ -202,8 +202,8 @@ class Predictor:
         if prepared.coverage.unsupported:
             named = ", ".join(f"{kind} ({n})" for kind, n in prepared.coverage.unsupported.items())
             notes.append(f"operators without a cost of their own, estimated from their bytes: {named}")
-        if prepared.threads > max(self.operators.reference_ms):
-            notes.append(f"operators were measured with up to {max(self.operators.reference_ms)} threads, not more")
+        if prepared.threads > self.operators.most_threads:
+            notes.append(f"operators were measured with up to {self.operators.most_threads} threads, not more")
         if not counts.settled:
             notes.append("page faults do not settle to one number at this EPC size: latency varies between inferences")
         if prepared.native_source == "predicted" and profile.name not in ("softepc", "native"):

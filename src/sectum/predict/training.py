@@ -56,7 +56,7 @@ class Rows:
     names: tuple[str, ...]
     threads: NDArray[np.int64]
     sources: NDArray[np.int64]
-    reference_ms: dict[int, float]
+    reference_ms: float
 
 
 def load_rows(folder: Path) -> Rows:
@@ -87,11 +87,11 @@ def load_rows(folder: Path) -> Rows:
         np.array(estimates),
         np.array(times),
         np.array(network),
-        np.array([record["total_references"] for record in records]),
+        np.array([record["total_references"] for record in records], dtype=np.float64),
         tuple(record["family"] for record in records),
         threads,
         np.array([sources.setdefault((r["family"], r["seed"]), len(sources)) for r in records]),
-        {int(n): float(np.median(reference[threads == n])) for n in np.unique(threads)},
+        float(np.median(reference)),
     )
 
 
@@ -192,7 +192,7 @@ def train(data: Path, out: Path, machine: str) -> dict[str, Any]:
         for threads in np.unique(rows.threads):
             chosen = rows.threads == threads
             figures[f"{name}, {threads} threads"] = accuracy(rows.totals[chosen], summed[chosen])
-    profiled = np.bincount(rows.network, with_overhead(rows.times, extra), minlength=len(rows.totals))
+    profiled = np.bincount(rows.network, with_overhead(rows.times, extra), len(rows.totals)).astype(np.float64)
     figures["sum of profiled operators"] = accuracy(rows.totals, profiled)
     everything = np.ones(len(rows.times), dtype=bool)
     manifest = {
@@ -201,6 +201,7 @@ def train(data: Path, out: Path, machine: str) -> dict[str, Any]:
         "machine": machine,
         "nchwc_block": machine_nchwc_block(),
         "reference_ms": rows.reference_ms,
+        "most_threads": int(rows.threads.max()),
         "native_sigma": figures["random"]["sigma"],
         "overhead_references": extra,
         "groups": export(fit(rows, everything), out),

@@ -24,16 +24,16 @@ def test_the_environment_is_cleared_of_what_changes_a_measurement(monkeypatch: p
     for name in ("LD_PRELOAD", "SOFTEPC_BUDGET_BYTES", "OMP_WAIT_POLICY", "MALLOC_ARENA_MAX"):
         monkeypatch.setenv(name, "7")
     monkeypatch.setenv("SOMETHING_ELSE", "kept")
-    found = child_environment(Job(model=b"", threads=3))
+    found = child_environment()
     assert not {"LD_PRELOAD", "SOFTEPC_BUDGET_BYTES", "OMP_WAIT_POLICY", "MALLOC_ARENA_MAX"} & set(found)
     assert found["SOMETHING_ELSE"] == "kept"
-    assert found["OPENBLAS_NUM_THREADS"] == found["OMP_NUM_THREADS"] == "3"
+    assert found["OPENBLAS_NUM_THREADS"] == found["OMP_NUM_THREADS"] == "1"
 
 
 def test_relative_module_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child starts in a folder of its own: the caller's relative module paths still mean the same."""
     monkeypatch.setenv("PYTHONPATH", f"lib{os.pathsep}/opt/lib")
-    folders = child_environment(Job(model=b""))["PYTHONPATH"].split(os.pathsep)
+    folders = child_environment()["PYTHONPATH"].split(os.pathsep)
     assert folders[-2:] == [str(Path("lib").absolute()), "/opt/lib"]
 
 
@@ -49,7 +49,7 @@ def test_a_launcher_may_speak_first() -> None:
     """Lines that a launcher prints before the child answers are passed over."""
     command = ["/bin/sh", "-c", 'echo "starting"; exec "$0" "$@"', *child_command()]
     job = Job(model=convolutions())
-    with ChildSession(job, command, child_environment(job), runner="native", has_epc=False) as session:
+    with ChildSession(job, command, child_environment(), runner="native", has_epc=False) as session:
         assert len(session.sample(2)) == 2
 
 
@@ -57,7 +57,7 @@ def test_a_missing_pager_is_noticed() -> None:
     """A process that was to have an EPC and has none is refused: its numbers would be native ones."""
     job = Job(model=convolutions())
     with pytest.raises(EnclaveFailed, match="without the pager"):
-        ChildSession(job, child_command(), child_environment(job), runner="softepc", has_epc=True)
+        ChildSession(job, child_command(), child_environment(), runner="softepc", has_epc=True)
 
 
 def test_a_session_that_ran_over_its_deadline_is_over() -> None:

@@ -19,7 +19,7 @@ def example():
     return Calibration(
         machine="a test machine",
         nchwc_block=8,
-        reference_ms={1: 2.0, 2: 1.0},
+        reference_ms=2.0,
         group_factors={1: {"conv": 2.0}, 2: {"conv": 1.5}},
         page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0, compute_factor=1.0)},
         context={"date": "2026-01-01"},
@@ -43,9 +43,9 @@ def test_without_a_file_there_is_no_calibration(tmp_path):
         lambda data: data.pop("machine"),
         lambda data: data.update(format=99),
         lambda data: data.update(schema_sha256="0"),
-        lambda data: data["reference_ms"].update({"1": float("inf")}),
-        lambda data: data["reference_ms"].update({"1": -1}),
-        lambda data: data.update(reference_ms={}),
+        lambda data: data.update(reference_ms=float("inf")),
+        lambda data: data.update(reference_ms=-1),
+        lambda data: data.update(group_factors={}),
         lambda data: data.update(page_costs={"1": {"swap_us": 1}}),
         lambda data: data.update(group_factors=[1, 2]),
     ],
@@ -86,7 +86,7 @@ def test_a_calibrated_prediction_is_in_this_machines_milliseconds(operators, squ
     assert ours.breakdown_ms.paging == pytest.approx(paging_us / 1e3, rel=1e-6)
     assert not plain.calibrated
     assert any("not calibrated" in note for note in plain.notes)
-    scale = example.reference_ms[1] / operators.reference_ms[1]
+    scale = example.reference_ms / operators.reference_ms
     for mine, theirs in zip(ours.layers, plain.layers, strict=True):
         factor = 2.0 if theirs.type.endswith("nchwc:Conv") else 1.0
         assert mine.native_ms == pytest.approx(theirs.native_ms * scale * factor, rel=1e-6)

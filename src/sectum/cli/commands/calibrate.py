@@ -39,9 +39,7 @@ def calibrate(*, as_json: bool) -> None:
     from sectum.cli.show import rows, say
 
     say(f"Predictions are now in milliseconds of {calibration.machine}.\n")
-    entries = [
-        (f"reference kernel, {_threads(n)}", milliseconds(ms), "measured") for n, ms in calibration.reference_ms.items()
-    ]
+    entries = [("reference kernel", milliseconds(calibration.reference_ms), "measured")]
     for n, costs in calibration.page_costs.items():
         entries.append((f"page swapped, {_threads(n)}", f"{number(costs.swap_us)} us", "measured in the software EPC"))
         entries.append((f"page mapped again, {_threads(n)}", f"{number(costs.minor_fault_us)} us", "measured"))
