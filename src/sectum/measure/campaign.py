@@ -55,7 +55,7 @@ class Task:
         return f"{self.family}/{self.seed}/b{self.batch}/t{self.threads}"
 
 
-def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2)) -> list[Task]:
+def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2), only: str | None = None) -> list[Task]:
     """The tasks of a campaign: families in turn, each network with every number of threads."""
     rng = random.Random(seed)  # noqa: S311 - a plan, not a secret
     families, named = zoo.families(), zoo.names()
@@ -63,7 +63,9 @@ def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2)) -> list[Task
     for index in range(networks):
         network_seed, batch = rng.randrange(1 << 31), rng.choice(BATCHES)
         kind = rng.random()
-        if kind < MIX_SHARE:
+        if only is not None:
+            family = only
+        elif kind < MIX_SHARE:
             family = OPERATOR_MIX
         elif kind < MIX_SHARE + NAMED_SHARE:
             family = NAMED + rng.choice(named)
@@ -250,14 +252,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--networks", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help=f"one family, or {OPERATOR_MIX}, or {NAMED}NAME")
     options = parser.parse_args(arguments)
     if options.networks < 1:
         raise UsageError("--networks: give 1 or more")
-    tasks = plan(options.networks, options.seed)
-    for index, row in collect(options.folder, tasks):
-        outcome = row.error or f"{len(row.descriptions)} operators, {row.total_references * row.reference_ms:.1f} ms"
-        print(f"{index + 1}/{len(tasks)} {row.task.key}: {outcome}", file=sys.stderr)  # noqa: T201
+    tasks = plan(options.networks, options.seed, only=options.only)
+    try:
+        _report(collect(options.folder, tasks), len(tasks))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        return 130
     return 0
+
+
+def _report(rows: Iterator[tuple[int, Row]], total: int) -> None:
+    for index, row in rows:
+        outcome = row.error or f"{len(row.descriptions)} operators, {row.total_references * row.reference_ms:.1f} ms"
+        print(f"{index + 1}/{total} {row.task.key}: {outcome}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class _Chain:
         self.batch = batch
         self.shape: _Shape = (
             batch,
-            rng.choice((3, 16, 24, 32, 48, 64, 96, 128, 192)),
+            rng.choice((3, 16, 24, 32, 48, 64, 96, 128, 136, 192, 240, 272, 384, 544)),
             *(rng.choice((7, 14, 20, 28, 40, 56, 80, 112)),) * 2,
         )
         self.first_shape = self.shape
@@ -65,8 +65,8 @@ def _grouped_conv(c: _Chain) -> None:
     n, channels, h, w = c.shape
     divisors = [g for g in (2, 3, 4, 8, 16, 32) if channels % g == 0]
     group = c.rng.choice(divisors) if divisors else 1
-    out = group * c.rng.choice((4, 8, 12, 16))
-    k = c.rng.choice((1, 3, 5))
+    out = group * c.rng.choice((4, 8, 16, 34, 68, 136))
+    k = c.rng.choice((1, 1, 3, 5))
     c.apply("Conv", (n, out, h, w), c.value, c.weight(out, channels // group, k, k), group=group, pads=[k // 2] * 4)
 
 
