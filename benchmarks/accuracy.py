@@ -93,7 +93,7 @@ def run(path: Path, epc_mib: int, batch: int, threads: int, longest_ms: float) -
         SoftEpcRunner(),
         epc_bytes=epc_mib * MIB,
         threads=threads,
-        deadline_s=25,
+        deadline_s=10,
         machine_reference_ms=reference_ms,
     )
     return Case(

@@ -142,17 +142,13 @@ def group_factor(pairs: Iterable[tuple[float, float]]) -> float:
 
 def _page_costs(runner: Runner, threads: int, reference_ms: float) -> PageCosts:
     """Fit time per swapped page and per minor fault to two networks under several EPC sizes."""
-    observations, factors = [], []
+    observations = []
     for case in PAGING_CASES:
         architecture = zoo.build(case.network, resolution=case.resolution)
         job = Job(model=zoo.to_bytes(architecture, batch=case.batch), threads=threads)
-        with NativeRunner().start(job) as native:
-            native.sample(SETTLING_INFERENCES)
-            native_ms = _latency_ms(native.sample(ROOMY_SAMPLES), reference_ms)
         with runner.start(job) as enclave:
             enclave.sample(SETTLING_INFERENCES)
             roomy_ms = _latency_ms(enclave.sample(ROOMY_SAMPLES), reference_ms)
-            factors.append(roomy_ms / native_ms)
             for mib in case.epcs_mib:
                 enclave.set_epc(mib * MIB)
                 enclave.sample(SETTLING_INFERENCES)
@@ -164,8 +160,7 @@ def _page_costs(runner: Runner, threads: int, reference_ms: float) -> PageCosts:
                         (_latency_ms(samples, reference_ms) - roomy_ms) * 1e3,
                     )
                 )
-    swap_us, minor_us = solve_page_costs(observations)
-    return PageCosts(swap_us, minor_us, compute_factor=statistics.fmean(factors))
+    return PageCosts(*solve_page_costs(observations))
 
 
 def _latency_ms(samples: Iterable[Sample], reference_ms: float) -> float:

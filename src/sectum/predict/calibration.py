@@ -30,12 +30,10 @@ class PageCosts:
     Attributes:
         swap_us: one page evicted and one loaded, with the fault that caused it.
         minor_fault_us: a page mapped again.
-        compute_factor: time in the enclave with room for everything, over native time.
     """
 
     swap_us: float
     minor_fault_us: float
-    compute_factor: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,6 @@ class Calibration:
             load_us=costs.swap_us / 2,
             evict_us=costs.swap_us / 2,
             minor_fault_us=costs.minor_fault_us,
-            compute_factor=costs.compute_factor,
         )
 
     def store(self, path: Path | None = None) -> Path:

@@ -18,7 +18,7 @@ def measured(monkeypatch) -> Calibration:
         machine="a machine of the tests",
         reference_ms=5.0,
         group_factors={1: {"conv": 1.0}},
-        page_costs={1: PageCosts(swap_us=12.0, minor_fault_us=1.2, compute_factor=1.0)},
+        page_costs={1: PageCosts(swap_us=12.0, minor_fault_us=1.2)},
         context={},
     )
     monkeypatch.setattr("sectum.predict.calibrating.calibrate", lambda _progress: calibration)

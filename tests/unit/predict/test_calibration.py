@@ -21,7 +21,7 @@ def example():
         nchwc_block=8,
         reference_ms=2.0,
         group_factors={1: {"conv": 2.0}, 2: {"conv": 1.5}},
-        page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0, compute_factor=1.0)},
+        page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0)},
         context={"date": "2026-01-01"},
     )
 
