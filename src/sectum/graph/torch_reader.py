@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 from sectum.errors import ModelMalformed, UsageError
@@ -55,6 +54,4 @@ def from_torch(module: torch.nn.Module, example_inputs: tuple[Any, ...], *, limi
     finally:
         module.train(training)
     assert program is not None
-    file = io.BytesIO()
-    program.save(file)
-    return read(file.getvalue(), limits=limits)
+    return read(program.model_proto.SerializeToString(), limits=limits)
