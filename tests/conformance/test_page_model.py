@@ -34,7 +34,7 @@ def enclave():
     [
         ("squeezenet", 1, (4, 6)),
         ("shufflenet", 1, (4, 8)),
-        ("squeezenet", 4, (8, 16)),
+        ("squeezenet", 4, (16,)),
         ("inception_v1", 1, (16, 28)),
         ("bvlc_alexnet", 1, (64, 160)),
     ],
