@@ -16,6 +16,7 @@ def measured(monkeypatch) -> Calibration:
     """What measuring the machine gives."""
     calibration = Calibration(
         machine="a machine of the tests",
+        nchwc_block=8,
         reference_ms=5.0,
         group_factors={1: {"conv": 1.0}},
         page_costs={1: PageCosts(swap_us=12.0, minor_fault_us=1.2)},
