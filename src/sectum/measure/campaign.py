@@ -15,7 +15,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def run(task: Task) -> Row:
         with NativeRunner().start(job) as session:
             session.sample(2)
             samples = session.sample(PROFILED_INFERENCES)
-        with NativeRunner().start(Job(**{**_fields(job), "profile": True})) as session:
+        with NativeRunner().start(replace(job, profile=True)) as session:
             times = session.operator_times(PROFILED_INFERENCES)
     except EnclaveError as error:
         return failed(f"{type(error).__name__}: {error}")
@@ -189,14 +189,10 @@ def match(runtime: Graph, times: Iterable[OperatorTime]) -> list[float] | None:
     return matched
 
 
-def _fields(job: Job) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in Job.__dataclass_fields__}
-
-
 def collect(folder: Path, tasks: Sequence[Task]) -> Iterator[tuple[int, Row]]:
     """Run the tasks that the folder does not hold yet, storing a shard at a time; yields each with its number."""
     folder.mkdir(parents=True, exist_ok=True)
-    done = {key for row in read(folder) for key in (row["key"],)}
+    done = {row["key"] for row in read(folder)}
     pending: list[Row] = []
     try:
         for index, task in enumerate(tasks):
