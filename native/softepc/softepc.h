@@ -11,6 +11,8 @@
  *   SOFTEPC_MIN_BYTES     allocations from this size on live in the region (default 65536)
  *   SOFTEPC_REGION_BYTES  address space of the region (default 64 GiB, at most 1 TiB)
  *   SOFTEPC_REPORT        a path: the counters are written there at exit, as one JSON line
+ *   SOFTEPC_DEFER         1: no enclave yet; it opens when the process, or a child that it forks,
+ *                         calls softepc_start
  * The entry of LD_PRELOAD is removed too: a child process is not in the enclave.
  *
  * The functions below are called from inside the process (dlsym, or ctypes.CDLL(None)).
@@ -59,6 +61,11 @@ enum softepc_fault_kind {
     SOFTEPC_FAULT_LOAD = 1,
     SOFTEPC_FAULT_MINOR = 2,
 };
+
+/* Opens the enclave of a process started with SOFTEPC_DEFER=1; allocations from now on live in it.
+ * A process that has loaded all that it needs can so fork children with an enclave each. 0, or -1
+ * with errno EALREADY (it is open, was open, or was not deferred). */
+SOFTEPC_API int softepc_start(void);
 
 /* A consistent copy of the counters. */
 SOFTEPC_API void softepc_counters(struct softepc_counters *out);

@@ -22,7 +22,9 @@ expected and what to do::
     │   └── OutputsDiffer          24   the enclave computed something else than the native run
     └── ArtefactError                   a stored file cannot be used
         ├── ArtefactInvalid        30   damaged, or made for another schema
-        └── CalibrationInvalid     31   the stored calibration cannot be used
+        ├── CalibrationInvalid     31   the stored calibration cannot be used
+        ├── DatasetInvalid         32   a stored dataset is damaged, empty or of another format
+        └── DatasetBusy            33   another process is collecting into it
 
 Ctrl-C ends a command with 130.
 """
@@ -144,3 +146,15 @@ class CalibrationInvalid(ArtefactError):
     """The stored calibration cannot be used."""
 
     exit_code = 31
+
+
+class DatasetInvalid(ArtefactError):
+    """A stored dataset is damaged, empty or of another format."""
+
+    exit_code = 32
+
+
+class DatasetBusy(ArtefactError):
+    """Another process is collecting into the dataset."""
+
+    exit_code = 33

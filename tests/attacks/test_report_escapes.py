@@ -75,7 +75,7 @@ def findings(tmp_path_factory) -> Findings:
 def with_names(findings: Findings, name: str) -> Findings:
     """The findings with ``name`` in every place that a model, a profile or a file can fill."""
     prediction = findings.prediction
-    layers = tuple(replace(layer, name=name, type=name, supported=False) for layer in prediction.layers)
+    layers = tuple(replace(layer, name=name, type=name, supported=False, fused=(name,)) for layer in prediction.layers)
     hostile = replace(
         prediction,
         model=name,
@@ -84,7 +84,9 @@ def with_names(findings: Findings, name: str) -> Findings:
         notes=(name,),
         coverage=Coverage(len(layers), 0, {name: len(layers)}),
     )
-    advice = (*findings.advice, Advice(name, name, {}))
+    layer = {"name": name, "type": name, "ms": 1.0, "share": 0.5, "paging_ms": 0.5, "weight_bytes": 1}
+    weights = {"missing_bytes": 1, "freed_bytes": 1, "layers": [layer]}
+    advice = (*findings.advice, Advice("layers", {"layers": [layer]}), Advice("weights", weights))
     return replace(findings, prediction=hostile, advice=advice, source=name, machine=name)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from sectum.enclave.gramine import GramineRunner
 from sectum.enclave.native import NativeRunner
 from sectum.enclave.runner import Runner
 from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.warm import WarmRunner
+from sectum.errors import EnclaveUnavailable
 from sectum.testing.runner_conformance import RunnerConformance
 
 
@@ -32,6 +36,31 @@ class TestSoftEpc(RunnerConformance):
     def runner(self) -> Runner:
         """Give the software enclave's runner."""
         return SoftEpcRunner()
+
+
+class TestWarmNative(RunnerConformance):
+    """An ordinary process, forked from a parent that has the runtime loaded."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def runner(cls) -> Iterator[Runner]:
+        """Give one runner to all tests: its parent stays."""
+        with WarmRunner(NativeRunner()) as runner:
+            runner.check()
+            yield runner
+
+
+class TestWarmSoftEpc(RunnerConformance):
+    """The software enclave, opened after a fork."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def runner(cls) -> Iterator[Runner]:
+        """Give one runner to all tests: its parent stays."""
+        with WarmRunner(SoftEpcRunner()) as runner:
+            with contextlib.suppress(EnclaveUnavailable):  # the tests say why they are skipped
+                runner.check()
+            yield runner
 
 
 class TestGramineDirect(RunnerConformance):

@@ -38,6 +38,9 @@ document.getElementById("f").addEventListener("load", function () {{
     seen.bars = d.querySelectorAll(".costs .bar i").length;
     seen.tall = [].map.call(d.querySelectorAll(".plot svg"), function (s) {{
       return Math.round(s.getBoundingClientRect().height); }});
+    seen.cut = [].filter.call(d.querySelectorAll(".flag, .epc-label, .tick-x"), function (label) {{
+      var box = label.getBoundingClientRect();
+      return box.left < 0 || box.right > w.innerWidth; }}).map(function (label) {{ return label.textContent; }});
     seen.first = order();
     d.querySelector("[data-sort=order]").click();
     seen.sorted = order();
@@ -123,10 +126,20 @@ def test_page_works_at_this_width_and_complains_of_nothing(paging, width):
     assert "does not fit" in seen["verdict"]
     assert seen["wide"] <= width, "the page must not be wider than the screen"
     assert seen["bars"] >= 12
+    assert seen["cut"] == [], "no label of a chart may leave the page"
     assert all(height >= 80 for height in seen["tall"])
     assert len(seen["tall"]) == 3
     assert seen["images"] == 0
     assert seen["resources"] == 0, "the page must load nothing"
+
+
+@pytest.mark.parametrize(("network", "epc"), [("mobilenet_v2", "500GiB"), ("vgg16", "93MiB"), ("vgg16", "1MiB")])
+def test_labels_stay_on_a_narrow_page(tmp_path, network, epc):
+    """Wherever the EPC lies against the working set, every label of the charts can be read on a phone."""
+    seen, console = drive(tmp_path, report(tmp_path, f"zoo:{network}", "--epc", epc), 360)
+    assert console == []
+    assert seen["cut"] == []
+    assert seen["wide"] <= 360
 
 
 def test_layers_can_be_sorted_and_all_be_shown(paging):

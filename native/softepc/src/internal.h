@@ -35,6 +35,7 @@ struct config {
     uint64_t region_pages;
     size_t min_bytes;
     enum policy policy;
+    bool deferred; /* the enclave opens when softepc_start is called */
     char report_path[4096]; /* absolute; empty: no report */
 };
 

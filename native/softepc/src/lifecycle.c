@@ -1,8 +1,8 @@
 /*
  * Start-up from the environment, fork, and the end of the process.
  *
- * The start-up runs as a constructor, before main and before __libc_start_main; what happened
- * before was served by libc. The end is registered before __libc_start_main registers the
+ * The start-up runs as a constructor, before main and before __libc_start_main, or when
+ * softepc_start is called; what happened before was served by libc. The end is registered before __libc_start_main registers the
  * destructors of libraries, so it runs after all of them: they may still use enclave memory.
  */
 #include "internal.h"
@@ -154,6 +154,7 @@ static void read_configuration(void)
             "SOFTEPC_BUDGET_BYTES is %llu, expected 0 (no limit) or at least %llu (64 pages)",
             (unsigned long long)budget, (unsigned long long)least_budget);
     config.budget_pages = budget / PAGE_BYTES;
+    config.deferred = bytes_from("SOFTEPC_DEFER", 0, 0, 1);
     if (policy && *policy && !policy_from(policy, &config.policy))
         die(SOFTEPC_EXIT_CONFIG, "SOFTEPC_POLICY is '%s', expected second-chance or fifo", policy);
     read_report_path();
@@ -164,7 +165,7 @@ static void clean_environment(void)
 {
     static const char *const ours[] = {"SOFTEPC_BUDGET_BYTES", "SOFTEPC_POLICY",
                                        "SOFTEPC_MIN_BYTES", "SOFTEPC_REGION_BYTES",
-                                       "SOFTEPC_REPORT"};
+                                       "SOFTEPC_REPORT", "SOFTEPC_DEFER"};
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
         unsetenv(ours[i]);
 
@@ -284,18 +285,36 @@ static void refuse_nesting(void)
     sigaction(SIGSYS, &before, NULL);
 }
 
-__attribute__((constructor)) static void start(void)
+/* ---- the start ---- */
+
+static void open_enclave(void)
 {
-    read_configuration();
     refuse_nesting();
     seal_start();
     pager_start();
     region_start();
     signals_start();
+    filter_start();
+    enclave_open = true;
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    read_configuration();
     if (__cxa_atexit(stop, NULL, NULL) ||
         pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child))
         die(SOFTEPC_EXIT_UNSUPPORTED, "libc has no memory for an exit handler");
-    filter_start();
+    if (!config.deferred)
+        open_enclave();
     clean_environment();
-    enclave_open = true;
+}
+
+SOFTEPC_API int softepc_start(void)
+{
+    if (!config.deferred || enclave_open || forked || closing_thread) {
+        errno = EALREADY;
+        return -1;
+    }
+    open_enclave();
+    return 0;
 }

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -14,6 +15,7 @@ import click
 from sectum import errors
 from sectum.cli.untrusted import printable
 from sectum.errors import SectumError
+from sectum.hetee import errors as refusals
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,17 +28,17 @@ _MESSAGE_LIMIT = 4000
 
 def exit_codes() -> Iterator[tuple[int, str, str]]:
     """Every exit code with the name of its error and what it means, in rising order."""
-    yield 0, "", "it went well"
-    yield DEFECT, "", "a defect of Sectum itself, or no memory left"
+    yield 0, "", "It went well"
+    yield DEFECT, "", "A defect of Sectum itself, or no memory left"
     leaves = {
         kind.exit_code: (name, (inspect.getdoc(kind) or "").splitlines()[0].rstrip("."))
-        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        for name, kind in inspect.getmembers(errors, inspect.isclass) + inspect.getmembers(refusals, inspect.isclass)
         if issubclass(kind, SectumError) and "exit_code" in vars(kind) and kind is not SectumError
     }
     for code in sorted(leaves):
         yield code, *leaves[code]
     yield INTERRUPTED, "", "Ctrl-C"
-    yield READER_GONE, "", "the program that read the output went away"
+    yield READER_GONE, "", "The program that read the output went away"
 
 
 def exit_code_lines() -> str:
@@ -78,6 +80,8 @@ class Door(click.Group):
     ) -> NoReturn:
         """Run the command line and leave with a documented exit code."""
         words = list(sys.argv[1:] if args is None else args)
+        if sys.stdout is None:  # closed by whoever started it
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
         as_json = "--json" in words
         try:
             code = super().main(
@@ -97,6 +101,14 @@ class Door(click.Group):
             fail("UsageError", error.format_message(), errors.UsageError.exit_code, as_json=as_json)
         except click.Abort:
             sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.filename is not None:  # then it is not standard output that failed
+                raise
+            _discard_stdout()
+            message = (
+                f"the output cannot be written: {error.strerror or error}; make room for it, or name another place"
+            )
+            fail("UsageError", message, errors.UsageError.exit_code, as_json=as_json)
         except MemoryError:
             fail(
                 "MemoryError",

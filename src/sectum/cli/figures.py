@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 
 from sectum.units import GIB, KIB, MIB
+
+_QUANTITY = re.compile(r"(?<=\d) (?=(?:ms|us|KiB|MiB|GiB|%|times)\b|%)")
+
+
+def unbroken(text: str) -> str:
+    """Tie numbers to their units by spaces at which no line ends."""
+    return _QUANTITY.sub("\N{NO-BREAK SPACE}", text)
 
 
 def milliseconds(value_ms: float) -> str:
@@ -41,12 +49,21 @@ def percent(share: float) -> str:
 
 
 def mebibytes(n_bytes: float) -> str:
-    """Write memory so that two amounts can be compared: MiB up to 10 GiB, then GiB."""
+    """Write memory so that two amounts can be compared: MiB from 1 MiB up to 10 GiB."""
     if n_bytes == 0:
         return "0"
-    if abs(n_bytes) < MIB / 10:
-        return f"{n_bytes / KIB:,.1f} KiB"
-    if abs(n_bytes) >= 10 * GIB:
-        return f"{n_bytes / GIB:,.1f} GiB"
-    value = n_bytes / MIB
-    return f"{value:,.0f} MiB" if abs(value) >= 100 else f"{value:,.1f} MiB"
+    unit, step, digits = _scale(n_bytes)
+    return f"{n_bytes / step:,.{digits}f} {unit}"
+
+
+def enough(n_bytes: float) -> str:
+    """Write memory rounded up, so that whoever gives an enclave as much as is written gives it enough."""
+    unit, step, digits = _scale(n_bytes)
+    return f"{math.ceil(n_bytes / step * 10**digits) / 10**digits:,.{digits}f} {unit}"
+
+
+def _scale(n_bytes: float) -> tuple[str, int, int]:
+    """The unit in which memory is written, its bytes, and the digits after the point."""
+    size = abs(n_bytes)
+    unit, step = ("KiB", KIB) if size < MIB else ("MiB", MIB) if size < 10 * GIB else ("GiB", GIB)
+    return unit, step, 0 if size >= 100 * step else 1

@@ -14,6 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SMALLEST_EPC_BYTES = 256 * KIB
 LARGEST_EPC_BYTES = 1024 * GIB
+SMALLEST_AMOUNT = 0.001
 LARGEST_BATCH = 65_536
 LARGEST_THREADS = 256
 
@@ -51,7 +52,7 @@ def whole(largest: int) -> Callable[[click.Context, click.Parameter, str | None]
 
 
 def positive(unit: str, largest: float) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
-    """Make a reader of numbers above 0, at most ``largest``."""
+    """Make a reader of numbers from a thousandth to ``largest``."""
 
     def read(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
         if value is None:
@@ -60,8 +61,10 @@ def positive(unit: str, largest: float) -> Callable[[click.Context, click.Parame
             number = float(value)
         except ValueError:
             number = 0.0
-        if not 0 < number <= largest:  # not so for NaN either
-            raise click.BadParameter(f"'{value}' is not possible: write {unit} above 0, at most {largest:,.0f}.")
+        if not SMALLEST_AMOUNT <= number <= largest:  # not so for NaN either
+            raise click.BadParameter(
+                f"'{value}' is not possible: write {unit} above 0, from {SMALLEST_AMOUNT:g} to {largest:,.0f}."
+            )
         return number
 
     return read

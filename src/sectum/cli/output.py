@@ -23,8 +23,10 @@ def check_writable(path: Path) -> None:
     """Refuse a place that cannot be written, before any long work is done for it.
 
     Raises:
-        UsageError: it is a folder, its folder is missing, or it may not be written.
+        UsageError: it is a folder or standard output, its folder is missing, or it may not be written.
     """
+    if str(path) == "-":
+        raise UsageError("nothing is written to standard output: name a file")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it")
     if not path.parent.is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sectum.enclave.profile import Profile
     from sectum.predict import Predictor
     from sectum.predict.prediction import Advice, Prediction
+    from sectum.predict.predictor import Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +33,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction and what it was made with."""
+    """A prediction and what it was made with. Its layers go by the names that they have in the model."""
 
     request: Request
     source: Source
     profile: Profile
     predictor: Predictor
+    prepared: Prepared
     prediction: Prediction
 
     def advice(self) -> list[Advice]:
@@ -48,9 +50,11 @@ class Answer:
 
     def to_json(self, advice: list[Advice]) -> dict[str, Any]:
         """Give the prediction as JSON types, with its advice and where it comes from."""
+        from sectum.cli.advice import to_json
+
         return {
             **self.prediction.to_json(),
-            "advice": [asdict(item) for item in advice],
+            "advice": [to_json(item) for item in advice],
             "source": {"model": self.request.model, "sha256": self.source.sha256},
             "sectum": __version__,
         }
@@ -75,13 +79,21 @@ def load_profile(name: str, epc_bytes: int | None) -> Profile:
 
 def predict(request: Request) -> Answer:
     """Make the prediction that was asked for."""
+    from sectum.cli.origins import origins
+    from sectum.graph.costs import require_supported
     from sectum.predict import load_predictor
 
     source = Source(request.model, batch=request.batch, inputs=request.inputs)
     profile = load_profile(request.enclave, request.epc_bytes)
     graph = source.graph
+    if request.strict:
+        require_supported(graph)
     predictor = load_predictor()
-    prediction = predictor.predict(
-        graph, profile, threads=request.threads, native_ms=request.native_ms, strict=request.strict
+    prepared = predictor.prepare(graph, threads=request.threads, native_ms=request.native_ms)
+    prediction = predictor.in_enclave(prepared, profile)
+    layers = tuple(
+        replace(layer, name=origin.name, fused=origin.types)
+        for layer, origin in zip(prediction.layers, origins(graph, prepared.runtime), strict=True)
     )
-    return Answer(request, source, profile, predictor, replace(prediction, model=source.name))
+    prediction = replace(prediction, model=source.name, layers=layers)
+    return Answer(request, source, profile, predictor, prepared, prediction)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
+from sectum.cli.footprint import Footprint, footprints
 from sectum.cli.report_charts import Point
 from sectum.cli.source import ZOO
 from sectum.errors import UsageError
@@ -48,7 +49,8 @@ class Findings:
 
     Attributes:
         prediction: the prediction that was asked for.
-        profile: the enclave that it is for.
+        profile: the enclave that it is for, with the costs that were used.
+        footprints: memory touched up to each layer.
         advice: what would make the inference cheaper.
         curve: predictions at other sizes of EPC, in rising order; empty outside an enclave.
         measured: measurements, if they were asked for.
@@ -60,6 +62,7 @@ class Findings:
 
     prediction: Prediction
     profile: Profile
+    footprints: tuple[Footprint, ...]
     advice: tuple[Advice, ...]
     curve: tuple[Point, ...]
     measured: tuple[MeasuredPoint, ...]
@@ -73,19 +76,14 @@ class Findings:
         """The network's source without the folders of whoever made the page."""
         return self.source if self.source.startswith(ZOO) else Path(self.source).name
 
-    @property
-    def paging_stops_bytes(self) -> int | None:
-        """Smallest EPC without paging: known exactly where the network over-commits."""
-        for item in self.advice:
-            if item.kind == "epc":
-                return int(item.values["epc_bytes"])
-        return None
-
     def to_json(self) -> dict[str, Any]:
         """Give the numbers of the page as JSON types."""
+        from sectum.cli.advice import to_json as advice_to_json
+
         return {
             "prediction": self.prediction.to_json(),
-            "advice": [asdict(item) for item in self.advice],
+            "advice": [advice_to_json(item) for item in self.advice],
+            "footprints": [asdict(level) for level in self.footprints],
             "curve": [asdict(point) for point in self.curve],
             "measured": [{"epc_bytes": m.epc_bytes, **m.measurement.as_dict()} for m in self.measured],
             "source": {"model": self.source, "sha256": self.sha256},
@@ -108,7 +106,6 @@ def investigate(request: Request, *, measure: bool, deadline_s: float, progress:
     """
     from sectum.cli.measuring import RUNNERS
     from sectum.cli.predicting import predict
-    from sectum.predict import sweep
 
     progress("predicting", 0.0)
     answer = predict(request)
@@ -122,24 +119,14 @@ def investigate(request: Request, *, measure: bool, deadline_s: float, progress:
     progress("latency against EPC size", 0.3)
     curve: tuple[Point, ...] = ()
     if profile.epc_bytes is not None:
-        stops = next((int(item.values["epc_bytes"]) for item in advice if item.kind == "epc"), None)
-        sizes = epc_sizes(prediction.memory.working_set_bytes, profile.epc_bytes, stops)
-        found = sweep(
-            answer.predictor,
-            answer.source.graph,
-            profile,
-            sizes,
-            threads=request.threads,
-            native_ms=request.native_ms,
-        )
-        curve = tuple(
-            Point(size, p.latency_ms, p.interval_ms.low, p.interval_ms.high)
-            for size, p in zip(sizes, found, strict=True)
-        )
+        for size in epc_sizes(prediction.memory.working_set_bytes, profile.epc_bytes):
+            there = answer.predictor.in_enclave(answer.prepared, profile.with_epc(size))
+            curve += (Point(size, there.latency_ms, there.interval_ms.low, there.interval_ms.high),)
     measured = _measure(answer, deadline_s, progress) if measure else ()
     return Findings(
         prediction=prediction,
-        profile=profile,
+        profile=_as_predicted_with(answer),
+        footprints=footprints(answer.prepared.trace, len(prediction.layers)),
         advice=advice,
         curve=curve,
         measured=measured,
@@ -150,15 +137,26 @@ def investigate(request: Request, *, measure: bool, deadline_s: float, progress:
     )
 
 
-def epc_sizes(working_set_bytes: int, epc_bytes: int, stops_bytes: int | None) -> list[int]:
-    """Choose sizes of EPC that show the curve: even on a logarithmic axis, and both sides of its step."""
+def epc_sizes(working_set_bytes: int, epc_bytes: int) -> list[int]:
+    """Choose sizes of EPC that show the curve: even on a logarithmic axis, and both sides of its step.
+
+    Paging stops at the working set; the interval's step is up to one per cent on either side of it.
+    """
     low = max(SMALLEST_BYTES, min(working_set_bytes // 4, epc_bytes // 2))
     high = 2 * max(working_set_bytes, epc_bytes, SMALLEST_BYTES)
     ratio = (high / low) ** (1 / (CURVE_POINTS - 1))
     sizes = {round(low * ratio**index) for index in range(CURVE_POINTS)}
-    edge = stops_bytes or working_set_bytes
-    sizes |= {epc_bytes} | {size for size in (round(edge * 0.995), edge) if low < size < high}
+    step = (round(working_set_bytes * factor) for factor in (0.99, 0.995, 1, 1.005, 1.01))
+    sizes |= {epc_bytes} | {size for size in step if low < size < high}
     return sorted(sizes)
+
+
+def _as_predicted_with(answer: Answer) -> Profile:
+    """The enclave's profile with the costs that this machine was calibrated to."""
+    calibration = answer.predictor.calibration
+    if calibration is None or answer.profile.name != "softepc":
+        return answer.profile
+    return calibration.softepc(answer.profile, answer.request.threads)
 
 
 def _measure(answer: Answer, deadline_s: float, progress: Progress) -> tuple[MeasuredPoint, ...]:

@@ -10,40 +10,19 @@ import html
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sectum.cli.figures import mebibytes, milliseconds, number
+from sectum.cli.figures import enough, mebibytes, milliseconds, number
 from sectum.cli.untrusted import printable
 from sectum.units import KIB, MIB
+
+if TYPE_CHECKING:
+    from sectum.cli.footprint import Footprint
+    from sectum.predict.prediction import Breakdown, Layer
 
 SPAN = 1000.0
 FARTHEST_EPC = 2.5
 """An EPC of more times the memory in use is named in words: drawn to scale it would flatten all else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One operator as the charts need it. Times in milliseconds.
-
-    Attributes:
-        name: the operator's.
-        weight_bytes: weights that it reads.
-        activation_bytes: inputs and activations alive while it runs.
-        compute: time of the arithmetic.
-        memory: time added by slower memory inside the enclave.
-        paging: time added by paging.
-    """
-
-    name: str
-    weight_bytes: int
-    activation_bytes: int
-    compute: float
-    memory: float
-    paging: float
-
-    @property
-    def total(self) -> float:
-        """The operator's time."""
-        return self.compute + self.memory + self.paging
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +40,13 @@ def text(value: str, *, limit: int = 120) -> str:
     return html.escape(printable(value, limit=limit))
 
 
-def footprints(costs: Sequence[Cost]) -> list[tuple[int, int]]:
-    """Add up, for each operator, the weights read so far and the memory in use with them, in bytes."""
-    read = 0
-    result = []
-    for cost in costs:
-        read += cost.weight_bytes
-        result.append((read, read + cost.activation_bytes))
-    return result
-
-
-def memory_chart(costs: Sequence[Cost], epc_bytes: int | None) -> str:
-    """Draw the memory that an inference has needed up to each operator, against the EPC."""
-    levels = footprints(costs)
-    peak = max((total for _, total in levels), default=1) or 1
+def memory_chart(levels: Sequence[Footprint], epc_bytes: int | None) -> str:
+    """Draw the memory that an inference has touched up to each operator, against the EPC."""
+    peak = max((level.total_bytes for level in levels), default=1) or 1
     drawn_epc = epc_bytes is not None and epc_bytes <= FARTHEST_EPC * peak
     top = 1.12 * max(peak, epc_bytes if epc_bytes is not None and drawn_epc else 0)
-    weights = _steps([read for read, _ in levels], top)
-    everything = _steps([total for _, total in levels], top)
+    weights = _steps([level.weight_bytes for level in levels], top)
+    everything = _steps([level.total_bytes for level in levels], top)
     shapes = [f'<path class="band-live" d="{everything}"/>', f'<path class="band-weights" d="{weights}"/>']
     labels = list(_y_ticks(_byte_ticks(top), top, mebibytes))
     if epc_bytes is not None and drawn_epc:
@@ -89,36 +57,37 @@ def memory_chart(costs: Sequence[Cost], epc_bytes: int | None) -> str:
         place = f"bottom:{_per_cent(epc_bytes / top)}"
         labels.append(f'<span class="epc-label" style="{place}">EPC {mebibytes(epc_bytes)}</span>')
     elif epc_bytes is not None:
-        labels.append(f'<span class="epc-label at-top">EPC {mebibytes(epc_bytes)}, far above</span>')
+        labels.append(f'<span class="epc-label at-top">&uarr; EPC {mebibytes(epc_bytes)}, far above</span>')
     return _frame("memory", shapes, labels)
 
 
-def time_chart(costs: Sequence[Cost]) -> str:
+def time_chart(layers: Sequence[Layer]) -> str:
     """Draw the time of each operator in the order of execution, by cause."""
-    top = 1.25 * (max((cost.total for cost in costs), default=0.0) or 1.0)
-    width = SPAN / max(1, len(costs))
-    gap = 0.14 * width if len(costs) <= 160 else 0.0
-    paths: dict[str, list[str]] = {"compute": [], "memory": [], "paging": []}
-    for index, cost in enumerate(costs):
+    totals = [layer.breakdown_ms.total for layer in layers]
+    top = 1.25 * (max(totals, default=0.0) or 1.0)
+    width = SPAN / max(1, len(layers))
+    gap = 0.14 * width if len(layers) <= 160 else 0.0
+    paths: dict[str, list[str]] = {}
+    for index, layer in enumerate(layers):
         base = 0.0
-        for cause, path in paths.items():
-            value = getattr(cost, cause)
+        for cause, value in layer.breakdown_ms.by_cause().items():
             if value > 0:
                 height = SPAN * value / top
                 left, y = index * width + gap / 2, SPAN * (1 - base / top)
-                path.append(f"M{left:.2f} {y:.2f}h{width - gap:.2f}v{-height:.2f}h{gap - width:.2f}z")
+                path = f"M{left:.2f} {y:.2f}h{width - gap:.2f}v{-height:.2f}h{gap - width:.2f}z"
+                paths.setdefault(cause, []).append(path)
                 base += value
-    shapes = [f'<path class="{cause}" d="{"".join(path)}"/>' for cause, path in paths.items() if path]
+    shapes = [f'<path class="{cause}" d="{"".join(path)}"/>' for cause, path in paths.items()]
     labels = list(_y_ticks(_ticks(top, 2), top, milliseconds))
-    if costs:
-        slowest = max(range(len(costs)), key=lambda index: costs[index].total)
-        left, caption = (slowest + 0.5) / len(costs), text(costs[slowest].name, limit=28)
-        labels.append(_flag("slowest-label", left, costs[slowest].total / top, f"<bdi>{caption}</bdi>"))
+    if layers:
+        slowest = totals.index(max(totals))
+        left, caption = (slowest + 0.5) / len(layers), text(layers[slowest].name, limit=28)
+        labels.append(_flag("slowest-label", left, totals[slowest] / top, f"<bdi>{caption}</bdi>"))
     return _frame("time", shapes, labels)
 
 
 def curve_chart(
-    curve: Sequence[Point], measured: Sequence[Point], here: Point, native_ms: float, stops_bytes: int | None
+    curve: Sequence[Point], measured: Sequence[Point], here: Point, native_ms: float, stops_bytes: int
 ) -> str:
     """Draw latency against the size of the EPC, which is on a logarithmic axis."""
     low, high = math.log2(curve[0].epc_bytes), math.log2(curve[-1].epc_bytes)
@@ -138,10 +107,9 @@ def curve_chart(
     ]
     labels = list(_y_ticks(_ticks(top, 4), top, milliseconds))
     labels += _log_ticks(curve[0].epc_bytes, curve[-1].epc_bytes, x)
-    labels.append(f'<span class="native-label" style="bottom:{_per_cent(native_ms / top)}">outside an enclave</span>')
-    if stops_bytes is not None and 0 <= x(stops_bytes) <= 1:
+    if 0 <= x(stops_bytes) <= 1:
         shapes.append(f'<path class="stops-line" d="M{SPAN * x(stops_bytes):.1f} 0V{SPAN:g}"/>')
-        labels.append(_flag("stops-label", x(stops_bytes), 1.0, f"paging stops: {mebibytes(stops_bytes)}"))
+        labels.append(_flag("stops-label", x(stops_bytes), 1.0, f"paging stops: {enough(stops_bytes)}"))
     for point in measured:
         place = f"{_at(x(point.epc_bytes), point.low / top)};height:{_per_cent((point.high - point.low) / top)}"
         labels.append(f'<span class="whisker" style="{place}"></span>')
@@ -152,10 +120,12 @@ def curve_chart(
     return _frame("curve", shapes, labels)
 
 
-def stacked_bar(parts: Iterable[tuple[str, float]], whole: float) -> str:
-    """Draw a horizontal bar of its causes; ``whole`` is what the full width stands for."""
+def stacked_bar(split: Breakdown, whole_ms: float) -> str:
+    """Draw a horizontal bar of its causes; ``whole_ms`` is what the full width stands for."""
     pieces = (
-        f'<i class="{cause}" style="width:{_per_cent(value / whole)}"></i>' for cause, value in parts if value > 0
+        f'<i class="{cause}" style="width:{_per_cent(value / whole_ms)}"></i>'
+        for cause, value in split.by_cause().items()
+        if value > 0
     )
     return f'<span class="bar" aria-hidden="true">{"".join(pieces)}</span>'
 
@@ -183,11 +153,11 @@ def _y_ticks(values: Iterable[float], top: float, write: Callable[[float], str])
 
 
 def _ticks(top: float, most: int) -> list[float]:
-    """Round numbers from 0 up to ``top``, at most ``most`` above 0."""
+    """Round numbers from 0 up to just under ``top``, at most ``most`` above 0."""
     rough = top / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
-    return [step * index for index in range(int(top / step) + 1)]
+    return [step * index for index in range(int(0.97 * top / step) + 1)]
 
 
 def _byte_ticks(top: float) -> list[float]:

@@ -16,12 +16,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
-from sectum.cli.figures import count, mebibytes, milliseconds, number, percent, times
+from sectum.cli.figures import count, mebibytes, milliseconds, number, percent, times, unbroken
+from sectum.cli.origins import kind
 from sectum.cli.report_charts import (
-    Cost,
     Point,
     curve_chart,
-    footprints,
     memory_chart,
     short_number,
     stacked_bar,
@@ -35,22 +34,23 @@ from sectum.cli.report_sections import (
     insight_curve,
     insight_memory,
     measured_sentence,
+    notes,
     provenance,
 )
 from sectum.cli.untrusted import printable
-from sectum.cli.verdict import verdict
+from sectum.cli.verdict import SLOWER, verdict
 
 if TYPE_CHECKING:
+    from sectum.cli.footprint import Footprint
     from sectum.cli.report import Findings, MeasuredPoint
-    from sectum.predict.prediction import Layer
+    from sectum.predict.prediction import Breakdown, Layer
 
 SHOWN_ROWS = 12
 MOST_ROWS = 1500
 """Operators in the table of costs: the cheapest of a larger network are summed in one line."""
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-_QUANTITY = re.compile(r"(\d) (ms|KiB|MiB|GiB|%)")
-_CAUSES = ("compute", "memory", "paging")
+_IN_WORDS = {"compute": "compute", "memory": "slower memory inside", "paging": "paging"}
 
 
 def page(findings: Findings) -> str:
@@ -73,41 +73,34 @@ def _asset(name: str) -> str:
 
 
 def _content(findings: Findings) -> dict[str, str]:
-    prediction = findings.prediction
-    costs = [_cost(layer, prediction.memory.weight_bytes) for layer in prediction.layers]
-    split = prediction.breakdown_ms
-    parts = [(cause, getattr(split, cause)) for cause in _CAUSES]
+    prediction, levels = findings.prediction, findings.footprints
+    layers, split = prediction.layers, prediction.breakdown_ms
     return {
         "title": text(f"{prediction.model} in {prediction.enclave}: Sectum"),
-        "verdict": _QUANTITY.sub("\\1&nbsp;\\2", text(verdict(prediction), limit=600)),
+        "verdict": text(unbroken(verdict(prediction)), limit=600),
         "subject": _subject(findings),
         "measured": measured_sentence(findings),
         "state": "pages" if prediction.overcommit.predicted else "fits",
-        "time_bar": stacked_bar(parts, split.total or 1.0),
-        "time_legend": "".join(_legend_entry(*part, split.total or 1.0) for part in parts if part[1] > 0),
+        "time_bar": stacked_bar(split, split.total or 1.0),
+        "time_legend": _time_legend(split),
         "tiles": _tiles(findings),
-        "memory_insight": insight_memory(prediction, costs),
-        "memory_chart": memory_chart(costs, prediction.memory.epc_bytes),
-        "time_chart": time_chart(costs),
-        "memory_table": _memory_table(prediction.layers, costs),
+        "memory_insight": insight_memory(findings),
+        "memory_legend": _memory_legend(findings),
+        "memory_chart": memory_chart(levels, prediction.memory.epc_bytes),
+        "time_chart": time_chart(layers),
+        "memory_table": _memory_table(layers, levels),
         "costs_insight": insight_costs(prediction),
-        "cost_rows": _cost_rows(prediction.layers),
-        "cost_count": count(min(len(costs), MOST_ROWS)),
+        "cost_rows": _cost_rows(layers),
+        "cost_count": count(min(len(layers), MOST_ROWS)),
         "curve_section": _curve_section(findings),
         "advice": advice_cards(findings),
         "facts": facts(findings),
         "provenance": provenance(findings),
-        "notes": "".join(f"<li>{text(note, limit=600)}</li>" for note in prediction.notes),
-        "data": _script_json(_data(findings, costs)),
+        "notes": notes(prediction),
+        "data": _script_json(_data(findings)),
         "version": text(__version__),
         "made_at": text(findings.made_at),
     }
-
-
-def _cost(layer: Layer, all_weights_bytes: int) -> Cost:
-    split = layer.breakdown_ms
-    activations = max(0, layer.live_bytes - all_weights_bytes)
-    return Cost(layer.name, layer.weight_bytes, activations, split.compute, split.memory, split.paging)
 
 
 def _subject(findings: Findings) -> str:
@@ -118,33 +111,37 @@ def _subject(findings: Findings) -> str:
     return " &middot; ".join(parts)
 
 
-def _legend_entry(cause: str, value: float, total: float) -> str:
-    meaning = {"compute": "compute", "memory": "slower memory inside", "paging": "paging"}[cause]
-    return (
-        f'<li><i class="key {cause}"></i><b>{milliseconds(value)}</b> {meaning}'
-        f' <span class="quiet">{percent(value / total)}</span></li>'
+def _time_legend(split: Breakdown) -> str:
+    return "".join(
+        f'<li><i class="key {cause}"></i><b>{milliseconds(value)}</b> {_IN_WORDS[cause]}'
+        f' <span class="quiet">{percent(value / split.total)}</span></li>'
+        for cause, value in split.by_cause().items()
+        if value > 0
     )
+
+
+def _memory_legend(findings: Findings) -> str:
+    shown = [("band-weights", "weights"), ("band-live", "activations")]
+    epc_bytes = findings.prediction.memory.epc_bytes
+    if epc_bytes is not None and any(level.total_bytes > epc_bytes for level in findings.footprints):
+        shown.append(("band-over", "beyond the EPC"))
+    return "".join(f' <span><i class="key {band}"></i> {meaning}</span>' for band, meaning in shown)
 
 
 def _tiles(findings: Findings) -> str:
     prediction, memory = findings.prediction, findings.prediction.memory
     ratio = prediction.latency_ms / prediction.native_ms if prediction.native_ms > 0 else 1.0
+    slower = f"{times(ratio)} as long inside" if ratio >= SLOWER else "just as long inside"
     inside = next((m for m in findings.measured if m.epc_bytes is not None), None)
     outside = next((m for m in findings.measured if m.epc_bytes is None), None)
-    span = f"90 %: {number(prediction.interval_ms.low)} to {number(prediction.interval_ms.high)}"
+    span = f"90 %: {number(prediction.interval_ms.low)} to {milliseconds(prediction.interval_ms.high)}"
     limit = "no limit" if memory.epc_bytes is None else f"the EPC has {mebibytes(memory.epc_bytes)}"
     source = "given" if prediction.native_source == "given" else "predicted"
     loads = None if inside is None or inside.measurement.loads is None else count(inside.measurement.loads)
     return "".join(
         [
             _tile("latency", milliseconds(prediction.latency_ms), "predicted", span, _measured_ms(inside)),
-            _tile(
-                "outside an enclave",
-                milliseconds(prediction.native_ms),
-                source,
-                f"the enclave takes {times(ratio)} as long",
-                _measured_ms(outside),
-            ),
+            _tile("outside an enclave", milliseconds(prediction.native_ms), source, slower, _measured_ms(outside)),
             _tile("working set", mebibytes(memory.working_set_bytes), "predicted", limit, None),
             _tile("pages loaded an inference", count(memory.loads), "predicted", "4 KiB each", loads),
         ]
@@ -163,13 +160,13 @@ def _tile(label: str, value: str, kind: str, detail: str, measured: str | None) 
     )
 
 
-def _memory_table(layers: Sequence[Layer], costs: Sequence[Cost]) -> str:
+def _memory_table(layers: Sequence[Layer], levels: Sequence[Footprint]) -> str:
     rows = (
-        f'<tr><td>{index}</td><th scope="row"><bdi>{text(layer.name)}</bdi></th><td>{mebibytes(read)}</td>'
-        f"<td>{mebibytes(total)}</td><td>{milliseconds(layer.breakdown_ms.total)}</td></tr>"
-        for index, (layer, (read, total)) in enumerate(zip(layers, footprints(costs), strict=True), 1)
+        f'<tr><td>{index}</td><th scope="row"><bdi>{text(layer.name)}</bdi></th><td>{mebibytes(level.weight_bytes)}'
+        f"</td><td>{mebibytes(level.total_bytes)}</td><td>{milliseconds(layer.breakdown_ms.total)}</td></tr>"
+        for index, (layer, level) in enumerate(zip(layers, levels, strict=True), 1)
     )
-    return _table(("#", "operator", "weights so far", "with activations", "time"), rows)
+    return _table(("#", "operator", "weights so far", "all memory so far", "time"), rows)
 
 
 def _cost_rows(layers: Sequence[Layer]) -> str:
@@ -188,15 +185,16 @@ def _cost_rows(layers: Sequence[Layer]) -> str:
 
 def _cost_row(rank: int, index: int, layer: Layer, largest: float) -> str:
     split = layer.breakdown_ms
-    parts = [(cause, getattr(split, cause)) for cause in _CAUSES]
     bounded = "" if layer.supported else ' <span class="tag bounded">bounded</span>'
     hidden = " hidden" if rank >= SHOWN_ROWS else ""
-    cells = "".join(f'<td role="cell" class="c {cause}">{short_number(value)}</td>' for cause, value in parts)
+    cells = "".join(
+        f'<td role="cell" class="c {cause}">{short_number(value)}</td>' for cause, value in split.by_cause().items()
+    )
     return (
         f'<tr role="row" data-i="{index - 1}"{hidden}><td role="cell" class="n">{index}</td>'
         f'<th role="rowheader" scope="row" class="op"><bdi>{text(layer.name, limit=80)}</bdi>'
-        f"<small><bdi>{text(layer.type, limit=60)}</bdi>{bounded}</small></th>"
-        f'<td role="cell" class="b">{stacked_bar(parts, largest)}</td>'
+        f"<small><bdi>{text(kind(layer), limit=60)}</bdi>{bounded}</small></th>"
+        f'<td role="cell" class="b">{stacked_bar(split, largest)}</td>'
         f'<td role="cell" class="t">{number(split.total)}</td>{cells}'
         f'<td role="cell" class="w">{mebibytes(layer.weight_bytes) if layer.weight_bytes else ""}</td></tr>'
     )
@@ -213,7 +211,8 @@ def _curve_section(findings: Findings) -> str:
         for point in findings.measured
         if point.epc_bytes is not None
     ]
-    chart = curve_chart(findings.curve, measured, here, prediction.native_ms, findings.paging_stops_bytes)
+    stops_bytes = prediction.memory.working_set_bytes
+    chart = curve_chart(findings.curve, measured, here, prediction.native_ms, stops_bytes)
     rows = (
         f'<tr><th scope="row">{mebibytes(p.epc_bytes)}</th><td>{milliseconds(p.latency_ms)}</td>'
         f"<td>{milliseconds(p.low)} to {milliseconds(p.high)}</td></tr>"
@@ -229,6 +228,7 @@ def _curve_section(findings: Findings) -> str:
         f'{insight_curve(findings)} The table below holds the numbers." data-scrub="curve">{chart}</div>'
         '<figcaption><ul class="legend">'
         '<li><i class="key curve-key"></i>predicted, with its 90 % interval</li>'
+        '<li><i class="key native-key"></i>outside an enclave</li>'
         f'<li><i class="key here-key"></i>this EPC</li>{dots}</ul></figcaption></figure>'
         f"<details><summary>The numbers as a table</summary>{table}</details></div></section>"
     )
@@ -242,27 +242,26 @@ def _table(header: Iterable[str], rows: Iterable[str]) -> str:
     )
 
 
-def _data(findings: Findings, costs: Sequence[Cost]) -> dict[str, Any]:
-    levels = footprints(costs)
+def _data(findings: Findings) -> dict[str, Any]:
     layers: list[dict[str, Any]] = []
-    for layer, (read, total) in zip(findings.prediction.layers, levels, strict=True):
+    for layer, level in zip(findings.prediction.layers, findings.footprints, strict=True):
         split = layer.breakdown_ms
+        touched, weights = mebibytes(level.total_bytes), mebibytes(level.weight_bytes)
         layers.append(
             {
                 "name": printable(layer.name),
-                "type": printable(layer.type),
+                "type": printable(kind(layer)),
                 "order": len(layers),
                 "total": split.total,
-                "compute": split.compute,
-                "memory": split.memory,
-                "paging": split.paging,
+                **split.by_cause(),
                 "weights": layer.weight_bytes,
                 "lines": [
                     f"{milliseconds(split.total)}; outside an enclave {milliseconds(layer.native_ms)}",
-                    ", ".join(f"{cause} {number(getattr(split, cause))}" for cause in _CAUSES) + " ms",
+                    ", ".join(f"{cause} {number(value)}" for cause, value in split.by_cause().items()) + " ms",
                     f"weights {mebibytes(layer.weight_bytes)}, {count(layer.loads)} pages loaded",
                     f"output {'x'.join(map(str, layer.output_shape)) or 'scalar'}",
-                    f"in use so far {mebibytes(total)}, of it weights {mebibytes(read)}",
+                    f"touched so far {touched}, of it weights {weights}",
+                    f"runs as {printable(layer.type)}",
                 ],
             }
         )
@@ -272,7 +271,7 @@ def _data(findings: Findings, costs: Sequence[Cost]) -> dict[str, Any]:
             "title": f"EPC {mebibytes(point.epc_bytes)}",
             "lines": [
                 f"{milliseconds(point.latency_ms)} predicted",
-                f"90 %: {number(point.low)} to {number(point.high)}",
+                f"90 %: {number(point.low)} to {milliseconds(point.high)}",
             ],
         }
         for point in findings.curve

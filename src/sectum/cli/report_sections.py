@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sectum import __version__
-from sectum.cli.figures import count, mebibytes, milliseconds, number, percent, times
-from sectum.cli.report_charts import Cost, footprints, text
+from sectum.cli.advice import sentence, title
+from sectum.cli.figures import count, enough, mebibytes, milliseconds, number, percent, times
+from sectum.cli.report_charts import text
 from sectum.units import PAGE_BYTES
 
 if TYPE_CHECKING:
     from sectum.cli.report import Findings
     from sectum.predict.prediction import Prediction
 
-_TITLES = {
-    "epc": "Give it more protected memory",
-    "batch": "Choose the batch",
-    "layers": "Look at these layers first",
-    "weights": "Shrink or move these weights",
-    "threads": "Choose the threads",
-    "fits": "It fits",
-}
+_COSTS = (
+    ("compute_factor", "Compute inside", "times that outside"),
+    ("load_us", "Loading a page", "us"),
+    ("evict_us", "Evicting a page", "us"),
+)
 
 
 def measured_sentence(findings: Findings) -> str:
@@ -32,31 +29,30 @@ def measured_sentence(findings: Findings) -> str:
     measured, predicted = point.measurement, findings.prediction.latency_ms
     error = f"{predicted / measured.latency_ms - 1:+.0%}".replace("%", "&nbsp;%")
     within = "" if measured.uncertainty is None else f" within {100 * measured.uncertainty:.1f}&nbsp;%"
+    unlike = "" if findings.prediction.calibrated else " (in another machine's milliseconds)"
     equal = "; its outputs equal those outside an enclave, bit for bit" if measured.outputs_equal_native else ""
     return (
         f'<p class="beside"><span class="tag measured">measured</span> {milliseconds(measured.latency_ms)}{within}, '
-        f"so the prediction is off by {error}{equal}.</p>"
+        f"so the prediction{unlike} is off by {error}{equal}.</p>"
     )
 
 
-def insight_memory(prediction: Prediction, costs: Sequence[Cost]) -> str:
+def insight_memory(findings: Findings) -> str:
     """Say what the memory chart shows, in a sentence."""
-    memory = prediction.memory
+    memory = findings.prediction.memory
     holds = f"{mebibytes(memory.weight_bytes)} of weights and {mebibytes(memory.activation_bytes)} of activations"
     if memory.epc_bytes is None:
         return f"An inference touches {holds}. There is no limit to pass."
-    crossing = next(
-        (index for index, (_, total) in enumerate(footprints(costs)) if total > memory.epc_bytes),
-        None,
-    )
+    levels = enumerate(findings.footprints)
+    crossing = next((index for index, level in levels if level.total_bytes > memory.epc_bytes), None)
     if crossing is None:
-        return f"An inference touches {holds}. The staircase stays below the EPC line: nothing is paged."
-    name = text(costs[crossing].name, limit=60)
+        return f"An inference touches {holds}. The staircase stays below the EPC: nothing is paged."
+    layers = findings.prediction.layers
     again = mebibytes(memory.loads * PAGE_BYTES)
     return (
-        f"An inference touches {holds}. The staircase passes the EPC line at operator {crossing + 1} of "
-        f"{count(len(costs))}, <bdi>{name}</bdi>. What is evicted for it is missing in the next inference: "
-        f"each one loads {again} again."
+        f"An inference touches {holds}. The staircase passes the EPC at operator {count(crossing + 1)} of "
+        f"{count(len(layers))}, <bdi>{text(layers[crossing].name, limit=60)}</bdi>. What is evicted from there on is "
+        f"missing in the next inference: each one loads {again} again."
     )
 
 
@@ -71,28 +67,37 @@ def insight_costs(prediction: Prediction) -> str:
         so_far += ranked[most]
         most += 1
     operators = "One operator takes" if most == 1 else f"{count(most)} operators take"
-    return f"{operators} {percent(so_far / total)} of the time; there are {count(len(ranked))} in all."
+    return (
+        f"{operators} {percent(so_far / total)} of the time. The runtime executes {count(len(ranked))} in all; it "
+        f"makes them of the model's {count(prediction.coverage.operators)}, whose names they bear here."
+    )
 
 
 def insight_curve(findings: Findings) -> str:
     """Say where more memory helps, in a sentence."""
-    prediction, stops = findings.prediction, findings.paging_stops_bytes
-    if stops is None:
-        return "At this size nothing is paged: a larger EPC would change nothing. A smaller one is on the left."
-    best = next((p for p in findings.curve if p.epc_bytes >= stops), findings.curve[-1])
+    prediction = findings.prediction
+    stops_bytes = prediction.memory.working_set_bytes
+    if not prediction.overcommit.predicted:
+        begins = mebibytes(stops_bytes)
+        return f"At this size nothing is paged; more memory would change nothing. Paging begins below {begins}."
+    best = next((p for p in findings.curve if p.epc_bytes >= stops_bytes), findings.curve[-1])
     gain = times(prediction.latency_ms / best.latency_ms) if best.latency_ms > 0 else "many times"
     there = milliseconds(best.latency_ms)
-    return f"Paging stops at {mebibytes(stops)}. There an inference takes {there}: {gain} faster."
+    return f"Paging stops at {enough(stops_bytes)}. There an inference takes {there}: {gain} faster."
 
 
 def advice_cards(findings: Findings) -> str:
     """Make one card for each piece of advice."""
     cards = (
-        f'<li class="card"><h3>{text(_TITLES.get(item.kind, item.kind.capitalize()))}</h3>'
-        f"<p>{text(item.text, limit=1000)}</p></li>"
+        f'<li class="card"><h3>{text(title(item))}</h3><p>{text(sentence(item), limit=1000)}</p></li>'
         for item in findings.advice
     )
     return "".join(cards)
+
+
+def notes(prediction: Prediction) -> str:
+    """Write what a person should know before relying on the numbers, as items of a list."""
+    return "".join(f"<li>{text(f'{note[:1].upper()}{note[1:]}.', limit=600)}</li>" for note in prediction.notes)
 
 
 def facts(findings: Findings) -> str:
@@ -154,11 +159,11 @@ def provenance(findings: Findings) -> str:
         ("SHA-256 of its profile", profile.sha256),
         ("Eviction", text(str(profile.policy))),
     ]
-    for name, unit in (("compute_factor", "times native"), ("load_us", "us"), ("evict_us", "us")):
+    for name, label, unit in _COSTS:
         origin = profile.provenance.get(name)
         if origin is not None:
             source = f"{origin.kind}: {origin.source}"
-            rows.append((name, f"{number(getattr(profile, name))} {unit}; {text(source, limit=300)}"))
+            rows.append((label, f"{number(getattr(profile, name))} {unit}; {text(source, limit=300)}"))
     for point in findings.measured:
         context = point.measurement.context
         versions = ", ".join(f"{name} {version}" for name, version in context.get("versions", {}).items())

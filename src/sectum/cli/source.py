@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sectum.cli.options import InputShapes
-from sectum.errors import UsageError
+from sectum.errors import ModelUnreadable, UsageError
 
 if TYPE_CHECKING:
     from sectum.graph import Model
@@ -64,6 +64,7 @@ class Source:
             from sectum import zoo
 
             return read(zoo.to_bytes(self.architecture, batch=self._zoo_batch))
+        self._check_path()
         return read(Path(self.text), batch=self.batch, inputs=self.inputs or None)
 
     @cached_property
@@ -96,6 +97,16 @@ class Source:
             return self.graph
         inputs = {name: (batch, *shape[1:]) for name, shape in self.inputs.items()}
         return Source(self.text, batch=batch, inputs=inputs).graph
+
+    def _check_path(self) -> None:
+        """Say what else was probably meant where there is no such file."""
+        from sectum import zoo
+
+        if not self.text:
+            raise UsageError("the model's name is empty: give the path of an ONNX file, or zoo:NAME")
+        name = Path(self.text).name.lower()
+        if name in zoo.names() and not Path(self.text).exists():
+            raise ModelUnreadable(f"there is no file '{self.text}': did you mean {ZOO}{name}?")
 
     @property
     def _zoo_batch(self) -> int:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 EDGE = (0.05, 0.95)
 """Between these probabilities of paging the sentence says that it may go either way."""
 
+SLOWER = 1.05
+"""From this ratio on an enclave is said to be slower than outside."""
+
 
 def verdict(prediction: Prediction) -> str:
     """Say whether the network fits the enclave and what an inference costs there."""
@@ -27,7 +30,7 @@ def verdict(prediction: Prediction) -> str:
         )
     epc = mebibytes(memory.epc_bytes)
     ratio = latency / native if native > 0 else 1.0
-    slower = f"{times(ratio)} as long as" if ratio >= 1.05 else "about as long as"
+    slower = f"{times(ratio)} as long as" if ratio >= SLOWER else "about as long as"
     slower += " outside an enclave"
     if EDGE[0] < prediction.overcommit.probability < EDGE[1]:
         tendency = "pages" if prediction.overcommit.predicted else "just fits"

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sectum.enclave.launch import child_command, child_environment
+from sectum.enclave.launch import child_command, child_environment, program
 from sectum.enclave.process import ChildSession
 from sectum.enclave.runner import PROVENANCE_UNVERIFIED, Job
 from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
@@ -184,8 +184,7 @@ class GramineRunner:
             raise
         return ChildSession(
             job,
-            [tools[self._launcher], _APPLICATION],
-            child_environment(),
+            program([tools[self._launcher], _APPLICATION], child_environment()),
             runner=self.name,
             has_epc=False,
             folder=holder,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import site
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Protocol
 
 from sectum.errors import EnclaveError, EnclaveFailed, EnclaveTampered, EnclaveUnavailable
 
@@ -20,6 +22,60 @@ _PAGER_EXITS: Mapping[int, type[EnclaveError]] = {
 _THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
 )  # fmt: skip
+
+
+class Process(Protocol):
+    """What a session needs of the process that it talks to; `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process, which leads a process group of its own."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """None until `wait` has seen the end; negative for a signal."""
+        ...
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """Unbuffered."""
+        ...
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """Unbuffered."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not end in time.
+        """
+        ...
+
+
+Launch = Callable[[Path, IO[bytes]], Process]
+"""Starts a process in a folder, its standard error going to the file given."""
+
+
+def program(command: Sequence[str], environment: Mapping[str, str]) -> Launch:
+    """Launch a command with this environment and no other."""
+
+    def launch(folder: Path, stderr: IO[bytes]) -> Process:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=dict(environment),
+            cwd=folder,
+            bufsize=0,
+            start_new_session=True,  # so that what it starts itself can be killed with it
+        )
+
+    return launch
 
 
 def child_command() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sectum.enclave.launch import child_command, child_environment
+from sectum.enclave.launch import child_command, child_environment, program
 from sectum.enclave.process import ChildSession
 from sectum.enclave.runner import PROVENANCE_MEASURED, Job
 from sectum.errors import UsageError
@@ -18,6 +18,15 @@ class NativeRunner:
     def check(self) -> None:
         """Return: an ordinary process can always be started."""
 
+    def accept(self, job: Job) -> None:
+        """Refuse a job that it cannot do.
+
+        Raises:
+            UsageError: the job has an EPC.
+        """
+        if job.epc_bytes is not None:
+            raise UsageError("the native runner has no EPC: leave epc_bytes out, or use softepc")
+
     def start(self, job: Job) -> ChildSession:
         """Start the process and load the model.
 
@@ -26,6 +35,5 @@ class NativeRunner:
             EnclaveFailed: the process died, or ran over its memory cap.
             EnclaveDeadline: the model was not ready in time.
         """
-        if job.epc_bytes is not None:
-            raise UsageError("the native runner has no EPC: leave epc_bytes out, or use softepc")
-        return ChildSession(job, child_command(), child_environment(), runner=self.name, has_epc=False)
+        self.accept(job)
+        return ChildSession(job, program(child_command(), child_environment()), runner=self.name, has_epc=False)

@@ -13,11 +13,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sectum.enclave.launch import ended_error
+from sectum.enclave.launch import Launch, Process, ended_error
 from sectum.enclave.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo, check_epc
 from sectum.errors import EnclaveDeadline, EnclaveFailed, UsageError
 from sectum.units import format_bytes
@@ -35,8 +35,7 @@ class ChildSession:
 
     Args:
         job: what to run.
-        command: the process to start.
-        environment: all of its environment.
+        launch: starts the process.
         runner: the runner's name, for messages.
         has_epc: whether the pager is in the process.
         folder: a folder that `close` removes; made if not given. The child writes to ``out`` in it only.
@@ -45,8 +44,7 @@ class ChildSession:
     def __init__(
         self,
         job: Job,
-        command: Sequence[str],
-        environment: Mapping[str, str],
+        launch: Launch,
         *,
         runner: str,
         has_epc: bool,
@@ -61,21 +59,12 @@ class ChildSession:
         self._buffer = b""
         self._folder = folder or tempfile.TemporaryDirectory(prefix="sectum-", ignore_cleanup_errors=True)
         self._out = Path(self._folder.name).resolve() / "out"  # where the child writes
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         try:
             self._out.mkdir(exist_ok=True)
             model = self._place_model(job)
             with (Path(self._folder.name) / "stderr").open("wb") as stderr:
-                self._process = subprocess.Popen(
-                    list(command),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                    env=dict(environment),
-                    cwd=self._folder.name,
-                    bufsize=0,
-                    start_new_session=True,  # so that what it starts itself can be killed with it
-                )
+                self._process = launch(Path(self._folder.name), stderr)
             self.info = self._introduce(model)
         except OSError as error:
             self.close()
@@ -103,6 +92,8 @@ class ChildSession:
                 "threads": job.threads,
                 "seed": job.seed,
                 "deadline_s": min(job.deadline_s, 1e6),
+                "epc_bytes": job.epc_bytes or 0,
+                "policy": job.policy,
                 "cpus": list(job.cpus or ()),
                 "profile_prefix": str(self._out / "profile") if job.profile else "",
             }
@@ -205,7 +196,7 @@ class ChildSession:
                 return answer["result"]
         return self._report_end(process)
 
-    def _lines(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    def _lines(self, process: Process) -> Iterator[bytes]:
         """Lines that the child writes, until it ends; watched meanwhile."""
         if process.stdout is None:
             return
@@ -231,7 +222,7 @@ class ChildSession:
                     return
                 self._buffer += chunk
 
-    def _watch_memory(self, process: subprocess.Popen[bytes]) -> None:
+    def _watch_memory(self, process: Process) -> None:
         now_s = time.monotonic()
         if now_s - self._watched_s < _WATCH_S / 2:  # many short answers: looking at each would disturb the child
             return
@@ -245,9 +236,9 @@ class ChildSession:
             f"{format_bytes(cap)}, and was stopped: raise the cap, or use a smaller batch or input"
         )
 
-    def _report_end(self, process: subprocess.Popen[bytes]) -> NoReturn:
+    def _report_end(self, process: Process) -> NoReturn:
         self._kill(_CLOSE_S)  # it closed its output: nothing more can come, and its exit code is what counts
-        raise ended_error(process.returncode, self._stderr_tail(), self._runner)
+        raise ended_error(process.wait(), self._stderr_tail(), self._runner)
 
     def _stderr_tail(self) -> str:
         path = Path(self._folder.name) / "stderr"

@@ -7,10 +7,8 @@ own: allocated as the model's are, they would take part in the enclave's paging 
 from __future__ import annotations
 
 import contextlib
-import math
 import mmap
 import os
-import statistics
 import time
 from pathlib import Path
 
@@ -18,24 +16,21 @@ import numpy as np
 
 SIZE = 256
 PRODUCTS = 6
-_OWN_STATISTICS = Path("/proc/thread-self/schedstat")
+SHARE = 0.25
+MOST_RUNS = 60
 
 
 class WaitClock:
-    """Time in which threads could have run but had no CPU, as Linux counts it (schedstat).
+    """Time in which threads could have run but had no CPU, as Linux counts it (schedstat), summed over threads."""
 
-    Another process that takes turns on the same CPU stretches a long inference, and not a kernel of 2 ms that
-    fits between two turns: no ratio takes that out, but the operating system knows it exactly.
-    """
-
-    def __init__(self, *, all_threads: bool) -> None:
-        tasks = sorted(Path("/proc/self/task").glob("*/schedstat")) if all_threads else [_OWN_STATISTICS]
+    def __init__(self) -> None:
         self._fds = []
         with contextlib.suppress(OSError):  # a kernel or a library OS without scheduler statistics
+            tasks = sorted(Path("/proc/self/task").glob("*/schedstat"))
             self._fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in tasks]
 
     def now_ns(self) -> int:
-        """Nanoseconds waited by the calling thread, or by all that there were when the clock was made; else 0."""
+        """Nanoseconds waited by all threads that there were when the clock was made; else 0."""
         return sum(int(os.pread(fd, 96, 0).split()[1]) for fd in self._fds)
 
 
@@ -54,24 +49,24 @@ class ReferenceKernel:
         rng = np.random.default_rng(0)
         rng.random(dtype=np.float32, out=self._a)
         rng.random(dtype=np.float32, out=self._b)
-        self._wait_clock = WaitClock(all_threads=False)
         self._once_ns()  # the first product makes the library's buffers
 
     def _once_ns(self) -> int:
-        waited = self._wait_clock.now_ns()
-        start = time.perf_counter_ns()
+        start = time.thread_time_ns()
         for _ in range(PRODUCTS):
             np.matmul(self._a, self._b, out=self._out)
-        spent = time.perf_counter_ns() - start
-        return max(1, spent - (self._wait_clock.now_ns() - waited))
+        return max(1, time.thread_time_ns() - start)
 
     def time_ns(self, around_ns: int = 0) -> int:
-        """Run the kernel and return its time, less what the calling thread waited for a CPU.
+        """Run the kernel and return its time, counted while this thread has a CPU.
 
         Args:
-            around_ns: how long the inference is that this run goes with. One run of 2 ms says little about a
-                second, so the median of up to nine is taken for long ones.
+            around_ns: how long the inference is that this run goes with. The kernel is repeated until it has taken a
+                quarter of that, and the mean returned: both are then means over the machine's fast and slow moments.
         """
         np.matmul(self._a, self._b, out=self._out)  # caches: what the inference left there is not its concern
-        runs = 1 + 2 * min(4, math.floor(around_ns / 100e6))
-        return int(statistics.median(self._once_ns() for _ in range(runs)))
+        total_ns = runs = 0
+        while runs == 0 or (total_ns < SHARE * around_ns and runs < MOST_RUNS):
+            total_ns += self._once_ns()
+            runs += 1
+        return total_ns // runs

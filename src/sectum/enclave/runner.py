@@ -87,8 +87,8 @@ class Sample:
     """One inference, the reference kernel just before and just after it, and what the pager did meanwhile.
 
     Attributes:
-        latency_ns: time of the inference. With one thread, waiting for a CPU is taken out, as it is from the
-            references; with several, it is the wall time.
+        latency_ns: time of the inference. With one thread, the time in which that thread had a CPU, as the
+            references are timed; with several, the wall time.
         wall_ns: wall time of the inference.
         reference_before_ns: time of the reference kernel run just before.
         reference_after_ns: the same, just after.
@@ -97,8 +97,8 @@ class Sample:
         zero_fills: pages touched for the first time since they were allocated.
         minor_faults: resident pages mapped again (the second chance).
         handler_ns: time spent serving page faults.
-        wait_ns: time, summed over threads, in which they were ready to run but other processes had the CPUs;
-            0 where the kernel does not tell.
+        wait_ns: time without a CPU. With one thread, all wall time in which it had none; with several, summed over
+            them, what they waited for other processes, or 0 where the kernel does not tell.
     """
 
     latency_ns: int
@@ -119,8 +119,8 @@ class Sample:
 
     @property
     def reference_ns(self) -> float:
-        """Geometric mean of the two reference times."""
-        return math.sqrt(self.reference_before_ns * self.reference_after_ns)
+        """Mean of the two reference times."""
+        return (self.reference_before_ns + self.reference_after_ns) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,8 @@ class OperatorTime:
     Attributes:
         name: the node's name in the graph that the runtime executes.
         type: operator type, without its domain.
-        time_us: interquartile mean of its kernel time.
-        reference_ratio: interquartile mean of (kernel time / time of the reference kernel around that run).
+        time_us: trimmed mean of its kernel time.
+        reference_ratio: time_us over the mean time of the reference kernel around the same inferences.
         input_shapes: shapes of inputs as the profile gives them.
         output_shapes: shapes of outputs.
         input_types: element types of the inputs, as ONNX Runtime names them (``float``).

@@ -26,8 +26,10 @@ class _Node:
     time_us: dict[int, float] = field(default_factory=dict)  # run -> sum, as a loop's body runs several times
 
 
-def interquartile_mean(values: Iterable[float]) -> float:
-    """Mean of the middle half: as deaf to outliers as a median, and not stuck to whole microseconds.
+def trimmed_mean(values: Iterable[float]) -> float:
+    """Mean without the smallest and the largest tenth, of which there is at least one each from three values on.
+
+    Not a median: the sum of the operators' means is the mean of the inference, on a machine whose speed moves too.
 
     Raises:
         ValueError: no values.
@@ -35,7 +37,7 @@ def interquartile_mean(values: Iterable[float]) -> float:
     ordered = sorted(values)
     if not ordered:
         raise ValueError("no values to average")
-    cut = len(ordered) // 4
+    cut = max(len(ordered) // 10, 1 if len(ordered) > 2 else 0)
     middle = ordered[cut : len(ordered) - cut]
     return sum(middle) / len(middle)
 
@@ -78,14 +80,12 @@ def read_profile(path: Path, samples: Sequence[Sample]) -> list[OperatorTime]:
 def _operator(node: _Node, samples: Sequence[Sample]) -> OperatorTime:
     arguments = node.event["args"]
     # What the whole run waited for a CPU is taken out of each operator in its proportion.
-    times_us = {run: us * samples[run].latency_ns / samples[run].wall_ns for run, us in node.time_us.items()}
+    mean_us = trimmed_mean(us * samples[run].latency_ns / samples[run].wall_ns for run, us in node.time_us.items())
     return OperatorTime(
         name=node.event["name"].removesuffix(_SUFFIX),
         type=arguments["op_name"],
-        time_us=interquartile_mean(times_us.values()),
-        reference_ratio=interquartile_mean(
-            1e3 * time_us / samples[run].reference_ns for run, time_us in times_us.items()
-        ),
+        time_us=mean_us,
+        reference_ratio=1e3 * mean_us / (sum(s.reference_ns for s in samples) / len(samples)),
         input_shapes=_shapes(arguments["input_type_shape"]),
         output_shapes=_shapes(arguments["output_type_shape"]),
         input_types=tuple(kind for entry in arguments["input_type_shape"] for kind in entry),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sectum.enclave.launch import child_command, child_environment, ended_error
+from sectum.enclave.launch import child_command, child_environment, ended_error, program
 from sectum.enclave.pager_build import pager_library
 from sectum.enclave.process import ChildSession
 from sectum.enclave.runner import PROVENANCE_MEASURED, Job
@@ -36,9 +36,15 @@ class SoftEpcRunner:
             EnclaveUnavailable: no compiler, no userfaultfd, no libcrypto: the message says how to get it.
             EnclaveFailed: the compiler refused the sources, or the process died.
         """
-        self._checked_library()
+        self.library()
 
-    def _checked_library(self) -> Path:
+    def library(self) -> Path:
+        """Return the compiled pager, tried on an empty process the first time.
+
+        Raises:
+            EnclaveUnavailable: see `check`.
+            EnclaveFailed: see `check`.
+        """
         if self._library is None:
             library = pager_library()
             environment = child_environment()
@@ -62,6 +68,9 @@ class SoftEpcRunner:
             self._library = library
         return self._library
 
+    def accept(self, job: Job) -> None:
+        """Return: it can do every job."""
+
     def start(self, job: Job) -> ChildSession:
         """Start the process under the pager and load the model there.
 
@@ -72,8 +81,8 @@ class SoftEpcRunner:
             EnclaveDeadline: the model was not ready in time.
         """
         environment = child_environment() | {
-            "LD_PRELOAD": str(self._checked_library()),
+            "LD_PRELOAD": str(self.library()),
             "SOFTEPC_BUDGET_BYTES": str(job.epc_bytes or 0),
             "SOFTEPC_POLICY": job.policy,
         }
-        return ChildSession(job, child_command(), environment, runner=self.name, has_epc=True)
+        return ChildSession(job, program(child_command(), environment), runner=self.name, has_epc=True)

@@ -32,6 +32,9 @@ _CONV_SCRATCH_BYTES = 4 * 57344
 """Working buffer of each thread of a convolution that is not in the blocked layout (MLAS, segmented im2col)."""
 
 
+_PART_PAGES, _MOST_PARTS = 32, 32
+"""How finely the simultaneous reading and writing of an operator is followed."""
+
 _FILTERS_PER_PASS = 4
 """MLAS computes a blocked convolution for this many blocks of output channels at a time, over a whole image."""
 
@@ -49,16 +52,29 @@ class _Span:
         start = min(index * size, self.n_bytes)
         return _Span(self.start + start, min(size, self.n_bytes - start))
 
+    def within(self, index: int, parts: int, offset_bytes: int, n_bytes: int) -> _Span:
+        """Bytes at an offset in one of equal parts."""
+        size = self.n_bytes // parts
+        return _Span(self.start + index * size + offset_bytes, n_bytes)
+
     def touch(self, operator: int) -> Touch:
         """The pages that it lies in."""
         first = self.start // PAGE_BYTES
         return Touch(operator, first, (self.start + max(1, self.n_bytes) - 1) // PAGE_BYTES - first + 1)
 
 
+_Passes = Callable[[int], Iterator[_Span]]
+"""Gives the parts of its tensors that an operator goes through, in order, under an EPC of so many bytes."""
+
+
 def _convolution_passes(
-    images: int, filter_groups: int, source: _Span, weight: _Span | None, target: _Span
+    images: int, filter_groups: int, source: _Span, weight: _Span | None, target: _Span, epc_bytes: int
 ) -> Iterator[_Span]:
     """A blocked convolution reads each image again for every group of filters: its outputs, the image, its weights."""
+    one_image = (source.n_bytes + target.n_bytes) // images + (weight.n_bytes if weight is not None else 0)
+    if one_image <= epc_bytes // 2:  # read again, it is still there
+        filter_groups = 1
+        images = -(-images // max(1, epc_bytes // (8 * one_image)))
     for image in range(images):
         for group in range(filter_groups):
             yield target.part(image, images).part(group, filter_groups)
@@ -67,7 +83,9 @@ def _convolution_passes(
                 yield weight.part(group, filter_groups)
 
 
-def _normalisation_passes(images: int, source: _Span, squares: _Span, padded: _Span, target: _Span) -> Iterator[_Span]:
+def _normalisation_passes(
+    images: int, source: _Span, squares: _Span, padded: _Span, target: _Span, _epc_bytes: int
+) -> Iterator[_Span]:
     """Local response normalisation: scales are set, summed up image by image, raised to a power, multiplied."""
     yield squares
     for image in range(images):
@@ -77,6 +95,47 @@ def _normalisation_passes(images: int, source: _Span, squares: _Span, padded: _S
     for span in (squares, target, target, source):
         for image in range(images):
             yield span.part(image, images)
+
+
+def _streaming_passes(parts: int, sources: Sequence[_Span], target: _Span, _epc_bytes: int) -> Iterator[_Span]:
+    """One operator after the other on a part of each tensor: inputs are read while the output is written."""
+    for part in range(parts):
+        for source in sources:
+            yield source.part(part, parts)
+        yield target.part(part, parts)
+
+
+def _grouped_passes(
+    images: int,
+    groups: int,
+    source: _Span,
+    weight: _Span | None,
+    scratch: Sequence[_Span],
+    target: _Span,
+    epc_bytes: int,
+) -> Iterator[_Span]:
+    """A convolution in the plain layout: group by group of each image."""
+    if (source.n_bytes + target.n_bytes) // images <= epc_bytes // 8:
+        groups = 1
+    for image in range(images):
+        for group in range(groups):
+            yield source.part(image, images).part(group, groups)
+            if weight is not None:
+                yield weight.part(group, groups)
+            yield from scratch
+            yield target.part(image, images).part(group, groups)
+
+
+def _joining_passes(
+    images: int, parts: Sequence[_Span], whole: _Span, _epc_bytes: int, *, to_whole: bool
+) -> Iterator[_Span]:
+    """Concatenation along channels, or its inverse: part after part, image by image."""
+    offset_bytes = 0
+    for part in parts:
+        for image in range(images):
+            inside = whole.within(image, images, offset_bytes, part.n_bytes // images)
+            yield from (part.part(image, images), inside) if to_whole else (inside, part.part(image, images))
+        offset_bytes += part.n_bytes // images
 
 
 @dataclass(frozen=True)
@@ -94,7 +153,7 @@ class PageTrace:
     pages: int
     weight_pages: int
     live_bytes: tuple[int, ...]
-    _passes: Mapping[int, Callable[[], Iterator[_Span]]] = field(repr=False)
+    _passes: Mapping[int, _Passes] = field(repr=False)
 
     def touches_under(self, epc_pages: int | None) -> Sequence[Touch]:
         """The touches that count with an EPC of that size.
@@ -115,7 +174,9 @@ class PageTrace:
             if touch.operator not in split:
                 detailed.append(touch)
             elif not detailed or detailed[-1].operator != touch.operator:
-                detailed.extend(span.touch(touch.operator) for span in self._passes[touch.operator]())
+                detailed.extend(
+                    span.touch(touch.operator) for span in self._passes[touch.operator](epc_pages * PAGE_BYTES)
+                )
         return detailed
 
 
@@ -156,7 +217,7 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
     # The arena hands the same chunk to one kernel after the other.
     largest_scratch = [max(sizes) for sizes in zip_longest(*scratch, fillvalue=0)]
     touches: list[Touch] = []
-    passes: dict[int, Callable[[], Iterator[_Span]]] = {}
+    passes: dict[int, _Passes] = {}
     for index, op in enumerate(runtime.operators):
         read: dict[int, _Span] = {}
         for position, name in enumerate(op.inputs):
@@ -171,13 +232,9 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
         ]
         made = [span for name in op.outputs if name and (span := _activation(name, runtime, plan, activations))]
         touches += [span.touch(index) for span in (*read.values(), *loaded.values(), *taken, *made)]
-        if 0 in read and made:
-            out = runtime.tensors[op.outputs[0]].shape
-            if op.qualified_type == "com.microsoft.nchwc:Conv" and op.attributes.get("group", 1) == 1:
-                groups = -(-out[1] // (_FILTERS_PER_PASS * nchwc_block))
-                passes[index] = partial(_convolution_passes, out[0], groups, read[0], loaded.get(1), made[0])
-            elif op.qualified_type == "LRN":
-                passes[index] = partial(_normalisation_passes, out[0], read[0], taken[0], taken[1], made[0])
+        ways = _passes_of(op, runtime, nchwc_block, read, loaded.get(1), taken, made)
+        if ways is not None:
+            passes[index] = ways
     return PageTrace(
         touches=tuple(touches),
         pages=_distinct(touches),
@@ -185,6 +242,40 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
         live_bytes=tuple(weights.next_page * PAGE_BYTES + n_bytes for n_bytes in _live_activation_bytes(runtime)),
         _passes=passes,
     )
+
+
+def _passes_of(
+    op: Operator,
+    runtime: Graph,
+    nchwc_block: int,
+    read: Mapping[int, _Span],
+    weight: _Span | None,
+    taken: Sequence[_Span],
+    made: Sequence[_Span],
+) -> _Passes | None:
+    """How an operator goes through its tensors; None where once through each, one after the other, says it."""
+    if 0 not in read or not made or op.qualified_type in _PACKED_TYPES:
+        return None
+    out = runtime.tensors[op.outputs[0]].shape
+    images = out[0] if len(out) > 1 else 1
+    group = op.attributes.get("group", 1)
+    groups = group if isinstance(group, int) else 1
+    if op.qualified_type == "com.microsoft.nchwc:Conv" and groups == 1:
+        filter_groups = -(-out[1] // (_FILTERS_PER_PASS * nchwc_block))
+        return partial(_convolution_passes, images, filter_groups, read[0], weight, made[0])
+    if op.qualified_type in ("Conv", "com.microsoft:FusedConv"):
+        return partial(_grouped_passes, images, groups, read[0], weight, taken, made[0])
+    if op.qualified_type == "LRN":
+        return partial(_normalisation_passes, images, read[0], taken[0], taken[1], made[0])
+    if op.type == "Concat" and op.attributes.get("axis") == 1 and len(read) == len(op.inputs):
+        return partial(_joining_passes, images, tuple(read.values()), made[0], to_whole=True)
+    if op.type == "Split" and op.attributes.get("axis") == 1 and len(made) == len(op.outputs):
+        return partial(_joining_passes, images, made, read[0], to_whole=False)
+    if op.type == "Transpose":
+        return partial(_streaming_passes, images, tuple(read.values()), made[0])
+    largest = max(span.n_bytes for span in (*read.values(), made[0]))
+    parts = min(_MOST_PARTS, max(1, pages(largest) // _PART_PAGES))
+    return partial(_streaming_passes, parts, tuple(read.values()), made[0])
 
 
 def stored_bytes(op: Operator, position: int, runtime: Graph) -> int:

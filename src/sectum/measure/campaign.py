@@ -1,271 +1,162 @@
-"""Operators timed in real networks, stored in shards: what the operator models are trained on.
-
-A campaign is a plan (a list of networks that its seed decides) and a folder of Parquet shards. It may be stopped at
-any moment and started again: a network is either in a shard as a whole or still to be done. A shard is written beside
-its name and renamed, so that none is ever half there.
-
-``python -m sectum.measure.campaign --folder data/operators --networks 400``
-"""
+"""Which networks a campaign measures, and the loop that measures and stores them."""
 
 from __future__ import annotations
 
-import argparse
-import json
+import itertools
 import random
-import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sectum import zoo
-from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import Job, OperatorTime
-from sectum.errors import EnclaveError, UsageError
-from sectum.graph import read as graph_of
+from sectum.errors import ShapeInconsistent
 from sectum.graph.costs import cost
-from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
-from sectum.graph.runtime import machine_nchwc_block, runtime_graph
-from sectum.measure.context import machine_context
-from sectum.measure.operator_mix import operator_mix
+from sectum.graph.ir import Graph
 
-OPERATOR_MIX = "operator_mix"
-NAMED = "zoo:"
-MIX_SHARE, NAMED_SHARE = 0.2, 0.2
-BATCHES = (1, 1, 1, 1, 1, 2, 4, 8, 16)
-MAX_GFLOP = 16.0
-MAX_WEIGHT_BYTES = 700 << 20
-PROFILED_INFERENCES = 7
-SHARD_NETWORKS = 25
+if TYPE_CHECKING:
+    from sectum.measure.dataset import DatasetWriter
+    from sectum.measure.engines import Engine
+
+SAMPLE = "sample"
+NAMED_SHARE = 0.12
+"""Of the networks: published ones, at another width and resolution. All others are random relatives of them."""
+WIDTHS = (0.5, 0.75, 1.0, 1.0, 1.25)
+BATCHES = (1, 1, 1, 1, 1, 1, 1, 1, 2, 4)
+COMMON_GFLOP, MAX_GFLOP = 0.7, 6.0
+"""Networks of more than the first are taken with the inverse probability of what they cost, over the second never:
+large ones are there, and do not take all of a campaign's time. 6 GFLOP are about 0.1 s of one core."""
+MAX_WEIGHT_BYTES = 256 << 20
+DIGEST_CHARACTERS = 32
+"""Of a structure's or topology's digest that are stored: no two of ten thousand agree in that many."""
+_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One network to time: its family, the seed that draws it, batch and threads."""
+    """One network to measure; the same fields always make the same network.
 
+    Attributes:
+        source: ``sample``, or the name of a published network.
+        family: to draw from; of a published network, the family that it belongs to.
+        seed: of the draw and of the weights; of the EPC sizes too.
+        width: of a published network.
+        resolution: of a published network, in pixels; a sample draws its own.
+        batch: images in an inference.
+        repeat: 0, or how many times it was measured before.
+    """
+
+    source: str
     family: str
     seed: int
+    width: float
+    resolution: int
     batch: int
-    threads: int
+    repeat: int = 0
 
     @property
     def key(self) -> str:
         """Names the task within a dataset."""
-        return f"{self.family}/{self.seed}/b{self.batch}/t{self.threads}"
+        what = self.family if self.source == SAMPLE else f"{self.source}:w{self.width:g}:r{self.resolution}"
+        again = f"#{self.repeat}" if self.repeat else ""
+        return f"{what}/{self.seed}/b{self.batch}{again}"
+
+    def architecture(self) -> zoo.Architecture:
+        """Make the network."""
+        if self.source == SAMPLE:
+            return zoo.sample(self.family, random.Random(self.seed))  # noqa: S311 - a network, not a secret
+        return zoo.build(self.source, resolution=self.resolution, width=self.width, seed=self.seed)
 
 
-def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2), only: str | None = None) -> list[Task]:
-    """The tasks of a campaign: families in turn, each network with every number of threads."""
-    rng = random.Random(seed)  # noqa: S311 - a plan, not a secret
-    families, named = zoo.families(), zoo.names()
-    tasks = []
-    for index in range(networks):
-        network_seed, batch = rng.randrange(1 << 31), rng.choice(BATCHES)
-        kind = rng.random()
-        if only is not None:
-            family = only
-        elif kind < MIX_SHARE:
-            family = OPERATOR_MIX
-        elif kind < MIX_SHARE + NAMED_SHARE:
-            family = NAMED + rng.choice(named)
-        else:
-            family = families[index % len(families)]
-        tasks += [Task(family, network_seed, batch, n) for n in threads[: 1 + index % len(threads)]]
-    return tasks
+def identity(structure: str, batch: int) -> str:
+    """Name what two tasks share if they would measure the same thing."""
+    return f"{structure[:DIGEST_CHARACTERS]}/b{batch}"
 
 
-def build(task: Task) -> tuple[bytes, Graph]:
-    """The network of a task, as a model with static shapes and as a graph."""
-    rng = random.Random(task.seed)  # noqa: S311 - a network, not a secret
-    if task.family == OPERATOR_MIX:
-        content = operator_mix(rng, task.batch)
-        return content, graph_of(content).graph
-    if task.family.startswith(NAMED):
-        name = task.family.removeprefix(NAMED)
-        resolution = 299 if name.startswith("inception") else 32 * rng.randint(2, 8)
-        architecture = zoo.build(name, resolution=resolution)
-    else:
-        architecture = zoo.sample(task.family, rng)
-    return zoo.to_bytes(architecture, batch=task.batch), zoo.to_graph(architecture, task.batch)
+def affordable(graph: Graph, luck: float) -> bool:
+    """Whether a campaign spends the time and memory that a network takes.
 
-
-def describe(op: Operator, graph: Graph) -> str:
-    """An operator with the shapes, types and kinds of its tensors, as JSON that :func:`restore` reads."""
-    tensors = {
-        name: [list(graph.tensors[name].shape), graph.tensors[name].dtype, graph.tensors[name].kind]
-        for name in (*op.inputs, *op.outputs)
-        if name
-    }
-    short = {name: f"t{index}" for index, name in enumerate(tensors)} | {"": ""}
-    attributes = {key: value for key, value in op.attributes.items() if not isinstance(value, bytes)}
-    return json.dumps(
-        [op.domain, op.type, [short[n] for n in op.inputs], [short[n] for n in op.outputs], attributes,
-         {short[name]: entry for name, entry in tensors.items()}],
-        separators=(",", ":"), sort_keys=True,
-    )  # fmt: skip
-
-
-def restore(description: str) -> Graph:
-    """A graph of the one operator that was described."""
-    domain, kind, inputs, outputs, attributes, entries = json.loads(description)
-    tensors = {
-        name: Tensor(name, tuple(shape), dtype, TensorKind(tensor_kind))
-        for name, (shape, dtype, tensor_kind) in entries.items()
-    }
-    attributes = {k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()}
-    op = Operator("", kind, tuple(inputs), tuple(outputs), attributes, domain)
-    activations = tuple(n for n in inputs if n and tensors[n].kind is not TensorKind.WEIGHT)
-    return Graph("", (op,), tensors, activations, tuple(outputs), 0)
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one task gave: ``error`` says why there are no times."""
-
-    task: Task
-    descriptions: tuple[str, ...]
-    times_references: tuple[float, ...]
-    total_references: float
-    reference_ms: float
-    error: str
-
-
-def run(task: Task) -> Row:
-    """Time the operators of one network, natively."""
-
-    def failed(reason: str) -> Row:
-        return Row(task, (), (), 0.0, 0.0, reason)
-
-    content, graph = build(task)
-    runtime = runtime_graph(graph, nchwc_block=machine_nchwc_block())
-    if sum(cost(op, runtime).flops for op in runtime.operators) > MAX_GFLOP * 1e9:
-        return failed(f"skipped: over {MAX_GFLOP} GFLOP")
-    if runtime.weight_bytes > MAX_WEIGHT_BYTES:
-        return failed(f"skipped: over {MAX_WEIGHT_BYTES} bytes of weights")
-    job = Job(model=content, threads=task.threads, deadline_s=120)
-    try:
-        with NativeRunner().start(job) as session:
-            session.sample(2)
-            samples = session.sample(PROFILED_INFERENCES)
-        with NativeRunner().start(replace(job, profile=True)) as session:
-            times = session.operator_times(PROFILED_INFERENCES)
-    except EnclaveError as error:
-        return failed(f"{type(error).__name__}: {error}")
-    matched = match(runtime, times)
-    if matched is None:
-        return failed("the runtime executed other operators than its model says")
-    ratios = sorted(sample.latency_ns / sample.reference_ns for sample in samples)
-    references = sorted(sample.reference_ns for sample in samples)
-    middle = len(samples) // 2
-    return Row(
-        task,
-        tuple(describe(op, runtime) for op in runtime.operators),
-        tuple(matched),
-        ratios[middle],
-        references[middle] / 1e6,
-        "",
-    )
-
-
-def match(runtime: Graph, times: Iterable[OperatorTime]) -> list[float] | None:
-    """Times in the order of the graph's operators; None where the runtime executed something else.
-
-    Operators of the same type and shapes are told apart by their order, which is that of execution in both.
+    Args:
+        graph: the network.
+        luck: from 0 to 1, drawn; the more the network costs, the less must it be.
     """
-    waiting: dict[tuple[object, ...], list[float]] = defaultdict(list)
-    count = 0
-    for time in times:
-        waiting[time.type, time.output_shapes].append(time.reference_ratio)
-        count += 1
-    if count != len(runtime.operators):
+    gflop = sum(cost(op, graph).flops for op in graph.operators) / 1e9
+    return gflop <= MAX_GFLOP and luck * gflop <= COMMON_GFLOP and graph.weight_bytes <= MAX_WEIGHT_BYTES
+
+
+def tasks(seed: int) -> Iterator[Task]:
+    """Tasks without end: the families in turn, networks that are affordable, the same for the same seed."""
+    families, named = zoo.families(), zoo.names()
+    for index in itertools.count():
+        rng = random.Random(f"{seed}/{index}")  # noqa: S311 - a plan, not a secret
+        batch = rng.choice(BATCHES)
+        is_named = rng.random() < NAMED_SHARE
+        for _ in range(_DRAWS):
+            task = _named(rng, named, batch) if is_named else _sampled(rng, families[index % len(families)], batch)
+            if task is not None and affordable(zoo.to_graph(task.architecture(), task.batch), rng.random()):
+                yield task
+                break
+
+
+def _sampled(rng: random.Random, family: str, batch: int) -> Task:
+    return Task(SAMPLE, family, rng.randrange(1 << 31), 1.0, 0, batch)
+
+
+def _named(rng: random.Random, names: list[str], batch: int) -> Task | None:
+    name, width, resolution = rng.choice(names), rng.choice(WIDTHS), 32 * rng.randint(1, 7)
+    try:
+        architecture = zoo.build(name, resolution=resolution, width=width)
+    except ShapeInconsistent:  # too small for this network
         return None
-    matched = []
-    for op in runtime.operators:
-        queue = waiting[op.type, tuple(runtime.tensors[name].shape for name in op.outputs if name)]
-        if not queue:
-            return None
-        matched.append(queue.pop(0))
-    return matched
+    return Task(name, architecture.family, rng.randrange(1 << 31), width, resolution, batch)
 
 
-def collect(folder: Path, tasks: Sequence[Task]) -> Iterator[tuple[int, Row]]:
-    """Run the tasks that the folder does not hold yet, storing a shard at a time; yields each with its number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    done = {row["key"] for row in read(folder)}
-    pending: list[Row] = []
+def new_tasks(planned: Iterable[Task], writer: DatasetWriter) -> Iterator[Task]:
+    """Tasks that the dataset does not hold yet, nor their like: an equal network with equal batch."""
+    for task in planned:
+        if task.key in writer.keys:
+            continue
+        if task.repeat or identity(zoo.structure(task.architecture()), task.batch) not in writer.identities:
+            yield task
+
+
+def repeated(rows: Iterable[dict[str, Any]], networks: int, seed: int) -> list[Task]:
+    """Draw networks that were measured well, to be measured again: the noise of the labels.
+
+    Args:
+        rows: of a dataset.
+        networks: how many.
+        seed: of the draw.
+    """
+    measured = sorted((row for row in rows if not row["error"] and "#" not in row["key"]), key=lambda row: row["key"])
+    rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
+    chosen = rng.sample(measured, min(networks, len(measured)))
+    return [replace(task_of(row), repeat=1) for row in chosen]
+
+
+def task_of(row: dict[str, Any]) -> Task:
+    """Rebuild the task that a row was measured for."""
+    resolution = 0 if row["source"] == SAMPLE else row["resolution"]
+    repeat = int(row["key"].partition("#")[2] or 0)
+    return Task(row["source"], row["family"], row["seed"], row["width"], resolution, row["batch"], repeat)
+
+
+def collect(writer: DatasetWriter, planned: Iterable[Task], engine: Engine, networks: int) -> Iterator[dict[str, Any]]:
+    """Measure and store until the dataset holds as many networks; yields each record when it is safe.
+
+    Args:
+        writer: of the dataset.
+        planned: what to measure, in this order; what is there already is left out.
+        engine: where.
+        networks: to stop at, those included that were there before.
+
+    Raises:
+        EnclaveUnavailable: the software enclave cannot run.
+        OSError: the disk is full; what was stored stays.
+    """
+    missing = networks - len(writer.keys)
     try:
-        for index, task in enumerate(tasks):
-            if task.key in done:
-                continue
-            row = run(task)
-            pending.append(row)
-            yield index, row
-            if len(pending) >= SHARD_NETWORKS:
-                _write_shard(folder, pending)
-                pending = []
-    finally:
-        if pending:
-            _write_shard(folder, pending)
-
-
-def read(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Rows of all shards, as dictionaries."""
-    import pyarrow.parquet as pq
-
-    for path in sorted(folder.glob("operators-*.parquet")):
-        yield from pq.read_table(path).to_pylist()
-
-
-def _write_shard(folder: Path, rows: Sequence[Row]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table(
-        {
-            "key": [row.task.key for row in rows],
-            "family": [row.task.family for row in rows],
-            "seed": [row.task.seed for row in rows],
-            "batch": [row.task.batch for row in rows],
-            "threads": [row.task.threads for row in rows],
-            "operators": [list(row.descriptions) for row in rows],
-            "times_references": pa.array([list(row.times_references) for row in rows], type=pa.list_(pa.float32())),
-            "total_references": [row.total_references for row in rows],
-            "reference_ms": [row.reference_ms for row in rows],
-            "error": [row.error for row in rows],
-        }
-    ).replace_schema_metadata({"context": json.dumps(machine_context()), "kind": "measured"})
-    number = len(list(folder.glob("operators-*.parquet")))
-    target = folder / f"operators-{number:04d}.parquet"
-    partial = target.with_suffix(".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(target)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Collect from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--networks", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help=f"one family, or {OPERATOR_MIX}, or {NAMED}NAME")
-    options = parser.parse_args(arguments)
-    if options.networks < 1:
-        raise UsageError("--networks: give 1 or more")
-    tasks = plan(options.networks, options.seed, only=options.only)
-    try:
-        _report(collect(options.folder, tasks), len(tasks))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        return 130
-    return 0
-
-
-def _report(rows: Iterator[tuple[int, Row]], total: int) -> None:
-    for index, row in rows:
-        outcome = row.error or f"{len(row.descriptions)} operators, {row.total_references * row.reference_ms:.1f} ms"
-        print(f"{index + 1}/{total} {row.task.key}: {outcome}", file=sys.stderr)  # noqa: T201
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        for record in engine.measure(itertools.islice(new_tasks(planned, writer), max(0, missing))):
+            writer.add(record)
+            yield record
+    finally:  # Ctrl-C too
+        writer.flush()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import Job, Runner
+from sectum.enclave.runner import Job, OperatorTime, Runner
+from sectum.graph.ir import Graph
 from sectum.measure.context import machine_context
 from sectum.measure.latency import MeasurableModel
 from sectum.measure.reference import estimate, typical_reference_ms
@@ -131,3 +134,24 @@ def measure_operators(
             "model": model.graph.name,
         },
     )
+
+
+def match(runtime: Graph, times: Iterable[OperatorTime]) -> list[float] | None:
+    """Times in the order of the graph's operators; None where the runtime executed something else.
+
+    Operators of the same type and shapes are told apart by their order, which is that of execution in both.
+    """
+    waiting: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    count = 0
+    for time in times:
+        waiting[time.type, time.output_shapes].append(time.reference_ratio)
+        count += 1
+    if count != len(runtime.operators):
+        return None
+    matched = []
+    for op in runtime.operators:
+        queue = waiting[op.type, tuple(runtime.tensors[name].shape for name in op.outputs if name)]
+        if not queue:
+            return None
+        matched.append(queue.pop(0))
+    return matched

@@ -1,16 +1,19 @@
-"""The discipline of a latency: never a wall time alone, always a ratio to the reference kernel around it.
+"""The discipline of a latency: never a time alone, always a ratio to the reference kernel around it.
 
-A shared machine's speed drifts by 20 to 40 % within minutes. Over fourteen models in eight passes, two
-medians of wall times agree within 10 % for 63 % of the pairs; two medians of ratios for 99 %.
+A shared machine's speed moves by 20 to 40 %, within milliseconds (a neighbour on the other hardware thread of the
+core) and over minutes. Over fourteen models in eight passes, two medians of wall times agree within 10 % for 63 %
+of the pairs; two ratios for 99 %.
 
 Three disturbances, three answers:
 
-- *Drift* of the machine's speed slows inference and reference alike: the ratio takes it out.
+- *Speed* that moves slows inference and reference alike: the ratio takes it out. An inference of 100 ms is the mean
+  over many fast and slow milliseconds, so means are compared, not medians, and a reference that goes with a long
+  inference is run for longer.
 - *A burst* that begins or ends within a sample makes its two references disagree: the sample is flagged, kept
-  in the raw data, and left out of the estimate while enough others remain.
-- *Taking turns*: a process on the same CPU stretches a long inference, but not a reference that fits between
-  two turns. With one thread, the operating system's own account of that waiting is subtracted where the
-  sample is taken. With several, the slowest thread decides and what it waited for is not known: samples that
+  in the raw data, and left out of the estimate while enough others remain. So are the most extreme tenths.
+- *Taking turns*: a process on the same CPU, or another machine on the same host, stretches a long inference, but
+  not a reference that fits between two turns. With one thread, time is counted while the thread has a CPU, and
+  only then. With several, the slowest thread decides and what it waited for is not known: samples that
   waited for over a tenth of their time are flagged.
 
 Where most samples are flagged, the calmer half of them is used.
@@ -25,14 +28,15 @@ from dataclasses import dataclass
 
 from sectum.enclave.runner import Sample
 
-REFERENCES_DISAGREE = 1.25
+REFERENCES_DISAGREE = 1.6
 """Ratio of the two references from which on a sample is flagged."""
 WAITED_SHARE = 0.1
 """With several threads, their waiting for a CPU as a share of the wall time from which on a sample is flagged."""
-_CONFIDENCE = 0.95
+TRIMMED_SHARE = 0.1
+"""Of the samples, by their ratio: how many are left out at either end."""
 _FEWEST = 5  # samples that an estimate from a disturbed run takes at least, if there are so many
-_STUDENT_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}  # quantiles of Student's t, by degrees of freedom
-_MEDIAN_EFFICIENCY = math.sqrt(math.pi / 2)  # a median's standard error over a mean's, for normal noise
+_STUDENT_975 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom
+_NORMAL_975 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,34 +82,37 @@ def read_sample(sample: Sample, threads: int) -> Reading:
     return Reading(sample.latency_ns / sample.reference_ns, disturbed, max(disagreement, waiting))
 
 
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % confidence interval of the median.
+def ratio_of_means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean latency over mean reference time, and the half-width of its 95 % interval.
 
-    From six values on by order statistics, which supposes nothing about their distribution. Fewer cannot give
-    95 % that way, and Student's t stands in.
+    The most extreme tenths by ratio are left out of the means. The interval is Student's for a trimmed mean (Tukey
+    and McLaughlin 1963), applied to what each latency differs from the ratio times its reference; infinite for one.
+
+    Args:
+        pairs: latency and reference time of each sample, in one unit.
 
     Raises:
-        ValueError: no values.
+        ValueError: no samples.
     """
-    n = len(values)
+    n = len(pairs)
     if n == 0:
-        raise ValueError("no values")
+        raise ValueError("no samples")
+    ordered = sorted(pairs, key=lambda pair: pair[0] / pair[1])
+    cut = int(TRIMMED_SHARE * n)
+    kept = ordered[cut : n - cut]
+    latency, reference = (statistics.fmean(column) for column in zip(*kept, strict=True))
+    ratio = latency / reference
     if n == 1:
-        return -math.inf, math.inf
-    ordered = sorted(values)
-    if n < 6:
-        middle = statistics.median(ordered)
-        half = _STUDENT_975[n - 1] * _MEDIAN_EFFICIENCY * statistics.stdev(ordered) / math.sqrt(n)
-        return middle - half, middle + half
-    # The k-th smallest and k-th largest enclose the median unless fewer than k values fall on one side of it.
-    outside, k = 0.0, 0
-    while (outside := outside + math.comb(n, k) * 0.5**n) <= (1 - _CONFIDENCE) / 2:
-        k += 1
-    return ordered[k - 1], ordered[n - k]
+        return ratio, math.inf
+    residuals = [a - ratio * b for a, b in kept]
+    winsorised = [min(residuals)] * cut + residuals + [max(residuals)] * cut
+    error = statistics.stdev(winsorised) / (len(kept) / n * math.sqrt(n)) / reference
+    freedom = len(kept) - 1
+    return ratio, (_STUDENT_975[freedom] if freedom < len(_STUDENT_975) else _NORMAL_975) * error
 
 
 def estimate(samples: Sequence[Sample], *, threads: int, period: int = 1) -> Estimate:
-    """Median of ratios; where page faults repeat with a period, the mean of the medians of its phases.
+    """Ratio of means; where page faults repeat with a period, the mean over its phases.
 
     Args:
         samples: consecutive inferences.
@@ -129,21 +136,20 @@ def estimate(samples: Sequence[Sample], *, threads: int, period: int = 1) -> Est
             chosen = calm_first[: max(_FEWEST, -(-len(calm_first) // 2))]
             for i in chosen:
                 used[i] = True
-        ratios = [readings[i].ratio for i in chosen]
-        low, high = median_interval(ratios)
-        middles.append(statistics.median(ratios))
-        halves.append((high - low) / 2)
+        middle, half = ratio_of_means([(samples[i].latency_ns, samples[i].reference_ns) for i in chosen])
+        middles.append(middle)
+        halves.append(half)
     ratio = statistics.fmean(middles)
     uncertainty = math.hypot(*halves) / period / ratio if ratio > 0 else math.inf
     return Estimate(ratio, uncertainty, tuple(used))
 
 
 def typical_reference_ms(samples: Sequence[Sample]) -> float:
-    """Median reference time over samples, in milliseconds: the machine's typical speed while they ran.
+    """Mean reference time over samples, in milliseconds: the machine's speed while they ran.
 
     Raises:
         ValueError: no samples.
     """
     if not samples:
         raise ValueError("no samples, so no reference time")
-    return statistics.median(t for s in samples for t in (s.reference_before_ns, s.reference_after_ns)) / 1e6
+    return statistics.fmean(t for s in samples for t in (s.reference_before_ns, s.reference_after_ns)) / 1e6

@@ -93,6 +93,7 @@ def take_samples(
     time_s: float,
     runs: int | None = None,
     uncertainty_bound: float = UNCERTAINTY_BOUND,
+    least_s: float = MIN_SAMPLING_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sampling:
     """Warm up, then sample.
@@ -106,6 +107,7 @@ def take_samples(
         time_s: seconds allowed, warm-up included.
         runs: how many samples, whatever their uncertainty.
         uncertainty_bound: relative half-width of the 95 % interval of the ratio.
+        least_s: seconds over which samples are spread, however precise they are.
         clock: seconds, monotonic; for tests.
     """
     begin_s = clock()
@@ -135,7 +137,7 @@ def take_samples(
         stopped: StoppedBecause | None = None
         if runs is not None and len(samples) >= runs:
             stopped = StoppedBecause.RUNS
-        elif runs is None and len(samples) >= enough and now_s - sampling_s >= MIN_SAMPLING_S:
+        elif runs is None and len(samples) >= enough and now_s - sampling_s >= least_s:
             if estimate(samples, threads=threads, period=period).uncertainty <= uncertainty_bound:
                 stopped = StoppedBecause.PRECISE
             elif len(samples) >= MAX_SAMPLES:

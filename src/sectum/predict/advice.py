@@ -6,12 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sectum.enclave.profile import Profile
-from sectum.enclave.replacement import smallest_epc
 from sectum.errors import ModelError
 from sectum.graph.ir import Graph
 from sectum.predict.prediction import Advice, Prediction
 from sectum.predict.predictor import Predictor
-from sectum.units import PAGE_BYTES, format_bytes
 
 LARGEST_BATCH = 64
 TOP_LAYERS = 3
@@ -45,17 +43,12 @@ def advise(
 
 
 def _enough_epc(predictor: Predictor, graph: Graph, prediction: Prediction, profile: Profile) -> Advice:
+    """An EPC that holds the working set never pages, whatever the policy; a smaller one pages in every inference."""
     given = prediction.native_ms if prediction.native_source == "given" else None
-    prepared = predictor.prepare(graph, threads=prediction.threads, native_ms=given)
-    epc_bytes = smallest_epc(prepared.trace.touches, profile.policy) * PAGE_BYTES
-    there = predictor.in_enclave(prepared, profile.with_epc(epc_bytes))
+    epc_bytes = prediction.memory.working_set_bytes
+    there = predictor.predict(graph, profile.with_epc(epc_bytes), threads=prediction.threads, native_ms=given)
     speedup = prediction.latency_ms / there.latency_ms
-    return Advice(
-        "epc",
-        f"Paging stops at {format_bytes(epc_bytes)} of protected memory; an inference then takes "
-        f"{there.latency_ms:.1f} ms, {speedup:.1f} times faster.",
-        {"epc_bytes": epc_bytes, "latency_ms": there.latency_ms, "speedup": speedup},
-    )
+    return Advice("epc", {"epc_bytes": epc_bytes, "latency_ms": there.latency_ms, "speedup": speedup})
 
 
 def _costly_layers(prediction: Prediction) -> Advice:
@@ -66,9 +59,7 @@ def _costly_layers(prediction: Prediction) -> Advice:
          "share": layer.breakdown_ms.total / total, "paging_ms": layer.breakdown_ms.paging}
         for layer in ranked
     ]  # fmt: skip
-    share = sum(layer.breakdown_ms.total for layer in ranked) / total
-    names = ", ".join(f"{layer.name} ({layer.breakdown_ms.total:.1f} ms)" for layer in ranked)
-    return Advice("layers", f"The costliest layers take {share:.0%} of the time: {names}.", {"layers": layers})
+    return Advice("layers", {"layers": layers})
 
 
 def _weights_in_the_way(prediction: Prediction) -> Advice | None:
@@ -82,16 +73,8 @@ def _weights_in_the_way(prediction: Prediction) -> Advice | None:
         freed += layer.weight_bytes
     if not chosen or freed < missing or len(chosen) > TOP_LAYERS:
         return None
-    names = ", ".join(f"{layer.name} ({format_bytes(layer.weight_bytes)})" for layer in chosen)
-    return Advice(
-        "weights",
-        f"It is over by {format_bytes(missing)}, and these layers hold {format_bytes(freed)} of weights: {names}. "
-        "Shrinking them, or running them in another enclave, makes the rest fit.",
-        {
-            "missing_bytes": missing,
-            "layers": [{"name": layer.name, "weight_bytes": layer.weight_bytes} for layer in chosen],
-        },
-    )
+    layers = [{"name": layer.name, "weight_bytes": layer.weight_bytes} for layer in chosen]
+    return Advice("weights", {"missing_bytes": missing, "freed_bytes": freed, "layers": layers})
 
 
 def _largest_batch(
@@ -114,14 +97,8 @@ def _largest_batch(
                 failing = batch
     except ModelError:
         return None  # hard-coded for one batch: there is nothing to advise
-    epc = format_bytes(epc_bytes)
-    if fitting == 0:
-        return Advice("batch", f"No batch fits {epc} without paging, not even one image.", {"batch": 0})
-    more = " or more" if fitting == LARGEST_BATCH else ""
-    text = f"The largest batch that fits {epc} without paging is {fitting}{more}"
-    values: dict[str, Any] = {"batch": fitting}
-    if prediction.native_source == "predicted":  # a native latency that was given does not hold for other batches
+    values: dict[str, Any] = {"batch": fitting, "epc_bytes": epc_bytes, "or_more": fitting == LARGEST_BATCH}
+    if fitting and prediction.native_source == "predicted":  # a latency that was given does not hold for other batches
         there = predictor.predict(graphs[fitting], profile, threads=prediction.threads)
         values["ms_per_image"] = there.latency_ms / fitting
-        text += f": {values['ms_per_image']:.2f} ms an image"
-    return Advice("batch", text + ".", values)
+    return Advice("batch", values)

@@ -17,8 +17,8 @@ from sectum.enclave.runner import Job, Runner, Sample
 from sectum.enclave.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable
 from sectum.graph.runtime import machine_nchwc_block, runtime_graph
-from sectum.measure.campaign import match
 from sectum.measure.context import machine_context
+from sectum.measure.operators import match
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.features import extract
 from sectum.predict.operator_model import OperatorModel, with_overhead

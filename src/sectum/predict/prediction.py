@@ -62,10 +62,29 @@ class Breakdown:
         """Their sum."""
         return self.compute + self.memory + self.paging
 
+    def by_cause(self) -> dict[str, float]:
+        """The parts by the name of their cause, in the order in which they are shown."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One operator that the runtime executes, with its share of the latency."""
+    """One operator that the runtime executes, with its share of the latency.
+
+    Attributes:
+        name: the runtime's, or that of the operator of the model that it carries out.
+        type: the runtime's, with its domain.
+        output_shape: physical, so with the padding of a blocked layout.
+        native_ms: time outside an enclave.
+        breakdown_ms: time inside, by cause.
+        weight_bytes: weights that it reads.
+        activation_bytes: activations that it reads and writes.
+        live_bytes: all weights, and the activations alive while it runs.
+        loads: pages loaded while it runs.
+        flops: floating-point operations.
+        supported: whether it has a cost of its own.
+        fused: types of the model's operators that it carries out, in the model's order; empty where that is not known.
+    """
 
     name: str
     type: str
@@ -78,6 +97,7 @@ class Layer:
     loads: float
     flops: int
     supported: bool
+    fused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +159,13 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One thing the user can change, with the numbers computed for this model.
+    """One thing the user can change, as numbers computed for this model; ``sectum.cli.advice`` says it in words.
 
     Attributes:
-        kind: ``epc`` (protected memory at which paging stops), ``batch`` (largest batch that fits), ``layers`` (those
-            that cost most), ``threads``, ``fits``.
-        text: a sentence for people.
-        values: the numbers in it.
+        kind: ``epc`` (protected memory at which paging stops), ``layers`` (those that cost most), ``weights`` (layers
+            without whose weights the rest would fit), ``batch`` (the largest that fits).
+        values: the numbers, named with their units.
     """
 
     kind: str
-    text: str
     values: dict[str, Any]

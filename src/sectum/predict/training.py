@@ -1,6 +1,7 @@
-"""Trains the operator models from a campaign's shards; needs the extra ``train``.
+"""Trains the operator models from measured networks; needs the extra ``train``.
 
-``python -m sectum.predict.training --data data/operators --out src/sectum/predict/artefacts/operators``
+``python -m sectum.predict.training --data data/networks --data data/operators --out \
+src/sectum/predict/artefacts/operators --machine "..."``
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import UsageError
+from sectum.graph import stored
 from sectum.graph.runtime import machine_nchwc_block
-from sectum.measure.campaign import read, restore
-from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, extract, schema_hash
+from sectum.measure import dataset, operator_campaign
+from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, OperatorFeatures, extract, schema_hash
 from sectum.predict.operator_model import with_overhead
 
 FOLDS = 5
@@ -59,39 +61,91 @@ class Rows:
     reference_ms: float
 
 
-def load_rows(folder: Path) -> Rows:
-    """Read the shards and compute the features."""
-    records = [record for record in read(folder) if not record["error"]]
-    if not records:
-        raise UsageError(f"{folder} holds no measured operators; run python -m sectum.measure.campaign first")
-    features, groups, estimates, times, network = [], [], [], [], []
-    cache: dict[tuple[str, int], tuple[NDArray[np.float32], str, float]] = {}
-    for index, record in enumerate(records):
-        for description, time in zip(record["operators"], record["times_references"], strict=True):
-            key = (description, record["threads"])
-            if key not in cache:
-                one = extract(restore(description), threads=record["threads"])
-                cache[key] = (one.values[0], one.groups[0], float(one.roofline[0]))
-            row, group, estimate = cache[key]
-            features.append(row)
-            groups.append(group)
-            estimates.append(estimate)
-            times.append(max(time, 1e-6))
-            network.append(index)
-    sources: dict[tuple[str, int], int] = {}
-    threads = np.array([record["threads"] for record in records])
-    reference = np.array([record["reference_ms"] for record in records])
+@dataclass(frozen=True)
+class Observation:
+    """One measured network.
+
+    Attributes:
+        family: of the network.
+        source: names the network, whatever its threads.
+        threads: of the run.
+        features: of its operators, in their order.
+        times: of its operators, in reference units.
+        total: of the whole network, in reference units.
+        reference_ms: the reference kernel's time meanwhile.
+    """
+
+    family: str
+    source: str
+    threads: int
+    features: OperatorFeatures
+    times: Sequence[float]
+    total: float
+    reference_ms: float
+
+
+def observations(folder: Path) -> Iterator[Observation]:
+    """Networks of a dataset (`sectum.measure.dataset`) or of an operator campaign, those that failed left out."""
+    if any(folder.glob("operators-*.parquet")):
+        yield from _from_operator_campaign(folder)
+        return
+    for row in dataset.read(folder):
+        if row["error"] or row["operator_times"] is None:
+            continue
+        native = row["runs"][0]
+        yield Observation(
+            row["family"],
+            row["key"].partition("#")[0],
+            row["threads"],
+            extract(stored.loads(row["graph"]), threads=row["threads"]),
+            row["operator_times"],
+            native["latency"],
+            native["reference_ms"],
+        )
+
+
+def _from_operator_campaign(folder: Path) -> Iterator[Observation]:
+    for row in operator_campaign.read(folder):
+        if row["error"]:
+            continue
+        singles = [extract(operator_campaign.restore(text), threads=row["threads"]) for text in row["operators"]]
+        features = OperatorFeatures(
+            tuple(one.groups[0] for one in singles),
+            np.concatenate([one.values for one in singles]),
+            np.concatenate([one.roofline for one in singles]),
+            tuple(one.costs[0] for one in singles),
+        )
+        yield Observation(
+            row["family"],
+            f"{row['family']}/{row['seed']}/b{row['batch']}",
+            row["threads"],
+            features,
+            row["times_references"],
+            row["total_references"],
+            row["reference_ms"],
+        )
+
+
+def load_rows(seen: Sequence[Observation]) -> Rows:
+    """Put the operators of all networks into one table.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not seen:
+        raise UsageError("no measured network: collect some first (sectum dataset collect)")
+    sources: dict[str, int] = {}
     return Rows(
-        np.array(features, dtype=np.float32),
-        np.array(groups),
-        np.array(estimates),
-        np.array(times),
-        np.array(network),
-        np.array([record["total_references"] for record in records], dtype=np.float64),
-        tuple(record["family"] for record in records),
-        threads,
-        np.array([sources.setdefault((r["family"], r["seed"]), len(sources)) for r in records]),
-        float(np.median(reference)),
+        features=np.concatenate([one.features.values for one in seen]),
+        groups=np.array([group for one in seen for group in one.features.groups]),
+        roofline=np.concatenate([one.features.roofline for one in seen]),
+        times=np.maximum(np.concatenate([np.asarray(one.times, dtype=np.float64) for one in seen]), 1e-6),
+        network=np.repeat(np.arange(len(seen)), [len(one.times) for one in seen]),
+        totals=np.array([one.total for one in seen], dtype=np.float64),
+        names=tuple(one.family for one in seen),
+        threads=np.array([one.threads for one in seen]),
+        sources=np.array([sources.setdefault(one.source, len(sources)) for one in seen]),
+        reference_ms=float(np.median([one.reference_ms for one in seen])),
     )
 
 
@@ -179,9 +233,9 @@ def export(regressors: dict[str, Any], folder: Path) -> dict[str, dict[str, str]
     return entries
 
 
-def train(data: Path, out: Path, machine: str) -> dict[str, Any]:
+def train(data: Sequence[Path], out: Path, machine: str) -> dict[str, Any]:
     """Cross-validate, train on everything, write the artefact; gives the manifest."""
-    rows = load_rows(data)
+    rows = load_rows([one for folder in data for one in observations(folder)])
     extra = overhead(rows)
     families = np.unique([name.partition(":")[0] for name in rows.names], return_inverse=True)[1]
     splits = {"random": rows.sources % FOLDS, "leave_family_out": families}
@@ -221,7 +275,7 @@ def train(data: Path, out: Path, machine: str) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train from the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, action="append", help="may be given again")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--machine", required=True, help="the machine that the data come from, in words")
     options = parser.parse_args(arguments)

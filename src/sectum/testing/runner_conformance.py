@@ -29,13 +29,16 @@ from sectum.testing.tiny_models import convolutions, endless_loop, large_activat
 _GENEROUS_S = 120.0
 
 
-def child_pids() -> set[int]:
-    """Return the processes that this one started and has not collected: running ones and zombies."""
-    found: set[int] = set()
+def descendants() -> set[int]:
+    """Return the processes that descend from this one and were not collected: running ones and zombies."""
+    parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it ended meanwhile
-            if path.read_text(errors="replace").rpartition(")")[2].split()[1] == str(os.getpid()):
-                found.add(int(path.parent.name))
+            parents[int(path.parent.name)] = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    generation = {os.getpid()}
+    while generation := {pid for pid, parent in parents.items() if parent in generation}:
+        found |= generation
     return found
 
 
@@ -59,9 +62,9 @@ class RunnerConformance:
     @pytest.fixture(autouse=True)
     def _no_process_left(self) -> Iterator[None]:
         """No test may leave a process or a zombie behind, whatever happened in it."""
-        before = child_pids()
+        before = descendants()
         yield
-        assert child_pids() <= before
+        assert descendants() <= before
 
     @pytest.fixture
     def session(self, usable: Runner) -> Iterator[Session]:
@@ -144,9 +147,9 @@ class RunnerConformance:
 
     def test_crash_is_reported(self, usable: Runner) -> None:
         """A process that is killed from outside gives EnclaveFailed, not a hang."""
-        before = child_pids()
+        before = descendants()
         with usable.start(Job(model=convolutions(), deadline_s=_GENEROUS_S)) as session:
-            for pid in child_pids() - before:
+            for pid in descendants() - before:
                 os.kill(pid, signal.SIGSEGV)
             with pytest.raises(EnclaveFailed, match="SIGSEGV"):
                 session.sample(1)

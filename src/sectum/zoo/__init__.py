@@ -1,6 +1,6 @@
-"""Networks by name, and random relatives of them: as data, as ONNX models, and as graphs without weights.
+"""Networks by name, and random relatives of them: as data, as ONNX models, as PyTorch modules, and as graphs.
 
-Importing this package loads neither onnx nor numpy: what needs them is loaded at its first use.
+Importing this package loads neither onnx nor numpy nor torch: what needs them is loaded at its first use.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from sectum.zoo.architecture import Architecture
 from sectum.zoo.catalogue import build, families, names, sample
+from sectum.zoo.digests import structure, topology
 
 if TYPE_CHECKING:
     from sectum.zoo.graph_emitter import to_graph
     from sectum.zoo.onnx_emitter import to_bytes, to_onnx, write
+    from sectum.zoo.torch_emitter import to_torch
 
 __all__ = [
     "Architecture",
@@ -20,9 +22,12 @@ __all__ = [
     "families",
     "names",
     "sample",
+    "structure",
     "to_bytes",
     "to_graph",
     "to_onnx",
+    "to_torch",
+    "topology",
     "write",
 ]
 
@@ -30,6 +35,7 @@ _LAZY = {
     "to_graph": "sectum.zoo.graph_emitter",
     "to_bytes": "sectum.zoo.onnx_emitter",
     "to_onnx": "sectum.zoo.onnx_emitter",
+    "to_torch": "sectum.zoo.torch_emitter",
     "write": "sectum.zoo.onnx_emitter",
 }
 

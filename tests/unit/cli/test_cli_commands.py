@@ -72,10 +72,12 @@ def test_people_read_a_verdict_first_and_what_is_predicted(run):
 
 
 def test_layers_are_listed_in_the_order_of_execution(run, tiny):
-    data = answer(run("predict", tiny, "--batch", "1", "--json"))
-    text = run("predict", tiny, "--batch", "1", "--layers").stdout
-    places = [text.index(layer["type"]) for layer in data["layers"]]
-    assert places == sorted(places)
+    layers = answer(run("predict", tiny, "--batch", "1", "--json"))["layers"]
+    _, _, table = run("predict", tiny, "--batch", "1", "--layers").stdout.partition("operator  type")
+    shown = [line.split() for line in table.split("\n\n")[0].strip().splitlines()]
+    assert [words[0] for words in shown] == [str(number) for number in range(1, len(layers) + 1)]
+    assert layers[0]["name"] == "conv"
+    assert all(layer["name"] in words for layer, words in zip(layers, shown, strict=True))
 
 
 def test_json_holds_numbers_only_that_json_knows(run, tiny):
@@ -154,6 +156,14 @@ def test_report_is_written_whole_and_says_where(run, tmp_path):
     assert page.startswith("<!DOCTYPE html>")
     assert page.rstrip().endswith("</html>")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_report_is_named_after_the_model(run, tmp_path, monkeypatch):
+    """Without --output the page is NAME.html in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    result = run("report", "zoo:squeezenet1_1")
+    assert result.exit_code == 0, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["squeezenet1_1.html"]
 
 
 def test_report_as_json_holds_the_curve(run, tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,7 @@ def test_unknown_network_suggests_close_ones(run):
         (["--threads", "0"], "1 to 256"),
         (["--threads", "1000"], "1 to 256"),
         (["--native-ms", "0"], "above 0"),
+        (["--native-ms", "1e-300"], "0.001"),
         (["--native-ms", "nan"], "above 0"),
         (["--native-ms", "inf"], "above 0"),
         (["--input", "image"], "image=1x3x224x224"),
@@ -119,6 +122,43 @@ def test_unwritable_output_is_refused(run):
 
 def test_device_that_is_full_is_refused(run):
     refused(run("zoo", "export", "squeezenet1_1", "-o", "/dev/full"), 2, "cannot be written")
+
+
+@pytest.mark.parametrize("words", [["profiles"], ["profiles", "--json"], ["--help"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_no_defect(words):
+    """A full disk behind standard output is told in a sentence."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "sectum.cli", *words]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("sectum: the output cannot be written: ")
+
+
+def test_closed_output_is_no_defect():
+    """A process that was started without standard output still does its work."""
+    command = f"{shlex.quote(sys.executable)} -m sectum.cli profiles >&-"
+    ended = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_report_is_not_written_into_a_file_called_minus(run, tmp_path, monkeypatch):
+    """What means standard output elsewhere does not make a file with an awkward name."""
+    monkeypatch.chdir(tmp_path)
+    refused(run("report", "zoo:squeezenet1_1", "-o", "-"), 2, "name a file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_network_of_the_zoo_without_its_prefix_is_recognised(run, tmp_path, monkeypatch):
+    """Who forgets zoo: is told so; a file of that name is read as a file."""
+    monkeypatch.chdir(tmp_path)
+    refused(run("predict", "ResNet50"), 10, "zoo:resnet50")
+    (tmp_path / "resnet50").touch()
+    refused(run("predict", "resnet50"), 11)
+
+
+def test_empty_model_name_is_told_as_such(run):
+    """An unset variable in a script is not taken for the current folder."""
+    refused(run("predict", ""), 2, "empty")
 
 
 def test_error_is_json_too_where_json_was_asked_for(run, tmp_path):

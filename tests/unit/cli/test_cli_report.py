@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from sectum.cli.footprint import Footprint
 from sectum.cli.predicting import Request
 from sectum.cli.report import MeasuredPoint, investigate
-from sectum.cli.report_charts import Cost, Point, curve_chart, memory_chart, time_chart
+from sectum.cli.report_charts import Point, curve_chart, memory_chart, time_chart
 from sectum.cli.report_page import MOST_ROWS, SHOWN_ROWS, page
 from sectum.measure.latency import Measurement
+from sectum.predict.calibration import Calibration, PageCosts
+from sectum.predict.prediction import Breakdown
 from sectum.units import GIB, MIB
 
 
@@ -61,6 +64,12 @@ def measurement(latency_ms: float, uncertainty: float | None = 0.02) -> Measurem
     )
 
 
+def with_layers(findings, layers):
+    """The findings with other layers than the network has, the last of which touches all its memory."""
+    levels = ((Footprint(0, 0),) * len(layers) + findings.footprints[-1:])[1:] if layers else ()
+    return replace(findings, prediction=replace(findings.prediction, layers=layers), footprints=levels)
+
+
 def body(content: str) -> str:
     """What a person reads, without markup, script and style."""
     inner = re.sub(r"<(script|style).*?</\1>", "", content, flags=re.DOTALL)
@@ -79,7 +88,7 @@ def test_page_names_the_kind_of_every_number_and_whose_milliseconds_they_are(pag
     words = body(page(paging))
     assert "predicted" in words
     assert "Milliseconds of" in words
-    assert "not calibrated" in words
+    assert "Not calibrated" in words
     assert "measured" not in words.replace("sectum calibrate", "")
 
 
@@ -98,7 +107,7 @@ def test_measured_numbers_stand_beside_predicted_ones(paging):
 
 def test_single_sample_has_no_interval(paging):
     content = page(replace(paging, measured=(MeasuredPoint(3 * MIB, measurement(50.0, None)),)))
-    assert "50.0 ms, so the prediction" in body(content).replace("  ", " ")
+    assert "50.0 ms, so the prediction (in another machine's milliseconds) is off" in body(content).replace("  ", " ")
 
 
 def test_only_the_costliest_layers_are_shown_at_first(paging):
@@ -113,29 +122,59 @@ def test_only_the_costliest_layers_are_shown_at_first(paging):
 
 def test_layers_beyond_the_limit_are_summed_not_dropped(paging):
     layers = (paging.prediction.layers * 40)[: MOST_ROWS + 5]
-    content = page(replace(paging, prediction=replace(paging.prediction, layers=layers)))
+    content = page(with_layers(paging, layers))
     assert "5 cheaper operators" in content
 
 
 def test_network_without_operators_has_a_page(paging):
-    assert "No operator takes any time" in page(replace(paging, prediction=replace(paging.prediction, layers=())))
+    assert "No operator takes any time" in page(with_layers(paging, ()))
 
 
 def test_epc_far_above_the_memory_is_named_not_drawn():
-    chart = memory_chart([Cost("a", MIB, MIB, 1, 0, 0)], 64 * GIB)
+    chart = memory_chart([Footprint(MIB, 2 * MIB)], 64 * GIB)
     assert "far above" in chart
     assert "epc-line" not in chart
 
 
+@pytest.mark.parametrize("epc_bytes", [3 * MIB, 7 * MIB, 16 * MIB])
+def test_chart_of_memory_says_what_the_verdict_says(epc_bytes):
+    """The staircase passes the EPC exactly where the verdict is that the network does not fit."""
+    findings = findings_for("softepc", epc_bytes)
+    words = body(page(findings))
+    fits = not findings.prediction.overcommit.predicted
+    assert fits == (epc_bytes == 16 * MIB)
+    assert ("squeezenet1_1 fits" in words) == fits
+    assert ("stays below the EPC" in words) == fits
+    assert ("passes the EPC at operator" in words) == (not fits)
+    assert ("beyond the EPC" in words) == (not fits)
+
+
+def test_page_names_the_costs_that_were_used(monkeypatch):
+    """On a calibrated machine the page shows the measured cost of a page, not the profile's default."""
+    calibration = Calibration(
+        machine="a machine",
+        nchwc_block=8,
+        reference_ms=5.0,
+        group_factors={1: {"conv": 1.0}},
+        page_costs={1: PageCosts(swap_us=24.68, minor_fault_us=1.0)},
+        context={"date": "a day"},
+    )
+    monkeypatch.setattr("sectum.predict.load_calibration", lambda: calibration)
+    words = " ".join(body(page(findings_for("softepc", 3 * MIB))).split())
+    assert "Loading a page 12.3 us; measured: sectum calibrate, a day" in words
+
+
 def test_epc_line_lies_between_what_is_below_and_above_it():
-    chart = memory_chart([Cost("a", 50 * MIB, 0, 1, 0, 0), Cost("b", 50 * MIB, 0, 1, 0, 0)], 75 * MIB)
+    chart = memory_chart([Footprint(50 * MIB, 50 * MIB), Footprint(100 * MIB, 100 * MIB)], 75 * MIB)
     line = float(re.search(r'epc-line" d="M0 ([\d.]+)', chart)[1])
     steps = [float(y) for y in re.findall(r"V([\d.]+)H", re.search(r'band-weights" d="([^"]+)', chart)[1])]
     assert steps[0] > line > steps[1]  # downwards in a drawing
 
 
-def test_bars_of_an_operator_are_as_high_as_its_time():
-    chart = time_chart([Cost("a", 0, 0, 1.0, 0.5, 0.25), Cost("b", 0, 0, 3.5, 0, 0)])
+def test_bars_of_an_operator_are_as_high_as_its_time(paging):
+    first, second, *_ = paging.prediction.layers
+    splits = (Breakdown(1.0, 0.5, 0.25), Breakdown(3.5, 0, 0))
+    chart = time_chart([replace(layer, breakdown_ms=ms) for layer, ms in zip((first, second), splits, strict=True)])
     heights = {
         kind: [-float(h) for h in re.findall(r"v(-[\d.]+)", path)]
         for kind, path in re.findall(r'class="(\w+)" d="([^"]+)', chart)
@@ -146,7 +185,7 @@ def test_bars_of_an_operator_are_as_high_as_its_time():
 
 def test_point_on_the_curve_lies_where_its_size_and_latency_say():
     curve = [Point(MIB, 10, 9, 11), Point(4 * MIB, 10, 9, 11)]
-    chart = curve_chart(curve, [], Point(2 * MIB, 5.5, 5, 6), 1.0, None)
+    chart = curve_chart(curve, [], Point(2 * MIB, 5.5, 5, 6), 1.0, 9 * MIB)
     left, bottom = re.search(r'here-dot" style="left:([\d.]+)%;bottom:([\d.]+)%', chart).groups()
     assert float(left) == pytest.approx(50)
     assert float(bottom) == pytest.approx(100 * 5.5 / (1.1 * 11), abs=0.1)

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from sectum.cli.figures import count, mebibytes, milliseconds, number, percent, times
+from sectum.cli.figures import count, enough, mebibytes, milliseconds, number, percent, times, unbroken
 from sectum.cli.predicting import Request, predict
 from sectum.cli.report import epc_sizes
-from sectum.cli.report_charts import Cost, footprints
 from sectum.cli.untrusted import printable
 from sectum.cli.verdict import verdict
 from sectum.predict.prediction import Overcommit
-from sectum.units import GIB, MIB
+from sectum.units import GIB, MIB, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -27,9 +26,21 @@ def test_number_has_three_significant_digits(value, written):
 
 
 def test_amounts_of_memory_can_be_compared():
-    assert [mebibytes(n) for n in (0, 2048, 93 * MIB, 548 * MIB, 64 * GIB)] == [
-        "0", "2.0 KiB", "93.0 MiB", "548 MiB", "64.0 GiB",
+    assert [mebibytes(n) for n in (0, 2048, 256 << 10, 93 * MIB, 548 * MIB, 64 * GIB, 500 * GIB)] == [
+        "0", "2.0 KiB", "256 KiB", "93.0 MiB", "548 MiB", "64.0 GiB", "500 GiB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_bytes", [4096, 30_642_176, 109_854_720, 579_796_992, 11 * GIB + 1])
+def test_memory_that_is_enough_is_still_enough_when_it_is_typed(n_bytes):
+    """Whoever gives an enclave the size that is written gives it at least what was meant, and little more."""
+    typed = parse_bytes(enough(n_bytes).replace(",", ""))
+    assert n_bytes <= typed < 1.01 * n_bytes
+
+
+def test_units_stay_with_their_numbers():
+    """No line ends between a number and its unit; other spaces are left alone."""
+    assert unbroken("93 MiB, 75 % of 3 times").replace("\N{NO-BREAK SPACE}", "_") == "93_MiB, 75_% of 3_times"
 
 
 def test_shares_ratios_and_counts_are_short():
@@ -82,18 +93,14 @@ def test_long_names_lose_their_middle():
 
 
 def test_curve_shows_both_sides_of_its_step_and_the_size_asked_for():
-    sizes = epc_sizes(528 * MIB, 93 * MIB, 530 * MIB)
+    sizes = epc_sizes(530 * MIB, 93 * MIB)
     assert sizes == sorted(set(sizes))
     assert {93 * MIB, 530 * MIB} <= set(sizes)
     assert any(0.99 * 530 * MIB < size < 530 * MIB for size in sizes)
+    assert any(530 * MIB < size < 1.02 * 530 * MIB for size in sizes)
     assert sizes[0] < 93 * MIB
     assert sizes[-1] > 530 * MIB
 
 
 def test_curve_exists_for_the_smallest_network_and_enclave():
-    assert len(epc_sizes(4096, 256 << 10, None)) > 2
-
-
-def test_footprint_adds_weights_up_and_activations_not():
-    costs = [Cost("a", 10, 5, 1, 0, 0), Cost("b", 20, 7, 1, 0, 0)]
-    assert footprints(costs) == [(10, 15), (30, 37)]
+    assert len(epc_sizes(4096, 256 << 10)) > 2

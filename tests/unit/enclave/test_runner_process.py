@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sectum.enclave.launch import child_command, child_environment
+from sectum.enclave.launch import child_command, child_environment, program
 from sectum.enclave.native import NativeRunner
 from sectum.enclave.process import ChildSession
 from sectum.enclave.runner import Job
@@ -49,7 +49,7 @@ def test_a_launcher_may_speak_first() -> None:
     """Lines that a launcher prints before the child answers are passed over."""
     command = ["/bin/sh", "-c", 'echo "starting"; exec "$0" "$@"', *child_command()]
     job = Job(model=convolutions())
-    with ChildSession(job, command, child_environment(), runner="native", has_epc=False) as session:
+    with ChildSession(job, program(command, child_environment()), runner="native", has_epc=False) as session:
         assert len(session.sample(2)) == 2
 
 
@@ -57,7 +57,7 @@ def test_a_missing_pager_is_noticed() -> None:
     """A process that was to have an EPC and has none is refused: its numbers would be native ones."""
     job = Job(model=convolutions())
     with pytest.raises(EnclaveFailed, match="without the pager"):
-        ChildSession(job, child_command(), child_environment(), runner="softepc", has_epc=True)
+        ChildSession(job, program(child_command(), child_environment()), runner="softepc", has_epc=True)
 
 
 def test_a_session_that_ran_over_its_deadline_is_over() -> None:
@@ -84,7 +84,7 @@ def test_a_program_that_is_missing_is_reported() -> None:
     """A command that cannot be started gives EnclaveFailed with the reason."""
     job = Job(model=convolutions())
     with pytest.raises(EnclaveFailed, match="could not be started"):
-        ChildSession(job, ["/nonexistent/python"], {}, runner="native", has_epc=False)
+        ChildSession(job, program(["/nonexistent/python"], {}), runner="native", has_epc=False)
 
 
 def test_a_missing_model_is_reported(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sectum.enclave.runner import Sample
-from sectum.enclave.runtime_profile import interquartile_mean, read_profile
+from sectum.enclave.runtime_profile import read_profile, trimmed_mean
 from sectum.errors import EnclaveFailed
 
 
@@ -79,9 +79,9 @@ def test_other_formats_are_refused(tmp_path: Path, content: str) -> None:
         read_profile(path, [sample()])
 
 
-def test_interquartile_mean_ignores_outliers() -> None:
+def test_trimmed_mean_ignores_outliers() -> None:
     """The outer quarters do not count, and few values are all that there is."""
-    assert interquartile_mean([1, 10, 12, 1000]) == 11
-    assert interquartile_mean([3]) == 3
+    assert trimmed_mean([1, 10, 12, 1000]) == 11
+    assert trimmed_mean([3]) == 3
     with pytest.raises(ValueError, match="no values"):
-        interquartile_mean([])
+        trimmed_mean([])

@@ -44,7 +44,6 @@ def test_a_model_too_large_for_any_batch_is_told_so(predictor, alexnet, softepc)
     prediction = predictor.predict(alexnet, enclave)
     item = by_kind(advise(predictor, lambda _: alexnet, prediction, enclave))["batch"]
     assert item.values["batch"] == 0
-    assert "No batch fits" in item.text
 
 
 def test_the_costliest_layers_are_named_with_their_share(predictor, alexnet, softepc):

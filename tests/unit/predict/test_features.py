@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from sectum.graph.runtime import runtime_graph
-from sectum.measure.campaign import describe, restore
+from sectum.measure.operator_campaign import describe, restore
 from sectum.predict.features import FEATURES, GROUPS, extract, schema_hash
 from sectum.predict.operator_model import SHIPPED
 

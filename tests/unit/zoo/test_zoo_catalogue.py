@@ -63,10 +63,10 @@ def test_a_resolution_too_small_for_a_network_is_refused_with_the_layer_and_what
         zoo.build("alexnet", resolution=32)
 
 
-def test_importing_the_zoo_and_listing_its_names_loads_neither_numpy_nor_onnx() -> None:
+def test_importing_the_zoo_and_listing_its_names_loads_neither_numpy_nor_onnx_nor_torch() -> None:
     program = (
         "import sys; from sectum import zoo; zoo.names(); "
-        "sys.exit(' '.join({'numpy', 'onnx', 'onnxruntime'} & set(sys.modules)) or 0)"
+        "sys.exit(' '.join({'numpy', 'onnx', 'onnxruntime', 'torch'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,9 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from sectum import zoo
+from sectum.graph import cost
+from sectum.zoo import Architecture
 from sectum.zoo.catalogue import _sampled
 from sectum.zoo.families.nasbench201 import live
-from sectum.zoo.layers import Conv, Linear
+from sectum.zoo.layers import Add, Concat, Conv, Gate, Linear
 
 Run = Callable[[bytes, int, int], NDArray[np.float32]]
 
@@ -22,18 +24,23 @@ RECIPE = {
     "alexnet", "vgg", "densenet", "resnet", "squeezenet", "googlenet", "mobilenet_v1", "mobilenet_v2",
     "mobilenet_v3", "shufflenet_v2", "mnasnet", "proxylessnas", "nasbench201",
 }  # fmt: skip
+SINCE = {"efficientnet", "regnet", "convnext", "inception"}
+# ConvNeXt cuts the picture and its feature maps into patches.
+FIXED_KERNELS = {"convnext": {2, 4}}
 
 
-def test_the_families_are_the_thirteen_of_the_recipe() -> None:
-    assert set(zoo.families()) == RECIPE
+def test_the_families_are_the_thirteen_of_the_recipe_and_four_of_later_years() -> None:
+    """Everything that is published in the zoo has random relatives, and the recipe of nn-Meter is complete."""
+    assert set(zoo.families()) == RECIPE | SINCE
+    assert {zoo.build(name).family for name in zoo.names()} <= set(zoo.families())
 
 
 @pytest.mark.parametrize("family", zoo.families())
 def test_random_relatives_run_with_finite_outputs_that_depend_on_the_class(family: str, run_model: Run) -> None:
-    found = 0
+    found, kind = 0, _sampled()[family]
     for seed in range(1000):
         arch = zoo.sample(family, random.Random(seed))
-        if arch.resolution > 64 or arch.parameters > 40e6:
+        if arch.resolution > max(64, kind.least_resolution + 31) or arch.parameters > 40e6:
             continue
         output = run_model(zoo.to_bytes(arch), arch.resolution, 2)
         assert np.isfinite(output).all(), f"{family} from seed {seed}"
@@ -58,12 +65,13 @@ def test_many_relatives_are_all_valid_architectures_of_drawn_resolution(family: 
     if family == "nasbench201":
         assert {arch.resolution for arch in made} == {32}
     else:
-        assert all(32 <= arch.resolution <= 224 and arch.resolution % 16 == 0 for arch in made)
+        least = max(32, _sampled()[family].least_resolution)
+        assert all(least <= arch.resolution <= 224 and arch.resolution % 16 == 0 for arch in made)
         assert len({arch.resolution for arch in made}) > 5
         assert len({arch.parameters for arch in made}) > 55
 
 
-@pytest.mark.parametrize("family", sorted(RECIPE - {"nasbench201"}))
+@pytest.mark.parametrize("family", sorted(set(zoo.families()) - {"nasbench201"}))
 def test_spatial_kernels_are_drawn_from_the_familys_list(family: str) -> None:
     rng = random.Random(5)
     allowed = set(_sampled()[family].grid.kernels)
@@ -71,7 +79,7 @@ def test_spatial_kernels_are_drawn_from_the_familys_list(family: str) -> None:
     for _ in range(30):
         nodes = zoo.sample(family, rng).nodes
         drawn |= {node.layer.kernel[0] for node in nodes if isinstance(node.layer, Conv)}
-    assert allowed <= drawn <= allowed | {1}
+    assert allowed <= drawn <= allowed | {1} | FIXED_KERNELS.get(family, set())
 
 
 @pytest.mark.parametrize("family", ["alexnet", "vgg"])
@@ -97,3 +105,33 @@ def test_edges_that_do_not_connect_input_and_output_are_dropped() -> None:
     cell = ((0, 1, conv), (0, 2, none), (1, 2, none), (0, 3, skip), (1, 3, none), (2, 3, conv))
     assert live(cell) == ((0, 3, skip),)
     assert live(tuple((a, b, none) for a, b in pairwise(range(4)))) == ()
+
+
+@pytest.mark.parametrize(
+    ("family", "trait"),
+    [
+        ("efficientnet", lambda arch: sum(isinstance(node.layer, Gate) for node in arch.nodes)),
+        ("regnet", lambda arch: any(isinstance(node.layer, Gate) for node in arch.nodes)),
+        ("regnet", lambda arch: sum(isinstance(node.layer, Add) for node in arch.nodes)),
+        ("regnet", lambda arch: {n.layer.groups for n in arch.nodes if isinstance(n.layer, Conv)}),
+        ("convnext", lambda arch: sum(isinstance(node.layer, Add) for node in arch.nodes)),
+        ("inception", lambda arch: any(isinstance(node.layer, Add) for node in arch.nodes)),
+        ("inception", lambda arch: sum(isinstance(node.layer, Concat) for node in arch.nodes)),
+    ],
+)
+def test_what_a_family_draws_beside_its_grid_differs_between_relatives(
+    family: str, trait: Callable[[Architecture], object]
+) -> None:
+    """Depth, squeeze-and-excitation, groups and sums are drawn, not only channels and kernels."""
+    rng = random.Random(2)
+    assert len({str(trait(zoo.sample(family, rng))) for _ in range(20)}) > 1
+
+
+@pytest.mark.parametrize("family", sorted(SINCE))
+def test_most_relatives_cost_less_than_five_gflop(family: str) -> None:
+    """A campaign spends its time on many networks: few relatives are heavy, few are trifles, and they spread."""
+    graphs = [zoo.to_graph(zoo.sample(family, random.Random(seed))) for seed in range(40)]
+    gflops = sorted(sum(cost(op, graph).flops for op in graph.operators) / 1e9 for graph in graphs)
+    assert gflops[30] < 5
+    assert gflops[20] > 0.2
+    assert gflops[35] > 5 * gflops[4]

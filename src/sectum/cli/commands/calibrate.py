@@ -36,16 +36,18 @@ def calibrate(*, as_json: bool) -> None:
         print_json({"kind": "measured", "path": str(path), **asdict(calibration)})
         return
     from sectum.cli.figures import milliseconds, number
-    from sectum.cli.show import rows, say
+    from sectum.cli.show import paragraph, rows, say
 
-    say(f"Predictions are now in milliseconds of {calibration.machine}.\n")
+    paragraph(f"Predictions are now in milliseconds of {calibration.machine}.")
+    say("")
     entries = [("reference kernel", milliseconds(calibration.reference_ms), "measured")]
     for n, costs in calibration.page_costs.items():
         entries.append((f"page swapped, {_threads(n)}", f"{number(costs.swap_us)} us", "measured in the software EPC"))
         entries.append((f"page mapped again, {_threads(n)}", f"{number(costs.minor_fault_us)} us", "measured"))
     rows(entries, right=(1,))
     if not calibration.page_costs:
-        say("\nNote: the software EPC cannot run here, so the cost of its pages is the shipped one.")
+        say("")
+        paragraph("Note: the software EPC cannot run here, so the cost of its pages is the shipped one.")
     say(f"\nStored in {path}")
 
 

@@ -138,20 +138,23 @@ def _show(
     source: Source, enclave: str, epc_bytes: int | None, measured: Measurement, predicted: Prediction | None
 ) -> None:
     from sectum.cli.figures import mebibytes, milliseconds
-    from sectum.cli.show import rows, say
+    from sectum.cli.show import paragraph, rows, say
 
     where = "outside an enclave" if enclave == "native" else f"in {enclave}"
     if epc_bytes is not None:
         where += f" with {mebibytes(epc_bytes)} of protected memory"
-    say(f"{source.name} takes {milliseconds(measured.latency_ms)} {where}: {_paging(measured)}.\n")
+    paragraph(f"{source.name} takes {milliseconds(measured.latency_ms)} {where}: {_paging(measured)}.")
+    say("")
     rows(_facts(measured), right=(1,))
     if predicted is not None:
         low, high = milliseconds(predicted.interval_ms.low), milliseconds(predicted.interval_ms.high)
         error = f"{predicted.latency_ms / measured.latency_ms - 1:+.0%}".replace("%", " %")
         unlike = "" if predicted.calibrated else "; not calibrated: these are another machine's milliseconds"
-        say(f"\npredicted {milliseconds(predicted.latency_ms)} [{low}, {high}], off by {error}{unlike}")
+        say("")
+        paragraph(f"predicted {milliseconds(predicted.latency_ms)} [{low}, {high}], off by {error}{unlike}")
     if measured.context["kind"] == "unverified":
-        say("\nNote: this way of running was never tried on the hardware it is for.")
+        say("")
+        paragraph("Note: this way of running was never tried on the hardware it is for.")
 
 
 def _paging(measured: Measurement) -> str:
@@ -190,9 +193,14 @@ def _facts(measured: Measurement) -> list[tuple[str, str, str]]:
         if value is not None:
             unsettled = "" if measured.settled else ", not settled: it varies"
             facts.append((name, count(value), f"{kind}; {meaning}{unsettled}"))
+    whole = measured.context["runner"] == "native"  # no enclave's memory, but that of the process
     facts += [
-        ("live", mebibytes(measured.live_bytes), f"{kind}; allocated"),
-        ("resident", mebibytes(measured.resident_bytes), f"{kind}; of that, in memory"),
+        ("live", mebibytes(measured.live_bytes), f"{kind}; allocated{' by the process' if whole else ''}"),
+        (
+            "resident",
+            mebibytes(measured.resident_bytes),
+            f"{kind}; {'with its code' if whole else 'of that'}, in memory",
+        ),
     ]
     if measured.outputs_equal_native is not None:
         equal = "equal" if measured.outputs_equal_native else "DIFFERENT"

@@ -43,10 +43,11 @@ def predict(*, layers: bool, as_json: bool, **options: Any) -> None:
 
 
 def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None:
-    from sectum.cli.show import rows, say
+    from sectum.cli.advice import sentence
+    from sectum.cli.show import paragraph, rows, say
     from sectum.cli.verdict import verdict
 
-    say(verdict(prediction))
+    paragraph(verdict(prediction))
     say("")
     rows(_facts(prediction), right=(1,))
     if layers:
@@ -57,9 +58,11 @@ def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None
             header=("#", "ms", "compute", "memory", "paging", "loads", "operator", "type"),
         )
     for item in advice:
-        say(f"\n* {item.text}")
+        say("")
+        paragraph(f"* {sentence(item)}", hanging="  ")
     for note in prediction.notes:
-        say(f"\nNote: {note}.")
+        say("")
+        paragraph(f"Note: {note}.", hanging="  ")
 
 
 def _facts(prediction: Prediction) -> list[tuple[str, str, str]]:
@@ -113,6 +116,7 @@ def _facts(prediction: Prediction) -> list[tuple[str, str, str]]:
 
 def _layer_rows(prediction: Prediction) -> list[tuple[str, ...]]:
     from sectum.cli.figures import count, number
+    from sectum.cli.origins import kind
     from sectum.cli.untrusted import printable
 
     return [
@@ -124,7 +128,7 @@ def _layer_rows(prediction: Prediction) -> list[tuple[str, ...]]:
             number(layer.breakdown_ms.paging),
             count(layer.loads),
             printable(layer.name, limit=48),
-            layer.type if layer.supported else f"{layer.type} (bounded)",
+            kind(layer) if layer.supported else f"{kind(layer)} (bounded)",
         )
-        for index, layer in enumerate(prediction.layers)
+        for index, layer in enumerate(prediction.layers, 1)
     ]

@@ -13,7 +13,7 @@ def profiles(*, as_json: bool) -> None:
     """List the enclave profiles that predictions can be made for, and what they cost."""
     from sectum.cli.figures import mebibytes, number
     from sectum.cli.output import print_json
-    from sectum.cli.show import rows, say
+    from sectum.cli.show import paragraph, rows, say
     from sectum.enclave import profile as known
 
     found = [known.load(name) for name in known.names()]
@@ -35,4 +35,5 @@ def profiles(*, as_json: bool) -> None:
         right=(1, 2, 3, 4),
         header=("profile", "EPC", "page swap", "compute", "per weight byte", ""),
     )
-    say("\nYour own profile is a JSON file: name it with --enclave. --json prints these with their sources.")
+    say("")
+    paragraph("Your own profile is a JSON file: name it with --enclave. --json prints these with their sources.")

@@ -12,8 +12,8 @@ from sectum.cli.options import examples, json_option, model_argument, positive, 
 
 @click.command(
     epilog=examples(
-        "sectum report resnet50.onnx -o report.html",
-        "sectum report zoo:vgg16 --epc 93MiB --measure -o vgg16.html",
+        "sectum report resnet50.onnx --epc 93MiB",
+        "sectum report zoo:vgg16 --measure -o report.html",
     )
 )
 @model_argument
@@ -21,9 +21,8 @@ from sectum.cli.options import examples, json_option, model_argument, positive, 
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="FILE",
-    help="The page to write, such as report.html.",
+    help="The page to write.  [default: the model's name with .html]",
 )
 @prediction_options
 @click.option("--measure", is_flag=True, help="Measure too, and put the measured points beside the predicted ones.")
@@ -37,7 +36,7 @@ from sectum.cli.options import examples, json_option, model_argument, positive, 
     help="With --measure: seconds for each point.",
 )
 @json_option
-def report(*, output: Path, measure: bool, deadline_s: float, as_json: bool, **options: Any) -> None:
+def report(*, output: Path | None, measure: bool, deadline_s: float, as_json: bool, **options: Any) -> None:
     """Write a page about MODEL in an enclave: one HTML file that needs no network.
 
     The verdict in a sentence, memory over the layers against the EPC, the cost of each layer, latency
@@ -48,14 +47,17 @@ def report(*, output: Path, measure: bool, deadline_s: float, as_json: bool, **o
     from sectum.cli.progress import progress_bar
     from sectum.cli.report import investigate
     from sectum.cli.report_page import page
-    from sectum.cli.show import say
+    from sectum.cli.show import paragraph, say
+    from sectum.cli.source import Source
     from sectum.cli.verdict import verdict
 
-    check_writable(output)
+    path = output or Path(f"{Source(options['model']).name}.html")
+    check_writable(path)
     with progress_bar() as progress:
         findings = investigate(Request(**options), measure=measure, deadline_s=deadline_s, progress=progress)
-    write_file(output, page(findings).encode())
+    write_file(path, page(findings).encode())
     if as_json:
-        print_json({"path": str(output), **findings.to_json()})
+        print_json({"path": str(path), **findings.to_json()})
         return
-    say(f"{verdict(findings.prediction)}\nWritten to {output}")
+    paragraph(verdict(findings.prediction))
+    say(f"Written to {path}")

@@ -9,9 +9,14 @@ import click
 from sectum.cli.options import LARGEST_BATCH, examples, json_option, whole
 
 
-@click.group(epilog=examples("sectum zoo list", "sectum zoo export resnet50 -o resnet50.onnx"))
-def zoo() -> None:
+@click.group(
+    epilog=examples("sectum zoo list", "sectum zoo export resnet50 -o resnet50.onnx"), invoke_without_command=True
+)
+@click.pass_context
+def zoo(ctx: click.Context) -> None:
     """List or write published networks, with seeded weights."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @zoo.command("list", epilog=examples("sectum zoo list"))
@@ -64,9 +69,9 @@ def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) 
     from hashlib import sha256
 
     from sectum import zoo as networks
+    from sectum.cli.figures import mebibytes
     from sectum.cli.output import check_writable, print_json, write_file
     from sectum.cli.show import say
-    from sectum.units import format_bytes
 
     architecture = networks.build(name.removeprefix("zoo:"))
     path = output or Path(f"{architecture.name}.onnx")
@@ -84,4 +89,4 @@ def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) 
             }
         )
         return
-    say(f"{path}: {architecture.name}, {architecture.parameters:,} parameters, {format_bytes(len(content))}")
+    say(f"{path}: {architecture.name}, {architecture.parameters:,} parameters, {mebibytes(len(content))}")

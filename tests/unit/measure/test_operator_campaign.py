@@ -9,8 +9,8 @@ import pytest
 from sectum.enclave.runner import OperatorTime
 from sectum.graph import read
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
-from sectum.measure import campaign
-from sectum.measure.campaign import Row, Task, collect, match, plan
+from sectum.measure import operator_campaign as campaign
+from sectum.measure.operator_campaign import Row, Task, collect, match, plan
 from sectum.measure.operator_mix import operator_mix
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")

@@ -1,0 +1,129 @@
+"""What every accelerator of a worker has to do.
+
+Subclass `AcceleratorConformance` in a test module and give it an accelerator::
+
+    class TestMine(AcceleratorConformance):
+        @pytest.fixture
+        def accelerator(self) -> Accelerator:
+            return MyAccelerator("mine:0")
+
+One that this machine does not have is skipped in that fixture, with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sectum.hetee.errors import Refusal, WorkRefused
+from sectum.hetee.wire.messages import Pace
+from sectum.hetee.worker.accelerators.protocol import Accelerator, Stop
+from sectum.hetee.worker.models import Model, inspect
+from sectum.testing.tiny_models import convolutions, endless_loop, matrix_chain
+
+Inputs = dict[str, NDArray[np.float32]]
+
+_SOON_S = 5.0  # generous: what is tested is that a call ends, not how fast
+_COMPUTE_MS = 30
+
+
+def _pace(accelerator: Accelerator, compute_ms: float = _COMPUTE_MS) -> Pace | None:
+    if not accelerator.paced:
+        return None
+    return Pace(preprocess_us=0, compute_us=round(compute_ms * 1000), source="conformance")
+
+
+class AcceleratorConformance:
+    """Tests that each implementation passes."""
+
+    @pytest.fixture
+    def accelerator(self) -> Accelerator:
+        """Give the accelerator under test: every suite has its own."""
+        raise NotImplementedError("give this suite a fixture named accelerator")
+
+    @pytest.fixture
+    def model(self) -> Model:
+        """Give two convolutions; input ``x`` [1, 8, 32, 32], output ``y`` [1, 10]."""
+        return inspect(convolutions())
+
+    @pytest.fixture
+    def inputs(self) -> Inputs:
+        """Give one input."""
+        return {"x": np.random.default_rng(3).random((1, 8, 32, 32), np.float32)}
+
+    def test_names_itself(self, accelerator: Accelerator) -> None:
+        """A result can say what computed it, and whether anything did."""
+        assert isinstance(accelerator, Accelerator)
+        assert re.fullmatch(r"[a-z]+:\d+", accelerator.name)
+        assert accelerator.name.partition(":")[0] == accelerator.kind
+        assert isinstance(accelerator.paced, bool)
+
+    def test_gives_the_outputs_asked_for(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
+        """Outputs come in the order of their names, with the model's shapes and types."""
+        (y,) = accelerator.load(model).run(inputs, ("y",), Stop(), _pace(accelerator))
+        assert y.shape == (1, 10)
+        assert y.dtype == np.float32
+
+    def test_computes_or_waits(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
+        """It computes what ONNX Runtime computes on a CPU; or it is paced, and takes the time that it was given."""
+        import onnxruntime
+
+        begun_s = time.monotonic()
+        (y,) = accelerator.load(model).run(inputs, ("y",), Stop(), _pace(accelerator))
+        if accelerator.paced:
+            assert time.monotonic() - begun_s >= _COMPUTE_MS / 1e3
+            return
+        session = onnxruntime.InferenceSession(model.content, providers=["CPUExecutionProvider"])
+        np.testing.assert_allclose(y, session.run(None, inputs)[0], rtol=1e-4, atol=1e-5)
+
+    def test_keeps_models_apart(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
+        """Two models are on it at once, and each computes its own."""
+        other = inspect(matrix_chain(2, 16))
+        first, second = accelerator.load(model), accelerator.load(other)
+        x = np.ones((1, 16), np.float32)
+        assert second.run({"x": x}, ("y",), Stop(), _pace(accelerator))[0].shape == (1, 16)
+        assert first.run(inputs, ("y",), Stop(), _pace(accelerator))[0].shape == (1, 10)
+
+    def test_stops_when_asked(self, accelerator: Accelerator) -> None:
+        """A computation without end ends soon after its stop is set, and before it if that was set before."""
+        loaded, inputs = accelerator.load(inspect(endless_loop())), {"x": np.zeros(1, np.float32)}
+        for delay_s in (0.1, 0.0):
+            stop = Stop()
+            timer = threading.Timer(delay_s, stop.set)
+            if delay_s:
+                timer.start()
+            else:
+                stop.set()
+            begun_s = time.monotonic()
+            with suppress(WorkRefused):  # or it gives what it has
+                loaded.run(inputs, ("y",), stop, _pace(accelerator, 600_000))
+            assert time.monotonic() - begun_s < _SOON_S
+
+    def test_refuses_what_it_cannot_run(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
+        """A wrong shape, or an output that there is not, is refused; the model can be used after that."""
+        loaded = accelerator.load(model)
+        for wrong, names in (({"x": inputs["x"][:, :7]}, ("y",)), (inputs, ("nothing",))):
+            with pytest.raises(WorkRefused) as caught:
+                loaded.run(wrong, names, Stop(), _pace(accelerator))
+            assert caught.value.code in (Refusal.INPUT_REFUSED, Refusal.COMPUTE_FAILED)
+        assert loaded.run(inputs, ("y",), Stop(), _pace(accelerator))
+
+    def test_reset_says_what_was_cleaned(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
+        """After a reset nothing of the models before is usable, it says what it did, and it takes the next ones."""
+        loaded = accelerator.load(model)
+        loaded.run(inputs, ("y",), Stop(), _pace(accelerator))
+        said = accelerator.reset()
+        assert "1 model" in said
+        assert len(said) <= 256
+        with pytest.raises(WorkRefused) as caught:
+            loaded.run(inputs, ("y",), Stop(), _pace(accelerator))
+        assert caught.value.code is Refusal.COMPUTE_FAILED
+        assert accelerator.load(model).run(inputs, ("y",), Stop(), _pace(accelerator))
+        accelerator.reset()
+        assert "0 models" in accelerator.reset()

@@ -1,0 +1,138 @@
+"""What every provider of evidence, and the verifier of its format, have to do.
+
+Subclass `EvidenceConformance` in a test module and give it both::
+
+    class TestMine(EvidenceConformance):
+        @pytest.fixture
+        def provider(self) -> Provider:
+            return MyProvider()
+
+        @pytest.fixture
+        def verifier(self) -> Verifier:
+            return MyVerifier(my_roots)
+
+        @pytest.fixture
+        def stranger(self) -> Verifier:  # of the same format, with other roots
+            return MyVerifier(other_roots)
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import msgspec
+import pytest
+
+from sectum.hetee.attest.evidence import EVIDENCE_BYTES, Provider, Subject, Verifier, read_evidence, verify
+from sectum.hetee.errors import EvidenceRefused, Refusal
+from sectum.hetee.wire.messages import encode
+
+_LIFETIME_S = 400 * 24 * 3600
+
+
+class EvidenceConformance:
+    """Tests that each implementation passes."""
+
+    @pytest.fixture
+    def provider(self) -> Provider:
+        """Give the provider under test: every suite has its own."""
+        raise NotImplementedError("give this suite a fixture named provider")
+
+    @pytest.fixture
+    def verifier(self) -> Verifier:
+        """Give a verifier that trusts the provider's root."""
+        raise NotImplementedError("give this suite a fixture named verifier")
+
+    @pytest.fixture
+    def stranger(self) -> Verifier:
+        """Give a verifier of the same format that trusts other roots only."""
+        raise NotImplementedError("give this suite a fixture named stranger")
+
+    @pytest.fixture
+    def subject(self) -> Subject:
+        """Give whom the evidence is about; a provider of hardware evidence gives its own."""
+        return Subject("controller", "0.1.0", bytes(range(32)))
+
+    @pytest.fixture
+    def nonce(self) -> bytes:
+        """Give what the evidence has to answer."""
+        return secrets.token_bytes(32)
+
+    def test_keeps_to_the_protocols(self, provider: Provider, verifier: Verifier) -> None:
+        """Both are what the seam asks for, and the verifier knows the provider's format."""
+        assert isinstance(provider, Provider)
+        assert isinstance(verifier, Verifier)
+        assert provider.format in verifier.formats
+
+    def test_evidence_verifies(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+        """Fresh evidence verifies, and its claims are those of the subject."""
+        data = provider.evidence(subject, nonce)
+        claims = verify(data, nonce, [verifier], time.time())
+        assert claims.format == provider.format
+        assert claims.measurement == subject.measurement
+        assert claims.debug == subject.debug
+        assert claims.role in ("", subject.role)
+        assert claims.version in ("", subject.version)
+        assert len(data) <= EVIDENCE_BYTES
+
+    def test_software_says_so(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+        """Evidence without hardware behind it calls itself software wherever a person looks."""
+        claims = verify(provider.evidence(subject, nonce), nonce, [verifier], time.time())
+        assert claims.hardware == (claims.format != "software")
+        assert claims.hardware or "SOFTWARE" in str(claims)
+
+    def test_debug_is_told(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+        """What can be debugged cannot say that it cannot."""
+        debugged = Subject(subject.role, subject.version, subject.measurement, debug=True)
+        assert verify(provider.evidence(debugged, nonce), nonce, [verifier], time.time()).debug
+
+    def test_other_nonce_is_stale(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+        """Evidence for one handshake is of no use in another."""
+        data = provider.evidence(subject, nonce)
+        for other in (secrets.token_bytes(32), nonce[:-1] + bytes([nonce[-1] ^ 1]), bytes(32)):
+            with pytest.raises(EvidenceRefused) as caught:
+                verify(data, other, [verifier], time.time())
+            assert caught.value.code is Refusal.STALE
+
+    def test_time_of_validity(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+        """Evidence is refused long before it was made and long after."""
+        data = provider.evidence(subject, nonce)
+        for now_s in (time.time() - _LIFETIME_S, time.time() + _LIFETIME_S):
+            with pytest.raises(EvidenceRefused):
+                verify(data, nonce, [verifier], now_s)
+
+    def test_other_root_is_not_trusted(
+        self, provider: Provider, stranger: Verifier, subject: Subject, nonce: bytes
+    ) -> None:
+        """Evidence with a chain to another root is not genuine; nor is any where nothing is trusted."""
+        data = provider.evidence(subject, nonce)
+        for verifiers in ([stranger], []):
+            with pytest.raises(EvidenceRefused) as caught:
+                verify(data, nonce, verifiers, time.time())
+            assert caught.value.code is Refusal.NOT_GENUINE
+
+    def test_every_changed_byte_is_refused(
+        self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes
+    ) -> None:
+        """No byte of the token or of its chain can be changed."""
+        evidence = read_evidence(provider.evidence(subject, nonce))
+        verify(encode(evidence), nonce, [verifier], time.time())
+        for part in range(1 + len(evidence.chain)):
+            whole = evidence.chain[part - 1] if part else evidence.token
+            for at in range(0, len(whole), max(1, len(whole) // 400)):
+                bent = whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :]
+                chain = (*evidence.chain[: max(part - 1, 0)], bent, *evidence.chain[part:])
+                forged = msgspec.structs.replace(evidence, **({"chain": chain} if part else {"token": bent}))
+                with pytest.raises(EvidenceRefused):
+                    verify(encode(forged), nonce, [verifier], time.time())
+
+    def test_parts_of_two_providers_do_not_mix(
+        self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes
+    ) -> None:
+        """A chain with a part missing, twice, or in another order is refused."""
+        evidence = read_evidence(provider.evidence(subject, nonce))
+        chains = {evidence.chain[:-1], (*evidence.chain, evidence.chain[-1]), evidence.chain[::-1], ()}
+        for chain in chains - {evidence.chain}:
+            with pytest.raises(EvidenceRefused):
+                verify(encode(msgspec.structs.replace(evidence, chain=chain)), nonce, [verifier], time.time())

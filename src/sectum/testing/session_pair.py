@@ -1,0 +1,106 @@
+"""Both ends of a session in one process, for tests of whatever speaks through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sectum.hetee.channel.data import data_channel
+from sectum.hetee.channel.handshake import Admit, Attest, CheckEvidence, ClientHandshake, ControllerHandshake, Session
+from sectum.hetee.channel.record import Opener, Sealer
+from sectum.hetee.channel.release import WorkerKey, release
+from sectum.hetee.channel.secret import Secret
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.frames import Frame, FrameReader
+from sectum.hetee.wire.kinds import Kind, Role
+
+
+def one_frame(data: bytes | bytearray) -> Frame:
+    """Read bytes that are exactly one frame, of whatever type.
+
+    Raises:
+        FrameRefused: they are not.
+    """
+    reader = FrameReader(frozenset(Kind))
+    frames = list(reader.feed(data))
+    reader.end()
+    if len(frames) != 1:
+        raise refusal(Refusal.TRUNCATED, f"{len(frames)} frames, expected 1")
+    return frames[0]
+
+
+def bytes_of(secret: Secret) -> bytes:
+    """The bytes of a secret, to compare."""
+    with secret.reveal() as view:
+        return bytes(view)
+
+
+@dataclass
+class Ends:
+    """A direction's two ends."""
+
+    sealer: Sealer
+    opener: Opener
+
+
+@dataclass
+class DataPair:
+    """The data channel of one worker: client to worker, and back."""
+
+    up: Ends
+    down: Ends
+
+
+@dataclass
+class SessionPair:
+    """A session's two ends, after its handshake."""
+
+    client: Session
+    controller: Session
+    identity: bytes
+
+    def worker(self, index: int = 0, vouch: bytes = b"vouch") -> DataPair:
+        """Release the next worker's secret to a worker, and make both ends of its data channel."""
+        key = WorkerKey()
+        sealed = release(self.controller.worker_secret(vouch), key.public, self.controller.session_id, index)
+        secret = key.accept(sealed, self.controller.session_id, index)
+        worker = data_channel(Role.WORKER, secret, self.controller.session_id)
+        client = data_channel(Role.CLIENT, self.client.worker_secret(vouch), self.client.session_id)
+        return DataPair(up=Ends(client[0], worker[1]), down=Ends(worker[0], client[1]))
+
+
+Change = Callable[[bytes], bytes]
+
+
+def connect(
+    attest: Attest = lambda _nonce: b"evidence",
+    check_evidence: CheckEvidence = lambda _evidence, _nonce: None,
+    admit: Admit = lambda _identity: True,
+    *,
+    hello: Change = bytes,
+    answer: Change = bytes,
+    proof: Change = bytes,
+) -> SessionPair:
+    """Carry out a handshake, perhaps through somebody who changes its frames.
+
+    Args:
+        attest: as `ControllerHandshake` takes it.
+        check_evidence: as `ClientHandshake` takes it.
+        admit: as `ControllerHandshake` takes it.
+        hello: what happens to HELLO on its way.
+        answer: what happens to ATTEST on its way.
+        proof: what happens to PROOF on its way.
+
+    Raises:
+        HeteeError: what one of the sides refused.
+    """
+    client = ClientHandshake(Ed25519PrivateKey.generate(), check_evidence)
+    controller = ControllerHandshake(attest, admit)
+    offered = controller.receive(one_frame(hello(client.hello())))
+    assert offered is not None
+    controller.receive(one_frame(proof(client.receive(one_frame(answer(offered))))))
+    assert client.session is not None
+    assert controller.session is not None
+    return SessionPair(client.session, controller.session, controller.identity)

@@ -1,0 +1,96 @@
+"""When two networks are the same network, and when they are near relatives.
+
+A network is written down operator by operator, from its output backwards, with tensors numbered in the order
+in which they are met. Operators keep the order of their inputs, so there is only one such order: neither names
+nor the order of construction leave a trace, and what the output does not need is not met.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from itertools import count
+
+from sectum.zoo.architecture import Architecture
+from sectum.zoo.layers import Shape
+from sectum.zoo.lowered import INPUT, OUTPUT, Integers, Lowered, LoweredOperator, Weight
+from sectum.zoo.lowering import lower
+
+Description = tuple[object, ...]
+Describe = Callable[[LoweredOperator, Lowered], Description | None]
+
+
+def structure(arch: Architecture) -> str:
+    """Digest of what decides cost: operators, attributes, shapes and wiring, without names, weights and seed.
+
+    Two networks of one structure are duplicates. It is the digest of the ONNX operators that are emitted: where
+    it changes, what was measured before is of another network.
+
+    Returns:
+        A SHA-256 in hexadecimal.
+    """
+    return _digest(arch, arch.shapes[0], _whole)
+
+
+def topology(arch: Architecture) -> str:
+    """Digest of operators, kernels, strides and wiring, whatever the numbers of channels and the resolution.
+
+    Networks of one topology are near relatives: where they are put on one side of a split, it leaks less. Groups
+    of a convolution are told only by whether each channel has its own.
+
+    Returns:
+        A SHA-256 in hexadecimal.
+    """
+    return _digest(arch, (), _outline)
+
+
+def _digest(arch: Architecture, entering: Shape, describe: Describe) -> str:
+    lowered = lower(arch)
+    makers = {output: op for op in lowered.operators for output in op.outputs}
+    fresh = count()
+    numbers = {INPUT: next(fresh)}
+    written: list[object] = [entering]
+    wanted = [OUTPUT]
+    while wanted:  # a stack, since networks are deeper than Python recurses
+        op = makers[wanted[-1]]
+        unmet = [name for name in reversed(op.inputs) if name in makers and name not in numbers]
+        if unmet:
+            wanted += unmet
+            continue
+        if wanted.pop() in numbers:
+            continue
+        described = describe(op, lowered)
+        if described is None:
+            numbers[op.outputs[0]] = numbers[op.inputs[0]]
+            continue
+        numbers |= {output: next(fresh) for output in op.outputs}
+        written.append((op.type, [numbers.get(name) for name in op.inputs], *described))
+    return hashlib.sha256(json.dumps(written, separators=(",", ":")).encode()).hexdigest()
+
+
+def _whole(op: LoweredOperator, lowered: Lowered) -> Description:
+    constants = [_content(lowered.constants[name]) for name in op.inputs if name in lowered.constants]
+    return sorted(op.attributes.items()), constants, [lowered.shapes[name] for name in op.outputs]
+
+
+def _content(constant: Weight | Integers) -> Description:
+    """Shape of a weight; the value of what nobody trains, such as the bounds of a Clip."""
+    if isinstance(constant, Integers):
+        return constant.values
+    return (constant.shape,) if constant.spread else (constant.shape, constant.mean)
+
+
+def _outline(op: LoweredOperator, lowered: Lowered) -> Description | None:
+    attributes = dict(op.attributes)
+    if op.type == "Conv":
+        weight = lowered.constants[op.inputs[1]]
+        assert isinstance(weight, Weight)
+        attributes["group"] = int(attributes["group"] != 1 and weight.shape[1] == 1)
+    elif op.type == "AveragePool" and _is_flattened(op.outputs[0], lowered):
+        return None  # it stands for adaptive pooling: its window follows the resolution, and so does its being there
+    return sorted(attributes.items()), len(op.outputs)
+
+
+def _is_flattened(name: str, lowered: Lowered) -> bool:
+    return any(op.type == "Flatten" and name in op.inputs for op in lowered.operators)
