@@ -87,14 +87,13 @@ def run(path: Path, epc_mib: int, batch: int, threads: int, longest_ms: float) -
     if prediction.latency_ms > longest_ms:
         return None
     predicting_ms = (time.perf_counter() - started) * 1e3
-    reference_ms = predictor.calibration.reference_ms if predictor.calibration else None
     measured = measure(
         model,
         SoftEpcRunner(),
         epc_bytes=epc_mib * MIB,
         threads=threads,
         deadline_s=10,
-        machine_reference_ms=reference_ms,
+        references=predictor.calibration.references if predictor.calibration else None,
     )
     return Case(
         model=path.stem.removeprefix("light_"),

@@ -26,9 +26,10 @@ from sectum.enclave.softepc import SoftEpcRunner
 from sectum.graph import Model, read
 from sectum.measure.context import machine_context
 from sectum.measure.latency import Measurement, measure
+from sectum.measure.reference import References
 from sectum.units import MIB
 
-REFERENCE_MS = 1.0  # any constant: the passes are compared in units of the reference kernel
+REFERENCES = References(1.0, 1.0)  # any constants: the passes are compared in units of the reference kernels
 
 
 def chosen_models(count: int, seed: int) -> list[tuple[str, Model, int | None]]:
@@ -64,7 +65,7 @@ def one_pass(models: list[tuple[str, Model, int | None]], seconds: float) -> lis
             runner,
             epc_bytes=epc_bytes,
             deadline_s=seconds,
-            machine_reference_ms=REFERENCE_MS,
+            references=REFERENCES,
             compare_native=False,
         )
         wall = statistics.median(sample["latency_ms"] for sample in measured.samples)

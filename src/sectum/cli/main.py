@@ -15,6 +15,7 @@ from sectum.cli.commands.profiles import profiles
 from sectum.cli.commands.report import report
 from sectum.cli.commands.zoo import zoo
 from sectum.cli.door import Door, exit_code_lines, report_defect
+from sectum.cli.hetee import hetee
 
 _EPILOG = f"""\b
 Example:
@@ -43,7 +44,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (predict, measure, report, calibrate, profiles, zoo, dataset):
+for _command in (predict, measure, report, calibrate, profiles, zoo, dataset, hetee):
     cli.add_command(_command)
 
 

@@ -66,5 +66,5 @@ def measure(
         policy=policy,
         runs=runs,
         deadline_s=deadline_s,
-        machine_reference_ms=None if calibration is None else calibration.reference_ms,
+        references=None if calibration is None else calibration.references,
     )

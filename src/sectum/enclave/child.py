@@ -30,7 +30,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from sectum.enclave.reference_kernel import ReferenceKernel, WaitClock
+from sectum.enclave.reference_kernel import ReferenceKernels, WaitClock
 
 _DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
@@ -140,7 +140,7 @@ class _Server:
             os.sched_setaffinity(0, job["cpus"])
         self._pager = _Pager()
         self._pager.open(int(job["epc_bytes"]), job["policy"])
-        self._reference = ReferenceKernel()
+        self._references = ReferenceKernels()
         self._before, self._after = _Counters(), _Counters()
         self._baseline_bytes = 0
         self._baseline_bytes = self._memory()["live_bytes"]
@@ -189,7 +189,7 @@ class _Server:
         outputs: list[Any] = self._session.run(self._outputs, self._feeds)
         return outputs
 
-    def _sample(self, reference_before_ns: int) -> dict[str, int]:
+    def _sample(self, before_ns: tuple[int, int]) -> dict[str, int]:
         self._pager.counters(self._before)
         waited = self._wait_clock.now_ns()
         start, own_start = time.perf_counter_ns(), time.thread_time_ns()
@@ -204,12 +204,15 @@ class _Server:
         if self._threads == 1:
             wait_ns = max(0, wall_ns - own_ns)
         self._last_ns = wall_ns
+        after_ns = self._references.times_ns(wall_ns)
         row = {
             "latency_ns": max(1, latency_ns),
             "wall_ns": wall_ns,
             "wait_ns": min(wait_ns, wall_ns),
-            "reference_before_ns": reference_before_ns,
-            "reference_after_ns": self._reference.time_ns(wall_ns),
+            "products_before_ns": before_ns[0],
+            "products_after_ns": after_ns[0],
+            "sums_before_ns": before_ns[1],
+            "sums_after_ns": after_ns[1],
         }
         for name in ("loads", "evictions", "zero_fills", "minor_faults", "handler_ns"):
             row[name] = getattr(self._after, name) - getattr(self._before, name)
@@ -217,10 +220,10 @@ class _Server:
 
     def sample(self, n: int, answer: Any) -> None:
         """Send a row for each of ``n`` inferences; the reference after one is that before the next."""
-        reference_ns = self._reference.time_ns(self._last_ns)
+        before_ns = self._references.times_ns(self._last_ns)
         for _ in range(n):
-            row = self._sample(reference_ns)
-            reference_ns = row["reference_after_ns"]
+            row = self._sample(before_ns)
+            before_ns = row["products_after_ns"], row["sums_after_ns"]
             answer({"row": row})
 
     def digest(self) -> str:

@@ -84,14 +84,16 @@ def check_epc(epc_bytes: int | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One inference, the reference kernel just before and just after it, and what the pager did meanwhile.
+    """One inference, the reference kernels just before and just after it, and what the pager did meanwhile.
 
     Attributes:
         latency_ns: time of the inference. With one thread, the time in which that thread had a CPU, as the
             references are timed; with several, the wall time.
         wall_ns: wall time of the inference.
-        reference_before_ns: time of the reference kernel run just before.
-        reference_after_ns: the same, just after.
+        products_before_ns: time of the reference kernel of matrix products, just before.
+        products_after_ns: the same, just after.
+        sums_before_ns: time of the reference kernel of sums, just before.
+        sums_after_ns: the same, just after.
         loads: sealed pages brought back in this inference.
         evictions: pages sealed and removed.
         zero_fills: pages touched for the first time since they were allocated.
@@ -103,8 +105,10 @@ class Sample:
 
     latency_ns: int
     wall_ns: int
-    reference_before_ns: int
-    reference_after_ns: int
+    products_before_ns: int
+    products_after_ns: int
+    sums_before_ns: int
+    sums_after_ns: int
     loads: int = 0
     evictions: int = 0
     zero_fills: int = 0
@@ -117,10 +121,15 @@ class Sample:
         """Loads, evictions, zero fills, minor faults."""
         return self.loads, self.evictions, self.zero_fills, self.minor_faults
 
-    @property
-    def reference_ns(self) -> float:
-        """Mean of the two reference times."""
-        return (self.reference_before_ns + self.reference_after_ns) / 2
+    def reference_ns(self, sums_share: float) -> float:
+        """Reference time around the inference.
+
+        Args:
+            sums_share: from 0 to 1, how much of the inference depends on the machine as sums do, not as products.
+        """
+        products = (self.products_before_ns + self.products_after_ns) / 2
+        sums = (self.sums_before_ns + self.sums_after_ns) / 2
+        return products + sums_share * (sums - products)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +157,8 @@ class OperatorTime:
         name: the node's name in the graph that the runtime executes.
         type: operator type, without its domain.
         time_us: trimmed mean of its kernel time.
-        reference_ratio: time_us over the mean time of the reference kernel around the same inferences.
+        products_us: mean time of the reference kernel of products around the same inferences.
+        sums_us: the same of the kernel of sums.
         input_shapes: shapes of inputs as the profile gives them.
         output_shapes: shapes of outputs.
         input_types: element types of the inputs, as ONNX Runtime names them (``float``).
@@ -159,7 +169,8 @@ class OperatorTime:
     name: str
     type: str
     time_us: float
-    reference_ratio: float
+    products_us: float
+    sums_us: float
     input_shapes: tuple[tuple[int, ...], ...]
     output_shapes: tuple[tuple[int, ...], ...]
     input_types: tuple[str, ...]

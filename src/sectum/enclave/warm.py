@@ -38,6 +38,7 @@ class _Parent:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.children = 0
+        self.running: set[int] = set()
         self._started: list[int] = []
         self._codes: dict[int, int] = {}
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -73,8 +74,10 @@ class _Parent:
         finally:
             os.close(their_input)
             os.close(their_output)
+        pid = self._started.pop()
         self.children += 1
-        return _Child(self, self._started.pop(), stdin, stdout)
+        self.running.add(pid)
+        return _Child(self, pid, stdin, stdout)
 
     def _receive(self, timeout_s: float | None) -> None:
         """Take one message.
@@ -106,7 +109,8 @@ class _Parent:
         except BrokenPipeError:  # nobody will say how the child ended; see that it does
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            return -signal.SIGKILL
+            self._codes[pid] = -signal.SIGKILL
+        self.running.discard(pid)
         return self._codes.pop(pid)
 
     def close(self) -> None:
@@ -174,12 +178,24 @@ class WarmRunner:
             EnclaveDeadline: the model was not ready in time.
         """
         self._base.accept(job)
-        return ChildSession(job, self._warm_parent().fork, runner=self.name, has_epc=self._has_epc)
+        try:
+            return ChildSession(job, self._warm_parent().fork, runner=self.name, has_epc=self._has_epc)
+        except EnclaveFailed:
+            self._retire()  # it may be the parent that is at fault: the next model gets another
+            raise
+
+    def _retire(self) -> None:
+        """Fork no more from this parent; close those of which no session runs any more."""
+        if self._parent is not None:
+            self._retired.append(self._parent)
+            self._parent = None
+        for parent in [parent for parent in self._retired if not parent.running]:
+            parent.close()
+            self._retired.remove(parent)
 
     def _warm_parent(self) -> _Parent:
         if self._parent is not None and self._parent.children >= CHILDREN_OF_A_PARENT:
-            self._retired.append(self._parent)  # a session of its may still run
-            self._parent = None
+            self._retire()
         if self._parent is None:
             environment = child_environment()
             if isinstance(self._base, SoftEpcRunner):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sectum.errors import DatasetInvalid, UsageError
 from sectum.measure.campaign import identity
 from sectum.measure.journal import Journal, sync_folder
+from sectum.measure.reference import References
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SHARD_NETWORKS = 100
-SAMPLE_COLUMNS = ("latency_ns", "reference_before_ns", "reference_after_ns", "wait_ns", "loads", "handler_ns")
+SAMPLE_COLUMNS = (
+    "latency_ns", "wait_ns", "handler_ns", "loads",
+    "products_before_ns", "products_after_ns", "sums_before_ns", "sums_after_ns",
+)  # fmt: skip
 """What a run keeps of each sample, as columns ``sample_latency_ns`` and so on."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME_CHARACTERS = 32
@@ -59,7 +63,9 @@ def schema() -> pa.Schema:
             pa.field("epc_bytes", pa.int64()),
             pa.field("latency", pa.float64()),
             pa.field("uncertainty", pa.float32()),
-            pa.field("reference_ms", pa.float32()),
+            pa.field("products_ms", pa.float32()),
+            pa.field("sums_ms", pa.float32()),
+            pa.field("sums_share", pa.float32()),
             pa.field("stopped_because", pa.string()),
             pa.field("settled", pa.bool_()),
             pa.field("period", pa.int8()),
@@ -146,7 +152,7 @@ def in_journals(folder: Path) -> int:
 
 def machine_name(text: str) -> str:
     """Make a machine's name of any text: small letters, digits and dashes."""
-    kept = "".join(c if c.isalnum() else "-" for c in text.lower() if c.isascii())
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
     return "-".join(part for part in kept.split("-") if part)[:_NAME_CHARACTERS].strip("-") or "machine"
 
 
@@ -293,3 +299,9 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._journal.close()
+
+
+def run_ms(run: Mapping[str, Any]) -> float:
+    """Latency of a run in milliseconds of the machine's speed while it ran."""
+    references = References(run["products_ms"], run["sums_ms"])
+    return float(run["latency"] * references.mixed_ms(run["sums_share"]))

@@ -48,7 +48,8 @@ class Journal:
                     f"another process is collecting into {path.parent}: wait for it, or give another --folder"
                 ) from error
             self._read(path)
-            sync_folder(path.parent)  # the file itself survives a power cut
+            if not self.records:
+                sync_folder(path.parent)  # the file may be new: its name too has to survive a power cut
         except BaseException:
             self._file.close()
             raise

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import Job, Memory, Runner, Sample, check_epc
+from sectum.enclave.runner import Job, Memory, Runner, Sample, Session, check_epc
 from sectum.errors import OutputsDiffer, UsageError
 from sectum.graph.ir import Graph
+from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
-from sectum.measure.reference import read_sample, typical_reference_ms
+from sectum.measure.reference import References, compared_with, paging_share, read_sample, sums_share, together
 from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, take_samples
 
+ROUNDS = 3
+"""Processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %, more than within one."""
 _GRACE_S = 60.0  # how much longer than its sampling a process may live: loading, one inference, a digest
 
 
@@ -45,8 +50,10 @@ class Measurement:
         latency_ms: ratio to the reference kernel, times the machine's typical reference time.
         uncertainty: half-width of the 95 % interval of latency_ms, relative to it; None for a single sample.
         reference_ms: the reference time that turned the ratio into milliseconds.
-        reference_source: ``calibration`` (given by the caller) or ``this run`` (its own median).
-        samples: raw, in order: latency_ms, wall_ms, reference_before_ms, reference_after_ms, wait_ms,
+        reference_source: ``calibration`` (given by the caller) or ``this run`` (its own mean).
+        processes: in which it was measured, one after the other: where memory lies differs from one to the next.
+        samples: raw, in order: number of its process, latency_ms, wall_ms, the reference kernels'
+            times before and after (products_before_ms and so on) and their mixture (reference_ms), wait_ms,
             handler_ms, page counts, the ratio, ``disturbed`` (why it is suspect, or empty), ``used``.
         warm_up_runs: inferences before the first sample.
         stopped_because: ``precise``, ``runs``, ``samples`` or ``deadline``.
@@ -68,6 +75,7 @@ class Measurement:
     uncertainty: float | None
     reference_ms: float
     reference_source: str
+    processes: int
     samples: tuple[dict[str, Any], ...]
     warm_up_runs: int
     stopped_because: str
@@ -101,7 +109,7 @@ def measure(
     threads: int = 1,
     runs: int | None = None,
     deadline_s: float = 60.0,
-    machine_reference_ms: float | None = None,
+    references: References | None = None,
     compare_native: bool = True,
     policy: str = "second-chance",
     seed: int = 0,
@@ -116,10 +124,10 @@ def measure(
         epc_bytes: protected memory; None for no limit.
         threads: of the runtime.
         runs: how many samples; None for as many as the bound asks for.
-        deadline_s: seconds in which samples are taken, warm-up included. The process is stopped when it has
-            lived 1.5 times that, and 60 s more for loading.
-        machine_reference_ms: the reference kernel's typical time on this machine with these threads, from a
-            calibration. Without it milliseconds are those of the machine's speed during this run.
+        deadline_s: seconds in which samples are taken, warm-up included. A process is stopped when it has
+            lived 1.5 times that, and 60 s more for loading. Another is started only if it fits as well.
+        references: the reference kernels' typical times on this machine, from a calibration. Without them
+            milliseconds are those of the machine's speed during this run.
         compare_native: run the model natively too and compare outputs.
         policy: of eviction.
         seed: of the inputs.
@@ -138,7 +146,7 @@ def measure(
         threads=threads,
         runs=runs,
         deadline_s=deadline_s,
-        machine_reference_ms=machine_reference_ms,
+        references=references,
         compare_native=compare_native,
         policy=policy,
         seed=seed,
@@ -155,14 +163,14 @@ def measure_budgets(
     threads: int = 1,
     runs: int | None = None,
     deadline_s: float = 60.0,
-    machine_reference_ms: float | None = None,
+    references: References | None = None,
     compare_native: bool = True,
     policy: str = "second-chance",
     seed: int = 0,
     uncertainty_bound: float = UNCERTAINTY_BOUND,
     memory_cap_bytes: int = 16 << 30,
 ) -> list[Measurement]:
-    """Measure a model under several EPC sizes, one after the other in one process: it is loaded once.
+    """Measure a model under several EPC sizes, one after the other in the same processes.
 
     Args:
         model: a model with bound shapes.
@@ -171,7 +179,7 @@ def measure_budgets(
         threads: as in `measure`, like all that follow; ``deadline_s`` is for each size.
         runs: see `measure`.
         deadline_s: see `measure`.
-        machine_reference_ms: see `measure`.
+        references: see `measure`.
         compare_native: see `measure`.
         policy: see `measure`.
         seed: see `measure`.
@@ -187,6 +195,7 @@ def measure_budgets(
         raise UsageError("no EPC size to measure under: give at least one, or None for no limit")
     for budget in budgets:
         check_epc(budget)
+    share = sums_share(runtime_graph(model.graph, nchwc_block=machine_nchwc_block()))
     content = model.bound_bytes()
     job = Job(
         model=content,
@@ -197,66 +206,110 @@ def measure_budgets(
         deadline_s=1.5 * deadline_s * len(budgets) + _GRACE_S,
         memory_cap_bytes=memory_cap_bytes,
     )
-    machine = machine_context()
-    measured: list[Measurement] = []
-    digests: list[str] = []
-    with runner.start(job) as session:
-        for index, budget in enumerate(budgets):
-            if index:
-                session.set_epc(budget)
-            sampling = take_samples(
-                session, threads=threads, time_s=deadline_s, runs=runs, uncertainty_bound=uncertainty_bound
-            )
-            memory = session.memory()
-            if compare_native:
-                digests.append(session.outputs_digest())
-            context = {
-                **machine,
-                "versions": machine["versions"] | dict(session.info.versions),
-                "kind": runner.provenance,
-                "runner": runner.name,
-                "epc_bytes": budget,
-                "policy": policy,
-                "threads": threads,
-                "seed": seed,
-                "model": model.graph.name,
-                "model_sha256": hashlib.sha256(content).hexdigest(),
-            }
-            measured.append(_measurement(sampling, memory, runner, machine_reference_ms, context))
+
+    def visit(session: Session, left_s: float) -> _Visit:
+        sampling = take_samples(
+            session,
+            threads=threads,
+            share=share,
+            time_s=left_s,
+            runs=runs,
+            uncertainty_bound=uncertainty_bound,
+        )
+        digest = session.outputs_digest() if compare_native else ""
+        return _Visit(sampling, session.memory(), digest, session.info.versions)
+
+    rounds = list(_rounds(runner, job, budgets, deadline_s * len(budgets), visit, most=ROUNDS if runs is None else 1))
     if compare_native:
         native = _native_digest(job)
-        for digest in digests:
-            _require_equal(digest, native, runner.name)
-        measured = [replace(one, outputs_equal_native=True) for one in measured]
-    return measured
+        for visited in itertools.chain.from_iterable(rounds):
+            _require_equal(visited.digest, native, runner.name)
+    context = {
+        **machine_context(),
+        "kind": runner.provenance,
+        "runner": runner.name,
+        "policy": policy,
+        "threads": threads,
+        "seed": seed,
+        "model": model.graph.name,
+        "model_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    return [
+        _measurement(visits, runner, references, share, context | {"epc_bytes": budget}, compared=compare_native)
+        for budget, *visits in zip(budgets, *rounds, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """What one process gave under one EPC size."""
+
+    sampling: Sampling
+    memory: Memory
+    digest: str
+    versions: Mapping[str, str]
+
+
+def _rounds(
+    runner: Runner,
+    job: Job,
+    budgets: Sequence[int | None],
+    time_s: float,
+    visit: Callable[[Session, float], _Visit],
+    *,
+    most: int,
+) -> Iterator[list[_Visit]]:
+    """Visit all EPC sizes in one process, and again in others while there is time for one more."""
+    begin_s = time.monotonic()
+    for _ in range(most):
+        round_s = time.monotonic()
+        left_s = time_s - (round_s - begin_s)
+        visits = []
+        with runner.start(job) as session:
+            for index, budget in enumerate(budgets):
+                if index:
+                    session.set_epc(budget)
+                visits.append(visit(session, left_s / len(budgets)))
+        yield visits
+        now_s = time.monotonic()
+        if now_s - begin_s + (now_s - round_s) > time_s:
+            return
 
 
 def _measurement(
-    sampling: Sampling,
-    memory: Memory,
+    visits: Sequence[_Visit],
     runner: Runner,
-    machine_reference_ms: float | None,
+    references: References | None,
+    share: float,
     context: dict[str, Any],
+    *,
+    compared: bool,
 ) -> Measurement:
-    own = machine_reference_ms is None
-    reference_ms = typical_reference_ms(sampling.samples) if machine_reference_ms is None else machine_reference_ms
-    found = sampling.estimate
+    samplings = [visit.sampling for visit in visits]
+    samples = [sample for sampling in samplings for sample in sampling.samples]
+    paging = statistics.fmean(shares) if (shares := [paging_share(sample) for sample in samples]) else 0.0
+    reference_ms = (references or References.of(samples)).mixed_ms(share + (1 - share) * paging)
+    found = together([sampling.estimate for sampling in samplings])
+    last = visits[-1]
     return Measurement(
         latency_ms=found.ratio * reference_ms,
         uncertainty=found.uncertainty if math.isfinite(found.uncertainty) else None,
         reference_ms=reference_ms,
-        reference_source="this run" if own else "calibration",
-        samples=_raw(sampling, context["threads"]),
-        warm_up_runs=len(sampling.warm_up),
-        stopped_because=sampling.stopped_because.value,
-        **_counts(sampling, counted=runner.counts_pages),
-        live_bytes=memory.live_bytes,
-        resident_bytes=memory.resident_bytes,
-        peak_resident_bytes=memory.peak_resident_bytes,
-        outputs_equal_native=None,
-        settled=sampling.settled,
-        period=sampling.period,
-        context=context,
+        reference_source="this run" if references is None else "calibration",
+        processes=len(visits),
+        samples=tuple(
+            row for number, sampling in enumerate(samplings) for row in _raw(sampling, number, context, share)
+        ),
+        warm_up_runs=sum(len(sampling.warm_up) for sampling in samplings),
+        stopped_because=last.sampling.stopped_because.value,
+        **_counts(samplings, counted=runner.counts_pages),
+        live_bytes=last.memory.live_bytes,
+        resident_bytes=last.memory.resident_bytes,
+        peak_resident_bytes=max(visit.memory.peak_resident_bytes for visit in visits),
+        outputs_equal_native=True if compared else None,
+        settled=all(sampling.settled for sampling in samplings),
+        period=last.sampling.period,
+        context=context | {"versions": context["versions"] | dict(last.versions)},
     )
 
 
@@ -280,17 +333,20 @@ def _require_equal(digest: str, native: str, runner: str) -> None:
         )
 
 
-def _raw(sampling: Sampling, threads: int) -> tuple[dict[str, Any], ...]:
+def _raw(sampling: Sampling, process: int, context: Mapping[str, Any], share: float) -> list[dict[str, Any]]:
     rows = []
     for sample, used in zip(sampling.samples, sampling.estimate.used, strict=True):
-        reading = read_sample(sample, threads)
+        reading = read_sample(sample, context["threads"], share)
         rows.append(
             {
+                "process": process,
                 "latency_ms": sample.latency_ns / 1e6,
                 "wall_ms": sample.wall_ns / 1e6,
-                "reference_ms": sample.reference_ns / 1e6,
-                "reference_before_ms": sample.reference_before_ns / 1e6,
-                "reference_after_ms": sample.reference_after_ns / 1e6,
+                "reference_ms": compared_with(sample, share) / 1e6,
+                "products_before_ms": sample.products_before_ns / 1e6,
+                "products_after_ms": sample.products_after_ns / 1e6,
+                "sums_before_ms": sample.sums_before_ns / 1e6,
+                "sums_after_ms": sample.sums_after_ns / 1e6,
                 "wait_ms": sample.wait_ns / 1e6,
                 "handler_ms": sample.handler_ns / 1e6,
                 "loads": sample.loads,
@@ -302,13 +358,15 @@ def _raw(sampling: Sampling, threads: int) -> tuple[dict[str, Any], ...]:
                 "used": used,
             }
         )
-    return tuple(rows)
+    return rows
 
 
-def _counts(sampling: Sampling, *, counted: bool) -> dict[str, float | None]:
+def _counts(samplings: Sequence[Sampling], *, counted: bool) -> dict[str, float | None]:
     """Mean page counts of an inference over whole periods."""
-    whole = len(sampling.samples) - len(sampling.samples) % sampling.period
-    samples = sampling.samples[:whole] or sampling.samples
+    samples: list[Sample] = []
+    for sampling in samplings:
+        whole = len(sampling.samples) - len(sampling.samples) % sampling.period
+        samples += sampling.samples[:whole] or sampling.samples
 
     def mean(count: Callable[[Sample], int]) -> float | None:
         return statistics.fmean(count(sample) for sample in samples) if counted else None

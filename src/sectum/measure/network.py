@@ -13,7 +13,7 @@ from typing import Any
 
 from sectum import zoo
 from sectum.enclave.runner import MIN_EPC_BYTES, Job, Runner, Sample, Session
-from sectum.errors import EnclaveError
+from sectum.errors import EnclaveError, UsageError
 from sectum.graph import stored
 from sectum.graph.costs import cost
 from sectum.graph.ir import Graph
@@ -21,11 +21,13 @@ from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.campaign import DIGEST_CHARACTERS, Task
 from sectum.measure.dataset import SAMPLE_COLUMNS
 from sectum.measure.operators import match
+from sectum.measure.reference import References, paging_share, sums_share
 from sectum.measure.sampling import Sampling, take_samples
 from sectum.units import MIB, PAGE_BYTES
 
-NATIVE_S, ENCLAVE_S = 1.0, 1.3
-"""Seconds that sampling one run may take at most."""
+NATIVE_S, ENCLAVE_S = 1.0, 2.0
+"""Seconds after which sampling a run ends, once it has the fewest samples."""
+FEWEST = 4
 LEAST_S, UNCERTAINTY_BOUND = 0.3, 0.035
 """When it stops earlier. What differs from session to session is more than this, and only repeating tells it."""
 PROFILE_S = 0.3
@@ -90,15 +92,21 @@ def measure_network(task: Task, places: Places) -> dict[str, Any]:
     )
     try:
         digest = _measure_natively(job, places.native, runtime, record)
-        _measure_in_enclave(job, places.enclave, random.Random(task.key), digest, record)  # noqa: S311
-    except EnclaveError as error:
+        _measure_in_enclave(job, places.enclave, runtime, _rng(task), digest, record)
+    except (EnclaveError, UsageError) as error:  # the second where the pager refuses an EPC size
         record["error"] = f"{type(error).__name__}: {error}"
     record["seconds"] = time.monotonic() - begin_s
     return record
 
 
+def _rng(task: Task) -> random.Random:
+    """Decides the EPC sizes: a network that is measured again gets the same ones."""
+    return random.Random(replace(task, repeat=0).key)  # noqa: S311 - sizes, not secrets
+
+
 def _measure_natively(job: Job, runner: Runner, runtime: Graph, record: dict[str, Any]) -> str:
     """Add operator times, then the native run with the profiler off again; returns the digest of its outputs."""
+    share = sums_share(runtime)
     with runner.start(replace(job, profile=True)) as session:
         _, second = session.sample(2)
         least, most = PROFILED_INFERENCES
@@ -106,13 +114,16 @@ def _measure_natively(job: Job, runner: Runner, runtime: Graph, record: dict[str
         record["operator_times"] = match(runtime, session.operator_times(profiled))
         if record["operator_times"] is None:
             record["error"] = "the runtime executed other operators than the graph says"
-        sampling = _sampled(session, NATIVE_S)
-        record["runs"].append(_run(session, sampling, None, "native") | {"outputs_equal_native": True})
+        sampling = _sampled(session, share, NATIVE_S)
+        record["runs"].append(_run(session, sampling, share, None, "native") | {"outputs_equal_native": True})
         return session.outputs_digest()
 
 
-def _measure_in_enclave(job: Job, runner: Runner, rng: random.Random, digest: str, record: dict[str, Any]) -> None:
+def _measure_in_enclave(
+    job: Job, runner: Runner, runtime: Graph, rng: random.Random, digest: str, record: dict[str, Any]
+) -> None:
     """Add the working set, and a run for each EPC size, the largest first."""
+    share = sums_share(runtime)
     with runner.start(job) as session:
         session.sample(2)
         working_set_bytes = measured_working_set_bytes(session)
@@ -120,13 +131,21 @@ def _measure_in_enclave(job: Job, runner: Runner, rng: random.Random, digest: st
         record["model_live_bytes"] = session.memory().model_live_bytes
         for epc_bytes in sorted(epc_sizes(working_set_bytes, rng), reverse=True):
             session.set_epc(epc_bytes)
-            sampling = _sampled(session, ENCLAVE_S)
-            run = _run(session, sampling, epc_bytes, "softepc")
+            sampling = _sampled(session, share, ENCLAVE_S)
+            run = _run(session, sampling, share, epc_bytes, "softepc")
             record["runs"].append(run | {"outputs_equal_native": session.outputs_digest() == digest})
 
 
-def _sampled(session: Session, time_s: float) -> Sampling:
-    return take_samples(session, threads=1, time_s=time_s, uncertainty_bound=UNCERTAINTY_BOUND, least_s=LEAST_S)
+def _sampled(session: Session, share: float, time_s: float) -> Sampling:
+    return take_samples(
+        session,
+        threads=1,
+        share=share,
+        time_s=time_s,
+        uncertainty_bound=UNCERTAINTY_BOUND,
+        least_s=LEAST_S,
+        fewest=FEWEST,
+    )
 
 
 def measured_working_set_bytes(session: Session) -> int:
@@ -146,9 +165,10 @@ def epc_sizes(working_set_bytes: int, rng: random.Random) -> tuple[int, int]:
     return int(sizes[0]) // PAGE_BYTES * PAGE_BYTES, int(sizes[1]) // PAGE_BYTES * PAGE_BYTES
 
 
-def _run(session: Session, sampling: Sampling, epc_bytes: int | None, place: str) -> dict[str, Any]:
+def _run(session: Session, sampling: Sampling, share: float, epc_bytes: int | None, place: str) -> dict[str, Any]:
     memory = session.memory()
     samples = sampling.samples
+    references = References.of(samples)
     whole = samples[: len(samples) - len(samples) % sampling.period] or samples
     uncertainty = sampling.estimate.uncertainty
     return {
@@ -156,7 +176,9 @@ def _run(session: Session, sampling: Sampling, epc_bytes: int | None, place: str
         "epc_bytes": epc_bytes,
         "latency": sampling.estimate.ratio,
         "uncertainty": uncertainty if math.isfinite(uncertainty) else None,
-        "reference_ms": statistics.median(s.reference_ns for s in samples) / 1e6,
+        "products_ms": references.products_ms,
+        "sums_ms": references.sums_ms,
+        "sums_share": share + (1 - share) * statistics.fmean(paging_share(sample) for sample in samples),
         "stopped_because": sampling.stopped_because.value,
         "settled": sampling.settled,
         "period": sampling.period,

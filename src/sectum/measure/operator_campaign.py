@@ -29,6 +29,7 @@ from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
 from sectum.measure.operator_mix import operator_mix
 from sectum.measure.operators import match
+from sectum.measure.reference import References, estimate, sums_share
 
 OPERATOR_MIX = "operator_mix"
 NAMED = "zoo:"
@@ -155,15 +156,14 @@ def run(task: Task) -> Row:
     matched = match(runtime, times)
     if matched is None:
         return failed("the runtime executed other operators than its model says")
-    ratios = sorted(sample.latency_ns / sample.reference_ns for sample in samples)
-    references = sorted(sample.reference_ns for sample in samples)
-    middle = len(samples) // 2
+    share = sums_share(runtime)
+    total = estimate(samples, threads=task.threads, share=share).ratio
     return Row(
         task,
         tuple(describe(op, runtime) for op in runtime.operators),
         tuple(matched),
-        ratios[middle],
-        references[middle] / 1e6,
+        total,
+        References.of(samples).mixed_ms(share),
         "",
     )
 

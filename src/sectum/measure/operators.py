@@ -10,9 +10,10 @@ from typing import Any
 from sectum.enclave.native import NativeRunner
 from sectum.enclave.runner import Job, OperatorTime, Runner
 from sectum.graph.ir import Graph
+from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
 from sectum.measure.latency import MeasurableModel
-from sectum.measure.reference import estimate, typical_reference_ms
+from sectum.measure.reference import References, estimate, sums_share
 
 _WARM_UP_RUNS = 3
 
@@ -76,7 +77,7 @@ def measure_operators(
     *,
     threads: int = 1,
     runs: int = 20,
-    machine_reference_ms: float | None = None,
+    references: References | None = None,
     deadline_s: float = 120.0,
     seed: int = 0,
     runner: Runner | None = None,
@@ -87,7 +88,7 @@ def measure_operators(
         model: a model with bound shapes.
         threads: of the runtime.
         runs: inferences to average over.
-        machine_reference_ms: the reference kernel's typical time, from a calibration.
+        references: the reference kernels' typical times on this machine, from a calibration.
         deadline_s: seconds that the process may live.
         seed: of the inputs.
         runner: where; natively if not given.
@@ -102,15 +103,15 @@ def measure_operators(
         session.sample(_WARM_UP_RUNS)
         samples = session.sample(runs)
         times = session.operator_times(runs)
-    own_ms = typical_reference_ms(samples)
-    reference_ms = own_ms if machine_reference_ms is None else machine_reference_ms
+    share = sums_share(runtime_graph(model.graph, nchwc_block=machine_nchwc_block()))
+    reference_ms = (references or References.of(samples)).mixed_ms(share)
     rows = tuple(
         OperatorRow(
             index=index,
             name=time.name,
             type=time.type,
-            time_ms=time.reference_ratio * reference_ms,
-            reference_ratio=time.reference_ratio,
+            time_ms=in_references(time, share) * reference_ms,
+            reference_ratio=in_references(time, share),
             input_shapes=time.input_shapes,
             output_shapes=time.output_shapes,
             input_types=time.input_types,
@@ -121,9 +122,9 @@ def measure_operators(
     )
     return OperatorMeasurement(
         rows=rows,
-        latency_ms=estimate(samples, threads=threads).ratio * reference_ms,
+        latency_ms=estimate(samples, threads=threads, share=share).ratio * reference_ms,
         reference_ms=reference_ms,
-        reference_source="this run" if machine_reference_ms is None else "calibration",
+        reference_source="this run" if references is None else "calibration",
         runs=runs,
         context={
             **machine_context(),
@@ -136,15 +137,21 @@ def measure_operators(
     )
 
 
+def in_references(time: OperatorTime, share: float) -> float:
+    """An operator's time over that of the reference kernels, mixed as for its whole network."""
+    return time.time_us / (time.products_us + share * (time.sums_us - time.products_us))
+
+
 def match(runtime: Graph, times: Iterable[OperatorTime]) -> list[float] | None:
     """Times in the order of the graph's operators; None where the runtime executed something else.
 
     Operators of the same type and shapes are told apart by their order, which is that of execution in both.
     """
+    share = sums_share(runtime)
     waiting: dict[tuple[object, ...], list[float]] = defaultdict(list)
     count = 0
     for time in times:
-        waiting[time.type, time.output_shapes].append(time.reference_ratio)
+        waiting[time.type, time.output_shapes].append(in_references(time, share))
         count += 1
     if count != len(runtime.operators):
         return None

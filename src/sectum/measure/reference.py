@@ -1,4 +1,4 @@
-"""The discipline of a latency: never a time alone, always a ratio to the reference kernel around it.
+"""The discipline of a latency: never a time alone, always a ratio to the reference kernels around it.
 
 A shared machine's speed moves by 20 to 40 %, within milliseconds (a neighbour on the other hardware thread of the
 core) and over minutes. Over fourteen models in eight passes, two medians of wall times agree within 10 % for 63 %
@@ -7,8 +7,10 @@ of the pairs; two ratios for 99 %.
 Three disturbances, three answers:
 
 - *Speed* that moves slows inference and reference alike: the ratio takes it out. An inference of 100 ms is the mean
-  over many fast and slow milliseconds, so means are compared, not medians, and a reference that goes with a long
-  inference is run for longer.
+  over many fast and slow milliseconds, so means are compared, not medians, and references that go with a long
+  inference are run for longer. Work of two kinds is slowed differently, so there are two kernels, and each
+  latency is compared with a mixture of both: how much of it is dense arithmetic says the graph, how much is
+  paging says the pager.
 - *A burst* that begins or ends within a sample makes its two references disagree: the sample is flagged, kept
   in the raw data, and left out of the estimate while enough others remain. So are the most extreme tenths.
 - *Taking turns*: a process on the same CPU, or another machine on the same host, stretches a long inference, but
@@ -27,6 +29,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sectum.enclave.runner import Sample
+from sectum.graph.costs import cost
+from sectum.graph.ir import Graph, Operator
 
 REFERENCES_DISAGREE = 1.6
 """Ratio of the two references from which on a sample is flagged."""
@@ -34,6 +38,10 @@ WAITED_SHARE = 0.1
 """With several threads, their waiting for a CPU as a share of the wall time from which on a sample is flagged."""
 TRIMMED_SHARE = 0.1
 """Of the samples, by their ratio: how many are left out at either end."""
+_DENSE_TYPES = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ConvTranspose"})
+_DENSE_INPUT_CHANNELS = 4  # of a group: fewer, and each value is used too seldom
+_DENSE_FLOPS_PER_S, _OTHER_FLOPS_PER_S, _OTHER_BYTES_PER_S = 75e9, 12e9, 10e9
+_PAGING_OVER_HANDLER = 1.25  # the signal's way into the handler and back is not in the handler's own time
 _FEWEST = 5  # samples that an estimate from a disturbed run takes at least, if there are so many
 _STUDENT_975 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom
 _NORMAL_975 = 1.96
@@ -69,9 +77,50 @@ class Estimate:
     used: tuple[bool, ...]
 
 
-def read_sample(sample: Sample, threads: int) -> Reading:
+def sums_share(runtime: Graph) -> float:
+    """How much of a network's time depends on the machine as sums do, not as matrix products: from 0 to 1.
+
+    Dense arithmetic is what the second kind is; all other time, first estimates of both taken from rates that were
+    seen on a processor of 2021, is of the first. An error of a fifth shifts a latency by a fiftieth at most.
+
+    Args:
+        runtime: what the runtime executes.
+    """
+    dense_s = other_s = 0.0
+    for op in runtime.operators:
+        of = cost(op, runtime)
+        if op.type in _DENSE_TYPES and _is_dense(op, runtime):
+            dense_s += of.flops / _DENSE_FLOPS_PER_S
+        else:
+            traffic = of.input_bytes + of.weight_bytes + of.output_bytes
+            other_s += of.flops / _OTHER_FLOPS_PER_S + traffic / _OTHER_BYTES_PER_S
+    return other_s / (dense_s + other_s) if dense_s + other_s else 0.0
+
+
+def _is_dense(op: Operator, runtime: Graph) -> bool:
+    """Whether a convolution or product uses what it reads many times: depthwise ones do not."""
+    weight = runtime.tensors[op.inputs[1]].shape if len(op.inputs) > 1 and op.inputs[1] else ()
+    return len(weight) < 4 or weight[1] >= _DENSE_INPUT_CHANNELS
+
+
+def compared_with(sample: Sample, share: float) -> float:
+    """Reference time, in nanoseconds, that an inference is compared with.
+
+    Args:
+        sample: the inference; its time in the pager's handler, and in the kernel for it, depends on sums.
+        share: `sums_share` of the network.
+    """
+    return sample.reference_ns(share + (1 - share) * paging_share(sample))
+
+
+def paging_share(sample: Sample) -> float:
+    """How much of an inference's time is paging."""
+    return min(1.0, _PAGING_OVER_HANDLER * sample.handler_ns / sample.wall_ns)
+
+
+def read_sample(sample: Sample, threads: int, share: float) -> Reading:
     """Turn a sample into a ratio and say whether it is suspect."""
-    low, high = sorted((sample.reference_before_ns, sample.reference_after_ns))
+    low, high = sorted((sample.products_before_ns, sample.products_after_ns))
     disagreement = (high / low - 1) / (REFERENCES_DISAGREE - 1)
     waiting = sample.wait_ns / sample.wall_ns / WAITED_SHARE if threads > 1 else 0.0
     disturbed = ""
@@ -79,7 +128,7 @@ def read_sample(sample: Sample, threads: int) -> Reading:
         disturbed = "the references before and after disagree"
     elif waiting > 1:
         disturbed = "waited for a CPU"
-    return Reading(sample.latency_ns / sample.reference_ns, disturbed, max(disagreement, waiting))
+    return Reading(sample.latency_ns / compared_with(sample, share), disturbed, max(disagreement, waiting))
 
 
 def ratio_of_means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -111,12 +160,13 @@ def ratio_of_means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return ratio, (_STUDENT_975[freedom] if freedom < len(_STUDENT_975) else _NORMAL_975) * error
 
 
-def estimate(samples: Sequence[Sample], *, threads: int, period: int = 1) -> Estimate:
+def estimate(samples: Sequence[Sample], *, threads: int, share: float, period: int = 1) -> Estimate:
     """Ratio of means; where page faults repeat with a period, the mean over its phases.
 
     Args:
         samples: consecutive inferences.
         threads: threads of the run.
+        share: `sums_share` of the network.
         period: of the page faults, in inferences.
 
     Raises:
@@ -125,7 +175,7 @@ def estimate(samples: Sequence[Sample], *, threads: int, period: int = 1) -> Est
     if not samples:
         raise ValueError("no samples to estimate from")
     period = max(1, min(period, len(samples)))
-    readings = [read_sample(sample, threads) for sample in samples]
+    readings = [read_sample(sample, threads, share) for sample in samples]
     used = [not reading.disturbed for reading in readings]
     middles, halves = [], []
     for phase in range(period):
@@ -136,7 +186,7 @@ def estimate(samples: Sequence[Sample], *, threads: int, period: int = 1) -> Est
             chosen = calm_first[: max(_FEWEST, -(-len(calm_first) // 2))]
             for i in chosen:
                 used[i] = True
-        middle, half = ratio_of_means([(samples[i].latency_ns, samples[i].reference_ns) for i in chosen])
+        middle, half = ratio_of_means([(samples[i].latency_ns, compared_with(samples[i], share)) for i in chosen])
         middles.append(middle)
         halves.append(half)
     ratio = statistics.fmean(middles)
@@ -144,12 +194,47 @@ def estimate(samples: Sequence[Sample], *, threads: int, period: int = 1) -> Est
     return Estimate(ratio, uncertainty, tuple(used))
 
 
-def typical_reference_ms(samples: Sequence[Sample]) -> float:
-    """Mean reference time over samples, in milliseconds: the machine's speed while they ran.
+def together(estimates: Sequence[Estimate]) -> Estimate:
+    """One estimate from those of several processes: their mean; what they differ by counts as uncertainty.
 
     Raises:
-        ValueError: no samples.
+        ValueError: none.
     """
-    if not samples:
-        raise ValueError("no samples, so no reference time")
-    return statistics.fmean(t for s in samples for t in (s.reference_before_ns, s.reference_after_ns)) / 1e6
+    if not estimates:
+        raise ValueError("no estimates to put together")
+    n = len(estimates)
+    ratio = statistics.fmean(one.ratio for one in estimates)
+    within = math.hypot(*(one.ratio * one.uncertainty for one in estimates)) / n
+    between = _NORMAL_975 * statistics.stdev([one.ratio for one in estimates]) / math.sqrt(n) if n > 1 else 0.0
+    used = tuple(flag for one in estimates for flag in one.used)
+    return Estimate(ratio, math.hypot(within, between) / ratio if ratio > 0 else math.inf, used)
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Typical times of the reference kernels on a machine: what turns ratios into its milliseconds.
+
+    Attributes:
+        products_ms: of the matrix products.
+        sums_ms: of the sums.
+    """
+
+    products_ms: float
+    sums_ms: float
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> References:
+        """Mean times around samples: the machine's speed while they ran.
+
+        Raises:
+            ValueError: no samples.
+        """
+        if not samples:
+            raise ValueError("no samples, so no reference times")
+        products = statistics.fmean(t for s in samples for t in (s.products_before_ns, s.products_after_ns))
+        sums = statistics.fmean(t for s in samples for t in (s.sums_before_ns, s.sums_after_ns))
+        return cls(products / 1e6, sums / 1e6)
+
+    def mixed_ms(self, share: float) -> float:
+        """Time that a ratio is multiplied with, for work of which that share depends on the machine as sums do."""
+        return self.products_ms + share * (self.sums_ms - self.products_ms)

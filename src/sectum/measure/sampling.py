@@ -14,10 +14,10 @@ from sectum.measure.reference import Estimate, estimate
 UNCERTAINTY_BOUND = 0.02
 """Relative half-width of the 95 % interval at which sampling stops."""
 MIN_SAMPLES = 10
-MIN_SAMPLING_S = 0.5
+MIN_SAMPLING_S = 1.0
 """Samples of a fast model are spread over at least this time: a burst of noise must not cover them all."""
 MAX_SAMPLES = 400
-MAX_WARM_UP = 24
+MIN_WARM_UP, MAX_WARM_UP = 2, 24
 WARM_UP_SHARE = 0.4
 """Share of the time allowed that warming up may take."""
 MAX_PERIOD = 4
@@ -90,10 +90,12 @@ def take_samples(
     session: Sampler,
     *,
     threads: int,
+    share: float,
     time_s: float,
     runs: int | None = None,
     uncertainty_bound: float = UNCERTAINTY_BOUND,
     least_s: float = MIN_SAMPLING_S,
+    fewest: int = 1,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sampling:
     """Warm up, then sample.
@@ -104,10 +106,12 @@ def take_samples(
     Args:
         session: a running model.
         threads: threads of the run.
+        share: `sectum.measure.reference.sums_share` of the network.
         time_s: seconds allowed, warm-up included.
         runs: how many samples, whatever their uncertainty.
         uncertainty_bound: relative half-width of the 95 % interval of the ratio.
         least_s: seconds over which samples are spread, however precise they are.
+        fewest: samples that are taken even if the time is over.
         clock: seconds, monotonic; for tests.
     """
     begin_s = clock()
@@ -116,7 +120,7 @@ def take_samples(
     period = 0
     while not period and len(warm_up) < MAX_WARM_UP:
         spent_s = clock() - begin_s
-        if warm_up and spent_s + spent_s / len(warm_up) > WARM_UP_SHARE * time_s:
+        if len(warm_up) >= min(MIN_WARM_UP, fewest) and spent_s + spent_s / len(warm_up) > WARM_UP_SHARE * time_s:
             break
         warm_up += session.sample(1)
         period = settled_period(warm_up)
@@ -138,17 +142,17 @@ def take_samples(
         if runs is not None and len(samples) >= runs:
             stopped = StoppedBecause.RUNS
         elif runs is None and len(samples) >= enough and now_s - sampling_s >= least_s:
-            if estimate(samples, threads=threads, period=period).uncertainty <= uncertainty_bound:
+            if estimate(samples, threads=threads, share=share, period=period).uncertainty <= uncertainty_bound:
                 stopped = StoppedBecause.PRECISE
             elif len(samples) >= MAX_SAMPLES:
                 stopped = StoppedBecause.SAMPLES
-        if stopped is None and now_s + each_s > end_s:
+        if stopped is None and now_s + each_s > end_s and len(samples) >= fewest:
             stopped = StoppedBecause.DEADLINE
         if stopped is not None:
-            found = estimate(samples, threads=threads, period=period)
+            found = estimate(samples, threads=threads, share=share, period=period)
             return Sampling(tuple(warm_up), tuple(samples), found, period, settled, stopped)
 
 
 def _whole_s(sample: Sample) -> float:
-    """Seconds that a sample takes of the time allowed: inference and one reference."""
-    return max(1e-9, (sample.wall_ns + sample.reference_after_ns) / 1e9)
+    """Seconds that a sample takes of the time allowed: inference and one run of both references."""
+    return max(1e-9, (sample.wall_ns + sample.products_after_ns + sample.sums_after_ns) / 1e9)

@@ -6,10 +6,11 @@ import math
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sectum import zoo
 from sectum.enclave.native import NativeRunner
@@ -19,6 +20,7 @@ from sectum.errors import EnclaveUnavailable
 from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
 from sectum.measure.operators import match
+from sectum.measure.reference import References, ratio_of_means, sums_share
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.features import extract
 from sectum.predict.operator_model import OperatorModel, with_overhead
@@ -47,7 +49,7 @@ class PagingCase:
 # AlexNet's fully connected layers stream: nearly all of its faults are loads. GoogLeNet uses its activations again and
 # again: a third of its faults are minor ones. Together they tell the two costs apart.
 PAGING_CASES = (PagingCase("alexnet", 128, 1, (48, 128, 208)), PagingCase("googlenet", 224, 4, (20, 32, 44)))
-PAGING_SAMPLES = 5
+PAGING_SAMPLES = 8
 SETTLING_INFERENCES = 3
 
 MINOR_FAULT_SHARE = 0.4
@@ -60,11 +62,14 @@ _PRIOR_OPERATORS = 4.0
 
 @dataclass(frozen=True)
 class PageObservation:
-    """One EPC size: pages loaded and minor faults of an inference, and the time it took beyond a roomy EPC."""
+    """One EPC size: pages loaded and minor faults of an inference, and the time it took beyond a roomy EPC.
+
+    That time is over the reference kernel of sums, which the machine slows as it slows paging.
+    """
 
     loads: float
     minor_faults: float
-    extra_us: float
+    extra_references: float
 
 
 def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Calibration:
@@ -79,61 +84,88 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
     """
     operators = operators or OperatorModel.load()
     thread_counts = [n for n in (1, 2) if n <= len(os.sched_getaffinity(0))]
-    steps = len(thread_counts) * (len(SPREAD) + 2)
+    steps = len(thread_counts) * (len(SPREAD) + len(PAGING_CASES))
     done = 0
-    references_ms: list[float] = []
-    factors: dict[int, dict[str, float]] = {}
-    page_costs: dict[int, PageCosts] = {}
+    samples: list[Sample] = []
+    observed: dict[int, list[ObservedNetwork]] = {}
+    paged: dict[int, list[PageObservation]] = {}
     softepc: Runner | None = SoftEpcRunner()
     try:
         SoftEpcRunner().check()
     except EnclaveUnavailable:
         softepc = None
     for threads in thread_counts:
-        logs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        observed[threads] = []
         for name, resolution in SPREAD:
             progress(f"operators of {name}, {threads} threads", done / steps)
-            _observe_operators(name, resolution, threads, operators, logs, references_ms)
+            network, around = _observe_operators(name, resolution, threads, operators)
+            samples += around
+            observed[threads] += [network] if network is not None else []
             done += 1
-        factors[threads] = {group: group_factor(pairs) for group, pairs in logs.items()}
-        if softepc is not None:
+        for case in PAGING_CASES:
+            if softepc is None:
+                break
             progress(f"cost of a page, {threads} threads", done / steps)
-            page_costs[threads] = _page_costs(softepc, threads, statistics.median(references_ms))
-        done += 2
+            paged.setdefault(threads, []).extend(_observe_paging(softepc, case, threads))
+            done += 1
     progress("done", 1.0)
+    references = References.of(samples)
     context = machine_context()
     return Calibration(
         machine=str(context["cpu_model"]),
         nchwc_block=machine_nchwc_block(),
-        reference_ms=statistics.median(references_ms),
-        group_factors=factors,
-        page_costs=page_costs,
+        references=references,
+        group_factors={threads: group_factors(networks, references) for threads, networks in observed.items()},
+        page_costs={
+            threads: PageCosts(*solve_page_costs(seen, references.sums_ms * 1e3)) for threads, seen in paged.items()
+        },
         context=context,
     )
 
 
+@dataclass(frozen=True)
+class ObservedNetwork:
+    """The operators of one network.
+
+    Attributes:
+        share: `sectum.measure.reference.sums_share` of the network.
+        groups: of its operators.
+        seen: their times, over the mixture of the references.
+        expected: what the operator models say, over the reference kernel of products.
+    """
+
+    share: float
+    groups: tuple[str, ...]
+    seen: NDArray[np.float64]
+    expected: NDArray[np.float64]
+
+
 def _observe_operators(
-    name: str,
-    resolution: int,
-    threads: int,
-    operators: OperatorModel,
-    logs: dict[str, list[tuple[float, float]]],
-    references_ms: list[float],
-) -> None:
-    """Add, for each operator of a network, log(measured / predicted) and its share of the network's time."""
+    name: str, resolution: int, threads: int, operators: OperatorModel
+) -> tuple[ObservedNetwork | None, list[Sample]]:
+    """Time the operators of a network; None where the runtime executed others."""
     architecture = zoo.build(name, resolution=resolution)
     runtime = runtime_graph(zoo.to_graph(architecture, 1), nchwc_block=machine_nchwc_block())
     job = Job(model=zoo.to_bytes(architecture, batch=1), threads=threads, profile=True)
     with NativeRunner().start(job) as session:
-        references_ms += [sample.reference_ns / 1e6 for sample in session.sample(3)]
+        samples = session.sample(3)
         measured = match(runtime, session.operator_times(PROFILED_INFERENCES))
     if measured is None:
-        return
+        return None, samples
     features = extract(runtime, threads=threads)
-    predicted = operators.references(features)
     seen = with_overhead(np.array(measured), operators.overhead_references)
-    for group, ours, expected in zip(features.groups, seen, predicted, strict=True):
-        logs[group].append((math.log(max(ours, 1e-6) / expected), ours / seen.sum()))
+    expected = operators.references(features)
+    return ObservedNetwork(sums_share(runtime), features.groups, np.maximum(seen, 1e-6), expected), samples
+
+
+def group_factors(networks: Iterable[ObservedNetwork], references: References) -> dict[str, float]:
+    """Measured over predicted time by group of operators, both over the reference kernel of products."""
+    logs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for network in networks:
+        seen = network.seen * references.mixed_ms(network.share) / references.products_ms
+        for group, ours, expected in zip(network.groups, seen, network.expected, strict=True):
+            logs[group].append((math.log(ours / expected), ours / seen.sum()))
+    return {group: group_factor(pairs) for group, pairs in logs.items()}
 
 
 def group_factor(pairs: Iterable[tuple[float, float]]) -> float:
@@ -144,38 +176,35 @@ def group_factor(pairs: Iterable[tuple[float, float]]) -> float:
     return math.exp(float(np.sum(weights * np.clip(logs, low, high)) / (np.sum(weights) + prior)))
 
 
-def _page_costs(runner: Runner, threads: int, reference_ms: float) -> PageCosts:
-    """Fit time per swapped page and per minor fault to two networks under several EPC sizes."""
-    observations = []
-    for case in PAGING_CASES:
-        architecture = zoo.build(case.network, resolution=case.resolution)
-        job = Job(model=zoo.to_bytes(architecture, batch=case.batch), threads=threads)
-        with runner.start(job) as enclave:
+def _observe_paging(runner: Runner, case: PagingCase, threads: int) -> Iterator[PageObservation]:
+    """Run a network under several EPC sizes."""
+    architecture = zoo.build(case.network, resolution=case.resolution)
+    job = Job(model=zoo.to_bytes(architecture, batch=case.batch), threads=threads)
+    with runner.start(job) as enclave:
+        enclave.sample(SETTLING_INFERENCES)
+        roomy = ratio_of_means([(s.latency_ns, s.reference_ns(1)) for s in enclave.sample(ROOMY_SAMPLES)])[0]
+        for mib in case.epcs_mib:
+            enclave.set_epc(mib * MIB)
             enclave.sample(SETTLING_INFERENCES)
-            roomy_ms = _latency_ms(enclave.sample(ROOMY_SAMPLES), reference_ms)
-            for mib in case.epcs_mib:
-                enclave.set_epc(mib * MIB)
-                enclave.sample(SETTLING_INFERENCES)
-                samples = enclave.sample(PAGING_SAMPLES)
-                observations.append(
-                    PageObservation(
-                        statistics.median(sample.loads for sample in samples),
-                        statistics.median(sample.minor_faults for sample in samples),
-                        (_latency_ms(samples, reference_ms) - roomy_ms) * 1e3,
-                    )
-                )
-    return PageCosts(*solve_page_costs(observations))
+            samples = enclave.sample(PAGING_SAMPLES)
+            paged = ratio_of_means([(s.latency_ns, s.reference_ns(1)) for s in samples])[0]
+            yield PageObservation(
+                statistics.median(sample.loads for sample in samples),
+                statistics.median(sample.minor_faults for sample in samples),
+                paged - roomy,
+            )
 
 
-def _latency_ms(samples: Iterable[Sample], reference_ms: float) -> float:
-    return statistics.median(sample.latency_ns / sample.reference_ns for sample in samples) * reference_ms
-
-
-def solve_page_costs(observations: list[PageObservation]) -> tuple[float, float]:
+def solve_page_costs(observations: Sequence[PageObservation], sums_us: float) -> tuple[float, float]:
     """Cost of a swap and of a minor fault, in microseconds: least squares of relative error.
 
     The two are too alike in their course over EPC sizes to be told apart on a noisy machine, so their ratio is fixed.
+
+    Args:
+        observations: under several EPC sizes.
+        sums_us: typical time of the reference kernel of sums.
     """
-    shares = np.array([(o.loads + MINOR_FAULT_SHARE * o.minor_faults) / max(o.extra_us, 1.0) for o in observations])
+    pages = np.array([o.loads + MINOR_FAULT_SHARE * o.minor_faults for o in observations])
+    shares = pages / np.maximum([o.extra_references * sums_us for o in observations], 1.0)
     swap_us = float(np.sum(shares) / np.sum(np.square(shares)))
     return swap_us, MINOR_FAULT_SHARE * swap_us

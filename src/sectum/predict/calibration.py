@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from sectum.enclave.profile import Profile, Provenance
 from sectum.errors import CalibrationInvalid
+from sectum.measure.reference import References
 from sectum.predict.features import schema_hash
 
 T = TypeVar("T")
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_BYTES = 1 << 20
 
 
@@ -43,16 +44,16 @@ class Calibration:
     Attributes:
         machine: the machine in words.
         nchwc_block: floats in a block of the layout that the runtime uses on this processor.
-        reference_ms: its typical time of the reference kernel.
-        group_factors: by number of threads and group of operators: measured time over predicted, both in reference
-            units; 1 where the shipped operator models hold unchanged.
+        references: its typical times of the reference kernels.
+        group_factors: by number of threads and group of operators: measured time over predicted, both over the
+            reference kernel of products; 1 where the shipped operator models hold unchanged.
         page_costs: of the software EPC, by number of threads; empty where the machine cannot run it.
         context: versions, date, processor: where the numbers come from.
     """
 
     machine: str
     nchwc_block: int
-    reference_ms: float
+    references: References
     group_factors: Mapping[int, Mapping[str, float]]
     page_costs: Mapping[int, PageCosts]
     context: Mapping[str, Any]
@@ -120,7 +121,7 @@ def load(path: Path | None = None) -> Calibration | None:
         calibration = Calibration(
             machine=str(data["machine"]),
             nchwc_block=int(data["nchwc_block"]),
-            reference_ms=_positive(data["reference_ms"]),
+            references=References(**{key: _positive(value) for key, value in data["references"].items()}),
             group_factors={
                 int(n): {str(group): _positive(factor) for group, factor in factors.items()}
                 for n, factors in data["group_factors"].items()
@@ -133,7 +134,7 @@ def load(path: Path | None = None) -> Calibration | None:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CalibrationInvalid(f"{path} is damaged ({error!r}); {remedy}") from error
-    if not calibration.reference_ms or not calibration.group_factors:
+    if not calibration.references.products_ms or not calibration.group_factors:
         raise CalibrationInvalid(f"{path} is empty; {remedy}")
     return calibration
 

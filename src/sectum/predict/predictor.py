@@ -184,7 +184,7 @@ class Predictor:
         reference_ms = self.operators.reference_ms
         if self.calibration is not None:
             references = references * self.calibration.factors(features.groups, threads)
-            reference_ms = self.calibration.reference_ms
+            reference_ms = self.calibration.references.products_ms
         return references * reference_ms
 
     def _with_measured_costs(self, profile: Profile, threads: int) -> Profile:

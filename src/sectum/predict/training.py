@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sectum.errors import UsageError
 from sectum.graph import stored
 from sectum.graph.runtime import machine_nchwc_block
 from sectum.measure import dataset, operator_campaign
+from sectum.measure.reference import References
 from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, OperatorFeatures, extract, schema_hash
 from sectum.predict.operator_model import with_overhead
 
@@ -89,18 +91,21 @@ def observations(folder: Path) -> Iterator[Observation]:
     if any(folder.glob("operators-*.parquet")):
         yield from _from_operator_campaign(folder)
         return
-    for row in dataset.read(folder):
-        if row["error"] or row["operator_times"] is None:
-            continue
+    rows = [row for row in dataset.read(folder) if not row["error"] and row["operator_times"] is not None]
+    runs = [run for row in rows for run in row["runs"]]
+    typical = References(*(statistics.fmean(run[name] for run in runs) for name in ("products_ms", "sums_ms")))
+    for row in rows:
         native = row["runs"][0]
+        # Over the reference kernel of products, as all that is learned, at the machine's typical state.
+        factor = typical.mixed_ms(native["sums_share"]) / typical.products_ms
         yield Observation(
             row["family"],
             row["key"].partition("#")[0],
             row["threads"],
             extract(stored.loads(row["graph"]), threads=row["threads"]),
-            row["operator_times"],
-            native["latency"],
-            native["reference_ms"],
+            [factor * time for time in row["operator_times"]],
+            factor * native["latency"],
+            typical.products_ms,
         )
 
 

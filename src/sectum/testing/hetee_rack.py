@@ -156,6 +156,18 @@ class Rack:
         return [int(pid) for pid in children.split()]
 
 
+def adding_model() -> bytes:
+    """A model that adds one to rows of 64 numbers, so that a result shows which batch it is of."""
+    from onnx import TensorProto, helper
+
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    node = helper.make_node("Add", ["x", "one"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 64]) for name in "xy"]
+    graph = helper.make_graph([node], "add", values[:1], values[1:], [one])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    return bytes(made.SerializeToString())
+
+
 def memory_of(pid: int) -> Iterator[bytes]:
     """The readable memory of a process, region by region.
 

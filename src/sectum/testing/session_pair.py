@@ -12,7 +12,6 @@ from sectum.hetee.channel.handshake import Admit, Attest, CheckEvidence, ClientH
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
-from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.frames import Frame, FrameReader
 from sectum.hetee.wire.kinds import Kind, Role
 
@@ -21,14 +20,14 @@ def one_frame(data: bytes | bytearray) -> Frame:
     """Read bytes that are exactly one frame, of whatever type.
 
     Raises:
-        FrameRefused: they are not.
+        FrameRefused: one of them is none.
+        ValueError: they are none or several.
     """
     reader = FrameReader(frozenset(Kind))
     frames = list(reader.feed(data))
     reader.end()
-    if len(frames) != 1:
-        raise refusal(Refusal.TRUNCATED, f"{len(frames)} frames, expected 1")
-    return frames[0]
+    (frame,) = frames
+    return frame
 
 
 def bytes_of(secret: Secret) -> bytes:

@@ -32,11 +32,12 @@ from sectum.hetee.wire.kinds import ALLOWED, TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Message, decode, encode
 from sectum.hetee.wire.streams import Assembly
 from sectum.hetee.wire.tensors import layout
+from sectum.hetee.worker.preparation import as_tensor as travelling
 
 M = TypeVar("M", bound=Message)
 
 SESSION = bytes(range(16))
-SECRET = bytes(range(32))
+SECRET = hashlib.sha256(b"of no value: for tests").digest()
 INDEX = 0
 DEADLINE_MS = 60_000
 _TIMEOUT_S = 30.0
@@ -214,11 +215,9 @@ class Client:
                 return Answer(_arrays(result.tensors, data), receipt, None, result.paced)
 
     def infer(self, model: bytes, inputs: Mapping[str, NDArray[Any]], *, pace: messages.Pace | None = None) -> Answer:
-        """Send a batch of raw tensors and wait for its answer."""
-        tensors = [as_tensor(name, array) for name, array in inputs.items()]
-        stream = self.batch(
-            model, tensors, [array.reshape(-1).view(np.uint8).data for array in inputs.values()], pace=pace
-        )
+        """Send a batch of arrays and wait for its answer."""
+        described = [travelling(name, array) for name, array in inputs.items()]
+        stream = self.batch(model, [tensor for tensor, _ in described], [data for _, data in described], pace=pace)
         answered, answer = self.answer()
         assert answered == stream, f"stream {answered} was answered, expected {stream}"
         return answer
@@ -272,7 +271,11 @@ class WorkerUnderTest:
                 pass_fds=(its_link.fileno(), its_data.fileno()),
             )
         self.data, self.link = data, Link(link)
-        self.born: messages.Born = self.link.receive(Kind.BORN, messages.Born)
+        try:
+            self.born: messages.Born = self.link.receive(Kind.BORN, messages.Born)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
 
     def assign(
         self, accelerators: Sequence[str] = ("cpu:0",), *, credit_bytes: int = 256 << 20, open_streams: int = 8

@@ -19,6 +19,7 @@ from sectum.zoo.families import (
     regnet,
     resnet,
     shufflenet,
+    shufflenet_v1,
     squeezenet,
     vgg,
 )
@@ -38,6 +39,7 @@ _FAMILIES: tuple[Family, ...] = (
     squeezenet.FAMILY,
     googlenet.FAMILY,
     *mobilenet.FAMILIES,
+    shufflenet_v1.FAMILY,
     shufflenet.FAMILY,
     nasbench201.FAMILY,
     efficientnet.FAMILY,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sectum.cli.progress import progress_bar
+from sectum.measure.reference import References
 from sectum.predict.calibration import Calibration, PageCosts, default_path
 
 
@@ -17,7 +18,7 @@ def measured(monkeypatch) -> Calibration:
     calibration = Calibration(
         machine="a machine of the tests",
         nchwc_block=8,
-        reference_ms=5.0,
+        references=References(5.0, 4.0),
         group_factors={1: {"conv": 1.0}},
         page_costs={1: PageCosts(swap_us=12.0, minor_fault_us=1.2)},
         context={},
@@ -40,7 +41,7 @@ def test_calibration_as_json_tells_where_it_is(run, measured):
     data = json.loads(run("calibrate", "--json").stdout)
     assert Path(data["path"]) == default_path()
     assert data["kind"] == "measured"
-    assert data["reference_ms"] == 5.0
+    assert data["references"] == {"products_ms": 5.0, "sums_ms": 4.0}
 
 
 def test_calibration_that_cannot_be_stored_says_what_to_set(run, measured, tmp_path, monkeypatch):

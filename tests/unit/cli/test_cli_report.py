@@ -13,6 +13,7 @@ from sectum.cli.report import MeasuredPoint, investigate
 from sectum.cli.report_charts import Point, curve_chart, memory_chart, time_chart
 from sectum.cli.report_page import MOST_ROWS, SHOWN_ROWS, page
 from sectum.measure.latency import Measurement
+from sectum.measure.reference import References
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.prediction import Breakdown
 from sectum.units import GIB, MIB
@@ -46,6 +47,7 @@ def measurement(latency_ms: float, uncertainty: float | None = 0.02) -> Measurem
         uncertainty=uncertainty,
         reference_ms=2.5,
         reference_source="this run",
+        processes=1,
         samples=(),
         warm_up_runs=2,
         stopped_because="precise",
@@ -154,7 +156,7 @@ def test_page_names_the_costs_that_were_used(monkeypatch):
     calibration = Calibration(
         machine="a machine",
         nchwc_block=8,
-        reference_ms=5.0,
+        references=References(5.0, 4.0),
         group_factors={1: {"conv": 1.0}},
         page_costs={1: PageCosts(swap_us=24.68, minor_fault_us=1.0)},
         context={"date": "a day"},

@@ -16,6 +16,7 @@ from sectum.enclave.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable, OutputsDiffer, UsageError
 from sectum.graph.ir import Graph
 from sectum.measure import Measurement, measure, measure_budgets, measure_operators
+from sectum.measure.reference import References
 from sectum.testing.tiny_models import convolutions, matrix_chain
 
 
@@ -38,7 +39,7 @@ class LyingSession:
 
     def sample(self, n: int) -> list[Sample]:
         """Claim 5 ms."""
-        return [Sample(5_000_000, 5_000_000, 2_500_000, 2_500_000, loads=7)] * n
+        return [Sample(5_000_000, 5_000_000, 2_500_000, 2_500_000, 2_500_000, 2_500_000, loads=7)] * n
 
     def outputs_digest(self) -> str:
         """Claim outputs that no model has."""
@@ -87,7 +88,7 @@ class LyingRunner:
 
 @pytest.fixture(scope="module")
 def native() -> Measurement:
-    return measure(Model(convolutions()), NativeRunner(), runs=6, machine_reference_ms=2.5)
+    return measure(Model(convolutions()), NativeRunner(), runs=6, references=References(2.5, 2.5))
 
 
 def test_measurement_is_complete(native: Measurement) -> None:
@@ -114,7 +115,11 @@ def test_without_calibration_the_run_is_its_own_reference() -> None:
     """Without a calibration the run's own median reference is used, and the result says so."""
     found = measure(Model(convolutions()), NativeRunner(), runs=2, compare_native=False)
     assert found.reference_source == "this run"
-    references = [s[key] for s in found.samples for key in ("reference_before_ms", "reference_after_ms")]
+    references = [
+        s[key]
+        for s in found.samples
+        for key in ("products_before_ms", "products_after_ms", "sums_before_ms", "sums_after_ms")
+    ]
     assert min(references) <= found.reference_ms <= max(references)
     assert found.outputs_equal_native is None
 
@@ -131,6 +136,41 @@ def test_counts_that_mean_nothing_are_none() -> None:
     assert found.faults is found.loads is found.evictions is None
     assert found.context["kind"] == "unverified"
     assert found.uncertainty is None
+
+
+def test_a_model_is_measured_in_several_processes() -> None:
+    """What differs from process to process is averaged and counted as uncertainty; EPC sizes are kept apart."""
+
+    class Drifting(LyingRunner):
+        started = 0
+
+        def start(self, job: Job) -> LyingSession:
+            session = LyingSession()
+            Drifting.started += 1
+            factor = 1 + 0.1 * (Drifting.started - 2)  # 0.9, 1, 1.1
+            slow = Sample(int(5e6 * factor), 5_000_000, 2_500_000, 2_500_000, 2_500_000, 2_500_000)
+            session.sample = lambda n: [slow] * n  # type: ignore[method-assign]
+            return session
+
+    first, second = measure_budgets(
+        Model(convolutions()),
+        Drifting(),
+        (1 << 20, 2 << 20),
+        deadline_s=30,
+        references=References(1, 1),
+        compare_native=False,
+    )
+    assert Drifting.started == first.processes == second.processes == 3
+    assert first.latency_ms == pytest.approx(2.0)
+    assert {sample["process"] for sample in first.samples} == {0, 1, 2}
+    assert first.uncertainty == pytest.approx(1.96 * 0.1 / 3**0.5, rel=1e-3)
+    assert (first.context["epc_bytes"], second.context["epc_bytes"]) == (1 << 20, 2 << 20)
+
+
+def test_a_given_number_of_runs_is_kept() -> None:
+    """Asked for three samples, measuring gives three, from one process."""
+    found = measure(Model(convolutions()), LyingRunner(), runs=3, compare_native=False)
+    assert (len(found.samples), found.processes) == (3, 1)
 
 
 def test_no_budget_is_refused() -> None:

@@ -57,7 +57,7 @@ def chain(types: tuple[str, ...]) -> Graph:
 
 
 def time(kind: str, ratio: float) -> OperatorTime:
-    return OperatorTime(kind, kind, 1.0, ratio, ((1, 4),), ((1, 4),), ("float",), 0, 16)
+    return OperatorTime(kind, kind, ratio, 1.0, 1.0, ((1, 4),), ((1, 4),), ("float",), 0, 16)
 
 
 def test_times_are_matched_to_operators_of_the_same_kind_in_order():

@@ -9,12 +9,18 @@ from collections.abc import Callable
 
 import pytest
 
+from sectum import zoo
 from sectum.enclave.runner import Sample
+from sectum.graph.ir import Graph
+from sectum.graph.runtime import runtime_graph
 from sectum.measure.reference import (
+    Estimate,
+    References,
     estimate,
     ratio_of_means,
     read_sample,
-    typical_reference_ms,
+    sums_share,
+    together,
 )
 
 REFERENCE_NS = 2_500_000
@@ -24,8 +30,10 @@ def sample(latency_ns: float, before_ns: float = REFERENCE_NS, after_ns: float =
     values = {"wall_ns": int(latency_ns) + fields.get("wait_ns", 0), **fields}
     return Sample(
         latency_ns=int(latency_ns),
-        reference_before_ns=int(before_ns),
-        reference_after_ns=int(after_ns),
+        products_before_ns=int(before_ns),
+        products_after_ns=int(after_ns),
+        sums_before_ns=int(before_ns),
+        sums_after_ns=int(after_ns),
         **values,
     )
 
@@ -58,7 +66,7 @@ def test_drift_cancels() -> None:
     """A machine that slows down by 40 % over the run gives the ratio of a steady one; wall times do not."""
     rng = random.Random(1)
     drifting = run(rng, 40e6, 40, lambda now_s: 1 + 0.4 * min(1.0, now_s / 1.5))
-    ratio = estimate(drifting, threads=1).ratio
+    ratio = estimate(drifting, threads=1, share=0).ratio
     assert ratio == pytest.approx(16, rel=0.03)
     assert statistics.median(s.latency_ns for s in drifting) > 1.1 * 40e6
 
@@ -67,11 +75,11 @@ def test_bursts_are_flagged_and_outvoted() -> None:
     """Short bursts of a third of the speed move the estimate by under 5 %; samples they cut are flagged."""
     rng = random.Random(2)
     bursty = run(rng, 20e6, 60, lambda now_s: 3.0 if now_s % 0.25 < 0.05 else 1.0)
-    found = estimate(bursty, threads=1)
+    found = estimate(bursty, threads=1, share=0)
     assert found.ratio == pytest.approx(8, rel=0.05)
     assert not all(found.used)
     flagged = [s for s, used in zip(bursty, found.used, strict=True) if not used]
-    assert all(read_sample(s, 1).disturbed for s in flagged)
+    assert all(read_sample(s, 1, 0).disturbed for s in flagged)
 
 
 @pytest.mark.parametrize(("latency_ms", "longest_burst_s"), [(0.5, 0.15), (8, 0.15), (60, 0.15), (700, 0.06)])
@@ -90,8 +98,8 @@ def test_a_disturbed_measurement_agrees_with_a_calm_one(latency_ms: float, longe
             return drift * (1.8 if (now_s + phase) % 1.0 < length else 1.0)
 
         n = 60 if latency_ms < 100 else 14
-        calm = estimate(run(rng, latency_ms * 1e6, n, lambda _: 1.0), threads=1).ratio
-        rough = estimate(run(rng, latency_ms * 1e6, n, slowness), threads=1).ratio
+        calm = estimate(run(rng, latency_ms * 1e6, n, lambda _: 1.0), threads=1, share=0).ratio
+        rough = estimate(run(rng, latency_ms * 1e6, n, slowness), threads=1, share=0).ratio
         agree += abs(rough / calm - 1) <= 0.10
     assert agree >= 0.97 * pairs
 
@@ -99,34 +107,34 @@ def test_a_disturbed_measurement_agrees_with_a_calm_one(latency_ms: float, longe
 def test_waiting_flags_only_several_threads() -> None:
     """Waiting for a CPU is already taken out with one thread; with two it cannot be, and is flagged."""
     waited = sample(10e6, wait_ns=5_000_000)
-    assert read_sample(waited, threads=1).disturbed == ""
-    assert read_sample(waited, threads=2).disturbed == "waited for a CPU"
+    assert read_sample(waited, 1, 0).disturbed == ""
+    assert read_sample(waited, 2, 0).disturbed == "waited for a CPU"
 
 
 def test_references_that_disagree_are_flagged() -> None:
     """A sample whose references differ by more than 1.6 is suspect, in either order."""
-    assert read_sample(sample(1e7, 2.5e6, 4.2e6), 1).disturbed
-    assert read_sample(sample(1e7, 4.2e6, 2.5e6), 1).disturbed
-    assert not read_sample(sample(1e7, 2.5e6, 3.9e6), 1).disturbed
+    assert read_sample(sample(1e7, 2.5e6, 4.2e6), 1, 0).disturbed
+    assert read_sample(sample(1e7, 4.2e6, 2.5e6), 1, 0).disturbed
+    assert not read_sample(sample(1e7, 2.5e6, 3.9e6), 1, 0).disturbed
 
 
 def test_a_mostly_disturbed_run_uses_its_calmer_half() -> None:
     """When most samples are suspect, the less disturbed half counts: one lucky sample does not decide alone."""
     samples = [sample(1e7, wait_ns=n * 10**7) for n in range(9, -1, -1)]
-    assert estimate(samples, threads=2).used == (False,) * 5 + (True,) * 5
-    assert estimate(samples[:3], threads=2).used == (True,) * 3
+    assert estimate(samples, threads=2, share=0).used == (False,) * 5 + (True,) * 5
+    assert estimate(samples[:3], threads=2, share=0).used == (True,) * 3
 
 
 def test_alternating_faults_are_averaged() -> None:
     """Inferences that alternate between two costs cost their mean, not one of the two."""
     samples = [sample(1e7 if i % 2 else 2e7) for i in range(21)]
-    assert estimate(samples, threads=1, period=2).ratio == pytest.approx(6.0)
-    assert estimate(samples, threads=1, period=2).uncertainty == pytest.approx(0.0)
+    assert estimate(samples, threads=1, share=0, period=2).ratio == pytest.approx(6.0)
+    assert estimate(samples, threads=1, share=0, period=2).uncertainty == pytest.approx(0.0)
 
 
 def test_one_sample_has_no_certainty() -> None:
     """One sample gives a number whose uncertainty is infinite."""
-    found = estimate([sample(1e7)], threads=1)
+    found = estimate([sample(1e7)], threads=1, share=0)
     assert found.ratio == pytest.approx(4.0)
     assert found.uncertainty == math.inf
 
@@ -134,9 +142,9 @@ def test_one_sample_has_no_certainty() -> None:
 def test_no_samples_are_refused() -> None:
     """Nothing cannot be estimated from."""
     with pytest.raises(ValueError, match="no samples"):
-        estimate([], threads=1)
+        estimate([], threads=1, share=0)
     with pytest.raises(ValueError, match="no samples"):
-        typical_reference_ms([])
+        References.of([])
     with pytest.raises(ValueError, match="no samples"):
         ratio_of_means([])
 
@@ -160,9 +168,48 @@ def test_a_fast_and_a_slow_state_of_the_machine_cancel() -> None:
     """
     rng = random.Random(3)
     made = run(rng, 80e6, 40, lambda now_s: 1.3 if rng.random() < 0.6 else 1.0)
-    assert estimate(made, threads=1).ratio == pytest.approx(32, rel=0.03)
+    assert estimate(made, threads=1, share=0).ratio == pytest.approx(32, rel=0.03)
 
 
 def test_typical_reference_is_the_mean_of_both_sides() -> None:
     """The machine's speed in a run is the mean over all reference times."""
-    assert typical_reference_ms([sample(1, 1e6, 2e6), sample(1, 2e6, 3e6)]) == 2.0
+    assert References.of([sample(1, 1e6, 2e6), sample(1, 2e6, 3e6)]) == References(2.0, 2.0)
+
+
+def test_dense_work_is_compared_with_products_and_the_rest_with_sums() -> None:
+    """The graph says what a network's speed depends on: VGG on products, a depthwise network far more on sums."""
+    shares = {
+        name: sums_share(runtime_graph(zoo.to_graph(zoo.build(name)))) for name in ("vgg16", "resnet50", "mobilenet_v2")
+    }
+    assert shares["vgg16"] < 0.35
+    assert shares["resnet50"] < 0.35
+    assert shares["mobilenet_v2"] > 0.5
+    assert sums_share(Graph("", (), {}, (), (), 17)) == 0
+
+
+def test_paging_is_compared_with_sums() -> None:
+    """Where sums take half as long again and products a fifth, a dense network that pages gives the quiet ratio."""
+    dense_ns, paging_ns = 30e6, 60e6
+
+    def measured(products: float, sums: float) -> Sample:
+        latency = dense_ns * products + paging_ns * sums
+        return Sample(
+            *[int(latency)] * 2,
+            *[int(REFERENCE_NS * products)] * 2,
+            *[int(REFERENCE_NS * sums)] * 2,
+            handler_ns=int(paging_ns * sums / 1.25),
+        )
+
+    quiet, busy = (estimate([measured(*speed)] * 3, threads=1, share=0).ratio for speed in ((1, 1), (1.2, 1.5)))
+    assert quiet == pytest.approx(90e6 / REFERENCE_NS)
+    assert busy == pytest.approx(quiet, rel=0.02)  # by products alone it would be 17 % off
+
+
+def test_processes_that_differ_make_the_estimate_uncertain() -> None:
+    """Three processes that agree are as certain as their samples; three that differ by 10 % are not."""
+    alike = together([Estimate(8.0, 0.01, (True,))] * 3)
+    apart = together([Estimate(ratio, 0.01, (True,)) for ratio in (7.2, 8.0, 8.8)])
+    assert alike.ratio == apart.ratio == pytest.approx(8.0)
+    assert alike.uncertainty == pytest.approx(0.01 / 3**0.5)
+    assert apart.uncertainty > 0.1
+    assert alike.used == (True, True, True)

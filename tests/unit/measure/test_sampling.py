@@ -36,7 +36,7 @@ class FakeSession:
         for latency_ms, loads in itertools.islice(self._script, n):
             self.now_s += latency_ms / 1e3 + REFERENCE_NS / 1e9
             latency_ns = int(latency_ms * 1e6)
-            made.append(Sample(latency_ns, latency_ns, REFERENCE_NS, REFERENCE_NS, loads=loads, evictions=loads))
+            made.append(Sample(latency_ns, latency_ns, *[REFERENCE_NS] * 4, loads=loads, evictions=loads))
         return made
 
     def clock(self) -> float:
@@ -45,13 +45,13 @@ class FakeSession:
 
 
 def paged(*loads: int) -> list[Sample]:
-    return [Sample(10, 10, 10, 10, loads=n, evictions=n) for n in loads]
+    return [Sample(10, 10, 10, 10, 10, 10, loads=n, evictions=n) for n in loads]
 
 
 def test_stops_when_precise() -> None:
     """A quiet model stops as soon as it has its least number of samples over its least time."""
     session = FakeSession(itertools.repeat(10.0))
-    found = take_samples(session, threads=1, time_s=60, clock=session.clock)
+    found = take_samples(session, threads=1, share=0, time_s=60, clock=session.clock)
     assert found.stopped_because is StoppedBecause.PRECISE
     assert found.estimate.uncertainty == 0
     assert len(found.samples) >= MIN_SAMPLES
@@ -62,7 +62,7 @@ def test_noise_takes_more_samples() -> None:
     """A noisy model is sampled longer than a quiet one, until the bound holds."""
     rng = random.Random(0)
     session = FakeSession(10.0 * (1 + abs(rng.gauss(0, 0.12))) for _ in itertools.count())
-    found = take_samples(session, threads=1, time_s=600, clock=session.clock)
+    found = take_samples(session, threads=1, share=0, time_s=600, clock=session.clock)
     assert found.stopped_because is StoppedBecause.PRECISE
     assert len(found.samples) > 2 * MIN_SAMPLES
     assert found.estimate.uncertainty <= 0.02
@@ -72,7 +72,7 @@ def test_deadline_is_kept() -> None:
     """Sampling never starts an inference that would end after the time allowed, and says why it stopped."""
     rng = random.Random(0)
     session = FakeSession(400.0 * (1 + abs(rng.gauss(0, 0.05))) for _ in itertools.count())
-    found = take_samples(session, threads=1, time_s=4.0, uncertainty_bound=1e-9, clock=session.clock)
+    found = take_samples(session, threads=1, share=0, time_s=4.0, uncertainty_bound=1e-9, clock=session.clock)
     assert found.stopped_because is StoppedBecause.DEADLINE
     assert 3.0 < session.now_s < 4.5
 
@@ -80,7 +80,7 @@ def test_deadline_is_kept() -> None:
 def test_a_single_slow_inference_still_gives_a_sample() -> None:
     """A model slower than the deadline gives one warm-up and one sample."""
     session = FakeSession(itertools.repeat(5000.0))
-    found = take_samples(session, threads=1, time_s=1.0, clock=session.clock)
+    found = take_samples(session, threads=1, share=0, time_s=1.0, clock=session.clock)
     assert len(found.warm_up) == 1
     assert len(found.samples) == 1
     assert found.stopped_because is StoppedBecause.DEADLINE
@@ -91,7 +91,7 @@ def test_a_single_slow_inference_still_gives_a_sample() -> None:
 def test_runs_are_exact(runs: int) -> None:
     """A given number of runs is taken exactly, however precise it is."""
     session = FakeSession(itertools.repeat(1.0))
-    found = take_samples(session, threads=1, time_s=60, runs=runs, clock=session.clock)
+    found = take_samples(session, threads=1, share=0, time_s=60, runs=runs, clock=session.clock)
     assert len(found.samples) == runs
     assert found.stopped_because is StoppedBecause.RUNS
 
@@ -99,7 +99,7 @@ def test_runs_are_exact(runs: int) -> None:
 def test_warms_up_until_faults_settle() -> None:
     """Samples start only when page counts repeat."""
     session = FakeSession(itertools.repeat(10.0), [9000, 7000, 5000, 4000, 3000, *[2000] * 10_000])
-    found = take_samples(session, threads=1, time_s=60, clock=session.clock)
+    found = take_samples(session, threads=1, share=0, time_s=60, clock=session.clock)
     assert found.settled
     assert found.period == 1
     assert {s.loads for s in found.samples} == {2000}
@@ -109,7 +109,7 @@ def test_faults_that_never_settle_are_said() -> None:
     """Warm-up is bounded; what did not settle is called so."""
     rng = random.Random(0)
     session = FakeSession(itertools.repeat(10.0), (rng.randrange(1000, 90_000) for _ in itertools.count()))
-    found = take_samples(session, threads=1, time_s=60, clock=session.clock)
+    found = take_samples(session, threads=1, share=0, time_s=60, clock=session.clock)
     assert not found.settled
     assert len(found.warm_up) == MAX_WARM_UP
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sectum.errors import CalibrationInvalid
+from sectum.measure.reference import References
 from sectum.predict import Predictor, calibration
 from sectum.predict.calibrating import MINOR_FAULT_SHARE, PageObservation, group_factor, solve_page_costs
 from sectum.predict.calibration import Calibration, PageCosts, nearest
@@ -19,7 +20,7 @@ def example():
     return Calibration(
         machine="a test machine",
         nchwc_block=8,
-        reference_ms=2.0,
+        references=References(2.0, 3.0),
         group_factors={1: {"conv": 2.0}, 2: {"conv": 1.5}},
         page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0)},
         context={"date": "2026-01-01"},
@@ -43,8 +44,8 @@ def test_without_a_file_there_is_no_calibration(tmp_path):
         lambda data: data.pop("machine"),
         lambda data: data.update(format=99),
         lambda data: data.update(schema_sha256="0"),
-        lambda data: data.update(reference_ms=float("inf")),
-        lambda data: data.update(reference_ms=-1),
+        lambda data: data["references"].update(products_ms=float("inf")),
+        lambda data: data["references"].update(sums_ms=-1),
         lambda data: data.update(group_factors={}),
         lambda data: data.update(page_costs={"1": {"swap_us": 1}}),
         lambda data: data.update(group_factors=[1, 2]),
@@ -86,7 +87,7 @@ def test_a_calibrated_prediction_is_in_this_machines_milliseconds(operators, squ
     assert ours.breakdown_ms.paging == pytest.approx(paging_us / 1e3, rel=1e-6)
     assert not plain.calibrated
     assert any("not calibrated" in note for note in plain.notes)
-    scale = example.reference_ms / operators.reference_ms
+    scale = example.references.products_ms / operators.reference_ms
     for mine, theirs in zip(ours.layers, plain.layers, strict=True):
         factor = 2.0 if theirs.type.endswith("nchwc:Conv") else 1.0
         assert mine.native_ms == pytest.approx(theirs.native_ms * scale * factor, rel=1e-6)
@@ -95,16 +96,18 @@ def test_a_calibrated_prediction_is_in_this_machines_milliseconds(operators, squ
 def test_page_costs_are_recovered_from_latencies():
     """Latencies made from known costs give the costs back."""
     made = [(24000, 100), (20000, 3000), (9000, 6000)]
-    observations = [PageObservation(loads, minor, 12.5 * (loads + MINOR_FAULT_SHARE * minor)) for loads, minor in made]
-    swap_us, minor_us = solve_page_costs(observations)
+    observations = [
+        PageObservation(loads, minor, 12.5 * (loads + MINOR_FAULT_SHARE * minor) / 2500) for loads, minor in made
+    ]
+    swap_us, minor_us = solve_page_costs(observations, sums_us=2500)
     assert swap_us == pytest.approx(12.5)
     assert minor_us == pytest.approx(12.5 * MINOR_FAULT_SHARE)
 
 
 def test_noise_never_makes_a_cost_negative():
     """Where noise hides the cost of paging altogether, what is found is still positive and finite."""
-    observations = [PageObservation(1000, 1000, -50.0), PageObservation(2000, 100, 25000.0)]
-    swap_us, minor_us = solve_page_costs(observations)
+    observations = [PageObservation(1000, 1000, -0.02), PageObservation(2000, 100, 10.0)]
+    swap_us, minor_us = solve_page_costs(observations, sums_us=2500)
     assert 0 < minor_us < swap_us < 100
 
 

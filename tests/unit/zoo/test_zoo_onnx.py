@@ -24,6 +24,7 @@ SMALL = [
     "densenet121",
     "efficientnet_b0",
     "mobilenet_v3_small",
+    "shufflenet_v1_g3",
     "shufflenet_v2_x0_5",
     "vgg11_bn",
 ]
@@ -99,7 +100,7 @@ def test_weights_follow_the_seed_alone() -> None:
     assert zoo.to_bytes(arch) != zoo.to_bytes(arch, seed=2)
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["shufflenet_v1_g3", "shufflenet_v2_x0_5", "mobilenet_v3_small"])
 def test_one_model_with_an_open_batch_serves_every_batch(name: str, run_model: Run) -> None:
     model = zoo.to_bytes(zoo.build(name, resolution=32))
     three, one = run_model(model, 32, 3), run_model(model, 32, 1)

@@ -59,6 +59,12 @@ OTHERS = {
     "mobilenet_v1": 4_231_976,
     # The count that pytorchcv's own test asserts, https://github.com/osmr/imgclsmob (proxylessnas_mobile)
     "proxylessnas_mobile": 4_080_512,
+    # The same project's test of its shufflenet_g1_w1 to shufflenet_g8_w1.
+    "shufflenet_v1_g1": 1_531_936,
+    "shufflenet_v1_g2": 1_733_848,
+    "shufflenet_v1_g3": 1_865_728,
+    "shufflenet_v1_g4": 1_968_344,
+    "shufflenet_v1_g8": 2_434_768,
     # Layer by layer from Krizhevsky 2012 without groups; BTW 2023 measures its weights as 249.5 MB.
     "alexnet_ungrouped": sum(
         (

@@ -15,7 +15,7 @@ from sectum.graph import cost
 from sectum.zoo import Architecture
 from sectum.zoo.catalogue import _sampled
 from sectum.zoo.families.nasbench201 import live
-from sectum.zoo.layers import Add, Concat, Conv, Gate, Linear
+from sectum.zoo.layers import Add, ChannelShuffle, Concat, Conv, Gate, Linear
 
 Run = Callable[[bytes, int, int], NDArray[np.float32]]
 
@@ -25,13 +25,15 @@ RECIPE = {
     "mobilenet_v3", "shufflenet_v2", "mnasnet", "proxylessnas", "nasbench201",
 }  # fmt: skip
 SINCE = {"efficientnet", "regnet", "convnext", "inception"}
+# As old as the recipe, but not in it.
+UNLISTED = {"shufflenet_v1"}
 # ConvNeXt cuts the picture and its feature maps into patches.
 FIXED_KERNELS = {"convnext": {2, 4}}
 
 
-def test_the_families_are_the_thirteen_of_the_recipe_and_four_of_later_years() -> None:
+def test_the_families_are_the_thirteen_of_the_recipe_and_five_beside_it() -> None:
     """Everything that is published in the zoo has random relatives, and the recipe of nn-Meter is complete."""
-    assert set(zoo.families()) == RECIPE | SINCE
+    assert set(zoo.families()) == RECIPE | SINCE | UNLISTED
     assert {zoo.build(name).family for name in zoo.names()} <= set(zoo.families())
 
 
@@ -115,6 +117,7 @@ def test_edges_that_do_not_connect_input_and_output_are_dropped() -> None:
         ("regnet", lambda arch: sum(isinstance(node.layer, Add) for node in arch.nodes)),
         ("regnet", lambda arch: {n.layer.groups for n in arch.nodes if isinstance(n.layer, Conv)}),
         ("convnext", lambda arch: sum(isinstance(node.layer, Add) for node in arch.nodes)),
+        ("shufflenet_v1", lambda arch: {n.layer.groups for n in arch.nodes if isinstance(n.layer, ChannelShuffle)}),
         ("inception", lambda arch: any(isinstance(node.layer, Add) for node in arch.nodes)),
         ("inception", lambda arch: sum(isinstance(node.layer, Concat) for node in arch.nodes)),
     ],
@@ -127,11 +130,13 @@ def test_what_a_family_draws_beside_its_grid_differs_between_relatives(
     assert len({str(trait(zoo.sample(family, rng))) for _ in range(20)}) > 1
 
 
-@pytest.mark.parametrize("family", sorted(SINCE))
-def test_most_relatives_cost_less_than_five_gflop(family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "half_above_gflop"), [*((family, 0.2) for family in sorted(SINCE)), ("shufflenet_v1", 0.05)]
+)
+def test_most_relatives_cost_less_than_five_gflop(family: str, half_above_gflop: float) -> None:
     """A campaign spends its time on many networks: few relatives are heavy, few are trifles, and they spread."""
     graphs = [zoo.to_graph(zoo.sample(family, random.Random(seed))) for seed in range(40)]
     gflops = sorted(sum(cost(op, graph).flops for op in graph.operators) / 1e9 for graph in graphs)
     assert gflops[30] < 5
-    assert gflops[20] > 0.2
+    assert gflops[20] > half_above_gflop
     assert gflops[35] > 5 * gflops[4]

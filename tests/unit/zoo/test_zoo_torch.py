@@ -29,7 +29,7 @@ needs_torch = pytest.mark.skipif(
 # One of each kind of layer, normalisation and wiring.
 TRAINED = [
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v3_small", "regnet_y_400mf",
-    "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
+    "resnet18", "shufflenet_v1_g3", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
 ]  # fmt: skip
 
 

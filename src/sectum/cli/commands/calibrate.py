@@ -40,7 +40,10 @@ def calibrate(*, as_json: bool) -> None:
 
     paragraph(f"Predictions are now in milliseconds of {calibration.machine}.")
     say("")
-    entries = [("reference kernel", milliseconds(calibration.reference_ms), "measured")]
+    entries = [
+        ("reference kernel of products", milliseconds(calibration.references.products_ms), "measured"),
+        ("reference kernel of sums", milliseconds(calibration.references.sums_ms), "measured"),
+    ]
     for n, costs in calibration.page_costs.items():
         entries.append((f"page swapped, {_threads(n)}", f"{number(costs.swap_us)} us", "measured in the software EPC"))
         entries.append((f"page mapped again, {_threads(n)}", f"{number(costs.minor_fault_us)} us", "measured"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +14,13 @@ from sectum.cli.options import examples, json_option
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
+    from sectum.measure.campaign import Task
     from sectum.measure.engines import Engine
 
 FOLDER = Path("data/networks")
 
 
-@click.group(epilog=examples("sectum dataset collect --networks 100 --folder mine"))
+@click.group(epilog=examples("sectum dataset collect --networks 100 --folder mine", "sectum dataset show mine"))
 def dataset() -> None:
     """Measure thousands of networks in the enclave, and show what was measured."""
 
@@ -38,10 +42,10 @@ def dataset() -> None:
     type=click.IntRange(1),
     default=None,
     metavar="N",
-    help="Measure N networks of the folder again, drawn at random: how much do two measurements differ?",
+    help="Measure N networks that this machine measured again, drawn at random: how much do two measurements differ?",
 )
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--address", default="local", show_default=True, help="Of the Ray cluster.")
+@click.option("--address", default="local", show_default=True, help="Of the Ray cluster; local starts one here.")
 @json_option
 def collect(
     *, folder: Path, networks: int, seed: int, machine: str | None, cpu: int | None, repeat: int | None,
@@ -56,28 +60,31 @@ def collect(
     from sectum.cli.progress import progress_bar
     from sectum.cli.show import say
     from sectum.measure.campaign import collect as collect_networks
-    from sectum.measure.campaign import repeated, tasks
+    from sectum.measure.campaign import tasks
     from sectum.measure.context import machine_context
-    from sectum.measure.dataset import DatasetWriter, read
+    from sectum.measure.dataset import DatasetWriter, machine_name
 
-    context = machine_context()
+    name = machine or machine_name(str(machine_context()["cpu_model"]))
+    where = _engine(engine, address, name, cpu)
     failures = measured = 0
-    with DatasetWriter(folder, machine or machine_name(str(context["cpu_model"])), context) as writer:
-        if repeat is None:
-            planned: Any = tasks(seed)
-        else:
-            planned = repeated(
-                read(folder, ["key", "family", "source", "seed", "width", "resolution", "batch", "error"]), repeat, seed
-            )
+    context = where.context()
+    with _kept(folder), DatasetWriter(folder, name, context) as writer:
+        if writer.cut_off_bytes:
+            say_aside("The last record was cut off when its process ended: its network is measured again.")
+        planned: Any = tasks(seed)
+        if repeat is not None:
+            writer.flush()
+            planned = _measured_by(context.get("nodes", {name}), folder, repeat, seed)
             networks = len(writer.keys | {task.key for task in planned})
-        where = _engine(engine, address, writer.machine, cpu)
-        before = len(writer.keys)
+        before, begin_s = len(writer.keys), time.monotonic()
         with progress_bar() as progress:
             progress("starting", 0.0)
             for record in collect_networks(writer, planned, where, networks):
                 measured += 1
                 failures += bool(record["error"])
-                progress(_line(record), (len(writer.keys) - before) / max(1, networks - before))
+                left_s = (time.monotonic() - begin_s) / measured * (networks - len(writer.keys))
+                share = (len(writer.keys) - before) / max(1, networks - before)
+                progress(f"{networks - len(writer.keys)} left, {_duration(left_s)}; {_line(record)}", share)
         held = len(writer.keys)
     if as_json:
         print_json({"folder": str(folder), "measured": measured, "failed": failures, "networks": held})
@@ -85,10 +92,66 @@ def collect(
         say(f"{measured} networks measured, {failures} of them failed; {folder} holds {held}.")
 
 
-def machine_name(cpu_model: str) -> str:
-    """Make a name of the processor's: small letters, digits and dashes."""
-    kept = "".join(c if c.isalnum() else "-" for c in cpu_model.lower() if c.isascii())
-    return "-".join(part for part in kept.split("-") if part)[:32].strip("-") or "machine"
+@dataset.command(epilog=examples("sectum dataset show", "sectum dataset show mine --pictures mine/pictures"))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER)
+@click.option(
+    "--pictures",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw PNG files into this folder: native latencies, working sets against EPC, loads, slowdowns.",
+)
+@json_option
+def show(*, folder: Path, pictures: Path | None, as_json: bool) -> None:
+    """Show what FOLDER holds, data/networks if not given.
+
+    A row is a network under one size of EPC. It is over-committed where a steady-state inference loads more than
+    0.1 % of its working set's pages, and a boundary row where the working set is 0.8 to 1.25 times the EPC.
+    """
+    from sectum.cli.dataset_pictures import draw
+    from sectum.cli.dataset_show import print_summary
+    from sectum.cli.dataset_summary import summary, survey
+    from sectum.cli.output import print_json
+    from sectum.cli.show import say
+
+    found = survey(folder)
+    told = summary(folder, found)
+    drawn = [] if pictures is None else draw(found, pictures)
+    if as_json:
+        print_json(told | {"pictures": [str(path) for path in drawn]})
+        return
+    print_summary(told, found)
+    for path in drawn:
+        say(f"drawn: {path}")
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Say what became of the measurements when the work ends early."""
+    same = "what was measured is kept, and the same command goes on from here"
+    try:
+        yield
+    except KeyboardInterrupt:
+        say_aside(f"Stopped; {same}.")
+        raise
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror or error}): put that right; {same}") from error
+
+
+def say_aside(text: str) -> None:
+    """Print a line for people on stderr."""
+    click.echo(text, err=True)
+
+
+def _measured_by(machines: Container[str], folder: Path, networks: int, seed: int) -> list[Task]:
+    """Networks to measure again. Those of other machines are left out: they would differ by more than noise."""
+    from sectum.measure.campaign import repeated
+    from sectum.measure.dataset import read
+
+    fields = ["key", "family", "source", "seed", "width", "resolution", "batch", "error", "machine"]
+    planned = repeated((row for row in read(folder, fields) if row["machine"] in machines), networks, seed)
+    if not planned:
+        raise UsageError(f"{folder} holds no network that this machine measured: give its --machine, or collect first")
+    return planned
 
 
 def _engine(name: str, address: str, machine: str, cpu: int | None) -> Engine:
@@ -104,5 +167,11 @@ def _engine(name: str, address: str, machine: str, cpu: int | None) -> Engine:
 def _line(record: dict[str, Any]) -> str:
     if record["error"]:
         return f"{record['key']}: {record['error']}"
+    from sectum.measure.dataset import run_ms
+
     native = record["runs"][0]
-    return f"{record['key']}: {native['latency'] * native['reference_ms']:.1f} ms, {record['seconds']:.1f} s"
+    return f"{record['key']}: {run_ms(native):.1f} ms"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min" if seconds >= 90 else "1 min"

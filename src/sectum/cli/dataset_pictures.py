@@ -1,0 +1,128 @@
+"""Pictures of a dataset: what was measured, and what over-commitment costs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sectum.cli.dataset_summary import BOUNDARY, Survey
+from sectum.cli.output import write_file
+from sectum.errors import UsageError
+from sectum.units import MIB
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FITS, _PAGES, _NEAR = "#3b6fb6", "#c8452f", "#f2e3b3"
+_DOTS_PER_INCH = 130
+
+
+def draw(found: Survey, folder: Path) -> list[Path]:
+    """Draw all pictures as PNG files into a folder, which is made if it is not there; returns their paths.
+
+    Raises:
+        UsageError: matplotlib is not installed, the folder cannot be written, or there is nothing to draw.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("pictures are drawn by matplotlib: pip install 'sectum[train]'") from error
+    if not found.rows:
+        raise UsageError("there is nothing to draw: no network of this dataset was measured")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror or error}; name another folder") from error
+    drawn = []
+    for name, picture in _PICTURES.items():
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.add_subplot()
+        picture(axes, found)
+        axes.spines[["top", "right"]].set_visible(False)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+        write_file(folder / f"{name}.png", content.getvalue())
+        drawn.append(folder / f"{name}.png")
+    return drawn
+
+
+def _native_latency(axes: Axes, found: Survey) -> None:
+    """Each family's latencies: quartiles as a box, 5 to 95 % as a line."""
+    import numpy as np
+
+    families = sorted(found.native_ms, key=lambda family: float(np.median(found.native_ms[family])))
+    axes.boxplot(
+        [found.native_ms[family] for family in families],
+        orientation="horizontal",
+        whis=(5, 95),
+        widths=0.6,
+        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": _FITS, "alpha": 0.5},
+        medianprops={"color": _PAGES},
+        tick_labels=[f"{family} ({len(found.native_ms[family])})" for family in families],
+    )
+    axes.set(xscale="log", xlabel="latency outside an enclave, ms", title="Native latency by family (measurements)")
+    axes.xaxis.set_major_formatter("{x:g}")
+
+
+def _working_set(axes: Axes, found: Survey) -> None:
+    for pages, colour, label in _KINDS:
+        chosen = [row for row in found.rows if row.is_overcommitted is pages]
+        axes.scatter(
+            [row.epc_bytes / MIB for row in chosen],
+            [row.working_set_bytes / MIB for row in chosen],
+            s=5, color=colour, alpha=0.5, linewidths=0, label=f"{label} ({len(chosen):,})",
+        )  # fmt: skip
+    ends = [min(row.epc_bytes for row in found.rows) / MIB, max(row.epc_bytes for row in found.rows) / MIB]
+    axes.plot(ends, ends, color="black", linewidth=0.8, label="working set = EPC")
+    axes.set(xscale="log", yscale="log", xlabel="EPC, MiB", ylabel="working set, MiB", title="What was measured")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend(frameon=False, markerscale=3)
+
+
+def _loads(axes: Axes, found: Survey) -> None:
+    axes.scatter(
+        [row.occupation for row in found.rows],
+        [row.loaded_share for row in found.rows],
+        s=5, color=_PAGES, alpha=0.4, linewidths=0,
+    )  # fmt: skip
+    _against_occupation(axes, "The cliff: pages loaded in an inference, as a share of the working set's")
+    axes.set(ylabel="pages loaded / pages of the working set")
+
+
+def _slowdown(axes: Axes, found: Survey) -> None:
+    for pages, colour, label in _KINDS:
+        chosen = [row for row in found.rows if row.is_overcommitted is pages]
+        axes.scatter(
+            [row.occupation for row in chosen],
+            [row.slowdown for row in chosen],
+            s=5, color=colour, alpha=0.4, linewidths=0, label=label,
+        )  # fmt: skip
+    _against_occupation(axes, "What it costs: latency in the enclave over native latency")
+    axes.set(yscale="log", ylabel="slowdown, times")
+    axes.set_yticks(_SLOWDOWNS)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    axes.legend(frameon=False, markerscale=3)
+
+
+def _against_occupation(axes: Axes, title: str) -> None:
+    axes.axvspan(*BOUNDARY, color=_NEAR, linewidth=0, zorder=0)
+    axes.axvline(1, color="black", linewidth=0.8, zorder=0)
+    axes.set(xscale="log", xlabel="working set / EPC (shaded: the boundary)", title=title)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(_OCCUPATIONS)
+    axes.minorticks_off()
+
+
+_OCCUPATIONS = (0.2, 0.5, 1, 2, 5)
+_SLOWDOWNS = (1, 2, 5, 10, 20, 50)
+_KINDS = ((False, _FITS, "fits"), (True, _PAGES, "over-committed"))
+_PICTURES: dict[str, Callable[[Axes, Survey], None]] = {
+    "native-latency": _native_latency,
+    "working-set": _working_set,
+    "loads": _loads,
+    "slowdown": _slowdown,
+}

@@ -1,0 +1,76 @@
+"""``sectum hetee connect``."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import click
+
+from sectum.cli.hetee_options import chosen_identity, chosen_policy, service_options
+from sectum.cli.options import examples, json_option, whole
+from sectum.cli.output import print_json
+from sectum.errors import UsageError
+
+
+@click.command(
+    epilog=examples(
+        "sectum hetee connect resnet50.onnx",
+        "sectum hetee connect classifier=resnet50.onnx zoo:squeezenet1_1 --port 8001 --url hetee://10.0.0.7:7625",
+    )
+)
+@click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
+@click.option("--port", callback=whole(65535), default="8001", show_default=True, metavar="N", help="On 127.0.0.1.")
+@click.option("--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="The kind.")
+@service_options
+@json_option
+def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any) -> None:
+    """Open a local door to the service for programs that speak the Open Inference Protocol (v2, gRPC).
+
+    The service is attested, the models are loaded, and then any client of that protocol, such as tritonclient,
+    can use them at 127.0.0.1 under the names given here. Between that program and this door nothing is sealed:
+    it listens on the loopback interface only. With --json one object is printed when it is open.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("grpc") is None:
+        raise UsageError("the local door needs grpcio: pip install 'sectum[hetee]'")
+    policy = chosen_policy(options["policy"], options["state"])
+    from sectum.hetee.client.door import Door
+    from sectum.hetee.client.gateway import Gateway
+
+    # Whoever ends this process, its session is ended in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    gateway = Gateway(
+        options["url"], policy, identity=chosen_identity(options["identity"]), accelerator=options["accelerator"]
+    )
+    try:
+        for name, content in _named(models).items():
+            gateway.add(name, content)
+            click.echo(f"loaded {name}", err=as_json)
+        with Door(gateway, port) as door:
+            if as_json:
+                print_json({"address": f"127.0.0.1:{door.port}", "evidence": gateway.protection})
+            else:
+                click.echo(f"Open Inference Protocol at 127.0.0.1:{door.port}; Ctrl-C ends it")
+                click.secho(gateway.protection, bold=True)
+            door.wait()
+    finally:
+        gateway.close()
+
+
+def _named(models: tuple[str, ...]) -> dict[str, bytes]:
+    from pathlib import Path
+
+    from sectum.cli.hetee_infer import read_model
+
+    found: dict[str, bytes] = {}
+    for text in models:
+        name, given, model = text.partition("=")
+        if not given:
+            name, model = Path(text.removeprefix("zoo:")).stem, text
+        if not name or name in found:
+            raise UsageError(f"'{text}' gives no name of its own: write NAME=MODEL")
+        found[name] = read_model(model)
+    return found

@@ -1,0 +1,118 @@
+"""What the commands of ``sectum hetee`` share: where the service is, and what of it is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.hetee.attest.policy import Policy
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+URL = "hetee://127.0.0.1:7625"
+SOFTWARE = "SOFTWARE evidence: no hardware protects this"
+
+state_option = click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="The rack's folder: endorsement, socket, log.  [default: ~/.local/state/sectum/hetee]",
+)
+
+
+def service_options(command: F) -> F:
+    """Add what says which service is used, and whether it is trusted."""
+    command = state_option(command)
+    command = click.option(
+        "--identity",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Your identity key; made if it is missing.  [default: a new one each time]",
+    )(command)
+    command = click.option(
+        "--policy",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="What you accept, as 'sectum hetee policy' writes it.  [default: this machine's rack]",
+    )(command)
+    return click.option("--url", default=URL, show_default=True, metavar="URL", help="The service.")(command)
+
+
+def need_extra() -> None:
+    """Refuse where the libraries of the service are not installed.
+
+    Raises:
+        UsageError: naming how to install them.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in ("cryptography", "cwt", "msgspec") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"the service needs {', '.join(missing)}: pip install 'sectum[hetee]'")
+
+
+def policy_for(state: Path | None, roots: Sequence[str] = ()) -> Policy:
+    """Make a policy for the software that is installed here.
+
+    Args:
+        state: folder of the rack whose root is trusted if no other is named; None for the default one.
+        roots: in hexadecimal, or files with them.
+
+    Raises:
+        UsageError: there is no root.
+    """
+    need_extra()
+    from sectum.hetee.attest.measurement import CONTROLLER, WORKER, Measurer
+    from sectum.hetee.attest.policy import Policy
+    from sectum.hetee.launcher import Places, state_directory
+
+    if not roots:
+        root = Places(state or state_directory()).root
+        if not root.is_file():
+            raise UsageError(
+                f"there is no rack at {root.parent.parent}: start 'sectum hetee up' first, or for a service elsewhere "
+                "use the policy that 'sectum hetee policy' writes there, or name its --root"
+            )
+        roots = (str(root),)
+    measurer = Measurer()
+    return Policy(
+        formats=("software",),
+        measurements={
+            "controller": (measurer.measure(CONTROLLER).hex(),),
+            "worker": (measurer.measure(WORKER).hex(),),
+        },
+        roots=tuple(_root(text) for text in roots),
+    )
+
+
+def _root(text: str) -> str:
+    try:
+        word = Path(text).read_text(encoding="ascii").strip() if Path(text).is_file() else text.strip()
+        if len(bytes.fromhex(word)) == 32:
+            return word.lower()
+    except (OSError, ValueError):
+        pass
+    raise UsageError(f"'{text}' is no root: write 64 hexadecimal digits, or name a file with them")
+
+
+def chosen_policy(policy: Path | None, state: Path | None) -> Policy:
+    """The policy that the options name, or one for the rack of this machine."""
+    need_extra()
+    from sectum.hetee.client import read_policy_file
+
+    return policy_for(state) if policy is None else read_policy_file(policy)
+
+
+def chosen_identity(path: Path | None) -> Any:
+    """The identity key that the options name; made if there is none yet."""
+    from sectum.hetee.client import load_identity, make_identity
+
+    if path is None:
+        return None
+    return load_identity(path) if path.exists() else make_identity(path)

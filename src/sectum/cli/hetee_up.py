@@ -1,0 +1,111 @@
+"""``sectum hetee up``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sectum.cli.hetee_options import SOFTWARE, need_extra, state_option
+from sectum.cli.options import examples, json_option, positive, whole
+from sectum.cli.output import print_json
+
+
+@click.command(epilog=examples("sectum hetee up", "sectum hetee up --accelerators cpu=2,paced=4 --listen 0.0.0.0:7625"))
+@click.option("--listen", default="127.0.0.1:7625", show_default=True, metavar="HOST:PORT", help="For clients.")
+@click.option(
+    "--metrics",
+    default="127.0.0.1:7626",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="For operators: /metrics, /health, /state.",
+)
+@click.option(
+    "--accelerators",
+    metavar="KIND=N,...",
+    help="Kinds cpu, cuda, paced, and how many of each.  [default: cpu=CORES,paced=4]",
+)
+@click.option("--threads", callback=whole(256), default="1", show_default=True, metavar="N", help="For one cpu.")
+@click.option("--spares", callback=whole(64), default="2", show_default=True, metavar="N", help="Clean workers kept.")
+@click.option(
+    "--admit",
+    type=click.Path(dir_okay=False, exists=True),
+    metavar="FILE",
+    help="Public keys of the clients that are served.  [default: all]",
+)
+@click.option(
+    "--drain",
+    "drain_s",
+    callback=positive("seconds", 3600),
+    default="30",
+    show_default=True,
+    metavar="S",
+    help="How long sessions may finish when it is stopped.",
+)
+@state_option
+@json_option
+def up(*, listen: str, metrics: str, drain_s: float, state: Path | None, as_json: bool, **options: Any) -> None:
+    """Run a whole rack on this machine: controller, host, and the workers that they need.
+
+    What dies is started again. Ctrl-C stops it: sessions may finish; a second Ctrl-C ends them. With --json
+    one object is printed when it is ready.
+    """
+    need_extra()
+
+    def tell(line: str) -> None:
+        click.echo(line, err=as_json)
+
+    from sectum.hetee.launcher import Launcher, Places, provision, state_directory
+
+    places = Places(state or state_directory())
+    fresh = not places.endorsement.exists()
+    provision(places)
+    if fresh:
+        tell(f"made an endorsement for this machine, in software: {places.endorsement}")
+    stops: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stops.append(1))
+    launcher = Launcher(
+        places, listen=listen, metrics=metrics, controller=_controller(**options), drain_s=drain_s, tell=tell
+    )
+    try:
+        launcher.start(lambda: bool(stops) or _ready(metrics))
+        if not stops:
+            _greet(places, listen, metrics, as_json=as_json)
+        launcher.run(lambda: bool(stops))
+        tell(f"stopping; sessions have {drain_s:g} s to finish")
+        signal.signal(signal.SIGINT, lambda *_: launcher.hurry())
+    finally:
+        launcher.stop()
+
+
+def _controller(*, accelerators: str | None, threads: int, spares: int, admit: str | None) -> list[str]:
+    """The arguments of the controller; it checks them itself."""
+    import os
+
+    cores = len(os.sched_getaffinity(0))
+    arguments = ["--accelerators", accelerators or f"cpu={cores},paced=4"]
+    arguments += ["--threads", str(threads), "--spares", str(spares)]
+    return arguments + (["--admit", admit] if admit else [])
+
+
+def _ready(metrics: str) -> bool:
+    """Whether host and controller answer and a clean worker waits."""
+    from sectum.cli.hetee_top import ask
+
+    state = ask(metrics)
+    workers = (state or {}).get("controller") or {}
+    return any(worker["state"] == "spare" for worker in workers.get("workers", ()))
+
+
+def _greet(places: Any, listen: str, metrics: str, *, as_json: bool) -> None:
+    if as_json:
+        urls = {"url": f"hetee://{listen}", "metrics": f"http://{metrics}/metrics"}
+        print_json(urls | {"evidence": "software", "hardware": False, "log": str(places.log)})
+        return
+    click.echo(f"ready at hetee://{listen}")
+    click.secho(SOFTWARE, bold=True)
+    click.echo("try in another terminal:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg")
+    click.echo(f"for operators: http://{metrics}/metrics, sectum hetee top; log: {places.log}")

@@ -1,0 +1,196 @@
+"""Signed records: a worker's receipt for a batch, a controller's record of a cleaning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sectum.hetee.attest.token import (
+    ACCELERATORS,
+    EAT_PROFILE,
+    ENDED,
+    HARDWARE,
+    IAT,
+    INDEX,
+    ITEMS,
+    MEASUREMENT,
+    MODEL,
+    PACED,
+    PID,
+    PROFILE,
+    SESSION,
+    STREAM,
+    SUB,
+    TIMES_NS,
+    WIPED_BYTES,
+    Schema,
+    Signer,
+    open_token,
+)
+from sectum.hetee.errors import Refusal, refusal
+
+STEPS = ("preprocess", "compute", "encryption", "transfer")
+
+_COMMON: Schema = {SUB: str, IAT: int, EAT_PROFILE: str, HARDWARE: str, SESSION: bytes, INDEX: int}
+_RECEIPT: Schema = _COMMON | {STREAM: int, MODEL: bytes, MEASUREMENT: bytes, TIMES_NS: dict, PACED: bool, ITEMS: int}
+_CLEANING: Schema = _COMMON | {ENDED: str, WIPED_BYTES: int, ACCELERATORS: dict, PID: int}
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a worker says that it did with one batch.
+
+    Attributes:
+        session: 16 bytes.
+        index: of the enclave.
+        stream: of the batch.
+        model: SHA-256, 32 bytes.
+        measurement: of the worker, 32 bytes.
+        times_ns: nanoseconds of each of `STEPS`.
+        paced: whether published times were waited for.
+        items: images or rows in the batch.
+        hardware: the format of evidence behind the worker; ``software`` means none.
+        issued_s: seconds since 1970.
+    """
+
+    session: bytes
+    index: int
+    stream: int
+    model: bytes
+    measurement: bytes
+    times_ns: dict[str, int]
+    paced: bool
+    items: int
+    hardware: str
+    issued_s: int = 0
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{step} {self.times_ns[step] / 1e6:.2f} ms" for step in STEPS)
+        protected = f" [{self.hardware.upper()} evidence]" if self.hardware == "software" else ""
+        return f"{self.items} items, {'paced' if self.paced else 'real'}: {times}{protected}"
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What a controller did at the end of an enclave.
+
+    Attributes:
+        session: 16 bytes.
+        index: of the enclave.
+        ended: ``wiped`` or ``killed``.
+        wiped_bytes: what the worker overwrote before its process ended.
+        accelerators: for each what was done to it.
+        pid: of the process, which was collected.
+        hardware: the format of evidence behind the controller; ``software`` means none.
+        issued_s: seconds since 1970.
+    """
+
+    session: bytes
+    index: int
+    ended: str
+    wiped_bytes: int
+    accelerators: dict[str, str]
+    pid: int
+    hardware: str
+    issued_s: int = 0
+
+
+class ReceiptSigner:
+    """A worker's receipt key, made at its start. ``public_key`` goes into BORN."""
+
+    def __init__(self) -> None:
+        self._signer = Signer(Ed25519PrivateKey.generate())
+        self.public_key = self._signer.public_key
+
+    def sign(self, receipt: Receipt) -> bytes:
+        """Sign a receipt; its time is now."""
+        claims = _claims("receipt", receipt.session, receipt.index, receipt.hardware)
+        claims |= {STREAM: receipt.stream, MODEL: receipt.model, MEASUREMENT: receipt.measurement}
+        claims |= {TIMES_NS: receipt.times_ns, PACED: receipt.paced, ITEMS: receipt.items}
+        return self._signer.sign(claims)
+
+
+def sign_cleaning(cleaning: Cleaning, sign_record: Callable[[dict[int, Any]], bytes]) -> bytes:
+    """Sign a record of a cleaning, with the attestation key's `sign_record`."""
+    claims = _claims("cleaning", cleaning.session, cleaning.index, cleaning.hardware)
+    claims |= {ENDED: cleaning.ended, WIPED_BYTES: cleaning.wiped_bytes, PID: cleaning.pid}
+    return sign_record(claims | {ACCELERATORS: cleaning.accelerators})
+
+
+def _claims(name: str, session: bytes, index: int, hardware: str) -> dict[int, Any]:
+    common: dict[int, Any] = {SUB: name, IAT: int(time.time()), EAT_PROFILE: PROFILE}
+    return common | {HARDWARE: hardware, SESSION: session, INDEX: index}
+
+
+def open_receipt(token: bytes, receipt_key: bytes, session: bytes, index: int, stream: int) -> Receipt:
+    """Verify the receipt of a batch.
+
+    Args:
+        token: payload of RECEIPT.
+        receipt_key: of the VOUCH of this enclave, 32 bytes.
+        session: 16 bytes.
+        index: of the enclave.
+        stream: of the batch.
+
+    Raises:
+        EvidenceRefused: it is malformed, not genuine, or about something else.
+    """
+    claims = open_token(token, receipt_key, _RECEIPT)
+    _check(claims, "receipt", (session, index))
+    times = claims[TIMES_NS]
+    if set(times) != set(STEPS) or any(type(ns) is not int or ns < 0 for ns in times.values()):
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a receipt with other times than those of the four steps")
+    if claims[STREAM] != stream:
+        raise refusal(Refusal.STALE, f"a receipt for stream {claims[STREAM]}, expected {stream}")
+    return Receipt(
+        session=session,
+        index=index,
+        stream=stream,
+        model=claims[MODEL],
+        measurement=claims[MEASUREMENT],
+        times_ns=times,
+        paced=claims[PACED],
+        items=claims[ITEMS],
+        hardware=claims[HARDWARE],
+        issued_s=claims[IAT],
+    )
+
+
+def open_cleaning(token: bytes, attestation_key: bytes, session: bytes, index: int) -> Cleaning:
+    """Verify the record of a cleaning.
+
+    Args:
+        token: payload of CLEANED.
+        attestation_key: `Claims.signer` of the controller's evidence, 32 bytes.
+        session: 16 bytes.
+        index: of the enclave.
+
+    Raises:
+        EvidenceRefused: it is malformed, not genuine, or about something else.
+    """
+    claims = open_token(token, attestation_key, _CLEANING)
+    _check(claims, "cleaning", (session, index))
+    done = claims[ACCELERATORS]
+    if any(type(word) is not str for pair in done.items() for word in pair):
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a cleaning with accelerators that are no text")
+    return Cleaning(
+        session=session,
+        index=index,
+        ended=claims[ENDED],
+        wiped_bytes=claims[WIPED_BYTES],
+        accelerators=done,
+        pid=claims[PID],
+        hardware=claims[HARDWARE],
+        issued_s=claims[IAT],
+    )
+
+
+def _check(claims: dict[int, Any], name: str, about: tuple[bytes, int]) -> None:
+    if (claims[SUB], claims[EAT_PROFILE]) != (name, PROFILE):
+        raise refusal(Refusal.EVIDENCE_MALFORMED, f"a signed record that is no {name}")
+    if (claims[SESSION], claims[INDEX]) != about:
+        raise refusal(Refusal.STALE, f"a {name} of another session or enclave")

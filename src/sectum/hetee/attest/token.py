@@ -1,0 +1,149 @@
+"""Signed claims: CWT (RFC 8392) in COSE_Sign1 with EdDSA, and nothing else."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import warnings
+from types import ModuleType
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from sectum.hetee.errors import Refusal, refusal
+
+PROFILE = "tag:sectum,2026:hetee-1"
+TOKEN_BYTES = 4096
+
+# Registered claims (RFC 8392, RFC 8747, RFC 9711).
+ISS, SUB, EXP, NBF, IAT, CNF = 1, 2, 4, 5, 6, 8
+NONCE, UEID, DBGSTAT, EAT_PROFILE, BOOTSEED, SWNAME, SWVERSION = 10, 256, 263, 265, 268, 270, 271
+# Claims of this profile, in the range for private use.
+MEASUREMENT, HARDWARE = -70001, -70002
+SESSION, INDEX, STREAM, MODEL, TIMES_NS, PACED, ITEMS = range(-70010, -70017, -1)
+ENDED, WIPED_BYTES, ACCELERATORS, PID = range(-70020, -70024, -1)
+
+# COSE_Sign1 (tag 18, four parts), protected {1: -8} (EdDSA), unprotected {4: key id of 8 bytes}; what follows is the
+# payload, then the signature of 64 bytes.
+_HEAD = bytes.fromhex("d284 43a10127 a10448")
+_SIGNATURE = bytes.fromhex("5840")
+
+Schema = dict[int, type]
+
+
+@functools.cache
+def _cwt() -> ModuleType:
+    with warnings.catch_warnings():
+        # It imports a key exchange that cryptography deprecates and this project does not use.
+        warnings.simplefilter("ignore")
+        import cwt
+    return cwt
+
+
+def key_id(public_key: bytes) -> bytes:
+    """How a token names the key that signed it."""
+    return hashlib.sha256(public_key).digest()[:8]
+
+
+class Signer:
+    """Signs claims with one key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self.public_key = key.public_key().public_bytes_raw()
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self._key = _cwt().COSEKey.from_pem(pem, kid=key_id(self.public_key))
+        self._cose = _cwt().COSE.new(kid_auto_inclusion=True, alg_auto_inclusion=True)
+
+    def __repr__(self) -> str:
+        return f"Signer({self.public_key.hex()[:16]})"
+
+    def sign(self, claims: dict[int, Any]) -> bytes:
+        """Sign claims; `IAT` and what else is wanted has to be among them."""
+        token: bytes = self._cose.encode_and_sign(_canonical(claims), self._key)
+        return token
+
+
+def _canonical(value: Any) -> bytes:
+    import cbor2
+
+    return cbor2.dumps(value, canonical=True)
+
+
+def open_token(token: bytes, public_key: bytes, schema: Schema) -> dict[int, Any]:
+    """Verify a token's signature and form.
+
+    Args:
+        token: as `Signer.sign` makes it.
+        public_key: Ed25519, 32 bytes.
+        schema: the claims that have to be there, no others, and their types.
+
+    Raises:
+        EvidenceRefused: ``EVIDENCE_MALFORMED`` or ``NOT_GENUINE``.
+    """
+    payload = _payload(token, public_key)
+    library = _cwt()
+    try:
+        cose_key = library.COSEKey.new({1: 1, -1: 6, -2: public_key, 2: key_id(public_key), 3: -8})
+        library.COSE.new(verify_kid=True).decode(token, cose_key)
+    except Exception:  # noqa: BLE001  # whatever the library says of hostile bytes, they are not genuine
+        raise refusal(Refusal.NOT_GENUINE, "a signature in the evidence is wrong") from None
+    claims = _load(payload)
+    fits = isinstance(claims, dict) and claims.keys() == schema.keys()
+    # type() and not isinstance: True is no number here.
+    if not fits or any(type(claims[claim]) is not wanted for claim, wanted in schema.items()):
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token's claims are not those that its kind has")
+    opened: dict[int, Any] = claims
+    return opened
+
+
+def _payload(token: bytes, public_key: bytes) -> bytes:
+    """The signed bytes of a token in its one form, the signature not yet verified.
+
+    All of that form but payload and signature is fixed, so a CBOR parser meets nothing else, and claims are parsed only
+    after their signature was verified.
+    """
+    rest = token.removeprefix(_HEAD)
+    if len(token) > TOKEN_BYTES or len(rest) + len(_HEAD) != len(token) or len(rest) < 8 + len(_SIGNATURE) + 64:
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token is not a COSE_Sign1 with EdDSA and a key id")
+    if rest[:8] != key_id(public_key):
+        raise refusal(Refusal.NOT_GENUINE, "a token is signed by another key than the one it has to be")
+    signed = rest[8:-64]
+    for prefix in (1, 2, 3):
+        payload = signed[prefix : -len(_SIGNATURE)]
+        if _canonical(payload) + _SIGNATURE == signed:
+            return payload
+    raise refusal(Refusal.EVIDENCE_MALFORMED, "a token is not a COSE_Sign1 in canonical form")
+
+
+def _load(data: bytes) -> Any:
+    """Decode what has the one canonical encoding of its value."""
+    import cbor2
+
+    try:
+        value = cbor2.loads(data)
+        canonical = _canonical(value) == data
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError):
+        canonical = False
+    if not canonical:
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token is not CBOR in canonical form")
+    return value
+
+
+def cose_public_key(public_key: bytes) -> dict[int, Any]:
+    """A `CNF` claim (RFC 8747) that names an Ed25519 key."""
+    return {1: {1: 1, -1: 6, -2: public_key}}
+
+
+def confirmed_key(claims: dict[int, Any]) -> bytes:
+    """The key in a `CNF` claim.
+
+    Raises:
+        EvidenceRefused: ``EVIDENCE_MALFORMED``.
+    """
+    confirmation = claims[CNF]
+    key = confirmation.get(1) if isinstance(confirmation, dict) else None
+    public_key = key.get(-2) if isinstance(key, dict) else None
+    if not isinstance(public_key, bytes) or len(public_key) != 32 or confirmation != cose_public_key(public_key):
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token confirms something else than an Ed25519 key")
+    return public_key

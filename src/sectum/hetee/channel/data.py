@@ -1,0 +1,22 @@
+"""The data channel between a client and one worker."""
+
+from __future__ import annotations
+
+from sectum.hetee.channel.record import Opener, Sealer
+from sectum.hetee.channel.schedule import worker_traffic
+from sectum.hetee.channel.secret import Secret
+from sectum.hetee.wire.kinds import Role
+
+
+def data_channel(role: Role, worker: Secret, session_id: bytes) -> tuple[Sealer, Opener]:
+    """Make both directions from a worker's secret, which is wiped.
+
+    Args:
+        role: whose ends: CLIENT or WORKER.
+        worker: what `Session.worker_secret` or `WorkerKey.accept` gave.
+        session_id: 16 bytes.
+    """
+    from_client, from_worker = worker_traffic(worker)
+    if role is Role.CLIENT:
+        return Sealer(from_client, session_id), Opener(from_worker, session_id)
+    return Sealer(from_worker, session_id), Opener(from_client, session_id)

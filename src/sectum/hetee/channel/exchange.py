@@ -1,0 +1,66 @@
+"""X25519MLKEM768: a key exchange that holds if either of its halves does."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from sectum.hetee.channel.schedule import extract
+from sectum.hetee.channel.secret import Secret
+from sectum.hetee.errors import Refusal, refusal
+
+ENCAPSULATION_KEY_BYTES = 1184
+CIPHERTEXT_BYTES = 1088
+X25519_BYTES = 32
+CLIENT_SHARE_BYTES = ENCAPSULATION_KEY_BYTES + X25519_BYTES
+CONTROLLER_SHARE_BYTES = CIPHERTEXT_BYTES + X25519_BYTES
+
+
+def x25519(private_key: X25519PrivateKey, peer: bytes) -> Secret:
+    """The shared secret (RFC 7748), 32 bytes.
+
+    Raises:
+        HandshakeRefused: ``BAD_SHARE``, the peer's value gives an all-zero secret.
+    """
+    try:
+        return Secret(private_key.exchange(X25519PublicKey.from_public_bytes(peer)))
+    except ValueError:
+        raise refusal(Refusal.BAD_SHARE, "an X25519 key share of low order or wrong length") from None
+
+
+class ClientShare:
+    """The client's fresh keys; ``public`` is what it sends."""
+
+    def __init__(self) -> None:
+        self._mlkem = MLKEM768PrivateKey.generate()
+        self._x25519 = X25519PrivateKey.generate()
+        self.public = self._mlkem.public_key().public_bytes_raw() + self._x25519.public_key().public_bytes_raw()
+
+    def handshake_secret(self, controller_share: bytes) -> Secret:
+        """Derive the handshake secret from the controller's answer.
+
+        Raises:
+            HandshakeRefused: ``BAD_SHARE``.
+        """
+        try:
+            mlkem_secret = Secret(self._mlkem.decapsulate(controller_share[:CIPHERTEXT_BYTES]))
+        except ValueError:
+            raise refusal(Refusal.BAD_SHARE, "an ML-KEM ciphertext of wrong length") from None
+        return extract(mlkem_secret, x25519(self._x25519, controller_share[CIPHERTEXT_BYTES:]))
+
+
+def answer_share(client_share: bytes) -> tuple[bytes, Secret]:
+    """Answer a client's share with the controller's, and derive the handshake secret.
+
+    Raises:
+        HandshakeRefused: ``BAD_SHARE``.
+    """
+    try:
+        encapsulation_key = MLKEM768PublicKey.from_public_bytes(client_share[:ENCAPSULATION_KEY_BYTES])
+    except ValueError:
+        raise refusal(Refusal.BAD_SHARE, "an ML-KEM key share that is no valid key") from None
+    private_key = X25519PrivateKey.generate()
+    x25519_secret = x25519(private_key, client_share[ENCAPSULATION_KEY_BYTES:])
+    mlkem_secret, ciphertext = encapsulation_key.encapsulate()
+    share = ciphertext + private_key.public_key().public_bytes_raw()
+    return share, extract(Secret(mlkem_secret), x25519_secret)

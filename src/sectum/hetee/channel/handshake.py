@@ -1,0 +1,263 @@
+"""The handshake, as two state machines: frames in, frames out, then a session."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from enum import Enum
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from sectum.hetee.channel.exchange import CONTROLLER_SHARE_BYTES, ClientShare, answer_share
+from sectum.hetee.channel.record import Opener, Sealer
+from sectum.hetee.channel.release import vouch_digest
+from sectum.hetee.channel.schedule import IV_BYTES, HandshakeKeys, SessionKeys, mac
+from sectum.hetee.channel.secret import Secret
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.frames import Frame, plain_frame
+from sectum.hetee.wire.header import Header
+from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
+from sectum.hetee.wire.messages import M, Offer, Proof, decode, encode
+
+SUITE_NUMBER = (1).to_bytes(2)
+NONCE_BYTES = 32
+_PROLOGUE = b"sectum-hetee/1\0"
+_OFFER_AT = NONCE_BYTES + CONTROLLER_SHARE_BYTES
+
+Attest = Callable[[bytes], bytes]
+"""Gives evidence (encoded) for a nonce of 32 bytes."""
+CheckEvidence = Callable[[bytes, bytes], None]
+"""Verifies and validates evidence (first) for a nonce (second), or raises EvidenceRefused or PolicyRefused."""
+Admit = Callable[[bytes], bool]
+"""Whether an identity (Ed25519 public key, 32 bytes) is served."""
+
+
+def _hash(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def attest_nonce(th1: bytes) -> bytes:
+    """What the controller's evidence has to answer."""
+    return _hash(b"sectum1 attest\0", th1)
+
+
+def _seal_once(key: Secret, header: Header, before: bytes, plaintext: bytes) -> bytes:
+    """A frame whose payload ends in ``plaintext``, sealed; the key is wiped, as it seals one message."""
+    header = header._replace(length=len(before) + len(plaintext) + TAG_BYTES)
+    head = header.pack()
+    with key.reveal() as view:
+        sealed = AESGCM(view).encrypt(bytes(IV_BYTES), plaintext, head)
+    key.wipe()
+    return head + before + sealed
+
+
+def _open_once(key: Secret, header: Header, sealed: memoryview, schema: type[M]) -> M:
+    try:
+        with key.reveal() as view:
+            plaintext = AESGCM(view).decrypt(bytes(IV_BYTES), sealed, header.pack())
+    except (InvalidTag, ValueError):
+        raise refusal(Refusal.HANDSHAKE_UNOPENED, f"{header.kind.name} does not open") from None
+    finally:
+        key.wipe()
+    return decode(plaintext, schema)
+
+
+def _check_kind(frame: Frame, kind: Kind) -> None:
+    if frame.header.kind is not kind:
+        raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name} during the handshake, expected {kind.name}")
+
+
+def _check_session(frame: Frame, session_id: bytes) -> None:
+    if frame.header.session != session_id:
+        raise refusal(Refusal.WRONG_SESSION, f"{frame.header.kind.name} of another session")
+
+
+class Session:
+    """A session after its handshake, on either side.
+
+    Attributes:
+        session_id: 16 bytes, public.
+        th4: the transcript's hash, 32 bytes, public.
+        sealer: for records to the peer on the control channel.
+        opener: for records from the peer.
+    """
+
+    def __init__(self, role: Role, session_id: bytes, th4: bytes, keys: SessionKeys) -> None:
+        self.session_id, self.th4 = session_id, th4
+        self._keys = keys
+        out, back = keys.control_c, keys.control_k
+        if role is Role.CONTROLLER:
+            out, back = back, out
+        self.sealer, self.opener = Sealer(out, session_id), Opener(back, session_id)
+
+    def __repr__(self) -> str:
+        return f"Session({self.session_id.hex()})"
+
+    def worker_nonce(self, index: int, worker_key: bytes, receipt_key: bytes) -> bytes:
+        """What the evidence in VOUCH has to answer: it binds session, enclave and the worker's keys."""
+        return _hash(b"sectum1 vouch\0", self.th4, index.to_bytes(4), worker_key, receipt_key)
+
+    def worker_secret(self, vouch_payload: bytes | bytearray | memoryview) -> Secret:
+        """The secret of the worker that this VOUCH, opened, vouches for. Once for each, in their order."""
+        return self._keys.worker(vouch_digest(vouch_payload))
+
+    def wipe(self) -> None:
+        """Overwrite all keys of the session."""
+        self._keys.wipe()
+        self.sealer.wipe()
+        self.opener.wipe()
+
+
+class _State(Enum):
+    NEW = 0
+    WAITING = 1
+    DONE = 2
+    DEAD = 3
+
+
+class ClientHandshake:
+    """The client's side.
+
+    Args:
+        identity: the client's key; its public half is shown to an attested controller only.
+        check_evidence: verifies and validates the controller's evidence.
+    """
+
+    def __init__(self, identity: Ed25519PrivateKey, check_evidence: CheckEvidence) -> None:
+        self._identity = identity
+        self._check_evidence = check_evidence
+        self._state = _State.NEW
+        self._share = ClientShare()
+        self.session: Session | None = None
+
+    def hello(self) -> bytes:
+        """The first frame."""
+        assert self._state is _State.NEW, "HELLO is sent once"
+        self._state = _State.WAITING
+        self._hello = SUITE_NUMBER + secrets.token_bytes(NONCE_BYTES) + self._share.public
+        return plain_frame(Kind.HELLO, self._hello)
+
+    def receive(self, frame: Frame) -> bytes:
+        """Take ATTEST, give PROOF; `session` is there from then on.
+
+        Raises:
+            HandshakeRefused: the controller or somebody between did not keep to the protocol.
+            EvidenceRefused, PolicyRefused: as ``check_evidence``.
+            HeteeError: other refusals of frames and messages. After any, the handshake is dead.
+        """
+        if self._state is not _State.WAITING:
+            raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name}, which this handshake does not wait for")
+        self._state = _State.DEAD
+        _check_kind(frame, Kind.ATTEST)
+        if len(frame.payload) <= _OFFER_AT + TAG_BYTES:
+            raise refusal(Refusal.BAD_LENGTH, f"ATTEST of {len(frame.payload)} bytes")
+        opening = bytes(frame.payload[:_OFFER_AT])
+        handshake = self._share.handshake_secret(opening[NONCE_BYTES:])
+        del self._share
+        th1 = _hash(_PROLOGUE, self._hello, opening)
+        keys = HandshakeKeys(handshake, th1)
+        try:
+            proof = self._prove(frame, keys, th1)
+            self._state = _State.DONE
+        finally:
+            keys.wipe()
+        return proof
+
+    def _prove(self, frame: Frame, keys: HandshakeKeys, th1: bytes) -> bytes:
+        _check_session(frame, keys.session_id)
+        offer = _open_once(keys.seal_k, frame.header, frame.payload[_OFFER_AT:], Offer)
+        th2 = _hash(th1, len(offer.evidence).to_bytes(4), offer.evidence)
+        if not hmac.compare_digest(offer.finished, mac(keys.mac_k, th2)):
+            raise refusal(Refusal.BAD_FINISHED, "the controller's MAC over the handshake is wrong")
+        self._check_evidence(offer.evidence, attest_nonce(th1))
+        identity = self._identity.public_key().public_bytes_raw()
+        th3 = _hash(th2, offer.finished, identity)
+        signature = self._identity.sign(b"sectum1 client proof\0" + th3)
+        finished = mac(keys.mac_c, _hash(th3, signature))
+        proof = encode(Proof(identity=identity, signature=signature, finished=finished))
+        sealed = _seal_once(keys.seal_c, Header(Kind.PROOF, 0, session=keys.session_id), b"", proof)
+        th4 = _hash(th3, signature, finished)
+        self.session = Session(Role.CLIENT, keys.session_id, th4, keys.session(th4))
+        return sealed
+
+
+class ControllerHandshake:
+    """The controller's side.
+
+    Args:
+        attest: gives evidence for a nonce.
+        admit: whether an identity is served.
+    """
+
+    def __init__(self, attest: Attest, admit: Admit) -> None:
+        self._attest, self._admit = attest, admit
+        self._state = _State.NEW
+        self._keys: HandshakeKeys | None = None
+        self.session: Session | None = None
+        self.identity = b""
+
+    def receive(self, frame: Frame) -> bytes | None:
+        """Take HELLO and give ATTEST; take PROOF and give None: `session` and `identity` are there from then on.
+
+        Raises:
+            HandshakeRefused: the client or somebody between did not keep to the protocol.
+            HeteeError: other refusals of frames and messages. After any, the handshake is dead.
+        """
+        state, self._state = self._state, _State.DEAD
+        try:
+            if state is _State.NEW:
+                answer = self._greet(frame)
+                self._state = _State.WAITING
+                return answer
+            if state is not _State.WAITING:
+                raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name}, which this handshake does not wait for")
+            self._admit_client(frame)
+            self._state = _State.DONE
+        finally:
+            if self._state is not _State.WAITING:
+                self.wipe()
+        return None
+
+    def _greet(self, frame: Frame) -> bytes:
+        _check_kind(frame, Kind.HELLO)
+        hello = bytes(frame.payload)
+        if hello[:2] != SUITE_NUMBER:
+            raise refusal(Refusal.BAD_SUITE, f"suite {int.from_bytes(hello[:2])}, this side has suite 1")
+        share, handshake = answer_share(hello[2 + NONCE_BYTES :])
+        opening = secrets.token_bytes(NONCE_BYTES) + share
+        th1 = _hash(_PROLOGUE, hello, opening)
+        self._keys = keys = HandshakeKeys(handshake, th1)
+        evidence = self._attest(attest_nonce(th1))
+        self._th2 = _hash(th1, len(evidence).to_bytes(4), evidence)
+        self._finished = mac(keys.mac_k, self._th2)
+        offer = encode(Offer(evidence=evidence, finished=self._finished))
+        return _seal_once(keys.seal_k, Header(Kind.ATTEST, 0, session=keys.session_id), opening, offer)
+
+    def _admit_client(self, frame: Frame) -> None:
+        _check_kind(frame, Kind.PROOF)
+        keys = self._keys
+        assert keys is not None
+        _check_session(frame, keys.session_id)
+        proof = _open_once(keys.seal_c, frame.header, frame.payload, Proof)
+        th3 = _hash(self._th2, self._finished, proof.identity)
+        try:
+            identity = Ed25519PublicKey.from_public_bytes(proof.identity)
+            identity.verify(proof.signature, b"sectum1 client proof\0" + th3)
+        except (InvalidSignature, ValueError):
+            raise refusal(Refusal.BAD_SIGNATURE, "the client's signature over the handshake is wrong") from None
+        if not hmac.compare_digest(proof.finished, mac(keys.mac_c, _hash(th3, proof.signature))):
+            raise refusal(Refusal.BAD_FINISHED, "the client's MAC over the handshake is wrong")
+        if not self._admit(proof.identity):
+            raise refusal(Refusal.NOT_ADMITTED, f"the identity {proof.identity.hex()[:16]}... is not on the list")
+        self.identity = proof.identity
+        th4 = _hash(th3, proof.signature, proof.finished)
+        self.session = Session(Role.CONTROLLER, keys.session_id, th4, keys.session(th4))
+
+    def wipe(self) -> None:
+        """Overwrite the keys of an unfinished handshake."""
+        if self._keys is not None:
+            self._keys.wipe()

@@ -1,0 +1,222 @@
+"""Record protection: sealing and opening frames under a traffic secret."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from sectum.hetee.channel.schedule import IV_BYTES, expand
+from sectum.hetee.channel.secret import Secret
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire.header import HEADER_BYTES, Header
+from sectum.hetee.wire.kinds import TAG_BYTES, Kind
+
+Buffer = bytes | bytearray | memoryview
+
+SEQUENCE_END = (1 << 64) - 1
+EPOCH_END = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class Rekeying:
+    """After how much an epoch ends. Both sides have to agree; the protocol's numbers are the defaults."""
+
+    records: int = 1 << 20
+    n_bytes: int = 1 << 36
+
+
+PROTOCOL_REKEYING = Rekeying()
+
+
+def seal_into(cipher: AESGCM, nonce: Buffer, plaintext: Buffer, associated: Buffer, out: memoryview) -> None:
+    """AES-256-GCM into ``out``, which takes the plaintext's bytes and 16 of tag; it may begin with the plaintext."""
+    cipher.encrypt_into(nonce, plaintext, associated, out)
+
+
+def open_into(cipher: AESGCM, nonce: Buffer, sealed: Buffer, associated: Buffer, out: memoryview) -> None:
+    """Open AES-256-GCM into ``out``, which takes 16 bytes less than ``sealed`` and may be its beginning.
+
+    Raises:
+        RecordRefused: ``NOT_AUTHENTIC``; ``out`` is zero then.
+    """
+    try:
+        cipher.decrypt_into(nonce, sealed, associated, out)
+    except InvalidTag:
+        out[:] = bytes(len(out))
+        raise refusal(Refusal.NOT_AUTHENTIC, f"a tag over {len(out)} bytes is wrong") from None
+
+
+class _Direction:
+    """Epoch, key and counter of one direction; the sender's and the receiver's move in step."""
+
+    def __init__(self, traffic: Secret, session: bytes, rekeying: Rekeying = PROTOCOL_REKEYING) -> None:
+        self.session = session
+        self._rekeying = rekeying
+        self._traffic = traffic
+        self._sequence = self._epoch = 0
+        self._records = self._bytes = self._iv = 0
+        self._cipher: AESGCM | None = None
+        self._load()
+
+    def __repr__(self) -> str:
+        state = "wiped" if self._traffic.wiped else f"epoch {self._epoch}, sequence {self._sequence}"
+        return f"{type(self).__name__}({state})"
+
+    @property
+    def epoch(self) -> int:
+        """The number of the current key."""
+        return self._epoch
+
+    @property
+    def sequence(self) -> int:
+        """The number of the next record."""
+        return self._sequence
+
+    def wipe(self) -> None:
+        """Overwrite the keys; every further record is refused."""
+        self._traffic.wipe()
+        self._iv = 0
+        self._cipher = None
+
+    def _load(self) -> None:
+        with expand(self._traffic, "key").reveal() as key:
+            self._cipher = AESGCM(key)
+        with expand(self._traffic, "iv", n_bytes=IV_BYTES).reveal() as iv:
+            self._iv = int.from_bytes(iv)
+
+    def _step(self, n_bytes: int) -> AESGCM:
+        """Begin a new epoch if this record has to; refuse if nothing is left."""
+        if self._cipher is None:
+            raise refusal(Refusal.WIPED, "a record after the keys of its direction were wiped")
+        if self._records >= self._rekeying.records or self._bytes + n_bytes > self._rekeying.n_bytes:
+            if self._epoch + 1 >= EPOCH_END:
+                raise refusal(Refusal.EXHAUSTED, "no epoch is left in this session")
+            old, self._traffic = self._traffic, expand(self._traffic, "update")
+            old.wipe()
+            self._epoch += 1
+            self._records = self._bytes = 0
+            self._load()
+        if self._sequence >= SEQUENCE_END:
+            raise refusal(Refusal.EXHAUSTED, "no record number is left in this session")
+        return self._cipher
+
+    def _nonce(self) -> bytes:
+        return (self._iv ^ self._sequence).to_bytes(IV_BYTES)
+
+    def _count(self, n_bytes: int) -> None:
+        self._sequence += 1
+        self._records += 1
+        self._bytes += n_bytes
+
+
+class Sealer(_Direction):
+    """Seals the records of one direction.
+
+    Threads may seal at the same time: each record has its number before it is sealed, so no nonce is used twice. They
+    then have to be sent in the order of their numbers.
+    """
+
+    def __init__(self, traffic: Secret, session: bytes, rekeying: Rekeying = PROTOCOL_REKEYING) -> None:
+        super().__init__(traffic, session, rekeying)
+        self._lock = threading.Lock()
+
+    def seal_into(
+        self,
+        kind: Kind,
+        plaintext: Buffer,
+        out: bytearray | memoryview,
+        *,
+        stream: int = 0,
+        chunk: int = 0,
+        chunks: int = 0,
+        total: int = 0,
+        context: bytes = b"",
+    ) -> int:
+        """Write a whole frame into ``out`` and return its length: 64 and 16 bytes more than ``plaintext``.
+
+        The plaintext may lie in ``out`` from byte 64 on: then it is sealed in place.
+
+        Args:
+            kind: a sealed type.
+            plaintext: what the payload will open to.
+            out: at least as long as the frame.
+            stream: as the specification gives it for ``kind``.
+            chunk: index of a CHUNK.
+            chunks: their number, in openings and CHUNK.
+            total: bytes of all chunks' plaintext, in openings and CHUNK.
+            context: for CHUNK, `wire.streams.Assembly.context`.
+
+        Raises:
+            RecordRefused: ``EXHAUSTED`` or ``WIPED``.
+        """
+        n_bytes = len(plaintext)
+        frame = memoryview(out)[: HEADER_BYTES + n_bytes + TAG_BYTES]
+        if len(frame) < HEADER_BYTES + n_bytes + TAG_BYTES:
+            raise ValueError(f"a frame of {HEADER_BYTES + n_bytes + TAG_BYTES} bytes in a space of {len(frame)}")
+        with self._lock:
+            cipher, nonce = self._step(n_bytes), self._nonce()
+            numbers = self._epoch, self.session, self._sequence
+            self._count(n_bytes)
+        head = Header(kind, n_bytes + TAG_BYTES, *numbers, stream, chunk, chunks, total).pack()
+        frame[:HEADER_BYTES] = head
+        seal_into(cipher, nonce, plaintext, head + context, frame[HEADER_BYTES:])
+        return len(frame)
+
+    def seal(self, kind: Kind, plaintext: Buffer, *, stream: int = 0, chunks: int = 0, total: int = 0) -> bytearray:
+        """Write a whole frame of a message; chunks are sealed with `seal_into`.
+
+        Raises:
+            RecordRefused: as `seal_into`.
+        """
+        out = bytearray(HEADER_BYTES + len(plaintext) + TAG_BYTES)
+        self.seal_into(kind, plaintext, out, stream=stream, chunks=chunks, total=total)
+        return out
+
+
+class Opener(_Direction):
+    """Opens the records of one direction, each once and in order. After a refusal it is wiped."""
+
+    def open_into(self, header: Header, sealed: Buffer, out: memoryview, *, context: bytes = b"") -> None:
+        """Open the payload of a frame into ``out``, which may be the beginning of ``sealed``.
+
+        Args:
+            header: the frame's header, as `wire.header.parse` read it.
+            sealed: the frame's payload.
+            out: exactly 16 bytes shorter than ``sealed``; zero after a refusal.
+            context: for CHUNK, `wire.streams.Assembly.context`.
+
+        Raises:
+            RecordRefused: it is not the next authentic record of this direction.
+        """
+        try:
+            n_bytes = len(sealed) - TAG_BYTES
+            cipher = self._step(n_bytes)
+            self._check(header)
+            open_into(cipher, self._nonce(), sealed, header.pack() + context, out)
+            self._count(n_bytes)
+        except HeteeError:
+            self.wipe()
+            raise
+
+    def open(self, header: Header, sealed: Buffer) -> bytearray:
+        """Open the payload of a message.
+
+        Raises:
+            RecordRefused: as `open_into`.
+        """
+        out = bytearray(max(len(sealed) - TAG_BYTES, 0))
+        self.open_into(header, sealed, memoryview(out))
+        return out
+
+    def _check(self, header: Header) -> None:
+        if header.session != self.session:
+            raise refusal(Refusal.WRONG_SESSION, "a record of another session")
+        if header.sequence < self._sequence:
+            raise refusal(Refusal.REPLAYED, f"record {header.sequence}, expected {self._sequence}")
+        if header.sequence > self._sequence:
+            raise refusal(Refusal.GAP, f"record {header.sequence}, expected {self._sequence}")
+        if header.epoch != self._epoch:
+            raise refusal(Refusal.WRONG_EPOCH, f"a record of epoch {header.epoch}, expected {self._epoch}")

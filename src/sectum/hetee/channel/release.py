@@ -1,0 +1,79 @@
+"""Releasing a session's secret to one worker: HPKE (RFC 9180), single-shot, base mode."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from sectum.hetee.channel.secret import Secret
+from sectum.hetee.errors import Refusal, refusal
+
+SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def hpke_open(private_key: X25519PrivateKey, info: bytes, sealed: bytes) -> Secret:
+    """Open ``enc`` and ciphertext.
+
+    Raises:
+        RecordRefused: ``NOT_AUTHENTIC``.
+    """
+    try:
+        return Secret(SUITE.decrypt(sealed, private_key, info))
+    except (InvalidTag, ValueError):
+        raise refusal(Refusal.NOT_AUTHENTIC, "a released key that was not sealed to this worker") from None
+
+
+def _info(session_id: bytes, index: int) -> bytes:
+    return b"sectum1 release\0" + session_id + index.to_bytes(4)
+
+
+def release(worker: Secret, worker_key: bytes, session_id: bytes, index: int) -> bytes:
+    """Seal a worker's secret to its key, and wipe the secret.
+
+    Args:
+        worker: what `SessionKeys.worker` gave.
+        worker_key: X25519 public key of BORN, 32 bytes.
+        session_id: 16 bytes.
+        index: of the enclave.
+
+    Returns:
+        80 bytes: encapsulated key, ciphertext, tag.
+
+    Raises:
+        HandshakeRefused: ``BAD_SHARE``, the key is of low order.
+    """
+    try:
+        public_key = X25519PublicKey.from_public_bytes(worker_key)
+        with worker.reveal() as secret:
+            sealed = SUITE.encrypt(secret, public_key, _info(session_id, index))
+    except ValueError:
+        raise refusal(Refusal.BAD_SHARE, "a worker's key of low order or wrong length") from None
+    worker.wipe()
+    return sealed
+
+
+class WorkerKey:
+    """A worker's key for one release, made at its start. ``public`` goes into BORN."""
+
+    def __init__(self) -> None:
+        self._private: X25519PrivateKey | None = X25519PrivateKey.generate()
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def accept(self, sealed: bytes, session_id: bytes, index: int) -> Secret:
+        """Open a release and forget the private key: a worker takes one session in its life.
+
+        Raises:
+            RecordRefused: ``NOT_AUTHENTIC``; ``WIPED`` if a release was already accepted.
+        """
+        if self._private is None:
+            raise refusal(Refusal.WIPED, "a second session for a worker")
+        private_key, self._private = self._private, None
+        return hpke_open(private_key, _info(session_id, index), sealed)
+
+
+def vouch_digest(payload: bytes | bytearray | memoryview) -> bytes:
+    """SHA-256 of the payload of VOUCH, opened: what both sides derive the worker's secret from."""
+    return hashlib.sha256(payload).digest()

@@ -1,0 +1,77 @@
+"""Bytes that must not be seen, and are overwritten after use."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from sectum.hetee.errors import Refusal, refusal
+
+
+class Secret:
+    """Secret bytes in one buffer that is overwritten by `wipe`, at the latest when the object goes.
+
+    It does not show its bytes in ``repr``, is compared in constant time, and can be neither copied nor pickled.
+    What Python does not allow to wipe is said in ``docs/spec/threat-model.md``.
+    """
+
+    __slots__ = ("_buffer", "_wiped")
+
+    def __init__(self, value: bytes | bytearray | memoryview) -> None:
+        self._wiped = False
+        self._buffer = bytearray(value)
+
+    @classmethod
+    def empty(cls, n_bytes: int) -> Secret:
+        """A secret of zeros, to derive into."""
+        return cls(bytes(n_bytes))
+
+    @contextmanager
+    def reveal(self) -> Iterator[memoryview]:
+        """Give, for a ``with`` block, a view of the bytes themselves; after the block it cannot be used.
+
+        Raises:
+            RecordRefused: ``WIPED``.
+        """
+        if self._wiped:
+            raise refusal(Refusal.WIPED, "a key was used after it was wiped")
+        with memoryview(self._buffer) as view:
+            yield view
+
+    @property
+    def wiped(self) -> bool:
+        """Whether the bytes are gone."""
+        return self._wiped
+
+    def wipe(self) -> None:
+        """Overwrite the bytes; wiping twice is wiping once."""
+        self._wiped = True
+        self._buffer[:] = bytes(len(self._buffer))
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def __repr__(self) -> str:
+        return f"Secret({'wiped' if self._wiped else f'{len(self._buffer)} bytes'})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        with self.reveal() as mine, other.reveal() as theirs:
+            return hmac.compare_digest(mine, theirs)
+
+    __hash__ = None  # type: ignore[assignment]  # a hash of the bytes would tell about them
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a Secret cannot be copied: share it")
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise TypeError("a Secret cannot be copied: share it")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Secret cannot be pickled")
+
+    def __del__(self) -> None:
+        self.wipe()

@@ -1,0 +1,35 @@
+"""The data owner's library.
+
+::
+
+    from sectum.hetee.client import connect
+
+    with connect("127.0.0.1:7625", "policy.json") as session:
+        session.load("resnet50.onnx")
+        result = session.infer(["cat.jpg", "dog.jpg"])
+        print(result.outputs, result.receipt)
+
+`connect` sends nothing before the controller's evidence was verified and the policy has accepted it, and no model or
+image before the same was done for the worker.
+"""
+
+from __future__ import annotations
+
+from sectum.hetee.client.asynchronous import AsyncSession, connect_async
+from sectum.hetee.client.identity import load_identity, make_identity
+from sectum.hetee.client.results import Loaded, Result
+from sectum.hetee.client.session import Session, connect
+from sectum.hetee.client.trust import Trust, read_policy_file
+
+__all__ = [
+    "AsyncSession",
+    "Loaded",
+    "Result",
+    "Session",
+    "Trust",
+    "connect",
+    "connect_async",
+    "load_identity",
+    "make_identity",
+    "read_policy_file",
+]

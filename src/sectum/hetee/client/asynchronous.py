@@ -1,0 +1,51 @@
+"""The same for programs with an event loop: sealing and waiting happen in threads, nothing blocks the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sectum.hetee.attest.policy import Policy
+from sectum.hetee.client.inputs import Inputs
+from sectum.hetee.client.results import Loaded, Result
+from sectum.hetee.client.session import Session, connect
+
+
+class AsyncSession:
+    """A session whose methods are awaited. Made by `connect_async`."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    async def load(self, model: str | Path | bytes, **options: Any) -> Loaded:
+        """As `Session.load`."""
+        return await asyncio.to_thread(self.session.load, model, **options)
+
+    async def infer(self, inputs: Inputs, **options: Any) -> Result:
+        """As `Session.infer`; many may be awaited at a time."""
+        future = await asyncio.to_thread(self.session.submit, inputs, **options)
+        return await asyncio.wrap_future(future)
+
+    async def close(self, deadline_ms: int = 5000) -> None:
+        """As `Session.close`."""
+        await asyncio.to_thread(self.session.close, deadline_ms)
+
+
+class connect_async:  # noqa: N801  # used like a function
+    """As `connect`, for ``async with``. It takes the same arguments."""
+
+    def __init__(self, url: str, policy: Policy | str | Path, **options: Any) -> None:
+        self._url, self._policy, self._options = url, policy, options
+        self._made: AsyncSession | None = None
+
+    async def __aenter__(self) -> AsyncSession:
+        self._made = AsyncSession(await asyncio.to_thread(connect, self._url, self._policy, **self._options))
+        return self._made
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        assert self._made is not None
+        await self._made.close(5000 if kind is None else 0)

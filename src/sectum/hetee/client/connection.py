@@ -1,0 +1,161 @@
+"""The client's socket: the handshake, frames in and out, and signs of life."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import socket
+import struct
+import termios
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sectum.hetee.channel.handshake import ClientHandshake, Session
+from sectum.hetee.client.trust import Trust
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire.frames import Frame, FrameReader
+from sectum.hetee.wire.kinds import DOWNSTREAM, Kind, Plane
+from sectum.hetee.wire.messages import Failure, decode
+
+PORT = 7625
+HANDSHAKE_S = 10.0
+_URL = re.compile(r"(?:hetee://)?(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[^:/\[\]]+))(?::(?P<port>\d{1,5}))?/?")
+
+
+def parse_url(url: str) -> tuple[str, int]:
+    """Read ``hetee://host:port``; scheme and port may be missing.
+
+    Raises:
+        ServiceRefused: it is none.
+    """
+    match = _URL.fullmatch(url)
+    port = int(match["port"] or PORT) if match else 0
+    if match is None or not 0 < port < 65536:
+        raise refusal(Refusal.HOST_LOST, f"'{url}' is no address: write for example hetee://127.0.0.1:{PORT}")
+    return match["six"] or match["name"], port
+
+
+class Connection:
+    """A connection to a host, and through it to a controller whose evidence was accepted.
+
+    Args:
+        url: of the host.
+        trust: decides about evidence.
+        identity: the owner's key.
+        timeout_s: for connecting and for the handshake.
+
+    Attributes:
+        session: of the control channel.
+    """
+
+    def __init__(self, url: str, trust: Trust, identity: Ed25519PrivateKey, timeout_s: float = HANDSHAKE_S) -> None:
+        self._lock = threading.Lock()
+        self._hint: Failure | None = None
+        self._reader = FrameReader(DOWNSTREAM)
+        address = parse_url(url)
+        try:
+            self._socket = socket.create_connection(address, timeout_s)
+        except OSError as error:
+            detail = f"nobody answers at {address[0]}:{address[1]} ({error.strerror or error})"
+            raise refusal(Refusal.HOST_LOST, detail) from None
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self.session = self._shake_hands(trust, identity, time.monotonic() + timeout_s)
+        except HeteeError:
+            self._socket.close()
+            raise
+        self._socket.settimeout(None)
+
+    def _shake_hands(self, trust: Trust, identity: Ed25519PrivateKey, until_s: float) -> Session:
+        handshake = ClientHandshake(identity, trust.check_controller)
+        try:
+            self._socket.sendall(handshake.hello())
+            frame = self._next(until_s)
+            self._socket.sendall(handshake.receive(frame))
+        except TimeoutError:
+            raise refusal(Refusal.HANDSHAKE_LATE, "the controller does not answer") from None
+        except OSError as error:
+            raise self.ended(error) from None
+        assert handshake.session is not None
+        return handshake.session
+
+    def _next(self, until_s: float) -> Frame:
+        """Receive the next frame but ERROR, which is only remembered."""
+        while True:
+            self._socket.settimeout(max(until_s - time.monotonic(), 0.001))
+            n_bytes = self._socket.recv_into(self._reader.writable())
+            if not n_bytes:
+                raise self.ended(None)
+            frame = self._reader.advance(n_bytes)
+            if frame is not None and not self._take_hint(frame):
+                return frame
+
+    def _take_hint(self, frame: Frame) -> bool:
+        """An ERROR is not authenticated: it is believed only as a reason for an end that comes anyway."""
+        if frame.header.kind is not Kind.ERROR:
+            return False
+        self._hint = decode(frame.payload, Failure)
+        return True
+
+    def ended(self, error: Exception | None) -> HeteeError:
+        """Why the connection ended, as far as anybody told."""
+        if self._hint is not None:
+            return refusal(self._hint.code, f"{self._hint.detail} (said by the host, not authenticated)")
+        why = f": {error}" if error is not None else ""
+        return refusal(Refusal.HOST_LOST, f"the connection to the host ended{why}")
+
+    def frames(self, take: Callable[[Frame], None]) -> HeteeError:
+        """Receive frames until the connection ends, and say why it did; errors of ``take`` end it."""
+        try:
+            while n_bytes := self._socket.recv_into(self._reader.writable()):
+                frame = self._reader.advance(n_bytes)
+                if frame is not None and not self._take_hint(frame):
+                    take(frame)
+            self._reader.end()
+            return self.ended(None)
+        except HeteeError as error:
+            if error.code is Refusal.TRUNCATED:
+                return self.ended(error)
+            return error
+        except OSError as error:
+            return self.ended(error)
+
+    def send(self, seal: Callable[[], bytes | bytearray | memoryview]) -> None:
+        """Seal a frame and send it, in one step: records leave in the order in which they were sealed.
+
+        Raises:
+            ServiceRefused: ``HOST_LOST``.
+            HeteeError: as ``seal``.
+        """
+        with self._lock:
+            frame = seal()
+            try:
+                self._socket.sendall(frame)
+            except OSError as error:
+                raise self.ended(error) from None
+
+    def unsent_bytes(self) -> int:
+        """How much of what was sent the host has not received yet."""
+        try:
+            return int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
+        except OSError:
+            return 0
+
+    def shutdown(self) -> None:
+        """End the connection; who receives notices."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket and wipe the keys."""
+        self._socket.close()
+        self.session.wipe()
+
+
+def for_worker(frame: Frame) -> bool:
+    """Whether a frame is of the data channel."""
+    return frame.header.kind.plane is Plane.DATA

@@ -1,0 +1,237 @@
+"""A local door that speaks the Open Inference Protocol (v2, gRPC), for clients that people already have."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum import __version__
+from sectum.hetee.client.gateway import Gateway
+from sectum.hetee.client.inputs import IMAGENET
+from sectum.hetee.client.open_inference import METHODS, SERVICE, message
+from sectum.hetee.errors import EvidenceRefused, HeteeError, PolicyRefused, Refusal, WorkRefused, refusal
+from sectum.hetee.wire.messages import Slot
+
+_THREADS = 16
+_MESSAGE_BYTES = 512 << 20
+# Datatypes of the protocol, and where their values are if they are not sent raw.
+_DATATYPES = {
+    "BOOL": ("bool", "bool_contents"),
+    "UINT8": ("uint8", "uint_contents"),
+    "UINT16": ("uint16", "uint_contents"),
+    "UINT32": ("uint32", "uint_contents"),
+    "UINT64": ("uint64", "uint64_contents"),
+    "INT8": ("int8", "int_contents"),
+    "INT16": ("int16", "int_contents"),
+    "INT32": ("int32", "int_contents"),
+    "INT64": ("int64", "int64_contents"),
+    "FP16": ("float16", ""),
+    "BF16": ("bfloat16", ""),
+    "FP32": ("float32", "fp32_contents"),
+    "FP64": ("float64", "fp64_contents"),
+    "BYTES": ("string", "bytes_contents"),
+}
+_NAMES = {dtype: datatype for datatype, (dtype, _) in _DATATYPES.items()}
+_JPEG = b"\xff\xd8\xff"
+
+
+def _bad(detail: str) -> HeteeError:
+    return refusal(Refusal.INPUT_REFUSED, detail)
+
+
+def _dtype(name: str) -> Any:
+    if name != "bfloat16":
+        return np.dtype(name)
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def _elements(data: bytes) -> list[bytes]:
+    """The elements of a raw BYTES tensor: each has its length before it, four bytes, little-endian."""
+    found, at = [], 0
+    while at < len(data):
+        if at + 4 > len(data):
+            raise _bad("a BYTES tensor ends inside a length")
+        (n_bytes,) = struct.unpack_from("<I", data, at)
+        found.append(data[at + 4 : at + 4 + n_bytes])
+        at += 4 + n_bytes
+    if at != len(data):
+        raise _bad("a BYTES tensor ends inside an element")
+    return found
+
+
+def _input(tensor: Any, raw: bytes | None) -> Any:
+    """An input as the client library takes it: an array, or a list of JPEG files."""
+    if tensor.datatype not in _DATATYPES:
+        raise _bad(f"'{tensor.name}' has the datatype {tensor.datatype}; possible are {', '.join(_DATATYPES)}")
+    dtype, field = _DATATYPES[tensor.datatype]
+    shape = tuple(tensor.shape)
+    values = getattr(tensor.contents, field) if field else ()
+    if raw is None and not field:
+        raise _bad(f"{tensor.datatype} of '{tensor.name}' has to be sent raw")
+    if dtype == "string":
+        elements = _elements(raw) if raw is not None else list(values)
+        if elements and all(element.startswith(_JPEG) for element in elements):
+            return elements
+        try:
+            array = np.array([element.decode() for element in elements], object)
+        except UnicodeDecodeError:
+            raise _bad(f"'{tensor.name}' holds elements that are neither JPEG files nor text in UTF-8") from None
+    elif raw is not None:
+        if len(raw) % _dtype(dtype).itemsize:
+            raise _bad(f"'{tensor.name}' has {len(raw)} bytes, which are no whole {tensor.datatype}")
+        array = np.frombuffer(raw, _dtype(dtype))
+    else:
+        array = np.array(values, _dtype(dtype))
+    if min(shape, default=0) < 0 or array.size != np.prod(shape, dtype=object):
+        raise _bad(f"'{tensor.name}' has {array.size} elements, its shape is {list(shape)}")
+    return array.reshape(shape)
+
+
+def _output(name: str, array: NDArray[Any]) -> tuple[Any, bytes]:
+    dtype = "string" if array.dtype == object else array.dtype.name
+    if dtype not in _NAMES:
+        raise refusal(Refusal.COMPUTE_FAILED, f"the output '{name}' is {dtype}, which this protocol does not have")
+    described = message("InferTensor")(name=name, datatype=_NAMES[dtype], shape=array.shape)
+    if dtype != "string":
+        return described, array.tobytes()
+    texts = [text.encode() for text in array.reshape(-1)]
+    return described, b"".join(struct.pack("<I", len(text)) + text for text in texts)
+
+
+def _metadata(slot: Slot) -> Any:
+    shape = [size if isinstance(size, int) else -1 for size in slot.shape]
+    return message("TensorMetadata")(name=slot.name, datatype=_NAMES.get(slot.dtype, slot.dtype), shape=shape)
+
+
+class _Service:
+    """The methods of the protocol."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def server_live(self, _request: Any) -> Any:
+        return message("ServerLiveResponse")(live=True)
+
+    def server_ready(self, _request: Any) -> Any:
+        return message("ServerReadyResponse")(ready=True)
+
+    def server_metadata(self, _request: Any) -> Any:
+        return message("ServerMetadataResponse")(name="sectum", version=__version__)
+
+    def model_ready(self, request: Any) -> Any:
+        self._version(request.version)
+        try:
+            self._gateway.model(request.name)
+        except WorkRefused:
+            return message("ModelReadyResponse")(ready=False)
+        return message("ModelReadyResponse")(ready=True)
+
+    def model_metadata(self, request: Any) -> Any:
+        self._version(request.version)
+        model = self._gateway.model(request.name)
+        return message("ModelMetadataResponse")(
+            name=request.name,
+            versions=["1"],
+            platform="onnx_onnxv1",
+            inputs=[_metadata(slot) for slot in model.inputs],
+            outputs=[_metadata(slot) for slot in model.outputs],
+        )
+
+    def model_infer(self, request: Any) -> Any:
+        self._version(request.model_version)
+        raw = list(request.raw_input_contents)
+        if raw and len(raw) != len(request.inputs):
+            raise _bad(f"{len(raw)} raw contents for {len(request.inputs)} inputs")
+        self._gateway.model(request.model_name)
+        inputs = {
+            tensor.name: _input(tensor, raw[number] if raw else None) for number, tensor in enumerate(request.inputs)
+        }
+        images = any(isinstance(value, list) for value in inputs.values())
+        wanted = tuple(output.name for output in request.outputs)
+        result = self._gateway.infer(request.model_name, inputs, wanted, pixels=IMAGENET if images else None)
+        described = [_output(name, array) for name, array in result.outputs.items()]
+        return message("ModelInferResponse")(
+            model_name=request.model_name,
+            model_version="1",
+            id=request.id,
+            outputs=[tensor for tensor, _ in described],
+            raw_output_contents=[data for _, data in described],
+        )
+
+    @staticmethod
+    def _version(version: str) -> None:
+        if version not in ("", "1"):
+            raise refusal(Refusal.NO_MODEL, f"every model has the version 1 only, not '{version[:20]}'")
+
+
+def _status(error: HeteeError) -> grpc.StatusCode:
+    if error.code is Refusal.NO_MODEL:
+        return grpc.StatusCode.NOT_FOUND
+    if error.code is Refusal.DEADLINE:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    if isinstance(error, WorkRefused):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    if isinstance(error, EvidenceRefused | PolicyRefused):
+        return grpc.StatusCode.FAILED_PRECONDITION
+    return grpc.StatusCode.UNAVAILABLE
+
+
+def _handler(answer: Callable[[Any], Any], name: str) -> grpc.RpcMethodHandler:
+    def handle(request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return answer(request)
+        except HeteeError as error:
+            context.abort(_status(error), str(error))
+
+    return grpc.unary_unary_rpc_method_handler(
+        handle,
+        request_deserializer=message(f"{name}Request").FromString,
+        response_serializer=message(f"{name}Response").SerializeToString,
+    )
+
+
+class Door:
+    """Serves the protocol on 127.0.0.1 while it is open.
+
+    Args:
+        gateway: to the confidential service.
+        port: 0 takes a free one.
+
+    Raises:
+        ServiceRefused: the port is taken.
+    """
+
+    def __init__(self, gateway: Gateway, port: int) -> None:
+        service = _Service(gateway)
+        names = {name: "".join(f"_{ch.lower()}" if ch.isupper() else ch for ch in name)[1:] for name in METHODS}
+        handlers = {name: _handler(getattr(service, method), name) for name, method in names.items()}
+        limits = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.max_send_message_length", _MESSAGE_BYTES)]
+        # Without it a second door on the same port would take part of the first one's callers.
+        self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=[*limits, ("grpc.so_reuseport", 0)])
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        try:
+            self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        except RuntimeError:
+            raise refusal(Refusal.INTERNAL, f"127.0.0.1:{port} cannot be listened on: take another --port") from None
+
+    def __enter__(self) -> Door:
+        self._server.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._server.stop(1.0).wait()
+
+    def wait(self) -> None:
+        """Serve until the process is told to end."""
+        self._server.wait_for_termination()

@@ -1,0 +1,198 @@
+"""The client's end of the data channel to one worker: seals what is asked, opens and checks what is answered."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from sectum.hetee.attest.evidence import Claims
+from sectum.hetee.attest.records import open_receipt
+from sectum.hetee.channel.data import data_channel
+from sectum.hetee.channel.handshake import Session
+from sectum.hetee.client.results import Loaded, Result, arrays
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.frames import Frame
+from sectum.hetee.wire.header import Header
+from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
+from sectum.hetee.wire.messages import Tensor, Vouch, decode, read
+from sectum.hetee.wire.streams import Assembly, Ledger
+
+
+@dataclass(eq=False)
+class Pending:
+    """A stream that waits for its answer.
+
+    Attributes:
+        digest: SHA-256 of its model.
+        future: gets a `Loaded` or a `Result`, or why there is none.
+        sent_s: when it was opened.
+        tensors: of its result.
+        data: where its result is opened into.
+        paced: what RESULT says.
+    """
+
+    digest: bytes
+    future: Future[Any]
+    sent_s: float = field(default_factory=time.monotonic)
+    tensors: tuple[Tensor, ...] = ()
+    data: memoryview = field(default_factory=lambda: memoryview(b""))
+    paced: bool = False
+
+
+class Enclave:
+    """One worker, vouched for. Not for several threads: `session` holds a lock.
+
+    Args:
+        session: of the control channel.
+        vouch: the opened VOUCH, accepted.
+        payload: its bytes, which the keys follow from.
+        claims: of the worker.
+
+    Attributes:
+        ready: what the worker grants; None until it has shown that it has the keys.
+        finished: what it counted, when it has finished.
+        answered: batches that it answered.
+        refused: models and batches that it refused.
+    """
+
+    def __init__(self, session: Session, vouch: Vouch, payload: bytes | bytearray, claims: Claims) -> None:
+        self.vouch, self.claims = vouch, claims
+        self.sealer, self._opener = data_channel(Role.CLIENT, session.worker_secret(payload), session.session_id)
+        self._session_id = session.session_id
+        self._assembly = Assembly()
+        self._ledger: Ledger | None = None
+        self.pending: dict[int, Pending] = {}
+        self.ready: messages.Ready | None = None
+        self.finished: messages.Finished | None = None
+        self.answered = self.refused = 0
+        self.pong = -1
+        self._begun_s = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was vouched for."""
+        return time.monotonic() - self._begun_s
+
+    @property
+    def index(self) -> int:
+        """How many enclaves the session had before."""
+        return self.vouch.index
+
+    # --- asking ---
+
+    def room(self, total: int) -> bool:
+        """Whether a batch of so many bytes may be opened now.
+
+        Raises:
+            StreamRefused: ``CREDIT_EXCEEDED``, it never may.
+        """
+        assert self._ledger is not None
+        assert self.ready is not None
+        if total > self.ready.credit_bytes:
+            detail = f"a batch of {total} bytes, the service takes {self.ready.credit_bytes} at a time"
+            raise refusal(Refusal.CREDIT_EXCEEDED, detail)
+        return total <= self._ledger.credit_bytes and len(self._ledger.open_streams) < self.ready.open_streams
+
+    def open(self, kind: Kind, digest: bytes, total: int) -> tuple[int, Pending]:
+        """Number a new stream and wait for its answer."""
+        assert self._ledger is not None
+        stream = self._ledger.next_stream
+        self._ledger.open(Header(kind, 0, stream=stream, total=total))
+        pending = self.pending[stream] = Pending(digest, Future())
+        pending.future.set_running_or_notify_cancel()  # who wishes it no longer sends CANCEL
+        return stream, pending
+
+    # --- answers ---
+
+    def receive(self, frame: Frame) -> None:
+        """Open and check a frame of the worker.
+
+        Raises:
+            HeteeError: it is not what this worker may say now; nothing of it was used.
+        """
+        header = frame.header
+        if header.kind is Kind.CHUNK:
+            self._chunk(frame)
+            return
+        payload = self._opener.open(header, frame.payload)
+        message = read(header.kind, payload)
+        if self.ready is None and not isinstance(message, messages.Ready):
+            raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} before READY")
+        match message:
+            case messages.Ready():
+                self._begin(message)
+            case messages.Loaded():
+                self._loaded(header.stream, message)
+            case messages.Result():
+                self._result(header, payload)
+            case messages.Receipt():
+                self._receipt(header.stream, message.receipt)
+            case messages.Failure():
+                self._refused(header.stream, message)
+            case messages.Credit():
+                self._books().release(message.credit_bytes)
+            case messages.Finished():
+                self.finished = message
+            case messages.Ping() if header.kind is Kind.PONG_WORKER:
+                self.pong = message.number
+
+    def _books(self) -> Ledger:
+        assert self._ledger is not None
+        return self._ledger
+
+    def _begin(self, ready: messages.Ready) -> None:
+        if self.ready is not None or ready.index != self.index:
+            raise refusal(Refusal.UNEXPECTED, f"READY of enclave {ready.index}, expected one of {self.index}")
+        self.ready = ready
+        self._ledger = Ledger(ready.credit_bytes, ready.open_streams)
+
+    def _loaded(self, stream: int, message: messages.Loaded) -> None:
+        self._books().answer(stream, Kind.LOADED)
+        pending = self.pending.pop(stream)
+        if message.sha256 != pending.digest:
+            raise refusal(Refusal.DIGEST_DIFFERS, "the worker loaded another model than the one that was sent")
+        loaded = Loaded(pending.digest, message.inputs, message.outputs, message.load_us / 1e3)
+        pending.future.set_result(loaded)
+
+    def _result(self, header: Header, payload: bytes | bytearray) -> None:
+        message = decode(payload, messages.Result)
+        self._books().answer(header.stream, Kind.RESULT)
+        self._assembly.begin(header, payload)
+        pending = self.pending[header.stream]
+        pending.tensors, pending.paced = message.tensors, message.paced
+        pending.data = memoryview(bytearray(header.total))
+
+    def _chunk(self, frame: Frame) -> None:
+        header, n_bytes = frame.header, frame.header.length - TAG_BYTES
+        at = self._assembly.place(header, n_bytes)
+        out = self.pending[header.stream].data[at : at + n_bytes]
+        self._opener.open_into(header, frame.payload, out, context=self._assembly.context)
+        self._assembly.take(header, n_bytes)
+
+    def _receipt(self, stream: int, token: bytes) -> None:
+        self._books().answer(stream, Kind.RECEIPT)
+        self._assembly.end(stream)
+        pending = self.pending.pop(stream)
+        receipt = open_receipt(token, self.vouch.receipt_key, self._session_id, self.index, stream)
+        said = (receipt.model, receipt.measurement, receipt.paced)
+        if said != (pending.digest, self.claims.measurement, pending.paced):
+            raise refusal(Refusal.NOT_GENUINE, "a receipt for another model or worker than the one of its batch")
+        self.answered += 1
+        elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
+        pending.future.set_result(Result(arrays(pending.tensors, pending.data), receipt, elapsed_ms))
+
+    def _refused(self, stream: int, message: messages.Failure) -> None:
+        self._books().answer(stream, Kind.REFUSED)
+        self.refused += 1
+        self.pending.pop(stream).future.set_exception(refusal(message.code, message.detail))
+
+    def fail(self, error: HeteeError) -> None:
+        """End every stream that waits, and wipe the keys."""
+        self.sealer.wipe()
+        self._opener.wipe()
+        for pending in self.pending.values():
+            pending.future.set_exception(error)
+        self.pending.clear()

@@ -1,0 +1,275 @@
+"""What goes on below a session: records sent and received, and signs of life watched, in threads."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from sectum.hetee.attest.records import Cleaning, open_cleaning
+from sectum.hetee.client.connection import Connection, for_worker
+from sectum.hetee.client.enclave import Enclave, Pending
+from sectum.hetee.client.plaintext import Plaintext
+from sectum.hetee.client.trust import Trust
+from sectum.hetee.client.vital_signs import PING_EVERY_S, READY_S, Pulse
+from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.frames import Frame
+from sectum.hetee.wire.header import HEADER_BYTES
+from sectum.hetee.wire.kinds import TAG_BYTES, Kind
+from sectum.hetee.wire.messages import Message, encode, read
+
+_WATCH_S = 0.1
+_OVERSLEPT_S = 0.3
+
+
+class Exchange:
+    """One connection and the enclave behind it.
+
+    Args:
+        connection: attested.
+        trust: decides about evidence of workers.
+        chunk_bytes: size of the chunks that are sent.
+
+    Attributes:
+        changed: guards what follows, and is notified when any of it changes.
+        enclave: the worker in use; None while there is none.
+        accept: what the controller offers; None until it has answered.
+        failed: why all has ended; None while it goes on.
+        refused: a request that was refused, until somebody has taken note of it.
+        draining: whether the service takes no new stream.
+        enclaves: how many there were.
+        queued: how many sessions are served first.
+        cleaning: the record of the last enclave's end.
+    """
+
+    def __init__(self, connection: Connection, trust: Trust, chunk_bytes: int) -> None:
+        self.connection, self._trust = connection, trust
+        self.changed = threading.Condition()
+        self.enclave: Enclave | None = None
+        self.accept: messages.Accept | None = None
+        self.failed: HeteeError | None = None
+        self.refused: HeteeError | None = None
+        self.draining = False
+        self.enclaves = self.queued = 0
+        self.cleaning: Cleaning | None = None
+        self._waiting = True
+        self._one_stream = threading.Lock()
+        self._frame = bytearray(HEADER_BYTES + chunk_bytes + TAG_BYTES)
+        self._controller, self._worker = Pulse(), Pulse()
+        self._threads = [
+            threading.Thread(target=self._receive, name="sectum-receive", daemon=True),
+            threading.Thread(target=self._watch, name="sectum-watch", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # --- sending ---
+
+    def control(self, kind: Kind, message: Message) -> None:
+        """Say something to the controller.
+
+        Raises:
+            HeteeError: the connection or its keys have ended.
+        """
+        sealer = self.connection.session.sealer
+        self.connection.send(lambda: sealer.seal(kind, encode(message)))
+
+    def to_worker(self, enclave: Enclave, kind: Kind, message: Message) -> None:
+        """Say something to the worker.
+
+        Raises:
+            HeteeError: as `control`.
+        """
+        self.connection.send(lambda: enclave.sealer.seal(kind, encode(message)))
+
+    def send_stream(
+        self, enclave: Enclave, kind: Kind, opening: Message, digest: bytes, plaintext: Plaintext, timeout_s: float
+    ) -> Pending:
+        """Open a stream and send all of it; what befalls it later is told by its future.
+
+        Raises:
+            HeteeError: it cannot be opened.
+        """
+        payload = encode(opening)
+        context = hashlib.sha256(payload).digest()
+        total, chunks = plaintext.total, plaintext.chunks
+        with self._one_stream:
+            stream, pending = self._open(enclave, kind, digest, total, timeout_s)
+            try:
+                self.connection.send(
+                    lambda: enclave.sealer.seal(kind, payload, stream=stream, chunks=chunks, total=total)
+                )
+                for chunk, parts in enumerate(plaintext.cut()):
+                    numbers = {"stream": stream, "chunk": chunk, "chunks": chunks, "total": total}
+                    self.connection.send(
+                        lambda parts=parts, numbers=numbers: self._seal(enclave, parts, context, numbers)  # type: ignore[misc]
+                    )
+            except HeteeError as error:
+                # The sealer of a lost worker is wiped: that its streams have ended was told already, and why.
+                if not pending.future.done():
+                    self.fail(error)
+        return pending
+
+    def _open(self, enclave: Enclave, kind: Kind, digest: bytes, total: int, timeout_s: float) -> tuple[int, Pending]:
+        def room() -> bool:
+            if self.enclave is not enclave:
+                raise refusal(Refusal.WORKER_LOST, "the enclave was lost before the batch was sent")
+            return enclave.room(total)
+
+        with self.changed:
+            self.until(room, timeout_s, Refusal.DEADLINE, "the service takes no more batches in the time given")
+            if self.draining:
+                raise refusal(Refusal.DRAINING, "the service is being stopped and takes no more batches")
+            return enclave.open(kind, digest, total)
+
+    def _seal(self, enclave: Enclave, parts: list[memoryview], context: bytes, numbers: dict[str, int]) -> memoryview:
+        frame = memoryview(self._frame)
+        if len(parts) == 1:
+            plaintext = parts[0]
+        else:  # gathered where it is sealed
+            end = HEADER_BYTES
+            for part in parts:
+                frame[end : end + len(part)] = part
+                end += len(part)
+            plaintext = frame[HEADER_BYTES:end]
+        return frame[: enclave.sealer.seal_into(Kind.CHUNK, plaintext, frame, context=context, **numbers)]
+
+    # --- waiting, ending ---
+
+    def until(self, true: Callable[[], bool], timeout_s: float, code: Refusal, otherwise: str) -> None:
+        """Wait until something is true.
+
+        Raises:
+            HeteeError: all has ended before, with the reason; or it took too long, with ``code``.
+        """
+        with self.changed:
+            done = self.changed.wait_for(lambda: self.failed is not None or true(), timeout_s)
+            if self.failed is not None:
+                raise self.failed
+        if not done:
+            raise refusal(code, otherwise)
+
+    def fail(self, error: HeteeError) -> None:
+        """End everything, for this reason; the first one counts."""
+        with self.changed:
+            if self.failed is not None:
+                return
+            self.failed = error
+            enclave, self.enclave = self.enclave, None
+            if enclave is not None:
+                enclave.fail(error)
+            self.changed.notify_all()
+        self.connection.shutdown()
+
+    def close(self) -> None:
+        """End everything that has not ended, and wait for the threads."""
+        self.fail(refusal(Refusal.WIPED, "the session was closed"))
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        self.connection.close()
+
+    # --- receiving ---
+
+    def _receive(self) -> None:
+        self.fail(self.connection.frames(self._take))
+
+    def _take(self, frame: Frame) -> None:
+        with self.changed:
+            if for_worker(frame):
+                self._worker.moved()
+                if self.enclave is not None:
+                    self.enclave.receive(frame)
+                    self._worker.pong(self.enclave.pong)
+            else:
+                self._controller.moved()
+                self._obey(frame)
+            self.changed.notify_all()
+
+    def _obey(self, frame: Frame) -> None:
+        kind = frame.header.kind
+        payload = self.connection.session.opener.open(frame.header, frame.payload)
+        message = read(kind, payload)
+        match message:
+            case messages.Accept():
+                self.accept = message
+            case messages.Queued():
+                self.queued = message.ahead
+            case messages.Vouch():
+                self._vouched(message, payload)
+            case messages.Lost():
+                self._lost(message)
+            case messages.Cleaned():
+                self._cleaned(message)
+            case messages.Deadline():
+                self.draining = True
+            case messages.Failure():
+                error = refusal(message.code, message.detail)
+                if message.code.scope is Scope.CONNECTION:
+                    raise error
+                self.refused, self._waiting = error, False
+            case messages.Ping() if kind is Kind.PING:
+                self.control(Kind.PONG, message)
+            case messages.Ping():
+                self._controller.pong(message.number)
+
+    def _vouched(self, vouch: messages.Vouch, payload: bytearray) -> None:
+        if self.enclave is not None or vouch.index != self.enclaves:
+            raise refusal(Refusal.UNEXPECTED, f"VOUCH of enclave {vouch.index}, expected {self.enclaves}")
+        session = self.connection.session
+        claims = self._trust.check_worker(vouch, session)
+        self.enclaves, self._waiting, self._worker = vouch.index + 1, False, Pulse()
+        self.enclave = Enclave(session, vouch, payload, claims)
+
+    def _lost(self, lost: messages.Lost) -> None:
+        enclave, self.enclave = self.enclave, None
+        self._waiting = True
+        if enclave is None or enclave.index != lost.index:
+            raise refusal(Refusal.UNEXPECTED, f"LOST of enclave {lost.index}, which is not there")
+        enclave.fail(refusal(Refusal.WORKER_LOST, lost.detail))
+
+    def _cleaned(self, cleaned: messages.Cleaned) -> None:
+        assert self._trust.controller is not None
+        session_id, signer = self.connection.session.session_id, self._trust.controller.signer
+        self.cleaning = open_cleaning(cleaned.record, signer, session_id, self.enclaves - 1)
+
+    # --- watching ---
+
+    def _watch(self) -> None:
+        unsent_bytes = 0
+        while True:
+            begun_s = time.monotonic()
+            with self.changed:
+                if self.changed.wait_for(lambda: self.failed is not None, _WATCH_S):
+                    return
+            # Where this thread itself was not run in time, silence says nothing about the others.
+            starved = time.monotonic() > begun_s + _OVERSLEPT_S
+            before, unsent_bytes = unsent_bytes, self.connection.unsent_bytes()
+            if starved or unsent_bytes != before:
+                self._controller.moved()
+                self._worker.moved()
+            try:
+                self._check_pulses()
+            except HeteeError as error:
+                self.fail(error)
+                return
+
+    def _check_pulses(self) -> None:
+        enclave = self.enclave
+        ready = enclave is not None and enclave.ready is not None
+        busy = enclave is not None and (not ready or bool(enclave.pending))
+        idle_s = self.accept.idle_ms / 4e3 if self.accept is not None else 15.0
+        if self._controller.lost:
+            raise refusal(Refusal.CONTROLLER_LOST, "the controller did not answer a PING within 2 s")
+        if enclave is not None and not ready and enclave.age_s > READY_S:
+            raise refusal(Refusal.WORKER_LOST, f"the worker has not shown within {READY_S:g} s that it has the keys")
+        if busy and self._worker.lost:
+            raise refusal(Refusal.WORKER_LOST, "the worker did not answer a PING within 2 s")
+        if self.accept is not None and self._controller.due(PING_EVERY_S if busy or self._waiting else idle_s):
+            self.control(Kind.PING, messages.Ping(number=self._controller.ping()))
+        if enclave is not None and ready and busy and self._worker.due(PING_EVERY_S):
+            with suppress(HeteeError):  # lost meanwhile: LOST says so
+                self.to_worker(enclave, Kind.PING_WORKER, messages.Ping(number=self._worker.ping()))

@@ -1,0 +1,110 @@
+"""What an owner hands in, as tensors of a batch: JPEG files, arrays, texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.messages import Pixels, Slot, Tensor
+from sectum.hetee.wire.tensors import ITEM_BYTES
+
+# Mean and standard deviation of ImageNet's training images, in units of 0-255, as torchvision publishes them
+# (0.485, 0.456, 0.406; 0.229, 0.224, 0.225).
+IMAGENET = Pixels(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+_JPEG = b"\xff\xd8\xff"
+_FLOATING = ("float16", "float32", "float64")
+
+Image = str | PathLike[str] | bytes
+Inputs = Mapping[str, Any] | Sequence[Image] | Image | NDArray[Any]
+
+
+class Piece(NamedTuple):
+    """A tensor, and its bytes as they follow each other in the stream."""
+
+    tensor: Tensor
+    parts: tuple[memoryview, ...]
+
+
+def pieces(inputs: Inputs, slots: Sequence[Slot], pixels: Pixels | None) -> list[Piece]:
+    """Make tensors of what was handed in.
+
+    Args:
+        inputs: JPEG images (paths or bytes), an array, or a mapping from the model's inputs to either.
+        slots: the model's inputs.
+        pixels: how images become numbers; None: ImageNet's mean and deviation for JPEGs, and for arrays of uint8.
+
+    Raises:
+        WorkRefused: ``INPUT_REFUSED``, it does not fit the model.
+    """
+    if not isinstance(inputs, Mapping):
+        if len(slots) != 1:
+            names = ", ".join(slot.name for slot in slots)
+            raise refusal(Refusal.INPUT_REFUSED, f"the model has {len(slots)} inputs: give a mapping with {names}")
+        inputs = {slots[0].name: inputs}
+    known = {slot.name: slot for slot in slots}
+    if set(inputs) != set(known):
+        raise refusal(Refusal.INPUT_REFUSED, f"inputs {sorted(inputs)} were given, the model's are {sorted(known)}")
+    return [_piece(known[name], value, pixels) for name, value in inputs.items()]
+
+
+def _piece(slot: Slot, value: Any, pixels: Pixels | None) -> Piece:
+    if isinstance(value, np.ndarray):
+        return _array(slot, value, pixels)
+    files = [value] if isinstance(value, str | bytes | PathLike) else list(value)
+    return _images(slot, [_read(file) for file in files], pixels)
+
+
+def _read(image: Image) -> bytes:
+    if isinstance(image, bytes):
+        data, name = image, "an image"
+    else:
+        name = str(image)
+        try:
+            data = Path(image).read_bytes()
+        except OSError as error:
+            raise refusal(Refusal.INPUT_REFUSED, f"{name} cannot be read: {error.strerror}") from None
+    if not data.startswith(_JPEG):
+        raise refusal(Refusal.INPUT_REFUSED, f"{name} is not a JPEG; send other formats as arrays")
+    return data
+
+
+def _images(slot: Slot, files: list[bytes], pixels: Pixels | None) -> Piece:
+    if pixels is None and slot.dtype in _FLOATING:
+        pixels = IMAGENET if len(slot.shape) == 4 and 1 not in (slot.shape[1], slot.shape[3]) else Pixels()
+    tensor = Tensor(
+        name=slot.name,
+        dtype="uint8",
+        shape=(len(files),),
+        encoding="jpeg",
+        sizes=tuple(map(len, files)),
+        pixels=() if pixels is None else (pixels,),
+    )
+    return Piece(tensor, tuple(map(memoryview, files)))
+
+
+def _array(slot: Slot, array: NDArray[Any], pixels: Pixels | None) -> Piece:
+    if array.dtype.kind in "OUS":
+        texts = [item if isinstance(item, bytes) else str(item).encode() for item in array.reshape(-1)]
+        tensor = Tensor(
+            name=slot.name, dtype="string", shape=array.shape, encoding="utf8", sizes=tuple(map(len, texts))
+        )
+        return Piece(tensor, tuple(map(memoryview, texts)))
+    name = array.dtype.name
+    if name not in ITEM_BYTES:
+        raise refusal(Refusal.INPUT_REFUSED, f"'{slot.name}' is an array of {name}, which does not travel")
+    array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
+    converted = pixels is not None and name == "uint8" and slot.dtype in _FLOATING
+    tensor = Tensor(
+        name=slot.name,
+        dtype=name,  # type: ignore[arg-type]  # one of ITEM_BYTES
+        shape=array.shape,
+        pixels=(pixels,) if converted and pixels is not None else (),
+    )
+    data = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")  # type: ignore[arg-type]
+    return Piece(tensor, (data,))

@@ -1,0 +1,57 @@
+"""A stream's plaintext, cut into chunks without joining it first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sectum.hetee.client.inputs import Piece
+from sectum.hetee.wire.header import chunks_needed
+from sectum.hetee.wire.kinds import CHUNK_BYTES_DEFAULT
+from sectum.hetee.wire.messages import Tensor
+from sectum.hetee.wire.tensors import layout
+
+
+class Plaintext:
+    """Bytes of a CODE or a BATCH, where they are.
+
+    Args:
+        parts: memory in its order; a number stands for so many zeros.
+        chunk_bytes: size of all chunks but the last.
+    """
+
+    def __init__(self, parts: Sequence[memoryview | int], chunk_bytes: int = CHUNK_BYTES_DEFAULT) -> None:
+        self._parts = [memoryview(bytes(part)) if isinstance(part, int) else part for part in parts if part]
+        self._chunk_bytes = chunk_bytes
+        self.total = sum(map(len, self._parts))
+        self.chunks = chunks_needed(self.total, chunk_bytes)
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece], chunk_bytes: int = CHUNK_BYTES_DEFAULT) -> Plaintext:
+        """The tensors of a batch, each at its place.
+
+        Raises:
+            MessageRefused: ``BAD_TENSOR``, they do not fit into a stream.
+        """
+        tensors: tuple[Tensor, ...] = tuple(piece.tensor for piece in pieces)
+        parts: list[memoryview | int] = []
+        at = 0
+        for place, piece in zip(layout(tensors), pieces, strict=True):
+            parts += [place.begin - at, *piece.parts]
+            at = place.end
+        return cls(parts, chunk_bytes)
+
+    def cut(self) -> Iterator[list[memoryview]]:
+        """Give the parts of each chunk in its order: one where the chunk lies in one piece of memory."""
+        chunk: list[memoryview] = []
+        room = self._chunk_bytes
+        for part in self._parts:
+            at = 0
+            while at < len(part):
+                taken = part[at : at + room]
+                chunk.append(taken)
+                at, room = at + len(taken), room - len(taken)
+                if not room:
+                    yield chunk
+                    chunk, room = [], self._chunk_bytes
+        if chunk:
+            yield chunk

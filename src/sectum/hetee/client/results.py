@@ -1,0 +1,91 @@
+"""What comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.hetee.attest.records import Receipt
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.messages import Slot, Tensor
+from sectum.hetee.wire.tensors import layout
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that an enclave has loaded.
+
+    Attributes:
+        digest: SHA-256 of its file, 32 bytes.
+        inputs: name, dtype and shape of each; a dimension is a number, or a text where it is open.
+        outputs: the same.
+        load_ms: how long loading took.
+    """
+
+    digest: bytes
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+    load_ms: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to one batch.
+
+    Attributes:
+        outputs: arrays by name.
+        receipt: what the worker signed: model, measurement, times of each step, paced or real.
+        elapsed_ms: from the first byte sent to the receipt verified, as the client saw it.
+    """
+
+    outputs: dict[str, NDArray[Any]]
+    receipt: Receipt
+    elapsed_ms: float
+
+    @property
+    def paced(self) -> bool:
+        """Whether a published compute time was waited for, so that the outputs mean nothing."""
+        return self.receipt.paced
+
+
+def arrays(tensors: tuple[Tensor, ...], data: memoryview) -> dict[str, NDArray[Any]]:
+    """The arrays of a result, in the memory that they were opened into.
+
+    Raises:
+        MessageRefused: ``BAD_TENSOR``, they contradict each other or the data.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    for place in layout(tensors, len(data)):
+        tensor = place.tensor
+        if tensor.name in found:
+            raise refusal(Refusal.BAD_TENSOR, f"two outputs are called '{tensor.name[:40]}'")
+        if tensor.encoding == "jpeg":
+            raise refusal(Refusal.BAD_TENSOR, "an output comes as JPEG")
+        if tensor.encoding == "utf8":
+            found[tensor.name] = _texts(tensor, data, place.begin, place.ends)
+        else:
+            found[tensor.name] = np.frombuffer(data[place.begin : place.end], _dtype(tensor.dtype)).reshape(
+                tensor.shape
+            )
+    return found
+
+
+def _dtype(name: str) -> Any:
+    if name != "bfloat16":
+        return name
+    import ml_dtypes
+
+    return ml_dtypes.bfloat16
+
+
+def _texts(tensor: Tensor, data: memoryview, begin: int, ends: tuple[int, ...]) -> NDArray[Any]:
+    found = np.empty(len(ends), object)
+    for number, (start, end) in enumerate(zip((begin, *ends), ends, strict=False)):
+        try:
+            found[number] = bytes(data[start:end]).decode()
+        except UnicodeDecodeError:
+            raise refusal(Refusal.BAD_TENSOR, "an output holds text that is not UTF-8") from None
+    return found.reshape(tensor.shape)

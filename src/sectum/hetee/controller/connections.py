@@ -1,0 +1,104 @@
+"""Frames on a socket that does not block, with descriptors beside them."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Iterator
+
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.frames import Frame, FrameReader
+from sectum.hetee.wire.kinds import Kind
+
+_FRAMES_A_TURN = 16
+_UNSENT_BYTES = 1 << 20
+
+
+class Stream:
+    """A socket of the controller: to a host, or to a worker.
+
+    Args:
+        peer: the socket.
+        accepts: types that the peer may send at all.
+    """
+
+    def __init__(self, peer: socket.socket, accepts: frozenset[Kind]) -> None:
+        peer.setblocking(False)
+        self.socket = peer
+        self.closing = False
+        self._reader = FrameReader(accepts)
+        self._unsent: deque[tuple[memoryview, socket.socket | None]] = deque()
+        self._unsent_bytes = 0
+
+    def frames(self) -> Iterator[Frame]:
+        """Give what has come; each frame is valid until the next.
+
+        Raises:
+            FrameRefused: what came is no frame that this peer may send.
+            ConnectionError: the peer is gone.
+        """
+        for _ in range(2 * _FRAMES_A_TURN):
+            try:
+                n_bytes = self.socket.recv_into(self._reader.writable())
+            except BlockingIOError:
+                return
+            if n_bytes == 0:
+                raise ConnectionResetError("the peer closed the connection")
+            if frame := self._reader.advance(n_bytes):
+                yield frame
+
+    def send(self, frame: bytes | bytearray, descriptor: socket.socket | None = None) -> None:
+        """Send as much as goes, keep the rest.
+
+        Args:
+            frame: a whole frame.
+            descriptor: passed with the frame's first byte, then closed.
+
+        Raises:
+            ServiceRefused: the peer does not read what it asked for.
+            ConnectionError: the peer is gone.
+        """
+        self._unsent.append((memoryview(frame), descriptor))
+        self._unsent_bytes += len(frame)
+        if self._unsent_bytes > _UNSENT_BYTES:
+            raise refusal(Refusal.BUSY, f"a peer leaves {self._unsent_bytes} bytes unread")
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was kept.
+
+        Raises:
+            ConnectionError: the peer is gone.
+        """
+        while self._unsent:
+            data, descriptor = self._unsent[0]
+            try:
+                if descriptor is None:
+                    n_bytes = self.socket.send(data, socket.MSG_NOSIGNAL)
+                else:
+                    n_bytes = socket.send_fds(self.socket, [data], [descriptor.fileno()], socket.MSG_NOSIGNAL)
+                    descriptor.close()
+            except BlockingIOError:
+                return
+            self._unsent_bytes -= n_bytes
+            if n_bytes < len(data):
+                self._unsent[0] = (data[n_bytes:], None)
+            else:
+                self._unsent.popleft()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits to be sent."""
+        return bool(self._unsent)
+
+    def forget(self) -> None:
+        """Give up what waits to be sent, and close every descriptor that was not passed on."""
+        for _, descriptor in self._unsent:
+            if descriptor is not None:
+                descriptor.close()
+        self._unsent.clear()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.forget()
+        self.socket.close()

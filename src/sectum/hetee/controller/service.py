@@ -1,0 +1,265 @@
+"""The controller's process: its sockets, its workers, its clock."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sectum.hetee.attest.evidence import Subject
+from sectum.hetee.attest.measurement import WORKER, Measurer
+from sectum.hetee.controller.connections import Stream
+from sectum.hetee.controller.controller import Controller
+from sectum.hetee.controller.outside import Attester, Started
+from sectum.hetee.controller.processes import WorkerProcess
+from sectum.hetee.controller.settings import Settings
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire.kinds import ALLOWED, Role
+
+_TICK_S = 0.05
+_FROM_HOST = ALLOWED[Role.CLIENT, Role.CONTROLLER] | ALLOWED[Role.HOST, Role.CONTROLLER]
+
+
+def log(event: str, **fields: object) -> None:
+    """Write a line of JSON to standard error."""
+    line = {"time": round(time.time(), 3), "role": "controller", "event": event, **fields}
+    sys.stderr.write(json.dumps(line) + "\n")
+    sys.stderr.flush()
+
+
+def listen(path: Path) -> socket.socket:
+    """Listen where only this user can connect.
+
+    Raises:
+        ServiceRefused: another controller listens there, or others can reach the folder.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.stat().st_mode & 0o077:
+        raise refusal(Refusal.INTERNAL, f"{path.parent} can be entered by others; expected mode 0700")
+    if path.exists():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except OSError:
+                path.unlink()  # left over by one that was killed
+            else:
+                raise refusal(Refusal.INTERNAL, f"another controller listens on {path}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise refusal(Refusal.INTERNAL, f"{path} cannot be listened on: {error}") from None
+    finally:
+        os.umask(mask)
+    listener.listen(128)
+    listener.setblocking(False)
+    return listener
+
+
+def _discard(woken: socket.socket) -> None:
+    woken.recv(64)
+
+
+class Service:
+    """Runs a `Controller` until it was told to stop and nobody is left.
+
+    Args:
+        settings: limits.
+        attester: holds the attestation key.
+        subject: this controller, as its evidence describes it.
+        listener: where hosts connect.
+        measurer: measures the worker's software before each start.
+        command: what a worker is started by; the measurement is added to it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        attester: Attester,
+        subject: Subject,
+        listener: socket.socket,
+        measurer: Measurer,
+        command: Sequence[str],
+    ) -> None:
+        self._controller = Controller(settings, attester, subject, self, time.monotonic)
+        self._selector = selectors.DefaultSelector()
+        self._listener, self._measurer, self._command = listener, measurer, command
+        self._hosts: dict[int, Stream] = {}
+        self._links: dict[int, Stream] = {}
+        self._workers: dict[int, WorkerProcess] = {}
+        self._numbers = 0
+        self._stops = 0
+
+    # --- what the controller asks for (`outside.Outside`) ---
+
+    def send(self, connection: int, frame: bytes | bytearray, *, data_of: int | None = None) -> None:
+        """Send a frame to the host; with it the data socket of a worker, which is not kept here."""
+        stream = self._hosts.get(connection)
+        if stream is None:
+            return
+        descriptor = None
+        if data_of is not None:
+            worker = self._workers[data_of]
+            descriptor, worker.data = worker.data, None
+        try:
+            stream.send(frame, descriptor)
+        except (HeteeError, OSError):
+            # Its end is noticed when it is next read from: not here, in the middle of a decision.
+            with suppress(OSError):
+                stream.socket.shutdown(socket.SHUT_RD)
+        self._watch_host(connection)
+
+    def close(self, connection: int) -> None:
+        """Close a connection when all that was sent has gone out."""
+        if stream := self._hosts.get(connection):
+            stream.closing = True
+            self._watch_host(connection)
+
+    def start(self, worker: int) -> Started:
+        """Measure the worker's software, then start it."""
+        measurement = self._measurer.measure(WORKER)
+        process = WorkerProcess((*self._command, "--measurement", measurement.hex()))
+        self._workers[worker] = process
+        self._links[worker] = Stream(process.link, ALLOWED[Role.WORKER, Role.CONTROLLER])
+        self._watch(process.link, lambda _: self._read_link(worker))
+        self._watch(process.pidfd, lambda _: self._collect(worker))
+        return process.started(measurement)
+
+    def tell(self, worker: int, frame: bytes) -> None:
+        """Send a frame to a worker."""
+        if stream := self._links.get(worker):
+            with suppress(ConnectionError, HeteeError):  # its end is noticed by its pidfd
+                stream.send(frame)
+
+    def kill(self, worker: int) -> None:
+        """Kill a worker, and hear no more from it."""
+        if self._links.pop(worker, None):
+            self._selector.unregister(self._workers[worker].link)
+        self._workers[worker].kill()
+
+    def log(self, event: str, **fields: object) -> None:
+        """Write a line of the log."""
+        log(event, **fields)
+
+    # --- what comes ---
+
+    def _watch(self, file: socket.socket | int, act: Callable[[int], None], events: int = selectors.EVENT_READ) -> None:
+        self._selector.register(file, events, act)
+
+    def _watch_host(self, connection: int) -> None:
+        stream = self._hosts[connection]
+        if stream.closing and not stream.unsent:
+            self._drop(connection)
+            return
+        events = (0 if stream.closing else selectors.EVENT_READ) | (selectors.EVENT_WRITE if stream.unsent else 0)
+        key = self._selector.get_key(stream.socket)
+        if events != key.events:
+            self._selector.modify(stream.socket, events, key.data)
+
+    def _drop(self, connection: int) -> None:
+        stream = self._hosts.pop(connection)
+        self._selector.unregister(stream.socket)
+        stream.close()
+
+    def _accept(self, _events: int) -> None:
+        with suppress(BlockingIOError):
+            peer, _ = self._listener.accept()
+            self._numbers += 1
+            number = self._numbers
+            self._hosts[number] = Stream(peer, _FROM_HOST)
+            self._watch(peer, lambda events: self._serve_host(number, events))
+            self._controller.connected(number)
+
+    def _serve_host(self, connection: int, events: int) -> None:
+        stream = self._hosts.get(connection)
+        if stream is None:
+            return
+        try:
+            if events & selectors.EVENT_WRITE:
+                stream.flush()
+            if events & selectors.EVENT_READ:
+                for frame in stream.frames():
+                    self._controller.received(connection, frame)
+                    if stream.closing:
+                        break
+        except HeteeError as error:
+            self._controller.refused(connection, error)
+        except OSError:
+            stream.closing = True
+            stream.forget()
+        if connection in self._hosts:
+            gone = stream.closing and not stream.unsent
+            self._watch_host(connection)
+            if gone:
+                self._controller.disconnected(connection)
+
+    def _read_link(self, worker: int) -> None:
+        stream = self._links.get(worker)
+        if stream is None:
+            return
+        try:
+            for frame in stream.frames():
+                self._controller.linked(worker, frame)
+                if worker not in self._links:
+                    return
+        except HeteeError as error:
+            self._controller.misbehaved(worker, error)
+        except OSError:
+            self.kill(worker)  # without a link it cannot be told to stop
+
+    def _collect(self, worker: int) -> None:
+        process = self._workers[worker]
+        if self._links.pop(worker, None):
+            self._selector.unregister(process.link)
+        self._selector.unregister(process.pidfd)
+        process.collect()
+        del self._workers[worker]
+        self._controller.collected(worker)
+
+    # --- running ---
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain; a second one ends at once."""
+        woken, waker = socket.socketpair()
+        for end in (woken, waker):
+            end.setblocking(False)
+        before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._watch(self._listener, self._accept)
+        self._watch(woken, lambda _: _discard(woken))
+        try:
+            while self._stops < 2 and not self._controller.drained:
+                for key, events in self._selector.select(_TICK_S):
+                    key.data(events)
+                if self._stops:
+                    self._controller.drain()
+                self._controller.tick()
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            self._end()
+            woken.close()
+            waker.close()
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self._stops += 1
+
+    def _end(self) -> None:
+        for process in self._workers.values():
+            process.kill()
+        for process in self._workers.values():
+            process.collect()
+        for stream in self._hosts.values():
+            stream.close()
+        self._listener.close()
+        self._selector.close()

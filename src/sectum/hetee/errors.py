@@ -1,0 +1,200 @@
+"""Every reason for which a role of the service refuses something.
+
+A refusal has a code that travels on the wire and is the same on both sides; ``docs/spec/wire-format.md`` lists them
+all, with the scope of what ends. The classes below group the codes for callers and for exit codes::
+
+    SectumError
+    └── HeteeError                  40   the root of this service; its ``code`` says which refusal it is
+        ├── FrameRefused            41   01xx: bytes that are no frame of this protocol
+        ├── HandshakeRefused        42   02xx: no session came about
+        ├── RecordRefused           43   03xx: a sealed frame is not the next authentic one of its session
+        ├── MessageRefused          44   04xx: opened, but not a valid message
+        ├── StreamRefused           45   05xx: a model or a batch broke the rules of streams
+        ├── ServiceRefused          46   06xx: the service cannot serve, or a role of it is gone
+        ├── WorkRefused             47   07xx: one model or batch could not be worked on
+        ├── EvidenceRefused         48   0801-0803: evidence that is not genuine, fresh and chained
+        └── PolicyRefused           49   0804: genuine evidence that the owner's policy does not accept
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+from typing import ClassVar
+
+from sectum.errors import SectumError
+
+
+class Scope(Enum):
+    """What ends with a refusal."""
+
+    CONNECTION = "c"
+    STREAM = "s"
+    REQUEST = "r"
+
+
+class Refusal(IntEnum):
+    """Codes of refusals, with what ends and what the person who meets one can do."""
+
+    scope: Scope
+    advice: str
+
+    def __new__(cls, code: int, scope: str, advice: str) -> Refusal:
+        """A number that also knows its scope and what to do."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.scope = Scope(scope)
+        member.advice = advice
+        return member
+
+    BAD_MAGIC = 0x0101, "c", "the peer does not speak this protocol; check host and port"
+    BAD_VERSION = 0x0102, "c", "use the same version of sectum on both sides"
+    UNKNOWN_TYPE = 0x0103, "c", "use the same version of sectum on both sides"
+    BAD_FLAGS = 0x0104, "c", "use the same version of sectum on both sides"
+    BAD_LENGTH = 0x0105, "c", "the peer is faulty or hostile; connect again"
+    BAD_FIELD = 0x0106, "c", "the peer is faulty or hostile; connect again"
+    BAD_CHUNKING = 0x0107, "c", "the peer is faulty or hostile; connect again"
+    TRUNCATED = 0x0108, "c", "the connection was cut; connect again"
+    UNEXPECTED = 0x0109, "c", "the peer is faulty or hostile; connect again"
+
+    BAD_SUITE = 0x0201, "c", "use the same version of sectum on both sides"
+    BAD_SHARE = 0x0202, "c", "the peer is faulty or hostile; connect again"
+    HANDSHAKE_UNOPENED = 0x0203, "c", "somebody changed the handshake on its way; connect again, by another way"
+    BAD_FINISHED = 0x0204, "c", "somebody changed the handshake on its way; connect again, by another way"
+    BAD_SIGNATURE = 0x0205, "c", "the client does not hold the identity key that it names"
+    NOT_ADMITTED = 0x0206, "c", "ask the operator to admit your public key"
+    HANDSHAKE_LATE = 0x0207, "c", "the peer or the network is too slow; connect again"
+
+    WRONG_SESSION = 0x0301, "c", "frames of sessions were mixed up on their way; connect again"
+    WRONG_EPOCH = 0x0302, "c", "a record was replayed or removed on its way; connect again"
+    REPLAYED = 0x0303, "c", "a record was replayed on its way; connect again"
+    GAP = 0x0304, "c", "a record was removed or reordered on its way; connect again"
+    NOT_AUTHENTIC = 0x0305, "c", "a record was changed on its way; connect again"
+    EXHAUSTED = 0x0306, "c", "connect again: a new session has new keys"
+    WIPED = 0x0307, "c", "the session has ended; connect again"
+
+    MALFORMED = 0x0401, "c", "use the same version of sectum on both sides"
+    BAD_TENSOR = 0x0402, "s", "send shapes, dtypes and sizes that agree"
+
+    CHUNK_ORDER = 0x0501, "c", "the peer is faulty; connect again"
+    CHUNK_SIZE = 0x0502, "c", "the peer is faulty; connect again"
+    UNKNOWN_STREAM = 0x0503, "c", "the peer is faulty; connect again"
+    STREAM_REUSED = 0x0504, "c", "the peer is faulty; connect again"
+    CREDIT_EXCEEDED = 0x0505, "c", "send less at a time than the worker granted"
+    TOO_MANY_STREAMS = 0x0506, "c", "wait for answers before sending more"
+    INTERLEAVED = 0x0507, "c", "finish one stream before opening the next"
+
+    BUSY = 0x0601, "r", "try later, or wait longer"
+    NO_ACCELERATOR = 0x0602, "r", "ask for a kind and number that the service has"
+    DRAINING = 0x0603, "c", "the service is being stopped; try later"
+    IDLE = 0x0604, "c", "connect again"
+    WORKER_LOST = 0x0605, "r", "load the model and send the batch again: the service makes a new enclave"
+    CONTROLLER_LOST = 0x0606, "c", "connect again; the service restarts by itself"
+    HOST_LOST = 0x0607, "c", "connect again; the service restarts by itself"
+    NO_ROUTE = 0x0608, "r", "wait until a worker is vouched for"
+    INTERNAL = 0x0609, "c", "look into the log of that role"
+
+    MODEL_REFUSED = 0x0701, "s", "check the model with sectum predict"
+    DIGEST_DIFFERS = 0x0702, "s", "send the model again"
+    NO_MODEL = 0x0703, "s", "load the model first"
+    INPUT_REFUSED = 0x0704, "s", "send what the model's inputs want"
+    DEADLINE = 0x0705, "s", "give more time or smaller batches"
+    CANCELLED = 0x0706, "s", "nothing to do: the client wished it"
+    COMPUTE_FAILED = 0x0707, "s", "check the model with sectum predict"
+
+    EVIDENCE_MALFORMED = 0x0801, "c", "use the same version of sectum on both sides"
+    NOT_GENUINE = 0x0802, "c", "do not send data there, or trust its root if you know why"
+    STALE = 0x0803, "c", "do not send data there; if clocks differ, set them"
+    POLICY = 0x0804, "c", "do not send data there, or change the policy if you know why"
+
+
+class HeteeError(SectumError):
+    """Something was refused.
+
+    Attributes:
+        code: which refusal it is; its ``scope`` says what ends.
+        detail: what happened and what was expected, never with secret bytes in it.
+    """
+
+    exit_code: ClassVar[int] = 40
+
+    def __init__(self, code: Refusal, detail: str, advice: str = "") -> None:
+        super().__init__(f"{detail} [{code.name}]: {advice or code.advice}")
+        self.code = code
+        self.detail = detail
+
+
+class FrameRefused(HeteeError):
+    """Bytes that are no frame of this protocol, or not one that this peer may send now."""
+
+    exit_code = 41
+
+
+class HandshakeRefused(HeteeError):
+    """No session came about."""
+
+    exit_code = 42
+
+
+class RecordRefused(HeteeError):
+    """A sealed frame is not the next authentic one of its session."""
+
+    exit_code = 43
+
+
+class MessageRefused(HeteeError):
+    """A frame's payload is not a valid message."""
+
+    exit_code = 44
+
+
+class StreamRefused(HeteeError):
+    """A model or a batch broke the rules of streams."""
+
+    exit_code = 45
+
+
+class ServiceRefused(HeteeError):
+    """The service cannot serve, or a role of it is gone."""
+
+    exit_code = 46
+
+
+class WorkRefused(HeteeError):
+    """One model or batch could not be worked on."""
+
+    exit_code = 47
+
+
+class EvidenceRefused(HeteeError):
+    """Evidence that is not genuine, fresh and chained to a trusted root."""
+
+    exit_code = 48
+
+
+class PolicyRefused(HeteeError):
+    """Genuine evidence that the owner's policy does not accept."""
+
+    exit_code = 49
+
+
+_CLASSES: dict[int, type[HeteeError]] = {
+    0x01: FrameRefused,
+    0x02: HandshakeRefused,
+    0x03: RecordRefused,
+    0x04: MessageRefused,
+    0x05: StreamRefused,
+    0x06: ServiceRefused,
+    0x07: WorkRefused,
+    0x08: EvidenceRefused,
+}
+
+
+def refusal(code: Refusal, detail: str, advice: str = "") -> HeteeError:
+    """Make the error of a code, of the class that its number belongs to.
+
+    Args:
+        code: the refusal.
+        detail: what happened and what was expected; shown to people and sent to the peer, so without secrets.
+        advice: what to do, where it is something else than is usual for the code.
+    """
+    return (PolicyRefused if code is Refusal.POLICY else _CLASSES[code >> 8])(code, detail, advice)

@@ -1,0 +1,67 @@
+"""``python -m sectum.hetee.host``: the host by itself. ``sectum hetee host`` becomes this process."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.host.metrics import MetricsServer
+from sectum.hetee.host.service import Service, log, stop_on_signals
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _address(text: str) -> tuple[str, int]:
+    name, found, port = text.rpartition(":")
+    if not found or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no address: write for example 127.0.0.1:7625")
+    return name.strip("[]") or "127.0.0.1", int(port)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Read the arguments of a host."""
+    read = argparse.ArgumentParser("sectum hetee host", description="The untrusted host of one machine.")
+    read.add_argument("--controller", type=Path, required=True, help="the controller's socket")
+    read.add_argument("--listen", type=_address, default=("127.0.0.1", 7625), help="where clients connect")
+    read.add_argument("--metrics", type=_address, default=("127.0.0.1", 7626), help="/metrics, /health and /state")
+    read.add_argument("--connections", type=int, default=256, help="the most at a time")
+    read.add_argument("--with-parent", type=int, metavar="PID", help="stop when this process, which started it, ends")
+    return read
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    return socket.create_server(address, family=family, backlog=128)
+
+
+def main() -> None:
+    """Run a host until SIGTERM."""
+    arguments = parser().parse_args()
+    if arguments.with_parent is not None:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != arguments.with_parent:  # it ended before the kernel was asked
+            return
+    try:
+        listener = _listen(arguments.listen)
+        service = Service(listener, arguments.controller, arguments.connections)
+        metrics = MetricsServer(arguments.metrics, service.counts, arguments.controller)
+    except OSError as error:
+        detail = f"{arguments.listen} or {arguments.metrics} cannot be listened on: {error.strerror}"
+        refused: HeteeError = refusal(Refusal.INTERNAL, detail)
+        sys.stderr.write(f"sectum: {refused}\n")
+        sys.exit(refused.exit_code)
+    stop_on_signals(service)
+    name, port = listener.getsockname()[:2]
+    log("ready", address=f"{name}:{port}", metrics=f"{arguments.metrics[0]}:{metrics.server_port}")
+    service.run(metrics)
+    log("ended")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""One client connection: frames of client, controller and worker, each to where its class belongs."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.host.counts import Counts
+from sectum.hetee.host.sockets import Mover, SinkEnded, SourceEnded, enlarge, receive_exactly
+from sectum.hetee.wire.frames import plain_frame
+from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
+from sectum.hetee.wire.kinds import ALLOWED, FROM_CONTROLLER, UPSTREAM, Kind, Plane, Role
+from sectum.hetee.wire.messages import Failure, encode
+
+_FROM_WORKER = ALLOWED[Role.WORKER, Role.CLIENT]
+_LAST_WORDS = frozenset({Kind.CLEANED, Kind.FAIL, Kind.ERROR})
+_LAST_ANSWERS_S = 5.0
+
+
+class Relay:
+    """Forwards until one of its ends is gone. Three threads: from the client, from the controller, from the worker.
+
+    Args:
+        client: its socket.
+        controller: a connection of its own to the controller.
+        counts: what is counted.
+    """
+
+    def __init__(self, client: socket.socket, controller: socket.socket, counts: Counts) -> None:
+        self._client, self._controller, self._counts = client, controller, counts
+        self._route: socket.socket | None = None
+        self._route_lock = threading.Lock()
+        self._upward: threading.Thread | None = None
+        self._client_lock = threading.Lock()  # one frame at a time
+        self._whole = True  # whether the client got all of the last frame
+        self._last: Kind | None = None  # what the controller said last
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Forward until the end; then both sockets are closed."""
+        downward = threading.Thread(target=self._guard, args=(self._from_controller,), name="from-controller")
+        downward.start()
+        self._guard(self._from_client)
+        downward.join()
+        self._unroute()
+        self._client.close()
+        self._controller.close()
+
+    def _guard(self, forward: Callable[[Mover], None]) -> None:
+        """Run one direction; its end is the end of the connection, and the client is told why."""
+        mover = Mover()
+        try:
+            forward(mover)
+        except HeteeError as error:
+            said = error.code is Refusal.CONTROLLER_LOST and self._last in _LAST_WORDS
+            if not self._ended.is_set() and not said:
+                self._counts.refused(error.code)
+                self._tell(error.code, error.detail)
+        except OSError:
+            pass  # the client is gone
+        finally:
+            mover.close()
+            self.end()
+
+    def end(self) -> None:
+        """Wake everybody who waits for a socket of this connection."""
+        self._ended.set()
+        for end in (self._client, self._controller, self._route):
+            if end is not None:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def _tell(self, code: Refusal, detail: str) -> None:
+        frame = plain_frame(Kind.ERROR, encode(Failure(code=code, detail=detail[:512])))
+        with self._client_lock:
+            if self._whole:
+                with suppress(OSError):  # a client that reads nothing is not waited for
+                    self._whole = self._client.send(frame, socket.MSG_DONTWAIT) == len(frame)
+
+    # --- from the client ---
+
+    def _from_client(self, mover: Mover) -> None:
+        while True:
+            try:
+                head = receive_exactly(self._client, HEADER_BYTES)
+            except ConnectionResetError:
+                return
+            header = parse(head)
+            if header.kind not in UPSTREAM:
+                raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a client")
+            if header.kind.plane is Plane.DATA:
+                self._to_worker(header, head, mover)
+            else:
+                self._to_controller(header, head, mover)
+
+    def _to_controller(self, header: Header, head: bytes, mover: Mover) -> None:
+        try:
+            self._controller.sendall(head, socket.MSG_MORE)
+            mover.move(self._client, self._controller, header.length)
+        except SourceEnded:
+            raise
+        except OSError:
+            raise refusal(Refusal.CONTROLLER_LOST, "the controller's connection ended") from None
+        self._counts.forwarded("in", header.kind.plane, HEADER_BYTES + header.length)
+
+    def _to_worker(self, header: Header, head: bytes, mover: Mover) -> None:
+        with self._route_lock:
+            route = self._route
+        if route is None:
+            mover.discard(self._client, header.length)
+            if header.kind is not Kind.CHUNK:  # its opening was told already
+                self._counts.refused(Refusal.NO_ROUTE)
+                self._tell(Refusal.NO_ROUTE, f"{header.kind.name} while no worker is routed")
+            return
+        left = header.length
+        try:
+            route.sendall(head, socket.MSG_MORE)
+            mover.move(self._client, route, left)
+        except SourceEnded:
+            raise
+        except OSError as error:
+            mover.discard(self._client, error.left if isinstance(error, SinkEnded) else left)
+            self._unroute()
+            return
+        self._counts.forwarded("in", header.kind.plane, HEADER_BYTES + left)
+
+    # --- from the controller ---
+
+    def _from_controller(self, _mover: Mover) -> None:
+        while True:
+            try:
+                head, descriptors = self._receive_head()
+                header = parse(head)
+                payload = receive_exactly(self._controller, header.length)
+            except OSError:
+                raise refusal(Refusal.CONTROLLER_LOST, "the controller's connection ended") from None
+            if header.kind not in FROM_CONTROLLER:
+                raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from the controller")
+            if header.kind is Kind.ROUTE:
+                self._take_route(descriptors)
+            elif header.kind is Kind.UNROUTE:
+                self._unroute()
+                if self._upward is not None:  # the worker has ended: what it said last goes before what follows here
+                    self._upward.join(_LAST_ANSWERS_S)
+            else:
+                with self._client_lock:
+                    self._whole = False
+                    self._client.sendall(head + payload)
+                    self._whole = True
+                self._last = header.kind
+                self._counts.forwarded("out", header.kind.plane, HEADER_BYTES + header.length)
+
+    def _receive_head(self) -> tuple[bytes, list[int]]:
+        head, descriptors = b"", []
+        while len(head) < HEADER_BYTES:
+            data, found, _, _ = socket.recv_fds(self._controller, HEADER_BYTES - len(head), 1)
+            descriptors += found
+            if not data:
+                raise ConnectionResetError("ended")
+            head += data
+        return head, descriptors
+
+    def _take_route(self, descriptors: list[int]) -> None:
+        if not descriptors:
+            raise refusal(Refusal.CONTROLLER_LOST, "ROUTE without a descriptor")
+        route = socket.socket(fileno=descriptors[0])
+        enlarge(route)
+        with self._route_lock:
+            self._route = route
+        self._upward = threading.Thread(target=self._from_worker, args=(route,), name="from-worker")
+        self._upward.start()
+
+    def _unroute(self) -> None:
+        """Forward nothing more to the worker; what it has sent still goes to the client."""
+        with self._route_lock:
+            self._route = None
+
+    # --- from the worker ---
+
+    def _from_worker(self, route: socket.socket) -> None:
+        mover = Mover()
+        try:
+            while True:
+                head = receive_exactly(route, HEADER_BYTES)
+                header = parse(head)
+                if header.kind not in _FROM_WORKER:
+                    raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a worker")
+                with self._client_lock:
+                    self._whole = False
+                    self._client.sendall(head, socket.MSG_MORE)
+                    mover.move(route, self._client, header.length)
+                    self._whole = True
+                self._counts.forwarded("out", header.kind.plane, HEADER_BYTES + header.length)
+        except HeteeError as error:
+            self._counts.refused(error.code)
+        except OSError:
+            pass
+        finally:
+            if not self._whole:  # cut off within a frame: nothing that follows could be told from its rest
+                self.end()
+            with self._route_lock:
+                if self._route is route:
+                    self._route = None
+            route.close()
+            mover.close()

@@ -1,0 +1,107 @@
+"""The host's process: listens, and makes a relay of each connection."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from sectum.hetee.errors import Refusal
+from sectum.hetee.host.counts import Counts
+from sectum.hetee.host.metrics import MetricsServer
+from sectum.hetee.host.relay import Relay
+from sectum.hetee.host.sockets import connect_unix
+from sectum.hetee.wire.frames import plain_frame
+from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import Failure, encode
+
+
+def log(event: str, **fields: object) -> None:
+    """Write a line of JSON to standard error."""
+    line = {"time": round(time.time(), 3), "role": "host", "event": event, **fields}
+    sys.stderr.write(json.dumps(line) + "\n")
+    sys.stderr.flush()
+
+
+class Service:
+    """Listens for clients until it is stopped.
+
+    Args:
+        listener: where clients connect.
+        controller: the controller's socket.
+        connections: the most at a time.
+    """
+
+    def __init__(self, listener: socket.socket, controller: Path, connections: int = 256) -> None:
+        self.counts = Counts()
+        self._listener, self._controller, self._connections = listener, controller, connections
+        self._relays: set[Relay] = set()
+        self._lock = threading.Lock()
+        self._woken, self._waker = socket.socketpair()
+
+    def run(self, metrics: MetricsServer | None) -> None:
+        """Serve until `stop`."""
+        if metrics is not None:
+            threading.Thread(target=metrics.serve_forever, name="metrics", daemon=True).start()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while all(key.fileobj is not self._woken for key, _ in selector.select()):
+                with suppress(OSError):
+                    client, address = self._listener.accept()
+                    threading.Thread(target=self._serve, args=(client, address), name="from-client").start()
+        self._listener.close()
+        if metrics is not None:
+            metrics.shutdown()
+            metrics.server_close()
+        with self._lock:
+            for relay in self._relays:
+                relay.end()
+
+    def stop(self) -> None:
+        """End all connections, and `run`."""
+        with suppress(OSError):
+            self._waker.send(b"\0")
+
+    def _serve(self, client: socket.socket, address: tuple[str, int]) -> None:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self._relays) >= self._connections:
+            self._turn_away(client, Refusal.BUSY, f"{self._connections} connections are open, the limit")
+            return
+        try:
+            controller = connect_unix(self._controller)
+        except OSError:
+            self._turn_away(client, Refusal.CONTROLLER_LOST, "the controller does not listen")
+            return
+        relay = Relay(client, controller, self.counts)
+        self.counts.connected()
+        log("connected", peer=address[0])
+        with self._lock:
+            self._relays.add(relay)
+        try:
+            relay.run()
+        finally:
+            with self._lock:
+                self._relays.discard(relay)
+            self.counts.disconnected()
+            log("disconnected", peer=address[0])
+
+    def _turn_away(self, client: socket.socket, code: Refusal, detail: str) -> None:
+        self.counts.refused(code)
+        with client, suppress(OSError):
+            client.settimeout(1.0)
+            client.sendall(plain_frame(Kind.ERROR, encode(Failure(code=code, detail=detail))))
+            client.shutdown(socket.SHUT_WR)
+            client.recv(2048)  # what it said already: closing on unread bytes would take the answer from it
+
+
+def stop_on_signals(service: Service) -> None:
+    """Let SIGTERM and SIGINT stop a service."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())

@@ -1,0 +1,120 @@
+"""Bytes in, frames out: reading a byte stream into buffers that are reused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.header import HEADER_BYTES, NO_SESSION, Header, parse
+from sectum.hetee.wire.kinds import Kind
+
+
+class Frame(NamedTuple):
+    """A header and its payload, a view that is overwritten by later frames of the same reader."""
+
+    header: Header
+    payload: memoryview
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; does no input or output itself.
+
+    ::
+
+        while frame_or_none := reader.advance(socket.recv_into(reader.writable())): ...
+
+    A caller receives at most ``len(writable())`` bytes into `writable` and says how many came with `advance`. So a
+    payload is written once, where it is opened from. A payload stays until as many further frames were read as there
+    are slots.
+
+    Args:
+        accepts: the types that the peer may send now; assign to it when the state of the connection changes.
+        slots: how many payload buffers there are; more than one lets a thread open one while the next is received.
+    """
+
+    def __init__(self, accepts: frozenset[Kind], *, slots: int = 1) -> None:
+        self.accepts = accepts
+        self._head = memoryview(bytearray(HEADER_BYTES))
+        self._slots = [bytearray() for _ in range(slots)]
+        self._slot = 0
+        self._header: Header | None = None
+        self._body = memoryview(b"")
+        self._filled = 0
+        self._dead = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether all bytes that came belong to whole frames."""
+        return self._header is None and not self._filled
+
+    def writable(self) -> memoryview:
+        """Where the next bytes go; never empty, and never longer than what is left of the current part."""
+        return (self._head if self._header is None else self._body)[self._filled :]
+
+    def advance(self, n_bytes: int) -> Frame | None:
+        """Take note of ``n_bytes`` that were written to `writable`; give a frame if that completed one.
+
+        Raises:
+            FrameRefused: what came is no frame, or not one that the peer may send now; the reader is then unusable.
+        """
+        if self._dead:
+            raise refusal(Refusal.UNEXPECTED, "bytes after a frame that was refused")
+        if not 0 <= n_bytes <= len(self.writable()):
+            raise ValueError(f"{n_bytes} bytes in a space of {len(self.writable())}")
+        self._filled += n_bytes
+        if self._header is None:
+            if self._filled < HEADER_BYTES:
+                return None
+            self._begin()
+        assert self._header is not None
+        if self._filled < self._header.length:
+            return None
+        frame = Frame(self._header, self._body)
+        self._header, self._filled = None, 0
+        return frame
+
+    def _begin(self) -> None:
+        self._dead = True
+        header = parse(self._head)
+        if header.kind not in self.accepts:
+            raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a peer that may not send it now")
+        self._dead = False
+        # A new buffer when one is too small: a bytearray cannot grow while a caller holds a view of it.
+        if len(self._slots[self._slot]) < header.length:
+            self._slots[self._slot] = bytearray(header.length)
+        self._body = memoryview(self._slots[self._slot])[: header.length]
+        self._slot = (self._slot + 1) % len(self._slots)
+        self._header, self._filled = header, 0
+
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
+        """Read ``data`` by copying it; each frame is valid until the next is asked for.
+
+        Raises:
+            FrameRefused: as `advance`.
+        """
+        view = memoryview(data)
+        while len(view):
+            space = self.writable()
+            n_bytes = min(len(space), len(view))
+            space[:n_bytes] = view[:n_bytes]
+            view = view[n_bytes:]
+            if frame := self.advance(n_bytes):
+                yield frame
+
+    def end(self) -> None:
+        """Take note of the end of the byte stream.
+
+        Raises:
+            FrameRefused: ``TRUNCATED``, it ended inside a frame.
+        """
+        if not self.idle and not self._dead:
+            have = "a header" if self._header is None else f"{self._header.kind.name} of {self._header.length} bytes"
+            raise refusal(Refusal.TRUNCATED, f"the connection ended after {self._filled} bytes of {have}")
+
+
+def plain_frame(kind: Kind, payload: bytes, *, session: bytes = NO_SESSION, stream: int = 0) -> bytes:
+    """Write a frame that is not sealed: of the handshake, a link, or an error."""
+    if kind.sealed:
+        raise ValueError(f"{kind.name} has to be sealed")
+    return Header(kind, len(payload), session=session, stream=stream).pack() + payload

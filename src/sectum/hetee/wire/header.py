@@ -1,0 +1,121 @@
+"""The 64 bytes before each payload."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.kinds import (
+    CHUNK_BYTES,
+    CHUNK_BYTES_LEAST,
+    CHUNKED,
+    INDEXED,
+    LENGTHS,
+    STREAM_BYTES,
+    STREAMED,
+    Kind,
+    Plane,
+)
+
+MAGIC = b"SHTE"
+VERSION = 1
+HEADER_BYTES = 64
+SESSION_BYTES = 16
+NO_SESSION = bytes(SESSION_BYTES)
+
+_LAYOUT = struct.Struct(">4sBBHII16sQQIIQ")
+_KINDS = {int(kind): kind for kind in Kind}
+_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
+
+
+class Header(NamedTuple):
+    """What a frame says about its payload. Sizes are bytes; the specification gives each field's meaning."""
+
+    kind: Kind
+    length: int
+    epoch: int = 0
+    session: bytes = NO_SESSION
+    sequence: int = 0
+    stream: int = 0
+    chunk: int = 0
+    chunks: int = 0
+    total: int = 0
+
+    def pack(self) -> bytes:
+        """Write the header. Equal to the bytes that `parse` read it from."""
+        return _LAYOUT.pack(MAGIC, VERSION, self.kind, 0, *self[1:])
+
+    def pack_into(self, buffer: bytearray | memoryview, offset: int = 0) -> None:
+        """Write the header into a buffer, at ``offset``."""
+        _LAYOUT.pack_into(buffer, offset, MAGIC, VERSION, self.kind, 0, *self[1:])
+
+
+def chunks_needed(total: int, chunk_bytes: int) -> int:
+    """How many chunks of ``chunk_bytes`` hold ``total`` bytes."""
+    return -(-total // chunk_bytes)
+
+
+def _refuse(code: Refusal, detail: str) -> None:
+    raise refusal(code, detail)
+
+
+def parse(data: bytes | bytearray | memoryview) -> Header:
+    """Read a header of exactly 64 bytes and check all that can be checked without knowing the connection.
+
+    Raises:
+        FrameRefused: with the code of the first rule that it breaks, in the order of the table of refusals.
+    """
+    if len(data) != HEADER_BYTES:
+        raise refusal(Refusal.TRUNCATED, f"a header of {len(data)} bytes, expected {HEADER_BYTES}")
+    magic, version, number, flags, *fields = _LAYOUT.unpack(data)
+    if magic != MAGIC:
+        raise refusal(Refusal.BAD_MAGIC, f"a frame begins with {magic.hex()}, expected {MAGIC.hex()}")
+    if version != VERSION:
+        raise refusal(Refusal.BAD_VERSION, f"a frame of version {version}, this side speaks {VERSION}")
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise refusal(Refusal.UNKNOWN_TYPE, f"a frame of type 0x{number:02x}, which version {VERSION} does not have")
+    if flags:
+        raise refusal(Refusal.BAD_FLAGS, f"flags 0x{flags:04x}, version {VERSION} defines none")
+    header = Header(kind, *fields)
+    _check_length(header)
+    _check_fields(header)
+    _check_chunking(header)
+    return header
+
+
+def _check_length(header: Header) -> None:
+    least, most = LENGTHS[header.kind]
+    if not least <= header.length <= most:
+        _refuse(Refusal.BAD_LENGTH, f"{header.kind.name} of {header.length} bytes, expected {least} to {most}")
+
+
+def _check_fields(header: Header) -> None:
+    kind = header.kind
+    if not kind.sealed and (header.epoch or header.sequence):
+        _refuse(Refusal.BAD_FIELD, f"{kind.name} is not sealed, but has an epoch or a sequence number")
+    if (kind.sealed or kind in (Kind.ATTEST, Kind.PROOF)) and header.session == NO_SESSION:
+        _refuse(Refusal.BAD_FIELD, f"{kind.name} without a session id")
+    if (kind is Kind.HELLO or kind.plane is Plane.INSIDE) and header.session != NO_SESSION:
+        _refuse(Refusal.BAD_FIELD, f"{kind.name} with a session id")
+    if kind in STREAMED and not header.stream:
+        _refuse(Refusal.BAD_FIELD, f"{kind.name} without a stream number")
+    if header.stream and kind not in STREAMED | INDEXED:
+        _refuse(Refusal.BAD_FIELD, f"{kind.name} with a stream number")
+    if kind is not Kind.CHUNK and header.chunk:
+        _refuse(Refusal.BAD_FIELD, f"{kind.name} with a chunk index")
+    if kind not in CHUNKED and (header.chunks or header.total):
+        _refuse(Refusal.BAD_FIELD, f"{kind.name} announces chunks")
+
+
+def _check_chunking(header: Header) -> None:
+    if header.kind not in CHUNKED:
+        return
+    total, chunks = header.total, header.chunks
+    if total > STREAM_BYTES:
+        _refuse(Refusal.BAD_CHUNKING, f"a stream of {total} bytes, the limit is {STREAM_BYTES}")
+    if not chunks_needed(total, CHUNK_BYTES) <= chunks <= chunks_needed(total, CHUNK_BYTES_LEAST):
+        _refuse(Refusal.BAD_CHUNKING, f"{total} bytes in {chunks} chunks: too large or too small ones")
+    if header.kind is Kind.CHUNK and header.chunk >= chunks:
+        _refuse(Refusal.BAD_CHUNKING, f"chunk {header.chunk} of {chunks}: the last one is {chunks - 1}")

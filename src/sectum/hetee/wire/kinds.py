@@ -1,0 +1,139 @@
+"""Types of frames: who sends them, how large they may be, which header fields they use."""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+TAG_BYTES = 16
+MESSAGE_BYTES = 64 * KIB
+CHUNK_BYTES = MIB
+CHUNK_BYTES_LEAST = 4 * KIB
+CHUNK_BYTES_DEFAULT = 256 * KIB
+STREAM_BYTES = 2 * GIB
+HELLO_BYTES = 2 + 32 + 1184 + 32
+
+
+class Role(Enum):
+    """Who sends frames."""
+
+    CLIENT = "client"
+    HOST = "host"
+    CONTROLLER = "controller"
+    WORKER = "worker"
+
+
+class Plane(Enum):
+    """Classes of types: where a frame goes and how it is protected."""
+
+    HANDSHAKE = 0x0
+    CONTROL = 0x1
+    DATA = 0x2
+    LINK = 0x3
+    INSIDE = 0x4
+    ERROR = 0x7
+
+
+class Kind(IntEnum):
+    """Types of frames."""
+
+    HELLO = 0x01
+    ATTEST = 0x02
+    PROOF = 0x03
+
+    ACCEPT = 0x10
+    CONFIGURE = 0x11
+    VOUCH = 0x12
+    QUEUED = 0x13
+    LOST = 0x14
+    TERMINATE = 0x15
+    CLEANED = 0x16
+    DRAIN = 0x17
+    FAIL = 0x18
+    PING = 0x1E
+    PONG = 0x1F
+
+    READY = 0x20
+    CODE = 0x21
+    BATCH = 0x22
+    LOADED = 0x23
+    RESULT = 0x24
+    RECEIPT = 0x25
+    REFUSED = 0x26
+    CANCEL = 0x27
+    CREDIT = 0x28
+    CHUNK = 0x29
+    FINISH = 0x2A
+    FINISHED = 0x2B
+    PING_WORKER = 0x2E
+    PONG_WORKER = 0x2F
+
+    ROUTE = 0x30
+    UNROUTE = 0x31
+    STATUS = 0x32
+    STATE = 0x33
+
+    BORN = 0x40
+    RELEASE = 0x41
+    GRANT = 0x42
+    RETURNED = 0x43
+    WIPE = 0x44
+    WIPED = 0x45
+    BEAT = 0x46
+    REVOKE = 0x47
+
+    ERROR = 0x7F
+
+    @property
+    def plane(self) -> Plane:
+        """The class that this type belongs to."""
+        return Plane(self >> 4)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the payload is a record, protected by a traffic key."""
+        return 0x10 <= self <= 0x2F
+
+
+def _kinds(names: str) -> frozenset[Kind]:
+    return frozenset(Kind[name] for name in names.split())
+
+
+# Which types a role accepts from another: (sender, receiver).
+ALLOWED: dict[tuple[Role, Role], frozenset[Kind]] = {
+    (Role.CLIENT, Role.CONTROLLER): _kinds("HELLO PROOF CONFIGURE TERMINATE PING PONG"),
+    (Role.CONTROLLER, Role.CLIENT): _kinds("ATTEST ACCEPT VOUCH QUEUED LOST CLEANED DRAIN FAIL PING PONG ERROR"),
+    (Role.CLIENT, Role.WORKER): _kinds("CODE BATCH CANCEL CHUNK FINISH PING_WORKER PONG_WORKER"),
+    (Role.WORKER, Role.CLIENT): _kinds(
+        "READY LOADED RESULT RECEIPT REFUSED CREDIT CHUNK FINISHED PING_WORKER PONG_WORKER"
+    ),
+    (Role.HOST, Role.CLIENT): _kinds("ERROR"),
+    (Role.HOST, Role.CONTROLLER): _kinds("STATUS ERROR"),
+    (Role.CONTROLLER, Role.HOST): _kinds("ROUTE UNROUTE STATE ERROR"),
+    (Role.WORKER, Role.CONTROLLER): _kinds("BORN RETURNED WIPED BEAT"),
+    (Role.CONTROLLER, Role.WORKER): _kinds("RELEASE GRANT REVOKE WIPE"),
+}
+
+# Frames that go through a host, by direction: what it forwards without being able to read it.
+UPSTREAM = ALLOWED[Role.CLIENT, Role.CONTROLLER] | ALLOWED[Role.CLIENT, Role.WORKER]
+FROM_CONTROLLER = ALLOWED[Role.CONTROLLER, Role.CLIENT] | ALLOWED[Role.CONTROLLER, Role.HOST]
+DOWNSTREAM = ALLOWED[Role.CONTROLLER, Role.CLIENT] | ALLOWED[Role.WORKER, Role.CLIENT] | ALLOWED[Role.HOST, Role.CLIENT]
+
+# Openings announce chunks; a chunk repeats what its opening said.
+OPENINGS = _kinds("CODE BATCH RESULT")
+CHUNKED = OPENINGS | _kinds("CHUNK")
+STREAMED = CHUNKED | _kinds("LOADED RECEIPT REFUSED CANCEL")
+INDEXED = _kinds("ROUTE UNROUTE")
+
+
+def length_limits(kind: Kind) -> tuple[int, int]:
+    """The least and most bytes that a payload of this type may have."""
+    if kind is Kind.HELLO:
+        return HELLO_BYTES, HELLO_BYTES
+    if kind is Kind.CHUNK:
+        return TAG_BYTES + 1, TAG_BYTES + CHUNK_BYTES
+    return (TAG_BYTES if kind.sealed else 0), MESSAGE_BYTES
+
+
+LENGTHS = {kind: length_limits(kind) for kind in Kind}

@@ -1,0 +1,398 @@
+"""Schemas of all messages, and the one way to write each.
+
+A message is a MessagePack map with the fields below in their order; a field that has its default is left out.
+`decode` refuses whatever `encode` would not have written.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.kinds import Kind
+
+U32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+# MessagePack stops at 2^64-1; what counts here stays under 2^63.
+U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Milliseconds = Annotated[int, Meta(ge=0, le=600_000)]
+Size = Annotated[int, Meta(ge=0, le=2 << 30)]
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Session = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Word = Annotated[str, Meta(min_length=1, max_length=64)]
+Name = Annotated[str, Meta(max_length=256)]
+Detail = Annotated[str, Meta(max_length=512)]
+Signed = Annotated[bytes, Meta(max_length=4096)]
+Words = Annotated[tuple[Word, ...], Meta(max_length=64)]
+Count = Annotated[int, Meta(ge=1, le=32)]
+
+AcceleratorKind = Literal["cpu", "cuda", "paced"]
+Encoding = Literal["raw", "jpeg", "utf8"]
+Dtype = Literal[
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+    "float16", "bfloat16", "float32", "float64", "complex64", "complex128", "string",
+]  # fmt: skip
+Level = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Side = Annotated[int, Meta(ge=1, le=8192)]
+ItemSizes = Annotated[tuple[Size, ...], Meta(max_length=16_384)]
+WorkerState = Literal["spare", "assigned", "serving", "draining", "wiped", "cleaned"]
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A payload with named fields."""
+
+
+class Empty(Message, frozen=True):
+    """A message that its type says all about."""
+
+
+class Offer(Message, frozen=True):
+    """What is sealed in ATTEST: evidence, and the MAC that ties it to the key exchange."""
+
+    evidence: Annotated[bytes, Meta(max_length=48 << 10)]
+    finished: Digest
+
+
+class Proof(Message, frozen=True):
+    """What is sealed in PROOF: who the client is, and that it is."""
+
+    identity: Digest
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+    finished: Digest
+
+
+class Fleet(Message, frozen=True):
+    """How many accelerators of a kind a service has."""
+
+    kind: AcceleratorKind
+    count: U32
+
+
+class Accept(Message, frozen=True):
+    """The session is open."""
+
+    service: Word
+    version: Word
+    idle_ms: Milliseconds
+    accelerators: Annotated[tuple[Fleet, ...], Meta(max_length=16)]
+
+
+class Configure(Message, frozen=True):
+    """Make an enclave: HETEE's configuration message."""
+
+    accelerator: AcceleratorKind
+    count: Count = 1
+    wait_ms: Milliseconds = 60_000
+
+
+class Queued(Message, frozen=True):
+    """How many sessions are served first."""
+
+    ahead: U32
+
+
+class Vouch(Message, frozen=True):
+    """An enclave is ready, and this is the evidence for its worker."""
+
+    index: U32
+    evidence: Annotated[bytes, Meta(max_length=48 << 10)]
+    worker_key: Digest
+    receipt_key: Digest
+    accelerators: Words
+    confinement: Words
+    unconfined: Words
+
+
+class Lost(Message, frozen=True):
+    """An enclave died."""
+
+    index: U32
+    code: Refusal
+    detail: Detail
+
+
+class Deadline(Message, frozen=True):
+    """TERMINATE, DRAIN, WIPE: until when open streams are answered."""
+
+    deadline_ms: Milliseconds
+
+
+class Cleaned(Message, frozen=True):
+    """What was done to an enclave at its end, signed."""
+
+    record: Signed
+
+
+class Failure(Message, frozen=True):
+    """FAIL, REFUSED, ERROR: why something was refused."""
+
+    code: Refusal
+    detail: Detail
+
+
+class Ping(Message, frozen=True):
+    """PING and PONG."""
+
+    number: U63
+
+
+class Ready(Message, frozen=True):
+    """The worker has its keys, and takes so much at a time."""
+
+    index: U32
+    credit_bytes: Size
+    open_streams: Count
+    accelerators: Words
+
+
+class Code(Message, frozen=True):
+    """A model follows: HETEE's code message."""
+
+    format: Literal["onnx"]
+    sha256: Digest
+
+
+class Slot(Message, frozen=True):
+    """An input or output of a model."""
+
+    name: Name
+    dtype: Dtype
+    shape: Annotated[tuple[Annotated[int, Meta(ge=0, le=2 << 30)] | Name, ...], Meta(max_length=8)]
+
+
+Slots = Annotated[tuple[Slot, ...], Meta(max_length=64)]
+
+
+class Loaded(Message, frozen=True):
+    """The model runs."""
+
+    sha256: Digest
+    inputs: Slots
+    outputs: Slots
+    load_us: U63
+
+
+class Pixels(Message, frozen=True):
+    """How a batch's bytes become the numbers that its model takes. Nothing given: they are taken as they are."""
+
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    mean: Annotated[tuple[Level, ...], Meta(max_length=4)] = ()
+    std: Annotated[tuple[Annotated[float, Meta(gt=0, le=1e9)], ...], Meta(max_length=4)] = ()
+    bgr: bool = False
+    size: Annotated[tuple[Side, ...], Meta(max_length=2)] = ()
+    shorter: Annotated[int, Meta(ge=0, le=8192)] = 0
+
+
+class Tensor(Message, frozen=True):
+    """A tensor whose bytes are in the chunks. ``sizes``: bytes of each item, for ``jpeg`` and ``utf8``."""
+
+    name: Name
+    dtype: Dtype
+    shape: Annotated[tuple[Size, ...], Meta(max_length=8)]
+    encoding: Encoding = "raw"
+    sizes: ItemSizes = ()
+    pixels: Annotated[tuple[Pixels, ...], Meta(max_length=1)] = ()
+
+
+Tensors = Annotated[tuple[Tensor, ...], Meta(max_length=64)]
+
+
+class Pace(Message, frozen=True):
+    """Published times that a paced accelerator waits for, in microseconds a batch, and where they are from."""
+
+    preprocess_us: U32
+    compute_us: U32
+    source: Name
+
+
+class Batch(Message, frozen=True):
+    """A batch follows: HETEE's data message. No ``outputs`` means all."""
+
+    model: Digest
+    tensors: Tensors
+    deadline_ms: Milliseconds
+    outputs: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
+    paced: Annotated[tuple[Pace, ...], Meta(max_length=1)] = ()
+
+
+class Result(Message, frozen=True):
+    """The outputs of a batch follow: HETEE's result message."""
+
+    tensors: Tensors
+    paced: bool
+
+
+class Receipt(Message, frozen=True):
+    """What was computed, by what, and how long each step took, signed."""
+
+    receipt: Signed
+
+
+class Credit(Message, frozen=True):
+    """So many bytes of batches may be sent again."""
+
+    credit_bytes: Size
+
+
+class Finished(Message, frozen=True):
+    """What the worker counted."""
+
+    answered: U63
+    refused: U63
+    opened_bytes: U63
+    sealed_bytes: U63
+
+
+class WorkerStatus(Message, frozen=True):
+    """One line of `sectum hetee top`."""
+
+    index: U32
+    state: WorkerState
+    accelerators: Words
+    open_streams: U32
+    batches: U63
+    images: U63
+    bytes: U63
+
+
+class State(Message, frozen=True):
+    """Counts of the whole service, for operators."""
+
+    workers: Annotated[tuple[WorkerStatus, ...], Meta(max_length=256)]
+    waiting: U32
+    sessions: U32
+    draining: bool
+
+
+class Born(Message, frozen=True):
+    """A worker has started: its keys, and what confines it."""
+
+    worker_key: Digest
+    receipt_key: Digest
+    pid: U32
+    confinement: Words
+    unconfined: Words
+
+
+class Release(Message, frozen=True):
+    """The secret of one session, sealed to the worker's key."""
+
+    session: Session
+    index: U32
+    sealed: Annotated[bytes, Meta(min_length=80, max_length=80)]
+    accelerator: AcceleratorKind
+    credit_bytes: Size
+    open_streams: Count
+
+
+class Accelerators(Message, frozen=True):
+    """GRANT and REVOKE."""
+
+    accelerators: Words
+
+
+class Returned(Message, frozen=True):
+    """Accelerators are given back, and how they were cleaned."""
+
+    accelerators: Words
+    cleaning: Annotated[tuple[Name, ...], Meta(max_length=64)]
+
+
+class Wiped(Message, frozen=True):
+    """The worker overwrote its buffers and keys."""
+
+    wiped_bytes: U63
+    answered: U63
+    refused: U63
+
+
+class Beat(Message, frozen=True):
+    """What a worker did since it started, for operators."""
+
+    open_streams: U32
+    batches: U63
+    images: U63
+    bytes: U63
+    busy_us: U63
+
+
+SCHEMAS: dict[Kind, type[Message]] = {
+    Kind.ACCEPT: Accept,
+    Kind.CONFIGURE: Configure,
+    Kind.VOUCH: Vouch,
+    Kind.QUEUED: Queued,
+    Kind.LOST: Lost,
+    Kind.TERMINATE: Deadline,
+    Kind.CLEANED: Cleaned,
+    Kind.DRAIN: Deadline,
+    Kind.FAIL: Failure,
+    Kind.PING: Ping,
+    Kind.PONG: Ping,
+    Kind.READY: Ready,
+    Kind.CODE: Code,
+    Kind.BATCH: Batch,
+    Kind.LOADED: Loaded,
+    Kind.RESULT: Result,
+    Kind.RECEIPT: Receipt,
+    Kind.REFUSED: Failure,
+    Kind.CANCEL: Empty,
+    Kind.CREDIT: Credit,
+    Kind.FINISH: Empty,
+    Kind.FINISHED: Finished,
+    Kind.PING_WORKER: Ping,
+    Kind.PONG_WORKER: Ping,
+    Kind.ROUTE: Empty,
+    Kind.UNROUTE: Empty,
+    Kind.STATUS: Empty,
+    Kind.STATE: State,
+    Kind.BORN: Born,
+    Kind.RELEASE: Release,
+    Kind.GRANT: Accelerators,
+    Kind.RETURNED: Returned,
+    Kind.WIPE: Deadline,
+    Kind.WIPED: Wiped,
+    Kind.BEAT: Beat,
+    Kind.REVOKE: Accelerators,
+    Kind.ERROR: Failure,
+}
+"""Types whose payload is a message; HELLO, ATTEST, PROOF and CHUNK have payloads of their own."""
+
+M = TypeVar("M", bound=Message)
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS: dict[type[Message], msgspec.msgpack.Decoder[Any]] = {}
+
+
+def encode(message: Message) -> bytes:
+    """Write a message."""
+    return _ENCODER.encode(message)
+
+
+def decode(payload: bytes | bytearray | memoryview, schema: type[M]) -> M:
+    """Read a message of the given schema.
+
+    Raises:
+        MessageRefused: ``MALFORMED``, it is not exactly what `encode` writes for a valid message.
+    """
+    decoder = _DECODERS.get(schema)
+    if decoder is None:
+        decoder = _DECODERS[schema] = msgspec.msgpack.Decoder(schema)
+    try:
+        message: M = decoder.decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        # The library's text may quote what was in the message.
+        raise refusal(Refusal.MALFORMED, f"{schema.__name__} does not follow its schema") from None
+    if _ENCODER.encode(message) != payload:
+        raise refusal(Refusal.MALFORMED, f"{schema.__name__} is written in another way than the one allowed")
+    return message
+
+
+def read(kind: Kind, payload: bytes | bytearray | memoryview) -> Message:
+    """Read the message of a frame of this type.
+
+    Raises:
+        MessageRefused: as `decode`.
+    """
+    return decode(payload, SCHEMAS[kind])

@@ -1,0 +1,69 @@
+"""Where tensors lie in the plaintext of a stream."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from math import prod
+from typing import NamedTuple
+
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.kinds import STREAM_BYTES
+from sectum.hetee.wire.messages import Tensor
+
+ALIGNMENT_BYTES = 64
+ITEM_BYTES = {
+    "bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8, "int64": 8,
+    "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,
+}  # fmt: skip
+
+
+class Place(NamedTuple):
+    """A tensor and its bytes in the stream. ``ends``: where each item of a ``jpeg`` or ``utf8`` tensor ends."""
+
+    tensor: Tensor
+    begin: int
+    end: int
+    ends: tuple[int, ...] = ()
+
+
+def n_bytes(tensor: Tensor) -> int:
+    """How many bytes a tensor has in a stream.
+
+    Raises:
+        MessageRefused: ``BAD_TENSOR``, its fields contradict each other.
+    """
+    items = prod(tensor.shape)
+    if tensor.encoding == "raw":
+        size = items * ITEM_BYTES.get(tensor.dtype, 0)
+        good = tensor.dtype != "string" and not tensor.sizes
+    else:
+        size = sum(tensor.sizes)
+        good = len(tensor.sizes) == items and (
+            (tensor.dtype == "uint8" and len(tensor.shape) == 1)
+            if tensor.encoding == "jpeg"
+            else tensor.dtype == "string"
+        )
+    if not good or size > STREAM_BYTES:
+        raise refusal(Refusal.BAD_TENSOR, f"shape, dtype, encoding and sizes of a tensor disagree ({tensor.encoding})")
+    return size
+
+
+def layout(tensors: tuple[Tensor, ...], total: int | None = None) -> tuple[Place, ...]:
+    """Place tensors one after the other, each on a multiple of 64 bytes.
+
+    Args:
+        tensors: as BATCH or RESULT lists them.
+        total: what the header announced; None when it is to be computed (the last place's end).
+
+    Raises:
+        MessageRefused: ``BAD_TENSOR``, a tensor contradicts itself, or together they are not ``total`` bytes.
+    """
+    places, at = [], 0
+    for tensor in tensors:
+        at = -(-at // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        end = at + n_bytes(tensor)
+        places.append(Place(tensor, at, end, tuple(accumulate(tensor.sizes, initial=at))[1:]))
+        at = end
+    if at > STREAM_BYTES or total not in (None, at):
+        raise refusal(Refusal.BAD_TENSOR, f"tensors of {at} bytes in a stream of {total}")
+    return tuple(places)

@@ -1,0 +1,58 @@
+"""``python -m sectum.hetee.worker``: started by a controller only, with its link as descriptor 3, its data as 4."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import threading
+
+from sectum.hetee.worker.confinement import Report, close_off, isolate
+
+# Libraries read these when they are loaded. ONNX Runtime would start a thread that sends telemetry.
+_ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sectum.hetee.worker", description=__doc__)
+    parser.add_argument("--kinds", default="cpu,paced", help="kinds of accelerators to be ready for")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one CPU accelerator")
+    parser.add_argument("--memory-mib", type=int, default=0, help="limit on private memory; 0: none")
+    parser.add_argument("--measurement", type=bytes.fromhex, default=bytes(32), help="of this software, for receipts")
+    parser.add_argument("--hardware", default="software", help="format of the controller's evidence, for receipts")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Confine this process, then serve its controller."""
+    options = _parse()
+    os.environ.update(_ENVIRONMENT)
+    report = Report()
+    isolate(report)
+
+    from sectum.hetee.errors import HeteeError
+    from sectum.hetee.worker.process import DATA, LINK, Setting, WorkerProcess, end, end_on_fault, widen
+    from sectum.hetee.worker.warm_up import warm_up
+
+    try:
+        link, data = socket.socket(fileno=LINK), socket.socket(fileno=DATA)
+        widen(data)
+    except OSError as error:
+        sys.exit(f"a worker is started by a controller, with two sockets as descriptors {LINK} and {DATA}: {error}")
+    sys.excepthook = end_on_fault
+    threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
+    kinds = options.kinds.split(",")
+    try:
+        warm_up(kinds, options.threads)
+        process = WorkerProcess(link, data, Setting(options.threads, options.measurement, options.hardware))
+        close_off(report, DATA + 1, devices="cuda" in kinds, memory_bytes=options.memory_mib << 20)
+        process.run(report)
+    except HeteeError as error:
+        end(error)
+    # Threads may still compute: nobody waits for them.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

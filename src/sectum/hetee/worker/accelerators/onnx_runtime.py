@@ -1,0 +1,93 @@
+"""ONNX Runtime on a CPU or, where the machine has one and a build for it is installed, on a CUDA GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.messages import Pace
+from sectum.hetee.worker.accelerators.protocol import Arrays, Stop
+from sectum.hetee.worker.models import Model
+
+_FATAL_ONLY = 4  # the runtime's lesser messages quote names out of the tenant's model
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_BAD_INPUT = (states.InvalidArgument, ValueError, TypeError)
+
+
+class OnnxRuntimeAccelerator:
+    """ONNX Runtime with its defaults, but without spinning threads: opening and sealing need the cores too.
+
+    Args:
+        name: as GRANT gives it; the number of a CUDA accelerator is that of the device.
+        threads: how many compute one batch; on a CPU.
+
+    Raises:
+        ServiceRefused: ``NO_ACCELERATOR``, the installed runtime cannot use it.
+    """
+
+    paced = False
+
+    def __init__(self, name: str, *, threads: int = 1) -> None:
+        self.name = name
+        self.kind, _, number = name.partition(":")
+        self._threads = threads
+        provider, settings = (_CUDA, {"device_id": number}) if self.kind == "cuda" else (_CPU, {})
+        if provider not in onnxruntime.get_available_providers():
+            raise refusal(
+                Refusal.NO_ACCELERATOR, f"{name}: this ONNX Runtime was not built for it; install onnxruntime-gpu"
+            )
+        self._provider: tuple[str, dict[str, str]] = provider, settings
+        self._models: list[_Loaded] = []
+
+    def load(self, model: Model) -> _Loaded:
+        """Make a session. Custom operators cannot be registered, and there is no folder for external data."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _FATAL_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        try:
+            session = onnxruntime.InferenceSession(model.content, options, providers=[self._provider])
+        except Exception as error:  # noqa: BLE001  # its own classes, and whatever a hostile model makes it raise
+            raise refusal(Refusal.MODEL_REFUSED, f"ONNX Runtime cannot load the model: {error}"[:500]) from None
+        if session.get_providers()[0] != self._provider[0]:  # it falls back to the CPU with no more than a warning
+            raise refusal(Refusal.MODEL_REFUSED, f"ONNX Runtime could not put the model on {self.name}")
+        self._models.append(_Loaded(session))
+        return self._models[-1]
+
+    def reset(self) -> str:
+        """Drop the sessions, and with them their memory. What a GPU's memory still holds, only its driver can clear."""
+        n_models = len(self._models)
+        for model in self._models:
+            model.unload()
+        self._models.clear()
+        left = "; device memory freed, not overwritten" if self.kind == "cuda" else ""
+        return f"{n_models} models unloaded{left}"
+
+
+class _Loaded:
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+
+    def unload(self) -> None:
+        self._session = None
+
+    def run(self, inputs: Arrays, outputs: tuple[str, ...], stop: Stop, pace: Pace | None = None) -> list[NDArray[Any]]:
+        assert pace is None
+        session = self._session
+        if session is None:
+            raise refusal(Refusal.COMPUTE_FAILED, "the accelerator was reset, and the model is not on it any more")
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _FATAL_ONLY
+        try:
+            with stop.calling(lambda: setattr(options, "terminate", True)):
+                return list(session.run(list(outputs), dict(inputs), options))
+        except _BAD_INPUT as error:
+            raise refusal(Refusal.INPUT_REFUSED, f"ONNX Runtime refuses the batch: {error}"[:500]) from None
+        except Exception as error:  # noqa: BLE001  # its own classes, and whatever a hostile model makes it raise
+            raise refusal(Refusal.COMPUTE_FAILED, f"ONNX Runtime failed: {error}"[:500]) from None

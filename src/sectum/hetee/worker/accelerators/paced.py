@@ -1,0 +1,86 @@
+"""An accelerator that computes nothing: it waits as long as another one was published to take, and says so."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.errors import SectumError
+from sectum.graph.reader import read
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.messages import Pace
+from sectum.hetee.worker.accelerators.protocol import Arrays, Stop
+from sectum.hetee.worker.models import Model
+
+_SHAPES_KEPT = 64
+
+
+class PacedAccelerator:
+    """Gives zeros of the right shape after the time that the batch says.
+
+    With it the cost of the service is told apart from that of computing: on the times of the GPU of the paper, it is
+    compared with HETEE's. Every result and receipt of it says that it is paced.
+    """
+
+    kind, paced = "paced", True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._models: list[_Paced] = []
+
+    def load(self, model: Model) -> _Paced:
+        """Keep the model, to find the shapes of its outputs."""
+        self._models.append(_Paced(model))
+        return self._models[-1]
+
+    def reset(self) -> str:
+        """Nothing was on it."""
+        n_models = len(self._models)
+        for model in self._models:
+            model.unload()
+        self._models.clear()
+        return f"{n_models} models unloaded; no data was on it"
+
+
+class _Paced:
+    def __init__(self, model: Model) -> None:
+        self._model: Model | None = model
+        self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], dict[str, tuple[tuple[int, ...], str]]] = {}
+
+    def unload(self) -> None:
+        self._model = None
+        self._shapes.clear()
+
+    def run(self, inputs: Arrays, outputs: tuple[str, ...], stop: Stop, pace: Pace | None = None) -> list[NDArray[Any]]:
+        begun_s = time.monotonic()
+        if pace is None:
+            raise refusal(Refusal.INPUT_REFUSED, "a paced accelerator computes nothing: the batch has to give a pace")
+        shapes = self._outputs(inputs)
+        unknown = [name for name in outputs if name not in shapes]
+        if unknown:
+            raise refusal(Refusal.INPUT_REFUSED, f"the model has no output '{unknown[0][:80]}'")
+        results = [np.zeros(shape, object if dtype == "string" else dtype) for shape, dtype in map(shapes.get, outputs)]  # type: ignore[misc]
+        left_s = begun_s + pace.compute_us / 1e6 - time.monotonic()
+        if left_s > 0:
+            stop.wait(left_s)
+        return results
+
+    def _outputs(self, inputs: Arrays) -> dict[str, tuple[tuple[int, ...], str]]:
+        if self._model is None:
+            raise refusal(Refusal.COMPUTE_FAILED, "the accelerator was reset, and the model is not on it any more")
+        key = tuple((name, array.shape) for name, array in inputs.items())
+        if key not in self._shapes:
+            try:
+                graph = read(self._model.content, inputs=dict(key)).graph
+            except SectumError as error:
+                raise refusal(
+                    Refusal.INPUT_REFUSED, f"no shapes of outputs follow from the batch: {error}"[:500]
+                ) from None
+            if len(self._shapes) >= _SHAPES_KEPT:
+                self._shapes.clear()
+            tensors = graph.tensors
+            self._shapes[key] = {name: (tensors[name].shape, tensors[name].dtype) for name in graph.outputs}
+        return self._shapes[key]

@@ -1,0 +1,59 @@
+"""Times that were published, for paced accelerators.
+
+``published_times.csv`` holds preprocessing and computing of one batch on HETEE's GPU (GTX TITAN X), read off the
+bars of figure 8a of Zhu et al., IEEE S&P 2020, doi 10.1109/SP40000.2020.00054, to about 4 ms.
+"""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from importlib.resources import files
+
+from sectum.errors import UsageError
+from sectum.hetee.wire.messages import Pace
+
+SOURCE = "Zhu et al., IEEE S&P 2020, Fig. 8a, GTX TITAN X, +-4 ms"
+
+
+@cache
+def _times_ms() -> dict[str, dict[int, tuple[float, float]]]:
+    times: dict[str, dict[int, tuple[float, float]]] = {}
+    with (files(__package__) / "published_times.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            pair = float(row["preprocess_ms"]), float(row["compute_ms"])
+            times.setdefault(row["network"], {})[int(row["batch"])] = pair
+    return times
+
+
+def networks() -> tuple[str, ...]:
+    """The networks with published times."""
+    return tuple(_times_ms())
+
+
+def pace(network: str, batch: int) -> Pace:
+    """The published times of a batch; between published batch sizes, on the straight line.
+
+    Args:
+        network: one of `networks`.
+        batch: images, within the published sizes.
+
+    Raises:
+        UsageError: nothing was published for that.
+    """
+    times = _times_ms().get(network)
+    if times is None:
+        raise UsageError(f"no times were published for '{network}': use one of {', '.join(networks())}")
+    if not min(times) <= batch <= max(times):
+        raise UsageError(f"times were published for batches of {min(times)} to {max(times)}, not for {batch}")
+    below, above = max(b for b in times if b <= batch), min(b for b in times if b >= batch)
+    share = (batch - below) / (above - below) if above > below else 0.0
+    preprocess_ms, compute_ms = (
+        low + share * (high - low) for low, high in zip(times[below], times[above], strict=True)
+    )
+    between = "" if above == below else f", between {below} and {above}"
+    return Pace(
+        preprocess_us=round(preprocess_ms * 1000),
+        compute_us=round(compute_ms * 1000),
+        source=f"{SOURCE}: {network}, batch {batch}{between}",
+    )

@@ -1,0 +1,202 @@
+"""What goes to the client: one thread seals and sends, small messages between the chunks of large answers."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.header import chunks_needed
+from sectum.hetee.wire.kinds import CHUNK_BYTES_DEFAULT, MESSAGE_BYTES, TAG_BYTES, Kind
+from sectum.hetee.wire.messages import Message, encode
+from sectum.hetee.wire.streams import Ledger
+from sectum.hetee.wire.tensors import layout
+from sectum.hetee.worker.batch import Batch
+from sectum.hetee.worker.preparation import as_tensor
+from sectum.hetee.worker.records import Outlet
+
+Sign = Callable[[Batch], bytes]
+
+
+class Computed:
+    """The outputs of a batch as they travel.
+
+    Args:
+        batch: that they are of.
+        outputs: by name, in the order in which they were asked for.
+        paced: whether they are not computed, but waited for.
+
+    Raises:
+        WorkRefused: ``COMPUTE_FAILED``, they cannot travel.
+    """
+
+    def __init__(self, batch: Batch, outputs: Mapping[str, NDArray[Any]], *, paced: bool) -> None:
+        described = [as_tensor(name, array) for name, array in outputs.items()]
+        tensors = tuple(tensor for tensor, _ in described)
+        self.batch = batch
+        self.data = [data for _, data in described]
+        self.opening = encode(messages.Result(tensors=tensors, paced=paced))
+        self.context = hashlib.sha256(self.opening).digest()
+        try:
+            self.places = layout(tensors)
+            messages.decode(self.opening, messages.Result)
+        except HeteeError as error:
+            raise refusal(Refusal.COMPUTE_FAILED, f"the outputs cannot travel: {error.detail}") from None
+        if len(self.opening) > MESSAGE_BYTES - TAG_BYTES:
+            raise refusal(Refusal.COMPUTE_FAILED, "the description of the outputs is over the limit of a message")
+        self.total = self.places[-1].end if self.places else 0
+        self.chunks = chunks_needed(self.total, CHUNK_BYTES_DEFAULT)
+
+    def cut(self) -> Iterator[memoryview]:
+        """The plaintext in chunks: views of the outputs, copied only where a chunk meets an edge of one."""
+        for begin in range(0, self.total, CHUNK_BYTES_DEFAULT):
+            end = min(begin + CHUNK_BYTES_DEFAULT, self.total)
+            pairs = zip(self.places, self.data, strict=True)
+            inside = [(place, data) for place, data in pairs if place.begin < end and place.end > begin]
+            if inside and inside[0][0].begin <= begin and end <= inside[0][0].end:
+                place, data = inside[0]
+                yield data[begin - place.begin : end - place.begin]
+                continue
+            gathered = memoryview(bytearray(end - begin))
+            for place, data in inside:
+                low, high = max(begin, place.begin), min(end, place.end)
+                gathered[low - begin : high - begin] = data[low - place.begin : high - place.begin]
+            yield gathered
+
+
+@dataclass(frozen=True)
+class _Short:
+    stream: int
+    kind: Kind
+    message: Message
+
+
+class Answers:
+    """Sends answers in the order in which they come.
+
+    Args:
+        outlet: to the client.
+        ledger: of the session's streams; whoever uses it holds ``lock``.
+        lock: guards ``ledger``.
+        sign: makes the receipt of a batch whose result was sent.
+        lost: is called when nothing can be sent any more.
+    """
+
+    def __init__(
+        self, outlet: Outlet, ledger: Ledger, lock: threading.Lock, sign: Sign, lost: Callable[[], None]
+    ) -> None:
+        self._outlet, self._ledger, self._lock, self._sign, self._lost = outlet, ledger, lock, sign, lost
+        self._changed = threading.Condition()
+        self._urgent: deque[tuple[Kind, Message]] = deque()
+        self._answers: deque[Computed | _Short] = deque()
+        self._finished: Callable[[], messages.Finished] | None = None
+        self._busy = self.dead = False
+        self.answered = self.refused = self.sealed_bytes = 0
+        threading.Thread(target=self._serve, name="send", daemon=True).start()
+
+    def now(self, kind: Kind, message: Message) -> None:
+        """Send a message that answers no stream, before the answers that wait."""
+        with self._changed:
+            self._urgent.append((kind, message))
+            self._changed.notify_all()
+
+    def refuse(self, stream: int, error: HeteeError) -> None:
+        """Answer a stream with why it was refused."""
+        detail = error.detail.encode()[:512].decode(errors="ignore")
+        self._put(_Short(stream, Kind.REFUSED, messages.Failure(code=error.code, detail=detail)))
+
+    def loaded(self, stream: int, message: messages.Loaded) -> None:
+        """Answer a CODE."""
+        self._put(_Short(stream, Kind.LOADED, message))
+
+    def computed(self, computed: Computed) -> None:
+        """Answer a batch with its outputs and a receipt."""
+        self._put(computed)
+
+    def finish(self, finished: Callable[[], messages.Finished]) -> None:
+        """Send FINISHED as soon as no stream is open."""
+        with self._changed:
+            self._finished = finished
+            self._changed.notify_all()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all was sent; False if that took too long."""
+
+        def empty() -> bool:
+            return self.dead or not (self._urgent or self._answers or self._busy)
+
+        with self._changed:
+            return self._changed.wait_for(empty, seconds)
+
+    def _put(self, answer: Computed | _Short) -> None:
+        with self._changed:
+            self._answers.append(answer)
+            self._changed.notify_all()
+
+    def _serve(self) -> None:
+        try:
+            while True:
+                self._step()
+        except (OSError, HeteeError):  # the socket has ended, or its keys
+            with self._changed:
+                self.dead = True
+                self._changed.notify_all()
+            self._lost()
+
+    def _step(self) -> None:
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+            while not (self._urgent or self._answers or self._may_finish()):
+                self._changed.wait()
+            self._busy = True
+            answer = self._answers.popleft() if self._answers else None
+        self._send_urgent()
+        if isinstance(answer, Computed):
+            self._send_computed(answer)
+        elif answer is not None:
+            self._close(answer.stream, answer.kind)
+            self._outlet.message(answer.kind, encode(answer.message), stream=answer.stream)
+            self.refused += answer.kind is Kind.REFUSED
+        elif self._may_finish():
+            finished, self._finished = self._finished, None
+            assert finished is not None
+            self._outlet.message(Kind.FINISHED, encode(finished()))
+
+    def _may_finish(self) -> bool:
+        with self._lock:
+            return self._finished is not None and not self._ledger.open_streams
+
+    def _send_urgent(self) -> None:
+        while self._urgent:
+            kind, message = self._urgent.popleft()
+            self._outlet.message(kind, encode(message))
+
+    def _close(self, stream: int, kind: Kind) -> None:
+        # Before it is sent: the client may open its next stream as soon as it has the answer.
+        with self._lock:
+            self._ledger.answer(stream, kind)
+
+    def _send_computed(self, answer: Computed) -> None:
+        batch, outlet = answer.batch, self._outlet
+        stream, chunks, total = batch.stream, answer.chunks, answer.total
+        before = outlet.encryption_ns, outlet.transfer_ns
+        self._close(stream, Kind.RESULT)
+        outlet.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total)
+        for index, chunk in enumerate(answer.cut()):
+            self._send_urgent()
+            outlet.chunk(chunk, stream=stream, chunk=index, chunks=chunks, total=total, context=answer.context)
+        batch.times_ns["encryption"] += outlet.encryption_ns - before[0]
+        batch.times_ns["transfer"] += outlet.transfer_ns - before[1]
+        receipt = encode(messages.Receipt(receipt=self._sign(batch)))
+        self._close(stream, Kind.RECEIPT)
+        outlet.message(Kind.RECEIPT, receipt, stream=stream)
+        self.answered += 1
+        self.sealed_bytes += total

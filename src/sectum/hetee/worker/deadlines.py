@@ -1,0 +1,38 @@
+"""Calls something when its time is over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+
+class Deadlines:
+    """One thread that waits for the earliest of a few deadlines."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[Hashable, tuple[float, Callable[[], None]]] = {}
+        threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+
+    def add(self, key: Hashable, seconds: float, late: Callable[[], None]) -> None:
+        """Call ``late`` in so many seconds, in the thread of the deadlines, unless `remove` comes first."""
+        with self._changed:
+            self._waiting[key] = time.monotonic() + seconds, late
+            self._changed.notify()
+
+    def remove(self, key: Hashable) -> None:
+        """Forget a deadline; one that is over or was never added is no error."""
+        with self._changed:
+            self._waiting.pop(key, None)
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                key = min(self._waiting, key=lambda key: self._waiting[key][0], default=None)
+                left_s = None if key is None else self._waiting[key][0] - time.monotonic()
+                if left_s is None or left_s > 0:
+                    self._changed.wait(left_s)
+                    continue
+                late = self._waiting.pop(key)[1]
+            late()

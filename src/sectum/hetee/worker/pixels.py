@@ -1,0 +1,141 @@
+"""Images to the numbers that a model takes: JPEG decoding with limits, scaling, layout, normalisation."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from sectum.hetee.errors import Refusal, refusal
+
+if TYPE_CHECKING:
+    from sectum.hetee.wire.messages import Pixels, Slot
+
+IMAGE_PIXELS = 1 << 26  # of one JPEG: 64 million, 192 MiB decoded
+Layout = Literal["nchw", "nhwc"]
+
+
+def layout_of(slot: Slot) -> Layout:
+    """How a model's input holds images: NCHW unless only its last dimension can be that of the channels."""
+    return "nhwc" if len(slot.shape) == 4 and slot.shape[1] not in (1, 3) and slot.shape[3] in (1, 3) else "nchw"
+
+
+class Conversion:
+    """How the images of one tensor become the items of one input.
+
+    Args:
+        pixels: what the batch declares.
+        slot: the model's input.
+        layout: of the arrays that `normalise` gets.
+
+    Attributes:
+        to: layout of the arrays that it fills.
+    """
+
+    def __init__(self, pixels: Pixels, slot: Slot, layout: Layout) -> None:
+        self._order = slice(None, None, -1 if pixels.bgr else 1)
+        self._from, self.to = layout, layout_of(slot)
+        self._mean, self._std = _per_channel(pixels.mean, 0.0), _per_channel(pixels.std, 1.0)
+
+    def normalise(self, images: NDArray[np.uint8], out: NDArray[Any]) -> None:
+        """Write ``(images - mean) / std``, computed in float32, to ``out``; both [n, ., ., .] in their layouts.
+
+        Raises:
+            WorkRefused: ``INPUT_REFUSED``, there are other numbers of means than of channels.
+        """
+        # Everything as NCHW views; the one pass over memory is that of the arithmetic.
+        source = images.transpose(0, 3, 1, 2) if self._from == "nhwc" else images
+        target = out.transpose(0, 3, 1, 2) if self.to == "nhwc" else out
+        source = source[:, self._order]
+        if max(self._mean.size, self._std.size) not in (1, source.shape[1]):
+            raise refusal(
+                Refusal.INPUT_REFUSED,
+                f"{self._mean.size} means, {self._std.size} deviations for images of {source.shape[1]} channels",
+            )
+        if target.dtype == np.float32:
+            np.subtract(source, self._mean, out=target, dtype=np.float32)
+            np.divide(target, self._std, out=target)
+        else:
+            target[...] = (np.subtract(source, self._mean, dtype=np.float32)) / self._std
+
+
+def _per_channel(values: tuple[float, ...], default: float) -> NDArray[np.float32]:
+    if not all(map(math.isfinite, values)):
+        raise refusal(Refusal.INPUT_REFUSED, "a mean or deviation of pixels that is no finite number")
+    return np.array(values or (default,), np.float32).reshape(-1, 1, 1)
+
+
+def image_size(pixels: Pixels, slot: Slot) -> tuple[int, int, int]:
+    """Channels, height and width of the items that JPEGs become.
+
+    Raises:
+        WorkRefused: ``INPUT_REFUSED``, neither the batch nor the model says it, or they cannot be met.
+    """
+    nhwc = layout_of(slot) == "nhwc"
+    if len(slot.shape) != 4:
+        raise refusal(
+            Refusal.INPUT_REFUSED, f"images for the input '{slot.name}' of rank {len(slot.shape)}: it wants 4"
+        )
+    channels, height, width = (slot.shape[axis] for axis in ((3, 1, 2) if nhwc else (1, 2, 3)))
+    if len(pixels.size) == 2:
+        height, width = pixels.size
+    elif pixels.size:
+        raise refusal(Refusal.INPUT_REFUSED, "a size of images is two numbers, height and width")
+    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+        raise refusal(Refusal.INPUT_REFUSED, f"the input '{slot.name}' has no size of its own: give one in the batch")
+    if channels not in (1, 3) and isinstance(channels, int):
+        raise refusal(Refusal.INPUT_REFUSED, f"images for an input of {channels} channels: JPEG has 1 or 3")
+    if pixels.shorter and pixels.shorter < max(height, width):
+        raise refusal(
+            Refusal.INPUT_REFUSED,
+            f"{height}x{width} cannot be cut out of images whose shorter side is {pixels.shorter}",
+        )
+    return channels if isinstance(channels, int) else 3, height, width
+
+
+def decode_jpeg(data: memoryview, channels: int, height: int, width: int, shorter: int = 0) -> NDArray[np.uint8]:
+    """Decode a JPEG and bring it to size; its orientation tag is not looked at.
+
+    Args:
+        data: the file.
+        channels: 3 for RGB, 1 for grey.
+        height: of the result.
+        width: of the result.
+        shorter: 0 to scale to the result's size; else scaled to this shorter side, then cut around the centre.
+
+    Returns:
+        [height, width, channels], uint8.
+
+    Raises:
+        WorkRefused: ``INPUT_REFUSED``, it is no JPEG, damaged, or too large.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as file:
+            if file.width * file.height > IMAGE_PIXELS:
+                raise refusal(
+                    Refusal.INPUT_REFUSED, f"an image of {file.width}x{file.height}, over {IMAGE_PIXELS} pixels"
+                )
+            image: Image.Image = file.convert("RGB" if channels == 3 else "L")
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        raise refusal(Refusal.INPUT_REFUSED, f"an image of {len(data)} bytes that is no whole JPEG") from None
+    if shorter:
+        factor = shorter / min(image.size)
+        wide, high = (max(shorter, int(side * factor)) for side in image.size)
+        image = _scaled(image, wide, high)
+        left, top = round((wide - width) / 2), round((high - height) / 2)
+        image = image.crop((left, top, left + width, top + height))
+    else:
+        image = _scaled(image, width, height)
+    return np.asarray(image).reshape(height, width, channels)
+
+
+def _scaled(image: Image.Image, width: int, height: int) -> Image.Image:
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+# The check above is stricter, and a warning would be an unwanted line in a log.
+Image.MAX_IMAGE_PIXELS = None

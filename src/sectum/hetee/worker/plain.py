@@ -1,0 +1,172 @@
+"""The baseline that the service is compared with: the same worker without sealing, evidence, host or confinement.
+
+``python -m sectum.hetee.worker.plain --accelerator cpu:0`` serves one client on loopback and prints the port. Frames
+are those of the service, with zeros where a tag would be; payloads go straight from and to the socket. Nothing of the
+service imports this module, and a client of the service cannot speak to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
+from sectum.hetee.wire.kinds import TAG_BYTES, Kind
+from sectum.hetee.worker.accelerators import accelerator
+from sectum.hetee.worker.batch import Batch
+from sectum.hetee.worker.enclave import Enclave, Terms
+from sectum.hetee.worker.records import FROM_CLIENT
+
+SESSION = b"plain, unsealed!"
+_NO_TAG = bytes(TAG_BYTES)
+
+
+class PlainInlet:
+    """Records that are not sealed.
+
+    Args:
+        sock: connected stream socket.
+        accepts: the types that the peer may send.
+    """
+
+    def __init__(self, sock: socket.socket, accepts: frozenset[Kind] = FROM_CLIENT) -> None:
+        self.transfer_ns = self.encryption_ns = 0
+        self._socket, self._accepts = sock, accepts
+        self._head, self._tag = memoryview(bytearray(HEADER_BYTES)), memoryview(bytearray(TAG_BYTES))
+
+    def next(self) -> Header | None:
+        """Wait for a record; None when no more will come."""
+        if not self._fill(self._head):
+            return None
+        header = parse(self._head)
+        if header.kind not in self._accepts or header.session != SESSION:
+            raise refusal(Refusal.UNEXPECTED, f"{header.kind.name}, which this peer may not send in plain")
+        return header
+
+    def message(self, header: Header) -> bytearray:
+        """The record's payload."""
+        payload = bytearray(header.length - TAG_BYTES)
+        self._take(memoryview(payload))
+        return payload
+
+    def chunk(self, header: Header, out: memoryview, context: bytes) -> None:  # noqa: ARG002  # there is nothing to bind
+        """Receive the payload of a CHUNK into ``out``."""
+        begun_ns = time.perf_counter_ns()
+        self._take(out)
+        self.transfer_ns = time.perf_counter_ns() - begun_ns
+
+    def _take(self, out: memoryview) -> None:
+        if not (self._fill(out) and self._fill(self._tag)):
+            raise refusal(Refusal.TRUNCATED, "the connection ended inside a record")
+
+    def _fill(self, out: memoryview) -> bool:
+        at = 0
+        while at < len(out):
+            n_bytes = self._socket.recv_into(out[at:], 0, socket.MSG_WAITALL)
+            if not n_bytes:
+                return False
+            at += n_bytes
+        return True
+
+    def wipe(self) -> None:
+        """There is no key."""
+
+
+class PlainOutlet:
+    """Sends records as they are."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.transfer_ns = self.encryption_ns = 0
+        self._socket = sock
+
+    def message(self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0) -> None:
+        """Send a message."""
+        header = Header(kind, len(payload) + TAG_BYTES, session=SESSION, stream=stream, chunks=chunks, total=total)
+        self._send([header.pack(), payload, _NO_TAG])
+
+    def chunk(
+        self,
+        plaintext: memoryview,
+        *,
+        stream: int,
+        chunk: int,
+        chunks: int,
+        total: int,
+        context: bytes,  # noqa: ARG002  # there is nothing to bind
+    ) -> None:
+        """Send a CHUNK."""
+        header = Header(
+            Kind.CHUNK,
+            len(plaintext) + TAG_BYTES,
+            session=SESSION,
+            stream=stream,
+            chunk=chunk,
+            chunks=chunks,
+            total=total,
+        )
+        begun_ns = time.perf_counter_ns()
+        self._send([header.pack(), plaintext, _NO_TAG])
+        self.transfer_ns += time.perf_counter_ns() - begun_ns
+
+    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
+        views = [memoryview(part) for part in parts if len(part)]
+        while views:
+            n_bytes = self._socket.sendmsg(views)
+            while views and n_bytes >= len(views[0]):
+                n_bytes -= len(views.pop(0))
+            if n_bytes:
+                views[0] = views[0][n_bytes:]
+
+    def wipe(self) -> None:
+        """There is no key."""
+
+
+def times_of(batch: Batch) -> bytes:
+    """In place of a receipt: the times of a batch, as JSON that nobody signed."""
+    return json.dumps({"times_ns": batch.times_ns, "paced": batch.pace is not None, "items": batch.items}).encode()
+
+
+def serve(sock: socket.socket, accelerators: Sequence[str], *, threads: int = 1, terms: Terms) -> None:
+    """Serve one connected client until it goes."""
+    ended = threading.Event()
+    refused: list[HeteeError] = []
+
+    def end(error: HeteeError | None) -> None:
+        refused.extend([error] if error else [])
+        ended.set()
+
+    enclave = Enclave(PlainInlet(sock), PlainOutlet(sock), terms, times_of, end)
+    for name in accelerators:
+        enclave.grant(accelerator(name, threads=threads))
+    enclave.start()
+    ended.wait()
+    if refused:
+        raise refused[0]
+
+
+def main() -> None:
+    """Serve one client on loopback."""
+    parser = argparse.ArgumentParser(prog="python -m sectum.hetee.worker.plain", description=__doc__)
+    parser.add_argument("--accelerator", action="append", default=[], help="such as cpu:0; may be repeated")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one CPU accelerator")
+    parser.add_argument("--credit-mib", type=int, default=256)
+    parser.add_argument("--open-streams", type=int, default=8)
+    options = parser.parse_args()
+    terms = Terms(0, options.credit_mib << 20, options.open_streams)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sys.stdout.write(f"{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
+        sock, _ = listener.accept()
+    with sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        serve(sock, options.accelerator or ["cpu:0"], threads=options.threads, terms=terms)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The worker's process: its link to the controller, from BORN to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from types import TracebackType
+
+from sectum.hetee.attest.records import Receipt, ReceiptSigner
+from sectum.hetee.channel.data import data_channel
+from sectum.hetee.channel.release import WorkerKey
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
+from sectum.hetee.wire.kinds import ALLOWED, Kind, Role
+from sectum.hetee.wire.messages import Message, decode, encode
+from sectum.hetee.worker.accelerators import accelerator
+from sectum.hetee.worker.accelerators.protocol import Accelerator
+from sectum.hetee.worker.batch import Batch
+from sectum.hetee.worker.confinement import Report
+from sectum.hetee.worker.enclave import Enclave, Terms
+from sectum.hetee.worker.records import SealedInlet, SealedOutlet
+
+LINK, DATA = 3, 4
+_BEAT_S = 0.5
+_CLEANING_S = 0.4  # for accelerators to stop and be cleaned; the controller waits for 1 s in all
+_BUFFER_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the controller tells a worker at its start.
+
+    Attributes:
+        threads: that compute one batch on a CPU.
+        measurement: of the worker's software, 32 bytes, for its receipts.
+        hardware: format of the controller's evidence, for its receipts.
+    """
+
+    threads: int
+    measurement: bytes
+    hardware: str
+
+
+def log(event: str, **facts: object) -> None:
+    """Write one line about this process, never about what it works on."""
+    line = {"time": round(time.time(), 3), "role": "worker", "pid": os.getpid(), "event": event, **facts}
+    sys.stderr.write(json.dumps(line) + "\n")
+    sys.stderr.flush()
+
+
+def widen(sock: socket.socket) -> None:
+    """Let the kernel hold several chunks on their way out, as far as it allows."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+
+
+class WorkerProcess:
+    """Answers the controller, and serves one session when it is given one.
+
+    Args:
+        link: to the controller.
+        data: to the client, through the host.
+        setting: from the command line.
+    """
+
+    def __init__(self, link: socket.socket, data: socket.socket, setting: Setting) -> None:
+        self._link, self._data, self._setting = link, data, setting
+        self._reader = FrameReader(ALLOWED[Role.CONTROLLER, Role.WORKER])
+        self._writing = threading.Lock()
+        self._key, self._signer = WorkerKey(), ReceiptSigner()
+        self._enclave: Enclave | None = None
+        self._granted: list[Accelerator] = []
+        self._started = self._wiped = False
+
+    def run(self, report: Report) -> None:
+        """Say what was born, then serve until the controller ends the link.
+
+        Raises:
+            HeteeError: the controller does not keep to the protocol.
+        """
+        self._send(
+            Kind.BORN,
+            messages.Born(
+                worker_key=self._key.public,
+                receipt_key=self._signer.public_key,
+                pid=os.getpid(),
+                confinement=tuple(report.confinement),
+                unconfined=tuple(report.unconfined),
+            ),
+        )
+        poller = select.poll()
+        poller.register(self._link, select.POLLIN)
+        beat_s = time.monotonic() + _BEAT_S
+        while True:
+            if poller.poll(max(0.0, beat_s - time.monotonic()) * 1e3):
+                try:
+                    n_bytes = self._link.recv_into(self._reader.writable())
+                except ConnectionResetError:  # the controller closed it with something unread
+                    return
+                if not n_bytes:
+                    return
+                if frame := self._reader.advance(n_bytes):
+                    self._take(frame)
+            elif self._enclave is not None and not self._wiped:
+                self._send(Kind.BEAT, self._enclave.beat())
+            if time.monotonic() >= beat_s:
+                beat_s = time.monotonic() + _BEAT_S
+
+    def _send(self, kind: Kind, message: Message) -> None:
+        try:
+            with self._writing:
+                self._link.sendall(plain_frame(kind, encode(message)))
+        except ConnectionError:  # the controller is gone: nobody is served any more
+            os._exit(0)
+
+    def _take(self, frame: Frame) -> None:
+        payload = frame.payload
+        if self._wiped:
+            raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name} after WIPE")
+        match frame.header.kind:
+            case Kind.RELEASE:
+                self._release(decode(payload, messages.Release))
+            case Kind.GRANT:
+                for name in decode(payload, messages.Accelerators).accelerators:
+                    self._granted.append(accelerator(name, threads=self._setting.threads))
+                self._start()
+            case Kind.REVOKE:
+                for name in decode(payload, messages.Accelerators).accelerators:
+                    self._revoke(name)
+            case _:
+                self._wipe(decode(payload, messages.Deadline).deadline_ms / 1e3)
+
+    def _release(self, message: messages.Release) -> None:
+        secret = self._key.accept(message.sealed, message.session, message.index)
+        sealer, opener = data_channel(Role.WORKER, secret, message.session)
+
+        def sign(batch: Batch) -> bytes:
+            receipt = Receipt(
+                session=message.session,
+                index=message.index,
+                stream=batch.stream,
+                model=batch.message.model,
+                measurement=self._setting.measurement,
+                times_ns=batch.times_ns,
+                paced=batch.pace is not None,
+                items=batch.items,
+                hardware=self._setting.hardware,
+            )
+            return self._signer.sign(receipt)
+
+        terms = Terms(message.index, message.credit_bytes, message.open_streams)
+        inlet, outlet = SealedInlet(self._data, opener), SealedOutlet(self._data, sealer)
+        self._enclave = Enclave(inlet, outlet, terms, sign, self._ended)
+        log("assigned", index=message.index, session=message.session.hex())
+        self._start()
+
+    def _start(self) -> None:
+        enclave = self._enclave
+        if enclave is None or not (self._granted or self._started):
+            return
+        while self._granted:
+            enclave.grant(self._granted.pop(0))
+        if not self._started:
+            self._started = True
+            enclave.start()
+
+    def _revoke(self, name: str) -> None:
+        if self._enclave is None:
+            self._granted = [one for one in self._granted if one.name != name]
+            self._returned(name, "never used")
+        else:
+            self._enclave.engine.revoke(name, self._returned)
+
+    def _returned(self, name: str, cleaning: str) -> None:
+        self._send(Kind.RETURNED, messages.Returned(accelerators=(name,), cleaning=(cleaning,)))
+
+    def _wipe(self, deadline_s: float) -> None:
+        wiped = messages.Wiped(wiped_bytes=0, answered=0, refused=0)
+        if self._enclave is not None:
+            if self._started:
+                self._enclave.drain(deadline_s)
+            self._enclave.engine.close(_CLEANING_S, self._returned)
+            self._cut()
+            wiped = self._enclave.wipe()
+        self._wiped = True
+        self._send(Kind.WIPED, wiped)
+        log("wiped", wiped_bytes=wiped.wiped_bytes, answered=wiped.answered, refused=wiped.refused)
+
+    def _cut(self) -> None:
+        try:
+            self._data.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            log("data socket had ended")
+
+    def _ended(self, error: HeteeError | None) -> None:
+        """The client's side has ended: the controller decides what follows, unless somebody broke the protocol."""
+        if error is None:
+            log("client gone")
+            return
+        assert self._enclave is not None
+        self._cut()
+        self._enclave.wipe()
+        end(error)
+
+
+def end(error: HeteeError) -> None:
+    """End the process with the exit code of a refusal."""
+    log("refused", code=error.code.name, detail=error.detail)
+    os._exit(error.exit_code)
+
+
+def end_on_fault(kind: type[BaseException], _error: BaseException | None, trace: TracebackType | None) -> None:
+    """`sys.excepthook`: a fault of this program ends it.
+
+    What an exception says may come from what was worked on, so the log gets its type and its lines only.
+    """
+    frames = traceback.extract_tb(trace)
+    lines = [f"{frame.filename.rpartition('sectum/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+    log("fault", type=kind.__name__, lines=lines)
+    os._exit(refusal(Refusal.INTERNAL, "").exit_code)

@@ -1,0 +1,155 @@
+"""The service as a person meets it: two terminals, an unmodified program of theirs, and what they see."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from sectum.testing.hetee_rack import Rack, free_port, until
+
+SOFTWARE = "no hardware protects this"
+
+
+def command(*words: object) -> list[str]:
+    """``sectum hetee`` with these words."""
+    return [sys.executable, "-P", "-m", "sectum.cli", "hetee", *map(str, words)]
+
+
+def sectum(*words: object, code: int = 0) -> str:
+    """Run ``sectum hetee`` to its end; what it printed."""
+    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+@contextmanager
+def running(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """``sectum hetee`` in a terminal of its own; Ctrl-C at the end."""
+    process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def lines_until(process: subprocess.Popen[str], words: str) -> list[str]:
+    """What a process prints up to a line with these words."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return lines
+    raise AssertionError("".join(lines))
+
+
+def test_one_command_starts_it_and_one_classifies(tmp_path: Path, classifier: Path, photographs: list[Path]) -> None:
+    """`up` in one terminal, `infer` in another: classes, a signed receipt, and that no hardware protects it."""
+    port, metrics, state = free_port(), free_port(), tmp_path / "rack"
+    where = ("--state", state, "--url", f"hetee://127.0.0.1:{port}")
+    arguments = ("--listen", f"127.0.0.1:{port}", "--metrics", f"127.0.0.1:{metrics}", "--drain", "2")
+    with running("up", "--state", state, "--accelerators", "cpu=1", *arguments) as up:
+        greeting = "".join(lines_until(up, "for operators"))
+        assert SOFTWARE in greeting
+        text = sectum("infer", classifier, *photographs, *where)
+        assert SOFTWARE in text
+        assert "enclave cleaned: wiped" in text
+        found = json.loads(sectum("infer", classifier, *photographs, *where, "--json", "--top", 2))
+        assert found["evidence"]["hardware"] is False
+        assert [Path(row["image"]).name for row in found["images"]] == ["china.jpg", "flower.jpg"]
+        assert all(len(row["classes"]) == 2 for row in found["images"])
+        assert found["batches"][0]["paced"] is False
+        arrays = tmp_path / "out.npz"
+        sectum("infer", classifier, *photographs, *where, "--batch", 1, "--output", arrays)
+        with np.load(arrays) as stored:
+            assert [array.shape for array in stored.values()] == [(2, 1000)]
+        policy = tmp_path / "policy.json"
+        assert SOFTWARE in sectum("policy", "--state", state, "-o", policy)
+        assert json.loads(policy.read_text())["formats"] == ["software"]
+        sectum("infer", classifier, photographs[0], "--policy", policy, "--url", where[3])
+        assert "sessions" in sectum("top", "--metrics", f"127.0.0.1:{metrics}")
+        assert json.loads(sectum("top", "--metrics", f"127.0.0.1:{metrics}", "--json"))["host"]["connections"] >= 4
+        changed = json.loads(policy.read_text()) | {"roots": ["ab" * 32]}
+        policy.write_text(json.dumps(changed))
+        assert "NOT_GENUINE" in sectum("infer", classifier, photographs[0], "--policy", policy, *where[2:], code=48)
+    assert up.returncode == 0
+    assert "wiped" in (state / "log.jsonl").read_text()
+    error = sectum("infer", classifier, photographs[0], *where, code=46)
+    assert "nobody answers" in error
+
+
+def triton_python() -> str | None:
+    """An interpreter that has ``tritonclient``: this one, or the one that SECTUM_TRITON_PYTHON names."""
+    for python in (sys.executable, os.environ.get("SECTUM_TRITON_PYTHON", "")):
+        if python and subprocess.run([python, "-c", "import tritonclient.grpc"], capture_output=True).returncode == 0:
+            return python
+    return None
+
+
+def ask_triton(address: str, pictures: list[Path]) -> dict[str, Any]:
+    """Run the unmodified program."""
+    python = triton_python()
+    if python is None:
+        pytest.skip("tritonclient is not installed; SECTUM_TRITON_PYTHON may name an interpreter that has it")
+    program = Path(__file__).with_name("triton_program.py")
+    done = subprocess.run(
+        [python, str(program), address, "classifier", *map(str, pictures)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_an_unmodified_tritonclient_uses_the_service(rack: Rack, classifier: Path, photographs: list[Path]) -> None:
+    """A program with tritonclient alone gets, through the door, what ONNX Runtime computes; also after a kill -9."""
+    pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
+    where = ("--state", rack.places.directory, "--url", rack.url, "--port", free_port())
+    with running("connect", classifier, *where) as door:
+        said = "".join(lines_until(door, "SOFTWARE"))
+        address = re.findall(r"127\.0\.0\.1:\d+", said)[0]
+        found = ask_triton(address, photographs)
+        session = onnxruntime.InferenceSession(str(classifier), providers=["CPUExecutionProvider"])
+        images = np.random.default_rng(1).random((3, 3, 64, 64), np.float32)
+        (expected,) = session.run(None, {session.get_inputs()[0].name: images})
+        np.testing.assert_allclose(found["scores"], expected, rtol=1e-3, atol=1e-4)
+        assert (found["live"], found["ready"], found["same"]) == (True, True, True)
+        assert (found["id"], found["server"], found["missing"]) == ("seven", "sectum", "StatusCode.NOT_FOUND")
+        assert len(found["jpegs"]) == 2
+        os.kill(rack.serving_pid(), signal.SIGKILL)
+        assert ask_triton(address, photographs)["scores"] == found["scores"]
+
+
+@pytest.mark.parametrize("role", ["host", "controller"])
+def test_a_role_by_itself_explains_its_options(role: str) -> None:
+    """Each role starts by itself and shows its own options."""
+    assert "--with-parent" in sectum(role, "--help")
+
+
+def test_what_is_wrong_is_said(tmp_path: Path, classifier: Path) -> None:
+    """No rack here, no such file, no such root: a sentence with what to do, and a documented exit code."""
+    assert "sectum hetee up" in sectum("policy", "--state", tmp_path, code=2)
+    assert "no file" in sectum("infer", classifier, tmp_path / "cat.jpg", code=2)
+    assert "zoo:resnet50" in sectum("infer", "resnet50", tmp_path / "cat.jpg", code=2)
+    assert "64 hexadecimal" in sectum("policy", "--root", "abc", code=2)
+    assert "no host answers" in sectum("top", "--metrics", f"127.0.0.1:{free_port()}", code=46)
+    taken = until(free_port)
+    assert "cannot be used" in sectum("up", "--state", "/proc/nowhere", "--listen", f"127.0.0.1:{taken}", code=46)

@@ -1,0 +1,221 @@
+"""Answers of a worker are opened, checked and given to whom they belong; anything else ends the session."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sectum.hetee.attest.evidence import Claims
+from sectum.hetee.attest.records import Receipt, ReceiptSigner
+from sectum.hetee.channel.data import data_channel
+from sectum.hetee.channel.record import Opener, Sealer
+from sectum.hetee.channel.release import WorkerKey, release
+from sectum.hetee.client.enclave import Enclave
+from sectum.hetee.errors import EvidenceRefused, HeteeError, Refusal, WorkRefused
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.kinds import Kind, Role
+from sectum.hetee.wire.messages import Message, Tensor, encode
+from sectum.testing.session_pair import connect, one_frame
+
+MODEL = b"d" * 32
+MEASUREMENT = b"m" * 32
+DATA = np.arange(5000, dtype=np.float32)
+
+
+class Worker:
+    """The other end of an `Enclave`, which says whatever a test wants."""
+
+    def __init__(self) -> None:
+        pair, key, self.signer = connect(), WorkerKey(), ReceiptSigner()
+        vouch = messages.Vouch(
+            index=0,
+            evidence=b"",
+            worker_key=key.public,
+            receipt_key=self.signer.public_key,
+            accelerators=("cpu:0",),
+            confinement=(),
+            unconfined=(),
+        )
+        payload = encode(vouch)
+        sealed = release(pair.controller.worker_secret(payload), key.public, pair.controller.session_id, 0)
+        self.session_id = pair.controller.session_id
+        secret = key.accept(sealed, self.session_id, 0)
+        self.sealer: Sealer
+        self.opener: Opener
+        self.sealer, self.opener = data_channel(Role.WORKER, secret, self.session_id)
+        claims = Claims(format="software", measurement=MEASUREMENT, debug=False)
+        self.enclave = Enclave(pair.client, vouch, payload, claims)
+
+    def say(self, kind: Kind, message: Message, *, stream: int = 0, chunks: int = 0, total: int = 0) -> None:
+        """Send a message."""
+        frame = self.sealer.seal(kind, encode(message), stream=stream, chunks=chunks, total=total)
+        self.enclave.receive(one_frame(frame))
+
+    def ready(self) -> Worker:
+        """Send READY."""
+        self.say(Kind.READY, messages.Ready(index=0, credit_bytes=100_000, open_streams=4, accelerators=("cpu:0",)))
+        return self
+
+    def result(self, stream: int, data: np.ndarray = DATA, *, said: int | None = None, chunks: int = 2) -> bytes:
+        """Send RESULT; give the context of its chunks."""
+        tensor = Tensor(name="y", dtype="float32", shape=data.shape)
+        message = messages.Result(tensors=(tensor,), paced=False)
+        self.say(Kind.RESULT, message, stream=stream, chunks=chunks, total=said or data.nbytes)
+        return hashlib.sha256(encode(message)).digest()
+
+    def chunk(self, stream: int, number: int, data: bytes, context: bytes, *, chunks: int = 2) -> None:
+        """Send one chunk of a result."""
+        out = bytearray(len(data) + 80)
+        self.sealer.seal_into(
+            Kind.CHUNK, data, out, stream=stream, chunk=number, chunks=chunks, total=DATA.nbytes, context=context
+        )
+        self.enclave.receive(one_frame(out))
+
+    def receipt(self, stream: int, change: Callable[[Receipt], Receipt] = lambda receipt: receipt) -> None:
+        """Send RECEIPT."""
+        receipt = Receipt(
+            session=self.session_id,
+            index=0,
+            stream=stream,
+            model=MODEL,
+            measurement=MEASUREMENT,
+            times_ns=dict.fromkeys(("preprocess", "compute", "encryption", "transfer"), 1),
+            paced=False,
+            items=1,
+            hardware="software",
+        )
+        self.say(Kind.RECEIPT, messages.Receipt(receipt=self.signer.sign(change(receipt))), stream=stream)
+
+
+def test_a_result_in_chunks_with_its_receipt_is_given_to_its_future() -> None:
+    """RESULT, its chunks and a receipt that fits make the batch's result, in the memory that it was opened into."""
+    worker = Worker().ready()
+    stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
+    context = worker.result(stream)
+    data = DATA.tobytes()
+    worker.chunk(stream, 0, data[:12_000], context)
+    worker.chunk(stream, 1, data[12_000:], context)
+    assert not pending.future.done()
+    worker.receipt(stream)
+    np.testing.assert_array_equal(pending.future.result(0).outputs["y"], DATA)
+    assert worker.enclave.answered == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda receipt: replace(receipt, model=b"e" * 32), EvidenceRefused),
+        (lambda receipt: replace(receipt, measurement=b"n" * 32), EvidenceRefused),
+        (lambda receipt: replace(receipt, paced=True), EvidenceRefused),
+        (lambda receipt: replace(receipt, stream=9), EvidenceRefused),
+        (lambda receipt: replace(receipt, index=1), EvidenceRefused),
+        (lambda receipt: replace(receipt, session=b"x" * 16), EvidenceRefused),
+    ],
+)
+def test_a_receipt_about_something_else_is_refused(
+    change: Callable[[Receipt], Receipt], kind: type[HeteeError]
+) -> None:
+    """Another model, worker, stream, enclave or session, or paced where the result was not: no result is given."""
+    worker = Worker().ready()
+    stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
+    context = worker.result(stream)
+    worker.chunk(stream, 0, DATA.tobytes()[:12_000], context)
+    worker.chunk(stream, 1, DATA.tobytes()[12_000:], context)
+    with pytest.raises(kind):
+        worker.receipt(stream, change)
+    assert not pending.future.done()
+
+
+def test_a_receipt_of_another_key_is_refused() -> None:
+    """A receipt has to be signed with the key of the VOUCH."""
+    worker = Worker().ready()
+    worker.enclave.open(Kind.BATCH, MODEL, 0)
+    tensor = Tensor(name="y", dtype="float32", shape=(0,))
+    worker.say(Kind.RESULT, messages.Result(tensors=(tensor,), paced=False), stream=1)
+    worker.signer = ReceiptSigner()
+    with pytest.raises(EvidenceRefused):
+        worker.receipt(1)
+
+
+def test_nothing_is_answered_twice() -> None:
+    """A second answer to a stream, or one to a stream that nobody opened, ends the session."""
+    worker = Worker().ready()
+    stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
+    failure = messages.Failure(code=Refusal.INPUT_REFUSED, detail="no")
+    worker.say(Kind.REFUSED, failure, stream=stream)
+    with pytest.raises(WorkRefused):
+        pending.future.result(0)
+    with pytest.raises(HeteeError) as caught:
+        worker.say(Kind.REFUSED, failure, stream=stream)
+    assert caught.value.code is Refusal.UNKNOWN_STREAM
+
+
+def test_a_receipt_before_the_last_chunk_is_refused() -> None:
+    """A result that is cut short is no result, though every record of it is authentic."""
+    worker = Worker().ready()
+    stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
+    context = worker.result(stream)
+    worker.chunk(stream, 0, DATA.tobytes()[:12_000], context)
+    with pytest.raises(HeteeError) as caught:
+        worker.receipt(stream)
+    assert caught.value.code is Refusal.INTERLEAVED
+    assert not pending.future.done()
+
+
+def test_tensors_that_are_not_what_the_header_says_are_refused() -> None:
+    """A total that does not follow from the tensors of RESULT gives no result."""
+    worker = Worker().ready()
+    stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
+    context = worker.result(stream, DATA[:10], said=DATA.nbytes)
+    worker.chunk(stream, 0, DATA.tobytes()[:12_000], context)
+    worker.chunk(stream, 1, DATA.tobytes()[12_000:], context)
+    with pytest.raises(HeteeError) as caught:
+        worker.receipt(stream)
+    assert caught.value.code is Refusal.BAD_TENSOR
+    assert not pending.future.done()
+
+
+def test_another_model_than_the_one_sent_is_refused() -> None:
+    """LOADED has to name the digest of the CODE."""
+    worker = Worker().ready()
+    stream, _ = worker.enclave.open(Kind.CODE, MODEL, 10)
+    with pytest.raises(HeteeError) as caught:
+        worker.say(Kind.LOADED, messages.Loaded(sha256=b"x" * 32, inputs=(), outputs=(), load_us=1), stream=stream)
+    assert caught.value.code is Refusal.DIGEST_DIFFERS
+
+
+def test_credit_is_kept() -> None:
+    """A batch waits while credit or streams are used up, is refused if it never fits, and goes on after CREDIT."""
+    worker = Worker().ready()
+    assert worker.enclave.room(100_000)
+    worker.enclave.open(Kind.BATCH, MODEL, 60_000)
+    assert not worker.enclave.room(60_000)
+    worker.say(Kind.CREDIT, messages.Credit(credit_bytes=60_000))
+    assert worker.enclave.room(60_000)
+    with pytest.raises(HeteeError) as caught:
+        worker.enclave.room(100_001)
+    assert caught.value.code is Refusal.CREDIT_EXCEEDED
+
+
+def test_the_first_word_of_a_worker_is_ready() -> None:
+    """Before READY nothing is taken, and READY comes once, of this enclave."""
+    with pytest.raises(HeteeError) as caught:
+        Worker().say(Kind.CREDIT, messages.Credit(credit_bytes=0))
+    assert caught.value.code is Refusal.UNEXPECTED
+    with pytest.raises(HeteeError):
+        Worker().ready().ready()
+
+
+def test_a_lost_enclave_fails_what_waits_and_forgets_its_keys() -> None:
+    """Every stream that waits gets the reason, and the keys are wiped."""
+    worker = Worker().ready()
+    waiting = [worker.enclave.open(Kind.BATCH, MODEL, 10)[1] for _ in range(3)]
+    worker.enclave.fail(WorkRefused(Refusal.WORKER_LOST, "gone"))
+    for pending in waiting:
+        with pytest.raises(WorkRefused):
+            pending.future.result(0)
+    assert "wiped" in repr(worker.enclave.sealer)

@@ -1,0 +1,227 @@
+"""A world for a controller, without sockets or processes: real keys, a clock that is moved by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sectum.hetee.attest.endorsement import manufacture
+from sectum.hetee.attest.evidence import Subject
+from sectum.hetee.attest.records import Cleaning, ReceiptSigner, open_cleaning
+from sectum.hetee.attest.software_provider import SoftwareProvider
+from sectum.hetee.channel.handshake import ClientHandshake, Session
+from sectum.hetee.channel.release import WorkerKey
+from sectum.hetee.channel.secret import Secret
+from sectum.hetee.controller.controller import Controller
+from sectum.hetee.controller.outside import Started
+from sectum.hetee.controller.settings import Settings
+from sectum.hetee.errors import HeteeError
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.frames import plain_frame
+from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import Message, encode, read
+from sectum.testing.session_pair import bytes_of, one_frame
+
+MEASUREMENT = b"m" * 32
+ENDORSEMENT = manufacture()
+
+
+@dataclass
+class Client:
+    """A data owner at the other end of a connection, and the host between."""
+
+    handshake: ClientHandshake
+    session: Session | None = None
+    heard: list[tuple[Kind, Message]] = field(default_factory=list)
+    routes: list[int] = field(default_factory=list)  # workers whose data socket the host was given
+    secrets: list[bytes] = field(default_factory=list)
+    closed: bool = False
+
+    def last(self, kind: Kind) -> Any:
+        """The newest message of a type; None if there was none."""
+        return next((message for heard, message in reversed(self.heard) if heard is kind), None)
+
+    def kinds(self) -> list[Kind]:
+        """The types of all that came."""
+        return [kind for kind, _ in self.heard]
+
+
+@dataclass
+class Worker:
+    """A process, as far as the controller can tell."""
+
+    number: int
+    key: WorkerKey = field(default_factory=WorkerKey)
+    receipt: ReceiptSigner = field(default_factory=ReceiptSigner)
+    alive: bool = True
+    killed: bool = False
+    told: list[tuple[Kind, Message]] = field(default_factory=list)
+    secrets: list[tuple[bytes, bytes]] = field(default_factory=list)  # session and secret of each RELEASE
+    holds: set[str] = field(default_factory=set)  # what it was granted and has not given back
+
+    def last(self, kind: Kind) -> Any:
+        """The newest message of a type; None if there was none."""
+        return next((message for told, message in reversed(self.told) if told is kind), None)
+
+
+class World:
+    """`outside.Outside`, and the levers to move it."""
+
+    def __init__(self, settings: Settings | None = None, *, fails: bool = False) -> None:
+        self.now_s = 1000.0
+        self.clients: dict[int, Client] = {}
+        self.workers: dict[int, Worker] = {}
+        self.events: list[tuple[str, dict[str, object]]] = []
+        self.fails = fails
+        subject = Subject("controller", "1.0", MEASUREMENT)
+        self.provider = SoftwareProvider(ENDORSEMENT, subject)
+        self.settings = settings or Settings(accelerators={"cpu": 2})
+        self.controller = Controller(self.settings, self.provider, subject, self, lambda: self.now_s)
+        self.controller.tick()
+
+    # --- Outside ---
+
+    def send(self, connection: int, frame: bytes | bytearray, *, data_of: int | None = None) -> None:
+        client = self.clients[connection]
+        read_frame = one_frame(frame)
+        kind = read_frame.header.kind
+        if data_of is not None:
+            assert kind is Kind.ROUTE
+            client.routes.append(data_of)
+        if kind is Kind.ATTEST:
+            proof = client.handshake.receive(read_frame)
+            client.session = client.handshake.session
+            self.controller.received(connection, one_frame(proof))
+            return
+        payload: Any = read_frame.payload
+        if kind.sealed:
+            assert client.session is not None
+            payload = client.session.opener.open(read_frame.header, read_frame.payload)
+            if kind is Kind.VOUCH:
+                client.secrets.append(bytes_of(client.session.worker_secret(payload)))
+        client.heard.append((kind, read(kind, payload)))
+
+    def close(self, connection: int) -> None:
+        self.clients[connection].closed = True
+
+    def start(self, worker: int) -> Started:
+        if self.fails:
+            raise OSError("no more processes")
+        self.workers[worker] = Worker(worker)
+        return Started(40_000 + worker, MEASUREMENT)
+
+    def tell(self, worker: int, frame: bytes) -> None:
+        process = self.workers[worker]
+        if not process.alive:
+            return
+        read_frame = one_frame(frame)
+        message = read(read_frame.header.kind, read_frame.payload)
+        process.told.append((read_frame.header.kind, message))
+        match message:
+            case messages.Release():
+                secret: Secret = process.key.accept(message.sealed, message.session, message.index)
+                process.secrets.append((message.session, bytes_of(secret)))
+            case messages.Accelerators() if read_frame.header.kind is Kind.GRANT:
+                process.holds |= set(message.accelerators)
+
+    def kill(self, worker: int) -> None:
+        self.workers[worker].killed = True
+
+    def log(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    # --- levers ---
+
+    def connect(self, number: int | None = None, *, handshake: bool = True) -> int:
+        """A client comes, and is greeted."""
+        connection = max(self.clients, default=0) + 1 if number is None else number
+        client = self.clients[connection] = Client(
+            ClientHandshake(Ed25519PrivateKey.generate(), lambda _evidence, _nonce: None)
+        )
+        self.controller.connected(connection)
+        if handshake and not client.closed:
+            self.controller.received(connection, one_frame(client.handshake.hello()))
+        return connection
+
+    def say(self, connection: int, kind: Kind, message: Message) -> None:
+        """A client says something, sealed."""
+        session = self.clients[connection].session
+        assert session is not None
+        self.controller.received(connection, one_frame(session.sealer.seal(kind, encode(message))))
+
+    def configure(self, connection: int, count: int = 1, wait_ms: int = 10_000, kind: Any = "cpu") -> None:
+        """A client asks for an enclave."""
+        self.say(connection, Kind.CONFIGURE, messages.Configure(accelerator=kind, count=count, wait_ms=wait_ms))
+
+    def link(self, worker: int, kind: Kind, message: Message) -> None:
+        """A worker says something."""
+        if self.workers[worker].alive:
+            self.controller.linked(worker, one_frame(plain_frame(kind, encode(message))))
+
+    def born(self, worker: int | None = None) -> None:
+        """One worker, or all that started, are ready."""
+        for number, process in list(self.workers.items()):
+            enclave = self.controller.rack.enclaves.get(number)
+            if worker in (None, number) and process.alive and enclave is not None and enclave.born is None:
+                born = messages.Born(
+                    worker_key=process.key.public,
+                    receipt_key=process.receipt.public_key,
+                    pid=1,
+                    confinement=("seccomp",),
+                    unconfined=(),
+                )
+                self.link(number, Kind.BORN, born)
+
+    def beat(self, worker: int, open_streams: int) -> None:
+        """A worker says how many batches it has."""
+        self.link(worker, Kind.BEAT, messages.Beat(open_streams=open_streams, batches=0, images=0, bytes=0, busy_us=0))
+
+    def give_back(self, worker: int, *, all_of_them: bool = True) -> None:
+        """A worker answers REVOKE, or begins to."""
+        holds = self.workers[worker].holds
+        names = tuple(sorted(holds))[: None if all_of_them else 1]
+        holds -= set(names)
+        cleaning = tuple("memory freed" for _ in names)
+        self.link(worker, Kind.RETURNED, messages.Returned(accelerators=names, cleaning=cleaning))
+
+    def wiped(self, worker: int) -> None:
+        """A worker has done what WIPE says."""
+        self.link(worker, Kind.WIPED, messages.Wiped(wiped_bytes=4096, answered=1, refused=0))
+
+    def end(self, worker: int) -> None:
+        """A worker's process ends, and is collected."""
+        process = self.workers[worker]
+        if process.alive:
+            process.alive = False
+            process.holds.clear()
+            self.controller.collected(worker)
+
+    def pong(self, connection: int) -> None:
+        """A client answers the newest PING."""
+        self.say(connection, Kind.PONG, self.clients[connection].last(Kind.PING))
+
+    def pass_time(self, seconds: float) -> None:
+        """Time passes."""
+        self.now_s += seconds
+        self.controller.tick()
+
+    def serving(self, connection: int) -> int:
+        """The worker that a connection has."""
+        enclave = self.controller.tenants[connection].enclave
+        assert enclave is not None
+        return enclave.number
+
+    def record(self, connection: int) -> Cleaning:
+        """The cleaning record that a client got, verified."""
+        client = self.clients[connection]
+        assert client.session is not None
+        token = client.last(Kind.CLEANED).record
+        return open_cleaning(token, self.provider.public_key, client.session.session_id, len(client.secrets) - 1)
+
+
+def refused(world: World, connection: int) -> HeteeError | Any:
+    """The code that a connection was refused with; None if it was not."""
+    failure = world.clients[connection].last(Kind.FAIL) or world.clients[connection].last(Kind.ERROR)
+    return failure and failure.code

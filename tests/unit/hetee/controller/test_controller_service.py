@@ -1,0 +1,231 @@
+"""The controller's process: its socket, its workers as processes, its signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sectum.hetee.attest.endorsement import manufacture
+from sectum.hetee.attest.evidence import Subject
+from sectum.hetee.attest.measurement import Measurer
+from sectum.hetee.attest.software_provider import SoftwareProvider
+from sectum.hetee.controller import hardening
+from sectum.hetee.controller.connections import Stream
+from sectum.hetee.controller.processes import DATA_FD, LINK_FD, WorkerProcess
+from sectum.hetee.controller.service import Service, listen
+from sectum.hetee.controller.settings import Settings
+from sectum.hetee.errors import FrameRefused, Refusal, ServiceRefused
+from sectum.hetee.wire.frames import plain_frame
+from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import Empty, Ping, State, decode, encode
+from sectum.testing.session_pair import one_frame
+
+# A worker that is born and then does nothing.
+SCRIPTED = """
+import socket
+from sectum.hetee.channel.release import WorkerKey
+from sectum.hetee.wire.frames import plain_frame
+from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import Born, encode
+link = socket.socket(fileno=3)
+key = WorkerKey().public
+born = Born(worker_key=key, receipt_key=key, pid=1, confinement=(), unconfined=())
+link.sendall(plain_frame(Kind.BORN, encode(born)))
+while link.recv(65536):
+    pass
+"""
+
+
+class Quick(Measurer):
+    """Measures nothing: what is measured is not what is tested here."""
+
+    def measure(self, software: object) -> bytes:  # type: ignore[override]
+        return b"m" * 32
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> tuple[Path, Service]:
+    """A controller with scripted workers, in a thread of this process."""
+    subject = Subject("controller", "1.0", b"m" * 32)
+    path = tmp_path / "run" / "socket"
+    made = Service(
+        Settings(spares=2),
+        SoftwareProvider(manufacture(), subject),
+        subject,
+        listen(path),
+        Quick(),
+        (sys.executable, "-c", SCRIPTED),
+    )
+    return path, made
+
+
+def ask(path: Path) -> State:
+    """The counts that the controller gives."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(5)
+        peer.connect(str(path))
+        peer.sendall(plain_frame(Kind.STATUS, encode(Empty())))
+        data = b""
+        while True:
+            data += peer.recv(65536)
+            try:
+                return decode(one_frame(data).payload, State)
+            except (FrameRefused, ValueError):
+                continue
+
+
+def soon(true: Callable[[], object]) -> None:
+    """Wait until something is true."""
+    until_s = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+
+
+def test_workers_are_started_collected_and_replaced(service: tuple[Path, Service]) -> None:
+    """Two spares are kept; one that is killed is collected, no zombie is left, and another one takes its place."""
+    path, made = service
+    found: list[list[int]] = []
+
+    def meddle() -> None:
+        soon(lambda: sum(worker.state == "spare" for worker in ask(path).workers) == 2)
+        first = [process.pid for process in made._workers.values()]
+        os.kill(first[0], signal.SIGKILL)
+        soon(lambda: not Path(f"/proc/{first[0]}").exists())
+        soon(lambda: sum(worker.state == "spare" for worker in ask(path).workers) == 2)
+        found.append(first)
+        found.append([process.pid for process in made._workers.values()])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    made.run()
+    thread.join()
+    before, after = found
+    assert before[1] in after
+    assert before[0] not in after
+    assert not any(Path(f"/proc/{pid}").exists() for pid in after), "all are collected at the end"
+
+
+def test_a_socket_that_others_can_reach_is_refused(tmp_path: Path) -> None:
+    """The folder has to be 0700, the socket is 0600, a second controller is refused, a dead one's socket replaced."""
+    tmp_path.chmod(0o755)
+    with pytest.raises(ServiceRefused):
+        listen(tmp_path / "socket")
+    folder = tmp_path / "run"
+    first = listen(folder / "socket")
+    assert (folder / "socket").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ServiceRefused) as caught:
+        listen(folder / "socket")
+    assert "another controller" in str(caught.value)
+    first.close()
+    listen(folder / "socket").close()
+
+
+def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
+    """Whatever is open here, a worker finds 0-4 only, and no environment but what it is to have."""
+    os.environ["SECTUM_TEST_SECRET"] = "do not pass on"
+    program = (
+        "import os, socket\n"
+        "found = sorted(int(n) for n in os.listdir('/proc/self/fd'))\n"
+        f"socket.socket(fileno={LINK_FD}).sendall(repr((found[:-1], 'SECTUM_TEST_SECRET' in os.environ)).encode())\n"
+        f"socket.socket(fileno={DATA_FD}).sendall(b'data')\n"
+    )
+    try:
+        with (tmp_path / "open").open("w") as file:
+            os.set_inheritable(file.fileno(), True)
+            process = WorkerProcess((sys.executable, "-c", program))
+            assert process.data is not None
+            assert process.data.recv(10) == b"data"
+            process.link.setblocking(True)
+            assert process.link.recv(1000) == b"([0, 1, 2, 3, 4], False)"
+            process.collect()
+    finally:
+        del os.environ["SECTUM_TEST_SECRET"]
+
+
+def test_a_stream_keeps_what_does_not_go_out_up_to_a_limit() -> None:
+    """A peer that does not read gets what fits later, in order; one that lets too much wait is refused."""
+    ours, theirs = socket.socketpair()
+    stream = Stream(ours, frozenset({Kind.PONG}))
+    frames = [plain_frame(Kind.ERROR, bytes([number]) * 60_000) for number in range(10)]
+    for frame in frames:
+        stream.send(frame)
+    assert stream.unsent
+    received = b""
+    while len(received) < sum(map(len, frames)):
+        received += theirs.recv(1 << 20)
+        stream.flush()
+    assert received == b"".join(frames)
+
+    def send_on() -> None:
+        for _ in range(100):
+            stream.send(frames[0])
+
+    with pytest.raises(ServiceRefused) as caught:
+        send_on()
+    assert caught.value.code is Refusal.BUSY
+    stream.close()
+    theirs.close()
+
+
+def test_a_descriptor_travels_with_its_frame_and_is_closed_here() -> None:
+    """The host gets the worker's socket with ROUTE, and this side keeps no copy."""
+    ours, theirs = socket.socketpair()
+    kept, passed = socket.socketpair()
+    stream = Stream(ours, frozenset())
+    stream.send(plain_frame(Kind.ERROR, b"x" * 1000))
+    stream.send(plain_frame(Kind.ROUTE, encode(Empty()), stream=1), passed)
+    data, descriptors, _, _ = socket.recv_fds(theirs, 64 + 1000, 1)
+    while not descriptors:
+        more, descriptors, _, _ = socket.recv_fds(theirs, 4096, 1)
+        data += more
+    assert passed.fileno() == -1
+    with socket.socket(fileno=descriptors[0]) as received:
+        received.sendall(b"through")
+        assert kept.recv(10) == b"through"
+    for each in (ours, theirs, kept):
+        each.close()
+
+
+def test_frames_of_another_kind_are_refused() -> None:
+    """A peer may send only what it is there to send."""
+    ours, theirs = socket.socketpair()
+    theirs.sendall(plain_frame(Kind.ERROR, encode(Ping(number=1))))
+    with pytest.raises(FrameRefused):
+        list(Stream(ours, frozenset({Kind.STATUS})).frames())
+    ours.close()
+    theirs.close()
+
+
+def test_a_controller_cannot_be_looked_into() -> None:
+    """Core dumps are off, the process is undumpable, and it ends with its parent."""
+    program = (
+        "from sectum.hetee.controller.hardening import harden\n"
+        "import resource\n"
+        "got = harden()\n"
+        "print(got['undumpable'], resource.getrlimit(resource.RLIMIT_CORE))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "True (0, 0)\n"
+    parent = (
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import sys, time\\n"
+        "from sectum.hetee.controller.hardening import end_with_parent\\n"
+        "end_with_parent(int(sys.argv[1])); print(1, flush=True); time.sleep(60)', str(os.getpid())],"
+        " stdout=subprocess.PIPE)\n"
+        "child.stdout.readline(); print(child.pid, flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, timeout=30, check=True)
+    pid = int(done.stdout)
+    soon(lambda: not Path(f"/proc/{pid}").exists() or "Z (zombie)" in Path(f"/proc/{pid}/status").read_text())
+    assert hardening.__doc__

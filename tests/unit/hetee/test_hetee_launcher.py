@@ -1,0 +1,118 @@
+"""The launcher provisions once, starts what dies, and says why something cannot start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from sectum.hetee import launcher
+from sectum.hetee.errors import EvidenceRefused, Refusal, ServiceRefused
+from sectum.hetee.launcher import Launcher, Places, Role, provision, state_directory
+
+
+def test_an_endorsement_is_made_once(tmp_path: Path) -> None:
+    """The first time makes a root and a key that others cannot read; later ones keep them."""
+    places = Places(tmp_path / "rack")
+    provision(places)
+    root = places.root.read_text()
+    assert (places.endorsement / "endorsement.key").stat().st_mode & 0o077 == 0
+    provision(places)
+    assert places.root.read_text() == root
+    (places.endorsement / "endorsement.key").write_bytes(b"damaged")
+    with pytest.raises(EvidenceRefused):
+        provision(places)
+
+
+def test_a_path_that_no_socket_can_have_is_refused(tmp_path: Path) -> None:
+    """A folder with a name that is too long for sockets is an error that says so, before anything is started."""
+    with pytest.raises(ServiceRefused) as caught:
+        provision(Places(tmp_path / ("long" * 30)))
+    assert "--state" in str(caught.value)
+
+
+def test_the_folder_follows_the_convention(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """XDG_STATE_HOME decides where the rack's folder is."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert state_directory() == tmp_path / "sectum" / "hetee"
+
+
+def test_a_role_is_started_again_ever_more_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What dies at once is started again at once the first time, then after 0.1, 0.2 s, ...; not in a busy loop."""
+    with (tmp_path / "log").open("ab") as log:
+        role = Role("nothing_of_that_name", [], log)
+        ends = []
+        begun_s = time.monotonic()
+        while len(ends) < 4:
+            code = role.check()
+            if code is not None:
+                ends.append(time.monotonic() - begun_s)
+                assert code == 1
+            time.sleep(0.005)
+    assert ends[2] - ends[1] >= 0.1
+    assert ends[3] - ends[2] >= 0.2
+
+
+def test_why_a_role_cannot_start_is_said(tmp_path: Path) -> None:
+    """The sentence that a role leaves with is in the launcher's error."""
+    places = Places(tmp_path / "rack")
+    provision(places)
+    made = Launcher(
+        places,
+        listen="203.0.113.1:1",
+        metrics="127.0.0.1:0",
+        controller=["--accelerators", "cpu=1"],
+        drain_s=0.1,
+        tell=lambda _line: None,
+    )
+    try:
+        with pytest.raises(ServiceRefused) as caught:
+            made.start(lambda: False, limit_s=30)
+        assert caught.value.code is Refusal.INTERNAL
+        assert "203.0.113.1" in str(caught.value)
+    finally:
+        made.stop()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has collected yet does not."""
+    try:
+        return "Z (zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_roles_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
+    """A killed launcher leaves no role behind: the kernel tells them."""
+    places = Places(tmp_path / "rack")
+    provision(places)
+    pids: list[int] = []
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            made = Launcher(
+                places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+            )
+            for role in (made.controller, made.host):
+                role.check()
+            while "ready" not in places.log.read_text():
+                time.sleep(0.05)
+            os.write(writer, f"{made.controller.pid} {made.host.pid}\n".encode())
+            time.sleep(60)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as words:
+        pids = [int(word) for word in words.readline().split()]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(pids) == 2
+    until_s = time.monotonic() + 20
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+    assert launcher.__doc__

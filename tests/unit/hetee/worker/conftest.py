@@ -1,0 +1,57 @@
+"""An enclave in this process: the worker's data path without its process."""
+
+from __future__ import annotations
+
+import queue
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hetee_worker_samples import Serve, Served
+
+from sectum.hetee.attest.records import Receipt, ReceiptSigner
+from sectum.hetee.channel.data import data_channel
+from sectum.hetee.channel.secret import Secret
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.kinds import Kind, Role
+from sectum.hetee.worker.accelerators import accelerator
+from sectum.hetee.worker.enclave import Enclave, Terms
+from sectum.hetee.worker.records import SealedInlet, SealedOutlet
+from sectum.testing.worker_peer import INDEX, SECRET, SESSION, Client
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Make enclaves that own the accelerators named."""
+    sockets: list[socket.socket] = []
+
+    def make(*names: str, credit_bytes: int = 64 << 20, open_streams: int = 8) -> Served:
+        ours, theirs = socket.socketpair()
+        sockets.extend((ours, theirs))
+        signer, ended = ReceiptSigner(), queue.SimpleQueue()
+        sealer, opener = data_channel(Role.WORKER, Secret(SECRET), SESSION)
+
+        def sign(batch) -> bytes:
+            paced, times_ns = batch.pace is not None, batch.times_ns
+            model = batch.message.model
+            return signer.sign(
+                Receipt(SESSION, INDEX, batch.stream, model, bytes(32), times_ns, paced, batch.items, "software")
+            )
+
+        enclave = Enclave(
+            SealedInlet(ours, opener),
+            SealedOutlet(ours, sealer),
+            Terms(INDEX, credit_bytes, open_streams),
+            sign,
+            ended.put,
+        )
+        for name in names or ("cpu:0",):
+            enclave.grant(accelerator(name))
+        enclave.start()
+        client = Client(theirs, signer.public_key)
+        client.expect(Kind.READY, messages.Ready)
+        return Served(enclave, client, ended)
+
+    yield make
+    for sock in sockets:
+        sock.close()

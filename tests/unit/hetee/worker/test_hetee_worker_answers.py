@@ -1,0 +1,67 @@
+"""Outputs leave as the wire format says, in chunks that are views of them where that is possible."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sectum.hetee.errors import HeteeError, Refusal
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.header import Header
+from sectum.hetee.wire.kinds import CHUNK_BYTES_DEFAULT, Kind
+from sectum.hetee.wire.messages import decode
+from sectum.hetee.worker.answers import Computed
+from sectum.hetee.worker.batch import Batch
+
+
+def batch() -> Batch:
+    message = messages.Batch(model=bytes(32), tensors=(), deadline_ms=0)
+    return Batch(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
+
+
+@given(st.lists(st.integers(0, 3 * CHUNK_BYTES_DEFAULT), max_size=4))
+def test_chunks_are_the_tensors_in_their_places(sizes: list[int]) -> None:
+    """Chunks put together are each tensor at its place and zeros between; all are of one size but the last."""
+    rng = np.random.default_rng(sum(sizes))
+    outputs = {f"y{i}": rng.integers(1, 255, size, np.uint8) for i, size in enumerate(sizes)}
+    computed = Computed(batch(), outputs, paced=False)
+    chunks = list(computed.cut())
+    assert len(chunks) == computed.chunks
+    assert all(len(chunk) == CHUNK_BYTES_DEFAULT for chunk in chunks[:-1])
+    whole = b"".join(chunks)
+    assert len(whole) == computed.total
+    expected = bytearray(computed.total)
+    for place, output in zip(computed.places, outputs.values(), strict=True):
+        expected[place.begin : place.end] = output.tobytes()
+    assert whole == bytes(expected)
+    assert decode(computed.opening, messages.Result).tensors == tuple(place.tensor for place in computed.places)
+
+
+def test_a_large_output_is_not_copied() -> None:
+    """What lies in one tensor is sealed from where the runtime wrote it."""
+    output = np.zeros(CHUNK_BYTES_DEFAULT * 2, np.uint8)
+    chunks = list(Computed(batch(), {"y": output}, paced=False).cut())
+    output[0], output[-1] = 7, 9
+    assert (chunks[0][0], chunks[1][-1]) == (7, 9)
+
+
+_TEXTS = np.array(["t" * 300] * 16_000, object)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"y": np.zeros(2, np.clongdouble)},
+        {"y": np.array(["s"] * 20_000, object)},
+        {"y": _TEXTS, "z": _TEXTS},
+        {"y": [1, 2]},
+    ],
+    ids=["type", "strings", "description", "sequence"],
+)
+def test_outputs_that_cannot_travel_are_refused(outputs) -> None:
+    """They end their batch, not the worker."""
+    with pytest.raises(HeteeError) as caught:
+        Computed(batch(), outputs, paced=False)
+    assert caught.value.code is Refusal.COMPUTE_FAILED

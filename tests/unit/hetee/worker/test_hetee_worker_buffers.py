@@ -1,0 +1,53 @@
+"""Batches' memory is reused, bounded, never shared, and zero at the end."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sectum.hetee.worker.buffers import Buffers
+
+MIB = 1 << 20
+
+
+def test_a_buffer_is_used_again() -> None:
+    """The next batch of the same size lies where the last one was."""
+    buffers = Buffers(8 * MIB)
+    first = buffers.take(MIB)
+    first[:4] = b"left"
+    buffers.give_back(first)
+    assert bytes(buffers.take(MIB - 5)[:4]) == b"left"
+
+
+@given(st.lists(st.tuples(st.integers(0, 3 * MIB), st.booleans()), max_size=20))
+def test_no_two_batches_share_memory(steps: list[tuple[int, bool]]) -> None:
+    """Buffers in use hold what was written to them, whatever is taken and given back meanwhile."""
+    buffers, used = Buffers(4 * MIB), {}
+    for number, (n_bytes, back) in enumerate(steps):
+        view = buffers.take(n_bytes)
+        assert len(view) == n_bytes
+        view[:] = bytes([number]) * n_bytes
+        used[number] = view
+        if back:
+            buffers.give_back(used.pop(min(used)))
+        for owner, held in used.items():
+            assert not held or (held[0], held[-1]) == (owner, owner)
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """Buffers that nobody uses are let go before the limit is passed."""
+    buffers = Buffers(4 * MIB)
+    for n_bytes in (3 * MIB, 100, 2 * MIB, MIB):
+        buffers.give_back(buffers.take(n_bytes))
+    assert buffers.wipe() <= 4 * MIB
+
+
+def test_wiping_overwrites_everything() -> None:
+    """After the end nothing of a batch is left, in buffers that are free and in those that are used."""
+    buffers = Buffers(8 * MIB)
+    views = [buffers.take(MIB), buffers.take(MIB)]
+    for view in views:
+        view[:] = b"x" * MIB
+    buffers.give_back(views[0])
+    assert buffers.wipe() == 2 * MIB
+    assert not any(map(any, views))

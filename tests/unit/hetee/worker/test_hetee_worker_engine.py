@@ -1,0 +1,185 @@
+"""Work is computed once, by an accelerator that is owned."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+import numpy as np
+
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.header import Header
+from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import Tensor
+from sectum.hetee.wire.tensors import layout
+from sectum.hetee.worker.batch import Batch
+from sectum.hetee.worker.buffers import Buffers
+from sectum.hetee.worker.engine import Engine, Load, Outcomes
+from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.preparation import Preparation
+from sectum.testing.tiny_models import convolutions
+
+_TIMEOUT_S = 10.0
+
+
+class Slow:
+    """An accelerator that computes when it is told to."""
+
+    kind, paced = "slow", False
+
+    def __init__(self, name: str) -> None:
+        self.name, self.models = name, 0
+        self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def load(self, model: Model) -> Slow:
+        self.models += 1
+        return self
+
+    def run(self, inputs, outputs, stop, pace=None):
+        self.begun.release()
+        assert self.go.acquire(timeout=_TIMEOUT_S)
+        return [np.zeros(1) for _ in outputs]
+
+    def reset(self) -> str:
+        return f"{self.models} models"
+
+
+class Bench:
+    """An engine and what came of its work."""
+
+    def __init__(self) -> None:
+        self.events: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+        put = self.events.put
+        self.engine = Engine(
+            Outcomes(
+                lambda load, model, ns: put(("loaded", load.stream)),
+                lambda load, error: put(("model refused", load.stream, error.code.name)),
+                lambda batch, outputs: put(("computed", batch.stream)),
+                lambda batch, error: put(("refused", batch.stream, error.code.name)),
+                lambda batch: put(("released", batch.stream)),
+            )
+        )
+
+    def next(self) -> tuple:
+        return self.events.get(timeout=_TIMEOUT_S)
+
+    def load(self) -> None:
+        content = convolutions()
+        self.engine.submit(Load(1, content, b"m" * 32, time.perf_counter_ns()))
+
+    def batch(self, stream: int, **fields) -> Batch:
+        tensor = Tensor(name="x", dtype="float32", shape=(1, 8, 32, 32))
+        message = messages.Batch(model=b"m" * 32, tensors=(tensor,), deadline_ms=0, **fields)
+        batch = Batch(Header(Kind.BATCH, 0, stream=stream), message, memoryview(bytearray(32768)))
+        batch.model = self.engine.model(b"m" * 32)
+        assert batch.model
+        batch.preparation = Preparation(layout(message.tensors), batch.model, batch.data, Buffers(0).take)
+        return batch
+
+
+def ready() -> tuple[Bench, Slow]:
+    bench, slow = Bench(), Slow("slow:0")
+    bench.engine.grant(slow)
+    bench.load()
+    assert bench.next() == ("loaded", 1)
+    return bench, slow
+
+
+def test_work_waits_for_an_accelerator() -> None:
+    """A model that comes before an accelerator is loaded when there is one."""
+    bench = Bench()
+    bench.load()
+    assert bench.events.empty()
+    bench.engine.grant(Slow("slow:0"))
+    assert bench.next() == ("loaded", 1)
+
+
+def test_a_batch_is_computed_then_released() -> None:
+    """Each batch has one outcome, and its memory is given back after that."""
+    bench, slow = ready()
+    bench.engine.submit(bench.batch(2))
+    slow.go.release()
+    assert (bench.next(), bench.next()) == (("computed", 2), ("released", 2))
+    assert (bench.engine.batches, bench.engine.busy_ns > 0) == (1, True)
+
+
+def test_accelerators_share_the_work() -> None:
+    """A second accelerator takes the next batch while the first computes, and loads the model by itself."""
+    bench, first = ready()
+    second = Slow("slow:1")
+    bench.engine.submit(bench.batch(2))
+    bench.engine.grant(second)
+    bench.engine.submit(bench.batch(3))
+    assert first.begun.acquire(timeout=_TIMEOUT_S)
+    assert second.begun.acquire(timeout=_TIMEOUT_S)
+    assert (first.models, second.models) == (1, 1)
+    first.go.release()
+    second.go.release()
+    assert {bench.next() for _ in range(4)} == {(what, n) for what in ("computed", "released") for n in (2, 3)}
+
+
+def test_a_revoked_accelerator_finishes_its_batch_first() -> None:
+    """REVOKE is answered when the batch on it is done; what waits stays for the next accelerator."""
+    bench, slow = ready()
+    returned: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+    bench.engine.submit(bench.batch(2))
+    bench.engine.submit(bench.batch(3))
+    assert slow.begun.acquire(timeout=_TIMEOUT_S)
+    bench.engine.revoke("slow:0", lambda *told: returned.put(told))
+    assert returned.empty()
+    slow.go.release()
+    assert (bench.next(), bench.next()) == (("computed", 2), ("released", 2))
+    assert returned.get(timeout=_TIMEOUT_S) == ("slow:0", "1 models")
+    assert bench.engine.accelerators == ()
+    other = Slow("slow:1")
+    other.go.release()
+    bench.engine.grant(other)
+    assert bench.next() == ("computed", 3)
+
+
+def test_what_was_never_owned_is_returned_at_once() -> None:
+    """REVOKE is answered in every state."""
+    told = []
+    Bench().engine.revoke("cpu:7", lambda *one: told.append(one))
+    assert told == [("cpu:7", "not owned")]
+
+
+def test_a_batch_that_waits_can_be_taken_out() -> None:
+    """A batch is taken out of the queue once, and not computed after that."""
+    bench, slow = ready()
+    bench.engine.submit(bench.batch(2))
+    assert slow.begun.acquire(timeout=_TIMEOUT_S)
+    waiting = bench.batch(3)
+    bench.engine.submit(waiting)
+    assert bench.engine.discard(waiting)
+    assert not bench.engine.discard(waiting)
+    slow.go.release(2)
+    assert (bench.next(), bench.next()) == (("computed", 2), ("released", 2))
+    assert bench.events.empty()
+
+
+def test_an_answered_batch_is_not_computed() -> None:
+    """A batch that was refused while it waited costs no time on the accelerator."""
+    bench, _ = ready()
+    batch = bench.batch(2)
+    assert batch.claim()
+    assert not batch.claim()
+    bench.engine.submit(batch)
+    assert bench.next() == ("released", 2)
+
+
+def test_only_a_paced_accelerator_takes_a_pace() -> None:
+    """A batch that names published times is refused where it would really be computed."""
+    bench, _ = ready()
+    bench.engine.submit(bench.batch(2, paced=(messages.Pace(preprocess_us=0, compute_us=1, source="x"),)))
+    assert (bench.next(), bench.next()) == (("refused", 2, "INPUT_REFUSED"), ("released", 2))
+
+
+def test_a_bad_model_ends_its_stream_only() -> None:
+    """A model that cannot be loaded is refused, and the next one is loaded."""
+    bench, _ = ready()
+    bench.engine.submit(Load(2, b"no model", b"n" * 32, 0))
+    assert bench.next() == ("model refused", 2, "MODEL_REFUSED")
+    bench.load()
+    assert bench.next() == ("loaded", 1)
