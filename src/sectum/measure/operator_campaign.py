@@ -157,13 +157,14 @@ def run(task: Task) -> Row:
     if matched is None:
         return failed("the runtime executed other operators than its model says")
     share = sums_share(runtime)
-    total = estimate(samples, threads=task.threads, share=share).ratio
+    references = References.of(samples)
+    over_products = references.mixed_ms(share) / references.products_ms
     return Row(
         task,
         tuple(describe(op, runtime) for op in runtime.operators),
-        tuple(matched),
-        total,
-        References.of(samples).mixed_ms(share),
+        tuple(over_products * time for time in matched),
+        over_products * estimate(samples, threads=task.threads, share=share).ratio,
+        references.products_ms,
         "",
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -12,17 +11,16 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "measure"))
-dataset_records = importlib.import_module("dataset_records")
-failed, record, run = dataset_records.failed, dataset_records.record, dataset_records.run
-
-from sectum.cli.dataset_summary import EnclaveRow, agreement  # noqa: E402
-from sectum.measure.dataset import DatasetWriter  # noqa: E402
-from sectum.units import MIB, PAGE_BYTES  # noqa: E402
+from dataset_records import failed, record
+from dataset_records import run as measured
+from sectum.cli.dataset_summary import EnclaveRow, agreement
+from sectum.measure.dataset import DatasetWriter
+from sectum.units import MIB, PAGE_BYTES
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 
 Run = Callable[..., Result]
+Show = Callable[[Path], dict[str, Any]]
 CONTEXT = {"cpu_model": "a processor", "kernel": "Linux 6.18", "versions": {"onnxruntime": "1.31.1"}}
 WORKING_SET_PAGES = 4 * MIB // PAGE_BYTES
 
@@ -37,11 +35,11 @@ def fill(folder: Path, *records: dict[str, Any], machine: str = "here", context:
 
 def enclaves(*runs: tuple[int, float]) -> list[dict[str, Any]]:
     """A native run, and one for each size of EPC with so many loads."""
-    return [run(), *(run("softepc", epc_bytes, loads=loads) for epc_bytes, loads in runs)]
+    return [measured(), *(measured("softepc", epc_bytes, loads=loads) for epc_bytes, loads in runs)]
 
 
 @pytest.fixture
-def told(run: Run) -> Callable[[Path], dict[str, Any]]:
+def told(run: Run) -> Show:
     """Read the JSON of ``dataset show``."""
 
     def show(folder: Path) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def told(run: Run) -> Callable[[Path], dict[str, Any]]:
     return show
 
 
-def test_networks_rows_and_families_are_counted(tmp_path: Path, told: Callable[[Path], dict[str, Any]]) -> None:
+def test_networks_rows_and_families_are_counted(tmp_path: Path, told: Show) -> None:
     """A network counts once, whatever its batch and however often it was measured; a row is one size of EPC."""
     fill(
         tmp_path,
@@ -74,17 +72,17 @@ def test_networks_rows_and_families_are_counted(tmp_path: Path, told: Callable[[
 @pytest.mark.parametrize(
     ("epc_bytes", "loads", "is_overcommitted", "is_boundary"),
     [
-        (int(4 * MIB / 1.25), WORKING_SET_PAGES, True, True),
-        (int(4 * MIB / 1.25) - PAGE_BYTES, WORKING_SET_PAGES, True, False),
-        (4 * MIB, 0.001 * WORKING_SET_PAGES, False, True),
-        (4 * MIB, 0.0011 * WORKING_SET_PAGES, True, True),
+        (int(4 * MIB / 1.25) + 1, WORKING_SET_PAGES, True, True),
+        (int(4 * MIB / 1.25), WORKING_SET_PAGES, True, False),
+        (4 * MIB, 1, False, True),  # of 1024
+        (4 * MIB, 2, True, True),
         (5 * MIB, 0, False, True),
         (5 * MIB + PAGE_BYTES, 0, False, False),
     ],
 )
 def test_over_commitment_and_boundary_have_one_meaning(
     tmp_path: Path,
-    told: Callable[[Path], dict[str, Any]],
+    told: Show,
     epc_bytes: int,
     loads: float,
     is_overcommitted: bool,
@@ -96,13 +94,13 @@ def test_over_commitment_and_boundary_have_one_meaning(
     assert (summary["overcommitted_rows"], summary["boundary_rows"]) == (is_overcommitted, is_boundary)
 
 
-def test_rows_to_be_doubted_are_counted(tmp_path: Path, told: Callable[[Path], dict[str, Any]]) -> None:
+def test_rows_to_be_doubted_are_counted(tmp_path: Path, told: Show) -> None:
     """Unsettled page counts, single samples and other outputs than natively do not hide in the numbers."""
     runs = [
-        run(),
-        run("softepc", MIB, settled=False),
-        run("softepc", 2 * MIB, uncertainty=None),
-        run("softepc", 3 * MIB, outputs_equal_native=False, settled=False),
+        measured(),
+        measured("softepc", MIB, settled=False),
+        measured("softepc", 2 * MIB, uncertainty=None),
+        measured("softepc", 3 * MIB, outputs_equal_native=False, settled=False),
     ]
     fill(tmp_path, record(1, runs=runs))
     summary = told(tmp_path)
@@ -110,14 +108,14 @@ def test_rows_to_be_doubted_are_counted(tmp_path: Path, told: Callable[[Path], d
     assert summary["single_sample_rows"] == summary["rows_with_other_outputs"] == 1
 
 
-def test_noise_is_what_a_second_measurement_differs_by(tmp_path: Path, told: Callable[[Path], dict[str, Any]]) -> None:
+def test_noise_is_what_a_second_measurement_differs_by(tmp_path: Path, told: Show) -> None:
     """Latencies are compared in the same place, at the same size of EPC, on the same machine, and nowhere else."""
 
     def latencies(native: float, small: float, large: float, apart_bytes: int = 0) -> list[dict[str, Any]]:
         return [
-            run(latency=native),
-            run("softepc", 8 * MIB, latency=large),
-            run("softepc", MIB + apart_bytes, latency=small),
+            measured(latency=native),
+            measured("softepc", 8 * MIB, latency=large),
+            measured("softepc", MIB + apart_bytes, latency=small),
         ]
 
     one = {"key": "alexnet/1/b1#1", "structure": record(1)["structure"]}
@@ -136,21 +134,21 @@ def test_noise_is_what_a_second_measurement_differs_by(tmp_path: Path, told: Cal
     assert (noise["within_5"], noise["within_10"]) == pytest.approx((1 / 3, 2 / 3))
 
 
-def test_sizes_that_differ_are_not_compared(tmp_path: Path, told: Callable[[Path], dict[str, Any]]) -> None:
+def test_sizes_that_differ_are_not_compared(tmp_path: Path, told: Show) -> None:
     """A cliff lies between sizes that are nearly the same."""
     again = {"key": "alexnet/1/b1#1", "runs": enclaves((4 * MIB + 17 * PAGE_BYTES, 0))}
     fill(tmp_path, record(1, runs=enclaves((4 * MIB, 1024))), record(2, **again))
     assert set(told(tmp_path)["label_noise"]) == {"native", "within_5", "within_10", "n"}
 
 
-def test_without_repeats_the_noise_is_not_known(tmp_path: Path, told: Callable[[Path], dict[str, Any]]) -> None:
+def test_without_repeats_the_noise_is_not_known(tmp_path: Path, told: Show) -> None:
     """No number stands where none was measured."""
     fill(tmp_path, record(1))
     assert told(tmp_path)["label_noise"] is None
     assert agreement([]) is None
 
 
-def test_machines_are_told_by_what_they_are(tmp_path: Path, told: Callable[[Path], dict[str, Any]]) -> None:
+def test_machines_are_told_by_what_they_are(tmp_path: Path, told: Show) -> None:
     """Each machine's networks and processor; those of a cluster by their nodes, not by who collected."""
     fill(tmp_path, record(1))
     nodes = {"lab-north": {**CONTEXT, "cpu_model": "another processor"}}
@@ -161,7 +159,7 @@ def test_machines_are_told_by_what_they_are(tmp_path: Path, told: Callable[[Path
     }  # fmt: skip
 
 
-def test_what_is_in_no_shard_yet_is_mentioned(tmp_path: Path, told: Callable[[Path], dict[str, Any]]) -> None:
+def test_what_is_in_no_shard_yet_is_mentioned(tmp_path: Path, told: Show) -> None:
     """While a campaign runs, or after it was killed, its journal is not forgotten."""
     fill(tmp_path, record(1))
     with DatasetWriter(tmp_path, "here", CONTEXT) as writer:

@@ -184,6 +184,18 @@ def test_machines_share_a_folder(tmp_path: Path) -> None:
     assert len(stored_keys(tmp_path)) == 2
 
 
+def test_what_two_machines_measured_at_the_same_time_is_kept_of_both(tmp_path: Path) -> None:
+    """Another machine's shard never costs what this machine's journal holds."""
+    with writer(tmp_path) as into:
+        into.add(record(1))
+    fill(tmp_path / "elsewhere", 1, machine="there")
+    for path in dataset.shards(tmp_path / "elsewhere"):
+        path.replace(tmp_path / path.name)
+    with writer(tmp_path) as into:
+        into.flush()
+    assert sorted(row["machine"] for row in read(tmp_path)) == ["here", "there"]
+
+
 @pytest.mark.parametrize("n_bytes", [0, 100, 2000])
 def test_a_full_disk_costs_no_record_that_was_added(tmp_path: Path, n_bytes: int) -> None:
     """A shard for which there is no room is not there in part; the journal keeps all until there is."""
