@@ -26,6 +26,7 @@ expected and what to do::
         ├── DatasetInvalid         32   a stored dataset is damaged, empty or of another format
         └── DatasetBusy            33   another process is collecting into it
 
+The confidential accelerator service adds its own branch, 40 to 49, in `sectum.hetee.errors`.
 Ctrl-C ends a command with 130.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -339,3 +340,11 @@ def test_shards_say_that_they_were_measured(tmp_path: Path) -> None:
     metadata = pq.read_metadata(path).metadata
     assert metadata[b"kind"] == b"measured"
     assert json.loads(metadata[b"context"]) == CONTEXT
+
+
+def test_the_data_sheet_names_every_column() -> None:
+    """Who reads a shard finds each of its columns explained, and none that is not there."""
+    sheet = (Path(__file__).parents[3] / "docs" / "dataset.md").read_text(encoding="utf-8")
+    first_cells = [line.split("|")[1] for line in sheet.splitlines() if line.startswith("| `")]
+    explained = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+    assert explained == {*schema().names, *(field.name for field in schema().field("runs").type.value_type)}
