@@ -152,4 +152,4 @@ def test_what_is_wrong_is_said(tmp_path: Path, classifier: Path) -> None:
     assert "64 hexadecimal" in sectum("policy", "--root", "abc", code=2)
     assert "no host answers" in sectum("top", "--metrics", f"127.0.0.1:{free_port()}", code=46)
     taken = until(free_port)
-    assert "cannot be used" in sectum("up", "--state", "/proc/nowhere", "--listen", f"127.0.0.1:{taken}", code=46)
+    assert "cannot be used" in sectum("up", "--state", "/proc/nowhere", "--listen", f"127.0.0.1:{taken}", code=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from sectum.errors import UsageError
 from sectum.hetee.attest.endorsement import load, manufacture, store
-from sectum.hetee.errors import Refusal, refusal
 
 _POLL_S = 0.05
 _SLOWEST_RESTART_S = 2.0
@@ -61,17 +62,18 @@ def provision(places: Places) -> None:
 
     Raises:
         EvidenceRefused: there is one that cannot be used.
-        ServiceRefused: the directory cannot be used.
+        UsageError: the directory cannot be used.
     """
     if len(os.fsencode(places.socket)) > _SOCKET_PATH_BYTES:
-        detail = f"{places.socket} is longer than {_SOCKET_PATH_BYTES} bytes, the limit for sockets: use --state"
-        raise refusal(Refusal.INTERNAL, detail)
+        raise UsageError(
+            f"{places.socket} is longer than {_SOCKET_PATH_BYTES} bytes, the limit for sockets: use --state"
+        )
     try:
         places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not places.endorsement.exists():
             store(manufacture(), places.endorsement)
     except OSError as error:
-        raise refusal(Refusal.INTERNAL, f"{places.directory} cannot be used: {error.strerror}") from None
+        raise UsageError(f"{places.directory} cannot be used: {error.strerror}; name another with --state") from None
     load(places.endorsement)
 
 
@@ -142,6 +144,9 @@ class Launcher:
         controller: further arguments of the controller.
         drain_s: how long sessions may finish when it is stopped.
         tell: is told what a person should know.
+
+    Raises:
+        UsageError: another rack has this folder.
     """
 
     def __init__(
@@ -155,6 +160,13 @@ class Launcher:
         tell: Callable[[str], None],
     ) -> None:
         self._log = places.log.open("ab")
+        try:
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by the roles, too, which write there
+        except BlockingIOError:
+            self._log.close()
+            raise UsageError(
+                f"another rack runs in {places.directory}: stop it, or name another with --state"
+            ) from None
         socket_path = str(places.socket)
         drain = ["--drain-s", f"{drain_s:g}"]
         arguments = ["--socket", socket_path, "--endorsement", str(places.endorsement), *drain, *controller]
@@ -166,8 +178,10 @@ class Launcher:
         """Start both, and wait until the service answers.
 
         Raises:
-            ServiceRefused: a role ended instead; its last words are in the message.
+            UsageError: another rack answers there already, or a role ended instead; its last words are in the message.
         """
+        if ready():
+            raise UsageError("another rack answers at these addresses already: stop it, or give others")
         until_s = time.monotonic() + limit_s
         begun = self._places.log.stat().st_size
         while not ready():
@@ -175,7 +189,7 @@ class Launcher:
                 if role.check() is not None:
                     self._ended(role, begun)
             if time.monotonic() > until_s:
-                raise refusal(Refusal.INTERNAL, f"the service is not ready after {limit_s:g} s; see {self._places.log}")
+                raise UsageError(f"the service is not ready after {limit_s:g} s: see {self._places.log}")
             time.sleep(_POLL_S)
 
     def _ended(self, role: Role, begun: int) -> None:
@@ -185,7 +199,7 @@ class Launcher:
         # A role says in a sentence why it cannot start; its events are JSON.
         words = [line.removeprefix("sectum: ") for line in lines if line and not line.startswith("{")]
         detail = words[-1] if words else f"see {self._places.log}"
-        raise refusal(Refusal.INTERNAL, f"the {role.name} cannot start: {detail}")
+        raise UsageError(f"the {role.name} cannot start: {detail}")
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Start again what dies, until it is stopped."""

@@ -130,6 +130,11 @@ def shards(folder: Path) -> list[Path]:
         DatasetInvalid: there is none.
     """
     paths = sorted(folder.glob("*.parquet"))
+    if not paths and (waiting := in_journals(folder)):
+        raise DatasetInvalid(
+            f"{folder} holds no shards (*.parquet) yet, but {waiting} networks in a journal: they are put into a shard "
+            f"when there are {SHARD_NETWORKS}, when the campaign ends, and when it is interrupted by Ctrl-C"
+        )
     if not paths:
         raise DatasetInvalid(f"{folder} holds no shards (*.parquet): give the folder that a campaign collected into")
     return paths

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sectum.errors import UsageError
 from sectum.hetee import launcher
-from sectum.hetee.errors import EvidenceRefused, Refusal, ServiceRefused
+from sectum.hetee.errors import EvidenceRefused
 from sectum.hetee.launcher import Launcher, Places, Role, provision, state_directory
 
 
@@ -29,7 +30,7 @@ def test_an_endorsement_is_made_once(tmp_path: Path) -> None:
 
 def test_a_path_that_no_socket_can_have_is_refused(tmp_path: Path) -> None:
     """A folder with a name that is too long for sockets is an error that says so, before anything is started."""
-    with pytest.raises(ServiceRefused) as caught:
+    with pytest.raises(UsageError) as caught:
         provision(Places(tmp_path / ("long" * 30)))
     assert "--state" in str(caught.value)
 
@@ -69,12 +70,40 @@ def test_why_a_role_cannot_start_is_said(tmp_path: Path) -> None:
         tell=lambda _line: None,
     )
     try:
-        with pytest.raises(ServiceRefused) as caught:
+        with pytest.raises(UsageError) as caught:
             made.start(lambda: False, limit_s=30)
-        assert caught.value.code is Refusal.INTERNAL
         assert "203.0.113.1" in str(caught.value)
     finally:
         made.stop()
+
+
+def test_a_folder_has_one_rack(tmp_path: Path) -> None:
+    """Two launchers in one folder would share a socket: the second is refused, also if its addresses are others."""
+    places = Places(tmp_path / "rack")
+    provision(places)
+
+    def made() -> Launcher:
+        where = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0"}
+        return Launcher(places, **where, controller=[], drain_s=0.1, tell=lambda _line: None)
+
+    first = made()
+    with pytest.raises(UsageError):
+        made()
+    first.stop()
+    made().stop()
+
+
+def test_addresses_where_a_rack_answers_already_are_refused(tmp_path: Path) -> None:
+    """Another rack that answers is not taken for one's own."""
+    places = Places(tmp_path / "rack")
+    provision(places)
+    made = Launcher(
+        places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+    )
+    with pytest.raises(UsageError):
+        made.start(lambda: True)
+    assert made.controller.pid is None
+    made.stop()
 
 
 def alive(pid: int) -> bool:

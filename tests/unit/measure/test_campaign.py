@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from dataset_records import failed, record
 
+from dataset_records import failed, record
 from sectum import zoo
 from sectum.graph.costs import cost
 from sectum.measure import campaign

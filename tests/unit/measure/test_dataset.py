@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_records import failed, record, room_for
 
+from dataset_records import failed, record, room_for
 from sectum.errors import DatasetBusy, DatasetInvalid, UsageError
 from sectum.measure import dataset
 from sectum.measure.campaign import identity
@@ -296,9 +296,13 @@ def test_a_file_that_is_not_named_as_a_shard_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_shards_is_told(tmp_path: Path) -> None:
-    """A folder that was mistyped is not an empty dataset."""
-    with pytest.raises(DatasetInvalid, match="holds no shards"):
+    """A folder that was mistyped is not an empty dataset, nor is one whose networks are in a journal yet."""
+    with pytest.raises(DatasetInvalid, match="give the folder that a campaign collected into"):
         list(read(tmp_path / "elsewhere"))
+    with writer(tmp_path) as into:
+        into.add(record(1))
+    with pytest.raises(DatasetInvalid, match="but 1 networks in a journal"):
+        list(read(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", "a b", "../a", "a/b", "a_b", "a" * 33, "a\n"])

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from dataset_records import failed, record
 
+from dataset_records import failed, record
 from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
 from sectum.measure import engines
 from sectum.measure.campaign import SAMPLE, Task

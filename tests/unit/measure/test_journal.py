@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_records import room_for
 
+from dataset_records import room_for
 from sectum.errors import DatasetBusy, DatasetInvalid
 from sectum.measure.journal import Journal
 

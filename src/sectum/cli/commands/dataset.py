@@ -70,7 +70,7 @@ def collect(
     context = where.context()
     with _kept(folder), DatasetWriter(folder, name, context) as writer:
         if writer.cut_off_bytes:
-            say_aside("The last record was cut off when its process ended: its network is measured again.")
+            _say_aside("The last record was cut off when its process ended: its network is measured again.")
         planned: Any = tasks(seed)
         if repeat is not None:
             writer.flush()
@@ -131,13 +131,13 @@ def _kept(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say_aside(f"Stopped; {same}.")
+        _say_aside(f"Stopped; {same}.")
         raise
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written ({error.strerror or error}): put that right; {same}") from error
+        raise UsageError(f"collecting into {folder} ended: {error}. Put that right; {same}") from error
 
 
-def say_aside(text: str) -> None:
+def _say_aside(text: str) -> None:
     """Print a line for people on stderr."""
     click.echo(text, err=True)
 

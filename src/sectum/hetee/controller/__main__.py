@@ -82,7 +82,7 @@ def main() -> None:
         command = (*WORKER, "--kinds", kinds, "--threads", str(arguments.threads), "--hardware", attester.format)
         service = Service(settings, attester, subject, listen(arguments.socket), measurer, command)
     except HeteeError as error:
-        sys.stderr.write(f"sectum: {error}\n")
+        sys.stderr.write(f"sectum: {error.detail}\n")
         sys.exit(error.exit_code)
     log(
         "ready",

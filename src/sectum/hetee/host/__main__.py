@@ -52,9 +52,10 @@ def main() -> None:
         service = Service(listener, arguments.controller, arguments.connections)
         metrics = MetricsServer(arguments.metrics, service.counts, arguments.controller)
     except OSError as error:
-        detail = f"{arguments.listen} or {arguments.metrics} cannot be listened on: {error.strerror}"
+        places = " or ".join(f"{name}:{port}" for name, port in (arguments.listen, arguments.metrics))
+        detail = f"{places} cannot be listened on: {(error.strerror or str(error)).partition(' (')[0]}"
         refused: HeteeError = refusal(Refusal.INTERNAL, detail)
-        sys.stderr.write(f"sectum: {refused}\n")
+        sys.stderr.write(f"sectum: {refused.detail}\n")
         sys.exit(refused.exit_code)
     stop_on_signals(service)
     name, port = listener.getsockname()[:2]
