@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -54,6 +55,7 @@ class Engine:
 
 def main(folder: str, networks: str) -> None:
     """Collect until there are so many."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as from a terminal, however the tests were started
     dataset.SHARD_NETWORKS = SHARD_NETWORKS
     with DatasetWriter(Path(folder), MACHINE, {}) as writer:
         sys.stdout.write("ready\n")

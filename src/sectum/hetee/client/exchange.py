@@ -21,6 +21,8 @@ from sectum.hetee.wire.header import HEADER_BYTES
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode, read
 
+# Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
+_UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
 _WATCH_S = 0.1
 _OVERSLEPT_S = 0.3
 
@@ -56,6 +58,7 @@ class Exchange:
         self.enclaves = self.queued = 0
         self.cleaning: Cleaning | None = None
         self._waiting = True
+        self._over = threading.Event()
         self._one_stream = threading.Lock()
         self._frame = bytearray(HEADER_BYTES + chunk_bytes + TAG_BYTES)
         self._controller, self._worker = Pulse(), Pulse()
@@ -162,6 +165,7 @@ class Exchange:
             if enclave is not None:
                 enclave.fail(error)
             self.changed.notify_all()
+        self._over.set()
         self.connection.shutdown()
 
     def close(self) -> None:
@@ -187,7 +191,8 @@ class Exchange:
             else:
                 self._controller.moved()
                 self._obey(frame)
-            self.changed.notify_all()
+            if frame.header.kind not in _UNAWAITED:
+                self.changed.notify_all()
 
     def _obey(self, frame: Frame) -> None:
         kind = frame.header.kind
@@ -242,9 +247,8 @@ class Exchange:
         unsent_bytes = 0
         while True:
             begun_s = time.monotonic()
-            with self.changed:
-                if self.changed.wait_for(lambda: self.failed is not None, _WATCH_S):
-                    return
+            if self._over.wait(_WATCH_S):
+                return
             # Where this thread itself was not run in time, silence says nothing about the others.
             starved = time.monotonic() > begun_s + _OVERSLEPT_S
             before, unsent_bytes = unsent_bytes, self.connection.unsent_bytes()
