@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import subprocess
@@ -169,7 +170,8 @@ def _count(pid: int, pattern: bytes) -> int | None:
                 if span and "[v" not in line:
                     begin, end = (int(side, 16) for side in span.groups())
                     memory.seek(begin)
-                    found += (memory.read(end - begin) or b"").count(pattern)
+                    with contextlib.suppress(OSError):  # unmapped since, by a process that ends: nothing is left there
+                        found += (memory.read(end - begin) or b"").count(pattern)
     except PermissionError:
         return None
     return found

@@ -94,6 +94,16 @@ def test_nothing_is_left_to_do_when_the_same_command_is_given_again(folder: Path
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+def test_a_record_that_was_cut_off_is_mentioned(folder: Path) -> None:
+    """Who starts a killed campaign again learns that a measurement was lost, and that it is made up for."""
+    (folder / "here.journal").write_bytes(b"half a rec")
+    command = [sys.executable, "-m", "sectum.cli", *COLLECT, "--folder", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "0")
+    assert "cut off" in done.stderr
+    assert (folder / "here.journal").stat().st_size == 0
+
+
 def test_networks_measured_again_tell_the_noise(folder: Path) -> None:
     """The second measurement is of the same network, at the same sizes of EPC, and is compared with the first."""
     told = sectum(*COLLECT, "--folder", folder, "--repeat", 1)

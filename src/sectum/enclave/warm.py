@@ -39,6 +39,7 @@ class _Parent:
     def __init__(self, environment: dict[str, str]) -> None:
         self.children = 0
         self.running: set[int] = set()
+        self.broken = False
         self._started: list[int] = []
         self._codes: dict[int, int] = {}
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -66,6 +67,7 @@ class _Parent:
             while not self._started:
                 self._receive(_ANSWER_S)
         except OSError as error:
+            self.broken = True
             stdin.close()
             stdout.close()
             raise EnclaveFailed(
@@ -107,6 +109,7 @@ class _Parent:
             while pid not in self._codes:
                 self._receive(None if end_s is None else max(1e-3, end_s - time.monotonic()))
         except BrokenPipeError:  # nobody will say how the child ended; see that it does
+            self.broken = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             self._codes[pid] = -signal.SIGKILL
@@ -178,11 +181,7 @@ class WarmRunner:
             EnclaveDeadline: the model was not ready in time.
         """
         self._base.accept(job)
-        try:
-            return ChildSession(job, self._warm_parent().fork, runner=self.name, has_epc=self._has_epc)
-        except EnclaveFailed:
-            self._retire()  # it may be the parent that is at fault: the next model gets another
-            raise
+        return ChildSession(job, self._warm_parent().fork, runner=self.name, has_epc=self._has_epc)
 
     def _retire(self) -> None:
         """Fork no more from this parent; close those of which no session runs any more."""
@@ -194,7 +193,7 @@ class WarmRunner:
             self._retired.remove(parent)
 
     def _warm_parent(self) -> _Parent:
-        if self._parent is not None and self._parent.children >= CHILDREN_OF_A_PARENT:
+        if self._parent is not None and (self._parent.broken or self._parent.children >= CHILDREN_OF_A_PARENT):
             self._retire()
         if self._parent is None:
             environment = child_environment()
