@@ -55,6 +55,7 @@ class Connection:
     def __init__(self, url: str, trust: Trust, identity: Ed25519PrivateKey, timeout_s: float = HANDSHAKE_S) -> None:
         self._lock = threading.Lock()
         self._hint: Failure | None = None
+        self._sent_bytes = 0
         self._reader = FrameReader(DOWNSTREAM)
         address = parse_url(url)
         try:
@@ -137,13 +138,20 @@ class Connection:
                 self._socket.sendall(frame)
             except OSError as error:
                 raise self.ended(error) from None
+            self._sent_bytes += len(frame)
 
-    def unsent_bytes(self) -> int:
-        """How much of what was sent the host has not received yet."""
+    @property
+    def sent_bytes(self) -> int:
+        """How much was handed to the kernel since the handshake."""
+        return self._sent_bytes
+
+    def received_bytes(self) -> int:
+        """How much of that the host's side has received, as its kernel says."""
+        sent_bytes = self._sent_bytes
         try:
-            return int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
+            return sent_bytes - int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
         except OSError:
-            return 0
+            return sent_bytes
 
     def shutdown(self) -> None:
         """End the connection; who receives notices."""

@@ -244,17 +244,17 @@ class Exchange:
     # --- watching ---
 
     def _watch(self) -> None:
-        unsent_bytes = 0
         while True:
             begun_s = time.monotonic()
             if self._over.wait(_WATCH_S):
                 return
             # Where this thread itself was not run in time, silence says nothing about the others.
             starved = time.monotonic() > begun_s + _OVERSLEPT_S
-            before, unsent_bytes = unsent_bytes, self.connection.unsent_bytes()
-            if starved or unsent_bytes != before:
-                self._controller.moved()
-                self._worker.moved()
+            received_bytes = self.connection.received_bytes()
+            for pulse in (self._controller, self._worker):
+                pulse.received(received_bytes)
+                if starved:
+                    pulse.moved()
             try:
                 self._check_pulses()
             except HeteeError as error:
@@ -273,7 +273,9 @@ class Exchange:
         if busy and self._worker.lost:
             raise refusal(Refusal.WORKER_LOST, "the worker did not answer a PING within 2 s")
         if self.accept is not None and self._controller.due(PING_EVERY_S if busy or self._waiting else idle_s):
-            self.control(Kind.PING, messages.Ping(number=self._controller.ping()))
+            self.control(Kind.PING, messages.Ping(number=self._controller.ping(self.connection.sent_bytes)))
         if enclave is not None and ready and busy and self._worker.due(PING_EVERY_S):
             with suppress(HeteeError):  # lost meanwhile: LOST says so
-                self.to_worker(enclave, Kind.PING_WORKER, messages.Ping(number=self._worker.ping()))
+                self.to_worker(
+                    enclave, Kind.PING_WORKER, messages.Ping(number=self._worker.ping(self.connection.sent_bytes))
+                )

@@ -10,35 +10,47 @@ PING_EVERY_S = 0.5
 
 
 class Pulse:
-    """One peer. It is lost when a PING is unanswered for two seconds in which nothing else moved.
+    """One peer. It is lost when a PING is unanswered for two seconds in which nothing moved.
 
-    What is on its way counts: a PING behind a large batch on a slow line is late, not lost.
+    What moves: something came from the peer; or, as long as the PING waits behind other bytes to leave, these leave.
+    So a PING behind a large batch on a slow line is late, not lost.
     """
 
     def __init__(self) -> None:
         self._number = 0
+        self._behind_bytes: int | None = None  # what has to arrive at the host before the PING has
         self._sent_s: float | None = None
         self._last_s = 0.0
         self._moved_s = 0.0
+        self._received_bytes = 0
 
     def due(self, every_s: float) -> bool:
         """Whether a PING should be sent."""
         return self._sent_s is None and time.monotonic() >= self._last_s + every_s
 
-    def ping(self) -> int:
-        """Number the PING that is sent now."""
+    def ping(self, sent_bytes: int) -> int:
+        """Number the PING that is sent now, behind so many bytes of the connection."""
         self._number += 1
+        self._behind_bytes = sent_bytes
         self._sent_s = self._last_s = time.monotonic()
         return self._number
 
     def pong(self, number: int) -> None:
         """Take note of a PONG."""
         if number == self._number:
-            self._sent_s = None
+            self._sent_s = self._behind_bytes = None
 
     def moved(self) -> None:
-        """Take note that something came from there, or went there."""
+        """Take note that something came from the peer."""
         self._moved_s = time.monotonic()
+
+    def received(self, received_bytes: int) -> None:
+        """Take note of how many bytes of the connection have arrived at the host."""
+        if self._behind_bytes is not None and received_bytes > self._received_bytes:
+            self.moved()
+            if received_bytes >= self._behind_bytes:
+                self._behind_bytes = None
+        self._received_bytes = received_bytes
 
     @property
     def lost(self) -> bool:

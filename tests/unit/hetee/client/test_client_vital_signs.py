@@ -20,7 +20,7 @@ def test_an_answered_ping_is_no_loss(clock: list[float]) -> None:
     """PONG with the right number ends the wait; another number does not."""
     pulse = Pulse()
     assert pulse.due(0.5)
-    number = pulse.ping()
+    number = pulse.ping(0)
     assert not pulse.due(0.5)
     pulse.pong(number - 1)
     clock[0] += 1.9
@@ -34,10 +34,36 @@ def test_an_answered_ping_is_no_loss(clock: list[float]) -> None:
 def test_two_silent_seconds_are_a_loss_unless_something_moves(clock: list[float]) -> None:
     """What is on its way counts: only two seconds in which nothing moved are a loss."""
     pulse = Pulse()
-    pulse.ping()
+    pulse.ping(0)
     clock[0] += 1.9
     pulse.moved()
     clock[0] += 1.9
     assert not pulse.lost
     clock[0] += 0.2
+    assert pulse.lost
+
+
+def test_a_ping_that_has_not_left_is_late_while_what_is_before_it_leaves(clock: list[float]) -> None:
+    """Behind a large batch on a slow line a PING is not lost as long as bytes arrive; from then on time counts."""
+    pulse = Pulse()
+    pulse.ping(1000)
+    for received in (300, 600, 900):
+        clock[0] += 1.5
+        pulse.received(received)
+        assert not pulse.lost
+    clock[0] += 1.5
+    pulse.received(1100)
+    clock[0] += 1.5
+    pulse.received(5000)
+    clock[0] += 0.6
+    assert pulse.lost, "bytes that follow the PING say nothing about its answer"
+
+
+def test_a_line_on_which_nothing_moves_is_lost(clock: list[float]) -> None:
+    """A host that receives nothing at all for two seconds is a loss, wherever the PING is."""
+    pulse = Pulse()
+    pulse.ping(1000)
+    for _ in range(5):
+        clock[0] += 0.5
+        pulse.received(0)
     assert pulse.lost
