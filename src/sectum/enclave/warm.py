@@ -108,7 +108,7 @@ class _Parent:
         try:
             while pid not in self._codes:
                 self._receive(None if end_s is None else max(1e-3, end_s - time.monotonic()))
-        except BrokenPipeError:  # nobody will say how the child ended; see that it does
+        except ConnectionError:  # nobody will say how the child ended; see that it does
             self.broken = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ the child's process number and, when a child ends, with its exit code; it ends w
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -70,6 +71,6 @@ def serve(requests: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=0) as own:
+    with socket.socket(fileno=0) as own, contextlib.suppress(ConnectionError):  # closed with an answer unread
         serve(own)
     os._exit(0)  # the descriptor is closed already, under Python's own standard input

@@ -45,7 +45,7 @@ def loads(text: str) -> Graph:
         if form != _FORMAT:
             raise ModelMalformed(f"a stored graph of format {form}, and this version reads {_FORMAT}: update Sectum")
         made = [_restored(f"t{index}", *fields) for index, fields in enumerate(tensors)]
-        names = [tensor.name for tensor in made] + [""]  # -1: an input left out
+        names = dict(enumerate(tensor.name for tensor in made)) | {-1: ""}  # -1: an input left out
         return Graph(
             name="",
             operators=tuple(
@@ -64,7 +64,7 @@ def loads(text: str) -> Graph:
             outputs=tuple(names[i] for i in outputs),
             opset=opset,
         )
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelMalformed(f"not a stored graph ({error!r}): the dataset that it came from is damaged") from error
 
 

@@ -112,10 +112,13 @@ def _named(rng: random.Random, names: list[str], batch: int) -> Task | None:
 
 def new_tasks(planned: Iterable[Task], writer: DatasetWriter) -> Iterator[Task]:
     """Tasks that the dataset does not hold yet, nor their like: an equal network with equal batch."""
+    given: set[str] = set()  # on a cluster some are being measured, and stored later
     for task in planned:
         if task.key in writer.keys:
             continue
-        if task.repeat or identity(zoo.structure(task.architecture()), task.batch) not in writer.identities:
+        what = identity(zoo.structure(task.architecture()), task.batch)
+        if task.repeat or what not in writer.identities | given:
+            given.add(what)
             yield task
 
 

@@ -137,7 +137,8 @@ def damaged(text: str) -> Iterator[str]:
     for changed in (
         [form + 1, opset, inputs, outputs, tensors, operators],
         [form, opset, inputs, outputs, tensors],
-        [form, opset, inputs, [len(tensors) + 1], tensors, operators],
+        [form, opset, inputs, [len(tensors)], tensors, operators],
+        [form, opset, inputs, [-2], tensors, operators],
         [form, opset, inputs, outputs, [[[1], "float32", "neither weight nor activation"]], operators],
         [form, opset, inputs, outputs, [[[3], "int64", "weight", [1, 2]]], operators],
         [form, opset, inputs, outputs, 5, operators],
@@ -149,6 +150,7 @@ def damaged(text: str) -> Iterator[str]:
         None,
     ):
         yield json.dumps(changed)
+    yield "[" * 100_000
 
 
 def test_damaged_text_is_refused(every_kind_of_field: Graph) -> None:

@@ -144,6 +144,11 @@ def test_what_the_dataset_holds_is_left_out(planned: list[Task]) -> None:
     assert list(new_tasks([first, second, third, other_batch], held)) == [third, other_batch]
 
 
+def test_a_network_that_is_being_measured_is_not_given_twice(planned: list[Task]) -> None:
+    """On a cluster several tasks are under way, and none of them in the dataset yet."""
+    assert list(new_tasks([planned[0], planned[0]], Held(set(), set()))) == [planned[0]]
+
+
 def test_a_network_that_is_measured_again_is_no_duplicate(planned: list[Task]) -> None:
     """Repeats are wanted although their network is there; each of them once."""
     again = replace(planned[0], repeat=1)
