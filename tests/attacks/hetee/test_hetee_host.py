@@ -197,7 +197,7 @@ def test_a_host_that_stops_forwarding_is_noticed_within_seconds(
             while True:
                 session.infer(NUMBERS)
 
-        _, error, _ = error_within(6, go_on)
+        _, error, _ = error_within(30, go_on)  # 2 s of silence on a quiet machine
         assert error is not None
         assert error.code is lost
 

@@ -156,7 +156,7 @@ def test_a_model_is_measured_in_several_processes() -> None:
         Model(convolutions()),
         Drifting(),
         (1 << 20, 2 << 20),
-        deadline_s=30,
+        deadline_s=1000,
         references=References(1, 1),
         compare_native=False,
     )
