@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -149,7 +150,7 @@ def test_a_model_is_measured_in_several_processes() -> None:
             Drifting.started += 1
             factor = 1 + 0.1 * (Drifting.started - 2)  # 0.9, 1, 1.1
             slow = Sample(int(5e6 * factor), 5_000_000, 2_500_000, 2_500_000, 2_500_000, 2_500_000)
-            session.sample = lambda n: [slow] * n  # type: ignore[method-assign]
+            session.sample = lambda n: time.sleep(0.02) or [slow] * n  # type: ignore[method-assign]
             return session
 
     first, second = measure_budgets(
