@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import re
 import subprocess
@@ -170,8 +170,11 @@ def _count(pid: int, pattern: bytes) -> int | None:
                 if span and "[v" not in line:
                     begin, end = (int(side, 16) for side in span.groups())
                     memory.seek(begin)
-                    with contextlib.suppress(OSError):  # unmapped since, by a process that ends: nothing is left there
+                    try:
                         found += (memory.read(end - begin) or b"").count(pattern)
+                    except OSError as error:
+                        if error.errno != errno.EIO:  # unmapped since, by a process that ends: nothing is left there
+                            raise
     except PermissionError:
         return None
     return found

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+import numpy as np
+import pytest
 from hetee_kills import ROLES, run
 
-from sectum.testing.hetee_rack import Rack, until
+from sectum.hetee.errors import Refusal, ServiceRefused
+from sectum.testing.hetee_rack import Rack, adding_model, until
 
 
 def test_every_batch_is_answered_once_or_ends_in_a_clear_error(rack: Rack) -> None:
@@ -24,3 +30,18 @@ def test_a_killed_worker_leaves_a_record_and_a_spare_takes_its_place(rack: Rack)
     pid = rack.events("worker_collected")[-1]["pid"]
     assert pid not in rack.worker_pids()
     until(lambda: rack.ready() and set(rack.worker_pids()) - before, what="a new clean worker")
+
+
+def test_batches_after_a_new_enclave_came_say_that_the_model_was_lost(rack: Rack) -> None:
+    """Who sends on, after a lost worker was replaced, is told to load the model again; then all goes on."""
+    batch = np.zeros((1, 64), np.float32)
+    with rack.connect() as session:
+        session.load(adding_model())
+        os.kill(rack.serving_pid(), signal.SIGKILL)
+        until(lambda: session.index == 1, what="a new enclave")
+        with pytest.raises(ServiceRefused) as caught:
+            session.infer(batch)
+        assert caught.value.code is Refusal.WORKER_LOST
+        session.load(adding_model())
+        (output,) = session.infer(batch).outputs.values()
+        assert np.array_equal(output, batch + 1)

@@ -224,20 +224,25 @@ def measure_budgets(
         native = _native_digest(job)
         for visited in itertools.chain.from_iterable(rounds):
             _require_equal(visited.digest, native, runner.name)
-    context = {
-        **machine_context(),
-        "kind": runner.provenance,
-        "runner": runner.name,
-        "policy": policy,
-        "threads": threads,
-        "seed": seed,
-        "model": model.graph.name,
-        "model_sha256": hashlib.sha256(content).hexdigest(),
-    }
+    context = _context(model, runner, job, content)
     return [
         _measurement(visits, runner, references, share, context | {"epc_bytes": budget}, compared=compare_native)
         for budget, *visits in zip(budgets, *rounds, strict=True)
     ]
+
+
+def _context(model: MeasurableModel, runner: Runner, job: Job, content: bytes) -> dict[str, Any]:
+    """Where and how the numbers were taken; the EPC's size and the versions differ from one to the next."""
+    return {
+        **machine_context(),
+        "kind": runner.provenance,
+        "runner": runner.name,
+        "policy": job.policy,
+        "threads": job.threads,
+        "seed": job.seed,
+        "model": model.graph.name,
+        "model_sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
 @dataclass(frozen=True, slots=True)

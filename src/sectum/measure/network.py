@@ -90,9 +90,10 @@ def measure_network(task: Task, places: Places) -> dict[str, Any]:
         memory_cap_bytes=_MEMORY_CAP_BYTES,
         cpus=places.cpus,
     )
+    share = sums_share(runtime)
     try:
-        digest = _measure_natively(job, places.native, runtime, record)
-        _measure_in_enclave(job, places.enclave, runtime, _rng(task), digest, record)
+        digest = _measure_natively(job, places.native, runtime, share, record)
+        _measure_in_enclave(job, places.enclave, share, _rng(task), digest, record)
     except (EnclaveError, UsageError) as error:  # the second where the pager refuses an EPC size
         record["error"] = f"{type(error).__name__}: {error}"
     record["seconds"] = time.monotonic() - begin_s
@@ -104,9 +105,8 @@ def _rng(task: Task) -> random.Random:
     return random.Random(replace(task, repeat=0).key)  # noqa: S311 - sizes, not secrets
 
 
-def _measure_natively(job: Job, runner: Runner, runtime: Graph, record: dict[str, Any]) -> str:
+def _measure_natively(job: Job, runner: Runner, runtime: Graph, share: float, record: dict[str, Any]) -> str:
     """Add operator times, then the native run with the profiler off again; returns the digest of its outputs."""
-    share = sums_share(runtime)
     with runner.start(replace(job, profile=True)) as session:
         _, second = session.sample(2)
         least, most = PROFILED_INFERENCES
@@ -120,10 +120,9 @@ def _measure_natively(job: Job, runner: Runner, runtime: Graph, record: dict[str
 
 
 def _measure_in_enclave(
-    job: Job, runner: Runner, runtime: Graph, rng: random.Random, digest: str, record: dict[str, Any]
+    job: Job, runner: Runner, share: float, rng: random.Random, digest: str, record: dict[str, Any]
 ) -> None:
     """Add the working set, and a run for each EPC size, the largest first."""
-    share = sums_share(runtime)
     with runner.start(job) as session:
         session.sample(2)
         working_set_bytes = measured_working_set_bytes(session)

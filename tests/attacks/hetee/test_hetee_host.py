@@ -197,7 +197,7 @@ def test_a_host_that_stops_forwarding_is_noticed_within_seconds(
             while True:
                 session.infer(NUMBERS)
 
-        _, error, _ = error_within(30, go_on)  # 2 s of silence on a quiet machine
+        _, error, _ = error_within(6, go_on)
         assert error is not None
         assert error.code is lost
 
@@ -224,6 +224,21 @@ def test_an_error_that_a_host_invents_ends_nothing(rack: Rack, doubler: bytes) -
     assert done
     assert error is None
     assert len(accepted) == 3
+
+
+def test_an_error_that_ends_no_connection_explains_no_end(rack: Rack, doubler: bytes) -> None:
+    """NO_ROUTE is about one frame: a connection that ends later ends because the host was lost."""
+    told = plain_frame(Kind.ERROR, encode(Failure(code=Refusal.NO_ROUTE, detail="no worker is routed")))
+
+    def meddle(seen: Seen, _host: LyingHost) -> Iterable[bytes] | None:
+        if seen.direction is DOWN and seen.header.kind is Kind.CHUNK:
+            return None
+        return [told, seen.data] if seen.header.kind is Kind.RESULT else [seen.data]
+
+    accepted, error = attempt(rack, doubler, meddle)
+    assert not accepted
+    assert error is not None
+    assert error.code is Refusal.HOST_LOST
 
 
 @pytest.mark.parametrize("kind", [Kind.ROUTE, Kind.STATE, Kind.BORN, Kind.HELLO])

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.channel.handshake import ClientHandshake, Session
 from sectum.hetee.client.trust import Trust
-from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire.frames import Frame, FrameReader
 from sectum.hetee.wire.kinds import DOWNSTREAM, Kind, Plane
 from sectum.hetee.wire.messages import Failure, decode
@@ -99,7 +99,9 @@ class Connection:
         """An ERROR is not authenticated: it is believed only as a reason for an end that comes anyway."""
         if frame.header.kind is not Kind.ERROR:
             return False
-        self._hint = decode(frame.payload, Failure)
+        hint = decode(frame.payload, Failure)
+        if hint.code.scope is Scope.CONNECTION:  # the others, NO_ROUTE above all, end no connection and explain no end
+            self._hint = hint
         return True
 
     def ended(self, error: Exception | None) -> HeteeError:

@@ -221,6 +221,7 @@ class Session:
 
         Raises:
             WorkRefused: ``NO_MODEL``; ``INPUT_REFUSED``, the inputs do not fit the model.
+            ServiceRefused: ``WORKER_LOST``, the enclave that had the model is gone: load it again.
             HeteeError: the service or the connection failed. The future raises what befalls the batch later.
         """
         return self._submit(inputs, pixels, outputs, deadline_ms, pace, model).future
@@ -236,6 +237,8 @@ class Session:
     ) -> Pending:
         enclave = self._ready(deadline_ms / 1e3)
         model = model or self.model
+        if model is None and self._loaded is not None:
+            raise refusal(Refusal.WORKER_LOST, "the enclave that the model was loaded in was lost, another took its place")
         if model is None:
             raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
         given = pieces(inputs, model.inputs, pixels)
