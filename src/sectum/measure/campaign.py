@@ -12,6 +12,7 @@ from sectum import zoo
 from sectum.errors import ShapeInconsistent
 from sectum.graph.costs import cost
 from sectum.graph.ir import Graph
+from sectum.units import PAGE_BYTES
 
 if TYPE_CHECKING:
     from sectum.measure.dataset import DatasetWriter
@@ -22,9 +23,10 @@ NAMED_SHARE = 0.12
 """Of the networks: published ones, at another width and resolution. All others are random relatives of them."""
 WIDTHS = (0.5, 0.75, 1.0, 1.0, 1.25)
 BATCHES = (1, 1, 1, 1, 1, 1, 1, 1, 2, 4)
-COMMON_GFLOP, MAX_GFLOP = 0.7, 6.0
-"""Networks of more than the first are taken with the inverse probability of what they cost, over the second never:
-large ones are there, and do not take all of a campaign's time. 6 GFLOP are about 0.1 s of one core."""
+COMMON_S, MAX_GFLOP = 0.1, 6.0
+"""Of networks whose inference takes longer than the first when it pages, fewer are taken, with the square of that time;
+of more than the second none: large ones are there, and do not take all of a campaign's time."""
+_GFLOP_S, _PAGE_S = 1 / 40, 25e-6  # of a core of 2021
 MAX_WEIGHT_BYTES = 256 << 20
 DIGEST_CHARACTERS = 32
 """Of a structure's or topology's digest that are stored: no two of ten thousand agree in that many."""
@@ -80,7 +82,10 @@ def affordable(graph: Graph, luck: float) -> bool:
         luck: from 0 to 1, drawn; the more the network costs, the less must it be.
     """
     gflop = sum(cost(op, graph).flops for op in graph.operators) / 1e9
-    return gflop <= MAX_GFLOP and luck * gflop <= COMMON_GFLOP and graph.weight_bytes <= MAX_WEIGHT_BYTES
+    pages = (graph.weight_bytes + graph.peak_activation_bytes) / PAGE_BYTES
+    time_s = gflop * _GFLOP_S + pages * _PAGE_S
+    cheap = gflop <= MAX_GFLOP and graph.weight_bytes <= MAX_WEIGHT_BYTES
+    return cheap and luck * (time_s / COMMON_S) ** 2 <= 1
 
 
 def tasks(seed: int) -> Iterator[Task]:

@@ -238,7 +238,7 @@ class Session:
         enclave = self._ready(deadline_ms / 1e3)
         model = model or self.model
         if model is None and self._loaded is not None:
-            raise refusal(Refusal.WORKER_LOST, "the enclave that the model was loaded in was lost, another took its place")
+            raise refusal(Refusal.WORKER_LOST, "the enclave that had the model was lost; another took its place")
         if model is None:
             raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
         given = pieces(inputs, model.inputs, pixels)
