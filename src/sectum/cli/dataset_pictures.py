@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sectum.cli.dataset_summary import BOUNDARY, Survey
+from sectum.cli.dataset_summary import Survey
 from sectum.cli.output import write_file
 from sectum.errors import UsageError
+from sectum.measure.dataset import BOUNDARY
 from sectum.units import MIB
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import statistics
 from collections import Counter, defaultdict
 from typing import Any
 
-from sectum.cli.dataset_summary import BOUNDARY, OVERCOMMITTED_SHARE, EnclaveRow, Survey
+from sectum.cli.dataset_summary import EnclaveRow, Survey
 from sectum.cli.figures import count, mebibytes, milliseconds, percent
 from sectum.cli.show import paragraph, rows, say
+from sectum.measure.dataset import BOUNDARY, OVERCOMMITTED_SHARE
 
 
 def print_summary(told: dict[str, Any], found: Survey) -> None:

@@ -11,10 +11,6 @@ from typing import Any
 from sectum.measure import dataset
 from sectum.units import PAGE_BYTES
 
-OVERCOMMITTED_SHARE = 0.001
-"""Of its working set's pages: an inference that loads more of them, in the steady state, is over-committed."""
-BOUNDARY = (0.8, 1.25)
-"""Working set over EPC: between these it is not plain to see whether it fits."""
 SAME_EPC_BYTES = 16 * PAGE_BYTES
 """Two sizes that differ by one batch of the pager are taken as the same."""
 
@@ -55,12 +51,12 @@ class EnclaveRow:
     @property
     def is_overcommitted(self) -> bool:
         """Whether it pages in the steady state."""
-        return self.loaded_share > OVERCOMMITTED_SHARE
+        return dataset.is_over_committed(self.loads, self.working_set_bytes)
 
     @property
     def is_boundary(self) -> bool:
         """Whether working set and EPC are of about one size."""
-        return BOUNDARY[0] <= self.occupation <= BOUNDARY[1]
+        return dataset.BOUNDARY[0] <= self.occupation <= dataset.BOUNDARY[1]
 
 
 @dataclass

@@ -19,6 +19,7 @@ from sectum.errors import DatasetInvalid, UsageError
 from sectum.measure.campaign import identity
 from sectum.measure.journal import Journal, sync_folder
 from sectum.measure.reference import References
+from sectum.units import PAGE_BYTES
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,6 +33,10 @@ SAMPLE_COLUMNS = (
     "products_before_ns", "products_after_ns", "sums_before_ns", "sums_after_ns",
 )  # fmt: skip
 """What a run keeps of each sample, as columns ``sample_latency_ns`` and so on."""
+BOUNDARY = (0.8, 1.25)
+"""Working set over EPC: between these it is not plain to see whether it fits."""
+OVERCOMMITTED_SHARE = 0.001
+"""Of its working set's pages: an inference that loads more of them, in the steady state, is over-committed."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME_CHARACTERS = 32
 _SHARD = re.compile(r"(?P<machine>.+)-(?P<number>\d{4,})-(?P<digest>[0-9a-f]{16})\.parquet")
@@ -304,6 +309,11 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._journal.close()
+
+
+def is_over_committed(loads: float, working_set_bytes: int) -> bool:
+    """Whether an inference that loads so many pages in the steady state is over-committed."""
+    return loads * PAGE_BYTES > OVERCOMMITTED_SHARE * working_set_bytes
 
 
 def run_ms(run: Mapping[str, Any]) -> float:
