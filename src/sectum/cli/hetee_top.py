@@ -56,7 +56,8 @@ def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
         if state is None:
             from sectum.hetee.errors import Refusal, refusal
 
-            raise refusal(Refusal.HOST_LOST, f"no host answers operators at {metrics}")
+            detail = f"no host answers operators at {metrics}"
+            raise refusal(Refusal.HOST_LOST, detail, "see that 'sectum hetee up' runs, or name its --metrics")
         if as_json:
             print_json(state)
         else:
