@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,7 @@ def up(
     printed for each event: 'ready' (with url, policy, evidence and accelerators), 'restarted', 'stopping', 'stopped'.
     """
     need_extra()
-
-    def tell(event: str, text: str, **facts: Any) -> None:
-        if as_json:
-            print_line({"event": event} | ({"text": text} if text and not facts else facts))
-        elif text:
-            click.echo(text)
-
+    tell = partial(_tell, as_json=as_json)
     from sectum.hetee.launcher import Launcher, Places, provision, state_directory
 
     accelerators = accelerators or _default_accelerators()
@@ -92,12 +87,9 @@ def up(
         tell=lambda text: tell("restarted", text),
     )
     try:
-        check_listenable("--listen", listen)
-        check_listenable("--metrics", metrics)
-        if listen == metrics:
-            raise UsageError(f"--listen and --metrics are both {listen}: name another for one of them")
+        _check_addresses(listen, metrics)
         write_file(places.policy, policy_file(policy_for(places.directory)))
-        launcher.start(lambda: bool(stops) or _ready(metrics))
+        launcher.start(lambda: _ready(metrics), stopped=lambda: bool(stops))
         if not stops:
             _greet(places, listen, metrics, accelerators, as_json=as_json)
         launcher.run(lambda: bool(stops))
@@ -106,6 +98,20 @@ def up(
     finally:
         launcher.stop()
     tell("stopped", "")
+
+
+def _tell(event: str, text: str, *, as_json: bool, **facts: Any) -> None:
+    if as_json:
+        print_line({"event": event} | ({"text": text} if text and not facts else facts))
+    elif text:
+        click.echo(text)
+
+
+def _check_addresses(listen: str, metrics: str) -> None:
+    check_listenable("--listen", listen)
+    check_listenable("--metrics", metrics)
+    if listen == metrics:
+        raise UsageError(f"--listen and --metrics are both {listen}: name another for one of them")
 
 
 def _default_accelerators() -> str:

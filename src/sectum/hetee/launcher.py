@@ -181,8 +181,10 @@ class Launcher:
         self.host = Role("host", ["--controller", socket_path, "--listen", listen, "--metrics", metrics], self._log)
         self._places, self._drain_s, self._tell = places, drain_s, tell
 
-    def start(self, ready: Callable[[], bool], limit_s: float = 60.0) -> None:
-        """Start both, and wait until the service answers.
+    def start(
+        self, ready: Callable[[], bool], limit_s: float = 60.0, *, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Start both, and wait until the service answers or is stopped.
 
         Raises:
             UsageError: another rack answers there already, or a role or every worker ended instead; its last words are
@@ -192,7 +194,7 @@ class Launcher:
             raise UsageError("another rack answers at these addresses already: stop it, or give others")
         until_s = time.monotonic() + limit_s
         begun = self._places.log.stat().st_size
-        while not ready():
+        while not stopped() and not ready():
             for role in (self.controller, self.host):
                 if role.check() is not None:
                     self._ended(role, begun)
