@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 URL = "hetee://127.0.0.1:7625"
+METRICS = "127.0.0.1:7626"
 SOFTWARE = "SOFTWARE evidence: no hardware protects this"
 
 state_option = click.option(

@@ -9,7 +9,16 @@ from typing import Any
 
 import click
 
-from sectum.cli.hetee_options import SOFTWARE, check_listenable, need_extra, policy_file, policy_for, state_option
+from sectum.cli.hetee_options import (
+    METRICS,
+    SOFTWARE,
+    URL,
+    check_listenable,
+    need_extra,
+    policy_file,
+    policy_for,
+    state_option,
+)
 from sectum.cli.options import examples, json_option, positive, whole
 from sectum.cli.output import print_line, write_file
 from sectum.errors import UsageError
@@ -19,7 +28,7 @@ from sectum.errors import UsageError
 @click.option("--listen", default="127.0.0.1:7625", show_default=True, metavar="HOST:PORT", help="For clients.")
 @click.option(
     "--metrics",
-    default="127.0.0.1:7626",
+    default=METRICS,
     show_default=True,
     metavar="HOST:PORT",
     help="For operators: /metrics, /health, /state.",
@@ -145,6 +154,11 @@ def _greet(places: Any, listen: str, metrics: str, accelerators: str, *, as_json
         return
     click.echo(f"ready at hetee://{listen} with {accelerators}")
     click.secho(SOFTWARE, bold=True)
-    click.echo("try in another terminal:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg")
+    from sectum.hetee.launcher import state_directory
+
+    where = "" if places.directory == state_directory() else f" --state {places.directory}"
+    where += "" if f"hetee://{listen}" == URL else f" --url hetee://{listen}"
+    operators = "" if metrics == METRICS else f" --metrics {metrics}"
+    click.echo(f"try in another terminal:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg{where}")
     click.echo(f"for clients elsewhere: their --policy is {places.policy}")
-    click.echo(f"for operators: http://{metrics}/metrics, sectum hetee top; log: {places.log}")
+    click.echo(f"for operators: http://{metrics}/metrics, sectum hetee top{operators}; log: {places.log}")
