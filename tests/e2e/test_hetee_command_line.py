@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,8 @@ def test_one_command_starts_it_and_one_classifies(tmp_path: Path, classifier: Pa
     with running("up", "--state", state, "--accelerators", "cpu=1", *arguments) as up:
         greeting = "".join(lines_until(up, "for operators"))
         assert SOFTWARE in greeting
+        assert f"infer zoo:squeezenet1_1 PICTURE.jpg --state {state} --url hetee://127.0.0.1:{port}" in greeting
+        assert f"top --metrics 127.0.0.1:{metrics}" in greeting
         text = sectum("infer", classifier, *photographs, *where)
         assert SOFTWARE in text
         assert "enclave cleaned: wiped" in text
@@ -136,6 +139,53 @@ def test_an_unmodified_tritonclient_uses_the_service(rack: Rack, classifier: Pat
         assert len(found["jpegs"]) == 2
         os.kill(rack.serving_pid(), signal.SIGKILL)
         assert ask_triton(address, photographs)["scores"] == found["scores"]
+
+
+def events_until(process: subprocess.Popen[str], name: str) -> list[dict[str, Any]]:
+    """The events that a process prints, a line of JSON for each, up to one of this name."""
+    assert process.stdout is not None
+    found: list[dict[str, Any]] = []
+    while not found or found[-1]["event"] != name:
+        found.append(json.loads(process.stdout.readline()))
+    return found
+
+
+def test_programs_read_a_line_for_each_event(tmp_path: Path, classifier: Path, photographs: list[Path]) -> None:
+    """`up --json` and `connect --json` say on one line where they are and what protects them, then what happens."""
+    pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
+    state, listen = tmp_path / "rack", f"127.0.0.1:{free_port()}"
+    where = ("--listen", listen, "--metrics", f"127.0.0.1:{free_port()}", "--drain", 2)
+    with running("up", "--state", state, "--accelerators", "cpu=1,paced=3", *where, "--json") as up:
+        provisioned, ready = events_until(up, "ready")
+        assert provisioned["event"] == "provisioned"
+        assert (ready["address"], ready["url"]) == (listen, f"hetee://{listen}")
+        assert (ready["evidence"], ready["hardware"]) == ("software", False)
+        assert ready["accelerators"] == {"cpu": 1, "paced": 3}
+        trusting = ("--policy", ready["policy"], "--url", ready["url"])
+        assert len(json.loads(sectum("infer", classifier, photographs[0], *trusting, "--json"))["images"]) == 1
+        with running("connect", f"mine={classifier}", *trusting, "--port", free_port(), "--json") as door:
+            loaded, opened = events_until(door, "ready")
+            assert (loaded["event"], loaded["model"]) == ("loaded", "mine")
+            assert (opened["evidence"], opened["hardware"]) == ("software", False)
+            assert (opened["policy"], opened["accelerators"]) == (ready["policy"], {"cpu": 1})
+            assert reaches(opened["address"])
+            door.send_signal(signal.SIGINT)
+            assert events_until(door, "stopped") == [{"event": "stopped"}]
+            door.wait(60)
+        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        (restarted,) = events_until(up, "restarted")
+        assert "killed by SIGKILL" in restarted["text"]
+        up.send_signal(signal.SIGINT)
+        assert [event["event"] for event in events_until(up, "stopped")] == ["stopping", "stopped"]
+        assert up.wait(60) == 0
+
+
+def reaches(address: str) -> bool:
+    """Whether somebody listens there."""
+    host, _, port = address.partition(":")
+    with socket.create_connection((host, int(port)), 10):
+        return True
 
 
 @pytest.mark.parametrize("role", ["host", "controller"])

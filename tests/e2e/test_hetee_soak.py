@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from hetee_soak import run
+import pytest
+from hetee_soak import fairness, grown, run, wrong
 
 
 def test_more_clients_than_accelerators_are_all_served() -> None:
-    """Six clients on two accelerators: no error, own results only, everybody has its turn again and again."""
-    found = run(clients=6, accelerators=2, seconds=12)
-    assert not found["errors"]
-    assert not found["restarted"]
-    assert found["answered"]["least"] >= 2
+    """Six clients on two accelerators: no error, own results only, everybody has turns, no role's memory grows."""
+    found = run(clients=6, accelerators=2, seconds=6)
+    assert wrong(found) == []
+    # Turns are what is fair, not seconds: one that had all of them to itself would make it 1/6.
+    assert found["fairness_jain"] > 0.5
+    # Host, controller, and a worker for each client were there all the time and looked at.
+    assert {"host", "controller"} < set(found["memory_mib"])
+    assert len(found["memory_mib"]) >= 2 + 6
+
+
+def test_what_is_unfair_or_grows_would_be_seen() -> None:
+    """The figures that the soak is judged by tell a starving client and a leak from their absence."""
+    assert fairness([7, 7, 7, 7]) == pytest.approx(1.0)
+    assert fairness([7, 0, 0, 0]) == pytest.approx(0.25)
+    assert fairness([0, 0]) == 0.0
+    steady, leaking = {"first": 100.0, "last": 104.0, "most": 130.0}, {"first": 100.0, "last": 119.0, "most": 119.0}
+    assert grown({"host": steady, "worker 1": leaking}) == ["worker 1: 100.0 MiB, then 119.0 MiB"]

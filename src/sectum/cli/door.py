@@ -51,7 +51,7 @@ def fail(kind: str, message: str, exit_code: int, *, as_json: bool) -> NoReturn:
     message = printable(message, limit=_MESSAGE_LIMIT, keep="\n")
     if as_json:
         error = {"type": kind, "message": message, "exit_code": exit_code}
-        click.echo(json.dumps({"error": error}, indent=2))
+        click.echo(json.dumps({"error": error}))  # one line: some commands print a line for each event
     click.echo(f"sectum: {message}", err=True)
     sys.exit(exit_code)
 

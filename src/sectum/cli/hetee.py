@@ -12,7 +12,7 @@ import click
 
 from sectum.cli.hetee_connect import connect
 from sectum.cli.hetee_infer import infer
-from sectum.cli.hetee_options import SOFTWARE, policy_for, state_option
+from sectum.cli.hetee_options import SOFTWARE, policy_file, policy_for, state_option
 from sectum.cli.hetee_top import top
 from sectum.cli.hetee_up import up
 from sectum.cli.options import examples, json_option
@@ -51,16 +51,16 @@ def policy(*, output: Path | None, roots: tuple[str, ...], state: Path | None, a
     It accepts SOFTWARE evidence, signed under the roots that are named; it names them and the measurements of
     controller and worker. Without --output it is printed.
     """
-    import msgspec
-
     from sectum.cli.output import print_json, write_file
     from sectum.cli.show import say
 
     made = policy_for(state, roots)
-    text = msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"
+    text = policy_file(made)
     if output is not None:
         write_file(output, text)
     if as_json:
+        import msgspec
+
         print_json({"policy": msgspec.to_builtins(made), "path": str(output) if output else None})
     elif output is None:
         click.echo(text.decode(), nl=False)

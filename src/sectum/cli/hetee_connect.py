@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.hetee_options import chosen_identity, chosen_policy, service_options
+from sectum.cli.hetee_options import check_listenable, chosen_identity, chosen_policy, reaching, service_options
 from sectum.cli.options import examples, json_option, whole
-from sectum.cli.output import print_json
+from sectum.cli.output import print_line
 from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.hetee.client.gateway import Gateway
 
 
 @click.command(
@@ -29,12 +32,15 @@ def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any
 
     The service is attested, the models are loaded, and then any client of that protocol, such as tritonclient,
     can use them at 127.0.0.1 under the names given here. Between that program and this door nothing is sealed:
-    it listens on the loopback interface only. With --json one object is printed when it is open.
+    it listens on the loopback interface only. With --json a line of JSON is printed for each event: 'loaded', for
+    each model, 'ready' (with address, policy, evidence and accelerators), 'stopped'.
     """
     from importlib.util import find_spec
 
     if find_spec("grpc") is None:
         raise UsageError("the local door needs grpcio: pip install 'sectum[hetee]'")
+    check_listenable("--port", f"127.0.0.1:{port}")
+    contents = _named(models)
     policy = chosen_policy(options["policy"], options["state"])
     from sectum.hetee.client.door import Door
     from sectum.hetee.client.gateway import Gateway
@@ -46,18 +52,42 @@ def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any
         options["url"], policy, identity=chosen_identity(options["identity"]), accelerator=options["accelerator"]
     )
     try:
-        for name, content in _named(models).items():
-            gateway.add(name, content)
-            click.echo(f"loaded {name}", err=as_json)
-        with Door(gateway, port) as door:
+        for name, content in contents.items():
+            with reaching(options["url"]):
+                loaded = gateway.add(name, content)
             if as_json:
-                print_json({"address": f"127.0.0.1:{door.port}", "evidence": gateway.protection})
+                print_line({"event": "loaded", "model": name, "sha256": loaded.digest.hex()})
             else:
-                click.echo(f"Open Inference Protocol at 127.0.0.1:{door.port}; Ctrl-C ends it")
-                click.secho(gateway.protection, bold=True)
+                click.echo(f"loaded {name}")
+        with Door(gateway, port) as door:
+            _greet(gateway, f"127.0.0.1:{door.port}", options, as_json=as_json)
             door.wait()
     finally:
         gateway.close()
+        if as_json:
+            print_line({"event": "stopped"})
+
+
+def _greet(gateway: Gateway, address: str, options: dict[str, Any], *, as_json: bool) -> None:
+    if not as_json:
+        click.echo(f"Open Inference Protocol at {address}; Ctrl-C ends it")
+        click.secho(gateway.protection, bold=True)
+        return
+    claims = gateway.claims
+    assert claims is not None
+    policy = options["policy"]
+    print_line(
+        {
+            "event": "ready",
+            "address": address,
+            "url": options["url"],
+            "policy": str(policy.absolute()) if policy is not None else None,
+            "evidence": claims.format,
+            "hardware": claims.hardware,
+            "protection": str(claims),
+            "accelerators": {options["accelerator"]: 1},
+        }
+    )
 
 
 def _named(models: tuple[str, ...]) -> dict[str, bytes]:

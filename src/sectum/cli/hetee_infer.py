@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.hetee_options import SOFTWARE, chosen_identity, chosen_policy, service_options
+from sectum.cli.hetee_options import SOFTWARE, chosen_identity, chosen_policy, reaching, service_options
 from sectum.cli.options import examples, json_option, positive, whole
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from sectum.hetee.client import Result, Session
     from sectum.hetee.wire.messages import Pixels
 
 _LARGEST_BATCH = 64
+_JPEG = b"\xff\xd8\xff"
+_NAMED = 3
 
 
 @click.command(
@@ -66,14 +72,18 @@ def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | 
         check_writable(output)
     content = read_model(model)
     for image in images:
-        if not Path(image).is_file():
-            raise UsageError(f"there is no file '{image}'")
+        _check_image(image)
     with _session(options) as session:
-        loaded = session.load(content)
+        with _about(model):
+            loaded = session.load(content)
         size = options["batch"] or _batch(loaded.inputs)
         pixels = _pixels(options["pixels"])
         parts = [images[at : at + size] for at in range(0, len(images), size)]
-        results = [future.result() for future in [session.submit(list(part), pixels=pixels) for part in parts]]
+        pending = []
+        for part in parts:
+            with _about(*part):
+                pending.append(session.submit(list(part), pixels=pixels))
+        results = [_result(part, future) for part, future in zip(parts, pending, strict=True)]
     if output is not None:
         names = results[0].outputs
         with output.open("wb") as file:
@@ -102,17 +112,51 @@ def read_model(text: str) -> bytes:
     return path.read_bytes()
 
 
+def _check_image(image: str) -> None:
+    """Refuse what is no JPEG before anything is sent.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        with Path(image).open("rb") as file:
+            begin = file.read(len(_JPEG))
+    except OSError as error:
+        why = "there is no file" if isinstance(error, FileNotFoundError | IsADirectoryError) else error.strerror
+        raise UsageError(f"{why}: '{image}'") from None
+    if begin != _JPEG:
+        raise UsageError(f"'{image}' is not a JPEG: save it as one, or send arrays with sectum.hetee.client")
+
+
+@contextmanager
+def _about(*names: str) -> Iterator[None]:
+    """Say which files a refusal is about."""
+    from sectum.hetee.errors import WorkRefused
+
+    try:
+        yield
+    except WorkRefused as error:
+        among = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} others" if len(names) > _NAMED else "")
+        raise WorkRefused(error.code, f"{among}: {error.detail}") from None
+
+
+def _result(images: tuple[str, ...], future: Future[Result]) -> Result:
+    with _about(*images):
+        return future.result()
+
+
 def _session(options: dict[str, Any]) -> Session:
     policy = chosen_policy(options["policy"], options["state"])
     from sectum.hetee.client import connect
 
-    return connect(
-        options["url"],
-        policy,
-        identity=chosen_identity(options["identity"]),
-        accelerator=options["accelerator"],
-        wait_s=options["wait_s"],
-    )
+    with reaching(options["url"]):
+        return connect(
+            options["url"],
+            policy,
+            identity=chosen_identity(options["identity"]),
+            accelerator=options["accelerator"],
+            wait_s=options["wait_s"],
+        )
 
 
 def _batch(inputs: Any) -> int:
@@ -187,7 +231,8 @@ def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) 
     items = sum(result.receipt.items for result in results)
     times = {step: sum(r.receipt.times_ns[step] for r in results) / 1e6 for step in STEPS}
     steps = ", ".join(f"{step} {milliseconds(ms)}" for step, ms in times.items())
-    say(f"\n{items} images in {len(results)} batches; signed by the worker: {steps}")
+    images, batches = ("image" if items == 1 else "images"), ("batch" if len(results) == 1 else "batches")
+    say(f"\n{items} {images} in {len(results)} {batches}; signed by the worker: {steps}")
     cleaning = session.cleaning
     say(f"enclave cleaned: {cleaning.ended}" if cleaning else "the enclave's end was not confirmed by a signed record")
     trust = session.trust

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sectum.cli.hetee_options import METRICS
 from sectum.cli.options import examples, json_option, positive
 from sectum.errors import UsageError
 
@@ -34,7 +35,7 @@ def ask(address: str) -> dict[str, Any] | None:
 
 
 @click.command(epilog=examples("sectum hetee top", "sectum hetee top --once --json"))
-@click.option("--metrics", default="127.0.0.1:7626", show_default=True, metavar="HOST:PORT", help="As of 'up'.")
+@click.option("--metrics", default=METRICS, show_default=True, metavar="HOST:PORT", help="As of 'up'.")
 @click.option("--once", is_flag=True, help="Show it once; so it is where the output is no terminal.")
 @click.option(
     "--every",
@@ -56,7 +57,8 @@ def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
         if state is None:
             from sectum.hetee.errors import Refusal, refusal
 
-            raise refusal(Refusal.HOST_LOST, f"no host answers operators at {metrics}")
+            detail = f"no host answers operators at {metrics}"
+            raise refusal(Refusal.HOST_LOST, detail, "see that 'sectum hetee up' runs, or name its --metrics")
         if as_json:
             print_json(state)
         else:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sectum.cli.hetee_options import SOFTWARE, need_extra, state_option
+from sectum.cli.hetee_options import (
+    METRICS,
+    SOFTWARE,
+    URL,
+    check_listenable,
+    need_extra,
+    policy_file,
+    policy_for,
+    state_option,
+)
 from sectum.cli.options import examples, json_option, positive, whole
-from sectum.cli.output import print_json
+from sectum.cli.output import print_line, write_file
+from sectum.errors import UsageError
 
 
 @click.command(epilog=examples("sectum hetee up", "sectum hetee up --accelerators cpu=2,paced=4 --listen 0.0.0.0:7625"))
 @click.option("--listen", default="127.0.0.1:7625", show_default=True, metavar="HOST:PORT", help="For clients.")
 @click.option(
     "--metrics",
-    default="127.0.0.1:7626",
+    default=METRICS,
     show_default=True,
     metavar="HOST:PORT",
     help="For operators: /metrics, /health, /state.",
@@ -46,48 +57,81 @@ from sectum.cli.output import print_json
 )
 @state_option
 @json_option
-def up(*, listen: str, metrics: str, drain_s: float, state: Path | None, as_json: bool, **options: Any) -> None:
+def up(
+    *,
+    listen: str,
+    metrics: str,
+    accelerators: str | None,
+    drain_s: float,
+    state: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Run a whole rack on this machine: controller, host, and the workers that they need.
 
-    What dies is started again. Ctrl-C stops it: sessions may finish; a second Ctrl-C ends them. With --json
-    one object is printed when it is ready.
+    What dies is started again. Ctrl-C stops it: sessions may finish; a second Ctrl-C ends them. What clients
+    elsewhere need in order to trust it is written to policy.json in its folder. With --json a line of JSON is
+    printed for each event: 'ready' (with url, policy, evidence and accelerators), 'restarted', 'stopping', 'stopped'.
     """
     need_extra()
-
-    def tell(line: str) -> None:
-        click.echo(line, err=as_json)
-
+    tell = partial(_tell, as_json=as_json)
     from sectum.hetee.launcher import Launcher, Places, provision, state_directory
 
+    accelerators = accelerators or _default_accelerators()
     places = Places(state or state_directory())
     fresh = not places.endorsement.exists()
     provision(places)
     if fresh:
-        tell(f"made an endorsement for this machine, in software: {places.endorsement}")
+        text = f"made an endorsement for this machine, in software: {places.endorsement}"
+        tell("provisioned", text, endorsement=str(places.endorsement))
     stops: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stops.append(1))
     launcher = Launcher(
-        places, listen=listen, metrics=metrics, controller=_controller(**options), drain_s=drain_s, tell=tell
+        places,
+        listen=listen,
+        metrics=metrics,
+        controller=_controller(accelerators, **options),
+        drain_s=drain_s,
+        tell=lambda text: tell("restarted", text),
     )
     try:
-        launcher.start(lambda: bool(stops) or _ready(metrics))
+        _check_addresses(listen, metrics)
+        write_file(places.policy, policy_file(policy_for(places.directory)))
+        launcher.start(lambda: _ready(metrics), stopped=lambda: bool(stops))
         if not stops:
-            _greet(places, listen, metrics, as_json=as_json)
+            _greet(places, listen, metrics, accelerators, as_json=as_json)
         launcher.run(lambda: bool(stops))
-        tell(f"stopping; sessions have {drain_s:g} s to finish")
+        tell("stopping", f"stopping; sessions have {drain_s:g} s to finish", drain_s=drain_s)
         signal.signal(signal.SIGINT, lambda *_: launcher.hurry())
     finally:
         launcher.stop()
+    tell("stopped", "")
 
 
-def _controller(*, accelerators: str | None, threads: int, spares: int, admit: str | None) -> list[str]:
-    """The arguments of the controller; it checks them itself."""
+def _tell(event: str, text: str, *, as_json: bool, **facts: Any) -> None:
+    if as_json:
+        print_line({"event": event} | ({"text": text} if text and not facts else facts))
+    elif text:
+        click.echo(text)
+
+
+def _check_addresses(listen: str, metrics: str) -> None:
+    check_listenable("--listen", listen)
+    check_listenable("--metrics", metrics)
+    if listen == metrics:
+        raise UsageError(f"--listen and --metrics are both {listen}: name another for one of them")
+
+
+def _default_accelerators() -> str:
     import os
 
-    cores = len(os.sched_getaffinity(0))
-    arguments = ["--accelerators", accelerators or f"cpu={cores},paced=4"]
-    arguments += ["--threads", str(threads), "--spares", str(spares)]
+    return f"cpu={len(os.sched_getaffinity(0))},paced=4"
+
+
+def _controller(accelerators: str, *, threads: int, spares: int, admit: str | None) -> list[str]:
+    """The arguments of the controller; it checks them itself."""
+    arguments = ["--accelerators", accelerators, "--threads", str(threads), "--spares", str(spares)]
     return arguments + (["--admit", admit] if admit else [])
 
 
@@ -100,12 +144,21 @@ def _ready(metrics: str) -> bool:
     return any(worker["state"] == "spare" for worker in workers.get("workers", ()))
 
 
-def _greet(places: Any, listen: str, metrics: str, *, as_json: bool) -> None:
+def _greet(places: Any, listen: str, metrics: str, accelerators: str, *, as_json: bool) -> None:
     if as_json:
-        urls = {"url": f"hetee://{listen}", "metrics": f"http://{metrics}/metrics"}
-        print_json(urls | {"evidence": "software", "hardware": False, "log": str(places.log)})
+        counts = {kind: int(count) for kind, _, count in (word.partition("=") for word in accelerators.split(","))}
+        ready = {"event": "ready", "address": listen, "url": f"hetee://{listen}"}
+        trust = {"policy": str(places.policy.absolute()), "evidence": "software", "hardware": False}
+        rest = {"accelerators": counts, "metrics": f"http://{metrics}/metrics", "log": str(places.log.absolute())}
+        print_line(ready | trust | rest)
         return
-    click.echo(f"ready at hetee://{listen}")
+    click.echo(f"ready at hetee://{listen} with {accelerators}")
     click.secho(SOFTWARE, bold=True)
-    click.echo("try in another terminal:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg")
-    click.echo(f"for operators: http://{metrics}/metrics, sectum hetee top; log: {places.log}")
+    from sectum.hetee.launcher import state_directory
+
+    where = "" if places.directory == state_directory() else f" --state {places.directory}"
+    where += "" if f"hetee://{listen}" == URL else f" --url hetee://{listen}"
+    operators = "" if metrics == METRICS else f" --metrics {metrics}"
+    click.echo(f"try in another terminal:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg{where}")
+    click.echo(f"for clients elsewhere: their --policy is {places.policy}")
+    click.echo(f"for operators: http://{metrics}/metrics, sectum hetee top{operators}; log: {places.log}")

@@ -19,6 +19,11 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, allow_nan=False))
 
 
+def print_line(data: Any) -> None:
+    """Print JSON on one line, for programs that read a command's events while it runs."""
+    click.echo(json.dumps(data, allow_nan=False))
+
+
 def check_writable(path: Path) -> None:
     """Refuse a place that cannot be written, before any long work is done for it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ _POLL_S = 0.05
 _SLOWEST_RESTART_S = 2.0
 _LONG_ENOUGH_S = 10.0  # a role that ran so long is started again at once
 _KILL_S = 5.0
+_TRIES = 2
 _SOCKET_PATH_BYTES = 107
 
 
@@ -50,6 +52,11 @@ class Places:
     def socket(self) -> Path:
         """Where the controller listens."""
         return self.directory / "run" / "controller.sock"
+
+    @property
+    def policy(self) -> Path:
+        """What accepts this rack, for clients; written when it is started for people."""
+        return self.directory / "policy.json"
 
     @property
     def log(self) -> Path:
@@ -174,32 +181,49 @@ class Launcher:
         self.host = Role("host", ["--controller", socket_path, "--listen", listen, "--metrics", metrics], self._log)
         self._places, self._drain_s, self._tell = places, drain_s, tell
 
-    def start(self, ready: Callable[[], bool], limit_s: float = 60.0) -> None:
-        """Start both, and wait until the service answers.
+    def start(
+        self, ready: Callable[[], bool], limit_s: float = 60.0, *, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Start both, and wait until the service answers or is stopped.
 
         Raises:
-            UsageError: another rack answers there already, or a role ended instead; its last words are in the message.
+            UsageError: another rack answers there already, or a role or every worker ended instead; its last words are
+            in the message.
         """
         if ready():
             raise UsageError("another rack answers at these addresses already: stop it, or give others")
         until_s = time.monotonic() + limit_s
         begun = self._places.log.stat().st_size
-        while not ready():
+        while not stopped() and not ready():
             for role in (self.controller, self.host):
                 if role.check() is not None:
                     self._ended(role, begun)
+            self._check_workers(begun)
             if time.monotonic() > until_s:
                 raise UsageError(f"the service is not ready after {limit_s:g} s: see {self._places.log}")
             time.sleep(_POLL_S)
 
-    def _ended(self, role: Role, begun: int) -> None:
+    def _lines(self, begun: int) -> list[str]:
         with self._places.log.open("rb") as log:
             log.seek(begun)
-            lines = log.read().decode(errors="replace").splitlines()
+            return log.read().decode(errors="replace").splitlines()
+
+    def _ended(self, role: Role, begun: int) -> None:
         # A role says in a sentence why it cannot start; its events are JSON.
-        words = [line.removeprefix("sectum: ") for line in lines if line and not line.startswith("{")]
-        detail = words[-1] if words else f"see {self._places.log}"
+        words = [line for line in self._lines(begun) if line and not line.startswith("{")]
+        detail = words[-1].removeprefix("sectum: ") if words else f"see {self._places.log}"
+        detail = detail.removeprefix(f"sectum hetee {role.name}: error: ")
         raise UsageError(f"the {role.name} cannot start: {detail}")
+
+    def _check_workers(self, begun: int) -> None:
+        # A controller would try for ever. What a worker says of itself as it starts is true of the next one, too.
+        events = []
+        for line in self._lines(begun):
+            with suppress(ValueError):
+                events.append(json.loads(line))
+        reasons = [event["detail"] for event in events if (event["role"], event["event"]) == ("worker", "refused")]
+        if reasons and sum(event["event"] == "worker_not_started" for event in events) >= _TRIES:
+            raise UsageError(f"no worker can start: {reasons[-1]}")
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Start again what dies, until it is stopped."""

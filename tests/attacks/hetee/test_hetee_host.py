@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sectum.hetee.errors import FrameRefused, HandshakeRefused, HeteeError, Refu
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind, Plane
 from sectum.hetee.wire.messages import Failure, encode
-from sectum.testing.hetee_rack import Rack, error_within
+from sectum.testing.hetee_rack import Rack, error_within, until
 
 NUMBERS = np.arange(300_000, dtype=np.float32)  # several chunks, both ways
 
@@ -175,6 +176,46 @@ def test_frames_of_another_session_are_not_believed(rack: Rack, doubler: bytes) 
         assert done
         assert error is not None
         assert len(accepted) == 0
+
+
+@pytest.mark.parametrize(
+    ("relabelled", "codes"), [(False, {"WRONG_SESSION"}), (True, {"NOT_AUTHENTIC", "REPLAYED", "GAP"})]
+)
+def test_batches_given_to_another_tenant_s_worker_are_refused(
+    rack: Rack, doubler: bytes, relabelled: bool, codes: set[str]
+) -> None:
+    """R3: a batch that a host gives to another tenant's worker, as it is or under that one's id, has no result."""
+    crossed: list[Seen] = []
+    with LyingHost(rack.port) as victim:
+        other = rack.connect(url=victim.url)
+        other.load(doubler)
+        worker = rack.serving_pid()
+        id_of_other = next(seen.header.session for seen in victim.seen if seen.header.kind is Kind.CODE)
+
+        def cross(seen: Seen, _host: LyingHost) -> Iterable[bytes]:
+            if seen.direction != UP or not (crossed or seen.header.kind is Kind.BATCH):
+                return [seen.data]
+            crossed.append(seen)
+            label = id_of_other if relabelled else seen.data[16:32]
+            victim.send(UP, seen.data[:16] + label + seen.data[32:])
+            return []
+
+        with LyingHost(rack.port, cross) as host:
+
+            def use() -> None:
+                with rack.connect(url=host.url) as session:
+                    session.load(doubler)
+                    session.infer(NUMBERS)
+
+            _, error, _ = error_within(60, use)
+        assert error is not None
+        (refused,) = until(lambda: [event for event in rack.events("refused") if event.get("pid") == worker])
+        assert refused["code"] in codes
+        assert not [seen for seen in (*host.seen, *victim.seen) if seen.header.kind is Kind.RESULT]
+        with pytest.raises(HeteeError):
+            other.infer(NUMBERS)
+        with suppress(HeteeError):  # it has ended
+            other.close(0)
 
 
 @pytest.mark.parametrize(

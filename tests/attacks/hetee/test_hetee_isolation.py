@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from lying_host import LyingHost
 
 from sectum.hetee.client import Session
+from sectum.hetee.errors import Refusal, WorkRefused
 from sectum.testing.hetee_rack import Rack, found_in_memory, may_look_into_processes, memory_of, until
 from sectum.testing.session_pair import bytes_of
 
@@ -115,6 +117,40 @@ def test_nothing_of_a_tenant_is_left_when_its_enclave_was_cleaned(rack: Rack, do
             assert not found_in_memory(other, needles)
 
 
+def test_a_worker_killed_while_it_is_wiped_leaves_nothing(rack: Rack, doubler: bytes) -> None:
+    """R7: a worker that dies during WIPE is collected before its accelerator is given on; the record says killed."""
+    numbers = marker(78)
+    session = rack.connect()
+    session.load(doubler)
+    needles = {"input": numbers.tobytes()[4096:4160], "result": (numbers * 2).tobytes()[4096:4160]}
+    session.infer(numbers)
+    pid = rack.serving_pid()
+    os.kill(pid, signal.SIGSTOP)  # so that it cannot answer WIPE, and dies while it is asked to
+    assert found_in_memory(pid, needles)
+    session.close(0)
+    collected = until(lambda: [event for event in rack.events("worker_collected") if event["pid"] == pid])
+    assert [event["wiped"] for event in collected] == [False]
+    assert session.cleaning is None or session.cleaning.ended == "killed"
+    assert not Path(f"/proc/{pid}").exists()
+    with rack.connect() as following:
+        following.load(doubler)
+        assert following.infer(marker(79)).outputs
+        assert rack.serving_pid() != pid
+        for other in (rack.serving_pid(), rack.launcher.host.pid, rack.launcher.controller.pid):
+            assert other is not None
+            assert not found_in_memory(other, needles)
+
+
+def test_a_tenant_cannot_use_the_model_of_another(rack: Rack, doubler: bytes) -> None:
+    """R5: who knows the hash of another tenant's model, loaded at this moment, is told that there is none."""
+    with rack.connect() as owner, rack.connect() as other:
+        loaded = owner.load(doubler)
+        with pytest.raises(WorkRefused) as caught:
+            other.submit(marker(3), model=loaded).result()
+        assert caught.value.code is Refusal.NO_MODEL
+        assert owner.infer(marker(3)).outputs
+
+
 def test_private_keys_of_the_machine_are_in_the_controller_only(rack: Rack) -> None:
     """R8: the endorsement key is in no host and no worker; the worker's and host's memory have no attestation key."""
     until(rack.ready, what="a clean worker")
@@ -181,6 +217,6 @@ def test_accelerators_of_two_tenants_are_never_the_same(rack: Rack, doubler: byt
             owned = [name for worker in (rack.state() or {})["workers"] for name in worker["accelerators"]]
             assert len(owned) == len(set(owned))
             for future in futures:
-                future.result(10)
+                future.result()
         pids = {event["pid"] for event in rack.events("vouched")[-2:]}
     assert len(pids) == 2

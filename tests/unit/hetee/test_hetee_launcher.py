@@ -106,6 +106,36 @@ def test_addresses_where_a_rack_answers_already_are_refused(tmp_path: Path) -> N
     made.stop()
 
 
+def test_who_is_stopped_before_it_is_ready_is_no_error(tmp_path: Path) -> None:
+    """Ctrl-C while nothing is started yet starts nothing, and is not taken for another rack's answer."""
+    places = Places(tmp_path / "rack")
+    provision(places)
+    made = Launcher(
+        places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+    )
+    made.start(lambda: False, stopped=lambda: True)
+    assert made.controller.pid is None
+    made.stop()
+
+
+def test_what_keeps_every_worker_from_starting_is_said(tmp_path: Path) -> None:
+    """When workers end before they are ready, what they said of themselves is the error; a late one is none."""
+    places = Places(tmp_path / "rack")
+    provision(places)
+    made = Launcher(
+        places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+    )
+    late = '{"role": "controller", "event": "worker_not_started", "why": "it ended before it was ready"}\n'
+    refused = '{"role": "worker", "event": "refused", "detail": "cuda:0: this ONNX Runtime was not built for it"}\n'
+    places.log.write_text(late * 3)
+    made._check_workers(0)
+    places.log.write_text((refused + late) * 2 + '{"role": "wor')
+    with pytest.raises(UsageError) as caught:
+        made._check_workers(0)
+    assert "cuda:0" in str(caught.value)
+    made.stop()
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that nobody has collected yet does not."""
     try:

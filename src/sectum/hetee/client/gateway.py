@@ -6,6 +6,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from sectum.hetee.attest.evidence import Claims
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client.results import Loaded, Result
 from sectum.hetee.client.session import Session, connect
@@ -53,10 +54,14 @@ class Gateway:
         return found
 
     @property
+    def claims(self) -> Claims | None:
+        """Of the controller that was accepted; None while there is no session."""
+        return self._session.trust.controller if self._session is not None else None
+
+    @property
     def protection(self) -> str:
         """What stands behind the evidence of the service, for people; empty while there is no session."""
-        claims = self._session.trust.controller if self._session is not None else None
-        return str(claims) if claims is not None else ""
+        return str(self.claims or "")
 
     def infer(self, name: str, inputs: Any, outputs: tuple[str, ...] = (), **options: Any) -> Result:
         """Run a model; once more if the enclave or the service was lost meanwhile.
