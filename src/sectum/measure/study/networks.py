@@ -1,4 +1,4 @@
-"""Made-up networks of which memory, computation and the order of memory accesses are set one by one.
+"""Made-up networks whose memory, computation and order of memory accesses are set one by one.
 
 ``weights``: convolutions of 1x1 on small maps, each with a weight matrix that it shares with others or not. Memory is
 the number of distinct matrices, computation the number of steps times the positions of the map. ``maps``: cheap

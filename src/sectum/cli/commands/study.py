@@ -1,0 +1,84 @@
+"""``sectum study``: what over-commitment does to latency, measured on made-up networks, and what follows from it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sectum.cli.options import LARGEST_THREADS, examples, json_option, whole
+from sectum.errors import UsageError
+
+FOLDER = Path("data/study")
+
+
+@click.group(epilog=examples("sectum study run --folder mine --cpu 1", "sectum study show mine"))
+def study() -> None:
+    """Measure how latency depends on occupation of the enclave's memory, and show what is seen."""
+
+
+@study.command(epilog=examples("sectum study run --cpu 1", "sectum study run --folder mine --limit 5"))
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the networks' weights.")
+@click.option(
+    "--threads",
+    callback=whole(LARGEST_THREADS),
+    default="1",
+    show_default=True,
+    metavar="N",
+    help="Compute threads. With more than one, only cases that depend on them; each needs an idle CPU.",
+)
+@click.option("--cpu", "cpus", type=click.IntRange(0), multiple=True, help="Pin to this CPU; repeat it for more.")
+@click.option("--machine", default=None, metavar="NAME", help="This machine's name in the folder.  [default: its CPU]")
+@click.option("--limit", type=click.IntRange(1), default=None, metavar="N", help="Measure N cases and stop.")
+@json_option
+def run(
+    *, folder: Path, seed: int, threads: int, cpus: tuple[int, ...], machine: str | None, limit: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Measure the cases that the folder does not hold yet.
+
+    All of them take about a quarter of an hour. It may be stopped at any moment and started again with the same
+    command: what was measured is kept. Nothing else should run on the machine meanwhile.
+    """
+    from sectum.cli.collecting import duration, kept, say_aside
+    from sectum.cli.output import print_json
+    from sectum.cli.progress import progress_bar
+    from sectum.cli.show import say
+    from sectum.measure.context import machine_context
+    from sectum.measure.engines import LocalEngine
+    from sectum.measure.shards import machine_name
+    from sectum.measure.study.cases import plan
+    from sectum.measure.study.measuring import collect, measure_case
+    from sectum.measure.study.store import StudyWriter
+
+    if threads > (usable := len(cpus) or len(os.sched_getaffinity(0))):
+        raise UsageError(f"{threads} threads need as many CPUs of their own, and {usable} may be used: give more --cpu")
+    name = machine or machine_name(str(machine_context()["cpu_model"]))
+    engine = LocalEngine(name, cpus or None, measure_case)
+    planned = plan(seed, threads)
+    failures = measured = 0
+    with kept(folder), StudyWriter(folder, name, engine.context() | {"seed": seed, "cpus": cpus}) as writer:
+        if writer.cut_off_bytes:
+            say_aside("The last record was cut off when its process ended: its case is measured again.")
+        to_do = min(sum(case.key not in writer.keys for case in planned), limit or len(planned))
+        begin_s = time.monotonic()
+        with progress_bar() as progress:
+            progress("starting", 0.0)
+            for record in collect(writer, planned, engine, to_do):
+                measured += 1
+                failures += bool(record["error"])
+                left_s = (time.monotonic() - begin_s) / measured * (to_do - measured)
+                progress(f"{to_do - measured} left, {duration(left_s)}; {_line(record)}", measured / to_do)
+        left = sum(case.key not in writer.keys for case in planned)
+    if as_json:
+        print_json({"folder": str(folder), "measured": measured, "failed": failures, "left": left})
+    else:
+        say(f"{measured} cases measured, {failures} of them failed; {left} of the study's are left.")
+
+
+def _line(record: dict[str, Any]) -> str:
+    return f"{record['key']}: {record['error']}" if record["error"] else str(record["key"])
