@@ -1,0 +1,334 @@
+"""What the measurements show, as numbers: each observation is a function of the stored points and nothing else.
+
+Of each network some quantity is held while another varies; see `sectum.measure.study.cases`. An observation is
+None where nothing was measured that it could be made from.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sectum.measure.study.cases import Sweep
+from sectum.measure.study.networks import Kind
+from sectum.measure.study.points import Point, Study
+from sectum.units import MIB, PAGE_BYTES
+
+Numbers = dict[str, Any]
+"""Numbers by name, with their units in the names; some are lists of such."""
+
+CLOSE = 0.1
+"""Relative error up to which a latency counts as explained."""
+_T = TypeVar("_T")
+
+
+def inside(study: Study) -> Numbers | None:
+    """While everything fits: latency in the enclave over native latency, and how it moves with occupation."""
+    fitting = [point for point in study.of() if not point.is_over_committed]
+    if not fitting:
+        return None
+    kinds = {}
+    for kind, points in _grouped(fitting, lambda point: point.network.kind).items():
+        ratios = [point.slowdown for point in points]
+        near = [p.latency_ms / p.unlimited_ms for p in points if 0.8 <= p.occupation <= 1]
+        kinds[str(kind)] = {
+            "n": len(ratios),
+            "over_native": statistics.median(ratios),
+            "over_native_low": _quantile(ratios, 0.1),
+            "over_native_high": _quantile(ratios, 0.9),
+            "near_full_over_unlimited": statistics.median(near) if near else None,
+        }
+    return {"kinds": kinds}
+
+
+def cliff(study: Study) -> Numbers | None:
+    """Computation held, memory varied: latency just below and just above each EPC."""
+    steps = []
+    for epc_bytes, points in sorted(_grouped(study.of(Sweep.MEMORY), lambda point: point.epc_bytes or 0).items()):
+        below = [point for point in points if epc_bytes and not point.is_over_committed]
+        above = [point for point in points if epc_bytes and point.is_over_committed]
+        if below and above:
+            last, first = max(below, key=_occupation), min(above, key=_occupation)
+            steps.append(
+                {
+                    "epc_mib": epc_bytes / MIB,
+                    "last_fitting_mib": last.network.working_set_bytes / MIB,
+                    "last_fitting_ms": last.latency_ms,
+                    "first_paging_mib": first.network.working_set_bytes / MIB,
+                    "first_paging_ms": first.latency_ms,
+                    "step": first.latency_ms / last.latency_ms,
+                    "flat_below": _spread(point.latency_ms for point in below),
+                    "flat_above": _spread(point.latency_ms for point in above),
+                    "loads_over_uses": statistics.median(
+                        p.loads * PAGE_BYTES / (p.network.steps * MIB) for p in above
+                    ),
+                }
+            )  # fmt: skip
+    return {"steps": steps} if steps else None
+
+
+def reuse(study: Study) -> Numbers | None:
+    """Pages loaded over pages of the working set, by order of accesses, policy and occupation."""
+    curves = []
+    by_curve = _grouped(study.of(Sweep.ORDER), lambda p: (p.network.kind, p.network.order, p.network.policy))
+    for (kind, order, policy), points in sorted(by_curve.items()):
+        limited = sorted((point for point in points if point.epc_bytes), key=_occupation)
+        paging = [point for point in limited if point.occupation > 1]
+        if paging:
+            curves.append(
+                {
+                    "kind": str(kind),
+                    "order": str(order),
+                    "policy": policy,
+                    "occupation": [point.occupation for point in limited],
+                    "loaded_share": [point.loaded_share for point in limited],
+                    "first_share": paging[0].loaded_share,
+                    "at_double_share": min(paging, key=lambda point: abs(point.occupation - 2)).loaded_share,
+                    "last_share": paging[-1].loaded_share,
+                }
+            )
+    return {"curves": curves} if curves else None
+
+
+def page_cost(study: Study) -> Numbers | None:
+    """What a loaded page costs, over everything that may decide it, and what a minor fault does."""
+    points = _paging(study)
+    if len(points) < 4:
+        return None
+    costs = [point.load_us for point in points]
+    load_us, minor_us = _fitted(points)
+    intensity = [point.network.flops / point.network.working_set_bytes for point in points]
+    return {
+        "n": len(points),
+        "load_us": statistics.median(costs),
+        "load_us_low": _quantile(costs, 0.1),
+        "load_us_high": _quantile(costs, 0.9),
+        "within_10_percent": _share(abs(cost / statistics.median(costs) - 1) <= CLOSE for cost in costs),
+        "fitted_load_us": load_us,
+        "fitted_minor_fault_us": minor_us,
+        "by_kind": _medians(points, lambda point: str(point.network.kind)),
+        "by_policy": _medians(points, lambda point: point.network.policy),
+        "by_epc_mib": _medians(
+            [p for p in points if p.network.sweep is Sweep.MEMORY], lambda point: f"{(point.epc_bytes or 0) / MIB:g}"
+        ),
+        "correlation_with_computation": _rank_correlation(
+            [p.network.flops for p in points if p.network.sweep is Sweep.COMPUTATION and p.network.kind is Kind.WEIGHTS],
+            [p.load_us for p in points if p.network.sweep is Sweep.COMPUTATION and p.network.kind is Kind.WEIGHTS],
+        ),
+        "intensity_flop_per_byte": [min(intensity), max(intensity)],
+    }  # fmt: skip
+
+
+def addition(study: Study) -> Numbers | None:
+    """Computation varied: the latency that native time and page costs add up to, beside the measured one.
+
+    The costs are fitted to the other sweeps.
+    """
+    points = _paging(study, Sweep.COMPUTATION)
+    others = _paging(study, Sweep.MEMORY, Sweep.ORDER, Sweep.BATCH)
+    if not points or len(others) < 4:
+        return None
+    load_us, minor_us = _fitted(others)
+    predicted = [p.network.native_ms + (load_us * p.loads + minor_us * p.minor_faults) / 1e3 for p in points]
+    errors = [guess / point.latency_ms - 1 for guess, point in zip(predicted, points, strict=True)]
+    return {
+        "n": len(points),
+        "load_us": load_us,
+        "minor_fault_us": minor_us,
+        "median_error": statistics.median(map(abs, errors)),
+        "bias": statistics.median(errors),
+        "largest_error": max(map(abs, errors)),
+        "within_10_percent": _share(abs(error) <= CLOSE for error in errors),
+    }
+
+
+def slowdown(study: Study) -> Numbers | None:
+    """Computation varied, occupation held: the ratio to native latency, and what a constant ratio would predict."""
+    points = _paging(study, Sweep.COMPUTATION)
+    if not points:
+        return None
+    ratios = [point.slowdown for point in points]
+    constant = float(np.exp(np.mean(np.log(ratios))))
+    errors = [constant * point.network.native_ms / point.latency_ms - 1 for point in points]
+    table = [
+        {
+            "kind": str(point.network.kind),
+            "occupation": point.occupation,
+            "flop_per_byte": point.network.flops / point.network.working_set_bytes,
+            "native_ms": point.network.native_ms,
+            "latency_ms": point.latency_ms,
+            "slowdown": point.slowdown,
+        }
+        for point in sorted(points, key=lambda p: (p.network.kind, p.occupation, p.network.flops))
+    ]
+    return {
+        "n": len(points),
+        "least": min(ratios),
+        "most": max(ratios),
+        "range": max(ratios) / min(ratios),
+        "best_constant": constant,
+        "constant_median_error": statistics.median(map(abs, errors)),
+        "constant_within_10_percent": _share(abs(error) <= CLOSE for error in errors),
+        "points": table,
+    }
+
+
+def batches(study: Study) -> Numbers | None:
+    """Images varied: what of the working set grows with them."""
+    kinds = {}
+    for kind, points in sorted(_grouped(study.of(Sweep.BATCH), lambda point: point.network.kind).items()):
+        sets = {point.network.batch: point.network for point in points}
+        if len(sets) < 3:
+            continue
+        images = sorted(sets)
+        mib = [sets[batch].working_set_bytes / MIB for batch in images]
+        slope, intercept = np.polyfit(images, mib, 1)
+        tight = sorted((p for p in points if p.epc_bytes == 16 * MIB), key=lambda p: p.network.batch)
+        kinds[str(kind)] = {
+            "images": images,
+            "working_set_mib": mib,
+            "weights_mib": sets[images[0]].weight_bytes / MIB,
+            "each_image_mib": float(slope),
+            "without_images_mib": float(intercept),
+            "residual_mib": float(np.abs(np.polyval([slope, intercept], images) - mib).max()),
+            "loads_16_mib": [point.loads for point in tight],
+            "ms_per_image_16_mib": [point.latency_ms / point.network.batch for point in tight],
+            "ms_per_image_native": [sets[batch].native_ms / batch for batch in images],
+        }
+    return {"kinds": kinds} if kinds else None
+
+
+def operators(study: Study) -> Numbers | None:
+    """Time of convolutions that use a matrix of their own, and of equal ones that share one, in each place."""
+    by_network = _grouped(study.profiles, lambda profile: profile.network.key)
+    for profiles in by_network.values():
+        native = next((p for p in profiles if p.epc_bytes is None), None)
+        limited = sorted((p for p in profiles if p.epc_bytes), key=lambda p: p.epc_bytes or 0)
+        if native is None or len(limited) < 2 or native.network.threads > 1:
+            continue
+        own, shared = _own_and_shared(native.network.graph)
+        tight, roomy = limited[0], limited[-1]
+
+        def median(profile: Any, which: Sequence[int]) -> float:
+            return statistics.median(profile.operator_ms[index] for index in which)
+
+        pages = MIB // PAGE_BYTES
+        return {
+            "own_native_ms": median(native, own),
+            "shared_native_ms": median(native, shared),
+            "own_inside_ms": median(roomy, own),
+            "shared_inside_ms": median(roomy, shared),
+            "own_paging_ms": median(tight, own),
+            "shared_paging_ms": median(tight, shared),
+            "own_page_us": 1e3 * (median(tight, own) - median(native, own)) / pages,
+            "occupation": native.network.working_set_bytes / (tight.epc_bytes or 1),
+        }
+    return None
+
+
+def threads(study: Study) -> Numbers | None:
+    """The same cases with one and with more compute threads: pages, and what one costs in wall time."""
+    one = {_case(point): point for point in study.of(Sweep.COMPUTATION)}
+    pairs = [
+        (one[_case(point)], point)
+        for point in study.points
+        if point.network.threads > 1 and point.network.sweep is Sweep.COMPUTATION and _case(point) in one
+    ]
+    paging = [(a, b) for a, b in pairs if a.is_over_committed and b.is_over_committed]
+    if not paging:
+        return None
+    return {
+        "n": len(paging),
+        "threads": paging[0][1].network.threads,
+        "loads_ratio": statistics.median(b.loads / a.loads for a, b in paging),
+        "native_ratio": statistics.median(b.network.native_ms / a.network.native_ms for a, b in paging),
+        "load_us_one": statistics.median(a.load_us for a, _ in paging),
+        "load_us_more": statistics.median(b.load_us for _, b in paging),
+    }
+
+
+OBSERVATIONS: dict[str, Callable[[Study], Numbers | None]] = {
+    "inside": inside,
+    "cliff": cliff,
+    "reuse": reuse,
+    "page-cost": page_cost,
+    "addition": addition,
+    "slowdown": slowdown,
+    "batch": batches,
+    "operators": operators,
+    "threads": threads,
+}
+"""By the names that `sectum study show --only` takes."""
+
+
+def _own_and_shared(graph: Any) -> tuple[list[int], list[int]]:
+    """Indices of convolutions whose weights no other uses, and of those that share theirs."""
+    users: defaultdict[str, list[int]] = defaultdict(list)
+    for index, op in enumerate(graph.operators):
+        if op.type == "Conv":
+            users[op.inputs[1]].append(index)
+    own = [indices[0] for indices in users.values() if len(indices) == 1]
+    return own, [index for indices in users.values() if len(indices) > 1 for index in indices]
+
+
+def _case(point: Point) -> tuple[object, ...]:
+    network = point.network
+    same = network.kind, network.order, network.distinct, network.steps, network.resolution, network.batch
+    return *same, round(point.occupation, 1)
+
+
+def _paging(study: Study, *sweeps: Sweep) -> list[Point]:
+    return [point for point in study.of(*sweeps) if point.is_over_committed]
+
+
+def _fitted(points: Sequence[Point]) -> tuple[float, float]:
+    """Cost of a load and of a minor fault, in microseconds, from least squares of relative errors."""
+    counts = np.array([[point.loads, point.minor_faults] for point in points])
+    extra_us = np.array([1e3 * point.extra_ms for point in points])
+    scale = 1 / np.maximum(extra_us, 1e-9)
+    (load_us, minor_us), *_ = np.linalg.lstsq(counts * scale[:, None], np.ones(len(points)), rcond=None)
+    return float(load_us), float(minor_us)
+
+
+def _medians(points: Iterable[Point], key: Callable[[Point], str]) -> dict[str, float]:
+    return {
+        name: statistics.median(point.load_us for point in group)
+        for name, group in sorted(_grouped(points, key).items())
+    }
+
+
+def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's; None for too few values."""
+    if len(first) < 4:
+        return None
+    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _grouped(values: Iterable[_T], key: Callable[[_T], Any]) -> dict[Any, list[_T]]:
+    groups: defaultdict[Any, list[_T]] = defaultdict(list)
+    for value in values:
+        groups[key(value)].append(value)
+    return dict(groups)
+
+
+def _occupation(point: Point) -> float:
+    return point.occupation
+
+
+def _spread(values: Iterable[float]) -> float:
+    """Largest over smallest."""
+    found = list(values)
+    return max(found) / min(found)
+
+
+def _share(flags: Iterable[bool]) -> float:
+    return statistics.fmean(flags)
+
+
+def _quantile(values: Sequence[float], q: float) -> float:
+    return float(np.quantile(values, q))
