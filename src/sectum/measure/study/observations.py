@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from sectum.enclave.replacement import Policy
 from sectum.measure.study.cases import Sweep
+from sectum.measure.study.fits import close_share, grouped, median_costs, page_costs, quantile, rank_correlation, spread
 from sectum.measure.study.networks import Kind
 from sectum.measure.study.points import Point, Study
+from sectum.measure.study.simulated import loaded_share, trace
 from sectum.units import MIB, PAGE_BYTES
 
+SECOND_CHANCE = str(Policy.SECOND_CHANCE)
 Numbers = dict[str, Any]
 """Numbers by name, with their units in the names; some are lists of such."""
-
-CLOSE = 0.1
-"""Relative error up to which a latency counts as explained."""
-_T = TypeVar("_T")
 
 
 def inside(study: Study) -> Numbers | None:
@@ -32,14 +32,14 @@ def inside(study: Study) -> Numbers | None:
     if not fitting:
         return None
     kinds = {}
-    for kind, points in _grouped(fitting, lambda point: point.network.kind).items():
+    for kind, points in grouped(fitting, lambda point: point.network.kind).items():
         ratios = [point.slowdown for point in points]
         near = [p.latency_ms / p.unlimited_ms for p in points if 0.8 <= p.occupation <= 1]
         kinds[str(kind)] = {
             "n": len(ratios),
             "over_native": statistics.median(ratios),
-            "over_native_low": _quantile(ratios, 0.1),
-            "over_native_high": _quantile(ratios, 0.9),
+            "over_native_low": quantile(ratios, 0.1),
+            "over_native_high": quantile(ratios, 0.9),
             "near_full_over_unlimited": statistics.median(near) if near else None,
         }
     return {"kinds": kinds}
@@ -48,7 +48,7 @@ def inside(study: Study) -> Numbers | None:
 def cliff(study: Study) -> Numbers | None:
     """Computation held, memory varied: latency just below and just above each EPC."""
     steps = []
-    for epc_bytes, points in sorted(_grouped(study.of(Sweep.MEMORY), lambda point: point.epc_bytes or 0).items()):
+    for epc_bytes, points in sorted(grouped(study.of(Sweep.MEMORY), lambda point: point.epc_bytes or 0).items()):
         below = [point for point in points if epc_bytes and not point.is_over_committed]
         above = [point for point in points if epc_bytes and point.is_over_committed]
         if below and above:
@@ -61,8 +61,8 @@ def cliff(study: Study) -> Numbers | None:
                     "first_paging_mib": first.network.working_set_bytes / MIB,
                     "first_paging_ms": first.latency_ms,
                     "step": first.latency_ms / last.latency_ms,
-                    "flat_below": _spread(point.latency_ms for point in below),
-                    "flat_above": _spread(point.latency_ms for point in above),
+                    "flat_below": spread(point.latency_ms for point in below),
+                    "flat_above": spread(point.latency_ms for point in above),
                     "loads_over_uses": statistics.median(
                         p.loads * PAGE_BYTES / (p.network.steps * MIB) for p in above
                     ),
@@ -72,26 +72,45 @@ def cliff(study: Study) -> Numbers | None:
 
 
 def reuse(study: Study) -> Numbers | None:
-    """Pages loaded over pages of the working set, by order of accesses, policy and occupation."""
+    """Pages loaded over pages of the working set, by order of accesses, policy and occupation.
+
+    The pager has no policy ``lru``: that one is simulated, at the same occupations.
+    """
     curves = []
-    by_curve = _grouped(study.of(Sweep.ORDER), lambda p: (p.network.kind, p.network.order, p.network.policy))
+    by_curve = grouped(study.of(Sweep.ORDER), lambda p: (p.network.kind, p.network.order, p.network.policy))
     for (kind, order, policy), points in sorted(by_curve.items()):
         limited = sorted((point for point in points if point.epc_bytes), key=_occupation)
-        paging = [point for point in limited if point.occupation > 1]
-        if paging:
-            curves.append(
-                {
-                    "kind": str(kind),
-                    "order": str(order),
-                    "policy": policy,
-                    "occupation": [point.occupation for point in limited],
-                    "loaded_share": [point.loaded_share for point in limited],
-                    "first_share": paging[0].loaded_share,
-                    "at_double_share": min(paging, key=lambda point: abs(point.occupation - 2)).loaded_share,
-                    "last_share": paging[-1].loaded_share,
-                }
-            )
+        occupations = [point.occupation for point in limited]
+        if not occupations or occupations[-1] < 2:
+            continue
+        shares = [point.loaded_share for point in limited]
+        curves.append(_curve(str(kind), str(order), policy, occupations, shares, simulated=False))
+        if policy == SECOND_CHANCE:
+            pages = trace(limited[0].network)
+            shares = [loaded_share(pages, occupation, Policy.LRU) for occupation in occupations]
+            curves.append(_curve(str(kind), str(order), str(Policy.LRU), occupations, shares, simulated=True))
     return {"curves": curves} if curves else None
+
+
+def _curve(
+    kind: str, order: str, policy: str, occupations: list[float], shares: list[float], *, simulated: bool
+) -> Numbers:
+    def at(occupation: float) -> float:
+        return shares[min(range(len(shares)), key=lambda index: abs(occupations[index] - occupation))]
+
+    return {
+        "kind": kind,
+        "order": order,
+        "policy": policy,
+        "simulated": simulated,
+        "occupation": occupations,
+        "loaded_share": shares,
+        "at_1.02": at(1.02),
+        "at_1.1": at(1.1),
+        "at_1.35": at(1.35),
+        "at_2": at(2.0),
+        "at_3": at(3.0),
+    }
 
 
 def page_cost(study: Study) -> Numbers | None:
@@ -100,24 +119,24 @@ def page_cost(study: Study) -> Numbers | None:
     if len(points) < 4:
         return None
     costs = [point.load_us for point in points]
-    load_us, minor_us = _fitted(points)
+    load_us, minor_us = page_costs(points)
     intensity = [point.network.flops / point.network.working_set_bytes for point in points]
+    held = [p for p in points if p.network.sweep is Sweep.COMPUTATION and p.network.kind is Kind.WEIGHTS]
     return {
         "n": len(points),
         "load_us": statistics.median(costs),
-        "load_us_low": _quantile(costs, 0.1),
-        "load_us_high": _quantile(costs, 0.9),
-        "within_10_percent": _share(abs(cost / statistics.median(costs) - 1) <= CLOSE for cost in costs),
+        "load_us_low": quantile(costs, 0.1),
+        "load_us_high": quantile(costs, 0.9),
+        "within_10_percent": close_share(cost / statistics.median(costs) - 1 for cost in costs),
         "fitted_load_us": load_us,
         "fitted_minor_fault_us": minor_us,
-        "by_kind": _medians(points, lambda point: str(point.network.kind)),
-        "by_policy": _medians(points, lambda point: point.network.policy),
-        "by_epc_mib": _medians(
+        "by_kind": median_costs(points, lambda point: str(point.network.kind)),
+        "by_policy": median_costs(points, lambda point: point.network.policy),
+        "by_epc_mib": median_costs(
             [p for p in points if p.network.sweep is Sweep.MEMORY], lambda point: f"{(point.epc_bytes or 0) / MIB:g}"
         ),
-        "correlation_with_computation": _rank_correlation(
-            [p.network.flops for p in points if p.network.sweep is Sweep.COMPUTATION and p.network.kind is Kind.WEIGHTS],
-            [p.load_us for p in points if p.network.sweep is Sweep.COMPUTATION and p.network.kind is Kind.WEIGHTS],
+        "correlation_with_computation": rank_correlation(
+            [point.network.flops for point in held], [point.load_us for point in held]
         ),
         "intensity_flop_per_byte": [min(intensity), max(intensity)],
     }  # fmt: skip
@@ -132,7 +151,7 @@ def addition(study: Study) -> Numbers | None:
     others = _paging(study, Sweep.MEMORY, Sweep.ORDER, Sweep.BATCH)
     if not points or len(others) < 4:
         return None
-    load_us, minor_us = _fitted(others)
+    load_us, minor_us = page_costs(others)
     predicted = [p.network.native_ms + (load_us * p.loads + minor_us * p.minor_faults) / 1e3 for p in points]
     errors = [guess / point.latency_ms - 1 for guess, point in zip(predicted, points, strict=True)]
     return {
@@ -142,7 +161,7 @@ def addition(study: Study) -> Numbers | None:
         "median_error": statistics.median(map(abs, errors)),
         "bias": statistics.median(errors),
         "largest_error": max(map(abs, errors)),
-        "within_10_percent": _share(abs(error) <= CLOSE for error in errors),
+        "within_10_percent": close_share(errors),
     }
 
 
@@ -172,7 +191,7 @@ def slowdown(study: Study) -> Numbers | None:
         "range": max(ratios) / min(ratios),
         "best_constant": constant,
         "constant_median_error": statistics.median(map(abs, errors)),
-        "constant_within_10_percent": _share(abs(error) <= CLOSE for error in errors),
+        "constant_within_10_percent": close_share(errors),
         "points": table,
     }
 
@@ -180,7 +199,7 @@ def slowdown(study: Study) -> Numbers | None:
 def batches(study: Study) -> Numbers | None:
     """Images varied: what of the working set grows with them."""
     kinds = {}
-    for kind, points in sorted(_grouped(study.of(Sweep.BATCH), lambda point: point.network.kind).items()):
+    for kind, points in sorted(grouped(study.of(Sweep.BATCH), lambda point: point.network.kind).items()):
         sets = {point.network.batch: point.network for point in points}
         if len(sets) < 3:
             continue
@@ -204,7 +223,7 @@ def batches(study: Study) -> Numbers | None:
 
 def operators(study: Study) -> Numbers | None:
     """Time of convolutions that use a matrix of their own, and of equal ones that share one, in each place."""
-    by_network = _grouped(study.profiles, lambda profile: profile.network.key)
+    by_network = grouped(study.profiles, lambda profile: profile.network.key)
     for profiles in by_network.values():
         native = next((p for p in profiles if p.epc_bytes is None), None)
         limited = sorted((p for p in profiles if p.epc_bytes), key=lambda p: p.epc_bytes or 0)
@@ -285,50 +304,5 @@ def _paging(study: Study, *sweeps: Sweep) -> list[Point]:
     return [point for point in study.of(*sweeps) if point.is_over_committed]
 
 
-def _fitted(points: Sequence[Point]) -> tuple[float, float]:
-    """Cost of a load and of a minor fault, in microseconds, from least squares of relative errors."""
-    counts = np.array([[point.loads, point.minor_faults] for point in points])
-    extra_us = np.array([1e3 * point.extra_ms for point in points])
-    scale = 1 / np.maximum(extra_us, 1e-9)
-    (load_us, minor_us), *_ = np.linalg.lstsq(counts * scale[:, None], np.ones(len(points)), rcond=None)
-    return float(load_us), float(minor_us)
-
-
-def _medians(points: Iterable[Point], key: Callable[[Point], str]) -> dict[str, float]:
-    return {
-        name: statistics.median(point.load_us for point in group)
-        for name, group in sorted(_grouped(points, key).items())
-    }
-
-
-def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's; None for too few values."""
-    if len(first) < 4:
-        return None
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def _grouped(values: Iterable[_T], key: Callable[[_T], Any]) -> dict[Any, list[_T]]:
-    groups: defaultdict[Any, list[_T]] = defaultdict(list)
-    for value in values:
-        groups[key(value)].append(value)
-    return dict(groups)
-
-
 def _occupation(point: Point) -> float:
     return point.occupation
-
-
-def _spread(values: Iterable[float]) -> float:
-    """Largest over smallest."""
-    found = list(values)
-    return max(found) / min(found)
-
-
-def _share(flags: Iterable[bool]) -> float:
-    return statistics.fmean(flags)
-
-
-def _quantile(values: Sequence[float], q: float) -> float:
-    return float(np.quantile(values, q))

@@ -6,7 +6,6 @@ from sectum.enclave.replacement import Policy, steady_state, working_set_pages
 from sectum.enclave.trace import PageTrace, page_trace
 from sectum.graph.runtime import machine_nchwc_block
 from sectum.measure.study.points import Network
-from sectum.units import PAGE_BYTES
 
 
 def trace(network: Network) -> PageTrace:
@@ -25,9 +24,3 @@ def loaded_share(pages: PageTrace, occupation: float, policy: Policy) -> float:
     all_pages = working_set_pages(pages.touches)
     epc_pages = max(1, int(all_pages / occupation))
     return steady_state(pages.touches_under(epc_pages), epc_pages, policy).loads / all_pages
-
-
-def loads(pages: PageTrace, epc_bytes: int, policy: Policy) -> float:
-    """Pages loaded in a steady-state inference."""
-    epc_pages = epc_bytes // PAGE_BYTES
-    return steady_state(pages.touches_under(epc_pages), epc_pages, policy).loads

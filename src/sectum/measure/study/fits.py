@@ -1,0 +1,63 @@
+"""Numbers from many points: groups, quantiles, and what a page costs."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sectum.measure.study.points import Point
+
+CLOSE = 0.1
+"""Relative error up to which a latency counts as explained."""
+_T = TypeVar("_T")
+
+
+def page_costs(points: Sequence[Point]) -> tuple[float, float]:
+    """Cost of a load and of a minor fault, in microseconds, from least squares of relative errors."""
+    counts = np.array([[point.loads, point.minor_faults] for point in points])
+    extra_us = np.array([1e3 * point.extra_ms for point in points])
+    weight = 1 / np.maximum(extra_us, 1e-9)
+    (load_us, minor_us), *_ = np.linalg.lstsq(counts * weight[:, None], np.ones(len(points)), rcond=None)
+    return float(load_us), float(minor_us)
+
+
+def median_costs(points: Iterable[Point], key: Callable[[Point], str]) -> dict[str, float]:
+    """Median cost of a load, in microseconds, of each group of points."""
+    groups = grouped(points, key)
+    return {name: statistics.median(point.load_us for point in group) for name, group in sorted(groups.items())}
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's, from -1 to 1; None for fewer than four values."""
+    if len(first) < 4:
+        return None
+    ranks = np.array([np.argsort(np.argsort(np.array(values))) for values in (first, second)], np.float64)
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+def grouped(values: Iterable[_T], key: Callable[[_T], Any]) -> dict[Any, list[_T]]:
+    """Values by what the key gives."""
+    groups: defaultdict[Any, list[_T]] = defaultdict(list)
+    for value in values:
+        groups[key(value)].append(value)
+    return dict(groups)
+
+
+def spread(values: Iterable[float]) -> float:
+    """Largest over smallest."""
+    found = list(values)
+    return max(found) / min(found)
+
+
+def close_share(errors: Iterable[float]) -> float:
+    """How many of some relative errors are at most `CLOSE`, as a share."""
+    return statistics.fmean(abs(error) <= CLOSE for error in errors)
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The value below which a share ``q`` of them lies."""
+    return float(np.quantile(values, q))
