@@ -82,3 +82,46 @@ def run(
 
 def _line(record: dict[str, Any]) -> str:
     return f"{record['key']}: {record['error']}" if record["error"] else str(record["key"])
+
+
+@study.command(epilog=examples("sectum study show", "sectum study show mine --only cliff"))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER)
+@click.option("--only", metavar="NAME", multiple=True, help="Of the observations; their names are in brackets.")
+@click.option("--markdown", is_flag=True, help="Print a page for docs/study.md.")
+@click.option(
+    "--pictures",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw PNG files into this folder.",
+)
+@json_option
+def show(*, folder: Path, only: tuple[str, ...], markdown: bool, pictures: Path | None, as_json: bool) -> None:
+    """Show what is seen in FOLDER, data/study if not given: every number comes from the measurements there."""
+    from sectum.cli.output import print_json
+    from sectum.cli.show import say
+    from sectum.cli.study_page import page, print_study
+    from sectum.cli.study_words import told
+    from sectum.measure.study.observations import OBSERVATIONS, about
+    from sectum.measure.study.points import load
+
+    if unknown := set(only) - set(OBSERVATIONS):
+        raise UsageError(f"there is no observation '{min(unknown)}': name some of {', '.join(OBSERVATIONS)}")
+    if markdown and as_json:
+        raise UsageError("--markdown and --json are two ways to print: give one of them")
+    measured = load(folder)
+    observed = {name: observe(measured) for name, observe in OBSERVATIONS.items() if not only or name in only}
+    drawn: list[Path] = []
+    if pictures is not None:
+        from sectum.cli.study_pictures import draw
+
+        drawn = draw(measured, observed, pictures)
+    facts = about(measured)
+    words = [told(name, numbers) for name, numbers in observed.items()]
+    if as_json:
+        print_json({"folder": str(folder), **facts, "observations": observed, "pictures": [str(p) for p in drawn]})
+    elif markdown:
+        click.echo(page(facts, words), nl=False)
+    else:
+        print_study(facts, words)
+        for path in drawn:
+            say(f"drawn: {path}")

@@ -32,11 +32,12 @@ def median_costs(points: Iterable[Point], key: Callable[[Point], str]) -> dict[s
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's, from -1 to 1; None for fewer than four values."""
+    """Correlation of ranks, from -1 to 1, equal values having one rank; None for fewer than four values."""
     if len(first) < 4:
         return None
-    ranks = np.array([np.argsort(np.argsort(np.array(values))) for values in (first, second)], np.float64)
-    return float(np.corrcoef(ranks)[0, 1])
+    a, b = (np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (first, second))
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / max(1e-12, float(np.sqrt((a @ a) * (b @ b)))))
 
 
 def grouped(values: Iterable[_T], key: Callable[[_T], Any]) -> dict[Any, list[_T]]:

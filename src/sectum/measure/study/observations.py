@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from sectum.enclave.replacement import Policy
+from sectum.graph.ir import Graph
 from sectum.measure.study.cases import Sweep
 from sectum.measure.study.fits import close_share, grouped, median_costs, page_costs, quantile, rank_correlation, spread
 from sectum.measure.study.networks import Kind
-from sectum.measure.study.points import Point, Study
+from sectum.measure.study.points import Point, Profile, Study
 from sectum.measure.study.simulated import loaded_share, trace
 from sectum.units import MIB, PAGE_BYTES
 
 SECOND_CHANCE = str(Policy.SECOND_CHANCE)
+TOLD_OCCUPATIONS = (0.98, 1.02, 1.1, 1.35, 2.0, 3.0)
+"""At which the curves are told in numbers."""
 Numbers = dict[str, Any]
 """Numbers by name, with their units in the names; some are lists of such."""
 
@@ -105,11 +108,7 @@ def _curve(
         "simulated": simulated,
         "occupation": occupations,
         "loaded_share": shares,
-        "at_1.02": at(1.02),
-        "at_1.1": at(1.1),
-        "at_1.35": at(1.35),
-        "at_2": at(2.0),
-        "at_3": at(3.0),
+        "at": {f"{occupation:g}": at(occupation) for occupation in TOLD_OCCUPATIONS},
     }
 
 
@@ -232,18 +231,15 @@ def operators(study: Study) -> Numbers | None:
         own, shared = _own_and_shared(native.network.graph)
         tight, roomy = limited[0], limited[-1]
 
-        def median(profile: Any, which: Sequence[int]) -> float:
-            return statistics.median(profile.operator_ms[index] for index in which)
-
         pages = MIB // PAGE_BYTES
         return {
-            "own_native_ms": median(native, own),
-            "shared_native_ms": median(native, shared),
-            "own_inside_ms": median(roomy, own),
-            "shared_inside_ms": median(roomy, shared),
-            "own_paging_ms": median(tight, own),
-            "shared_paging_ms": median(tight, shared),
-            "own_page_us": 1e3 * (median(tight, own) - median(native, own)) / pages,
+            "own_native_ms": _median_ms(native, own),
+            "shared_native_ms": _median_ms(native, shared),
+            "own_inside_ms": _median_ms(roomy, own),
+            "shared_inside_ms": _median_ms(roomy, shared),
+            "own_paging_ms": _median_ms(tight, own),
+            "shared_paging_ms": _median_ms(tight, shared),
+            "own_page_us": 1e3 * (_median_ms(tight, own) - _median_ms(native, own)) / pages,
             "occupation": native.network.working_set_bytes / (tight.epc_bytes or 1),
         }
     return None
@@ -284,7 +280,11 @@ OBSERVATIONS: dict[str, Callable[[Study], Numbers | None]] = {
 """By the names that `sectum study show --only` takes."""
 
 
-def _own_and_shared(graph: Any) -> tuple[list[int], list[int]]:
+def _median_ms(profile: Profile, which: Sequence[int]) -> float:
+    return statistics.median(profile.operator_ms[index] for index in which)
+
+
+def _own_and_shared(graph: Graph) -> tuple[list[int], list[int]]:
     """Indices of convolutions whose weights no other uses, and of those that share theirs."""
     users: defaultdict[str, list[int]] = defaultdict(list)
     for index, op in enumerate(graph.operators):
@@ -306,3 +306,29 @@ def _paging(study: Study, *sweeps: Sweep) -> list[Point]:
 
 def _occupation(point: Point) -> float:
     return point.occupation
+
+
+def about(study: Study) -> Numbers:
+    """What was measured, how much of it, and where."""
+    return {
+        "cases": len({point.network.key for point in study.points}),
+        "runs": len(study.points),
+        "failures": len(study.failures),
+        "unequal": study.unequal,
+        "unsettled": sum(not point.settled for point in study.points),
+        "minutes": study.seconds / 60,
+        "products_ms": study.references.products_ms,
+        "sums_ms": study.references.sums_ms,
+        "machines": [
+            {
+                "shard": shard,
+                "cpu_model": context.get("cpu_model", "unknown"),
+                "kernel": context.get("kernel", "unknown"),
+                "onnxruntime": context.get("versions", {}).get("onnxruntime", "unknown"),
+                "date": context.get("date", "unknown"),
+                "commit": context.get("commit", ""),
+                "seed": context.get("seed"),
+            }
+            for shard, context in study.contexts.items()
+        ],
+    }
