@@ -111,8 +111,7 @@ def _page_cost(axes: Axes, *, study: Study, cost: Numbers) -> None:
         ylabel="latency beyond that without a limit, ms",
         title="What a page costs, whatever the network",
     )  # fmt: skip
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    _plain_ticks(axes, [1000, 2000, 5000, 10_000, 20_000, 50_000], [10, 20, 50, 100, 200, 500, 1000])
     axes.legend(frameon=False)
 
 
@@ -155,7 +154,7 @@ def _slowdown(axes: Axes, *, study: Study) -> None:
         xscale="log", yscale="log", xlabel="FLOP per byte of the working set", ylabel="latency / native latency",
         title="The slowdown is no constant",
     )  # fmt: skip
-    _plain_ticks(axes, None, [1, 2, 5, 10, 20, 50, 100])
+    _plain_ticks(axes, [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500], [1, 2, 5, 10, 20, 50, 100])
     axes.legend(frameon=False, fontsize="small")
 
 
@@ -188,6 +187,6 @@ def _plain_ticks(axes: Axes, x: list[float] | None, y: list[float] | None) -> No
     if y is not None:
         low, high = axes.get_ylim()
         axes.set_yticks([tick for tick in y if low <= tick <= high])
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_major_formatter("{x:,g}")
     axes.minorticks_off()

@@ -103,7 +103,6 @@ def _reuse(numbers: dict[str, Any]) -> _Parts:
 
 def _page_cost(numbers: dict[str, Any]) -> _Parts:
     low, high = numbers["intensity_flop_per_byte"]
-    correlation = numbers["correlation_with_computation"]
     text = (
         f"What the limit adds to an inference, over the pages that it loads: {number(numbers['load_us'])} us in the "
         f"median of {count(numbers['n'])} over-committed runs, {number(numbers['load_us_low'])} to "
@@ -112,11 +111,14 @@ def _page_cost(numbers: dict[str, Any]) -> _Parts:
         f"memory. Told apart by least squares, a load costs {number(numbers['fitted_load_us'])} us and a minor fault "
         f"{number(numbers['fitted_minor_fault_us'])} us."
     )
-    if correlation is not None:
-        text += f" Correlation of a page's cost with computation, occupation held: {correlation:.2f} (of ranks)."
     table: list[Row] = [
         (what, str(name), f"{number(cost)} us")
-        for what, costs in (("memory is", "by_kind"), ("policy", "by_policy"), ("EPC, MiB", "by_epc_mib"))
+        for what, costs in (
+            ("memory is", "by_kind"),
+            ("policy", "by_policy"),
+            ("EPC, MiB", "by_epc_mib"),
+            ("computation, GFLOP", "by_gflop"),
+        )
         for name, cost in numbers[costs].items()
     ]
     return text, ("by", "", "a load"), table, 2

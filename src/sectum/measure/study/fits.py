@@ -25,19 +25,12 @@ def page_costs(points: Sequence[Point]) -> tuple[float, float]:
     return float(load_us), float(minor_us)
 
 
-def median_costs(points: Iterable[Point], key: Callable[[Point], str]) -> dict[str, float]:
-    """Median cost of a load, in microseconds, of each group of points."""
-    groups = grouped(points, key)
-    return {name: statistics.median(point.load_us for point in group) for name, group in sorted(groups.items())}
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Correlation of ranks, from -1 to 1, equal values having one rank; None for fewer than four values."""
-    if len(first) < 4:
-        return None
-    a, b = (np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (first, second))
-    a, b = a - a.mean(), b - b.mean()
-    return float(a @ b / max(1e-12, float(np.sqrt((a @ a) * (b @ b)))))
+def median_costs(points: Iterable[Point], key: Callable[[Point], float | str]) -> dict[str, float]:
+    """Median cost of a load, in microseconds, of each group of points, in the order of the keys."""
+    return {
+        f"{name:g}" if isinstance(name, float) else str(name): statistics.median(point.load_us for point in group)
+        for name, group in sorted(grouped(points, key).items())
+    }
 
 
 def grouped(values: Iterable[_T], key: Callable[[_T], Any]) -> dict[Any, list[_T]]:

@@ -16,7 +16,7 @@ import numpy as np
 from sectum.enclave.replacement import Policy
 from sectum.graph.ir import Graph
 from sectum.measure.study.cases import Sweep
-from sectum.measure.study.fits import close_share, grouped, median_costs, page_costs, quantile, rank_correlation, spread
+from sectum.measure.study.fits import close_share, grouped, median_costs, page_costs, quantile, spread
 from sectum.measure.study.networks import Kind
 from sectum.measure.study.points import Point, Profile, Study
 from sectum.measure.study.simulated import loaded_share, trace
@@ -132,11 +132,9 @@ def page_cost(study: Study) -> Numbers | None:
         "by_kind": median_costs(points, lambda point: str(point.network.kind)),
         "by_policy": median_costs(points, lambda point: point.network.policy),
         "by_epc_mib": median_costs(
-            [p for p in points if p.network.sweep is Sweep.MEMORY], lambda point: f"{(point.epc_bytes or 0) / MIB:g}"
+            [p for p in points if p.network.sweep is Sweep.MEMORY], lambda point: (point.epc_bytes or 0) / MIB
         ),
-        "correlation_with_computation": rank_correlation(
-            [point.network.flops for point in held], [point.load_us for point in held]
-        ),
+        "by_gflop": median_costs(held, lambda point: float(f"{point.network.flops / 1e9:.2g}")),
         "intensity_flop_per_byte": [min(intensity), max(intensity)],
     }  # fmt: skip
 
