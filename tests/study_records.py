@@ -86,6 +86,7 @@ def record(case: Case, **changes: Any) -> dict[str, Any]:
         "kind": str(network.kind),
         "order": str(network.order),
         "graph": stored.dumps(graph),
+        "nchwc_block": 8,
         "weight_bytes": graph.weight_bytes,
         "flops": flops,
         "working_set_bytes": working_set_bytes,

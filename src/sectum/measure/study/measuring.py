@@ -67,7 +67,8 @@ def measure_case(case: Case, places: Places) -> dict[str, Any]:
     """
     begin_s = time.monotonic()
     content = to_bytes(case.network)
-    runtime = runtime_graph(read(content).graph, nchwc_block=machine_nchwc_block())
+    nchwc_block = machine_nchwc_block()
+    runtime = runtime_graph(read(content).graph, nchwc_block=nchwc_block)
     record: dict[str, Any] = {
         "key": case.key,
         "sweep": str(case.sweep),
@@ -75,6 +76,7 @@ def measure_case(case: Case, places: Places) -> dict[str, Any]:
         "threads": case.threads,
         **_described(case.network),
         "graph": stored.dumps(runtime),
+        "nchwc_block": nchwc_block,
         "weight_bytes": runtime.weight_bytes,
         "flops": sum(cost(op, runtime).flops for op in runtime.operators),
         "working_set_bytes": None,

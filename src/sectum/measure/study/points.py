@@ -38,6 +38,7 @@ class Network:
         weight_bytes: of what the runtime executes.
         working_set_bytes: measured, in whole pages.
         graph_text: what the runtime executes, as `sectum.graph.stored` writes it.
+        nchwc_block: floats in a block of the runtime's layout.
         native_ms: latency outside an enclave.
     """
 
@@ -55,6 +56,7 @@ class Network:
     weight_bytes: int
     working_set_bytes: int
     graph_text: str
+    nchwc_block: int
     native_ms: float
 
     @cached_property
@@ -194,13 +196,15 @@ def load(folder: Path) -> Study:
 
 
 def _network(row: Mapping[str, Any], native_ms: float) -> Network:
-    same = ("key", "distinct", "steps", "resolution", "batch", "policy", "threads", "flops", "weight_bytes")
+    same = (
+        "key", "distinct", "steps", "resolution", "batch", "policy", "threads", "flops", "weight_bytes",
+        "working_set_bytes", "nchwc_block",
+    )  # fmt: skip
     return Network(
         **{name: row[name] for name in same},
         sweep=Sweep(row["sweep"]),
         kind=Kind(row["kind"]),
         order=Order(row["order"]),
-        working_set_bytes=row["working_set_bytes"],
         graph_text=row["graph"],
         native_ms=native_ms,
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from sectum.enclave.replacement import Policy, steady_state, working_set_pages
 from sectum.enclave.trace import PageTrace, page_trace
-from sectum.graph.runtime import machine_nchwc_block
 from sectum.measure.study.points import Network
 
 
 def trace(network: Network) -> PageTrace:
     """Pages that an inference touches, in order."""
-    return page_trace(network.graph, threads=network.threads, nchwc_block=machine_nchwc_block())
+    return page_trace(network.graph, threads=network.threads, nchwc_block=network.nchwc_block)
 
 
 def loaded_share(pages: PageTrace, occupation: float, policy: Policy) -> float:

@@ -22,7 +22,7 @@ def schema() -> pa.Schema:
 
     ``key`` names the case; ``sweep``, ``policy`` and ``threads`` are those of `sectum.measure.study.cases.Case`, and
     ``kind`` to ``seed`` make its network: the fields of `sectum.measure.study.networks.Synthetic`. ``graph`` is what
-    the runtime executes (`sectum.graph.stored`). ``runs``, with the columns of a dataset's, are the native one, the
+    the runtime executes (`sectum.graph.stored`), with ``nchwc_block`` floats in a block of its layout. ``runs``, with the columns of a dataset's, are the native one, the
     one in an enclave without a limit, and one for each size of EPC. ``profiles`` have the time of each operator of
     ``graph``, natively and under each size of EPC, for the sweep ``operators`` only. ``error`` says why there is
     nothing else.
@@ -51,6 +51,7 @@ def schema() -> pa.Schema:
             pa.field("batch", pa.int32()),
             pa.field("seed", pa.int64()),
             pa.field("graph", pa.string()),
+            pa.field("nchwc_block", pa.int32()),
             pa.field("weight_bytes", pa.int64()),
             pa.field("flops", pa.int64()),
             pa.field("working_set_bytes", pa.int64()),
