@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sectum.cli.dataset_summary import Survey
-from sectum.cli.pictures import draw_all
+from sectum.cli.pictures import draw_all, plot
 from sectum.errors import UsageError
 from sectum.measure.dataset import BOUNDARY
 from sectum.units import MIB
@@ -27,7 +27,7 @@ def draw(found: Survey, folder: Path) -> list[Path]:
     """
     if not found.rows:
         raise UsageError("there is nothing to draw: no network of this dataset was measured")
-    return draw_all({name: partial(picture, found=found) for name, picture in _PICTURES.items()}, folder)
+    return draw_all({name: plot(partial(picture, found=found)) for name, picture in _PICTURES.items()}, folder)
 
 
 def _native_latency(axes: Axes, found: Survey) -> None:

@@ -1,4 +1,4 @@
-"""Pictures as PNG files, one plot each."""
+"""Pictures as PNG files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _DOTS_PER_INCH = 130
 
 
-def draw_all(pictures: Mapping[str, Callable[[Axes], None]], folder: Path) -> list[Path]:
+def plot(picture: Callable[[Axes], None]) -> Callable[[Figure], None]:
+    """Make a picture of a single plot, which draws itself."""
+    return lambda figure: picture(figure.add_subplot())
+
+
+def draw_all(pictures: Mapping[str, Callable[[Figure], None]], folder: Path) -> list[Path]:
     """Draw pictures into a folder, which is made if it is not there; returns their paths.
 
     Args:
@@ -37,9 +43,9 @@ def draw_all(pictures: Mapping[str, Callable[[Axes], None]], folder: Path) -> li
     drawn = []
     for name, picture in pictures.items():
         figure = Figure(figsize=(8, 5), layout="constrained")
-        axes = figure.add_subplot()
-        picture(axes)
-        axes.spines[["top", "right"]].set_visible(False)
+        picture(figure)
+        for axes in figure.axes:
+            axes.spines[["top", "right"]].set_visible(False)
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
         write_file(folder / f"{name}.png", content.getvalue())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sectum.cli.pictures import draw_all
+from sectum.cli.pictures import draw_all, plot
 from sectum.errors import UsageError
 from sectum.measure.study.cases import Sweep
 from sectum.measure.study.points import Point, Study
@@ -15,10 +15,15 @@ from sectum.units import MIB
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Numbers = dict[str, Any]
 _COLOURS = ("#3b6fb6", "#c8452f", "#4f9d69", "#8a5fa8", "#c98a1b", "#555555")
-_STYLES: dict[str, Literal["-", "--", ":"]] = {"second-chance": "-", "fifo": "--", "lru": ":"}
+_POLICIES = {"second-chance": "#3b6fb6", "fifo": "#c98a1b", "lru": "#555555"}
+_ORDERS = [
+    ("weights", "cycle"), ("weights", "blocks"), ("weights", "between"), ("weights", "back"), ("maps", "back"),
+    ("maps", "cycle"),
+]  # fmt: skip
 
 
 def draw(study: Study, observed: dict[str, Numbers | None], folder: Path) -> list[Path]:
@@ -32,19 +37,19 @@ def draw(study: Study, observed: dict[str, Numbers | None], folder: Path) -> lis
     Raises:
         UsageError: matplotlib is not installed, the folder cannot be written, or there is nothing to draw.
     """
-    pictures: dict[str, Callable[[Axes], None]] = {}
+    pictures: dict[str, Callable[[Figure], None]] = {}
     if observed.get("cliff"):
-        pictures["latency"] = partial(_latency, study=study)
+        pictures["latency"] = plot(partial(_latency, study=study))
     if curves := observed.get("reuse"):
         pictures["loads"] = partial(_loads, curves=curves["curves"])
     if cost := observed.get("page-cost"):
-        pictures["page-cost"] = partial(_page_cost, study=study, cost=cost)
+        pictures["page-cost"] = plot(partial(_page_cost, study=study, cost=cost))
     if added := observed.get("addition"):
-        pictures["addition"] = partial(_addition, study=study, added=added)
+        pictures["addition"] = plot(partial(_addition, study=study, added=added))
     if observed.get("slowdown"):
-        pictures["slowdown"] = partial(_slowdown, study=study)
+        pictures["slowdown"] = plot(partial(_slowdown, study=study))
     if batches := observed.get("batch"):
-        pictures["batch"] = partial(_batch, kinds=batches["kinds"])
+        pictures["batch"] = plot(partial(_batch, kinds=batches["kinds"]))
     if not pictures:
         raise UsageError("there is nothing to draw: no sweep of this study was measured so far")
     return draw_all(pictures, folder)
@@ -67,34 +72,34 @@ def _latency(axes: Axes, *, study: Study) -> None:
         xscale="log", yscale="log", xlabel="working set, MiB (dotted: the EPC)", ylabel="latency, ms",
         title="The same computation with more memory",
     )  # fmt: skip
-    _plain_ticks(axes, [8, 12, 16, 24, 32, 48, 64, 93, 128], None)
+    _plain_ticks(axes, [8, 12, 16, 24, 32, 48, 64, 93, 128], [2, 5, 10, 20, 50, 100, 200, 500, 1000])
     axes.legend(frameon=False)
 
 
-def _loads(axes: Axes, *, curves: list[Numbers]) -> None:
-    """Loads against occupation: a colour for each network, a style of line for each policy."""
-    from matplotlib.lines import Line2D
-
-    networks = sorted({(curve["kind"], curve["order"]) for curve in curves}, reverse=True)
-    colours = dict(zip(networks, _COLOURS, strict=False))
-    for curve in curves:
-        axes.plot(
-            curve["occupation"], curve["loaded_share"],
-            color=colours[curve["kind"], curve["order"]], linestyle=_STYLES[curve["policy"]],
-            linewidth=1.3, marker="" if curve["simulated"] else "o", markersize=2.5,
-        )  # fmt: skip
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set(
-        xscale="log", xlabel="working set / EPC", ylabel="pages loaded / pages of the working set",
-        title="Pages loaded in an inference, by order of accesses and policy",
-    )  # fmt: skip
-    _plain_ticks(axes, [0.5, 0.8, 1, 1.2, 1.5, 2, 3], None)
-    handles = [Line2D([], [], color=colours[name], label=f"{name[0]}, {name[1]}") for name in networks]
-    handles += [
-        Line2D([], [], color="black", linestyle=style, label=name + (" (simulated)" if name == "lru" else ""))
-        for name, style in _STYLES.items()
-    ]
-    axes.legend(handles=handles, frameon=False, fontsize="small")
+def _loads(figure: Figure, *, curves: list[Numbers]) -> None:
+    """Loads against occupation: a plot for each network, a line for each policy."""
+    networks = sorted({(curve["kind"], curve["order"]) for curve in curves}, key=_ORDERS.index)
+    columns = min(3, len(networks))
+    grid = figure.subplots(-(-len(networks) // columns), columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(networks) :]:
+        axes.set_visible(False)
+    for axes, network in zip(grid.flat, networks, strict=False):
+        for curve in (curve for curve in curves if (curve["kind"], curve["order"]) == network):
+            policy = curve["policy"]
+            axes.plot(
+                curve["occupation"], curve["loaded_share"],
+                color=_POLICIES[policy], linewidth=1.3, linestyle=":" if curve["simulated"] else "-",
+                marker="" if curve["simulated"] else "o", markersize=2.5,
+                label=policy + (" (simulated)" if curve["simulated"] else ""),
+            )  # fmt: skip
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set(xscale="log", ylim=(0, None), title=f"{network[0]}, {network[1]}")
+        axes.title.set_size("medium")
+        _plain_ticks(axes, [0.5, 1, 2, 3], None)
+    grid[0, 0].legend(frameon=False, fontsize="small", loc="center right")
+    figure.suptitle("Pages loaded in an inference, by order of accesses and policy")
+    figure.supxlabel("working set / EPC", fontsize="medium")
+    figure.supylabel("pages loaded / pages of the working set", fontsize="medium")
 
 
 def _page_cost(axes: Axes, *, study: Study, cost: Numbers) -> None:
@@ -125,12 +130,16 @@ def _addition(axes: Axes, *, study: Study, added: Numbers) -> None:
     axes.bar(places, native, color=_COLOURS[0], label="native latency")
     axes.bar(places, pages, bottom=native, color=_COLOURS[1], alpha=0.75, label="pages, at the cost seen elsewhere")
     axes.plot(places, [p.latency_ms for p in points], "D", color="black", markersize=4, label="measured in the enclave")
-    labels = [f"{p.network.kind}\n{p.occupation:.2f}\n{p.network.flops / 1e9:.2g}" for p in points]
-    axes.set_xticks(places, labels, fontsize="x-small")
-    axes.set(
-        ylabel="latency, ms", title="Computation and paging add up",
-        xlabel="memory is, working set / EPC, GFLOP",
-    )  # fmt: skip
+    axes.set_xticks(places, [f"{p.network.flops / 1e9:.2g}" for p in points], fontsize="x-small")
+    groups: dict[str, list[int]] = {}
+    for place, point in enumerate(points):
+        groups.setdefault(f"{point.network.kind}, working set\n{point.occupation:.2f} x EPC", []).append(place)
+    for label, members in groups.items():
+        axes.text(
+            sum(members) / len(members), -0.07, label,
+            transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize="small",
+        )  # fmt: skip
+    axes.set(ylabel="latency, ms (below the bars: GFLOP)", title="Computation and paging add up")
     axes.legend(frameon=False)
 
 

@@ -13,9 +13,9 @@ from sectum.units import MIB, PAGE_BYTES
 EPC_MIB = (16, 32, 64, 93)
 """Sizes of EPC in the sweep of memory; the last is what a processor with 128 MB of it leaves to an enclave."""
 POLICIES = ("second-chance", "fifo")
-STEPS, DISTINCT = 128, (8, 12, 15, 17, 20, 24, 28, 31, 33, 36, 40, 48, 56, 63, 66, 72, 80, 91, 95, 104, 128)
+STEPS, DISTINCT = 128, (8, 12, 15, 17, 20, 24, 31, 33, 36, 48, 63, 66, 72, 91, 95, 104, 128)
 """Of the sweep of memory: convolutions, and how many matrices of 1 MiB they share."""
-OCCUPATIONS = (0.5, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
+OCCUPATIONS = (0.5, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 2.0, 3.0)
 """Working set over EPC, dense where it passes 1."""
 HELD_OCCUPATIONS = (0.8, 1.25, 2.0)
 """While computation varies."""

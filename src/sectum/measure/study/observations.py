@@ -179,7 +179,7 @@ def slowdown(study: Study) -> Numbers | None:
             "latency_ms": point.latency_ms,
             "slowdown": point.slowdown,
         }
-        for point in sorted(points, key=lambda p: (p.network.kind, p.occupation, p.network.flops))
+        for point in sorted(points, key=lambda p: (p.network.kind, round(p.occupation, 2), p.network.flops))
     ]
     return {
         "n": len(points),

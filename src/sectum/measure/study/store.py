@@ -22,10 +22,10 @@ def schema() -> pa.Schema:
 
     ``key`` names the case; ``sweep``, ``policy`` and ``threads`` are those of `sectum.measure.study.cases.Case`, and
     ``kind`` to ``seed`` make its network: the fields of `sectum.measure.study.networks.Synthetic`. ``graph`` is what
-    the runtime executes (`sectum.graph.stored`), with ``nchwc_block`` floats in a block of its layout. ``runs``, with the columns of a dataset's, are the native one, the
-    one in an enclave without a limit, and one for each size of EPC. ``profiles`` have the time of each operator of
-    ``graph``, natively and under each size of EPC, for the sweep ``operators`` only. ``error`` says why there is
-    nothing else.
+    the runtime executes (`sectum.graph.stored`), ``nchwc_block`` how many floats a block of its layout has. ``runs``,
+    with the columns of a dataset's, are the native one, the one in an enclave without a limit, and one for each size
+    of EPC. ``profiles`` have the time of each operator of ``graph``, natively and under each size of EPC, for the sweep
+    ``operators`` only. ``error`` says why there is nothing else.
     """
     import pyarrow as pa
 
