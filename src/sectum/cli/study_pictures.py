@@ -139,7 +139,8 @@ def _addition(axes: Axes, *, study: Study, added: Numbers) -> None:
             sum(members) / len(members), -0.07, label,
             transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize="small",
         )  # fmt: skip
-    axes.set(ylabel="latency, ms (below the bars: GFLOP)", title="Computation and paging add up")
+    top = 1.3 * max(point.latency_ms for point in points)
+    axes.set(ylabel="latency, ms (below the bars: GFLOP)", title="Computation and paging add up", ylim=(0, top))
     axes.legend(frameon=False)
 
 

@@ -69,19 +69,19 @@ def _cliff(numbers: dict[str, Any]) -> _Parts:
     text = (
         "The same convolutions share more or fewer matrices of 1 MiB, used in turn: computation is held, memory "
         f"varies. Between the last network that fits and the first that does not, latency rises "
-        f"{_range(step['step'] for step in steps)} times. Above the step nearly every use of a page loads it, so more "
-        "memory costs nothing more: the largest latency above the step is "
-        f"{_range(step['flat_above'] for step in steps)} times the smallest."
+        f"{_range(step['step'] for step in steps)} times. Above the step nearly every use of a page loads it, however "
+        "little does not fit, and costs the same: what a use adds differs by a factor of "
+        f"{_range(step['use_us_spread'] for step in steps)} among all networks above a step."
     )
     table: list[Row] = [
         (
             f"{step['epc_mib']:g} MiB", f"{step['last_fitting_mib']:.1f} MiB", milliseconds(step["last_fitting_ms"]),
             f"{step['first_paging_mib']:.1f} MiB", milliseconds(step["first_paging_ms"]), number(step["step"]),
-            percent(step["loads_over_uses"]),
+            percent(step["loads_over_uses"]), f"{number(step['use_us'])} us",
         )
         for step in steps
     ]  # fmt: skip
-    return text, ("EPC", "fits", "latency", "pages", "latency", "times", "page uses that load"), table, 1
+    return text, ("EPC", "fits", "latency", "pages", "latency", "times", "uses that load", "a use adds"), table, 1
 
 
 def _reuse(numbers: dict[str, Any]) -> _Parts:

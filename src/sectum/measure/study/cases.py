@@ -10,16 +10,21 @@ from enum import StrEnum
 from sectum.measure.study.networks import Kind, Order, Synthetic
 from sectum.units import MIB, PAGE_BYTES
 
-EPC_MIB = (16, 32, 64, 93)
-"""Sizes of EPC in the sweep of memory; the last is what a processor with 128 MB of it leaves to an enclave."""
+MEMORY_MIB = {
+    16: (8, 12, 15, 17, 20, 24, 31),
+    32: (17, 24, 31, 33, 36, 48, 63),
+    64: (36, 48, 63, 66, 72),
+    93: (48, 72, 91, 95, 104, 128),
+}
+"""Sweep of memory: matrices of 1 MiB under each size of EPC, dense where they pass it. The largest EPC is what a
+processor with 128 MB of it leaves to enclaves."""
+STEPS = 144
+"""Of the sweep of memory: convolutions that use the matrices in turn, in two whole rounds or more up to 72 MiB."""
 POLICIES = ("second-chance", "fifo")
-STEPS, DISTINCT = 128, (8, 12, 15, 17, 20, 24, 31, 33, 36, 48, 63, 66, 72, 91, 95, 104, 128)
-"""Of the sweep of memory: convolutions, and how many matrices of 1 MiB they share."""
 OCCUPATIONS = (0.5, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 2.0, 3.0)
 """Working set over EPC, dense where it passes 1."""
 HELD_OCCUPATIONS = (0.8, 1.25, 2.0)
 """While computation varies."""
-_NEAR = 2.1  # factor between memory and EPC within which the sweep of memory measures
 
 
 class Sweep(StrEnum):
@@ -111,9 +116,9 @@ def _maps(order: Order, distinct: int, steps: int, resolution: int = 64, batch: 
 
 
 def _memory() -> Iterator[Case]:
-    for distinct in DISTINCT:
-        near = tuple(size * MIB for size in EPC_MIB if size / _NEAR <= distinct <= size * _NEAR)
-        yield Case(sweep=Sweep.MEMORY, network=_weights(Order.CYCLE, distinct, STEPS, 4), epc_sizes=near)
+    for distinct in sorted({distinct for sizes in MEMORY_MIB.values() for distinct in sizes}):
+        epcs = tuple(epc_mib * MIB for epc_mib, sizes in MEMORY_MIB.items() if distinct in sizes)
+        yield Case(sweep=Sweep.MEMORY, network=_weights(Order.CYCLE, distinct, STEPS, 4), epc_sizes=epcs)
 
 
 def _orders() -> Iterator[Case]:

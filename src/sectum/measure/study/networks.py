@@ -35,8 +35,9 @@ class Kind(StrEnum):
 class Order(StrEnum):
     """In which order a network comes back to what it has used.
 
-    ``cycle`` begins again with the first: 1 2 3 1 2 3. ``back`` turns round: 1 2 3 3 2 1. ``blocks`` uses each as often
-    as it will at once: 1 1 2 2 3 3. ``between`` puts one matrix that all share between every two: 1 0 2 0 3 0.
+    ``cycle`` begins again with the first: 1 2 3 1 2 3; steps that are left after the last whole round repeat the last.
+    ``back`` turns round: 1 2 3 3 2 1. ``blocks`` uses each as often as it will at once: 1 1 2 2 3 3. ``between`` puts
+    one matrix that all share between every two: 1 0 2 0 3 0.
     """
 
     CYCLE = "cycle"
@@ -96,7 +97,7 @@ def uses(network: Synthetic) -> list[int]:
     n, steps = network.distinct, network.steps
     match network.order:
         case Order.CYCLE:
-            return [step % n for step in range(steps)]
+            return [step % n if step < steps // n * n else n - 1 for step in range(steps)]
         case Order.BACK:
             there_and_back = [*range(n), *reversed(range(n))]
             return [there_and_back[step % (2 * n)] for step in range(steps)]

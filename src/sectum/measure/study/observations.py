@@ -65,12 +65,11 @@ def cliff(study: Study) -> Numbers | None:
                     "first_paging_ms": first.latency_ms,
                     "step": first.latency_ms / last.latency_ms,
                     "flat_below": spread(point.latency_ms for point in below),
-                    "flat_above": spread(point.latency_ms for point in above),
-                    "loads_over_uses": statistics.median(
-                        p.loads * PAGE_BYTES / (p.network.steps * MIB) for p in above
-                    ),
+                    "use_us": statistics.median(map(_use_us, above)),
+                    "use_us_spread": spread(map(_use_us, above)),
+                    "loads_over_uses": statistics.median(point.loads / _page_uses(point) for point in above),
                 }
-            )  # fmt: skip
+            )
     return {"steps": steps} if steps else None
 
 
@@ -280,6 +279,16 @@ OBSERVATIONS: dict[str, Callable[[Study], Numbers | None]] = {
 
 def _median_ms(profile: Profile, which: Sequence[int]) -> float:
     return statistics.median(profile.operator_ms[index] for index in which)
+
+
+def _page_uses(point: Point) -> int:
+    """Pages of matrices in all whole rounds of an inference, however often each is used."""
+    rounds = point.network.steps // point.network.distinct
+    return rounds * point.network.distinct * MIB // PAGE_BYTES
+
+
+def _use_us(point: Point) -> float:
+    return 1e3 * point.extra_ms / _page_uses(point)
 
 
 def _own_and_shared(graph: Graph) -> tuple[list[int], list[int]]:
