@@ -19,7 +19,7 @@ def print_study(about: Mapping[str, Any], observations: Sequence[Told]) -> None:
     """Print observations for people."""
     for observation in observations:
         click.secho(f"{observation.title}  [{observation.name}]", bold=True)
-        paragraph(observation.text.replace("`", ""))
+        paragraph(f"{observation.text} {observation.consequence}".replace("`", "").strip())
         if observation.table:
             flush = range(observation.names, len(observation.header))
             rows([(*row, "") for row in observation.table], right=flush, header=(*observation.header, ""))
@@ -36,6 +36,8 @@ def page(about: Mapping[str, Any], observations: Sequence[Told]) -> str:
             rule = ["---"] * told.names + ["---:"] * (len(told.header) - told.names)
             lines = [told.header, rule, *told.table]
             parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        if told.consequence:
+            parts.append(told.consequence)
         if told.picture:
             parts.append(f"![{told.title}]({PICTURES}/{told.picture}.png)")
         parts.append(f"`sectum study show --only {told.name}`")

@@ -1,4 +1,4 @@
-"""The study's observations in words: a title, sentences with their numbers, and a table."""
+"""The study's observations in words: a title, sentences with their numbers, what follows from them, and a table."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Told:
         name: that ``--only`` takes.
         title: what it is about.
         text: what is seen.
+        consequence: what follows for a predictor; empty where nothing was measured.
         header: of the table; empty if there is none.
         table: its rows; all cells but the first ``names`` are numbers.
         names: how many columns name the row.
@@ -28,6 +29,7 @@ class Told:
     name: str
     title: str
     text: str
+    consequence: str = ""
     header: Row = ()
     table: tuple[Row, ...] = ()
     names: int = 1
@@ -36,13 +38,13 @@ class Told:
 
 def told(name: str, numbers: dict[str, Any] | None) -> Told:
     """Put an observation into words; one that nothing was measured for says how to measure it."""
-    title, picture, tell = _WORDS[name]
+    title, picture, consequence, tell = _WORDS[name]
     if numbers is None:
         how = "--threads 2 --cpu 0 --cpu 1` on a machine with two idle CPUs" if name == "threads" else "` measures it"
         text = f"Not measured here. `sectum study run{' ' if name == 'threads' else ''}{how}."
         return Told(name, title, text)
     text, header, table, names = tell(numbers)
-    return Told(name, title, text, header, tuple(table), names, picture)
+    return Told(name, title, text, consequence, header, tuple(table), names, picture)
 
 
 _Parts = tuple[str, Row, list[Row], int]
@@ -205,14 +207,40 @@ def _range(values: Any) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-_WORDS: dict[str, tuple[str, str, Callable[[dict[str, Any]], _Parts]]] = {
-    "inside": ("Inside the EPC", "latency", _inside),
-    "cliff": ("The cliff at the EPC", "latency", _cliff),
-    "reuse": ("Reuse and policy", "loads", _reuse),
-    "page-cost": ("What a page costs", "page-cost", _page_cost),
-    "addition": ("Computation and paging add up", "addition", _addition),
-    "slowdown": ("No constant describes it", "slowdown", _slowdown),
-    "batch": ("Batch", "batch", _batch),
-    "operators": ("Who pays", "", _operators),
-    "threads": ("Threads", "", _threads),
-}
+_WORDS: dict[str, tuple[str, str, str, Callable[[dict[str, Any]], _Parts]]] = {
+    "inside": (
+        "Inside the EPC", "latency",
+        "So what a network takes natively, learned operator by operator, is the first part of a prediction.", _inside,
+    ),
+    "cliff": (
+        "The cliff at the EPC", "latency",
+        "So whether a network over-commits decides more than anything else, and a few MiB decide that.", _cliff,
+    ),
+    "reuse": (
+        "Reuse and policy", "loads",
+        "So pages are no function of sizes alone: accesses are simulated in their order, under the pager's own policy.",
+        _reuse,
+    ),
+    "page-cost": (
+        "What a page costs", "page-cost",
+        "So one constant of the machine, calibrated once, turns pages into milliseconds.", _page_cost,
+    ),
+    "addition": (
+        "Computation and paging add up", "addition",
+        "So both parts are predicted apart, and each is checked against a measurement of its own.", _addition,
+    ),
+    "slowdown": (
+        "No constant describes it", "slowdown", "So milliseconds are predicted, never a ratio to native latency.",
+        _slowdown,
+    ),
+    "batch": (
+        "Batch", "batch", "So memory is planned anew for each batch, not scaled: only activations grow.", _batch,
+    ),
+    "operators": (
+        "Who pays", "", "So pages are charged to the operators that touch them, which is how advice can name layers.",
+        _operators,
+    ),
+    "threads": (
+        "Threads", "", "So paging is predicted as serial time, whatever the number of threads.", _threads,
+    ),
+}  # fmt: skip

@@ -64,6 +64,17 @@ def test_a_page_has_a_section_and_a_command_for_each_observation(run: Run, folde
     assert run("study", "show", folder, "--markdown", "--json").exit_code == 2
 
 
+def test_page_in_docs_is_current(run: Run) -> None:
+    """Its numbers are those of the stored measurements."""
+    root = Path(__file__).parents[3]
+    if not list((root / "data" / "study").glob("*.parquet")):
+        pytest.skip("data/study holds no measurements: run 'sectum study run' first")
+    printed = run("study", "show", root / "data" / "study", "--markdown").stdout
+    assert (root / "docs" / "study.md").read_text(encoding="utf-8") == printed, (
+        "run: sectum study show --markdown > docs/study.md"
+    )
+
+
 def test_pictures_are_drawn(run: Run, folder: Path, tmp_path: Path) -> None:
     """One PNG each, in a folder that is made for them, the same for the same study."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")

@@ -11,6 +11,8 @@ import numpy as np
 
 from sectum.measure.study.points import Point
 
+Numbers = dict[str, Any]
+"""An observation: numbers by name, with their units in the names; some are lists of such."""
 CLOSE = 0.1
 """Relative error up to which a latency counts as explained."""
 _T = TypeVar("_T")
