@@ -45,10 +45,11 @@ def page(about: Mapping[str, Any], observations: Sequence[Told]) -> str:
 
 
 def _origin(about: Mapping[str, Any]) -> str:
-    machines = "; ".join(
+    places = [
         f"{machine['cpu_model']}, {machine['kernel']}, ONNX Runtime {machine['onnxruntime']}, {machine['date'][:10]}"
         for machine in about["machines"]
-    )
+    ]
+    machines = "; ".join(dict.fromkeys(places))
     return (
         f"{count(about['cases'])} cases with {count(about['runs'])} runs in the software enclave, measured in "
         f"{number(about['minutes'])} minutes ({machines}); {count(about['failures'])} cases failed, "

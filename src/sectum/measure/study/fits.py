@@ -19,12 +19,17 @@ _T = TypeVar("_T")
 
 
 def page_costs(points: Sequence[Point]) -> tuple[float, float]:
-    """Cost of a load and of a minor fault, in microseconds, from least squares of relative errors."""
+    """Cost of a load and of a minor fault, in microseconds, from least squares of relative errors; neither negative.
+
+    Where minor faults are too few to tell their cost it is 0, and loads bear it.
+    """
     counts = np.array([[point.loads, point.minor_faults] for point in points])
     extra_us = np.array([1e3 * point.extra_ms for point in points])
-    weight = 1 / np.maximum(extra_us, 1e-9)
-    (load_us, minor_us), *_ = np.linalg.lstsq(counts * weight[:, None], np.ones(len(points)), rcond=None)
-    return float(load_us), float(minor_us)
+    relative = counts / np.maximum(extra_us, 1e-9)[:, None]
+    (load_us, minor_us), *_ = np.linalg.lstsq(relative, np.ones(len(points)), rcond=None)
+    if minor_us >= 0:
+        return float(load_us), float(minor_us)
+    return float(relative[:, 0].sum() / (relative[:, 0] @ relative[:, 0])), 0.0
 
 
 def median_costs(points: Iterable[Point], key: Callable[[Point], float | str]) -> dict[str, float]:
