@@ -78,7 +78,7 @@ _TAIL = """\
 ## Measure it again
 
 ```
-sectum study run --folder mine --cpu 1     # about a quarter of an hour; may be stopped and started again
+sectum study run --folder mine --cpu 1     # about ten minutes; may be stopped and started again
 sectum study show mine --pictures pictures
 ```
 

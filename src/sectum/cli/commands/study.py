@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def run(
 ) -> None:  # fmt: skip
     """Measure the cases that the folder does not hold yet.
 
-    All of them take about a quarter of an hour. It may be stopped at any moment and started again with the same
+    All of them take about ten minutes. It may be stopped at any moment and started again with the same
     command: what was measured is kept. Nothing else should run on the machine meanwhile.
     """
     from sectum.cli.collecting import duration, kept, say_aside
@@ -66,9 +67,10 @@ def run(
             say_aside("The last record was cut off when its process ended: its case is measured again.")
         to_do = min(sum(case.key not in writer.keys for case in planned), limit or len(planned))
         begin_s = time.monotonic()
-        with progress_bar() as progress:
+        # Closed before the writer is, so that Ctrl-C leaves shards, wherever it strikes.
+        with progress_bar() as progress, closing(collect(writer, planned, engine, to_do)) as records:
             progress("starting", 0.0)
-            for record in collect(writer, planned, engine, to_do):
+            for record in records:
                 measured += 1
                 failures += bool(record["error"])
                 left_s = (time.monotonic() - begin_s) / measured * (to_do - measured)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -37,7 +37,9 @@ _DEADLINE_S = 240.0
 _MEMORY_CAP_BYTES = 6 << 30
 
 
-def collect(writer: StudyWriter, planned: Sequence[Case], engine: LocalEngine, limit: int) -> Iterator[dict[str, Any]]:
+def collect(
+    writer: StudyWriter, planned: Sequence[Case], engine: LocalEngine, limit: int
+) -> Generator[dict[str, Any], None, None]:
     """Measure cases that the folder does not hold yet, and store them; yields each record when it is safe.
 
     Args:
