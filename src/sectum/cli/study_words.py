@@ -209,7 +209,7 @@ def _range(values: Any) -> str:
 
 _WORDS: dict[str, tuple[str, str, str, Callable[[dict[str, Any]], _Parts]]] = {
     "inside": (
-        "Inside the EPC", "latency",
+        "Inside the EPC", "",
         "So what a network takes natively, learned operator by operator, is the first part of a prediction.", _inside,
     ),
     "cliff": (
