@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sectum.cli.dataset_summary import Survey
-from sectum.cli.output import write_file
+from sectum.cli.pictures import draw_all, plot
 from sectum.errors import UsageError
 from sectum.measure.dataset import BOUNDARY
 from sectum.units import MIB
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _FITS, _PAGES, _NEAR = "#3b6fb6", "#c8452f", "#f2e3b3"
-_DOTS_PER_INCH = 130
 
 
 def draw(found: Survey, folder: Path) -> list[Path]:
@@ -26,27 +25,9 @@ def draw(found: Survey, folder: Path) -> list[Path]:
     Raises:
         UsageError: matplotlib is not installed, the folder cannot be written, or there is nothing to draw.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("pictures are drawn by matplotlib: pip install 'sectum[train]'") from error
     if not found.rows:
         raise UsageError("there is nothing to draw: no network of this dataset was measured")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror or error}; name another folder") from error
-    drawn = []
-    for name, picture in _PICTURES.items():
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        axes = figure.add_subplot()
-        picture(axes, found)
-        axes.spines[["top", "right"]].set_visible(False)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-        write_file(folder / f"{name}.png", content.getvalue())
-        drawn.append(folder / f"{name}.png")
-    return drawn
+    return draw_all({name: plot(partial(picture, found=found)) for name, picture in _PICTURES.items()}, folder)
 
 
 def _native_latency(axes: Axes, found: Survey) -> None:
@@ -121,7 +102,7 @@ def _against_occupation(axes: Axes, title: str) -> None:
 _OCCUPATIONS = (0.2, 0.5, 1, 2, 5)
 _SLOWDOWNS = (1, 2, 5, 10, 20, 50)
 _KINDS = ((False, _FITS, "fits"), (True, _PAGES, "over-committed"))
-_PICTURES: dict[str, Callable[[Axes, Survey], None]] = {
+_PICTURES: dict[str, Callable[..., None]] = {
     "native-latency": _native_latency,
     "working-set": _working_set,
     "loads": _loads,

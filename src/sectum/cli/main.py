@@ -13,6 +13,7 @@ from sectum.cli.commands.measure import measure
 from sectum.cli.commands.predict import predict
 from sectum.cli.commands.profiles import profiles
 from sectum.cli.commands.report import report
+from sectum.cli.commands.study import study
 from sectum.cli.commands.zoo import zoo
 from sectum.cli.door import Door, exit_code_lines, report_defect
 from sectum.cli.hetee import hetee
@@ -44,7 +45,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (predict, measure, report, calibrate, profiles, zoo, dataset, hetee):
+for _command in (predict, measure, report, calibrate, profiles, zoo, dataset, study, hetee):
     cli.add_command(_command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sectum.enclave.native import NativeRunner
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sectum.measure.campaign import Task
 
 Record = dict[str, Any]
+Measuring = Callable[[Any, Places], Record]
+"""Measures one task of a campaign; a failure is a record with its reason under ``error``."""
 
 FAILURES_IN_A_ROW = 8
 """So many networks do not fail one after the other of themselves: the machine is to blame."""
@@ -44,7 +46,8 @@ class Engine(Protocol):
 class _Machine:
     """Measures on the machine that it is made on, with warm parents."""
 
-    def __init__(self, name: str, cpus: tuple[int, ...] | None) -> None:
+    def __init__(self, name: str, cpus: tuple[int, ...] | None, measuring: Measuring | None = None) -> None:
+        self._measuring = measuring or measure_network
         self._native, self._enclave = WarmRunner(NativeRunner()), WarmRunner(SoftEpcRunner())
         self._places = Places(self._native, self._enclave, cpus, name)
 
@@ -57,12 +60,12 @@ class _Machine:
         self._enclave.check()
         return machine_context()
 
-    def measure(self, task: Task) -> Record:
+    def measure(self, task: Any) -> Record:
         """Measure a network; where that fails once more, under new parents, it is the network that fails."""
-        record = measure_network(task, self._places)
+        record = self._measuring(task, self._places)
         if record["error"]:
             self.close()
-            record = measure_network(task, self._places)
+            record = self._measuring(task, self._places)
         return record
 
     def close(self) -> None:
@@ -77,19 +80,21 @@ class LocalEngine:
     Args:
         machine: its name in the dataset.
         cpus: to pin the networks' processes to; None leaves them to the scheduler.
+        measuring: what is done with a task; if not given, tasks are networks of a dataset.
     """
 
-    def __init__(self, machine: str, cpus: tuple[int, ...] | None) -> None:
+    def __init__(self, machine: str, cpus: tuple[int, ...] | None, measuring: Measuring | None = None) -> None:
         self._machine = machine
         self._cpus = cpus
+        self._measuring = measuring
 
     def context(self) -> dict[str, Any]:
         """Describe this machine."""
         return machine_context()
 
-    def measure(self, tasks: Iterable[Task]) -> Iterator[Record]:
+    def measure(self, tasks: Iterable[Any]) -> Iterator[Record]:
         """Measure the tasks in their order; see `Engine.measure`."""
-        machine = _Machine(self._machine, self._cpus)
+        machine = _Machine(self._machine, self._cpus, self._measuring)
         try:
             machine.check()
             yield from trusted(machine.measure(task) for task in tasks)

@@ -114,8 +114,8 @@ def _measure_natively(job: Job, runner: Runner, runtime: Graph, share: float, re
         record["operator_times"] = match(runtime, session.operator_times(profiled))
         if record["operator_times"] is None:
             record["error"] = "the runtime executed other operators than the graph says"
-        sampling = _sampled(session, share, NATIVE_S)
-        record["runs"].append(_run(session, sampling, share, None, "native") | {"outputs_equal_native": True})
+        sampling = sampled(session, share, NATIVE_S)
+        record["runs"].append(run_record(session, sampling, share, None, "native") | {"outputs_equal_native": True})
         return session.outputs_digest()
 
 
@@ -130,15 +130,16 @@ def _measure_in_enclave(
         record["model_live_bytes"] = session.memory().model_live_bytes
         for epc_bytes in sorted(epc_sizes(working_set_bytes, rng), reverse=True):
             session.set_epc(epc_bytes)
-            sampling = _sampled(session, share, ENCLAVE_S)
-            run = _run(session, sampling, share, epc_bytes, "softepc")
+            sampling = sampled(session, share, ENCLAVE_S)
+            run = run_record(session, sampling, share, epc_bytes, "softepc")
             record["runs"].append(run | {"outputs_equal_native": session.outputs_digest() == digest})
 
 
-def _sampled(session: Session, share: float, time_s: float) -> Sampling:
+def sampled(session: Session, share: float, time_s: float, *, threads: int = 1) -> Sampling:
+    """Take the samples of one run, by the rules of a campaign."""
     return take_samples(
         session,
-        threads=1,
+        threads=threads,
         share=share,
         time_s=time_s,
         uncertainty_bound=UNCERTAINTY_BOUND,
@@ -164,7 +165,8 @@ def epc_sizes(working_set_bytes: int, rng: random.Random) -> tuple[int, int]:
     return int(sizes[0]) // PAGE_BYTES * PAGE_BYTES, int(sizes[1]) // PAGE_BYTES * PAGE_BYTES
 
 
-def _run(session: Session, sampling: Sampling, share: float, epc_bytes: int | None, place: str) -> dict[str, Any]:
+def run_record(session: Session, sampling: Sampling, share: float, epc_bytes: int | None, place: str) -> dict[str, Any]:
+    """Columns of `sectum.measure.dataset.run_fields`, but for ``outputs_equal_native``."""
     memory = session.memory()
     samples = sampling.samples
     references = References.of(samples)

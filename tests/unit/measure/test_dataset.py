@@ -101,7 +101,7 @@ def test_what_is_stored_is_not_stored_again(tmp_path: Path) -> None:
     with writer(tmp_path) as into:
         into.add(record(2))
         for number in (1, 2):
-            with pytest.raises(UsageError, match="in the dataset already"):
+            with pytest.raises(UsageError, match=f"in {tmp_path} already"):
                 into.add(record(number))
         into.flush()
     assert stored_keys(tmp_path) == ["alexnet/1/b1", "alexnet/2/b1"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +55,7 @@ def collect(
     A network takes a few seconds. It may be stopped at any moment and started again with the same command: what
     was measured is kept. Nothing else should run on the machine meanwhile.
     """
+    from sectum.cli.collecting import duration, kept, say_aside
     from sectum.cli.output import print_json
     from sectum.cli.progress import progress_bar
     from sectum.cli.show import say
@@ -68,9 +68,9 @@ def collect(
     where = _engine(engine, address, name, cpu)
     failures = measured = 0
     context = where.context()
-    with _kept(folder), DatasetWriter(folder, name, context) as writer:
+    with kept(folder), DatasetWriter(folder, name, context) as writer:
         if writer.cut_off_bytes:
-            _say_aside("The last record was cut off when its process ended: its network is measured again.")
+            say_aside("The last record was cut off when its process ended: its network is measured again.")
         planned: Any = tasks(seed)
         if repeat is not None:
             writer.flush()
@@ -84,7 +84,7 @@ def collect(
                 failures += bool(record["error"])
                 left_s = (time.monotonic() - begin_s) / measured * (networks - len(writer.keys))
                 share = (len(writer.keys) - before) / max(1, networks - before)
-                progress(f"{networks - len(writer.keys)} left, {_duration(left_s)}; {_line(record)}", share)
+                progress(f"{networks - len(writer.keys)} left, {duration(left_s)}; {_line(record)}", share)
         held = len(writer.keys)
     if as_json:
         print_json({"folder": str(folder), "measured": measured, "failed": failures, "networks": held})
@@ -124,24 +124,6 @@ def show(*, folder: Path, pictures: Path | None, as_json: bool) -> None:
         say(f"drawn: {path}")
 
 
-@contextmanager
-def _kept(folder: Path) -> Iterator[None]:
-    """Say what became of the measurements when the work ends early."""
-    same = "what was measured is kept, and the same command goes on from here"
-    try:
-        yield
-    except KeyboardInterrupt:
-        _say_aside(f"Stopped; {same}.")
-        raise
-    except OSError as error:
-        raise UsageError(f"collecting into {folder} ended: {error}. Put that right; {same}") from error
-
-
-def _say_aside(text: str) -> None:
-    """Print a line for people on stderr."""
-    click.echo(text, err=True)
-
-
 def _measured_by(machines: Container[str], folder: Path, networks: int, seed: int) -> list[Task]:
     """Networks to measure again. Those of other machines are left out: they would differ by more than noise."""
     from sectum.measure.campaign import repeated
@@ -171,7 +153,3 @@ def _line(record: dict[str, Any]) -> str:
 
     native = record["runs"][0]
     return f"{record['key']}: {run_ms(native):.1f} ms"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min" if seconds >= 90 else "1 min"

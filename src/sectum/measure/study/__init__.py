@@ -1,0 +1,1 @@
+"""The empirical study: made-up networks whose memory and computation are varied one at a time."""
