@@ -137,11 +137,12 @@ def _learn_groups(seen: Sequence[Observation]) -> dict[str, Any]:
     times = np.concatenate([one.times for one in seen])
     # An operator matters by its share of its network's time, not by its count.
     share = times / np.repeat([one.total for one in seen], [len(one.times) for one in seen])
+    missing = [group for group in GROUPS if group not in groups]
+    if missing:
+        raise UsageError(f"no operator of group '{missing[0]}' was measured: collect more networks")
     regressors: dict[str, Any] = {}
     for group in GROUPS:
         mask = groups == group
-        if not mask.any():
-            raise UsageError(f"no operator of group '{group}' was measured: collect more networks")
         data = lightgbm.Dataset(
             values[mask],
             np.log(times[mask] / roofline[mask]),

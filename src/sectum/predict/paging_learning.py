@@ -18,7 +18,7 @@ from sectum.predict.features import GROUPS
 from sectum.predict.measured import MeasuredNetwork, MeasuredRun
 
 _ROUNDS, _OUTLIER = 3, 0.25
-_PRIOR_ROWS = 3.0  # as if so many rows had shown that a kind costs as much as the mean
+_PRIOR_ROWS = 0.3  # as if so many rows had shown that a kind costs as much as the mean
 
 
 @dataclass(frozen=True)
