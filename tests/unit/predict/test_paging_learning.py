@@ -57,9 +57,9 @@ def test_costs_of_each_kind_are_found(networks):
     assert found.rows == 3 * len(networks)
 
 
-def test_a_kind_that_never_pages_costs_the_mean(networks):
+def test_a_kind_that_never_pages_costs_about_the_mean(networks):
     """Nothing is made of nothing: no transposed convolution pages in these networks."""
-    assert learn_page_costs(networks).factors["plain_conv"] == pytest.approx(1.0, abs=0.05)
+    assert learn_page_costs(networks).factors["plain_conv"] == pytest.approx(1.0, abs=0.1)
 
 
 def test_noise_is_reported():
