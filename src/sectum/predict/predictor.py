@@ -292,7 +292,7 @@ def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple
                 type=op.qualified_type,
                 output_shape=prepared.runtime.tensors[op.outputs[0]].shape,
                 native_ms=native_ms,
-                breakdown_ms=Breakdown(in_epc.compute_ms, in_epc.memory_ms, in_epc.paging_ms * weights[index]),
+                breakdown_ms=Breakdown(in_epc.compute_ms, in_epc.memory_ms, in_epc.paging_ms * float(weights[index])),
                 weight_bytes=cost.weight_bytes,
                 activation_bytes=cost.input_bytes + cost.output_bytes,
                 live_bytes=prepared.trace.live_bytes[index],
