@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from sectum import zoo
 from sectum.enclave.native import NativeRunner
+from sectum.enclave.replacement import steady_state
 from sectum.enclave.runner import Job, Runner, Sample
 from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.trace import page_trace
 from sectum.errors import EnclaveUnavailable
 from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
@@ -24,7 +26,7 @@ from sectum.measure.reference import References, ratio_of_means, sums_share
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.features import extract
 from sectum.predict.operator_model import OperatorModel, with_overhead
-from sectum.units import MIB
+from sectum.units import MIB, PAGE_BYTES
 
 Progress = Callable[[str, float], None]
 
@@ -52,8 +54,8 @@ PAGING_CASES = (PagingCase("alexnet", 128, 1, (48, 128, 208)), PagingCase("googl
 PAGING_SAMPLES = 8
 SETTLING_INFERENCES = 3
 
-MINOR_FAULT_SHARE = 0.4
-"""Cost of a minor fault over that of a swap: the signal and the mapping, of the parts in benchmarks/pager_fault.py."""
+MINOR_FAULT_SHARE = 0.53
+"""Cost of a minor fault over that of a swap, as the regression over data/networks has it."""
 
 ROOMY_SAMPLES = 15
 
@@ -64,7 +66,8 @@ _PRIOR_OPERATORS = 4.0
 class PageObservation:
     """One EPC size: pages loaded and minor faults of an inference, and the time it took beyond a roomy EPC.
 
-    That time is over the reference kernel of sums, which the machine slows as it slows paging.
+    Pages are weighted by what they cost for the kind of operator that touches them, over the mean. The time is over the
+    reference kernel of sums, which the machine slows as it slows paging.
     """
 
     loads: float
@@ -106,7 +109,7 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
             if softepc is None:
                 break
             progress(f"cost of a page, {threads} threads", done / steps)
-            paged.setdefault(threads, []).extend(_observe_paging(softepc, case, threads))
+            paged.setdefault(threads, []).extend(_observe_paging(softepc, case, threads, operators))
             done += 1
     progress("done", 1.0)
     references = References.of(samples)
@@ -176,9 +179,14 @@ def group_factor(pairs: Iterable[tuple[float, float]]) -> float:
     return math.exp(float(np.sum(weights * np.clip(logs, low, high)) / (np.sum(weights) + prior)))
 
 
-def _observe_paging(runner: Runner, case: PagingCase, threads: int) -> Iterator[PageObservation]:
+def _observe_paging(
+    runner: Runner, case: PagingCase, threads: int, operators: OperatorModel
+) -> Iterator[PageObservation]:
     """Run a network under several EPC sizes."""
     architecture = zoo.build(case.network, resolution=case.resolution)
+    runtime = runtime_graph(zoo.to_graph(architecture, case.batch), nchwc_block=machine_nchwc_block())
+    trace = page_trace(runtime, threads=threads, nchwc_block=machine_nchwc_block())
+    weights = operators.page_weights(extract(runtime, threads=threads))
     job = Job(model=zoo.to_bytes(architecture, batch=case.batch), threads=threads)
     with runner.start(job) as enclave:
         enclave.sample(SETTLING_INFERENCES)
@@ -188,9 +196,12 @@ def _observe_paging(runner: Runner, case: PagingCase, threads: int) -> Iterator[
             enclave.sample(SETTLING_INFERENCES)
             samples = enclave.sample(PAGING_SAMPLES)
             paged = ratio_of_means([(s.latency_ns, s.reference_ns(1)) for s in samples])[0]
+            pages = mib * MIB // PAGE_BYTES
+            by_operator = steady_state(trace.touches_under(pages), pages, operators=len(weights)).loads_by_operator
+            weight = float(weights @ by_operator / by_operator.sum())
             yield PageObservation(
-                statistics.median(sample.loads for sample in samples),
-                statistics.median(sample.minor_faults for sample in samples),
+                weight * statistics.median(sample.loads for sample in samples),
+                weight * statistics.median(sample.minor_faults for sample in samples),
                 paged - roomy,
             )
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sectum.graph.costs import OperatorCost, cost
 from sectum.graph.ir import Graph, Operator, TensorKind
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 NCHWC = "com.microsoft.nchwc:"
 
@@ -60,7 +60,7 @@ FEATURES = (
     "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
     "batch", "in_channels", "out_channels", "groups", "in_height", "in_width", "out_height", "out_width",
     "kernel_height", "kernel_width", "stride", "dilation", "inputs", "outputs", "fused_activation", "fused_sum",
-    "nchw_input", "contiguous_run", "rows", "broadcast",
+    "nchw_input", "contiguous_run", "rows", "broadcast", "log_reuse_bytes", "log_network_bytes",
 )  # fmt: skip
 
 # One reference unit is the time of six 256x256 float32 matrix products: 201 MFLOP. Traffic and start-up are put in
@@ -100,22 +100,52 @@ def roofline(operator_cost: OperatorCost) -> float:
     return operator_cost.flops / _FLOPS_PER_REFERENCE + traffic / _BYTES_PER_REFERENCE + _START_IN_REFERENCES
 
 
-def extract(graph: Graph, *, threads: int) -> OperatorFeatures:
+def extract(graph: Graph, *, threads: int, whole: bool = True) -> OperatorFeatures:
     """Turn the operators of a runtime graph into features.
 
     Args:
         graph: what the runtime executes (``sectum.graph.runtime_graph``).
         threads: compute threads of the run.
+        whole: False for an operator that was taken out of its network: what its neighbours leave in the caches is
+            not known then, and those features are NaN.
     """
     groups, rows, estimates, costs = [], [], [], []
+    network_bytes = graph.weight_bytes + graph.peak_activation_bytes if whole else math.nan
+    traffic = _Traffic(graph) if whole else None
     for op in graph.operators:
         operator_cost = cost(op, graph)
         groups.append(_group(op, graph))
-        rows.append(_row(op, graph, operator_cost, threads))
+        reuse_bytes = traffic.since_written(op, operator_cost) if traffic else math.nan
+        rows.append([*_row(op, graph, operator_cost, threads), math.log1p(reuse_bytes), math.log1p(network_bytes)])
         estimates.append(roofline(operator_cost))
         costs.append(operator_cost)
     values = np.array(rows, dtype=np.float32).reshape(len(rows), len(FEATURES))
     return OperatorFeatures(tuple(groups), values, np.array(estimates), tuple(costs))
+
+
+class _Traffic:
+    """Bytes read and written since a tensor was written: whether it is still in a cache when it is read."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._total = 0
+        self._written: dict[str, int] = {}
+
+    def since_written(self, op: Operator, operator_cost: OperatorCost) -> int:
+        """Pass an operator, in their order; the traffic since the oldest of its inputs that are no weights."""
+        oldest = min(
+            (
+                # What was there before the inference began was written a whole inference ago.
+                self._written.get(name, -self._graph.weight_bytes)
+                for name in op.inputs
+                if name and self._graph.tensors[name].kind is not TensorKind.WEIGHT
+            ),
+            default=self._total,
+        )
+        since = self._total - oldest
+        self._total += operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
+        self._written.update((name, self._total) for name in op.outputs if name)
+        return since
 
 
 def _group(op: Operator, graph: Graph) -> str:

@@ -38,6 +38,9 @@ class OperatorModel:
         nchwc_block: floats in a block of the runtime's blocked layout there.
         native_sigma: standard deviation of log(measured / predicted) of whole networks not trained on.
         overhead_references: time per operator between its profile and its share of an inference, in reference units.
+        page_factors: cost of a page by the group of operators that touches it, over the mean; of the software EPC.
+        page_cost_sigma: standard deviation of log(measured / modelled) of latencies that page, their counts given.
+        working_set_sigma: of log(measured / modelled working set).
         files: the ONNX file of each group and its SHA-256.
         training: how it was made: counts, versions, figures of its accuracy.
     """
@@ -49,6 +52,9 @@ class OperatorModel:
     nchwc_block: int
     native_sigma: float
     overhead_references: float
+    page_factors: Mapping[str, float]
+    page_cost_sigma: float
+    working_set_sigma: float
     files: Mapping[str, tuple[str, str]]
     training: Mapping[str, Any]
 
@@ -74,6 +80,9 @@ class OperatorModel:
                 nchwc_block=int(manifest["nchwc_block"]),
                 native_sigma=float(manifest["native_sigma"]),
                 overhead_references=float(manifest["overhead_references"]),
+                page_factors={str(k): float(v) for k, v in manifest["page_factors"].items()},
+                page_cost_sigma=float(manifest["page_cost_sigma"]),
+                working_set_sigma=float(manifest["working_set_sigma"]),
                 files={str(k): (str(v["file"]), str(v["sha256"])) for k, v in manifest["groups"].items()},
                 training=dict(manifest["training"]),
             )
@@ -90,6 +99,10 @@ class OperatorModel:
             correction[chosen] = np.asarray(column).reshape(-1)
         return with_overhead(features.roofline * np.exp(correction), self.overhead_references)
 
+    def page_weights(self, features: OperatorFeatures) -> NDArray[np.float64]:
+        """Cost of a page that each operator touches, over the mean; shape ``(operators,)``."""
+        return np.array([self.page_factors.get(group, 1.0) for group in features.groups])
+
     @cached_property
     def _loaded(self) -> dict[str, Any]:
         return {}
@@ -100,7 +113,7 @@ class OperatorModel:
             import onnxruntime
 
             if group not in self.files:
-                raise ArtefactInvalid(f"{self.folder}: no model for the operators of group '{group}'; train again")
+                raise ArtefactInvalid(f"{self.folder}: no model for '{group}' in it; train again")
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3

@@ -24,15 +24,10 @@ from sectum.predict.operator_model import OperatorModel
 from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
 from sectum.units import PAGE_BYTES
 
-WORKING_SET_SIGMA = 0.004
-"""Standard deviation of log(real / modelled working set), seen on the networks of the onnx package."""
-
-PAGE_COST_SIGMA = 0.10
-"""The same of the cost of one page: it varies with what the caches hold."""
-
 UNKNOWN_OPERATOR_FACTOR = 4.0
 """How many times its estimate an operator without a cost of its own may take, for the interval's upper end."""
 
+SOFTEPC = "softepc"
 _Z90 = NormalDist().inv_cdf(0.95)
 
 
@@ -49,6 +44,9 @@ class Prepared:
         native_ms: time of each operator outside an enclave, shape ``(operators,)``.
         native_sigma: standard deviation of the logarithm of their sum.
         native_source: ``"predicted"`` or ``"given"``.
+        page_weights: cost of a page that each operator touches, over the mean, in the software EPC.
+        working_set_sigma: standard deviation of log(real / modelled working set).
+        page_cost_sigma: the same of a latency that pages, given its page counts.
         threads: compute threads.
     """
 
@@ -60,7 +58,26 @@ class Prepared:
     native_ms: NDArray[np.float64]
     native_sigma: float
     native_source: str
+    page_weights: NDArray[np.float64]
+    working_set_sigma: float
+    page_cost_sigma: float
     threads: int
+
+    def weights_in(self, profile: Profile) -> NDArray[np.float64]:
+        """Cost of a page that each operator touches, over the mean, shape ``(operators,)``."""
+        # Of hardware it is not known whether the cost differs by kind of operator.
+        return self.page_weights if profile.name == SOFTEPC else np.ones(len(self.page_weights))
+
+    def paging_ms(self, profile: Profile, counts: PagingCounts) -> float:
+        """Time of all page faults of an inference."""
+        weights = self.weights_in(profile)
+        weighted = replace(
+            counts,
+            loads=float(weights @ counts.loads_by_operator),
+            evictions=float(weights @ counts.evictions_by_operator),
+            minor_faults=float(weights @ counts.minor_faults_by_operator),
+        )
+        return profile.paging_ms(weighted, self.threads)
 
 
 class Predictor:
@@ -117,7 +134,20 @@ class Predictor:
             times_ms *= native_ms / times_ms.sum() if times_ms.size else 1.0
             sigma = 0.0
         source = "predicted" if native_ms is None else "given"
-        return Prepared(graph, coverage(graph), runtime, features, trace, times_ms, sigma, source, threads)
+        return Prepared(
+            graph,
+            coverage(graph),
+            runtime,
+            features,
+            trace,
+            times_ms,
+            sigma,
+            source,
+            self.operators.page_weights(features),
+            self.operators.working_set_sigma,
+            self.operators.page_cost_sigma,
+            threads,
+        )
 
     def working_set_bytes(self, graph: Graph, *, threads: int = 1) -> int:
         """Protected memory that one steady-state inference touches."""
@@ -132,9 +162,7 @@ class Predictor:
         """Finish a prediction for one enclave."""
         profile = self._with_measured_costs(profile, prepared.threads)
         trace = prepared.trace
-        counts = steady_state(
-            trace.touches, profile.epc_pages, profile.policy, operators=len(prepared.runtime.operators)
-        )
+        counts = _counts(prepared, profile, profile.epc_pages)
         layers = _layers(prepared, profile, counts)
         entry_ms = profile.in_enclave_ms(0.0, 0.0, None, prepared.threads).entry_ms
         breakdown = Breakdown(
@@ -142,7 +170,7 @@ class Predictor:
             memory=sum(layer.breakdown_ms.memory for layer in layers),
             paging=sum(layer.breakdown_ms.paging for layer in layers) + entry_ms,
         )
-        probability = _overcommit_probability(trace.pages, profile.epc_pages)
+        probability = _overcommit_probability(trace.pages, profile.epc_pages, prepared.working_set_sigma)
         working_set_bytes = trace.pages * PAGE_BYTES
         covered = prepared.coverage
         return Prediction(
@@ -189,7 +217,7 @@ class Predictor:
 
     def _with_measured_costs(self, profile: Profile, threads: int) -> Profile:
         """The software EPC costs what this machine takes for it; hardware costs what its profile says."""
-        if self.calibration is None or profile.name != "softepc":
+        if self.calibration is None or profile.name != SOFTEPC:
             return profile
         return self.calibration.softepc(profile, threads)
 
@@ -206,12 +234,21 @@ class Predictor:
             notes.append(f"operators were measured with up to {self.operators.most_threads} threads, not more")
         if not counts.settled:
             notes.append("page faults do not settle to one number at this EPC size: latency varies between inferences")
-        if prepared.native_source == "predicted" and profile.name not in ("softepc", "native"):
+        if prepared.native_source == "predicted" and profile.name not in (SOFTEPC, "native"):
             notes.append(
                 f"{profile.name} describes another host than the one whose native latency is predicted: "
                 "give that host's own with --native-ms"
             )
         return notes
+
+
+def _counts(prepared: Prepared, profile: Profile, epc_pages: int | None) -> PagingCounts:
+    return steady_state(
+        prepared.trace.touches_under(epc_pages),
+        epc_pages,
+        profile.policy,
+        operators=len(prepared.runtime.operators),
+    )
 
 
 def _interval(prepared: Prepared, profile: Profile, breakdown: Breakdown, layers: Sequence[Layer]) -> Interval:
@@ -223,9 +260,9 @@ def _interval(prepared: Prepared, profile: Profile, breakdown: Breakdown, layers
     paging = [breakdown.paging]
     if profile.epc_pages is not None:
         for sign in (-1.0, 1.0):
-            epc_pages = max(1, round(profile.epc_pages * math.exp(-sign * _Z90 * WORKING_SET_SIGMA)))
-            counts = steady_state(prepared.trace.touches_under(epc_pages), epc_pages, profile.policy)
-            paging.append(profile.paging_ms(counts, prepared.threads) * math.exp(sign * _Z90 * PAGE_COST_SIGMA))
+            epc_pages = max(1, round(profile.epc_pages * math.exp(-sign * _Z90 * prepared.working_set_sigma)))
+            counts = _counts(prepared, profile, epc_pages)
+            paging.append(prepared.paging_ms(profile, counts) * math.exp(sign * _Z90 * prepared.page_cost_sigma))
     return Interval(native_low + min(paging), native_high + max(paging))
 
 
@@ -238,6 +275,7 @@ def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Seque
 
 def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple[Layer, ...]:
     layers = []
+    weights = prepared.weights_in(profile)
     for index, op in enumerate(prepared.runtime.operators):
         cost = prepared.features.costs[index]
         here = replace(
@@ -254,7 +292,7 @@ def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple
                 type=op.qualified_type,
                 output_shape=prepared.runtime.tensors[op.outputs[0]].shape,
                 native_ms=native_ms,
-                breakdown_ms=Breakdown(in_epc.compute_ms, in_epc.memory_ms, in_epc.paging_ms),
+                breakdown_ms=Breakdown(in_epc.compute_ms, in_epc.memory_ms, in_epc.paging_ms * float(weights[index])),
                 weight_bytes=cost.weight_bytes,
                 activation_bytes=cost.input_bytes + cost.output_bytes,
                 live_bytes=prepared.trace.live_bytes[index],
@@ -266,10 +304,10 @@ def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple
     return tuple(layers)
 
 
-def _overcommit_probability(working_set_pages: int, epc_pages: int | None) -> float:
+def _overcommit_probability(working_set_pages: int, epc_pages: int | None, sigma: float) -> float:
     if epc_pages is None or working_set_pages == 0:
         return 0.0
-    return NormalDist().cdf(math.log(working_set_pages / epc_pages) / WORKING_SET_SIGMA)
+    return NormalDist().cdf(math.log(working_set_pages / epc_pages) / sigma)
 
 
 def _batch(graph: Graph) -> int:

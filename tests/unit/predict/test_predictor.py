@@ -11,7 +11,7 @@ import pytest
 from sectum.enclave import profile as profiles
 from sectum.errors import OperatorUnsupported, UsageError
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
-from sectum.predict import sweep
+from sectum.predict import Predictor, sweep
 from sectum.units import MIB, PAGE_BYTES
 
 
@@ -69,6 +69,19 @@ def test_native_latency_that_is_given_is_kept(predictor, alexnet, softepc):
     assert given.native_source == "given"
     for mine, theirs in zip(ours.layers, given.layers, strict=True):
         assert theirs.native_ms / 42.0 == pytest.approx(mine.native_ms / ours.native_ms)
+
+
+def test_a_page_costs_what_the_kind_of_its_operator_says(operators, squeezenet, softepc):
+    """Pages of convolutions at twice the mean cost twice as much; those of hardware cost what its profile says."""
+    twice = Predictor(dataclasses.replace(operators, page_factors={"conv": 2.0}))
+    once = Predictor(dataclasses.replace(operators, page_factors={}))
+    for enclave, factor in ((softepc, 2.0), (profiles.load("sgx1"), 1.0)):
+        profile = enclave.with_epc(3 * MIB)
+        for dear, cheap in zip(
+            twice.predict(squeezenet, profile).layers, once.predict(squeezenet, profile).layers, strict=True
+        ):
+            expected = factor if cheap.type == "com.microsoft.nchwc:Conv" else 1.0
+            assert dear.breakdown_ms.paging == pytest.approx(expected * cheap.breakdown_ms.paging)
 
 
 def test_outside_an_enclave_nothing_is_added(predictor, alexnet):

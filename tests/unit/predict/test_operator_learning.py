@@ -1,0 +1,83 @@
+"""What is learned of operators, on laws that are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+
+from sectum import zoo
+from sectum.errors import UsageError
+from sectum.graph.runtime import runtime_graph
+from sectum.predict.features import GROUPS, extract
+from sectum.predict.operator_learning import Observation, fold_of, learn, overhead
+
+pytest.importorskip("lightgbm", reason="learning needs the extra train")
+NAMES = ("alexnet", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "shufflenet_v2_x0_5", "vgg11")
+SLOWER = dict(zip(GROUPS, (1.0, 3.0, 1.5, 0.7, 2.0, 1.2, 0.5), strict=True))
+
+
+def observation(name: str, resolution: int, profiling: float = 0.0) -> Observation:
+    """A network whose operators take their first estimate, times a factor of their group."""
+    return observed_law(name, zoo.build(name, resolution=resolution), profiling)
+
+
+def observed_law(name: str, architecture: zoo.Architecture, profiling: float = 0.0) -> Observation:
+    runtime = runtime_graph(zoo.to_graph(architecture, 1))
+    features = extract(runtime, threads=1)
+    times = features.roofline * [SLOWER[group] for group in features.groups]
+    return Observation(name, f"{name}", 1, features, times + profiling, float(times.sum()), 2.5, whole=True)
+
+
+@pytest.fixture(scope="module")
+def seen() -> list[Observation]:
+    # The published networks have no convolution outside the blocked layout; odd numbers of channels do that.
+    odd = [observed_law(f"odd {seed}", zoo.sample("squeezenet", random.Random(seed))) for seed in range(4)]
+    return odd + [observation(name, resolution) for name in NAMES for resolution in (64, 96, 128, 192)]
+
+
+def test_a_law_that_holds_for_each_group_is_found(seen):
+    """Networks at a resolution that was not trained on are predicted within a twentieth."""
+    others = [observation(name, 160) for name in NAMES]
+    learned = learn(seen)
+    for other, times in zip(others, learned.references([one.features for one in others]), strict=True):
+        assert times.shape == other.times.shape
+        assert times.sum() == pytest.approx(other.total, rel=0.05)
+
+
+def test_what_profiling_adds_is_taken_off(seen):
+    """A clock that costs as much at every operator is not counted in the network's time."""
+    slowed = [observation(name, 96, profiling=0.004) for name in NAMES]
+    assert overhead(slowed) == pytest.approx(-0.004)
+
+
+def test_relatives_lie_in_one_fold(seen):
+    """One network at four resolutions is in one fold, and the folds are not all the same."""
+    folds = fold_of(seen, 3)
+    for name in NAMES:
+        assert len({int(fold) for fold, one in zip(folds, seen, strict=True) if one.topology == name}) == 1
+    assert set(folds.tolist()) == {0, 1, 2}
+
+
+def test_learning_twice_gives_the_same(seen):
+    """Nothing depends on chance."""
+    features = [seen[0].features]
+    np.testing.assert_array_equal(learn(seen).references(features)[0], learn(seen).references(features)[0])
+
+
+def test_without_networks_or_without_a_group_it_is_refused(seen):
+    """The error says what to collect."""
+    with pytest.raises(UsageError, match="collect some first"):
+        learn([])
+    only = seen[-1]
+    few = dataclasses.replace(
+        only.features,
+        groups=only.features.groups[:1],
+        values=only.features.values[:1],
+        roofline=only.features.roofline[:1],
+        costs=only.features.costs[:1],
+    )
+    with pytest.raises(UsageError, match="no operator of group"):
+        learn([dataclasses.replace(only, features=few, times=only.times[:1])])
