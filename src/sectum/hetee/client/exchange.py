@@ -108,7 +108,7 @@ class Exchange:
                 for chunk, parts in enumerate(plaintext.cut()):
                     numbers = {"stream": stream, "chunk": chunk, "chunks": chunks, "total": total}
                     self.connection.send(
-                        lambda parts=parts, numbers=numbers: self._seal(enclave, parts, context, numbers)  # type: ignore[misc]
+                        lambda parts=parts, numbers=numbers: self._seal(enclave, pending, parts, context, numbers)  # type: ignore[misc]
                     )
             except HeteeError as error:
                 # The sealer of a lost worker is wiped: that its streams have ended was told already, and why.
@@ -128,7 +128,10 @@ class Exchange:
                 raise refusal(Refusal.DRAINING, "the service is being stopped and takes no more batches")
             return enclave.open(kind, digest, total)
 
-    def _seal(self, enclave: Enclave, parts: list[memoryview], context: bytes, numbers: dict[str, int]) -> memoryview:
+    def _seal(
+        self, enclave: Enclave, pending: Pending, parts: list[memoryview], context: bytes, numbers: dict[str, int]
+    ) -> memoryview:
+        begun_ns = time.perf_counter_ns()
         frame = memoryview(self._frame)
         if len(parts) == 1:
             plaintext = parts[0]
@@ -138,7 +141,9 @@ class Exchange:
                 frame[end : end + len(part)] = part
                 end += len(part)
             plaintext = frame[HEADER_BYTES:end]
-        return frame[: enclave.sealer.seal_into(Kind.CHUNK, plaintext, frame, context=context, **numbers)]
+        n_bytes = enclave.sealer.seal_into(Kind.CHUNK, plaintext, frame, context=context, **numbers)
+        pending.encryption_ns += time.perf_counter_ns() - begun_ns
+        return frame[:n_bytes]
 
     # --- waiting, ending ---
 
