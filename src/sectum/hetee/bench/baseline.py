@@ -19,7 +19,7 @@ from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
-from sectum.hetee.wire.kinds import ALLOWED, CHUNK_BYTES_DEFAULT, MIB, TAG_BYTES, Kind, Role
+from sectum.hetee.wire.kinds import ALLOWED, MIB, TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Message, Pace, Pixels, Slot, decode, encode
 from sectum.hetee.worker.plain import PlainInlet, PlainOutlet
 
@@ -59,7 +59,7 @@ class Baseline:
         threads: that compute one batch, on a CPU.
         credit_bytes: of batches that are on their way at a time; what the service grants.
         open_streams: batches at a time; what the service grants.
-        chunk_bytes: size of the chunks that batches are sent in.
+        chunk_bytes: size of the chunks that batches are sent in; None for the usual one.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Baseline:
         threads: int = 1,
         credit_bytes: int = 256 * MIB,
         open_streams: int = 16,
-        chunk_bytes: int = CHUNK_BYTES_DEFAULT,
+        chunk_bytes: int | None = None,
     ) -> None:
         command = [sys.executable, "-P", "-m", "sectum.hetee.worker.plain", "--accelerator", accelerator]
         command += ["--threads", str(threads), "--credit-mib", str(credit_bytes // MIB)]

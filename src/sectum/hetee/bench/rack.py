@@ -15,7 +15,6 @@ from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import Session, connect
 from sectum.hetee.client.session import AcceleratorKind
 from sectum.hetee.launcher import Launcher, Places, provision
-from sectum.hetee.wire.kinds import CHUNK_BYTES_DEFAULT
 
 _READY_S = 120.0
 _POLL_S = 0.1
@@ -70,6 +69,12 @@ class Rack:
         self._launcher.stop()
         self._folder.cleanup()
 
+    def pids(self) -> list[int]:
+        """The processes of controller, host and workers."""
+        roles = [role.pid for role in (self._launcher.controller, self._launcher.host) if role.pid is not None]
+        children = [Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split() for pid in roles]
+        return roles + [int(pid) for found in children for pid in found]
+
     def _ready(self) -> bool:
         """Whether a clean worker waits."""
         connection = HTTPConnection("127.0.0.1", self._metrics_port, timeout=2)
@@ -82,7 +87,7 @@ class Rack:
             connection.close()
         return state is not None and any(worker["state"] == "spare" for worker in state["workers"])
 
-    def connect(self, *, chunk_bytes: int = CHUNK_BYTES_DEFAULT) -> Session:
+    def connect(self, *, chunk_bytes: int | None = None) -> Session:
         """Attest it, by a policy that accepts exactly the software which is installed here, and get an enclave."""
         measurer = Measurer()
         policy = Policy(

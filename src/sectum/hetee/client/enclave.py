@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from sectum.hetee.attest.evidence import Claims
 from sectum.hetee.attest.records import open_receipt
 from sectum.hetee.channel.data import data_channel
@@ -165,7 +167,7 @@ class Enclave:
         self._assembly.begin(header, payload)
         pending = self.pending[header.stream]
         pending.tensors, pending.paced = message.tensors, message.paced
-        pending.data = memoryview(bytearray(header.total))
+        pending.data = memoryview(np.empty(header.total, np.uint8))  # type: ignore[arg-type]
 
     def _chunk(self, frame: Frame) -> None:
         header, n_bytes = frame.header, frame.header.length - TAG_BYTES

@@ -18,7 +18,7 @@ from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import HEADER_BYTES
-from sectum.hetee.wire.kinds import TAG_BYTES, Kind
+from sectum.hetee.wire.kinds import CHUNK_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode, read
 
 # Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
@@ -33,7 +33,6 @@ class Exchange:
     Args:
         connection: attested.
         trust: decides about evidence of workers.
-        chunk_bytes: size of the chunks that are sent.
 
     Attributes:
         changed: guards what follows, and is notified when any of it changes.
@@ -47,7 +46,7 @@ class Exchange:
         cleaning: the record of the last enclave's end.
     """
 
-    def __init__(self, connection: Connection, trust: Trust, chunk_bytes: int) -> None:
+    def __init__(self, connection: Connection, trust: Trust) -> None:
         self.connection, self._trust = connection, trust
         self.changed = threading.Condition()
         self.enclave: Enclave | None = None
@@ -60,7 +59,7 @@ class Exchange:
         self._waiting = True
         self._over = threading.Event()
         self._one_stream = threading.Lock()
-        self._frame = bytearray(HEADER_BYTES + chunk_bytes + TAG_BYTES)
+        self._frame = bytearray(HEADER_BYTES + CHUNK_BYTES + TAG_BYTES)
         self._controller, self._worker = Pulse(), Pulse()
         self._threads = [
             threading.Thread(target=self._receive, name="sectum-receive", daemon=True),
