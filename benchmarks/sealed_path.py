@@ -8,8 +8,8 @@ processor time of all processes, which also means something where other programs
 
     python benchmarks/sealed_path.py [--repetitions 9] [--mib 1 --mib 9] [--chunk-kib 64 ...] [--json PATH]
 
-Chunk `usual` is what the service uses where nobody asks for another size. Exit code: 0, or 1 if the share of `echo` with
-usual chunks is below --limit (0.35), or 2 if the benchmark did not run. Idle machines only: let nothing else run.
+Chunk `usual` is what the service uses where nobody asks for another size. Exit code: 0, or 1 if the share of `echo`
+with usual chunks is below --limit (0.35), or 2 if the benchmark did not run. Let nothing else run.
 """
 
 from __future__ import annotations
@@ -147,6 +147,15 @@ def measure(rack: Rack, mib: int, chunk_kib: int | None, repetitions: int) -> It
             }
 
 
+def line(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    chunk = f"{row['chunk_kib']}{'*' if row['chunk'] == 'usual' else ''}"
+    return (
+        f"{row['mib']:9}  {chunk:>9}  {row['answer']:6}  {row['alone_ms']:12.2f}  {row['path_ms']:7.2f}"
+        f"  {row['share']:5.2f}  {row['cpu_share']:9.2f}"
+    )
+
+
 def main() -> int:
     """Measures, prints, and judges."""
     parser = argparse.ArgumentParser(description="The sealed path against AES-256-GCM alone.")
@@ -167,12 +176,7 @@ def main() -> int:
                     for row in measure(rack, mib, chunk_kib, arguments.repetitions):
                         rows.append(row)
                         if not quiet:
-                            chunk = f"{row['chunk_kib']}{'*' if chunk_kib is None else ''}"
-                            print(
-                                f"{mib:9}  {chunk:>9}  {row['answer']:6}  {row['alone_ms']:12.2f}  {row['path_ms']:7.2f}"
-                                f"  {row['share']:5.2f}  {row['cpu_share']:9.2f}",
-                                flush=True,
-                            )
+                            print(line(row), flush=True)
     except (HeteeError, OSError) as error:
         print(f"the benchmark did not run: {error}", file=sys.stderr)
         return 2
