@@ -183,9 +183,10 @@ def _show(cells: list[Cell], about: dict[str, Any]) -> None:
         f"Measured on {about['machine']}, {about['cores']} cores; medians of {about['batches']} batches, ± is half of "
         "a 95 % interval. Throughput: baseline / service - 1, with batches always on their way. Latency: (encryption "
         "+ transfer) / (preprocess + compute), one batch on its way. vs baseline: latency of the service / that of "
-        "the baseline - 1. HETEE: as published, read off its figures where it prints no number. paced: the published "
-        "time of HETEE's GPU was waited for, nothing was computed."
+        "the baseline - 1. HETEE: as published, read off its figures where it prints no number."
     )
+    if any("paced" in (cell.preprocess, cell.compute) for cell in cells):
+        paragraph("paced: the published time of HETEE's GPU was waited for, nothing was done.")
     paragraph(f"{SOFTWARE}.")
 
 
