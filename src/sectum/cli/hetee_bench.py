@@ -180,7 +180,7 @@ def _show(cells: list[Cell], about: dict[str, Any]) -> None:
     rows(lines, right=range(1, 11), header=("network", "batch", *ours_header, *theirs_header))
     click.echo()
     paragraph(
-        f"Measured on {about['machine']}, {about['cores']} cores; medians of {about['batches']} batches, ± is half of "
+        f"Measured on {about['machine']}, {_cores(about)}; medians of {about['batches']} batches, ± is half of "
         "a 95 % interval. Throughput: baseline / service - 1, with batches always on their way. Latency: (encryption "
         "+ transfer) / (preprocess + compute), one batch on its way. vs baseline: latency of the service / that of "
         "the baseline - 1. HETEE: as published, read off its figures where it prints no number."
@@ -188,6 +188,10 @@ def _show(cells: list[Cell], about: dict[str, Any]) -> None:
     if any("paced" in (cell.preprocess, cell.compute) for cell in cells):
         paragraph("paced: the published time of HETEE's GPU was waited for, nothing was done.")
     paragraph(f"{SOFTWARE}.")
+
+
+def _cores(about: dict[str, Any]) -> str:
+    return "1 core" if about["cores"] == 1 else f"{about['cores']} cores"
 
 
 def _with_noise(found: Estimate) -> str:

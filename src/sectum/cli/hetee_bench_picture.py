@@ -49,9 +49,9 @@ def draw(cells: list[Cell], about: dict[str, Any]) -> bytes:
         _overheads(axes[1][column], mine, "latency_overhead_pct")
         _breakdown(axes[2][column], mine)
         axes[2][column].set_xlabel("images in a batch")
-    axes[0][0].set_ylabel("throughput overhead, %\n(figure 7a)")
-    axes[1][0].set_ylabel("latency overhead, %\n(figure 8a)")
-    axes[2][0].set_ylabel("latency of a batch, ms\n(figure 8a)")
+    axes[0][0].set_ylabel("throughput overhead, %, logarithmic\n(figure 7a)")
+    axes[1][0].set_ylabel("latency overhead, %, logarithmic\n(figure 8a)")
+    axes[2][0].set_ylabel("latency of a batch, ms; H: HETEE, S: Sectum\n(figure 8a)")
     _explain(figure, axes, cells, about)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
@@ -71,7 +71,7 @@ def _explain(figure: Any, axes: Any, cells: list[Cell], about: dict[str, Any]) -
     how = sorted({f"preprocess {cell.preprocess}, compute {cell.compute}" for cell in cells})
     figure.suptitle(
         "Confidential inference: what it costs over a plain baseline in the same run\n"
-        f"{'; '.join(how)}; {about['machine']}, {about['cores']} cores, medians of {about['batches']} batches; "
+        f"{'; '.join(how)}; {about['machine']}, cores: {about['cores']}, medians of {about['batches']} batches; "
         "SOFTWARE evidence",
         fontsize=10,
     )

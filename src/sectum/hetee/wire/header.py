@@ -58,7 +58,7 @@ def chunks_needed(total: int, chunk_bytes: int) -> int:
 
 
 def usual_chunk_bytes(total: int) -> int:
-    """The size of chunks for ``total`` bytes where nobody asks for another: a quarter, 256 KiB to 1 MiB.
+    """The size of chunks for ``total`` bytes where nobody asks for another: a quarter, 128 KiB to 1 MiB.
 
     Large chunks cost fewer system calls; a small batch still comes in parts, so that work begins with the first.
     """
