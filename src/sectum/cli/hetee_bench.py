@@ -21,7 +21,7 @@ _BATCHES = ("4", "8", "16", "32", "64")
 _FEWEST = 4
 
 
-@click.group()
+@click.group(epilog=examples("sectum hetee bench inference --picture figures.png"))
 def bench() -> None:
     """Measure what confidentiality costs, beside the numbers that HETEE's paper published."""
 
