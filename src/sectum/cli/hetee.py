@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from sectum.cli.hetee_bench import bench
 from sectum.cli.hetee_connect import connect
 from sectum.cli.hetee_infer import infer
 from sectum.cli.hetee_options import SOFTWARE, policy_file, policy_for, state_option
@@ -98,5 +99,5 @@ def controller(*, arguments: tuple[str, ...]) -> None:
     _become("controller", arguments)
 
 
-for _command in (up, infer, top, connect):
+for _command in (up, infer, top, connect, bench):
     hetee.add_command(_command)

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sectum.hetee.errors import FrameRefused, HeteeError, MessageRefused, Refusal, StreamRefused
 from sectum.hetee.wire.frames import FrameReader, plain_frame
-from sectum.hetee.wire.header import HEADER_BYTES, MAGIC, Header, parse
-from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.header import HEADER_BYTES, MAGIC, Header, chunks_needed, parse, usual_chunk_bytes
+from sectum.hetee.wire.kinds import CHUNK_BYTES, STREAM_BYTES, Kind
 from sectum.hetee.wire.messages import SCHEMAS, Tensor, encode, read
 from sectum.hetee.wire.streams import Assembly, Ledger
 from sectum.hetee.wire.tensors import layout
@@ -28,6 +28,17 @@ def test_any_header_is_read_exactly_or_refused(data: bytes) -> None:
     """Whatever 64 bytes come, they are refused, or mean a header that is written as the same 64 bytes."""
     with contextlib.suppress(FrameRefused):
         assert parse(data).pack() == data
+
+
+@given(st.integers(1, STREAM_BYTES))
+def test_usual_chunks_are_allowed(total: int) -> None:
+    """For every size of a stream, usual chunks are what a receiver takes, and a large one has four or more."""
+    chunk_bytes = usual_chunk_bytes(total)
+    chunks = chunks_needed(total, chunk_bytes)
+    opening = Header(Kind.BATCH, 16, session=b"s" * 16, stream=1, chunks=chunks, total=total)
+    assert parse(opening.pack()) == opening
+    assert chunk_bytes <= CHUNK_BYTES
+    assert chunks >= min(4, chunks_needed(total, 128 << 10))
 
 
 @given(

@@ -70,6 +70,11 @@ def _canonical(value: Any) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
+@functools.lru_cache(maxsize=64)
+def _cose_key(public_key: bytes) -> Any:
+    return _cwt().COSEKey.new({1: 1, -1: 6, -2: public_key, 2: key_id(public_key), 3: -8})
+
+
 def open_token(token: bytes, public_key: bytes, schema: Schema) -> dict[int, Any]:
     """Verify a token's signature and form.
 
@@ -82,10 +87,8 @@ def open_token(token: bytes, public_key: bytes, schema: Schema) -> dict[int, Any
         EvidenceRefused: ``EVIDENCE_MALFORMED`` or ``NOT_GENUINE``.
     """
     payload = _payload(token, public_key)
-    library = _cwt()
     try:
-        cose_key = library.COSEKey.new({1: 1, -1: 6, -2: public_key, 2: key_id(public_key), 3: -8})
-        library.COSE.new(verify_kid=True).decode(token, cose_key)
+        _cwt().COSE.new(verify_kid=True).decode(token, _cose_key(public_key))
     except Exception:  # noqa: BLE001  # whatever the library says of hostile bytes, they are not genuine
         raise refusal(Refusal.NOT_GENUINE, "a signature in the evidence is wrong") from None
     claims = _load(payload)

@@ -114,7 +114,7 @@ class Connection:
     def frames(self, take: Callable[[Frame], None]) -> HeteeError:
         """Receive frames until the connection ends, and say why it did; errors of ``take`` end it."""
         try:
-            while n_bytes := self._socket.recv_into(self._reader.writable()):
+            while n_bytes := self._socket.recv_into(self._reader.writable(), 0, socket.MSG_WAITALL):
                 frame = self._reader.advance(n_bytes)
                 if frame is not None and not self._take_hint(frame):
                     take(frame)

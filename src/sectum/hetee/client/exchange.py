@@ -18,7 +18,7 @@ from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import HEADER_BYTES
-from sectum.hetee.wire.kinds import TAG_BYTES, Kind
+from sectum.hetee.wire.kinds import CHUNK_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode, read
 
 # Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
@@ -33,7 +33,6 @@ class Exchange:
     Args:
         connection: attested.
         trust: decides about evidence of workers.
-        chunk_bytes: size of the chunks that are sent.
 
     Attributes:
         changed: guards what follows, and is notified when any of it changes.
@@ -47,7 +46,7 @@ class Exchange:
         cleaning: the record of the last enclave's end.
     """
 
-    def __init__(self, connection: Connection, trust: Trust, chunk_bytes: int) -> None:
+    def __init__(self, connection: Connection, trust: Trust) -> None:
         self.connection, self._trust = connection, trust
         self.changed = threading.Condition()
         self.enclave: Enclave | None = None
@@ -60,7 +59,7 @@ class Exchange:
         self._waiting = True
         self._over = threading.Event()
         self._one_stream = threading.Lock()
-        self._frame = bytearray(HEADER_BYTES + chunk_bytes + TAG_BYTES)
+        self._frame = bytearray(HEADER_BYTES + CHUNK_BYTES + TAG_BYTES)
         self._controller, self._worker = Pulse(), Pulse()
         self._threads = [
             threading.Thread(target=self._receive, name="sectum-receive", daemon=True),
@@ -108,7 +107,7 @@ class Exchange:
                 for chunk, parts in enumerate(plaintext.cut()):
                     numbers = {"stream": stream, "chunk": chunk, "chunks": chunks, "total": total}
                     self.connection.send(
-                        lambda parts=parts, numbers=numbers: self._seal(enclave, parts, context, numbers)  # type: ignore[misc]
+                        lambda parts=parts, numbers=numbers: self._seal(enclave, pending, parts, context, numbers)  # type: ignore[misc]
                     )
             except HeteeError as error:
                 # The sealer of a lost worker is wiped: that its streams have ended was told already, and why.
@@ -128,7 +127,10 @@ class Exchange:
                 raise refusal(Refusal.DRAINING, "the service is being stopped and takes no more batches")
             return enclave.open(kind, digest, total)
 
-    def _seal(self, enclave: Enclave, parts: list[memoryview], context: bytes, numbers: dict[str, int]) -> memoryview:
+    def _seal(
+        self, enclave: Enclave, pending: Pending, parts: list[memoryview], context: bytes, numbers: dict[str, int]
+    ) -> memoryview:
+        begun_ns = time.perf_counter_ns()
         frame = memoryview(self._frame)
         if len(parts) == 1:
             plaintext = parts[0]
@@ -138,7 +140,9 @@ class Exchange:
                 frame[end : end + len(part)] = part
                 end += len(part)
             plaintext = frame[HEADER_BYTES:end]
-        return frame[: enclave.sealer.seal_into(Kind.CHUNK, plaintext, frame, context=context, **numbers)]
+        n_bytes = enclave.sealer.seal_into(Kind.CHUNK, plaintext, frame, context=context, **numbers)
+        pending.encryption_ns += time.perf_counter_ns() - begun_ns
+        return frame[:n_bytes]
 
     # --- waiting, ending ---
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sectum.hetee.client.inputs import Piece
-from sectum.hetee.wire.header import chunks_needed
-from sectum.hetee.wire.kinds import CHUNK_BYTES_DEFAULT
+from sectum.hetee.wire.header import chunks_needed, usual_chunk_bytes
 from sectum.hetee.wire.messages import Tensor
 from sectum.hetee.wire.tensors import layout
 
@@ -16,17 +15,17 @@ class Plaintext:
 
     Args:
         parts: memory in its order; a number stands for so many zeros.
-        chunk_bytes: size of all chunks but the last.
+        chunk_bytes: size of all chunks but the last; None for the usual one.
     """
 
-    def __init__(self, parts: Sequence[memoryview | int], chunk_bytes: int = CHUNK_BYTES_DEFAULT) -> None:
+    def __init__(self, parts: Sequence[memoryview | int], chunk_bytes: int | None = None) -> None:
         self._parts = [memoryview(bytes(part)) if isinstance(part, int) else part for part in parts if part]
-        self._chunk_bytes = chunk_bytes
         self.total = sum(map(len, self._parts))
-        self.chunks = chunks_needed(self.total, chunk_bytes)
+        self._chunk_bytes = chunk_bytes or usual_chunk_bytes(self.total)
+        self.chunks = chunks_needed(self.total, self._chunk_bytes)
 
     @classmethod
-    def of(cls, pieces: Sequence[Piece], chunk_bytes: int = CHUNK_BYTES_DEFAULT) -> Plaintext:
+    def of(cls, pieces: Sequence[Piece], chunk_bytes: int | None = None) -> Plaintext:
         """The tensors of a batch, each at its place.
 
         Raises:

@@ -39,11 +39,13 @@ class Result:
         outputs: arrays by name.
         receipt: what the worker signed: model, measurement, times of each step, paced or real.
         elapsed_ms: from the first byte sent to the receipt verified, as the client saw it.
+        encryption_ms: of that, what the client itself spent in sealing and opening.
     """
 
     outputs: dict[str, NDArray[Any]]
     receipt: Receipt
     elapsed_ms: float
+    encryption_ms: float = 0.0
 
     @property
     def paced(self) -> bool:

@@ -23,7 +23,7 @@ from sectum.hetee.client.results import Loaded, Result
 from sectum.hetee.client.trust import Trust, read_policy_file
 from sectum.hetee.errors import EvidenceRefused, HeteeError, RecordRefused, Refusal, refusal
 from sectum.hetee.wire import messages
-from sectum.hetee.wire.kinds import CHUNK_BYTES_DEFAULT, Kind
+from sectum.hetee.wire.kinds import CHUNK_BYTES, CHUNK_BYTES_LEAST, Kind
 from sectum.hetee.wire.messages import Pace, Pixels
 
 AcceleratorKind = Literal["cpu", "cuda", "paced"]
@@ -40,7 +40,7 @@ def connect(
     count: int = 1,
     wait_s: float = 60.0,
     timeout_s: float = HANDSHAKE_S,
-    chunk_bytes: int = CHUNK_BYTES_DEFAULT,
+    chunk_bytes: int | None = None,
 ) -> Session:
     """Attest a service and have an enclave made there.
 
@@ -52,7 +52,8 @@ def connect(
         count: how many of them.
         wait_s: how long to wait for a free one.
         timeout_s: for connecting and for the handshake.
-        chunk_bytes: size of the chunks that batches are sent in, 4 KiB to 1 MiB.
+        chunk_bytes: size of the chunks that models and batches are sent in, 4 KiB to 1 MiB; None: it follows their
+            size.
 
     Returns:
         A session, to be used in a ``with`` statement.
@@ -63,6 +64,10 @@ def connect(
         ServiceRefused: nobody answers, or nothing is free.
         HeteeError: other refusals; all say what to do.
     """
+    if chunk_bytes is not None and not CHUNK_BYTES_LEAST <= chunk_bytes <= CHUNK_BYTES:
+        raise refusal(
+            Refusal.CHUNK_SIZE, f"chunks of {chunk_bytes} bytes: {CHUNK_BYTES_LEAST} to {CHUNK_BYTES} are sent"
+        )
     trust = Trust(policy if isinstance(policy, Policy) else read_policy_file(policy))
     connection = Connection(url, trust, identity or Ed25519PrivateKey.generate(), timeout_s)
     session = Session(connection, trust, chunk_bytes)
@@ -81,10 +86,10 @@ class Session:
         trust: whose evidence was accepted.
     """
 
-    def __init__(self, connection: Connection, trust: Trust, chunk_bytes: int = CHUNK_BYTES_DEFAULT) -> None:
+    def __init__(self, connection: Connection, trust: Trust, chunk_bytes: int | None = None) -> None:
         self.trust = trust
         self._chunk_bytes = chunk_bytes
-        self._exchange = Exchange(connection, trust, chunk_bytes)
+        self._exchange = Exchange(connection, trust)
         self._loaded: tuple[Enclave, Loaded] | None = None
 
     def __enter__(self) -> Session:

@@ -9,6 +9,7 @@ from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.kinds import (
     CHUNK_BYTES,
     CHUNK_BYTES_LEAST,
+    CHUNK_BYTES_USUAL,
     CHUNKED,
     INDEXED,
     LENGTHS,
@@ -54,6 +55,14 @@ class Header(NamedTuple):
 def chunks_needed(total: int, chunk_bytes: int) -> int:
     """How many chunks of ``chunk_bytes`` hold ``total`` bytes."""
     return -(-total // chunk_bytes)
+
+
+def usual_chunk_bytes(total: int) -> int:
+    """The size of chunks for ``total`` bytes where nobody asks for another: a quarter, 128 KiB to 1 MiB.
+
+    Large chunks cost fewer system calls; a small batch still comes in parts, so that work begins with the first.
+    """
+    return min(CHUNK_BYTES, max(CHUNK_BYTES_USUAL, -(-total // 4)))
 
 
 def _refuse(code: Refusal, detail: str) -> None:

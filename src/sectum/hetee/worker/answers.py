@@ -1,4 +1,4 @@
-"""What goes to the client: one thread seals and sends, small messages between the chunks of large answers."""
+"""What goes to the client: one thread seals and sends, other messages after answers and between their chunks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
-from sectum.hetee.wire.header import chunks_needed
-from sectum.hetee.wire.kinds import CHUNK_BYTES_DEFAULT, MESSAGE_BYTES, TAG_BYTES, Kind
+from sectum.hetee.wire.header import chunks_needed, usual_chunk_bytes
+from sectum.hetee.wire.kinds import MESSAGE_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode
 from sectum.hetee.wire.streams import Ledger
 from sectum.hetee.wire.tensors import layout
@@ -52,12 +52,13 @@ class Computed:
         if len(self.opening) > MESSAGE_BYTES - TAG_BYTES:
             raise refusal(Refusal.COMPUTE_FAILED, "the description of the outputs is over the limit of a message")
         self.total = self.places[-1].end if self.places else 0
-        self.chunks = chunks_needed(self.total, CHUNK_BYTES_DEFAULT)
+        self._chunk_bytes = usual_chunk_bytes(self.total)
+        self.chunks = chunks_needed(self.total, self._chunk_bytes)
 
     def cut(self) -> Iterator[memoryview]:
         """The plaintext in chunks: views of the outputs, copied only where a chunk meets an edge of one."""
-        for begin in range(0, self.total, CHUNK_BYTES_DEFAULT):
-            end = min(begin + CHUNK_BYTES_DEFAULT, self.total)
+        for begin in range(0, self.total, self._chunk_bytes):
+            end = min(begin + self._chunk_bytes, self.total)
             pairs = zip(self.places, self.data, strict=True)
             inside = [(place, data) for place, data in pairs if place.begin < end and place.end > begin]
             if inside and inside[0][0].begin <= begin and end <= inside[0][0].end:
@@ -102,7 +103,7 @@ class Answers:
         threading.Thread(target=self._serve, name="send", daemon=True).start()
 
     def now(self, kind: Kind, message: Message) -> None:
-        """Send a message that answers no stream, before the answers that wait."""
+        """Send a message that answers no stream, before the answers that wait and after the one that is being sent."""
         with self._changed:
             self._urgent.append((kind, message))
             self._changed.notify_all()
@@ -158,14 +159,14 @@ class Answers:
                 self._changed.wait()
             self._busy = True
             answer = self._answers.popleft() if self._answers else None
-        self._send_urgent()
         if isinstance(answer, Computed):
             self._send_computed(answer)
         elif answer is not None:
             self._close(answer.stream, answer.kind)
             self._outlet.message(answer.kind, encode(answer.message), stream=answer.stream)
             self.refused += answer.kind is Kind.REFUSED
-        elif self._may_finish():
+        self._send_urgent()
+        if answer is None and self._may_finish():
             finished, self._finished = self._finished, None
             assert finished is not None
             self._outlet.message(Kind.FINISHED, encode(finished()))
@@ -191,7 +192,8 @@ class Answers:
         self._close(stream, Kind.RESULT)
         outlet.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total)
         for index, chunk in enumerate(answer.cut()):
-            self._send_urgent()
+            if index:  # an answer of one chunk waits for nothing
+                self._send_urgent()
             outlet.chunk(chunk, stream=stream, chunk=index, chunks=chunks, total=total, context=answer.context)
         batch.times_ns["encryption"] += outlet.encryption_ns - before[0]
         batch.times_ns["transfer"] += outlet.transfer_ns - before[1]

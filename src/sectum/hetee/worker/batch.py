@@ -10,6 +10,7 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.worker.accelerators.protocol import Stop
 from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.pacing import Pacing
 from sectum.hetee.worker.preparation import Preparation
 
 STEPS = ("preprocess", "compute", "encryption", "transfer")
@@ -27,21 +28,25 @@ class Batch:
         data: its plaintext, in memory that is reused after it.
         model: that it is for; None if it was refused at once.
         preparation: what makes its inputs; None if it was refused at once.
+        pacing: what waits in place of preprocessing; None if its inputs are really made.
         items: images or rows in it.
         stop: set when nobody wants its result any more.
         times_ns: time spent in each of `STEPS`; steps overlap, so that their sum may be more than the latency.
+            Preprocessing is the time in which some thread did it, however many did it at once.
     """
 
     def __init__(self, header: Header, message: messages.Batch, data: memoryview) -> None:
         self.header, self.message, self.data = header, message, data
         self.model: Model | None = None
         self.preparation: Preparation | None = None
+        self.pacing: Pacing | None = None
         self.stop = Stop()
         self.items = 0
         self.times_ns = dict.fromkeys(STEPS, 0)
         self._lock = threading.Lock()
         self._holders = 1  # the intake, until all chunks are there
         self._answered = False
+        self._preparing, self._prepared_ns = 0, 0
 
     @property
     def stream(self) -> int:
@@ -75,11 +80,16 @@ class Batch:
             self._holders -= 1
             return not self._holders
 
-    def spend(self, step: str, work: Callable[[], object]) -> None:
-        """Do ``work`` and count its time as that of ``step``."""
-        begun_ns = time.perf_counter_ns()
+    def prepare(self, work: Callable[[], object]) -> None:
+        """Do a part of preprocessing, at the same time as other threads do theirs, and count the time."""
+        with self._lock:
+            if not self._preparing:
+                self._prepared_ns = time.perf_counter_ns()
+            self._preparing += 1
         try:
             work()
         finally:
             with self._lock:
-                self.times_ns[step] += time.perf_counter_ns() - begun_ns
+                self._preparing -= 1
+                if not self._preparing:
+                    self.times_ns["preprocess"] += time.perf_counter_ns() - self._prepared_ns

@@ -18,6 +18,7 @@ from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.batch import Batch
 from sectum.hetee.worker.buffers import anonymous
 from sectum.hetee.worker.engine import Load
+from sectum.hetee.worker.pacing import Pacing
 from sectum.hetee.worker.preparation import Preparation, Task
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class Intake:
         paced = bool(batch.pace and batch.pace.preprocess_us)
         batch.preparation = Preparation(places, model, batch.data, enclave.buffers.take, paced=paced)
         batch.items = batch.preparation.items
+        if paced and batch.pace is not None:
+            batch.pacing = Pacing(batch.pace.preprocess_us / 1e6, batch.items, batch.header.total, batch.stop)
 
     def _chunk(self, header: Header) -> None:
         receiving, inlet = self._receiving, self._inlet
@@ -177,7 +180,10 @@ class Intake:
     def _start(self, batch: Batch, opened_bytes: int) -> None:
         if batch.preparation is None or batch.answered:
             return
-        for task in batch.preparation.due(opened_bytes):
+        tasks = batch.preparation.due(opened_bytes)
+        if batch.pacing is not None:
+            tasks += batch.pacing.due(opened_bytes)
+        for task in tasks:
             batch.hold()
             self._prepare_later(partial(self._do, batch, task))
 
@@ -197,10 +203,6 @@ class Intake:
             self._enclave.deadlines.add(
                 batch.stream, batch.message.deadline_ms / 1e3, partial(self._enclave.refuse, batch, late)
             )
-            if batch.pace is not None and batch.pace.preprocess_us:
-                batch.hold()
-                wait_s = batch.pace.preprocess_us / 1e6
-                self._prepare_later(partial(self._do, batch, partial(_wait, batch, wait_s)))
         if batch.let_go():
             self._enclave.ready(batch)
 
@@ -208,14 +210,10 @@ class Intake:
         """In a thread of the pool: one part of preparing a batch."""
         try:
             if not batch.answered:
-                batch.spend("preprocess", task)
+                batch.prepare(task)
         except HeteeError as error:
             self._enclave.refuse(batch, error)
         except MemoryError:
             self._enclave.refuse(batch, _NO_MEMORY)
         if batch.let_go():
             self._enclave.ready(batch)
-
-
-def _wait(batch: Batch, seconds: float) -> None:
-    batch.stop.wait(seconds)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sectum.hetee.errors import HeteeError, Refusal
 from sectum.hetee.wire import messages
-from sectum.hetee.wire.header import Header
-from sectum.hetee.wire.kinds import CHUNK_BYTES_DEFAULT, Kind
+from sectum.hetee.wire.header import Header, usual_chunk_bytes
+from sectum.hetee.wire.kinds import CHUNK_BYTES_USUAL, Kind
 from sectum.hetee.wire.messages import decode
 from sectum.hetee.worker.answers import Computed
 from sectum.hetee.worker.batch import Batch
@@ -21,7 +21,7 @@ def batch() -> Batch:
     return Batch(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
 
 
-@given(st.lists(st.integers(0, 3 * CHUNK_BYTES_DEFAULT), max_size=4))
+@given(st.lists(st.integers(0, 3 * CHUNK_BYTES_USUAL), max_size=4))
 def test_chunks_are_the_tensors_in_their_places(sizes: list[int]) -> None:
     """Chunks put together are each tensor at its place and zeros between; all are of one size but the last."""
     rng = np.random.default_rng(sum(sizes))
@@ -29,7 +29,7 @@ def test_chunks_are_the_tensors_in_their_places(sizes: list[int]) -> None:
     computed = Computed(batch(), outputs, paced=False)
     chunks = list(computed.cut())
     assert len(chunks) == computed.chunks
-    assert all(len(chunk) == CHUNK_BYTES_DEFAULT for chunk in chunks[:-1])
+    assert all(len(chunk) == usual_chunk_bytes(computed.total) for chunk in chunks[:-1])
     whole = b"".join(chunks)
     assert len(whole) == computed.total
     expected = bytearray(computed.total)
@@ -41,7 +41,7 @@ def test_chunks_are_the_tensors_in_their_places(sizes: list[int]) -> None:
 
 def test_a_large_output_is_not_copied() -> None:
     """What lies in one tensor is sealed from where the runtime wrote it."""
-    output = np.zeros(CHUNK_BYTES_DEFAULT * 2, np.uint8)
+    output = np.zeros(CHUNK_BYTES_USUAL * 2, np.uint8)
     chunks = list(Computed(batch(), {"y": output}, paced=False).cut())
     output[0], output[-1] = 7, 9
     assert (chunks[0][0], chunks[1][-1]) == (7, 9)

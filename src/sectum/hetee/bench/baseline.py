@@ -1,0 +1,188 @@
+"""The plain baseline's client: the same worker code, reached without sealing, evidence or host."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NamedTuple
+
+from sectum.hetee.client.inputs import Inputs, pieces
+from sectum.hetee.client.plaintext import Plaintext
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.header import Header
+from sectum.hetee.wire.kinds import ALLOWED, MIB, TAG_BYTES, Kind, Role
+from sectum.hetee.wire.messages import Message, Pace, Pixels, Slot, decode, encode
+from sectum.hetee.worker.plain import PlainInlet, PlainOutlet
+
+DEADLINE_MS = 600_000
+_LOAD_S = 300.0
+_START_S = 60.0
+_END_S = 10.0
+
+
+class PlainResult(NamedTuple):
+    """The answer to one batch.
+
+    Attributes:
+        data: its outputs, one after the other.
+        times_ns: of the worker's steps; nobody signed them.
+        elapsed_ms: from the first byte sent until all was there, as the client saw it.
+    """
+
+    data: memoryview
+    times_ns: dict[str, int]
+    elapsed_ms: float
+
+
+@dataclass(eq=False)
+class _Pending:
+    future: Future[PlainResult | messages.Loaded] = field(default_factory=Future)
+    sent_s: float = field(default_factory=time.monotonic)
+    data: memoryview = field(default_factory=lambda: memoryview(b""))
+    received_bytes: int = 0
+
+
+class Baseline:
+    """A plain worker in a process of its own and its one client, used in a ``with`` statement.
+
+    Args:
+        accelerator: such as ``paced:0``.
+        threads: that compute one batch, on a CPU.
+        credit_bytes: of batches that are on their way at a time; what the service grants.
+        open_streams: batches at a time; what the service grants.
+        chunk_bytes: size of the chunks that batches are sent in; None for the usual one.
+    """
+
+    def __init__(
+        self,
+        accelerator: str,
+        *,
+        threads: int = 1,
+        credit_bytes: int = 256 * MIB,
+        open_streams: int = 16,
+        chunk_bytes: int | None = None,
+    ) -> None:
+        command = [sys.executable, "-P", "-m", "sectum.hetee.worker.plain", "--accelerator", accelerator]
+        command += ["--threads", str(threads), "--credit-mib", str(credit_bytes // MIB)]
+        command += ["--open-streams", str(open_streams)]
+        # A session of its own: Ctrl-C is for whoever measures.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdout is not None
+        port = self._process.stdout.readline()
+        if not port:
+            self._process.wait(_END_S)
+            raise refusal(Refusal.HOST_LOST, "the plain worker did not start; its last words are above")
+        self._socket = socket.create_connection(("127.0.0.1", int(port)), _START_S)
+        self._socket.settimeout(None)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._inlet = PlainInlet(self._socket, ALLOWED[Role.WORKER, Role.CLIENT])
+        self._outlet = PlainOutlet(self._socket)
+        self._chunk_bytes = chunk_bytes
+        self._pending: dict[int, _Pending] = {}
+        self._stream = 0
+        self._digest, self._slots = b"", tuple[Slot, ...]()
+        self._receiver = threading.Thread(target=self._receive, name="plain-receive", daemon=True)
+        self._receiver.start()
+
+    def __enter__(self) -> Baseline:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        with suppress(OSError):  # the worker may have ended it
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._receiver.join()
+        self._socket.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def load(self, model: bytes, digest: bytes) -> messages.Loaded:
+        """Send a model, whose SHA-256 is ``digest``, and wait until it is loaded.
+
+        Raises:
+            HeteeError: it was refused, or the worker ended.
+        """
+        code = messages.Code(format="onnx", sha256=digest)
+        pending = self._send(Kind.CODE, code, Plaintext([memoryview(model)], self._chunk_bytes))
+        loaded = pending.future.result(_LOAD_S)
+        assert isinstance(loaded, messages.Loaded)
+        self._digest, self._slots = digest, loaded.inputs
+        return loaded
+
+    def submit(self, inputs: Inputs, *, pixels: Pixels | None, pace: Pace | None) -> Future[PlainResult]:
+        """Send a batch, as `sectum.hetee.client.session.Session.submit` does.
+
+        Raises:
+            HeteeError: the worker ended. The future raises what befalls the batch later.
+        """
+        given = pieces(inputs, self._slots, pixels)
+        batch = messages.Batch(
+            model=self._digest,
+            tensors=tuple(piece.tensor for piece in given),
+            deadline_ms=DEADLINE_MS,
+            paced=() if pace is None else (pace,),
+        )
+        return self._send(Kind.BATCH, batch, Plaintext.of(given, self._chunk_bytes)).future  # type: ignore[return-value]
+
+    def _send(self, kind: Kind, opening: Message, plaintext: Plaintext) -> _Pending:
+        self._stream += 1
+        stream, chunks, total = self._stream, plaintext.chunks, plaintext.total
+        pending = self._pending[stream] = _Pending()
+        try:
+            self._outlet.message(kind, encode(opening), stream=stream, chunks=chunks, total=total)
+            for index, parts in enumerate(plaintext.cut()):
+                part = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+                self._outlet.chunk(part, stream=stream, chunk=index, chunks=chunks, total=total, context=b"")
+        except OSError as error:
+            raise refusal(Refusal.HOST_LOST, f"the plain worker ended: {error}") from None
+        return pending
+
+    def _receive(self) -> None:
+        ended = refusal(Refusal.HOST_LOST, "the plain worker ended")
+        try:
+            while (header := self._inlet.next()) is not None:
+                self._take(header)
+        except OSError:
+            pass
+        except HeteeError as error:
+            ended = error
+        for pending in list(self._pending.values()):
+            pending.future.set_exception(ended)
+
+    def _take(self, header: Header) -> None:
+        if header.kind is Kind.CHUNK:
+            pending = self._pending[header.stream]
+            begin, end = pending.received_bytes, pending.received_bytes + header.length - TAG_BYTES
+            self._inlet.chunk(header, pending.data[begin:end], b"")
+            pending.received_bytes = end
+            return
+        payload = self._inlet.message(header)
+        if header.kind is Kind.RESULT:
+            self._pending[header.stream].data = memoryview(bytearray(header.total))
+        elif header.kind is Kind.LOADED:
+            self._pending.pop(header.stream).future.set_result(decode(payload, messages.Loaded))
+        elif header.kind is Kind.REFUSED:
+            said = decode(payload, messages.Failure)
+            self._pending.pop(header.stream).future.set_exception(refusal(said.code, said.detail))
+        elif header.kind is Kind.RECEIPT:
+            times = json.loads(decode(payload, messages.Receipt).receipt)["times_ns"]
+            pending = self._pending.pop(header.stream)
+            elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
+            pending.future.set_result(PlainResult(pending.data, times, elapsed_ms))

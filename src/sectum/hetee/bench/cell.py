@@ -1,0 +1,145 @@
+"""One cell of the figures: a network, a batch size, and what was measured of it."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sectum.hetee.bench.overheads import Breakdown, Estimate, estimate, throughput_overhead_pct
+from sectum.hetee.bench.published import published
+from sectum.hetee.bench.workload import How
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Samples of one system, in milliseconds, in the order in which they were taken.
+
+    Attributes:
+        total: what the client waited.
+        preprocess: what the worker says of it, and the two that follow.
+        compute: on the accelerator.
+        encryption: sealing and opening, client and worker together.
+    """
+
+    total: list[float] = field(default_factory=list)
+    preprocess: list[float] = field(default_factory=list)
+    compute: list[float] = field(default_factory=list)
+    encryption: list[float] = field(default_factory=list)
+
+    def add(self, total_ms: float, times_ns: dict[str, int], encryption_ms: float) -> None:
+        """Take note of one batch."""
+        self.total.append(total_ms)
+        self.preprocess.append(times_ns["preprocess"] / 1e6)
+        self.compute.append(times_ns["compute"] / 1e6)
+        self.encryption.append(encryption_ms)
+
+    @property
+    def worked(self) -> list[float]:
+        """Preprocessing and computing of each batch."""
+        return [a + b for a, b in zip(self.preprocess, self.compute, strict=True)]
+
+    @property
+    def added(self) -> list[float]:
+        """What each batch took beyond that."""
+        return [a - b for a, b in zip(self.total, self.worked, strict=True)]
+
+    @property
+    def breakdown(self) -> Breakdown:
+        """Of the medians."""
+        preprocess_ms, compute_ms, encryption_ms, added_ms = map(
+            statistics.median, (self.preprocess, self.compute, self.encryption, self.added)
+        )
+        return Breakdown.of(preprocess_ms + compute_ms + added_ms, preprocess_ms, compute_ms, encryption_ms)
+
+    def json(self) -> dict[str, list[float]]:
+        """All samples, in milliseconds."""
+        return {name: [round(ms, 4) for ms in samples] for name, samples in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was measured; of pairs, the baseline is the first.
+
+    Attributes:
+        network: as the paper calls it.
+        batch: images in one.
+        preprocess: whether it was waited for or done.
+        compute: whether it was waited for or done.
+        latencies: with one batch on its way.
+        rates: batches a second with several on their way; one for each block of batches.
+    """
+
+    network: str
+    batch: int
+    preprocess: How
+    compute: How
+    latencies: tuple[Latencies, Latencies]
+    rates: tuple[list[float], list[float]]
+
+    @property
+    def breakdown(self) -> Breakdown:
+        """Of the service."""
+        return self.latencies[1].breakdown
+
+    @cached_property
+    def throughput_overhead_pct(self) -> Estimate:
+        """Baseline / service - 1."""
+        return estimate(self.rates, lambda m: throughput_overhead_pct(m[0], m[1]))
+
+    @cached_property
+    def latency_overhead_pct(self) -> Estimate:
+        """(Encryption + transfer) / (preprocess + compute) of the service."""
+        service = self.latencies[1]
+        samples = (service.added, service.preprocess, service.compute)
+        return estimate(samples, lambda m: 100 * m[0] / (m[1] + m[2]))
+
+    @cached_property
+    def added_ms_per_image(self) -> Estimate:
+        """(Encryption + transfer) / images of the service."""
+        return estimate((self.latencies[1].added,), lambda m: m[0] / self.batch)
+
+    @cached_property
+    def over_baseline_pct(self) -> Estimate:
+        """How much longer the client waits for the service than for the baseline: believes no worker's clock."""
+        baseline, service = self.latencies
+        ratios = [b / a for a, b in zip(baseline.total, service.total, strict=True)]
+        return estimate((ratios,), lambda m: 100 * (m[0] - 1))
+
+    def json(self) -> dict[str, Any]:
+        """For programs: numbers, their intervals of 95 %, HETEE's beside them, and all samples."""
+        estimates = {
+            name: getattr(self, name)
+            for name in ("throughput_overhead_pct", "latency_overhead_pct", "added_ms_per_image", "over_baseline_pct")
+        }
+        theirs = published(self.network, self.batch)
+        baseline, service = self.latencies
+        return {
+            "network": self.network,
+            "batch": self.batch,
+            "preprocess": self.preprocess,
+            "compute": self.compute,
+            **{name: round(found.value, 4) for name, found in estimates.items()},
+            "interval_95": {name: found.json() for name, found in estimates.items()},
+            "breakdown_ms": self.breakdown.json(),
+            "baseline": {
+                "breakdown_ms": baseline.breakdown.json(),
+                "images_per_s": round(statistics.median(self.rates[0]) * self.batch, 3),
+            },
+            "images_per_s": round(statistics.median(self.rates[1]) * self.batch, 3),
+            "hetee": {
+                "throughput_overhead_pct": theirs.throughput_overhead_pct,
+                "latency_overhead_pct": theirs.latency_overhead_pct,
+                "added_ms_per_image": round(theirs.encryption_and_transfer_ms / self.batch, 4),
+                "breakdown_ms": {
+                    "preprocess": theirs.preprocess_ms,
+                    "compute": theirs.compute_ms,
+                    "encryption_and_transfer": theirs.encryption_and_transfer_ms,
+                },
+            },
+            "samples": {
+                "latency_ms": {"baseline": baseline.json(), "service": service.json()},
+                "batches_per_s": {"baseline": self.rates[0], "service": self.rates[1]},
+            },
+        }

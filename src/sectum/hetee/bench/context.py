@@ -1,0 +1,61 @@
+"""Where and how numbers were taken: what travels with them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sectum import __version__
+
+if TYPE_CHECKING:
+    from sectum.hetee.bench.inference import Plan
+
+_PACKAGES = ("cryptography", "numpy", "onnxruntime", "msgspec")
+
+
+def machine() -> dict[str, Any]:
+    """The machine, what runs on it, and the versions of what matters here."""
+    return {
+        "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "load_average": os.getloadavg(),
+        "versions": {
+            "sectum": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+    }
+
+
+def context(plan: Plan) -> dict[str, Any]:
+    """The machine, and what was measured on it and how."""
+    from sectum.hetee.bench.published import ON
+    from sectum.hetee.worker.accelerators.published import SOURCE
+
+    return {
+        **machine(),
+        "what": "the confidential service against the same worker in plain, in turns",
+        "mode": asdict(plan.mode),
+        "paced_by": SOURCE,
+        "hetee": ON,
+        "batches": plan.count,
+        "threads": plan.threads,
+        "seed": plan.seed,
+        "interval": "95 %, bootstrap over the samples of this run",
+        "evidence": "software: no hardware protects this",
+    }
+
+
+def _processor() -> str:
+    """The name of the processor, as the kernel gives it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,75 @@
+"""HETEE's own numbers, as the paper prints them or as they were read off its figures.
+
+``hetee_figures.csv`` holds figures 7a and 8a and table III of Zhu et al., IEEE S&P 2020,
+doi 10.1109/SP40000.2020.00054, inference only; its last column says which numbers are printed and how exactly the
+others were read. The paper does not write its definitions down. They follow from its numbers: throughput overhead is
+baseline / HETEE - 1, which turns figure 7a into table III; latency overhead is (encryption + transfer) / (preprocess
++ compute), which turns the bars of figure 8a into their labels. `overheads` computes ours in the same way.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+ON = "Zhu et al., IEEE S&P 2020, Fig. 7a and 8a, GTX TITAN X"
+BATCHES = (4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One cell of figures 7a and 8a.
+
+    Attributes:
+        throughput_overhead_pct: of HETEE over its plain baseline, in percent.
+        latency_overhead_pct: of the same, in percent; printed in the paper.
+        preprocess_ms: of one batch, read off to about 4 ms, as are those that follow.
+        compute_ms: of one batch on the GPU.
+        encryption_and_transfer_ms: what HETEE adds to a batch.
+    """
+
+    throughput_overhead_pct: float
+    latency_overhead_pct: float
+    preprocess_ms: float
+    compute_ms: float
+    encryption_and_transfer_ms: float
+
+
+@cache
+def _rows() -> dict[tuple[str, str, int, int, str], dict[str, float]]:
+    found: dict[tuple[str, str, int, int, str], dict[str, float]] = defaultdict(dict)
+    with (files(__package__) / "hetee_figures.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = row["source"], row["model"], int(row["batch"]), int(row["accelerators"]), row["system"]
+            found[key][row["metric"]] = float(row["value"])
+    return dict(found)
+
+
+def networks() -> tuple[str, ...]:
+    """The five networks, in the paper's order."""
+    return tuple(dict.fromkeys(model for source, model, *_ in _rows() if source == "Fig. 8a"))
+
+
+def published(network: str, batch: int) -> Published:
+    """HETEE's numbers for a network and a batch size, with one GPU.
+
+    Args:
+        network: one of `networks`.
+        batch: one of `BATCHES`.
+    """
+    throughput, latency = (_rows()[figure, network, batch, 1, "HETEE"] for figure in ("Fig. 7a", "Fig. 8a"))
+    return Published(
+        throughput["throughput_overhead_pct"],
+        latency["latency_overhead_pct"],
+        latency["preprocess_ms"],
+        latency["compute_ms"],
+        latency["encryption_and_transfer_ms"],
+    )
+
+
+def relative_throughput(network: str, batch: int) -> float:
+    """HETEE's throughput with one GPU as a share of its baseline's: table III, batches 4, 8 and 16, two digits."""
+    return _rows()["Table III", network, batch, 1, "HETEE"]["throughput_vs_baseline_1_accelerator"]
