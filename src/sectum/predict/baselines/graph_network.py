@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,7 @@ class _Encoder:
 
     def __init__(self, layer: str, columns: int, extras: int) -> None:
         kinds = [columns] + [WIDTH] * DEPTH[layer]
-        self.convolutions = nn.ModuleList(
-            [_LAYERS[layer](before, after) for before, after in zip(kinds[:-1], kinds[1:], strict=True)]
-        )
+        self.convolutions = nn.ModuleList([_LAYERS[layer](before, after) for before, after in pairwise(kinds)])
         self.head = nn.Sequential(nn.Linear(2 * WIDTH + extras, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
 
     @property
@@ -146,9 +145,7 @@ def _batches(n_networks: int) -> list[list[int]]:
 
 
 def _scaled(tensors: GraphTensors, scale: _Scale) -> GraphTensors:
-    return GraphTensors(
-        scale(tensors.nodes), tensors.edges, tensors.node_start, tensors.edge_start, tensors.statics
-    )
+    return GraphTensors(scale(tensors.nodes), tensors.edges, tensors.node_start, tensors.edge_start, tensors.statics)
 
 
 def _extras(cases: Sequence[Case], statics: Floats, with_statics: bool) -> Floats:
@@ -183,9 +180,7 @@ class GraphRegression:
         owner = np.array([index for index, _, _ in lines], dtype=np.int64)
         cases = [case for _, case, _ in lines]
         huber = nn.HuberLoss(delta=_HUBER)
-        fitted = _train(
-            self._layer, networks, cases, owner, targets - centre, huber, with_statics=self._with_statics
-        )
+        fitted = _train(self._layer, networks, cases, owner, targets - centre, huber, with_statics=self._with_statics)
         return _FittedRegression(fitted, centre)
 
 

@@ -66,9 +66,7 @@ class _Forests:
         rows = OperatorRows.of([case.network for case in cases])
         times = self._references(rows)
         sums = np.bincount(rows.network, times, len(cases)).tolist()
-        return [
-            Estimate(time * reference_ms(case.network.references)) for case, time in zip(cases, sums, strict=True)
-        ]
+        return [Estimate(time * reference_ms(case.network.references)) for case, time in zip(cases, sums, strict=True)]
 
     def _references(self, rows: OperatorRows) -> Floats:
         times = rows.roofline * self.unknown_over_roofline

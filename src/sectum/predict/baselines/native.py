@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from sectum.predict.features import OperatorFeatures
 from sectum.predict.measured import MeasuredNetwork
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 TREES = 120
 PARAMETERS = {
@@ -117,18 +118,28 @@ class NativeModel:
         return correction
 
 
-class NativeModels:
-    """Trains a `NativeModel` once for all learners of a fold."""
+class Shared:
+    """What several learners of one fold need, trained once."""
 
     def __init__(self) -> None:
-        self._last: tuple[tuple[str, ...], NativeModel] | None = None
+        self._which: tuple[str, ...] = ()
+        self._trained: dict[str, Any] = {}
 
-    def fitted(self, networks: Sequence[MeasuredNetwork]) -> NativeModel:
-        """The model learned from these networks; kept until other ones are asked for."""
+    def native(self, networks: Sequence[MeasuredNetwork]) -> NativeModel:
+        """The native model learned from these networks."""
+        return self.once("native", networks, fit)
+
+    def once(
+        self, what: str, networks: Sequence[MeasuredNetwork], train: Callable[[Sequence[MeasuredNetwork]], T]
+    ) -> T:
+        """What ``train`` makes of the networks; kept under the name ``what`` until other networks are given."""
         which = tuple(f"{network.machine} {network.key}" for network in networks)
-        if self._last is None or self._last[0] != which:
-            self._last = which, fit(networks)
-        return self._last[1]
+        if which != self._which:
+            self._which, self._trained = which, {}
+        if what not in self._trained:
+            self._trained[what] = train(networks)
+        trained: T = self._trained[what]
+        return trained
 
 
 def fit(networks: Sequence[MeasuredNetwork]) -> NativeModel:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.predict.baselines.native import NativeModel, NativeModels, reference_ms
+from sectum.predict.baselines.native import NativeModel, Shared, reference_ms
 from sectum.predict.baselines.regression import factor, proportional
 from sectum.predict.evaluation.learner import Case, Estimate, KnownNetwork
 from sectum.predict.measured import MeasuredNetwork
@@ -65,19 +65,19 @@ class NativeTimesConstant:
     """The learned native latency; in an enclave, times the constant that errs least there.
 
     Args:
-        native: shared with the other learners.
+        shared: with the other learners of a fold.
     """
 
     name = "native-times-constant"
 
-    def __init__(self, native: NativeModels) -> None:
-        self._native = native
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> _FittedConstant:
         """Learn native latencies, and the constant from the measured ratios."""
         pairs = [(network.native.latency_ms, run.latency_ms) for network in networks for run in network.runs]
         native, enclave = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-        return _FittedConstant(self._native.fitted(networks), factor(native, enclave))
+        return _FittedConstant(self._shared.native(networks), factor(native, enclave))
 
 
 @dataclass(frozen=True)

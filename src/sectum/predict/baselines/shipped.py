@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.predict.baselines.native import NativeModel, NativeModels, fit, reference_ms
+from sectum.predict.baselines.native import NativeModel, Shared, fit, reference_ms
 from sectum.predict.baselines.page_model import faults, page_costs, pages
 from sectum.predict.evaluation.learner import Case, Estimate, known
 from sectum.predict.evaluation.metrics import NOMINAL_COVERAGE
@@ -34,17 +34,17 @@ class OperatorsAndPages:
 
     Args:
         name: of the learner.
-        native: shared with the other learners.
+        shared: with the other learners of a fold.
     """
 
-    def __init__(self, name: str, native: NativeModels) -> None:
+    def __init__(self, name: str, shared: Shared) -> None:
         self.name = name
-        self._native = native
+        self._shared = shared
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> _Fitted:
         """Learn operator times, measure the cost of pages, and find how far off both usually are."""
         sigma = boundary_sigma(networks)
-        fitted = _Fitted(self._native.fitted(networks), page_costs(networks), sigma, {})
+        fitted = _Fitted(self._shared.native(networks), page_costs(networks), sigma, {})
         return _Fitted(fitted.native, fitted.costs, sigma, _widths(networks, sigma))
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.predict.baselines.native import NativeModel, NativeModels, reference_ms
+from sectum.predict.baselines.native import NativeModel, Shared, reference_ms
 from sectum.predict.baselines.regression import proportional
 from sectum.predict.evaluation.learner import Case, Estimate, KnownNetwork
 from sectum.predict.measured import MeasuredNetwork
@@ -33,7 +33,7 @@ class FittedVerdict(Protocol):
 
 
 class Verdict(Protocol):
-    """A first stage: does this network page under so much protected memory?"""
+    """A first stage, which says whether a network pages under so much protected memory."""
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedVerdict:
         """Learn from measured verdicts."""
@@ -67,20 +67,20 @@ class TwoStage:
 
     Args:
         name: of the learner.
-        native: operator-level models, shared with the other learners.
+        shared: operator-level models, shared with the other learners of a fold.
         verdict: the first stage.
         paged: bytes that page, for the regression of over-committed networks.
     """
 
-    def __init__(self, name: str, native: NativeModels, verdict: Verdict, paged: Bytes) -> None:
+    def __init__(self, name: str, shared: Shared, verdict: Verdict, paged: Bytes) -> None:
         self.name = name
-        self._native = native
+        self._shared = shared
         self._verdict = verdict
         self._paged = paged
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> _FittedTwoStage:
         """Fit the operator-level models, the three regressions, and the verdict."""
-        model = self._native.fitted(networks)
+        model = self._shared.native(networks)
         units = np.array([reference_ms(network.typical) for network in networks])
         sums = model.references(networks)
         native = np.array([network.native.latency_ms for network in networks]) / units
@@ -100,7 +100,12 @@ class TwoStage:
         regressions["fits"] = regressions["fits"] if fits else regressions["native"]
         if not pages:
             regressions["pages"] = np.append(regressions["fits"], 0.0)
-        return _FittedTwoStage(model, self._verdict.fit(networks), self._paged, regressions)
+        return _FittedTwoStage(
+            model,
+            self._shared.once(type(self._verdict).__name__, networks, self._verdict.fit),
+            self._paged,
+            regressions,
+        )
 
 
 @dataclass(frozen=True)

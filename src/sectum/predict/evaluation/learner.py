@@ -68,7 +68,7 @@ class KnownNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A question: what does this network take under so much protected memory?
+    """A question: what this network takes under so much protected memory.
 
     Attributes:
         network: as far as it is known.

@@ -11,7 +11,7 @@ from sectum.errors import UsageError
 from sectum.predict.evaluation.learner import LatencyLearner
 
 if TYPE_CHECKING:
-    from sectum.predict.baselines.native import NativeModels
+    from sectum.predict.baselines.native import Shared
 
 SHIPPED = "sectum-shipped"
 
@@ -23,7 +23,7 @@ class Entry:
     Attributes:
         name: of the learner.
         title: what it does, in a few words.
-        make: makes it; learners of one fold share models of the native latency. A function of a module, so that it
+        make: makes it; learners of one fold share what they can. A function of a module, so that it
             can be sent to another process.
         needs: modules that must be installed.
         extra: the extra of this package that installs them.
@@ -32,7 +32,7 @@ class Entry:
 
     name: str
     title: str
-    make: Callable[[NativeModels], LatencyLearner]
+    make: Callable[[Shared], LatencyLearner]
     needs: tuple[str, ...] = ("lightgbm",)
     extra: str = "train"
     intended: str = "baseline"
@@ -86,63 +86,63 @@ def chosen(names: Sequence[str]) -> list[Entry]:
     return [entry for name, entry in everything.items() if not names or name in names]
 
 
-def _shipped(native: NativeModels) -> LatencyLearner:
+def _shipped(shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.shipped import OperatorsAndPages
 
-    return OperatorsAndPages(SHIPPED, native)
+    return OperatorsAndPages(SHIPPED, shared)
 
 
-def _paper(native: NativeModels) -> LatencyLearner:
+def _paper(shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.graph_network import GraphVerdict
     from sectum.predict.baselines.two_stage import TwoStage, overflow_bytes
 
-    return TwoStage("sectum-paper", native, GraphVerdict(), overflow_bytes)
+    return TwoStage("sectum-paper", shared, GraphVerdict(), overflow_bytes)
 
 
-def _paper_faults(native: NativeModels) -> LatencyLearner:
+def _paper_faults(shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.graph_network import GraphVerdict
     from sectum.predict.baselines.two_stage import TwoStage, modelled_bytes
 
-    return TwoStage("sectum-paper-faults", native, GraphVerdict(), modelled_bytes)
+    return TwoStage("sectum-paper-faults", shared, GraphVerdict(), modelled_bytes)
 
 
-def _rule(native: NativeModels) -> LatencyLearner:
+def _rule(shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.two_stage import TwoStage, WorkingSetRule, overflow_bytes
 
-    return TwoStage("working-set-rule", native, WorkingSetRule(), overflow_bytes)
+    return TwoStage("working-set-rule", shared, WorkingSetRule(), overflow_bytes)
 
 
-def _pages(_native: NativeModels) -> LatencyLearner:
+def _pages(_shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.page_model import PageModel
 
     return PageModel()
 
 
-def _kernels(_native: NativeModels) -> LatencyLearner:
+def _kernels(_shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.kernel_additive import KernelAdditive
 
     return KernelAdditive()
 
 
-def _constant(native: NativeModels) -> LatencyLearner:
+def _constant(shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.proxies import NativeTimesConstant
 
-    return NativeTimesConstant(native)
+    return NativeTimesConstant(shared)
 
 
-def _flops(_native: NativeModels) -> LatencyLearner:
+def _flops(_shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.proxies import FlopsAndBytes
 
     return FlopsAndBytes()
 
 
-def _gcn(_native: NativeModels) -> LatencyLearner:
+def _gcn(_shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.graph_network import GraphRegression
 
     return GraphRegression("gcn", layer="gcn", with_statics=False)
 
 
-def _sage(_native: NativeModels) -> LatencyLearner:
+def _sage(_shared: Shared) -> LatencyLearner:
     from sectum.predict.baselines.graph_network import GraphRegression
 
     return GraphRegression("graphsage", layer="sage", with_statics=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.predict.baselines.native import NativeModels
+from sectum.predict.baselines.native import Shared
 from sectum.predict.evaluation.learner import Case, Estimate, known
 from sectum.predict.evaluation.prepare import each
 from sectum.predict.evaluation.registry import Entry
@@ -52,13 +52,13 @@ class _Bench:
         self.truth = truth(networks)
 
     def answers(self, fold: Fold) -> Answers:
-        native = NativeModels()
+        shared = Shared()
         learned_from = [self.networks[index] for index in fold.train]
         lines = np.flatnonzero(np.isin(self.truth.network, fold.test))
         cases = blind_cases(self.networks, self.truth, lines)
         found = {}
         for entry in self.entries:
-            estimates = entry.make(native).fit(learned_from).predict(cases)
+            estimates = entry.make(shared).fit(learned_from).predict(cases)
             found[entry.name] = _columns(entry.name, estimates, len(cases))
         return found
 
@@ -67,7 +67,7 @@ _bench: _Bench | None = None
 
 
 def _take_seat(networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], threads: str | None) -> None:
-    global _bench  # noqa: PLW0603 - a process of a pool has no other place to keep what its calls share
+    global _bench
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = threads
     _bench = _Bench(networks, entries)
@@ -104,9 +104,7 @@ def predictions(
     """
     cases = truth(networks)
     work = [(split, fold) for split, folds in splits.items() for fold in folds]
-    tables = {
-        split: {entry.name: np.full((len(cases), 4), math.nan) for entry in entries} for split in splits
-    }
+    tables = {split: {entry.name: np.full((len(cases), 4), math.nan) for entry in entries} for split in splits}
     threads = "1" if workers > 1 else None
     found = each(
         _answers,
