@@ -21,7 +21,7 @@ _NATIVE, _FITS, _PAGES, _NEAR, _GREY = "#8a8a8a", "#3b6fb6", "#c8452f", "#f2e3b3
 _REGIMES = ((0, _NATIVE, "native"), (1, _FITS, "fits"), (2, _PAGES, "over-committed"))
 _SPLIT_COLOURS = {"random": _FITS, "leave_family_out": "#e0a030", "boundary": _PAGES}
 _DOTS_PER_INCH = 130
-_FARTHEST = 100.0  # percent; what errs more is drawn at the edge
+_FARTHEST = 60.0  # percent; what errs more is drawn at the edge
 _BINS = 10
 _FEWEST_IN_BIN = 5
 

@@ -74,7 +74,8 @@ class _Scale:
 
     def __call__(self, values: Floats) -> Floats:
         # Beyond four deviations nothing was seen: a family left out must not throw the network off its scale.
-        return np.clip((values - self.mean) / self.deviation, -4, 4).astype(np.float32)
+        scaled: Floats = np.clip((values - self.mean) / self.deviation, -4, 4).astype(np.float32)
+        return scaled
 
 
 @dataclass(frozen=True)

@@ -179,5 +179,5 @@ def merged(
         return_index=True,
         return_inverse=True,
     )
-    total = np.bincount(which, weight)
+    total = np.bincount(which, weight).astype(np.float64)
     return values[first], np.bincount(which, weight * target) / total, None, total

@@ -116,7 +116,9 @@ def detector_figures(rows: Judged, *, resamples: int = RESAMPLES, seed: int = 0)
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.divide(above, below, out=np.full(np.shape(below), math.nan), where=np.asarray(below) > 0)
+    ratio: Floats = np.full(np.shape(below), math.nan)
+    np.divide(above, below, out=ratio, where=np.asarray(below) > 0)
+    return ratio
 
 
 def _with_intervals(

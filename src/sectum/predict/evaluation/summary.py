@@ -21,7 +21,6 @@ SPLITS = ("random", "leave_family_out", "boundary")
 """The last has no folds of its own: it is the boundary's rows of the first."""
 
 _DIGITS = 4
-_MIN_LABELS = 1
 
 Figures = dict[str, Any]
 
@@ -44,7 +43,7 @@ def summarise(
     cases = truth(networks)
     names = [entry.name for entry in entries]
     main = SHIPPED if SHIPPED in names else names[0]
-    by_learner = {
+    by_learner: dict[str, Figures] = {
         entry.name: {
             "title": entry.title,
             "kind": entry.intended,
@@ -86,7 +85,7 @@ def label_noise(networks: Sequence[MeasuredNetwork]) -> Figures | None:
     def agreement(mask: NDArray[np.bool_]) -> Figures:
         apart = np.abs(later[mask] / first[mask] - 1)
         n = int(mask.sum())
-        if n < _MIN_LABELS:
+        if not n:
             return {"n": 0, "within_5": None, "within_10": None, "mape": None}
         return {
             "n": n,
