@@ -124,6 +124,7 @@ def native_law(network, _run):
 
 
 @needs_torch
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch Geometric's own, at its import
 @pytest.mark.parametrize("layer", ["gcn", "sage"])
 def test_graph_networks_learn_a_law_of_sizes(layer, monkeypatch):
     """After a few hundred steps, latencies of networks not seen are nearer than the mean of those seen."""
@@ -136,6 +137,7 @@ def test_graph_networks_learn_a_law_of_sizes(layer, monkeypatch):
 
 
 @needs_torch
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch Geometric's own, at its import
 def test_the_graph_verdict_learns_what_fits():
     """Networks that fit far into the EPC are told from those far beyond it, without being told the working set."""
     from sectum.predict.baselines import graph_network

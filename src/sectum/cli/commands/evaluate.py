@@ -73,9 +73,10 @@ def evaluate(
     for path in (out, markdown):
         if path is not None:
             check_writable(path)
-    told = _retrained(data, names, workers) if retrain else _stored(data, names)
+    told = _retrained(data, names, workers) if retrain else _stored(names)
     if out is not None:
         write_file(out, dumps(told))
+    told = {"retrained": retrain, "dataset_differs": None if retrain else _differs(data, told), **told}
     if markdown is not None:
         write_page(told, markdown)
     drawn = [] if pictures is None else draw(told, pictures)
@@ -94,11 +95,10 @@ def _retrained(data: Path, names: tuple[str, ...], workers: int | None) -> dict[
 
     with progress_bar() as progress:
         progress("reading", 0.0)
-        told = stored.evaluate(data, chosen(names), workers=workers, progress=progress)
-    return {"retrained": True, "dataset_differs": False, **told}
+        return stored.evaluate(data, chosen(names), workers=workers, progress=progress)
 
 
-def _stored(data: Path, names: tuple[str, ...]) -> dict[str, Any]:
+def _stored(names: tuple[str, ...]) -> dict[str, Any]:
     from sectum.errors import UsageError
     from sectum.predict.evaluation import stored
 
@@ -111,7 +111,12 @@ def _stored(data: Path, names: tuple[str, ...]) -> dict[str, Any]:
             )
     if names:
         told["baselines"] = {name: figures for name, figures in told["baselines"].items() if name in names}
+    return told
+
+
+def _differs(data: Path, told: dict[str, Any]) -> bool | None:
+    """Whether the dataset here is another than the figures are of; None where there is none."""
+    from sectum.predict.evaluation.stored import dataset_digest
+
     # Whoever installed the package alone has no dataset to compare with.
-    here = any(data.glob("*.parquet"))
-    differs = stored.dataset_digest(data) != told["dataset"]["digest"] if here else None
-    return {"retrained": False, "dataset_differs": differs, **told}
+    return dataset_digest(data) != told["dataset"]["digest"] if any(data.glob("*.parquet")) else None
