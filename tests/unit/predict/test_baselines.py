@@ -127,13 +127,15 @@ def native_law(network, _run):
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch Geometric's own, at its import
 @pytest.mark.parametrize("layer", ["gcn", "sage"])
 def test_graph_networks_learn_a_law_of_sizes(layer, monkeypatch):
-    """After a few hundred steps, latencies of networks not seen are nearer than the mean of those seen."""
+    """After a few hundred steps, networks not seen are predicted far better than by one latency for all."""
     from sectum.predict.baselines import graph_network
 
     monkeypatch.setattr(graph_network, "STEPS", 200)
     networks = under(lambda network, run: native_ms(network) * (1 if run.epc_bytes is None else 2))
     errors, _ = held_out_errors(graph_network.GraphRegression("x", layer=layer, with_statics=layer == "sage"), networks)
-    assert np.median(errors) < 0.35
+    latencies = np.array([run.latency_ms for network in networks for run in (network.native, *network.runs)])
+    guessing = np.abs(np.median(latencies) / latencies - 1)
+    assert np.median(errors) < 0.6 * np.median(guessing)
 
 
 @needs_torch
