@@ -18,9 +18,9 @@ from sectum.predict.evaluation.learner import Case, Estimate
 from sectum.predict.features import FEATURES
 from sectum.predict.measured import MeasuredNetwork
 
-TREES = 60
+TREES = 40
 PARAMETERS = {
-    "boosting": "rf", "objective": "regression", "num_leaves": 511, "min_data_in_leaf": 2, "bagging_fraction": 0.632,
+    "boosting": "rf", "objective": "regression", "num_leaves": 255, "min_data_in_leaf": 2, "bagging_fraction": 0.632,
     "bagging_freq": 1, "feature_fraction": 0.8, "seed": 0, "deterministic": True, "force_row_wise": True,
     "num_threads": 1, "verbose": -1,
 }  # fmt: skip
