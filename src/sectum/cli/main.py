@@ -9,6 +9,7 @@ import click
 from sectum import __version__
 from sectum.cli.commands.calibrate import calibrate
 from sectum.cli.commands.dataset import dataset
+from sectum.cli.commands.evaluate import evaluate
 from sectum.cli.commands.measure import measure
 from sectum.cli.commands.predict import predict
 from sectum.cli.commands.profiles import profiles
@@ -45,7 +46,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (predict, measure, report, calibrate, profiles, zoo, dataset, study, hetee):
+for _command in (predict, measure, report, calibrate, profiles, zoo, dataset, study, evaluate, hetee):
     cli.add_command(_command)
 
 

@@ -1,0 +1,30 @@
+"""Every learner that can be used here passes the suite."""
+
+from __future__ import annotations
+
+import pytest
+
+from measured_networks import stored_networks
+from sectum.predict.baselines.native import Shared
+from sectum.predict.evaluation.registry import learners
+from sectum.testing.learner_conformance import LearnerConformance
+
+pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
+
+
+# PyTorch Geometric's own, at its import.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+class TestRegistered(LearnerConformance):
+    @pytest.fixture(params=learners().values(), ids=lambda entry: entry.name)
+    def learner(self, request, monkeypatch):
+        if request.param.missing:
+            pytest.skip(request.param.missing)
+        if "torch" in request.param.needs:
+            from sectum.predict.baselines import graph_network
+
+            monkeypatch.setattr(graph_network, "STEPS", 30)
+        return request.param.make(Shared())
+
+    @pytest.fixture
+    def networks(self):
+        return list(stored_networks(24))
