@@ -19,35 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.trace import MIN_PAGED_BYTES
-from sectum.graph.ir import AttributeValue, Graph, Operator, Tensor, TensorKind
+from sectum.graph.ir import AttributeValue, Graph, TensorKind
+from sectum.predict.detector.kinds import ELEMENTWISE, KIND_OF_TYPE, KINDS, group_of, kind_of
 from sectum.predict.detector.lifetimes import Lifetimes, lifetimes
 
 SCHEMA_VERSION = 1
-
-KINDS = (
-    "conv", "depthwise", "plain_conv", "gemm", "pool", "global_pool", "normalisation", "in_place", "unary", "combine",
-    "concat", "split", "rename", "reorder", "transpose", "other",
-)  # fmt: skip
-
-_NCHWC = "com.microsoft.nchwc:"
-
-_KIND_OF_TYPE = {
-    "Conv": "plain_conv", "com.microsoft:FusedConv": "plain_conv", "ConvTranspose": "plain_conv",
-    "Gemm": "gemm", "com.microsoft:FusedGemm": "gemm", "MatMul": "gemm", "com.microsoft:FusedMatMul": "gemm",
-    "MaxPool": "pool", "AveragePool": "pool", f"{_NCHWC}MaxPool": "pool", f"{_NCHWC}AveragePool": "pool",
-    "GlobalAveragePool": "global_pool", "GlobalMaxPool": "global_pool", "ReduceMean": "global_pool",
-    f"{_NCHWC}GlobalAveragePool": "global_pool", f"{_NCHWC}GlobalMaxPool": "global_pool",
-    "LRN": "normalisation", "BatchNormalization": "normalisation", "LayerNormalization": "normalisation",
-    "InstanceNormalization": "normalisation",
-    "Cast": "in_place", "Clip": "in_place", "Elu": "in_place", "HardSigmoid": "in_place", "LeakyRelu": "in_place",
-    "Relu": "in_place", "Selu": "in_place", "Sigmoid": "in_place", "Softmax": "in_place", "Softplus": "in_place",
-    "Tanh": "in_place",
-    "Concat": "concat", "Split": "split", "Transpose": "transpose",
-    "Reshape": "rename", "Flatten": "rename", "Squeeze": "rename", "Unsqueeze": "rename", "Identity": "rename",
-    "Dropout": "rename",
-    f"{_NCHWC}ReorderInput": "reorder", f"{_NCHWC}ReorderOutput": "reorder",
-}  # fmt: skip
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Mean"})
 
 NODE_FEATURES = (
     *(f"kind_{name}" for name in KINDS),
@@ -62,13 +38,17 @@ GRAPH_FEATURES = (
     "largest_of_peak", "page_model_of_first_estimate",
 )  # fmt: skip
 
+_CODE_OF_KIND = {name: code for code, name in enumerate(KINDS)}
+
+_Column = NDArray[np.float64]
+
 # Divisors that bring all columns to about one. Bytes: a gibibyte has a logarithm of 21.
 _LOG_BYTES, _LOG_COUNT, _MOST_INPUTS = 20.0, 5.0, 8.0
 
 
 def schema_hash() -> str:
     """SHA-256 of everything that gives a feature column its meaning."""
-    schema = [SCHEMA_VERSION, KINDS, sorted(_KIND_OF_TYPE.items()), sorted(_ELEMENTWISE)]
+    schema = [SCHEMA_VERSION, KINDS, sorted(KIND_OF_TYPE.items()), sorted(ELEMENTWISE)]
     columns = [NODE_FEATURES, EDGE_FEATURES, GRAPH_FEATURES, _LOG_BYTES, _LOG_COUNT, _MOST_INPUTS, MIN_PAGED_BYTES]
     return hashlib.sha256(json.dumps([schema, columns]).encode()).hexdigest()
 
@@ -137,20 +117,18 @@ def extract(runtime: Graph, page_model_bytes: int | None = None) -> GraphFeature
     """
     live = lifetimes(runtime)
     peak = max(1.0, float(max(live.live_bytes, default=0)))
-    weights = _weights_by_first_reader(runtime, live.order)
-    weight_bytes = float(sum(_paged_bytes(tensors) for tensors in weights.values()))
-    estimate = weight_bytes + peak
+    paged, small, largest = _weight_bytes(runtime, live)
+    estimate = float(paged.sum()) + peak
     size = _Size(peak, estimate, max(1, len(live.order)))
-    nodes = [_node(runtime, live, place, weights[index], size) for place, index in enumerate(live.order)]
     sources, targets, edges = _edges(runtime, live, size)
     page_model = math.nan if page_model_bytes is None else float(page_model_bytes)
     return GraphFeatures(
-        nodes=np.array(nodes, np.float32).reshape(len(nodes), len(NODE_FEATURES)),
-        sources=np.array(sources, np.int64),
-        targets=np.array(targets, np.int64),
-        edges=np.array(edges, np.float32).reshape(len(edges), len(EDGE_FEATURES)),
-        graph_of_node=np.zeros(len(nodes), np.int64),
-        graphs=np.array([_graph(runtime, weight_bytes, size, page_model)], np.float32),
+        nodes=_nodes(runtime, live, (paged, small, largest), size),
+        sources=sources,
+        targets=targets,
+        edges=edges,
+        graph_of_node=np.zeros(len(live.order), np.int64),
+        graphs=np.array([_graph(runtime, live, size, page_model)], np.float32),
         first_estimate_bytes=np.array([estimate]),
         page_model_bytes=np.array([page_model]),
     )
@@ -165,25 +143,32 @@ class _Size:
     operators: int
 
 
-def _weights_by_first_reader(runtime: Graph, order: Sequence[int]) -> dict[int, list[Tensor]]:
-    """A weight that several operators read lies in memory once: it counts at the first."""
+def _weight_bytes(runtime: Graph, live: Lifetimes) -> tuple[_Column, _Column, _Column]:
+    """Bytes of each operator's weights that are paged, of the others, and of the largest; by place.
+
+    Small tensors lie in the C library's heap, which is not paged. A weight that several operators read lies in memory
+    once: it counts at the first.
+    """
     seen: set[str] = set()
-    weights: dict[int, list[Tensor]] = {}
-    for index in order:
-        own = {tensor.name: tensor for tensor in runtime.weights(runtime.operators[index]) if tensor.name not in seen}
-        seen.update(own)
-        weights[index] = list(own.values())
-    return weights
+    rows: list[tuple[int, int, int]] = []
+    for index in live.order:
+        paged = small = largest = 0
+        for name in runtime.operators[index].inputs:
+            if name and name not in seen and runtime.tensors[name].kind is TensorKind.WEIGHT:
+                seen.add(name)
+                n_bytes = live.n_bytes[name]
+                largest = max(largest, n_bytes)
+                if n_bytes >= MIN_PAGED_BYTES:
+                    paged += n_bytes
+                else:
+                    small += n_bytes
+        rows.append((paged, small, largest))
+    paged_, small_, largest_ = np.array(rows, np.float64).reshape(len(rows), 3).T
+    return paged_, small_, largest_
 
 
-def _paged_bytes(weights: Sequence[Tensor]) -> int:
-    """Smaller tensors lie in the C library's heap, which is not paged."""
-    return sum(tensor.n_bytes for tensor in weights if tensor.n_bytes >= MIN_PAGED_BYTES)
-
-
-def _graph(runtime: Graph, weight_bytes: float, size: _Size, page_model_bytes: float) -> list[float]:
-    tensors = runtime.tensors
-    made = [tensors[name].n_bytes for op in runtime.operators for name in op.outputs if name]
+def _graph(runtime: Graph, live: Lifetimes, size: _Size, page_model_bytes: float) -> list[float]:
+    weight_bytes = size.estimate_bytes - size.peak_bytes
     ratio = 0.0 if math.isnan(page_model_bytes) else math.log(max(1.0, page_model_bytes) / size.estimate_bytes)
     return [
         math.log(size.estimate_bytes) / _LOG_BYTES,
@@ -191,90 +176,118 @@ def _graph(runtime: Graph, weight_bytes: float, size: _Size, page_model_bytes: f
         math.log(size.peak_bytes) / _LOG_BYTES,
         weight_bytes / size.estimate_bytes,
         math.log1p(size.operators) / _LOG_COUNT,
-        sum(tensors[name].n_bytes for name in runtime.inputs) / size.peak_bytes,
-        max(made, default=0) / size.peak_bytes,
+        sum(live.n_bytes[name] for name in runtime.inputs) / size.peak_bytes,
+        max((live.n_bytes[name] for name in live.made_place), default=0) / size.peak_bytes,
         ratio,
     ]
 
 
-def _node(runtime: Graph, live: Lifetimes, place: int, weights: Sequence[Tensor], size: _Size) -> list[float]:
-    op = runtime.operators[live.order[place]]
-    tensors = runtime.tensors
-    data = [tensors[name] for name in op.inputs if name and tensors[name].kind is not TensorKind.WEIGHT]
-    made = [tensors[name] for name in op.outputs if name]
-    weight_bytes = _paged_bytes(weights)
-    in_bytes, out_bytes = sum(tensor.n_bytes for tensor in data), sum(tensor.n_bytes for tensor in made)
-    in_shape, out_shape = (data[0].shape if data else ()), (made[0].shape if made else ())
-    row = [0.0] * len(KINDS)
-    row[KINDS.index(_kind(op, len(data), out_shape))] = 1.0
-    readers = sum(live.readers.get(tensor.name, 0) for tensor in made)
-    life = max((live.last_place.get(tensor.name, place) for tensor in made), default=place) - place
-    return [
-        *row,
-        math.log1p(weight_bytes) / _LOG_BYTES,
-        weight_bytes / size.estimate_bytes,
-        math.log1p(sum(tensor.n_bytes for tensor in weights) - weight_bytes) / _LOG_BYTES,
-        math.log1p(max((tensor.n_bytes for tensor in weights), default=0)) / _LOG_BYTES,
-        math.log1p(out_bytes) / _LOG_BYTES,
+def _nodes(
+    runtime: Graph, live: Lifetimes, weights: tuple[_Column, _Column, _Column], size: _Size
+) -> NDArray[np.float32]:
+    """Rows of `NODE_FEATURES`, in order of places."""
+    rows = [_counts(runtime, live, place) for place in range(len(live.order))]
+    (
+        kinds, in_bytes, out_bytes, inputs, readers, life, is_output, reads_input, fused_sum, kernel, stride, groups,
+        positions, in_channels, out_channels, batch,
+    ) = np.array(rows, np.float64).reshape(len(rows), 16).T  # fmt: skip
+    paged, small, largest = weights
+    live_bytes = np.array(live.live_bytes, np.float64)
+    columns = [
+        np.log1p(paged) / _LOG_BYTES,
+        paged / size.estimate_bytes,
+        np.log1p(small) / _LOG_BYTES,
+        np.log1p(largest) / _LOG_BYTES,
+        np.log1p(out_bytes) / _LOG_BYTES,
         out_bytes / size.peak_bytes,
-        math.log1p(in_bytes) / _LOG_BYTES,
+        np.log1p(in_bytes) / _LOG_BYTES,
         in_bytes / size.peak_bytes,
-        math.log1p(live.live_bytes[place]) / _LOG_BYTES,
-        live.live_bytes[place] / size.peak_bytes,
-        (in_bytes + out_bytes) / max(1, live.live_bytes[place]),
-        math.log1p(len(data)),
-        math.log1p(readers),
-        1.0 if any(tensor.name in live.outputs for tensor in made) else 0.0,
-        1.0 if any(tensor.kind is TensorKind.INPUT for tensor in data) else 0.0,
-        1.0 if op.type in ("Conv", "FusedConv") and len(op.inputs) > 3 and op.inputs[3] else 0.0,
-        math.log(max(1, math.prod(_ints(op.attributes, "kernel_shape")))),
-        float(_ints(op.attributes, "strides")[0]) / 2,
-        math.log(max(1, _group(op))) / _LOG_COUNT,
-        math.log1p(math.prod(out_shape[2:])) / _LOG_COUNT,
-        math.log1p(in_shape[1] if len(in_shape) > 1 else 0) / _LOG_COUNT,
-        math.log1p(out_shape[1] if len(out_shape) > 1 else 0) / _LOG_COUNT,
-        math.log(max(1, out_shape[0] if out_shape else 1)),
-        place / size.operators,
-        math.log1p(life) / _LOG_COUNT,
+        np.log1p(live_bytes) / _LOG_BYTES,
+        live_bytes / size.peak_bytes,
+        (in_bytes + out_bytes) / np.maximum(1.0, live_bytes),
+        np.log1p(inputs),
+        np.log1p(readers),
+        is_output,
+        reads_input,
+        fused_sum,
+        np.log(np.maximum(1.0, kernel)),
+        stride / 2,
+        np.log(np.maximum(1.0, groups)) / _LOG_COUNT,
+        np.log1p(positions) / _LOG_COUNT,
+        np.log1p(in_channels) / _LOG_COUNT,
+        np.log1p(out_channels) / _LOG_COUNT,
+        np.log(np.maximum(1.0, batch)),
+        np.arange(len(rows)) / size.operators,
+        np.log1p(life) / _LOG_COUNT,
     ]
+    table = np.zeros((len(rows), len(NODE_FEATURES)), np.float32)
+    table[np.arange(len(rows)), kinds.astype(np.int64)] = 1.0
+    table[:, len(KINDS) :] = np.stack(columns, axis=1)
+    return table
 
 
-def _edges(runtime: Graph, live: Lifetimes, size: _Size) -> tuple[list[int], list[int], list[list[float]]]:
-    sources, targets, rows = [], [], []
-    for place, index in enumerate(live.order):
-        for slot, name in enumerate(runtime.operators[index].inputs):
-            source = live.made_place.get(name)
-            if source is None:
-                continue
-            n_bytes = runtime.tensors[name].n_bytes
-            sources.append(source)
-            targets.append(place)
-            rows.append(
-                [
-                    math.log1p(n_bytes) / _LOG_BYTES,
-                    n_bytes / size.peak_bytes,
-                    math.log1p(place - source) / _LOG_COUNT,
-                    1.0 if live.last_place[name] == place else 0.0,
-                    min(slot, _MOST_INPUTS) / _MOST_INPUTS,
-                ]
-            )
-    return sources, targets, rows
+def _counts(runtime: Graph, live: Lifetimes, place: int) -> tuple[float, ...]:
+    """Whole numbers that an operator's features are made of."""
+    op = runtime.operators[live.order[place]]
+    n_bytes, made_place = live.n_bytes, live.made_place
+    in_bytes = out_bytes = inputs = readers = first_input = 0
+    last = place
+    is_output = False
+    in_shape: tuple[int, ...] = ()
+    for name in op.inputs:
+        if name in made_place or name in live.last_place:
+            in_shape = in_shape if inputs else runtime.tensors[name].shape
+            in_bytes += n_bytes[name]
+            inputs += 1
+            first_input |= name not in made_place
+    for name in op.outputs:
+        if name:
+            out_bytes += n_bytes[name]
+            readers += live.readers.get(name, 0)
+            last = max(last, live.last_place[name])
+            is_output |= name in runtime.outputs
+    out_shape = runtime.tensors[op.outputs[0]].shape if op.outputs[0] else ()
+    return (
+        _CODE_OF_KIND[kind_of(op, inputs, out_shape)],
+        in_bytes,
+        out_bytes,
+        inputs,
+        readers,
+        last - place,
+        is_output,
+        first_input,
+        op.type in ("Conv", "FusedConv") and len(op.inputs) > 3 and bool(op.inputs[3]),
+        math.prod(_ints(op.attributes, "kernel_shape")),
+        _ints(op.attributes, "strides")[0],
+        group_of(op),
+        math.prod(out_shape[2:]),
+        in_shape[1] if len(in_shape) > 1 else 0,
+        out_shape[1] if len(out_shape) > 1 else 0,
+        out_shape[0] if out_shape else 1,
+    )
 
 
-def _kind(op: Operator, activations: int, out_shape: Sequence[int]) -> str:
-    kind = op.qualified_type
-    if kind == f"{_NCHWC}Conv":
-        return "depthwise" if 1 < _group(op) == out_shape[1] else "conv"
-    if kind in _ELEMENTWISE:
-        return "combine" if activations > 1 else "unary"
-    return _KIND_OF_TYPE.get(kind, "unary" if activations == 1 else "other")
+def _edges(
+    runtime: Graph, live: Lifetimes, size: _Size
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Ends of the edges, and their rows of `EDGE_FEATURES`."""
+    rows = [
+        (live.made_place[name], place, live.n_bytes[name], live.last_place[name] == place, min(slot, _MOST_INPUTS))
+        for place, index in enumerate(live.order)
+        for slot, name in enumerate(runtime.operators[index].inputs)
+        if name in live.made_place
+    ]
+    sources, targets, n_bytes, is_last, slots = np.array(rows, np.float64).reshape(len(rows), 5).T
+    columns = [
+        np.log1p(n_bytes) / _LOG_BYTES,
+        n_bytes / size.peak_bytes,
+        np.log1p(targets - sources) / _LOG_COUNT,
+        is_last,
+        slots / _MOST_INPUTS,
+    ]
+    return sources.astype(np.int64), targets.astype(np.int64), np.stack(columns, axis=1).astype(np.float32)
 
 
 def _ints(attributes: Mapping[str, AttributeValue], name: str) -> tuple[int, ...]:
     value = attributes.get(name)
-    return tuple(int(v) for v in value) if isinstance(value, tuple) and value else (1,)
-
-
-def _group(op: Operator) -> int:
-    value = op.attributes.get("group", 1)
-    return value if isinstance(value, int) else 1
+    return value if isinstance(value, tuple) and value else (1,)  # type: ignore[return-value]

@@ -18,7 +18,7 @@ class Lifetimes:
         made_place: place of the operator that makes each activation.
         last_place: place of the last operator that reads each activation; graph outputs live to the end.
         readers: input slots that read each activation.
-        outputs: names of the graph's outputs.
+        n_bytes: size of each tensor.
     """
 
     order: tuple[int, ...]
@@ -26,13 +26,15 @@ class Lifetimes:
     made_place: Mapping[str, int]
     last_place: Mapping[str, int]
     readers: Mapping[str, int]
-    outputs: frozenset[str]
+    n_bytes: Mapping[str, int]
 
 
 def lifetimes(graph: Graph) -> Lifetimes:
     """Find the lifetimes of a graph's activations and inputs."""
     order = canonical_order(graph)
-    operators, tensors = graph.operators, graph.tensors
+    operators = graph.operators
+    activations = {name for name, tensor in graph.tensors.items() if tensor.kind is not TensorKind.WEIGHT}
+    n_bytes = {name: tensor.n_bytes for name, tensor in graph.tensors.items()}
     made: dict[str, int] = {}
     last: dict[str, int] = {}
     readers: dict[str, int] = {}
@@ -41,7 +43,7 @@ def lifetimes(graph: Graph) -> Lifetimes:
             if name:
                 made[name] = last[name] = place
         for name in operators[index].inputs:
-            if name and tensors[name].kind is not TensorKind.WEIGHT:
+            if name in activations:
                 last[name] = place
                 readers[name] = readers.get(name, 0) + 1
     for name in graph.outputs:
@@ -49,13 +51,13 @@ def lifetimes(graph: Graph) -> Lifetimes:
             last[name] = len(order) - 1
     change = [0] * (len(order) + 1)
     for name, end in last.items():
-        change[made.get(name, 0)] += tensors[name].n_bytes
-        change[end + 1] -= tensors[name].n_bytes
+        change[made.get(name, 0)] += n_bytes[name]
+        change[end + 1] -= n_bytes[name]
     live, alive = [], 0
     for delta in change[:-1]:
         alive += delta
         live.append(alive)
-    return Lifetimes(tuple(order), tuple(live), made, last, readers, frozenset(graph.outputs))
+    return Lifetimes(tuple(order), tuple(live), made, last, readers, n_bytes)
 
 
 def canonical_order(graph: Graph) -> list[int]:

@@ -8,6 +8,7 @@ factor of the whole graph. In the form with the page model it is that model's wo
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,14 @@ class Flow(MessagePassing):
     def message(self, x_j: Tensor, tensor: Tensor) -> Tensor:
         """One message for each edge."""
         return torch.relu(x_j + tensor)
+
+    def aggregate(
+        self, inputs: Tensor, index: Tensor, ptr: Tensor | None = None, dim_size: int | None = None
+    ) -> Tensor:
+        """Sum by rows: what ONNX Runtime does in one step, where the library's own sum takes one for each number."""
+        assert ptr is None
+        assert dim_size is not None
+        return inputs.new_zeros((dim_size, inputs.shape[1])).index_add(0, index, inputs)
 
 
 class Layer(nn.Module):
@@ -142,16 +151,19 @@ def onnx_bytes(network: WorkingSetNetwork, example: Sequence[GraphFeatures]) -> 
     """
     tensors = torch_tensors(together(example))
     sizes = dict(zip(tensors, ("operators", "edges", "edges", "edges", "operators", "graphs"), strict=True))
-    program: Any = torch.onnx.export(
-        network.eval(),
-        kwargs=tensors,
-        input_names=list(tensors),
-        output_names=["log_ratio", "log_scale"],
-        dynamic_shapes={name: {0: torch.export.Dim(sizes[name], min=1)} for name in tensors},
-        dynamo=True,
-        optimize=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # Of the exporter's own use of PyTorch; nothing that a caller can change.
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            network.eval(),
+            kwargs=tensors,
+            input_names=list(tensors),
+            output_names=["log_ratio", "log_scale"],
+            dynamic_shapes={name: {0: torch.export.Dim(sizes[name], min=1)} for name in tensors},
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
     model = program.model_proto
     # The exporter notes for each node which lines of which file it came from.
     graph = model.graph

@@ -29,6 +29,7 @@ from sectum.predict.detector.features import SCHEMA_VERSION, schema_hash
 from sectum.predict.detector.fitting import Effort, Fitted, fit
 from sectum.predict.detector.judging import Judged, gather
 from sectum.predict.detector.network import WorkingSetNetwork, onnx_bytes
+from sectum.predict.detector.picture import draw
 from sectum.predict.measured import read, without_repeats
 
 FOLDS, HELD_OUT_FOLDS = 5, 6
@@ -150,6 +151,7 @@ def train(
     networks: int,
     effort: Effort,
     family_folds: int | None = None,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
     """Fit all forms, judge them on networks kept apart, write the artefact; gives the manifest.
 
@@ -162,6 +164,7 @@ def train(
         effort: how much to learn.
         family_folds: besides, judge fits on five splits by topology and on as many by families; takes that many times
             longer.
+        picture: file of a reliability diagram, of the splits by topology if there are any.
     """
     begin_s = time.monotonic()
     measured = without_repeats(read(data))
@@ -171,12 +174,14 @@ def train(
     extra = from_simulated(simulated.make(simulations, networks)) if networks else []
     out.mkdir(parents=True, exist_ok=True)
     forms: dict[str, Any] = {}
+    shown: dict[str, Judged] = {}
     training, validation, test = next(random_split(examples, seed, HELD_OUT_FOLDS))
     for form in FORMS:
         _tell(begin_s, f"fitting '{form}'")
         fitted = fit(training, validation, seed, form=form, simulated=_strangers(extra, test, _topology), effort=effort)
         entry = {} if fitted.network is None else export(fitted.network, form, training, out)
-        accuracy = _with_boundary(HELD_OUT, judge(fitted, test))
+        shown[form] = judge(fitted, test)
+        accuracy = _with_boundary(HELD_OUT, shown[form])
         forms[form] = {**entry, "calibration": fitted.distribution.to_json(), "accuracy": accuracy}
         if family_folds is not None:
             _tell(begin_s, f"cross-validating '{form}'")
@@ -184,7 +189,12 @@ def train(
                 (BY_TOPOLOGY, random_split(examples, seed), _topology),
                 (BY_FAMILY, leave_families_out(examples, seed, family_folds), _family),
             ):
-                accuracy |= _with_boundary(name, cross_validate(splits, form, seed, effort, extra, group))
+                judged = cross_validate(splits, form, seed, effort, extra, group)
+                accuracy |= _with_boundary(name, judged)
+                if name == BY_TOPOLOGY:
+                    shown[form] = judged
+    if picture is not None:
+        draw(shown, picture, title="Measured networks, each in two sizes of EPC, of topologies not learned from")
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "schema_sha256": schema_hash(),
@@ -259,6 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--simulated-networks", type=int, default=SIMULATED_NETWORKS, help="0: none")
     parser.add_argument("--visits", type=int, default=Effort().measured, help="graphs seen in each stage of learning")
     parser.add_argument("--family-folds", type=int, help="cross-validate too: groups of families left out")
+    parser.add_argument("--picture", type=Path, help="PNG file of a reliability diagram")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch; results depend on it in the last digits")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -270,6 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         networks=options.simulated_networks,
         effort=Effort(simulated=options.visits, measured=options.visits),
         family_folds=options.family_folds,
+        picture=options.picture,
     )
     json.dump({form: stored["accuracy"] for form, stored in manifest["forms"].items()}, sys.stdout, indent=1)
     return 0
