@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sectum.predict.detector.picture import draw
 from sectum.predict.detector.judging import Judged, expected_calibration_error, gather, reliability
 
 
@@ -60,3 +61,13 @@ def test_splits_are_judged_together():
     """Rows of several splits are counted as one set."""
     one = judged([0.9], [True], [2.0])
     assert gather([one, one]).figures()["rows"] == 2
+
+
+def test_a_picture_is_drawn(tmp_path):
+    """The diagram is a PNG file, with one panel for each detector."""
+    pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[learn]")
+    rng = np.random.default_rng(0)
+    said = rng.random(200)
+    some = Judged(said, rng.random(200) < said, np.ones(200), np.zeros(100), np.ones(100, dtype=bool))
+    draw({"one": some, "two": some}, tmp_path / "new" / "reliability.png", title="drawn at random")
+    assert (tmp_path / "new" / "reliability.png").read_bytes().startswith(b"\x89PNG")

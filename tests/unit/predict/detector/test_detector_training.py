@@ -28,6 +28,13 @@ def fitted(examples):
     return {form: fit(examples, examples[:25], 1, form=form, effort=EFFORT) for form in (GNN, GNN_PAGE_MODEL)}
 
 
+@pytest.fixture(scope="module")
+def exported(fitted, examples, tmp_path_factory):
+    """The folder of both stored networks, and their entries of the manifest."""
+    folder = tmp_path_factory.mktemp("exported")
+    return folder, {form: export(its.network, form, examples, folder) for form, its in fitted.items()}
+
+
 @pytest.mark.parametrize("form", [GNN, GNN_PAGE_MODEL])
 def test_a_seed_decides_all(examples, fitted, form):
     """The same seed gives the same weights, another seed others."""
@@ -52,10 +59,11 @@ def test_learning_from_simulated_networks_first_changes_the_graph_only_form(exam
 
 
 @pytest.mark.parametrize("form", [GNN, GNN_PAGE_MODEL])
-def test_the_stored_network_says_what_pytorch_says(examples, fitted, form, tmp_path):
+def test_the_stored_network_says_what_pytorch_says(examples, fitted, exported, form):
     """ONNX Runtime and PyTorch agree to 1e-4, for one graph and for many, and so do working sets."""
-    entry = export(fitted[form].network, form, examples, tmp_path)
-    detector = replace(Detector.load(form=form), folder=tmp_path, file=(entry["file"], entry["sha256"]))
+    folder, entries = exported
+    entry = entries[form]
+    detector = replace(Detector.load(form=form), folder=folder, file=(entry["file"], entry["sha256"]))
     for some in (examples[:1], examples):
         features = [example.features for example in some]
         with torch.no_grad():
@@ -67,12 +75,13 @@ def test_the_stored_network_says_what_pytorch_says(examples, fitted, form, tmp_p
         assert np.allclose(np.log(found.scale), log_scale.numpy(), atol=1e-4)
 
 
-def test_a_stored_network_holds_no_paths(examples, fitted, tmp_path):
+def test_a_stored_network_holds_no_paths(exported):
     """Nothing of the machine that trained is in the file."""
-    entry = export(fitted[GNN].network, GNN, examples, tmp_path)
-    content = (tmp_path / entry["file"]).read_bytes()
-    assert b"site-packages" not in content
-    assert b".py" not in content
+    folder, entries = exported
+    for entry in entries.values():
+        content = (folder / entry["file"]).read_bytes()
+        assert b"site-packages" not in content
+        assert b".py" not in content
 
 
 def test_a_network_that_has_learned_nothing_says_the_first_estimate(examples):
