@@ -138,7 +138,7 @@ class Detector:
         """Judge several networks, each under a size of EPC.
 
         Args:
-            graphs: what the runtime executes (``sectum.graph.runtime_graph``), with one compute thread.
+            graphs: what the runtime executes (``sectum.graph.runtime.runtime_graph``), with one compute thread.
             epc_bytes: protected memory, one size for each graph.
             page_model_bytes: working sets of the page-replacement model, where the caller has them already.
 

@@ -111,7 +111,7 @@ def extract(runtime: Graph, page_model_bytes: int | None = None) -> GraphFeature
     """Turn a runtime graph into features.
 
     Args:
-        runtime: what the runtime executes (``sectum.graph.runtime_graph``).
+        runtime: what the runtime executes (``sectum.graph.runtime.runtime_graph``).
         page_model_bytes: working set by the page-replacement model (pages of ``sectum.enclave.trace.page_trace``), for
             networks that correct it; None for those that see the graph alone.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sectum.predict.detector.picture import draw
 from sectum.predict.detector.judging import Judged, expected_calibration_error, gather, reliability
+from sectum.predict.detector.picture import draw
 
 
 def test_sure_and_right_is_no_calibration_error():
