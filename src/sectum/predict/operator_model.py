@@ -7,8 +7,6 @@ they had not seen. Reading one imports ONNX Runtime and nothing that trains.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import ArtefactInvalid
+from sectum.predict.artefact import read_checked, read_manifest
 from sectum.predict.features import OperatorFeatures, schema_hash
 
 SHIPPED = Path(__file__).parent / "artefacts" / "operators"
-
-_MAX_MANIFEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class OperatorModel:
         Raises:
             ArtefactInvalid: a file is missing, damaged, or made with other features.
         """
-        manifest = _read_manifest(folder / "manifest.json")
+        manifest = read_manifest(folder / "manifest.json")
         if manifest.get("schema_sha256") != schema_hash():
             raise ArtefactInvalid(
                 f"{folder}: these operator models were trained with other features than this version of Sectum "
@@ -117,7 +114,7 @@ class OperatorModel:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
-            content = _read_checked(self.folder, *self.files[group])
+            content = read_checked(self.folder, *self.files[group])
             self._loaded[group] = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return self._loaded[group]
 
@@ -125,30 +122,3 @@ class OperatorModel:
 def with_overhead(times: NDArray[np.float64], overhead: float) -> NDArray[np.float64]:
     """Operator times as they count in a whole inference; a negative overhead takes at most three quarters of each."""
     return np.maximum(times + overhead, times / 4)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_MANIFEST_BYTES + 1)
-        manifest = json.loads(content)
-    except OSError as error:
-        raise ArtefactInvalid(f"{path}: {error.strerror}; reinstall Sectum or train the models again") from error
-    except ValueError as error:
-        raise ArtefactInvalid(f"{path}: not JSON ({error}); reinstall Sectum or train the models again") from error
-    if len(content) > _MAX_MANIFEST_BYTES or not isinstance(manifest, dict):
-        raise ArtefactInvalid(f"{path}: not a manifest of operator models; reinstall Sectum or train them again")
-    return manifest
-
-
-def _read_checked(folder: Path, name: str, sha256: str) -> bytes:
-    path = folder / name
-    if path.parent != folder:
-        raise ArtefactInvalid(f"{folder}/manifest.json names '{name}', which lies outside its folder")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtefactInvalid(f"{path}: {error.strerror}; reinstall Sectum or train the models again") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ArtefactInvalid(f"{path}: its SHA-256 is not the manifest's: damaged or exchanged; reinstall Sectum")
-    return content

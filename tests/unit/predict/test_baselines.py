@@ -24,7 +24,7 @@ pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]
 pytest.importorskip("lightgbm", reason="learners are trained by LightGBM: install sectum[train]")
 needs_torch = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("torch", "torch_geometric")),
-    reason="graph networks need torch and PyTorch Geometric: install sectum[gnn]",
+    reason="graph networks need torch and PyTorch Geometric: install sectum[learn]",
 )
 
 
@@ -204,5 +204,5 @@ def test_names_are_keys_and_unknown_ones_are_refused():
 
 def test_a_learner_that_lacks_a_library_says_how_to_get_it():
     """It is named, with the extra to install, and nothing is imported to find out."""
-    entry = Entry("x", "", lambda _shared: PageModel(), needs=("no_such_module",), extra="gnn")
-    assert "pip install 'sectum[gnn]'" in str(entry.missing)
+    entry = Entry("x", "", lambda _shared: PageModel(), needs=("no_such_module",), extra="learn")
+    assert "pip install 'sectum[learn]'" in str(entry.missing)

@@ -55,9 +55,9 @@ def learners() -> Mapping[str, Entry]:
         Entry(SHIPPED, "operator times learned, page faults modelled, cost of a page measured", _shipped,
               intended="shipped"),
         Entry("sectum-paper", "a graph network's verdict, then a linear regression for each regime", _paper,
-              ("lightgbm", "torch", "torch_geometric"), "gnn", "paper"),
+              ("lightgbm", "torch", "torch_geometric"), "learn", "paper"),
         Entry("sectum-paper-faults", "the same, with modelled page faults in place of the overflow", _paper_faults,
-              ("lightgbm", "torch", "torch_geometric"), "gnn", "ablation"),
+              ("lightgbm", "torch", "torch_geometric"), "learn", "ablation"),
         Entry("working-set-rule", "the same as sectum-paper, with 'working set > EPC' as the verdict", _rule,
               intended="ablation"),
         Entry("page-model", "reference kernels' rates, modelled page faults; three constants, nothing learned", _pages,
@@ -66,9 +66,9 @@ def learners() -> Mapping[str, Entry]:
         Entry("native-times-constant", "learned native latency times a constant", _constant),
         Entry("flops-bytes", "linear regression on operations and bytes", _flops, needs=()),
         Entry("gcn", "BRP-NAS's method: a graph convolutional network, end to end", _gcn,
-              ("torch", "torch_geometric"), "gnn"),
+              ("torch", "torch_geometric"), "learn"),
         Entry("graphsage", "NNLQP's method: GraphSAGE with static features, end to end", _sage,
-              ("torch", "torch_geometric"), "gnn"),
+              ("torch", "torch_geometric"), "learn"),
     )  # fmt: skip
     return {entry.name: entry for entry in entries}
 

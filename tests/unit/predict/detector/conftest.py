@@ -1,0 +1,38 @@
+"""Runtime graphs of small networks, made once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from sectum import zoo
+from sectum.enclave.trace import page_trace
+from sectum.graph.runtime import runtime_graph
+from sectum.predict.detector.examples import Example
+from sectum.predict.detector.features import extract
+
+FAMILIES = ("mobilenet_v1", "resnet", "squeezenet", "shufflenet_v2", "googlenet")
+
+
+@pytest.fixture(scope="session")
+def graphs():
+    """Runtime graphs of five families, with branches, joins and sums."""
+    drawn = [zoo.sample(family, random.Random(number)) for number, family in enumerate(FAMILIES)]
+    return [runtime_graph(zoo.to_graph(architecture, 1)) for architecture in drawn]
+
+
+@pytest.fixture(scope="session")
+def examples(graphs):
+    """Thirty examples with working sets that nobody measured: the page model's, bent by a tenth at random."""
+    rng = random.Random(0)
+    made = []
+    for number in range(30):
+        graph = graphs[number % len(graphs)]
+        page_model_bytes = page_trace(graph).pages * 4096
+        working_set_bytes = round(page_model_bytes * rng.uniform(0.9, 1.1))
+        rows = tuple((round(working_set_bytes * factor), factor < 1) for factor in (0.7, 0.95, 1.3))
+        features = extract(graph, page_model_bytes)
+        family = FAMILIES[number % len(graphs)]
+        made.append(Example(f"{family}/{number}", family, f"{number:x}", features, working_set_bytes, False, rows))
+    return made
