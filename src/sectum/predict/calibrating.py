@@ -17,7 +17,7 @@ from sectum.enclave.native import NativeRunner
 from sectum.enclave.replacement import steady_state
 from sectum.enclave.runner import Job, Runner, Sample
 from sectum.enclave.softepc import SoftEpcRunner
-from sectum.enclave.trace import page_trace
+from sectum.enclave.trace import PageTrace, page_trace
 from sectum.errors import EnclaveUnavailable
 from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
@@ -197,13 +197,24 @@ def _observe_paging(
             samples = enclave.sample(PAGING_SAMPLES)
             paged = ratio_of_means([(s.latency_ns, s.reference_ns(1)) for s in samples])[0]
             pages = mib * MIB // PAGE_BYTES
-            by_operator = steady_state(trace.touches_under(pages), pages, operators=len(weights)).loads_by_operator
-            weight = float(weights @ by_operator / by_operator.sum())
+            weight = mean_page_weight(weights, trace, pages)
             yield PageObservation(
                 weight * statistics.median(sample.loads for sample in samples),
                 weight * statistics.median(sample.minor_faults for sample in samples),
                 paged - roomy,
             )
+
+
+def mean_page_weight(weights: NDArray[np.float64], trace: PageTrace, epc_pages: int) -> float:
+    """Cost of a page in an inference over the mean over all kinds of operators; 1 where none is modelled to page.
+
+    Args:
+        weights: of a page of each operator, shape ``(operators,)``.
+        trace: pages that an inference touches.
+        epc_pages: that fit.
+    """
+    loads = steady_state(trace.touches_under(epc_pages), epc_pages, operators=len(weights)).loads_by_operator
+    return float(weights @ loads / loads.sum()) if loads.any() else 1.0
 
 
 def solve_page_costs(observations: Sequence[PageObservation], sums_us: float) -> tuple[float, float]:

@@ -80,7 +80,8 @@ class Calibration:
         path = path or default_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps({"format": _FORMAT, "schema_sha256": schema_hash(), **asdict(self)}, indent=1))
+        content = {"format": _FORMAT, "schema_sha256": schema_hash(), **asdict(self)}
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False))
         partial.replace(path)
         return path
 

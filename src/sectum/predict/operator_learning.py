@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sectum.errors import UsageError
 from sectum.measure import operator_campaign
-from sectum.predict.features import GROUPS, OperatorFeatures, extract
+from sectum.predict.features import OperatorFeatures, extract
 from sectum.predict.measured import MeasuredNetwork
 from sectum.predict.operator_model import with_overhead
 
@@ -21,6 +21,7 @@ PARAMETERS = {
     "objective": "regression", "num_leaves": 31, "learning_rate": 0.06, "min_data_in_leaf": 8, "bagging_fraction": 0.7,
     "bagging_freq": 1, "feature_fraction": 0.6, "seed": 0, "deterministic": True, "force_row_wise": True, "verbose": -1,
 }  # fmt: skip
+_LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class LearnedOperators:
     """What `learn` found; `sectum.predict.operator_model.OperatorModel` is its stored form.
 
     Attributes:
-        groups: a regressor for each group of operators.
+        groups: a regressor for each group of operators; those of a group without one take their roofline.
         overhead: see `overhead`.
     """
 
@@ -110,47 +111,59 @@ class LearnedOperators:
         values = np.concatenate([of.values for of in features])
         times = np.concatenate([of.roofline for of in features])
         for group in set(groups.tolist()):
-            mask = groups == group
-            times[mask] *= np.exp(self.groups[group].predict(values[mask]))
+            if group in self.groups:
+                mask = groups == group
+                times[mask] *= np.exp(self.groups[group].predict(values[mask]))
         ends = np.cumsum([len(of.groups) for of in features])
         return np.split(with_overhead(times, self.overhead), ends[:-1])
 
 
-def learn(seen: Sequence[Observation]) -> LearnedOperators:
+def learn(
+    seen: Sequence[Observation], *, parameters: Mapping[str, Any] = PARAMETERS, trees: int = TREES
+) -> LearnedOperators:
     """Learn from all of these.
 
+    Args:
+        seen: networks whose operators were timed.
+        parameters: of LightGBM.
+        trees: for each group of operators.
+
     Raises:
-        UsageError: there are none, or a group of operators does not occur.
+        UsageError: there are none.
     """
     if not seen:
         raise UsageError("no measured network: collect some first (sectum dataset collect)")
-    return LearnedOperators(_learn_groups(seen), overhead(seen))
-
-
-def _learn_groups(seen: Sequence[Observation]) -> dict[str, Any]:
-    """One regressor per group."""
     import lightgbm
 
     groups = np.array([group for one in seen for group in one.features.groups])
     values = np.concatenate([one.features.values for one in seen])
-    roofline = np.concatenate([one.features.roofline for one in seen])
     times = np.concatenate([one.times for one in seen])
+    logs = np.log(times / np.concatenate([one.features.roofline for one in seen]))
     # An operator matters by its share of its network's time, not by its count.
     share = times / np.repeat([one.total for one in seen], [len(one.times) for one in seen])
-    missing = [group for group in GROUPS if group not in groups]
-    if missing:
-        raise UsageError(f"no operator of group '{missing[0]}' was measured: collect more networks")
-    regressors: dict[str, Any] = {}
-    for group in GROUPS:
+    weight = np.sqrt(np.clip(share, _LEAST_SHARE, None))
+    regressors = {}
+    for group in sorted(set(groups.tolist())):
         mask = groups == group
-        data = lightgbm.Dataset(
-            values[mask],
-            np.log(times[mask] / roofline[mask]),
-            weight=np.sqrt(np.clip(share[mask], 1e-4, None)),
-            params={"verbose": -1},
-        )
-        regressors[group] = lightgbm.train(PARAMETERS, data, num_boost_round=TREES)
-    return regressors
+        data = lightgbm.Dataset(*merged(values[mask], logs[mask], weight[mask]), params={"verbose": -1})
+        regressors[group] = lightgbm.train(dict(parameters), data, num_boost_round=trees)
+    return LearnedOperators(regressors, overhead(seen))
+
+
+def merged(
+    values: NDArray[np.float32], target: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64], None, NDArray[np.float64]]:
+    """Rows of equal features as one row with their mean target and summed weight, as LightGBM takes them.
+
+    A third of all operators are others' equals: blocks repeat. Least squares are the same either way.
+    """
+    _, first, which = np.unique(
+        np.ascontiguousarray(values).view(f"V{values.itemsize * values.shape[1]}").reshape(-1),
+        return_index=True,
+        return_inverse=True,
+    )
+    total = np.bincount(which, weight).astype(np.float64)
+    return values[first], np.bincount(which, weight * target) / total, None, total
 
 
 def fold_of(seen: Sequence[Observation], folds: int) -> NDArray[np.int64]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.enclave.replacement import PagingCounts
 from sectum.errors import UsageError
-from sectum.predict.features import GROUPS
+from sectum.predict.features import GROUPS, OperatorFeatures
 from sectum.predict.measured import MeasuredNetwork, MeasuredRun
 
 _ROUNDS, _OUTLIER = 3, 0.25
@@ -23,21 +24,32 @@ _PRIOR_ROWS = 0.3  # as if so many rows had shown that a kind costs as much as t
 
 @dataclass(frozen=True)
 class PageCostModel:
-    """Cost of pages on the machine of a dataset.
+    """Cost of pages, in units of the reference kernel of sums, which a machine slows as it slows paging.
 
     Attributes:
-        swap_us: of a page evicted and one loaded, the mean over all kinds of operators.
-        minor_fault_us: of a page mapped again.
+        swap: of a page evicted and one loaded, the mean over all kinds of operators.
+        minor_fault: of a page mapped again.
         factors: by group of operators, over the mean.
         sigma: standard deviation of log(measured / modelled) of latencies that page, native latency and counts given.
         rows: that it was learned from.
     """
 
-    swap_us: float
-    minor_fault_us: float
+    swap: float
+    minor_fault: float
     factors: Mapping[str, float]
     sigma: float
     rows: int
+
+    def references(self, features: OperatorFeatures, counts: PagingCounts) -> float:
+        """Time of the page faults of an inference.
+
+        Args:
+            features: of the network's operators.
+            counts: its page faults.
+        """
+        weights = np.array([self.factors.get(group, 1.0) for group in features.groups])
+        swapped = weights @ (counts.loads_by_operator + counts.evictions_by_operator) / 2
+        return float(self.swap * swapped + self.minor_fault * counts.minor_faults)
 
 
 def learn_page_costs(networks: Sequence[MeasuredNetwork]) -> PageCostModel:
@@ -50,8 +62,8 @@ def learn_page_costs(networks: Sequence[MeasuredNetwork]) -> PageCostModel:
     if not cases:
         raise UsageError("no measured network pages: collect some under small sizes of EPC (sectum dataset collect)")
     pages = np.array([_pages_by_group(network, run) for network, run in cases])
-    native = np.array([network.native.latency_ms for network, _ in cases])
-    latency = np.array([run.latency_ms for _, run in cases])
+    native = np.array([network.native.latency_ms / network.typical.sums_ms for network, _ in cases])
+    latency = np.array([run.latency_ms / network.typical.sums_ms for network, run in cases])
     minor = np.array([run.minor_faults for _, run in cases])
     weight = 1 / latency
     for _ in range(_ROUNDS):
@@ -62,8 +74,8 @@ def learn_page_costs(networks: Sequence[MeasuredNetwork]) -> PageCostModel:
     mean = float(costs[:-1] @ pages.sum(axis=0) / pages.sum())
     low, high = np.quantile(residual, [0.02, 0.98])
     return PageCostModel(
-        swap_us=1e3 * mean,
-        minor_fault_us=1e3 * float(costs[-1]),
+        swap=mean,
+        minor_fault=float(costs[-1]),
         factors={group: float(cost / mean) for group, cost in zip(GROUPS, costs, strict=False)},
         sigma=float(np.sqrt(np.mean(np.square(np.clip(residual, low, high))))),
         rows=len(cases),

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.errors import UsageError
 from sectum.graph.runtime import machine_nchwc_block
 from sectum.predict import measured
 from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, schema_hash
@@ -99,13 +100,16 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str) -> dic
     """Cross-validate, train on everything, write the artefact; gives the manifest.
 
     Raises:
-        UsageError: nothing was measured, or nothing that pages.
+        UsageError: nothing was measured, or nothing that pages, or no operator of some group.
         DatasetInvalid: the dataset is damaged.
     """
     networks = measured.without_repeats(measured.read(data))
     seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder))]
     pages = learn_page_costs(networks)
     learned = learn(seen)
+    missing = [group for group in GROUPS if group not in learned.groups]
+    if missing:
+        raise UsageError(f"no operator of group '{missing[0]}' was measured: collect more networks")
     found = figures(seen, learned.overhead)
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -120,13 +124,15 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str) -> dic
         "page_cost_sigma": pages.sigma,
         "working_set_sigma": working_set_sigma(networks),
         "groups": export(learned, out),
-        "training": _training(seen, pages, found),
+        "training": _training(seen, pages, networks[-1].typical.sums_ms, found),
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 
-def _training(seen: Sequence[Observation], pages: PageCostModel, found: dict[str, Any]) -> dict[str, Any]:
+def _training(
+    seen: Sequence[Observation], pages: PageCostModel, sums_ms: float, found: dict[str, Any]
+) -> dict[str, Any]:
     groups = [group for one in seen for group in one.features.groups]
     return {
         "networks": len({(one.family, one.topology) for one in seen}),
@@ -134,8 +140,8 @@ def _training(seen: Sequence[Observation], pages: PageCostModel, found: dict[str
         "operators": len(groups),
         "operators_by_group": {group: groups.count(group) for group in GROUPS},
         "paging_rows": pages.rows,
-        "swap_us": pages.swap_us,
-        "minor_fault_us": pages.minor_fault_us,
+        "swap_us": 1e3 * sums_ms * pages.swap,
+        "minor_fault_us": 1e3 * sums_ms * pages.minor_fault,
         "kind": "measured",
         "accuracy": found,
     }

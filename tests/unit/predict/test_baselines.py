@@ -10,7 +10,7 @@ import pytest
 from measured_networks import held_out_errors, made_up, under
 from sectum.errors import UsageError
 from sectum.predict.baselines.kernel_additive import KernelAdditive
-from sectum.predict.baselines.native import Shared, merged
+from sectum.predict.baselines.native import Shared
 from sectum.predict.baselines.page_model import PageModel, faults, rate_ms
 from sectum.predict.baselines.proxies import FlopsAndBytes, NativeTimesConstant
 from sectum.predict.baselines.regression import factor, proportional, weighted_median
@@ -149,14 +149,6 @@ def test_the_graph_verdict_learns_what_fits():
     cases = [Case(known(network), run.epc_pages) for network in networks for run in network.runs]
     so = np.array([run.over_committed for network in networks for run in network.runs])
     assert np.mean((fitted.probabilities(cases) >= 0.5) == so) > 0.9
-
-
-def test_rows_of_equal_features_are_merged():
-    """Least squares see the weighted mean of equal rows, with their summed weight."""
-    values = np.array([[1, 2], [3, 4], [1, 2]], dtype=np.float32)
-    kept, target, _, weight = merged(values, np.array([1.0, 5.0, 4.0]), np.array([1.0, 1.0, 2.0]))
-    found = {tuple(row): (t, w) for row, t, w in zip(kept.tolist(), target.tolist(), weight.tolist(), strict=True)}
-    assert found == {(1.0, 2.0): (3.0, 3.0), (3.0, 4.0): (5.0, 1.0)}
 
 
 def test_what_several_learners_need_is_trained_once():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ import pytest
 from sectum.errors import CalibrationInvalid
 from sectum.measure.reference import References
 from sectum.predict import Predictor, calibration
-from sectum.predict.calibrating import MINOR_FAULT_SHARE, PageObservation, group_factor, solve_page_costs
+from sectum.predict.calibrating import (
+    MINOR_FAULT_SHARE,
+    PageObservation,
+    group_factor,
+    mean_page_weight,
+    solve_page_costs,
+)
 from sectum.predict.calibration import Calibration, PageCosts, nearest
 from sectum.units import MIB
 
@@ -119,3 +126,19 @@ def test_few_operators_move_a_factor_less_than_many():
     many = group_factor([(np.log(2.0), 0.1)] * 200)
     assert 1.0 < few < many < 2.0
     assert many == pytest.approx(2.0, rel=0.03)
+
+
+def test_pages_weigh_what_their_operators_say(predictor, squeezenet):
+    """All pages of one weight have that weight; where nothing is modelled to page it is 1."""
+    trace = predictor.prepare(squeezenet).trace
+    weights = np.full(len(trace.live_bytes), 1.25)
+    assert mean_page_weight(weights, trace, trace.pages // 2) == pytest.approx(1.25)
+    assert mean_page_weight(weights, trace, trace.pages) == 1.0
+
+
+def test_what_cannot_be_read_back_is_not_stored(tmp_path, example):
+    """A cost that is no number is refused before anything is written over."""
+    broken = dataclasses.replace(example, page_costs={1: PageCosts(swap_us=math.nan, minor_fault_us=2.0)})
+    with pytest.raises(ValueError, match="JSON"):
+        broken.store(tmp_path / "calibration.json")
+    assert not (tmp_path / "calibration.json").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
 import numpy as np
@@ -12,7 +11,7 @@ from sectum import zoo
 from sectum.errors import UsageError
 from sectum.graph.runtime import runtime_graph
 from sectum.predict.features import GROUPS, extract
-from sectum.predict.operator_learning import Observation, fold_of, learn, overhead
+from sectum.predict.operator_learning import LearnedOperators, Observation, fold_of, learn, merged, overhead
 
 pytest.importorskip("lightgbm", reason="learning needs the extra train")
 NAMES = ("alexnet", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "shufflenet_v2_x0_5", "vgg11")
@@ -67,17 +66,25 @@ def test_learning_twice_gives_the_same(seen):
     np.testing.assert_array_equal(learn(seen).references(features)[0], learn(seen).references(features)[0])
 
 
-def test_without_networks_or_without_a_group_it_is_refused(seen):
+def test_without_networks_it_is_refused():
     """The error says what to collect."""
     with pytest.raises(UsageError, match="collect some first"):
         learn([])
-    only = seen[-1]
-    few = dataclasses.replace(
-        only.features,
-        groups=only.features.groups[:1],
-        values=only.features.values[:1],
-        roofline=only.features.roofline[:1],
-        costs=only.features.costs[:1],
-    )
-    with pytest.raises(UsageError, match="no operator of group"):
-        learn([dataclasses.replace(only, features=few, times=only.times[:1])])
+
+
+def test_a_group_that_was_not_seen_takes_its_roofline(seen):
+    """An operator of which nothing is known is never free."""
+    learned = learn(seen)
+    known = LearnedOperators({group: learned.groups[group] for group in learned.groups if group != "conv"}, 0.0)
+    features = seen[-1].features
+    (times,) = known.references([features])
+    convolutions = np.array(features.groups) == "conv"
+    np.testing.assert_allclose(times[convolutions], features.roofline[convolutions])
+
+
+def test_rows_of_equal_features_are_merged():
+    """Least squares see the weighted mean of equal rows, with their summed weight."""
+    values = np.array([[1, 2], [3, 4], [1, 2]], dtype=np.float32)
+    kept, target, _, weight = merged(values, np.array([1.0, 5.0, 4.0]), np.array([1.0, 1.0, 2.0]))
+    found = {tuple(row): (t, w) for row, t, w in zip(kept.tolist(), target.tolist(), weight.tolist(), strict=True)}
+    assert found == {(1.0, 2.0): (3.0, 3.0), (3.0, 4.0): (5.0, 1.0)}

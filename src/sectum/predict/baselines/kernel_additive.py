@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from sectum.predict.baselines.native import Floats, OperatorRows, merged, reference_ms
+from sectum.predict.baselines.native import Floats, OperatorRows, reference_ms
 from sectum.predict.baselines.regression import factor
 from sectum.predict.evaluation.learner import Case, Estimate
 from sectum.predict.features import FEATURES
 from sectum.predict.measured import MeasuredNetwork
+from sectum.predict.operator_learning import merged
 
 TREES = 40
 PARAMETERS = {

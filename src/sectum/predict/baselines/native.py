@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -10,22 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.measure.reference import References
-from sectum.predict.baselines.regression import weighted_median
+from sectum.predict import operator_learning
 from sectum.predict.features import OperatorFeatures
 from sectum.predict.measured import MeasuredNetwork
+from sectum.predict.operator_learning import LearnedOperators, learn, observed
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 TREES = 120
-PARAMETERS = {
-    "objective": "regression", "num_leaves": 31, "learning_rate": 0.12, "min_data_in_leaf": 8, "bagging_fraction": 0.7,
-    "bagging_freq": 1, "feature_fraction": 0.6, "seed": 0, "deterministic": True, "force_row_wise": True,
-    "num_threads": 1, "verbose": -1,
-}  # fmt: skip
+PARAMETERS = operator_learning.PARAMETERS | {"learning_rate": 0.12, "num_threads": 1}
 """As the shipped operator models are trained, with fewer trees: an evaluation trains dozens of them."""
-_LEAST_REFERENCES = 1e-6
-_LEAST_SHARE = 1e-4
 
 
 class Featured(Protocol):
@@ -86,36 +81,21 @@ def reference_ms(references: References) -> float:
 
 
 class NativeModel:
-    """One regressor for each group of operators, and the time that a whole inference takes beside its operators.
+    """Native latency as the sum of operators' times.
 
     Args:
-        regressors: LightGBM models of log(time / roofline), by group.
-        overhead: time of each operator between its profile and its share of an inference, in reference units.
+        learned: times of operators.
     """
 
-    def __init__(self, regressors: Mapping[str, Any], overhead: float) -> None:
-        self._regressors = regressors
-        self._overhead = overhead
+    def __init__(self, learned: LearnedOperators) -> None:
+        self._learned = learned
 
     def references(self, networks: Sequence[Featured]) -> Floats:
-        """Latency of each network outside enclaves, in reference units; shape ``(networks,)``.
-
-        Operators of a group that was not among those learned from take their roofline.
-        """
+        """Latency of each network outside enclaves, in reference units; shape ``(networks,)``."""
         different = {identity(network): network for network in networks}
-        rows = OperatorRows.of(list(different.values()))
-        times = rows.roofline * np.exp(self._correction(rows))
-        times = np.maximum(times + self._overhead, times / 4)
-        sums = dict(zip(different, np.bincount(rows.network, times, len(different)).tolist(), strict=True))
+        times = self._learned.references([network.features for network in different.values()])
+        sums = {which: float(its.sum()) for which, its in zip(different, times, strict=True)}
         return np.array([sums[identity(network)] for network in networks])
-
-    def _correction(self, rows: OperatorRows) -> Floats:
-        correction = np.zeros(len(rows.groups))
-        for group, regressor in self._regressors.items():
-            mask = rows.groups == group
-            if mask.any():
-                correction[mask] = regressor.predict(rows.values[mask], num_threads=1)
-        return correction
 
 
 class Shared:
@@ -144,40 +124,5 @@ class Shared:
 
 def fit(networks: Sequence[MeasuredNetwork]) -> NativeModel:
     """Learn from the networks whose operators were timed."""
-    profiled = [network for network in networks if network.operator_ms is not None]
-    if not profiled:
-        return NativeModel({}, 0.0)
-    import lightgbm
-
-    rows = OperatorRows.of(profiled)
-    units = np.array([reference_ms(network.typical) for network in profiled])
-    times = np.concatenate([np.asarray(network.operator_ms) for network in profiled]) / units[rows.network]
-    times = np.maximum(times, _LEAST_REFERENCES)
-    totals = np.array([network.native.latency_ms for network in profiled]) / units
-    regressors = {}
-    for group in sorted(set(rows.groups.tolist())):
-        mask = rows.groups == group
-        # An operator matters by its share of its network's time, not by its count.
-        weight = np.sqrt(np.clip(times[mask] / totals[rows.network[mask]], _LEAST_SHARE, None))
-        log_ratio = np.log(times[mask] / rows.roofline[mask])
-        data = lightgbm.Dataset(*merged(rows.values[mask], log_ratio, weight), params={"verbose": -1})
-        regressors[group] = lightgbm.train(PARAMETERS, data, num_boost_round=TREES)
-    counts = np.bincount(rows.network, minlength=len(profiled))
-    missing = totals - np.bincount(rows.network, times, len(profiled))
-    return NativeModel(regressors, weighted_median(missing / counts, counts / totals))
-
-
-def merged(
-    values: NDArray[np.float32], target: Floats, weight: Floats
-) -> tuple[NDArray[np.float32], Floats, None, Floats]:
-    """Rows of equal features as one row with their mean target and summed weight, as LightGBM takes them.
-
-    A third of all operators are others' equals: blocks repeat. Least squares are the same either way.
-    """
-    _, first, which = np.unique(
-        np.ascontiguousarray(values).view(f"V{values.itemsize * values.shape[1]}").reshape(-1),
-        return_index=True,
-        return_inverse=True,
-    )
-    total = np.bincount(which, weight).astype(np.float64)
-    return values[first], np.bincount(which, weight * target) / total, None, total
+    seen = list(observed(networks))
+    return NativeModel(learn(seen, parameters=PARAMETERS, trees=TREES) if seen else LearnedOperators({}, 0.0))

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sectum.predict.baselines.native import NativeModel, Shared, fit, reference_ms
-from sectum.predict.baselines.page_model import faults, page_costs, pages
+from sectum.predict.baselines.page_model import pages
 from sectum.predict.evaluation.learner import Case, Estimate, known
 from sectum.predict.evaluation.metrics import NOMINAL_COVERAGE
 from sectum.predict.evaluation.splits import fold_numbers
 from sectum.predict.measured import MeasuredNetwork, MeasuredRun
+from sectum.predict.paging_learning import PageCostModel, learn_page_costs
 
-Floats = NDArray[np.float64]
 Width = tuple[float, float]
 
 _SIGMAS = np.geomspace(0.001, 0.2, 60)
@@ -44,14 +43,13 @@ class OperatorsAndPages:
     def fit(self, networks: Sequence[MeasuredNetwork]) -> _Fitted:
         """Learn operator times, measure the cost of pages, and find how far off both usually are."""
         sigma = boundary_sigma(networks)
-        fitted = _Fitted(self._shared.native(networks), page_costs(networks), sigma, {})
-        return _Fitted(fitted.native, fitted.costs, sigma, _widths(networks, sigma))
+        return _Fitted(self._shared.native(networks), _page_costs(networks), sigma, _widths(networks, sigma))
 
 
 @dataclass(frozen=True)
 class _Fitted:
     native: NativeModel
-    costs: Floats
+    costs: PageCostModel | None
     sigma: float
     widths: dict[str, Width]
 
@@ -60,10 +58,12 @@ class _Fitted:
         return [self._estimate(case, float(time)) for case, time in zip(cases, native, strict=True)]
 
     def _estimate(self, case: Case, native: float) -> Estimate:
-        unit_ms = reference_ms(case.network.references)
+        latency_ms = native * reference_ms(case.network.references)
         if case.epc_pages is None:
-            return Estimate(native * unit_ms, self._interval(native * unit_ms, "native"))
-        latency_ms = (native + float(faults(case.network, case.epc_pages) @ self.costs)) * unit_ms
+            return Estimate(latency_ms, self._interval(latency_ms, "native"))
+        if self.costs is not None:
+            counts = case.network.paging(case.epc_pages)
+            latency_ms += self.costs.references(case.network.features, counts) * case.network.references.sums_ms
         regime = "pages" if pages(case) else "fits"
         probability = over_commitment(case.network.trace.pages, case.epc_pages, self.sigma)
         return Estimate(latency_ms, self._interval(latency_ms, regime), probability)
@@ -71,6 +71,12 @@ class _Fitted:
     def _interval(self, latency_ms: float, regime: str) -> Width | None:
         width = self.widths.get(regime)
         return None if width is None else (latency_ms * width[0], latency_ms * width[1])
+
+
+def _page_costs(networks: Sequence[MeasuredNetwork]) -> PageCostModel | None:
+    """What pages cost; None where no network pages."""
+    paging = any(run.over_committed for network in networks for run in network.runs)
+    return learn_page_costs(networks) if paging else None
 
 
 def over_commitment(working_set_pages: int, epc_pages: int, sigma: float) -> float:
@@ -110,7 +116,7 @@ def _widths(networks: Sequence[MeasuredNetwork], sigma: float) -> dict[str, Widt
         others = [network for network, number in zip(sample, halves.tolist(), strict=True) if number == half]
         if not learned or not others:
             return {}
-        fitted = _Fitted(fit(learned), page_costs(learned), sigma, {})
+        fitted = _Fitted(fit(learned), _page_costs(learned), sigma, {})
         cases, runs = _cases(others)
         for case, run, estimate in zip(cases, runs, fitted.predict(cases), strict=True):
             regime = "native" if case.epc_pages is None else "pages" if pages(case) else "fits"
