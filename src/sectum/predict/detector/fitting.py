@@ -144,7 +144,8 @@ def _surprise(network: WorkingSetNetwork, batch: Sequence[Example]) -> torch.Ten
     targets = torch.tensor([example.target(with_page_model=network.with_page_model) for example in batch])
     log_ratio, log_scale = network(**torch_tensors(together([example.features for example in batch])))
     error = (targets - log_ratio) / torch.exp(log_scale)
-    return (log_scale + (_FREEDOM + 1) / 2 * torch.log1p(error.square() / _FREEDOM)).mean()
+    surprise: torch.Tensor = (log_scale + (_FREEDOM + 1) / 2 * torch.log1p(error.square() / _FREEDOM)).mean()
+    return surprise
 
 
 def _estimates(

@@ -88,14 +88,15 @@ class WorkingSetNetwork(nn.Module):
         self.weight = nn.Linear(width, 1)
         # The page model's column is the last one.
         self.columns = len(GRAPH_FEATURES) if with_page_model else len(GRAPH_FEATURES) - 1
+        answer = nn.Linear(width, 2)
         self.read = nn.Sequential(
             nn.Linear((HEADS + 1) * width + self.columns, 2 * width),
             nn.ReLU(),
             nn.Linear(2 * width, width),
             nn.ReLU(),
-            nn.Linear(width, 2),
+            answer,
         )
-        for last in (self.weight, self.read[-1]):
+        for last in (self.weight, answer):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         nn.init.constant_(self.weight.bias, _LIKELY_WEIGHT)
