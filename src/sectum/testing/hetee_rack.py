@@ -26,10 +26,17 @@ from sectum.hetee.launcher import Launcher, Places, provision
 READY_S = 120.0
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port on the loopback interface that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port on the loopback interface that nobody listens on now, and that was not given before."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = int(server.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def until(true: Callable[[], Any], limit_s: float = 30.0, what: str = "it") -> Any:
@@ -86,6 +93,7 @@ class Rack:
             self.launcher.start(self.ready, READY_S)
         except BaseException:
             self.launcher.stop()
+            self._clean()
             raise
         self._keeper.start()
         return self
@@ -96,6 +104,9 @@ class Rack:
         self._stopped.set()
         self._keeper.join()
         self.launcher.stop()
+        self._clean()
+
+    def _clean(self) -> None:
         if self._scratch is not None:
             self._scratch.cleanup()
 

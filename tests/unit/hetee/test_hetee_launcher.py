@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -144,31 +144,32 @@ def alive(pid: int) -> bool:
         return False
 
 
+LAUNCHER = """
+import sys, time
+from pathlib import Path
+from sectum.hetee.launcher import Launcher, Places
+places = Places(Path(sys.argv[1]))
+made = Launcher(
+    places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+)
+for role in (made.controller, made.host):
+    role.check()
+while "ready" not in places.log.read_text():
+    time.sleep(0.05)
+print(made.controller.pid, made.host.pid, flush=True)
+time.sleep(60)
+"""
+
+
 def test_roles_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     """A killed launcher leaves no role behind: the kernel tells them."""
     places = Places(tmp_path / "rack")
     provision(places)
-    pids: list[int] = []
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            made = Launcher(
-                places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
-            )
-            for role in (made.controller, made.host):
-                role.check()
-            while "ready" not in places.log.read_text():
-                time.sleep(0.05)
-            os.write(writer, f"{made.controller.pid} {made.host.pid}\n".encode())
-            time.sleep(60)
-        finally:
-            os._exit(1)
-    os.close(writer)
-    with os.fdopen(reader) as words:
-        pids = [int(word) for word in words.readline().split()]
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    # A process of its own, not a fork: the tests' process may be too large to be copied.
+    with subprocess.Popen([sys.executable, "-P", "-c", LAUNCHER, places.directory], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        pids = [int(word) for word in child.stdout.readline().split()]
+        child.kill()
     assert len(pids) == 2
     until_s = time.monotonic() + 20
     while any(alive(pid) for pid in pids):

@@ -25,6 +25,7 @@ from sectum.hetee.worker.records import FROM_CLIENT
 
 SESSION = b"plain, unsealed!"
 _NO_TAG = bytes(TAG_BYTES)
+_CLOSE_S = 10.0
 
 
 class PlainInlet:
@@ -68,7 +69,10 @@ class PlainInlet:
     def _fill(self, out: memoryview) -> bool:
         at = 0
         while at < len(out):
-            n_bytes = self._socket.recv_into(out[at:], 0, socket.MSG_WAITALL)
+            try:
+                n_bytes = self._socket.recv_into(out[at:], 0, socket.MSG_WAITALL)
+            except OSError:  # a client that goes with answers unread resets the connection: it has ended
+                n_bytes = 0
             if not n_bytes:
                 return False
             at += n_bytes
@@ -146,6 +150,7 @@ def serve(sock: socket.socket, accelerators: Sequence[str], *, threads: int = 1,
         enclave.grant(accelerator(name, threads=threads))
     enclave.start()
     ended.wait()
+    enclave.engine.close(_CLOSE_S, lambda _name, _how: None)  # a process that ends inside the runtime aborts
     if refused:
         raise refused[0]
 

@@ -34,9 +34,12 @@ def connection() -> Iterator[socket.socket]:
     command = [sys.executable, "-P", "-m", "sectum.hetee.worker.plain", "--accelerator", "cpu:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        with socket.create_connection(("127.0.0.1", int(process.stdout.readline())), timeout=30) as sock:
-            yield sock
-        assert process.wait(10) == 0
+        try:
+            with socket.create_connection(("127.0.0.1", int(process.stdout.readline())), timeout=30) as sock:
+                yield sock
+            assert process.wait(30) == 0
+        finally:
+            process.kill()  # it must not be waited for in vain
 
 
 def send(outlet: PlainOutlet, kind: Kind, message: messages.Message, stream: int, data: bytes) -> None:
@@ -94,3 +97,11 @@ def test_a_worker_of_the_service_takes_nothing_plain() -> None:
         PlainOutlet(client.socket).message(Kind.FINISH, b"\x80")
         assert client.sealer.session != SESSION
         assert worker.ended() == refusal(Refusal.WRONG_SESSION, "").exit_code
+
+
+def test_a_client_that_goes_with_answers_unread_ends_it(connection: socket.socket) -> None:
+    """A connection that is reset has ended: the worker ends as well, and without an error."""
+    outlet = PlainOutlet(connection)
+    content = convolutions()
+    send(outlet, Kind.CODE, messages.Code(format="onnx", sha256=hashlib.sha256(content).digest()), 1, content)
+    connection.recv(1, socket.MSG_PEEK)  # an answer is there, and is left: closing resets the connection
