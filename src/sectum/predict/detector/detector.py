@@ -194,6 +194,8 @@ class Detector:
         if self.file is None:
             raise UsageError(f"the form '{PAGE_MODEL}' has no network: load '{GNN}' or '{GNN_PAGE_MODEL}'")
         options = onnxruntime.SessionOptions()
+        # Several threads lose terms where the runtime adds up rows by index (ScatterND): answers differ by chance.
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3
         return onnxruntime.InferenceSession(
             read_checked(self.folder, *self.file), options, providers=["CPUExecutionProvider"]
