@@ -208,6 +208,13 @@ class WarmRunner:
             parent.close()
         self._retired, self._parent = [], None
 
+    def kill(self) -> None:
+        """End all children at once, whatever they do; may be called from another thread than that which waits."""
+        for parent in (*self._retired, *([self._parent] if self._parent else [])):
+            for pid in tuple(parent.running):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+
     def __enter__(self) -> WarmRunner:
         return self
 

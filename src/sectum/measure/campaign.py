@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -88,31 +89,54 @@ def affordable(graph: Graph, luck: float) -> bool:
     return cheap and luck * (time_s / COMMON_S) ** 2 <= 1
 
 
-def tasks(seed: int) -> Iterator[Task]:
-    """Tasks without end: the families in turn, networks that are affordable, the same for the same seed."""
-    families, named = zoo.families(), zoo.names()
+def tasks(seed: int, known: Container[str] = frozenset()) -> Iterator[Task]:
+    """Tasks without end: the families in turn, networks that are affordable, the same for the same seed.
+
+    Args:
+        seed: of the plan.
+        known: keys of tasks that are not wanted any more. They are passed over without making their networks, so
+            that a campaign goes on in seconds after thousands of them.
+    """
+    families = zoo.families()
     for index in itertools.count():
-        rng = random.Random(f"{seed}/{index}")  # noqa: S311 - a plan, not a secret
-        batch = rng.choice(BATCHES)
-        is_named = rng.random() < NAMED_SHARE
-        for _ in range(_DRAWS):
-            task = _named(rng, named, batch) if is_named else _sampled(rng, families[index % len(families)], batch)
-            if task is not None and affordable(zoo.to_graph(task.architecture(), task.batch), rng.random()):
+        family = families[index % len(families)]
+        tried = itertools.islice(_draws(seed, index, family), _DRAWS)
+        if any(task.key in known for task, _ in tried):
+            continue
+        for task, luck in itertools.islice(_draws(seed, index, family), _DRAWS):
+            if affordable(zoo.to_graph(task.architecture(), task.batch), luck):
                 yield task
                 break
+
+
+def _draws(seed: int, index: int, family: str) -> Iterator[tuple[Task, float]]:
+    """Candidates for one place of the plan, and the luck of each; the first that is affordable takes the place."""
+    rng = random.Random(f"{seed}/{index}")  # noqa: S311 - a plan, not a secret
+    batch = rng.choice(BATCHES)
+    is_named = rng.random() < NAMED_SHARE
+    while True:
+        task = _named(rng, batch) if is_named else _sampled(rng, family, batch)
+        if task is not None:
+            yield task, rng.random()
 
 
 def _sampled(rng: random.Random, family: str, batch: int) -> Task:
     return Task(SAMPLE, family, rng.randrange(1 << 31), 1.0, 0, batch)
 
 
-def _named(rng: random.Random, names: list[str], batch: int) -> Task | None:
-    name, width, resolution = rng.choice(names), rng.choice(WIDTHS), 32 * rng.randint(1, 7)
+def _named(rng: random.Random, batch: int) -> Task | None:
+    name, width, resolution = rng.choice(zoo.names()), rng.choice(WIDTHS), 32 * rng.randint(1, 7)
+    family = _family(name, width, resolution)
+    return None if family is None else Task(name, family, rng.randrange(1 << 31), width, resolution, batch)
+
+
+@functools.cache
+def _family(name: str, width: float, resolution: int) -> str | None:
+    """Family of a published network; None where the images are too small for it."""
     try:
-        architecture = zoo.build(name, resolution=resolution, width=width)
-    except ShapeInconsistent:  # too small for this network
+        return zoo.build(name, resolution=resolution, width=width).family
+    except ShapeInconsistent:
         return None
-    return Task(name, architecture.family, rng.randrange(1 << 31), width, resolution, batch)
 
 
 def new_tasks(planned: Iterable[Task], writer: DatasetWriter) -> Iterator[Task]:

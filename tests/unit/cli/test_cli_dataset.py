@@ -231,6 +231,13 @@ def test_a_row_knows_its_shares() -> None:
     assert (row.occupation, row.loaded_share) == (2.0, 0.5)
 
 
+def test_a_cpu_twice_is_refused(run: Run, tmp_path: Path) -> None:
+    """Two networks on one CPU would take turns, and disturb each other."""
+    result = run("dataset", "collect", "--folder", tmp_path, "--cpu", 1, "--cpu", 0, "--cpu", 1)
+    assert result.exit_code == 2
+    assert "--cpu 1 is given twice" in result.stderr
+
+
 def test_ray_takes_no_cpu(run: Run, tmp_path: Path) -> None:
     """On a cluster each network has a node for itself."""
     result = run("dataset", "collect", "--folder", tmp_path, "--engine", "ray", "--cpu", 1)

@@ -87,6 +87,16 @@ def test_a_seed_decides_the_tasks(planned: list[Task]) -> None:
     assert not {task.key for task in itertools.islice(tasks(SEED + 1), 8)} & {task.key for task in planned}
 
 
+def test_what_is_known_is_passed_over_without_making_it(planned: list[Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A campaign goes on where it was, without building what it has; what it plans then is the same."""
+    known = {task.key for index, task in enumerate(planned) if index not in (3, 11)}
+    assert list(itertools.islice(tasks(SEED, known), 2)) == [planned[3], planned[11]]
+    built: list[Task] = []
+    monkeypatch.setattr(Task, "architecture", lambda task: built.append(task) or zoo.build("shufflenet_v2_x0_5"))
+    next(tasks(SEED, known))
+    assert len(built) == 1
+
+
 def test_families_take_turns(planned: list[Task]) -> None:
     """Every family is measured about as often, but where a published network took its turn."""
     families = zoo.families()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class FakeWarmRunner:
     def __init__(self, base: object) -> None:
         self.base = base
         self.checks = self.closings = 0
+        self.killed = threading.Event()
         self.made.append(self)
 
     def check(self) -> None:
@@ -35,6 +37,9 @@ class FakeWarmRunner:
 
     def close(self) -> None:
         self.closings += 1
+
+    def kill(self) -> None:
+        self.killed.set()
 
 
 @pytest.fixture
@@ -72,7 +77,7 @@ def seeds(records: Iterator[dict[str, Any]]) -> list[int]:
 
 def test_tasks_are_measured_in_turn_where_they_should_be(calls: list[Call], runners: list[FakeWarmRunner]) -> None:
     """Each task once, on the CPUs and under the machine's name that were given; parents are ended after the last."""
-    assert seeds(LocalEngine("here", (1,)).measure(map(task, range(3)))) == [0, 1, 2]
+    assert seeds(LocalEngine("here", [(1,)]).measure(map(task, range(3)))) == [0, 1, 2]
     assert [call.task for call in calls] == [task(number) for number in range(3)]
     native, enclave = runners
     assert calls[0].places == Places(native, enclave, (1,), "here")
@@ -89,7 +94,7 @@ def test_tasks_are_taken_one_at_a_time(calls: list[Call], runners: list[FakeWarm
             drawn.append(number)
             yield task(number)
 
-    records = LocalEngine("here", None).measure(to_do())
+    records = LocalEngine("here").measure(to_do())
     next(records)
     assert drawn == [0]
     next(records)
@@ -98,9 +103,43 @@ def test_tasks_are_taken_one_at_a_time(calls: list[Call], runners: list[FakeWarm
     assert [runner.closings for runner in runners] == [1, 1]
 
 
+def test_places_measure_side_by_side(calls: list[Call], runners: list[FakeWarmRunner]) -> None:
+    """Each task is measured once, on one of the places; both places work, and all runners are closed in the end."""
+    both = threading.Barrier(2, timeout=30)
+
+    def together(one: Task, places: Places) -> dict[str, Any]:
+        both.wait()  # passed only if two tasks are measured at a time
+        calls.append(Call(one, places))
+        return record(one.seed)
+
+    engine = LocalEngine("here", [(0,), (1,)], together)
+    assert engine.context()["side_by_side"] == 2
+    assert sorted(seeds(engine.measure(map(task, range(6))))) == list(range(6))
+    assert {call.places.cpus for call in calls} == {(0,), (1,)}
+    assert [runner.closings for runner in runners] == [1, 1, 1, 1]
+
+
+def test_stopping_does_not_wait_for_the_networks_in_hand(calls: list[Call], runners: list[FakeWarmRunner]) -> None:
+    """Ctrl-C ends the processes that measure on the other places; what they leave behind is not measured again."""
+
+    def measure(one: Task, places: Places) -> dict[str, Any]:
+        calls.append(Call(one, places))
+        if one.seed == 0:
+            return record(0)
+        assert isinstance(places.native, FakeWarmRunner)
+        assert places.native.killed.wait(30)
+        return failed(one.seed)
+
+    records = LocalEngine("here", [(0,), (1,)], measure).measure(map(task, range(2)))
+    assert next(records)["seed"] == 0
+    records.close()
+    assert sorted(call.task.seed for call in calls) == [0, 1]
+    assert [runner.closings for runner in runners] == [1, 1, 1, 1]
+
+
 def test_a_failure_is_tried_once_more_under_new_parents(calls: list[Call], runners: list[FakeWarmRunner]) -> None:
     """A network whose parent had died is measured, and one that fails by itself fails twice."""
-    records = list(LocalEngine("here", None).measure([task(102), task(103), task(0)]))
+    records = list(LocalEngine("here").measure([task(102), task(103), task(0)]))
     assert [(one["seed"], bool(one["error"])) for one in records] == [(102, False), (103, True), (0, False)]
     assert [call.task.seed for call in calls] == [102, 102, 103, 103, 0]
     assert [runner.closings for runner in runners] == [3, 3]  # once a failure, and in the end
@@ -145,14 +184,14 @@ def test_without_an_enclave_nothing_is_measured(
 
     monkeypatch.setattr(FakeWarmRunner, "check", check)
     with pytest.raises(EnclaveUnavailable):
-        next(LocalEngine("here", None).measure([task(0)]))
+        next(LocalEngine("here").measure([task(0)]))
     assert not calls
     assert [runner.closings for runner in runners] == [1, 1]
 
 
 def test_the_context_is_of_this_machine() -> None:
     """A shard says on what it was measured."""
-    assert LocalEngine("here", None).context()["cpu_model"]
+    assert LocalEngine("here").context()["cpu_model"]
 
 
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ class FakeEngine(LocalEngine):
     """Gives records of nothing, and stops in the middle."""
 
     def __init__(self, *, stop_after: int = 1000) -> None:
-        super().__init__("here", None)
+        super().__init__("here")
         self.asked: list[str] = []
         self._stop_after = stop_after
 

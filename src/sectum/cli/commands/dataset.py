@@ -35,7 +35,13 @@ def dataset() -> None:
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides which networks.")
 @click.option("--machine", default=None, metavar="NAME", help="This machine's name in the dataset.  [default: its CPU]")
-@click.option("--cpu", type=click.IntRange(0), default=None, help="Pin the networks to this CPU.")
+@click.option(
+    "--cpu",
+    "cpus",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Pin the networks to this CPU. May be given more than once: one network at a time on each.",
+)
 @click.option(
     "--repeat",
     type=click.IntRange(1),
@@ -47,7 +53,7 @@ def dataset() -> None:
 @click.option("--address", default="local", show_default=True, help="Of the Ray cluster; local starts one here.")
 @json_option
 def collect(
-    *, folder: Path, networks: int, seed: int, machine: str | None, cpu: int | None, repeat: int | None,
+    *, folder: Path, networks: int, seed: int, machine: str | None, cpus: tuple[int, ...], repeat: int | None,
     engine: str, address: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure networks until the folder holds as many as asked for.
@@ -65,13 +71,13 @@ def collect(
     from sectum.measure.dataset import DatasetWriter, machine_name
 
     name = machine or machine_name(str(machine_context()["cpu_model"]))
-    where = _engine(engine, address, name, cpu)
+    where = _engine(engine, address, name, cpus)
     failures = measured = 0
     context = where.context()
     with kept(folder), DatasetWriter(folder, name, context) as writer:
         if writer.cut_off_bytes:
             say_aside("The last record was cut off when its process ended: its network is measured again.")
-        planned: Any = tasks(seed)
+        planned: Any = tasks(seed, writer.keys)
         if repeat is not None:
             writer.flush()
             planned = _measured_by(context.get("nodes", {name}), folder, repeat, seed)
@@ -136,14 +142,16 @@ def _measured_by(machines: Container[str], folder: Path, networks: int, seed: in
     return planned
 
 
-def _engine(name: str, address: str, machine: str, cpu: int | None) -> Engine:
+def _engine(name: str, address: str, machine: str, cpus: tuple[int, ...]) -> Engine:
     from sectum.measure.engines import LocalEngine, RayEngine
 
     if name == "ray":
-        if cpu is not None:
+        if cpus:
             raise UsageError("--cpu is for the local engine: on a cluster each network has its node for itself")
         return RayEngine(machine, address)
-    return LocalEngine(machine, None if cpu is None else (cpu,))
+    if len(set(cpus)) < len(cpus):
+        raise UsageError(f"--cpu {max(cpus, key=cpus.count)} is given twice: two networks would take turns on it")
+    return LocalEngine(machine, [(cpu,) for cpu in cpus] or (None,))
 
 
 def _line(record: dict[str, Any]) -> str:

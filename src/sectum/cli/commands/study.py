@@ -59,7 +59,7 @@ def run(
     if threads > (usable := len(cpus) or len(os.sched_getaffinity(0))):
         raise UsageError(f"{threads} threads need as many CPUs of their own, and {usable} may be used: give more --cpu")
     name = machine or machine_name(str(machine_context()["cpu_model"]))
-    engine = LocalEngine(name, cpus or None, measure_case)
+    engine = LocalEngine(name, [cpus or None], measure_case)
     planned = plan(seed, threads)
     failures = measured = 0
     with kept(folder), StudyWriter(folder, name, engine.context() | {"seed": seed, "cpus": cpus}) as writer:
