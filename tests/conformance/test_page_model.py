@@ -14,11 +14,12 @@ from sectum.enclave.softepc import SoftEpcRunner
 from sectum.enclave.trace import page_trace
 from sectum.errors import EnclaveUnavailable
 from sectum.graph import read
-from sectum.graph.runtime import runtime_graph
+from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.units import MIB, PAGE_BYTES
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 SETTLING_INFERENCES = 6
+BLOCK = machine_nchwc_block()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +43,7 @@ def enclave():
 def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
     """Working set within 1 %, page loads within 15 %, and no page beyond the budget, at every EPC size."""
     model = read(LIGHT / f"light_{name}.onnx", batch=batch)
-    trace = page_trace(runtime_graph(model.graph))
+    trace = page_trace(runtime_graph(model.graph, nchwc_block=BLOCK), nchwc_block=BLOCK)
     with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
         session.sample(3)
         session.set_epc(1 * MIB)
@@ -63,7 +64,7 @@ def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
 def test_a_model_that_fits_does_not_page():
     """With room for the working set and a little more, a steady-state inference loads nothing."""
     model = read(LIGHT / "light_squeezenet.onnx")
-    pages = page_trace(runtime_graph(model.graph)).pages
+    pages = page_trace(runtime_graph(model.graph, nchwc_block=BLOCK), nchwc_block=BLOCK).pages
     with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
         session.set_epc(int(pages * 1.02) * PAGE_BYTES)
         session.sample(SETTLING_INFERENCES)

@@ -28,8 +28,9 @@ _PANEL_COLUMNS = 16
 
 _PACKED_TYPES = frozenset({"Gemm", "com.microsoft:FusedGemm", "MatMul", "com.microsoft:FusedMatMul"})
 
-_CONV_SCRATCH_BYTES = 4 * 57344
-"""Working buffer of each thread of a convolution that is not in the blocked layout (MLAS, segmented im2col)."""
+_STRIDE, _LEAST_STRIDE = 128, 16
+"""MLAS unrolls images for a matrix product this many positions, and values of each, at a time; where there are fewer of
+one it takes more of the other (``MlasConvOperation``)."""
 
 
 DETAILED_SHARE = 0.25
@@ -67,15 +68,27 @@ class _Span:
         return Touch(operator, first, (self.start + max(1, self.n_bytes) - 1) // PAGE_BYTES - first + 1)
 
 
+_Weight = Sequence[_Span]
+"""The bytes of a weight that an inference uses: in order, each piece a page or more from the one before."""
+
+
+def _part_of(weight: _Weight, index: int, parts: int) -> Iterator[_Span]:
+    """One of about equal parts of a weight."""
+    if len(weight) == 1:
+        yield weight[0].part(index, parts)
+    else:
+        yield from weight[len(weight) * index // parts : len(weight) * (index + 1) // parts]
+
+
 _Passes = Callable[[int], Iterator[_Span]]
 """Gives the parts of its tensors that an operator goes through, in order, under an EPC of so many bytes."""
 
 
 def _convolution_passes(
-    images: int, filter_groups: int, source: _Span, weight: _Span | None, target: _Span, epc_bytes: int
+    images: int, filter_groups: int, source: _Span, weight: _Weight, target: _Span, epc_bytes: int
 ) -> Iterator[_Span]:
     """A blocked convolution reads each image again for every group of filters: its outputs, the image, its weights."""
-    one_image = (source.n_bytes + target.n_bytes) // images + (weight.n_bytes if weight is not None else 0)
+    one_image = (source.n_bytes + target.n_bytes) // images + sum(span.n_bytes for span in weight)
     if one_image <= epc_bytes // 2:  # read again, it is still there
         filter_groups = 1
         images = -(-images // max(1, epc_bytes // (8 * one_image)))
@@ -83,8 +96,7 @@ def _convolution_passes(
         for group in range(filter_groups):
             yield target.part(image, images).part(group, filter_groups)
             yield source.part(image, images)
-            if weight is not None:
-                yield weight.part(group, filter_groups)
+            yield from _part_of(weight, group, filter_groups)
 
 
 def _normalisation_passes(
@@ -113,7 +125,7 @@ def _grouped_passes(
     images: int,
     groups: int,
     source: _Span,
-    weight: _Span | None,
+    weight: _Weight,
     scratch: Sequence[_Span],
     target: _Span,
     epc_bytes: int,
@@ -124,8 +136,7 @@ def _grouped_passes(
     for image in range(images):
         for group in range(groups):
             yield source.part(image, images).part(group, groups)
-            if weight is not None:
-                yield weight.part(group, groups)
+            yield from _part_of(weight, group, groups)
             yield from scratch
             yield target.part(image, images).part(group, groups)
 
@@ -149,13 +160,15 @@ class PageTrace:
     Attributes:
         touches: ranges of pages in the order of use; ``operator`` indexes the runtime graph's operators.
         pages: distinct pages touched.
-        weight_pages: how many of them hold weights.
+        weight_pages: that hold weights: those below this number.
+        used_weight_pages: how many of these are touched.
         live_bytes: for each operator, all weights and the activations alive while it runs.
     """
 
     touches: tuple[Touch, ...]
     pages: int
     weight_pages: int
+    used_weight_pages: int
     live_bytes: tuple[int, ...]
     _passes: Mapping[int, _Passes] = field(repr=False)
 
@@ -210,13 +223,15 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
     """
     plan = memory_plan(runtime)
     weights = _Space(0)
-    weight_spans: dict[tuple[int, int], _Span] = {}
+    weight_spans: dict[tuple[int, int], _Weight] = {}
     for index, op in enumerate(runtime.operators):
         for position, name in enumerate(op.inputs):
             if name and runtime.tensors[name].kind is TensorKind.WEIGHT:
                 n_bytes = stored_bytes(op, position, runtime)
                 if n_bytes >= MIN_PAGED_BYTES:
-                    weight_spans[index, position] = _Span(weights.allocate(name, n_bytes), n_bytes)
+                    whole = _Span(weights.allocate(name, n_bytes), n_bytes)
+                    used = used_parts(op, runtime, nchwc_block) if position == 1 else [(0, n_bytes)]
+                    weight_spans[index, position] = [_Span(whole.start + start, size) for start, size in used]
     activations = _Space(weights.next_page)
     scratch = [scratch_bytes(op, runtime, threads) for op in runtime.operators]
     # The arena hands the same chunk to one kernel after the other.
@@ -236,14 +251,16 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
             for number, n_bytes in enumerate(scratch[index])
         ]
         made = [span for name in op.outputs if name and (span := _activation(name, runtime, plan, activations))]
-        touches += [span.touch(index) for span in (*read.values(), *loaded.values(), *taken, *made)]
-        ways = _passes_of(op, runtime, nchwc_block, read, loaded.get(1), taken, made)
+        weight = [span for spans in loaded.values() for span in spans]
+        touches += [span.touch(index) for span in (*read.values(), *weight, *taken, *made)]
+        ways = _passes_of(op, runtime, nchwc_block, read, loaded.get(1, ()), taken, made)
         if ways is not None:
             passes[index] = ways
     return PageTrace(
         touches=tuple(touches),
         pages=_distinct(touches),
         weight_pages=weights.next_page,
+        used_weight_pages=_distinct([touch for touch in touches if touch.first_page < weights.next_page]),
         live_bytes=tuple(weights.next_page * PAGE_BYTES + n_bytes for n_bytes in _live_activation_bytes(runtime)),
         _passes=passes,
     )
@@ -254,7 +271,7 @@ def _passes_of(
     runtime: Graph,
     nchwc_block: int,
     read: Mapping[int, _Span],
-    weight: _Span | None,
+    weight: _Weight,
     taken: Sequence[_Span],
     made: Sequence[_Span],
 ) -> _Passes | None:
@@ -281,6 +298,50 @@ def _passes_of(
     largest = max(span.n_bytes for span in (*read.values(), made[0]))
     parts = min(_MOST_PARTS, max(1, pages(largest) // _PART_PAGES))
     return partial(_streaming_passes, parts, tuple(read.values()), made[0])
+
+
+def used_parts(op: Operator, runtime: Graph, nchwc_block: int) -> list[tuple[int, int]]:
+    """Offset and size of the bytes of an operator's weight that it reads; what is less than a page apart is joined.
+
+    The blocked layout keeps all taps of a kernel together for each block of input and output channels. On a map smaller
+    than the kernel, as networks with small images have it, some taps only ever meet padding, and MLAS skips them.
+    """
+    n_bytes = stored_bytes(op, 1, runtime)
+    shape = runtime.tensors[op.inputs[1]].shape
+    if op.qualified_type != "com.microsoft.nchwc:Conv" or len(shape) != 4 or shape[1] % nchwc_block:
+        return [(0, n_bytes)]
+    rows, columns = (_used_taps(op, runtime, axis) for axis in (0, 1))
+    if len(rows) * len(columns) == shape[2] * shape[3]:
+        return [(0, n_bytes)]
+    tap_bytes = 4 * nchwc_block * nchwc_block
+    block_bytes = tap_bytes * shape[2] * shape[3]
+    starts = [(row * shape[3] + column) * tap_bytes for row in rows for column in columns]
+    used: list[tuple[int, int]] = []
+    for block in range(0, n_bytes, block_bytes):
+        for start in starts:
+            end = block + start + tap_bytes
+            if used and block + start - sum(used[-1]) < PAGE_BYTES:
+                used[-1] = (used[-1][0], end - used[-1][0])
+            else:
+                used.append((block + start, tap_bytes))
+    return used
+
+
+def _used_taps(op: Operator, runtime: Graph, axis: int) -> list[int]:
+    """Positions of a kernel, along one axis, that meet the map for some output."""
+    size, out = (runtime.tensors[name].shape[2 + axis] for name in (op.inputs[0], op.outputs[0]))
+    stride, dilation, pad = (_at(op, name, axis, default) for name, default in _WINDOW)
+    taps = runtime.tensors[op.inputs[1]].shape[2 + axis]
+    starts = range(-pad, out * stride - pad, stride)
+    return [tap for tap in range(taps) if any(0 <= start + tap * dilation < size for start in starts)]
+
+
+_WINDOW = (("strides", 1), ("dilations", 1), ("pads", 0))
+
+
+def _at(op: Operator, name: str, axis: int, default: int) -> int:
+    value = op.attributes.get(name)
+    return int(value[axis]) if isinstance(value, tuple) and len(value) > axis else default
 
 
 def stored_bytes(op: Operator, position: int, runtime: Graph) -> int:
@@ -321,7 +382,19 @@ def _convolution_scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tu
     positions = math.prod(out[2:])
     if filters > positions:
         return (4 * positions * math.prod(weight[1:]),)
-    return (threads * _CONV_SCRATCH_BYTES,)
+    return (4 * threads * math.prod(_unrolled(math.prod(weight[1:]), -(-positions // threads))),)
+
+
+def _unrolled(values: int, positions: int) -> tuple[int, int]:
+    """Values and positions of an image that are unrolled together."""
+    most_values = most_positions = _STRIDE
+    if positions >= values:
+        while most_values // 2 >= values:
+            most_values, most_positions = most_values // 2, most_positions * 2
+    else:
+        while most_positions > _LEAST_STRIDE and most_positions // 2 >= positions:
+            most_values, most_positions = most_values * 2, most_positions // 2
+    return min(values, most_values), min(positions, most_positions)
 
 
 def _activation(name: str, runtime: Graph, plan: MemoryPlan, space: _Space) -> _Span | None:

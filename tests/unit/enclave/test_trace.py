@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from sectum.enclave.trace import MIN_PAGED_BYTES, page_trace, scratch_bytes, stored_bytes
+from sectum.enclave.trace import MIN_PAGED_BYTES, _unrolled, page_trace, scratch_bytes, stored_bytes, used_parts
 from sectum.graph import read
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.graph.runtime import runtime_graph
@@ -91,7 +91,48 @@ def test_a_pointwise_convolution_needs_no_scratch_memory():
 
 
 def test_an_unrolled_convolution_needs_scratch_memory_for_each_thread():
-    """Images are unrolled in segments of fixed size, one for each thread."""
+    """Images are unrolled in segments, one for each thread."""
     op, graph = conv(3, (1, 1, 1, 1))
     (one,), (two,) = (scratch_bytes(op, graph, threads=n) for n in (1, 2))
     assert two == 2 * one > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "positions", "together"),
+    [(288, 3136, (128, 128)), (27, 12544, (27, 512)), (800, 49, (256, 49)), (4, 4, (4, 4))],
+)
+def test_a_convolution_unrolls_a_segment_at_a_time(values: int, positions: int, together: tuple[int, int]) -> None:
+    """Where there are few values or positions, more of the other are taken; scratch memory is that of a segment."""
+    assert _unrolled(values, positions) == together
+
+
+def blocked(kernel: int, size: int, block: int, *, stride: int = 1, channels: int = 64) -> tuple[Operator, Graph]:
+    pad = kernel // 2
+    attributes = {"pads": (pad,) * 4, "strides": (stride, stride), "group": 1}
+    op = Operator("c", "Conv", ("x", "w"), ("y",), attributes, domain="com.microsoft.nchwc")
+    out = (size + 2 * pad - kernel) // stride + 1
+    graph = graph_of(
+        op,
+        x=((1, channels, size, size), TensorKind.INPUT),
+        w=((channels, channels, kernel, kernel), TensorKind.WEIGHT),
+        y=((1, channels, out, out), TensorKind.ACTIVATION),
+    )
+    return op, graph
+
+
+def test_taps_that_meet_padding_only_are_not_read() -> None:
+    """Of a 7x7 kernel on a map of one pixel only the middle tap counts: one page or two of each block's twelve."""
+    op, graph = blocked(7, 1, 16)
+    used = used_parts(op, graph, 16)
+    assert len(used) == (64 // 16) ** 2
+    assert used[0] == (24 * 16 * 16 * 4, 16 * 16 * 4)
+    assert page_trace(graph, nchwc_block=16).used_weight_pages < page_trace(graph, nchwc_block=16).weight_pages / 5
+
+
+@pytest.mark.parametrize(("kernel", "size", "block"), [(3, 14, 16), (7, 7, 16), (3, 1, 8), (1, 1, 16)])
+def test_a_weight_without_a_page_of_unread_taps_is_read_whole(kernel: int, size: int, block: int) -> None:
+    """Maps as large as the kernel use all taps; gaps of less than a page save no page."""
+    op, graph = blocked(kernel, size, block)
+    ((start, n_bytes),) = used_parts(op, graph, block)
+    assert start < PAGE_BYTES
+    assert n_bytes > stored_bytes(op, 1, graph) - 2 * PAGE_BYTES
