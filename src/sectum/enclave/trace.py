@@ -124,21 +124,26 @@ def _streaming_passes(parts: int, sources: Sequence[_Span], target: _Span, _epc_
 def _grouped_passes(
     images: int,
     groups: int,
+    segments: int,
     source: _Span,
     weight: _Weight,
     scratch: Sequence[_Span],
     target: _Span,
     epc_bytes: int,
 ) -> Iterator[_Span]:
-    """A convolution in the plain layout: group by group of each image."""
-    if (source.n_bytes + target.n_bytes) // images <= epc_bytes // 8:
+    """A convolution in the plain layout: group by group of each image, all weights again for each segment of it."""
+    maps = (source.n_bytes + target.n_bytes) // images
+    if (maps + sum(span.n_bytes for span in weight)) // groups <= epc_bytes // 2:  # read again, it is still there
+        segments = 1
+    if maps <= epc_bytes // 8:
         groups = 1
     for image in range(images):
         for group in range(groups):
-            yield source.part(image, images).part(group, groups)
-            yield from _part_of(weight, group, groups)
-            yield from scratch
-            yield target.part(image, images).part(group, groups)
+            for segment in range(segments):
+                yield source.part(image, images).part(group, groups)
+                yield from _part_of(weight, group, groups)
+                yield from scratch
+                yield target.part(image, images).part(group, groups).part(segment, segments)
 
 
 def _joining_passes(
@@ -286,7 +291,7 @@ def _passes_of(
         filter_groups = -(-out[1] // (_FILTERS_PER_PASS * nchwc_block))
         return partial(_convolution_passes, images, filter_groups, read[0], weight, made[0])
     if op.qualified_type in ("Conv", "com.microsoft:FusedConv"):
-        return partial(_grouped_passes, images, groups, read[0], weight, taken, made[0])
+        return partial(_grouped_passes, images, groups, _segments(op, runtime), read[0], weight, taken, made[0])
     if op.qualified_type == "LRN":
         return partial(_normalisation_passes, images, read[0], taken[0], taken[1], made[0])
     if op.type == "Concat" and op.attributes.get("axis") == 1 and len(read) == len(op.inputs):
@@ -383,6 +388,12 @@ def _convolution_scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tu
     if filters > positions:
         return (4 * positions * math.prod(weight[1:]),)
     return (4 * threads * math.prod(_unrolled(math.prod(weight[1:]), -(-positions // threads))),)
+
+
+def _segments(op: Operator, runtime: Graph) -> int:
+    """In how many parts of its positions a convolution in the plain layout computes each image."""
+    positions = math.prod(runtime.tensors[op.outputs[0]].shape[2:])
+    return -(-positions // _unrolled(math.prod(runtime.tensors[op.inputs[1]].shape[1:]), positions)[1])
 
 
 def _unrolled(values: int, positions: int) -> tuple[int, int]:
