@@ -50,6 +50,7 @@ def made_up(number: int, **changes: Any) -> MeasuredNetwork:
         "native": made_up_run(),
         "runs": (made_up_run(20 * MIB, 11.0), made_up_run(5 * MIB, 50.0, over_committed=True, loads=2560.0)),
         "typical": References(2.0, 4.0),
+        "nchwc_block": 8,
         "_stored_graph": "[1,17,[],[],[],[]]",
         **changes,
     }

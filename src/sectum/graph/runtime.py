@@ -8,7 +8,8 @@ a weight; `sectum.graph.observed` asks the runtime itself, and tests hold the tw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sectum.errors import UsageError
@@ -20,7 +21,7 @@ from sectum.graph.observed import optimised_by_runtime
 from sectum.graph.rewrites import apply_rewrites
 from sectum.graph.workgraph import WorkGraph
 
-__all__ = ["NCHWC_BLOCKS", "machine_nchwc_block", "optimised_by_runtime", "runtime_graph"]
+__all__ = ["NCHWC_BLOCKS", "machine_nchwc_block", "optimised_by_runtime", "runtime_graph", "seen_nchwc_block"]
 
 # MlasNchwcGetBlockSize: 8 floats with AVX2, 16 with AVX-512, 1 (no blocked layout) on older machines.
 NCHWC_BLOCKS = (1, 8, 16)
@@ -42,6 +43,18 @@ def machine_nchwc_block() -> int:
     if "avx512f" in features:
         return NCHWC_BLOCKS[2]
     return NCHWC_BLOCKS[1] if "avx" in features else NCHWC_BLOCKS[0]
+
+
+def seen_nchwc_block(graphs: Iterable[Graph]) -> int:
+    """Floats in a block of the layout that runtime graphs of one machine were made with, told by their channels."""
+    channels = 0
+    for graph in graphs:
+        for op in graph.operators:
+            if op.qualified_type == "com.microsoft.nchwc:Conv":
+                channels = math.gcd(channels, graph.tensors[op.outputs[0]].shape[1])
+        if channels and channels < NCHWC_BLOCKS[2]:
+            break
+    return max(block for block in NCHWC_BLOCKS if channels % block == 0) if channels else NCHWC_BLOCKS[0]
 
 
 def runtime_graph(graph: Graph, *, nchwc_block: int = 8) -> Graph:

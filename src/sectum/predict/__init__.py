@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sectum.predict.advice import advise
 from sectum.predict.calibration import load as load_calibration
-from sectum.predict.operator_model import OperatorModel
+from sectum.predict.operator_model import OperatorModel, shipped_for
 from sectum.predict.prediction import Advice, Prediction
 from sectum.predict.predictor import Predictor, sweep
 
@@ -12,7 +12,7 @@ __all__ = ["Advice", "OperatorModel", "Prediction", "Predictor", "advise", "load
 
 
 def load_predictor(*, calibration: bool = True) -> Predictor:
-    """The shipped operator models, with this machine's calibration where there is one.
+    """The shipped operator models for this kind of processor, with the machine's calibration where there is one.
 
     Args:
         calibration: False ignores a stored calibration.
@@ -21,4 +21,5 @@ def load_predictor(*, calibration: bool = True) -> Predictor:
         ArtefactInvalid: the shipped models are damaged.
         CalibrationInvalid: the stored calibration is damaged or from another version.
     """
-    return Predictor(OperatorModel.load(), load_calibration() if calibration else None)
+    found = load_calibration() if calibration else None
+    return Predictor(OperatorModel.load(shipped_for(found.nchwc_block) if found else None), found)

@@ -24,7 +24,7 @@ from sectum.measure.context import machine_context
 from sectum.measure.operators import match
 from sectum.measure.reference import References, ratio_of_means, sums_share
 from sectum.predict.calibration import Calibration, PageCosts
-from sectum.predict.features import extract
+from sectum.predict.features import OperatorFeatures, extract
 from sectum.predict.operator_model import OperatorModel, with_overhead
 from sectum.units import MIB, PAGE_BYTES
 
@@ -155,7 +155,7 @@ def _observe_operators(
         measured = match(runtime, session.operator_times(PROFILED_INFERENCES))
     if measured is None:
         return None, samples
-    features = extract(runtime, threads=threads)
+    features = extract(runtime, threads=threads, nchwc_block=machine_nchwc_block())
     seen = with_overhead(np.array(measured), operators.overhead_references)
     expected = operators.references(features)
     return ObservedNetwork(sums_share(runtime), features.groups, np.maximum(seen, 1e-6), expected), samples
@@ -186,7 +186,7 @@ def _observe_paging(
     architecture = zoo.build(case.network, resolution=case.resolution)
     runtime = runtime_graph(zoo.to_graph(architecture, case.batch), nchwc_block=machine_nchwc_block())
     trace = page_trace(runtime, threads=threads, nchwc_block=machine_nchwc_block())
-    weights = operators.page_weights(extract(runtime, threads=threads))
+    features = extract(runtime, threads=threads, nchwc_block=machine_nchwc_block())
     job = Job(model=zoo.to_bytes(architecture, batch=case.batch), threads=threads)
     with runner.start(job) as enclave:
         enclave.sample(SETTLING_INFERENCES)
@@ -196,8 +196,7 @@ def _observe_paging(
             enclave.sample(SETTLING_INFERENCES)
             samples = enclave.sample(PAGING_SAMPLES)
             paged = ratio_of_means([(s.latency_ns, s.reference_ns(1)) for s in samples])[0]
-            pages = mib * MIB // PAGE_BYTES
-            weight = mean_page_weight(weights, trace, pages)
+            weight = mean_page_weight(operators, features, trace, mib * MIB // PAGE_BYTES)
             yield PageObservation(
                 weight * statistics.median(sample.loads for sample in samples),
                 weight * statistics.median(sample.minor_faults for sample in samples),
@@ -205,16 +204,21 @@ def _observe_paging(
             )
 
 
-def mean_page_weight(weights: NDArray[np.float64], trace: PageTrace, epc_pages: int) -> float:
+def mean_page_weight(operators: OperatorModel, features: OperatorFeatures, trace: PageTrace, epc_pages: int) -> float:
     """Cost of a page in an inference over the mean over all kinds of operators; 1 where none is modelled to page.
 
     Args:
-        weights: of a page of each operator, shape ``(operators,)``.
+        operators: what is known of the costs of pages.
+        features: of the network's operators.
         trace: pages that an inference touches.
         epc_pages: that fit.
     """
-    loads = steady_state(trace.touches_under(epc_pages), epc_pages, operators=len(weights)).loads_by_operator
-    return float(weights @ loads / loads.sum()) if loads.any() else 1.0
+    counts = steady_state(trace.touches_under(epc_pages), epc_pages, operators=len(features.groups))
+    loads = counts.loads_by_operator
+    if not loads.any():
+        return 1.0
+    weights = operators.page_weights(features)
+    return operators.page_correction(features, counts, epc_pages) * float(weights @ loads / loads.sum())
 
 
 def solve_page_costs(observations: Sequence[PageObservation], sums_us: float) -> tuple[float, float]:

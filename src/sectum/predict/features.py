@@ -1,8 +1,9 @@
 """Operators as numbers. Training and predicting both come here, so they cannot drift apart.
 
 Every operator becomes one row of :data:`FEATURES` and belongs to one of :data:`GROUPS`; each group has its own
-model. The models do not predict time itself but its logarithm relative to :func:`roofline`, so that sizes beyond
-those measured are extrapolated along arithmetic and traffic, not cut off at the largest measured value.
+model. The models do not predict time itself but its logarithm relative to a sum over the work that the kernels do
+(`sectum.predict.kernel_work`), so that sizes beyond those measured are extrapolated along that work, not cut off at the
+largest measured value.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from sectum.graph.costs import OperatorCost, cost
 from sectum.graph.ir import Graph, Operator, TensorKind
+from sectum.predict.kernel_work import FILTER_BLOCKS, TILES, WIDTH, kernel_work
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 NCHWC = "com.microsoft.nchwc:"
 
@@ -56,12 +58,16 @@ _TYPES = (
 )  # fmt: skip
 _CODE_OF_TYPE = {name: code for code, name in enumerate(_TYPES)}
 
-FEATURES = (
+_OF_OPERATOR = (
     "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
     "batch", "in_channels", "out_channels", "groups", "in_height", "in_width", "out_height", "out_width",
     "kernel_height", "kernel_width", "stride", "dilation", "inputs", "outputs", "fused_activation", "fused_sum",
     "nchw_input", "contiguous_run", "rows", "broadcast", "log_reuse_bytes", "log_network_bytes",
 )  # fmt: skip
+_OF_PLACE = ("position", "log_estimate", "log_estimate_before", "log_estimate_after")
+_OF_TILES = ("filters", "values", "positions", "block_rest", "filter_rest", "row_rest", "column_rest", "log_products")
+
+FEATURES = (*_OF_OPERATOR, *_OF_PLACE, *_OF_TILES, *(f"log_work_{number}" for number in range(WIDTH)))
 
 # One reference unit is the time of six 256x256 float32 matrix products: 201 MFLOP. Traffic and start-up are put in
 # the same unit by the ratios seen on the machine of the shipped model; the learned part corrects all three.
@@ -72,7 +78,15 @@ _START_IN_REFERENCES = 4e-4
 
 def schema_hash() -> str:
     """SHA-256 of everything that gives a feature column its meaning."""
-    schema = [SCHEMA_VERSION, GROUPS, sorted(_GROUP_OF_TYPE.items()), _TYPES, FEATURES]
+    schema = [
+        SCHEMA_VERSION,
+        GROUPS,
+        sorted(TILES.items()),
+        FILTER_BLOCKS,
+        sorted(_GROUP_OF_TYPE.items()),
+        _TYPES,
+        FEATURES,
+    ]
     constants = [_FLOPS_PER_REFERENCE, _BYTES_PER_REFERENCE, _START_IN_REFERENCES]
     return hashlib.sha256(json.dumps([schema, constants]).encode()).hexdigest()
 
@@ -84,13 +98,17 @@ class OperatorFeatures:
     Attributes:
         groups: name of each operator's group.
         values: float32, shape ``(operators, len(FEATURES))``.
-        roofline: float64, shape ``(operators,)``: the first estimate, in reference units.
+        roofline: float64, shape ``(operators,)``: a first estimate of which nothing is learned, in reference units.
+        work: float64, shape ``(operators, WIDTH)``: what the kernels do; see `sectum.predict.kernel_work`.
+        types: qualified type of each operator.
         costs: arithmetic and traffic of each operator.
     """
 
     groups: tuple[str, ...]
     values: NDArray[np.float32]
     roofline: NDArray[np.float64]
+    work: NDArray[np.float64]
+    types: tuple[str, ...]
     costs: tuple[OperatorCost, ...]
 
 
@@ -100,14 +118,15 @@ def roofline(operator_cost: OperatorCost) -> float:
     return operator_cost.flops / _FLOPS_PER_REFERENCE + traffic / _BYTES_PER_REFERENCE + _START_IN_REFERENCES
 
 
-def extract(graph: Graph, *, threads: int, whole: bool = True) -> OperatorFeatures:
+def extract(graph: Graph, *, threads: int, nchwc_block: int = 8, whole: bool = True) -> OperatorFeatures:
     """Turn the operators of a runtime graph into features.
 
     Args:
         graph: what the runtime executes (``sectum.graph.runtime_graph``).
         threads: compute threads of the run.
-        whole: False for an operator that was taken out of its network: what its neighbours leave in the caches is
-            not known then, and those features are NaN.
+        nchwc_block: floats in a block of the layout that the graph was made with.
+        whole: False for an operator that was taken out of its network: what its neighbours are and leave in the caches
+            is not known then, and those features are NaN.
     """
     groups, rows, estimates, costs = [], [], [], []
     network_bytes = graph.weight_bytes + graph.peak_activation_bytes if whole else math.nan
@@ -119,8 +138,39 @@ def extract(graph: Graph, *, threads: int, whole: bool = True) -> OperatorFeatur
         rows.append([*_row(op, graph, operator_cost, threads), math.log1p(reuse_bytes), math.log1p(network_bytes)])
         estimates.append(roofline(operator_cost))
         costs.append(operator_cost)
-    values = np.array(rows, dtype=np.float32).reshape(len(rows), len(FEATURES))
-    return OperatorFeatures(tuple(groups), values, np.array(estimates), tuple(costs))
+    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(_OF_OPERATOR))
+    columns = dict(zip(_OF_OPERATOR, values.T, strict=True))
+    first = np.array(estimates)
+    work = kernel_work(columns, groups, nchwc_block)
+    every = np.column_stack([values, _places(first, whole=whole), _tiles(columns, nchwc_block), np.log1p(work)])
+    types = tuple(op.qualified_type for op in graph.operators)
+    return OperatorFeatures(tuple(groups), every.astype(np.float32), first, work, types, tuple(costs))
+
+
+def _places(estimates: NDArray[np.float64], *, whole: bool) -> NDArray[np.float64]:
+    """Columns of `_OF_PLACE`: where an operator stands, and how much work stands beside it."""
+    n = len(estimates)
+    logs = np.log(estimates)
+    if not whole:
+        return np.column_stack([np.full(n, math.nan), logs, np.full((n, 2), math.nan)])
+    return np.column_stack(
+        [np.arange(n) / max(1, n), logs, np.append(logs[:1], logs[:-1]), np.append(logs[1:], logs[-1:])]
+    )
+
+
+def _tiles(columns: Mapping[str, NDArray[np.float64]], nchwc_block: int) -> NDArray[np.float64]:
+    """Columns of `_OF_TILES`: an operator as a matrix product, and what is left over where tiles do not divide it."""
+    groups = np.maximum(columns["groups"], 1)
+    filters = columns["out_channels"] / groups
+    values = columns["in_channels"] / groups * columns["kernel_height"] * columns["kernel_width"]
+    positions = columns["out_height"] * columns["out_width"]
+    tile_rows, tile_columns = TILES[nchwc_block]
+    return np.column_stack(
+        [
+            filters, values, positions, np.ceil(filters / nchwc_block) % FILTER_BLOCKS, filters / nchwc_block % 1,
+            filters % tile_rows, positions % tile_columns, np.log(np.maximum(filters * values * positions, 1)),
+        ]
+    )  # fmt: skip
 
 
 class _Traffic:

@@ -17,6 +17,7 @@ from sectum.enclave.replacement import PagingCounts, steady_state
 from sectum.enclave.trace import PageTrace, page_trace
 from sectum.graph import stored
 from sectum.graph.ir import Graph
+from sectum.graph.runtime import seen_nchwc_block
 from sectum.measure import dataset
 from sectum.measure.reference import References
 from sectum.predict.features import OperatorFeatures, extract
@@ -81,6 +82,7 @@ class MeasuredNetwork:
         native: the run outside enclaves.
         runs: those in the software enclave.
         typical: the machine's typical reference times, which all milliseconds here are at.
+        nchwc_block: floats in a block of the runtime's blocked layout there.
     """
 
     key: str
@@ -96,6 +98,7 @@ class MeasuredNetwork:
     native: MeasuredRun
     runs: tuple[MeasuredRun, ...]
     typical: References
+    nchwc_block: int
     _stored_graph: str = field(repr=False)
 
     @property
@@ -120,12 +123,12 @@ class MeasuredNetwork:
     @cached_property
     def features(self) -> OperatorFeatures:
         """Its operators as numbers."""
-        return extract(self.graph, threads=self.threads)
+        return extract(self.graph, threads=self.threads, nchwc_block=self.nchwc_block)
 
     @cached_property
     def trace(self) -> PageTrace:
         """Pages that an inference touches, as modelled."""
-        return page_trace(self.graph, threads=self.threads)
+        return page_trace(self.graph, threads=self.threads, nchwc_block=self.nchwc_block)
 
     @cached_property
     def _counts(self) -> dict[int | None, PagingCounts]:
@@ -149,7 +152,11 @@ def read(folder: Path) -> list[MeasuredNetwork]:
     """
     rows = [row for row in dataset.read(folder, _COLUMNS) if not row["error"]]
     typical = typical_references(rows)
-    return [_network(row, typical[row["machine"]]) for row in rows]
+    blocks = {
+        machine: seen_nchwc_block(stored.loads(row["graph"]) for row in rows if row["machine"] == machine)
+        for machine in typical
+    }
+    return [_network(row, typical[row["machine"]], blocks[row["machine"]]) for row in rows]
 
 
 def typical_references(rows: Iterable[Mapping[str, Any]]) -> dict[str, References]:
@@ -163,7 +170,7 @@ def typical_references(rows: Iterable[Mapping[str, Any]]) -> dict[str, Reference
     }
 
 
-def _network(row: Mapping[str, Any], typical: References) -> MeasuredNetwork:
+def _network(row: Mapping[str, Any], typical: References, nchwc_block: int) -> MeasuredNetwork:
     native, *others = sorted(row["runs"], key=lambda run: run["place"] != "native")
     times = row["operator_times"]
     native_ms = typical.mixed_ms(native["sums_share"])
@@ -181,6 +188,7 @@ def _network(row: Mapping[str, Any], typical: References) -> MeasuredNetwork:
         native=_run(native, typical, row["working_set_bytes"]),
         runs=tuple(_run(run, typical, row["working_set_bytes"]) for run in others),
         typical=typical,
+        nchwc_block=nchwc_block,
         _stored_graph=row["graph"],
     )
 

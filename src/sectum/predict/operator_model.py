@@ -1,12 +1,14 @@
-"""The learned part: how long each operator takes outside an enclave.
+"""The learned part: how long each operator takes outside an enclave, and what its pages cost in the software one.
 
-Stored as one ONNX file per group of operators beside a ``manifest.json`` that holds their SHA-256, the feature
-schema that they were trained with, the machine that they were trained on and how far off they were on networks that
-they had not seen. Reading one imports ONNX Runtime and nothing that trains.
+Stored as one ONNX file per group of operators, and one for pages, beside a ``manifest.json`` that holds their SHA-256,
+the feature schema that they were trained with, the machine that they were trained on and how far off they were on
+networks that they had not seen. Reading one imports ONNX Runtime and nothing that trains. There is one for each kind of
+processor (`SHIPPED`): with AVX-512 the runtime executes other kernels on other shapes than with AVX2.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,16 +18,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.enclave.replacement import PagingCounts
 from sectum.errors import ArtefactInvalid
+from sectum.graph.runtime import machine_nchwc_block
 from sectum.predict.artefact import read_checked, read_manifest
+from sectum.predict.detector.distribution import ErrorDistribution
 from sectum.predict.features import OperatorFeatures, schema_hash
+from sectum.predict.linear_times import LinearTimes
+from sectum.predict.paging_features import paging_features
 
-SHIPPED = Path(__file__).parent / "artefacts" / "operators"
+ARTEFACTS = Path(__file__).parent / "artefacts" / "operators"
+SHIPPED = {8: ARTEFACTS / "avx2", 16: ARTEFACTS / "avx512"}
+"""Folders by the floats in a block of the runtime's blocked layout."""
+REGIMES = ("native", "fits", "pages")
+"""Outside enclaves; in one that a network fits into; in one that it does not fit into."""
+PAGES = "pages"
+"""Names the correction of page costs among the files; the others are groups of operators."""
+
+Width = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class OperatorModel:
-    """Operator times in units of the reference kernel's time, one regressor per group.
+    """Operator times in units of the reference kernel's time: a linear estimate, and a correction for each group.
 
     Attributes:
         folder: where the artefact lies.
@@ -33,11 +48,11 @@ class OperatorModel:
         reference_ms: that machine's typical time of the reference kernel.
         most_threads: that operators were measured with.
         nchwc_block: floats in a block of the runtime's blocked layout there.
-        native_sigma: standard deviation of log(measured / predicted) of whole networks not trained on.
+        widths: by regime, factors around a prediction between which nine of ten networks not trained on lay.
+        working_set_errors: of modelled working sets.
         overhead_references: time per operator between its profile and its share of an inference, in reference units.
         page_factors: cost of a page by the group of operators that touches it, over the mean; of the software EPC.
-        page_cost_sigma: standard deviation of log(measured / modelled) of latencies that page, their counts given.
-        working_set_sigma: of log(measured / modelled working set).
+        linear: costs of the work that kernels do.
         files: the ONNX file of each group and its SHA-256.
         training: how it was made: counts, versions, figures of its accuracy.
     """
@@ -47,21 +62,25 @@ class OperatorModel:
     reference_ms: float
     most_threads: int
     nchwc_block: int
-    native_sigma: float
+    widths: Mapping[str, Width]
+    working_set_errors: ErrorDistribution
     overhead_references: float
     page_factors: Mapping[str, float]
-    page_cost_sigma: float
-    working_set_sigma: float
+    linear: LinearTimes
     files: Mapping[str, tuple[str, str]]
     training: Mapping[str, Any]
 
     @classmethod
-    def load(cls, folder: Path = SHIPPED) -> OperatorModel:
+    def load(cls, folder: Path | None = None) -> OperatorModel:
         """Read the manifest and check that the schema is today's.
+
+        Args:
+            folder: of the artefact; by default the shipped one for this machine's kind of processor.
 
         Raises:
             ArtefactInvalid: a file is missing, damaged, or made with other features.
         """
+        folder = folder or shipped_for(machine_nchwc_block())
         manifest = read_manifest(folder / "manifest.json")
         if manifest.get("schema_sha256") != schema_hash():
             raise ArtefactInvalid(
@@ -75,11 +94,11 @@ class OperatorModel:
                 reference_ms=float(manifest["reference_ms"]),
                 most_threads=int(manifest["most_threads"]),
                 nchwc_block=int(manifest["nchwc_block"]),
-                native_sigma=float(manifest["native_sigma"]),
+                widths={name: _width(manifest["widths"][name]) for name in REGIMES},
+                working_set_errors=ErrorDistribution.from_json(manifest["working_set_errors"]),
                 overhead_references=float(manifest["overhead_references"]),
                 page_factors={str(k): float(v) for k, v in manifest["page_factors"].items()},
-                page_cost_sigma=float(manifest["page_cost_sigma"]),
-                working_set_sigma=float(manifest["working_set_sigma"]),
+                linear=LinearTimes.from_dict(manifest["linear"]),
                 files={str(k): (str(v["file"]), str(v["sha256"])) for k, v in manifest["groups"].items()},
                 training=dict(manifest["training"]),
             )
@@ -94,11 +113,19 @@ class OperatorModel:
             chosen = np.flatnonzero(groups == group)
             (column,) = self._regressor(group).run(None, {"features": features.values[chosen]})
             correction[chosen] = np.asarray(column).reshape(-1)
-        return with_overhead(features.roofline * np.exp(correction), self.overhead_references)
+        return self.linear.times(features) * np.exp(correction)
 
     def page_weights(self, features: OperatorFeatures) -> NDArray[np.float64]:
         """Cost of a page that each operator touches, over the mean; shape ``(operators,)``."""
         return np.array([self.page_factors.get(group, 1.0) for group in features.groups])
+
+    def page_correction(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int | None) -> float:
+        """Factor on what all pages of an inference cost together; 1 where none is touched twice."""
+        if epc_pages is None or not counts.loads:
+            return 1.0
+        row = paging_features(features, counts, epc_pages)
+        (column,) = self._regressor(PAGES).run(None, {"features": row})
+        return float(np.exp(np.asarray(column).reshape(-1)[0]))
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:
@@ -119,6 +146,18 @@ class OperatorModel:
         return self._loaded[group]
 
 
+def shipped_for(nchwc_block: int) -> Path:
+    """Folder of the operator models for a kind of processor, or for the one that is most like it."""
+    return SHIPPED.get(nchwc_block, SHIPPED[8])
+
+
+def _width(stored: Any) -> Width:
+    low, high = (float(factor) for factor in stored)
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f"{stored!r} are no two factors of an interval")
+    return low, high
+
+
 def with_overhead(times: NDArray[np.float64], overhead: float) -> NDArray[np.float64]:
-    """Operator times as they count in a whole inference; a negative overhead takes at most three quarters of each."""
+    """Profiled times as they count in a whole inference; a negative overhead takes at most three quarters of each."""
     return np.maximum(times + overhead, times / 4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,8 @@ UNKNOWN_OPERATOR_FACTOR = 4.0
 """How many times its estimate an operator without a cost of its own may take, for the interval's upper end."""
 
 SOFTEPC = "softepc"
-_Z90 = NormalDist().inv_cdf(0.95)
+_LEAST_DOUBT = 0.05
+"""Probability from which on an interval holds the other side of the cliff, too."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,8 @@ class Prepared:
         features: its operators as numbers.
         trace: the pages that one inference touches.
         native_ms: time of each operator outside an enclave, shape ``(operators,)``.
-        native_sigma: standard deviation of the logarithm of their sum.
         native_source: ``"predicted"`` or ``"given"``.
-        page_weights: cost of a page that each operator touches, over the mean, in the software EPC.
-        working_set_sigma: standard deviation of log(real / modelled working set).
-        page_cost_sigma: the same of a latency that pages, given its page counts.
+        operators: the models that it comes from.
         threads: compute threads.
     """
 
@@ -56,21 +53,20 @@ class Prepared:
     features: OperatorFeatures
     trace: PageTrace
     native_ms: NDArray[np.float64]
-    native_sigma: float
     native_source: str
-    page_weights: NDArray[np.float64]
-    working_set_sigma: float
-    page_cost_sigma: float
+    operators: OperatorModel
     threads: int
 
-    def weights_in(self, profile: Profile) -> NDArray[np.float64]:
+    def page_weights(self, profile: Profile, counts: PagingCounts) -> NDArray[np.float64]:
         """Cost of a page that each operator touches, over the mean, shape ``(operators,)``."""
-        # Of hardware it is not known whether the cost differs by kind of operator.
-        return self.page_weights if profile.name == SOFTEPC else np.ones(len(self.page_weights))
+        if profile.name != SOFTEPC:  # of hardware it is not known on what the cost of a page depends
+            return np.ones(len(self.features.groups))
+        correction = self.operators.page_correction(self.features, counts, profile.epc_pages)
+        return correction * self.operators.page_weights(self.features)
 
     def paging_ms(self, profile: Profile, counts: PagingCounts) -> float:
         """Time of all page faults of an inference."""
-        weights = self.weights_in(profile)
+        weights = self.page_weights(profile, counts)
         weighted = replace(
             counts,
             loads=float(weights @ counts.loads_by_operator),
@@ -127,12 +123,10 @@ class Predictor:
         if native_ms is not None and not (math.isfinite(native_ms) and native_ms > 0):
             raise UsageError(f"the native latency is {native_ms} ms: give a positive number of milliseconds")
         runtime, trace = self._memory(graph, threads)
-        features = extract(runtime, threads=threads)
+        features = extract(runtime, threads=threads, nchwc_block=self._block)
         times_ms = self._native_ms(features, threads)
-        sigma = self.operators.native_sigma
         if native_ms is not None:
             times_ms *= native_ms / times_ms.sum() if times_ms.size else 1.0
-            sigma = 0.0
         source = "predicted" if native_ms is None else "given"
         return Prepared(
             graph,
@@ -141,11 +135,8 @@ class Predictor:
             features,
             trace,
             times_ms,
-            sigma,
             source,
-            self.operators.page_weights(features),
-            self.operators.working_set_sigma,
-            self.operators.page_cost_sigma,
+            self.operators,
             threads,
         )
 
@@ -154,9 +145,12 @@ class Predictor:
         return self._memory(graph, threads)[1].pages * PAGE_BYTES
 
     def _memory(self, graph: Graph, threads: int) -> tuple[Graph, PageTrace]:
-        block = (self.calibration or self.operators).nchwc_block
-        runtime = runtime_graph(graph, nchwc_block=block)
-        return runtime, page_trace(runtime, threads=threads, nchwc_block=block)
+        runtime = runtime_graph(graph, nchwc_block=self._block)
+        return runtime, page_trace(runtime, threads=threads, nchwc_block=self._block)
+
+    @property
+    def _block(self) -> int:
+        return (self.calibration or self.operators).nchwc_block
 
     def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:
         """Finish a prediction for one enclave."""
@@ -170,7 +164,7 @@ class Predictor:
             memory=sum(layer.breakdown_ms.memory for layer in layers),
             paging=sum(layer.breakdown_ms.paging for layer in layers) + entry_ms,
         )
-        probability = _overcommit_probability(trace.pages, profile.epc_pages, prepared.working_set_sigma)
+        probability = _overcommit_probability(trace.pages, profile.epc_pages, self.operators)
         working_set_bytes = trace.pages * PAGE_BYTES
         covered = prepared.coverage
         return Prediction(
@@ -181,7 +175,7 @@ class Predictor:
             batch=_batch(prepared.source),
             threads=prepared.threads,
             latency_ms=breakdown.total,
-            interval_ms=_interval(prepared, profile, breakdown, layers),
+            interval_ms=_interval(prepared, profile, counts, breakdown, layers, probability),
             native_ms=float(prepared.native_ms.sum()),
             native_source=prepared.native_source,
             overcommit=Overcommit(predicted=counts.over_committed, probability=probability),
@@ -251,19 +245,33 @@ def _counts(prepared: Prepared, profile: Profile, epc_pages: int | None) -> Pagi
     )
 
 
-def _interval(prepared: Prepared, profile: Profile, breakdown: Breakdown, layers: Sequence[Layer]) -> Interval:
-    """Ends at which native latency, working set and cost of a page are all off in the same direction."""
+def _interval(
+    prepared: Prepared,
+    profile: Profile,
+    counts: PagingCounts,
+    breakdown: Breakdown,
+    layers: Sequence[Layer],
+    probability: float,
+) -> Interval:
+    """Where nine of ten networks not trained on lay; on both sides of the cliff where it is not sure on which it is."""
     native = breakdown.compute + breakdown.memory
     unknown = sum(layer.breakdown_ms.compute for layer in layers if not layer.supported)
-    native_low = (native - unknown) * math.exp(-_Z90 * prepared.native_sigma)
-    native_high = native * math.exp(_Z90 * prepared.native_sigma) + UNKNOWN_OPERATOR_FACTOR * unknown
-    paging = [breakdown.paging]
-    if profile.epc_pages is not None:
-        for sign in (-1.0, 1.0):
-            epc_pages = max(1, round(profile.epc_pages * math.exp(-sign * _Z90 * prepared.working_set_sigma)))
-            counts = _counts(prepared, profile, epc_pages)
-            paging.append(prepared.paging_ms(profile, counts) * math.exp(sign * _Z90 * prepared.page_cost_sigma))
-    return Interval(native_low + min(paging), native_high + max(paging))
+    certain = native if prepared.native_source == "given" else 0.0
+    pagings = {counts.over_committed: breakdown.paging}
+    if profile.epc_pages is not None and _LEAST_DOUBT < probability < 1 - _LEAST_DOUBT:
+        for epc_pages in (prepared.trace.pages - 1, prepared.trace.pages):
+            near = _counts(prepared, profile, max(1, epc_pages))
+            pagings.setdefault(near.over_committed, prepared.paging_ms(profile, near))
+    ends = []
+    for over_committed, paging in pagings.items():
+        regime = "pages" if over_committed else "native" if profile.epc_pages is None else "fits"
+        low, high = prepared.operators.widths[regime]
+        unsure = native + paging - certain
+        ends += [
+            certain + max(0.0, unsure - unknown) * low,
+            certain + unsure * high + UNKNOWN_OPERATOR_FACTOR * unknown,
+        ]
+    return Interval(min(ends), max(ends))
 
 
 def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Sequence[int], *, threads: int = 1,
@@ -275,7 +283,7 @@ def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Seque
 
 def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple[Layer, ...]:
     layers = []
-    weights = prepared.weights_in(profile)
+    weights = prepared.page_weights(profile, counts)
     for index, op in enumerate(prepared.runtime.operators):
         cost = prepared.features.costs[index]
         here = replace(
@@ -304,10 +312,10 @@ def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple
     return tuple(layers)
 
 
-def _overcommit_probability(working_set_pages: int, epc_pages: int | None, sigma: float) -> float:
+def _overcommit_probability(working_set_pages: int, epc_pages: int | None, operators: OperatorModel) -> float:
     if epc_pages is None or working_set_pages == 0:
         return 0.0
-    return NormalDist().cdf(math.log(working_set_pages / epc_pages) / sigma)
+    return float(operators.working_set_errors.probability(math.log(working_set_pages / epc_pages), 1.0))
 
 
 def _batch(graph: Graph) -> int:

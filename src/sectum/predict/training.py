@@ -1,7 +1,7 @@
 """Trains the shipped models from measured networks; needs the extra ``train``.
 
 ``python -m sectum.predict.training --data data/networks --operators data/operators --out \
-src/sectum/predict/artefacts/operators --machine "..."``
+src/sectum/predict/artefacts/operators/avx2 --machine "..." --name epyc-zen3-vm``
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import UsageError
-from sectum.graph.runtime import machine_nchwc_block
 from sectum.predict import measured
+from sectum.predict.baselines.native import Shared
+from sectum.predict.baselines.shipped import OperatorsAndPages
 from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, schema_hash
-from sectum.predict.measured import MeasuredNetwork
 from sectum.predict.operator_learning import LearnedOperators, Observation, fold_of, from_operator_campaign, learn
 from sectum.predict.operator_learning import observed as observed_in
-from sectum.predict.operator_model import with_overhead
-from sectum.predict.paging_learning import PageCostModel, learn_page_costs
-from sectum.units import PAGE_BYTES
+from sectum.predict.operator_model import PAGES, REGIMES
+from sectum.predict.paging_features import PAGING_FEATURES
+from sectum.predict.paging_learning import PageCostModel
 
 FOLDS = 5
-TRAINED_ON = "dataset, 1 threads"
-"""The figures that intervals are made from."""
 
 
 def accuracy(measured: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
@@ -42,13 +40,8 @@ def accuracy(measured: NDArray[np.float64], predicted: NDArray[np.float64]) -> d
         "within_10": float(np.mean(error <= 0.10)),
         "within_20": float(np.mean(error <= 0.20)),
         "mape": float(np.mean(error)),
-        "sigma": spread(np.log(measured / predicted)),
+        "sigma": float(np.std(np.log(measured / predicted))),
     }
-
-
-def spread(logs: NDArray[np.float64]) -> float:
-    """Root mean square, the outermost fiftieths drawn in."""
-    return float(np.sqrt(np.mean(np.square(np.clip(logs, *np.quantile(logs, [0.02, 0.98]))))))
 
 
 def cross_validate(seen: Sequence[Observation], fold_of_network: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -62,69 +55,72 @@ def cross_validate(seen: Sequence[Observation], fold_of_network: NDArray[np.int6
     return totals
 
 
-def figures(seen: Sequence[Observation], extra: float) -> dict[str, dict[str, float]]:
+def figures(seen: Sequence[Observation]) -> dict[str, dict[str, float]]:
     """Accuracy on networks not trained on, near relatives kept together; by where they come from and threads."""
     totals = np.array([one.total for one in seen])
     kinds = np.array([f"{'dataset' if one.whole else 'operator campaign'}, {one.threads} threads" for one in seen])
     predicted = cross_validate(seen, fold_of(seen, FOLDS))
-    found = {str(kind): accuracy(totals[kinds == kind], predicted[kinds == kind]) for kind in np.unique(kinds)}
-    whole = np.array([one.whole for one in seen])
-    if whole.any():
-        sums = np.array([with_overhead(one.times, extra).sum() for one in seen])
-        found["sum of profiled operators of the dataset"] = accuracy(totals[whole], sums[whole])
-    return found
+    return {str(kind): accuracy(totals[kinds == kind], predicted[kinds == kind]) for kind in np.unique(kinds)}
 
 
-def working_set_sigma(networks: Sequence[MeasuredNetwork]) -> float:
-    """Spread of log(measured / modelled working set)."""
-    return spread(np.log([of.working_set_bytes / (of.trace.pages * PAGE_BYTES) for of in networks]))
-
-
-def export(learned: LearnedOperators, folder: Path) -> dict[str, dict[str, str]]:
-    """Write one ONNX file per group; gives the file and SHA-256 of each."""
+def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dict[str, dict[str, str]]:
+    """Write one ONNX file per group, and one for pages; gives the file and SHA-256 of each."""
     from onnxmltools import convert_lightgbm
     from onnxmltools.convert.common.data_types import FloatTensorType
 
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
-    for group, regressor in learned.groups.items():
-        columns = [("features", FloatTensorType([None, len(FEATURES)]))]
+    regressors = {**{group: (model, len(FEATURES)) for group, model in learned.groups.items()},
+                  PAGES: (pages.correction, len(PAGING_FEATURES))}  # fmt: skip
+    for name, (regressor, n_features) in regressors.items():
+        columns = [("features", FloatTensorType([None, n_features]))]
         model = convert_lightgbm(regressor, initial_types=columns, target_opset=15)
         content = model.SerializeToString(deterministic=True)
-        (folder / f"{group}.onnx").write_bytes(content)
-        entries[group] = {"file": f"{group}.onnx", "sha256": hashlib.sha256(content).hexdigest()}
+        (folder / f"{name}.onnx").write_bytes(content)
+        entries[name] = {"file": f"{name}.onnx", "sha256": hashlib.sha256(content).hexdigest()}
     return entries
 
 
-def train(data: Path, operators: Sequence[Path], out: Path, machine: str) -> dict[str, Any]:
-    """Cross-validate, train on everything, write the artefact; gives the manifest.
+def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: str) -> dict[str, Any]:
+    """Cross-validate, train on everything that one machine measured, write the artefact; gives the manifest.
+
+    Args:
+        data: a dataset.
+        operators: operator campaigns of the same machine.
+        out: folder of the artefact.
+        machine: in words.
+        name: of the machine in the dataset.
 
     Raises:
-        UsageError: nothing was measured, or nothing that pages, or no operator of some group.
+        UsageError: nothing was measured, or too little that pages, or no operator of some group.
         DatasetInvalid: the dataset is damaged.
     """
-    networks = measured.without_repeats(measured.read(data))
+    networks = [one for one in measured.without_repeats(measured.read(data)) if one.machine == name]
+    if not networks:
+        raise UsageError(f"{data} holds no network of the machine '{name}': sectum dataset show names them")
+    fitted = OperatorsAndPages("shipped", Shared()).fit(networks)
+    pages = fitted.costs.get(name)
+    if pages is None or pages.correction is None or fitted.errors is None or len(fitted.widths) < len(REGIMES):
+        raise UsageError(f"{data} holds too few networks of '{name}' that page and that do not: collect more")
     seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder))]
-    pages = learn_page_costs(networks)
     learned = learn(seen)
     missing = [group for group in GROUPS if group not in learned.groups]
     if missing:
         raise UsageError(f"no operator of group '{missing[0]}' was measured: collect more networks")
-    found = figures(seen, learned.overhead)
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "schema_sha256": schema_hash(),
         "machine": machine,
-        "nchwc_block": machine_nchwc_block(),
-        "reference_ms": float(np.median([one.reference_ms for one in seen if one.whole])),
+        "nchwc_block": networks[0].nchwc_block,
+        "reference_ms": networks[0].typical.products_ms,
         "most_threads": max(one.threads for one in seen),
-        "native_sigma": found[TRAINED_ON]["sigma"],
+        "widths": dict(fitted.widths),
+        "working_set_errors": fitted.errors.to_json(),
         "overhead_references": learned.overhead,
         "page_factors": dict(pages.factors),
-        "page_cost_sigma": pages.sigma,
-        "working_set_sigma": working_set_sigma(networks),
-        "groups": export(learned, out),
-        "training": _training(seen, pages, networks[-1].typical.sums_ms, found),
+        "linear": learned.linear.as_dict(),
+        "groups": export(learned, pages, out),
+        "training": _training(seen, pages, networks[0].typical.sums_ms, figures(seen)),
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest
@@ -154,8 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--operators", type=Path, default=[], action="append", help="of an operator campaign")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--machine", required=True, help="the machine that the data come from, in words")
+    parser.add_argument("--name", required=True, help="what the dataset calls it")
     options = parser.parse_args(arguments)
-    manifest = train(options.data, options.operators, options.out, options.machine)
+    manifest = train(options.data, options.operators, options.out, options.machine, options.name)
     json.dump(manifest["training"], sys.stdout, indent=1)
     return 0
 

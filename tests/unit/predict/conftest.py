@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import onnx
@@ -21,6 +22,18 @@ def light():
 @pytest.fixture(scope="session")
 def operators():
     return OperatorModel.load()
+
+
+class _PagesByKind(OperatorModel):
+    def page_correction(self, features, counts, epc_pages):
+        return 1.0
+
+
+@pytest.fixture(scope="session")
+def pages_by_kind(operators):
+    """Makes operator models of which the cost of a page depends on nothing but the given factors."""
+    known = {field.name: getattr(operators, field.name) for field in dataclasses.fields(operators)}
+    return lambda factors: _PagesByKind(**known | {"page_factors": factors})
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from sectum.predict.baselines.native import Shared
 from sectum.predict.baselines.page_model import PageModel, faults, rate_ms
 from sectum.predict.baselines.proxies import FlopsAndBytes, NativeTimesConstant
 from sectum.predict.baselines.regression import factor, proportional, weighted_median
-from sectum.predict.baselines.shipped import OperatorsAndPages, boundary_sigma, over_commitment
+from sectum.predict.baselines.shipped import OperatorsAndPages, over_commitment, working_set_errors
 from sectum.predict.baselines.two_stage import TwoStage, WorkingSetRule, modelled_bytes, overflow_bytes
+from sectum.predict.detector.distribution import ErrorDistribution
 from sectum.predict.evaluation.learner import Case, known
 from sectum.predict.evaluation.registry import SHIPPED, Entry, chosen, learners
-from sectum.units import MIB
+from sectum.units import MIB, PAGE_BYTES
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 pytest.importorskip("lightgbm", reason="learners are trained by LightGBM: install sectum[train]")
@@ -106,17 +108,22 @@ def test_the_shipped_form_finds_operators_and_cost_of_a_page():
 
 
 def test_a_network_smaller_than_the_epc_is_said_to_fit():
-    """Half the EPC is certain to fit, twice the EPC certain not to, and equal sizes are open."""
-    assert over_commitment(100, 200, 0.01) < 1e-6
-    assert over_commitment(200, 100, 0.01) > 1 - 1e-6
-    assert over_commitment(100, 100, 0.01) == 0.5
+    """Half the EPC is sure to fit, twice the EPC sure not to, and equal sizes are open."""
+    errors = ErrorDistribution.fit(np.random.default_rng(0).normal(0, 0.01, 200))
+    assert over_commitment(100, 200, errors) < 0.01
+    assert over_commitment(200, 100, errors) > 0.99
+    assert over_commitment(100, 100, errors) == pytest.approx(0.5, abs=0.1)
+    assert [over_commitment(pages, 100, None) for pages in (100, 101)] == [0.0, 1.0]
 
 
-def test_verdicts_that_contradict_the_model_make_it_less_certain():
-    """Where the modelled working set decides every verdict its sigma is small; where it does not, larger."""
+def test_working_sets_that_are_off_make_verdicts_less_certain():
+    """Where the modelled working set is the measured one a little more than it is enough; where not, it may not be."""
     exact = under(native_law, pages=overflows, most=24)
-    contradicted = under(native_law, pages=lambda n, r: float(n.trace.pages) - overflows(n, r), most=24)
-    assert boundary_sigma(exact) < boundary_sigma(contradicted)
+    exact = [replace(network, working_set_bytes=network.trace.pages * PAGE_BYTES) for network in exact]
+    off = [replace(network, working_set_bytes=int(network.working_set_bytes * (0.9 + 0.01 * number)))
+           for number, network in enumerate(exact)]  # fmt: skip
+    sure, unsure = (over_commitment(100, 104, working_set_errors(networks)) for networks in (exact, off))
+    assert sure < 0.1 < unsure
 
 
 def native_law(network, _run):

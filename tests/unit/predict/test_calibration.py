@@ -20,6 +20,7 @@ from sectum.predict.calibrating import (
     solve_page_costs,
 )
 from sectum.predict.calibration import Calibration, PageCosts, nearest
+from sectum.predict.features import GROUPS
 from sectum.units import MIB
 
 
@@ -84,9 +85,10 @@ def test_threads_take_the_nearest_measured_number_below():
     assert nearest({2: "b"}, 1) == "b"
 
 
-def test_a_calibrated_prediction_is_in_this_machines_milliseconds(operators, squeezenet, softepc, example):
+def test_a_calibrated_prediction_is_in_this_machines_milliseconds(pages_by_kind, squeezenet, softepc, example):
     """Reference time, group factors and page costs of the calibration decide the prediction."""
-    operators = dataclasses.replace(operators, page_factors={})
+    operators = pages_by_kind({})
+    example = dataclasses.replace(example, nchwc_block=operators.nchwc_block)
     ours = Predictor(operators, example).predict(squeezenet, softepc.with_epc(4 * MIB))
     plain = Predictor(operators).predict(squeezenet, softepc.with_epc(4 * MIB))
     assert ours.calibrated
@@ -128,12 +130,13 @@ def test_few_operators_move_a_factor_less_than_many():
     assert many == pytest.approx(2.0, rel=0.03)
 
 
-def test_pages_weigh_what_their_operators_say(predictor, squeezenet):
+def test_pages_weigh_what_their_operators_say(predictor, pages_by_kind, squeezenet):
     """All pages of one weight have that weight; where nothing is modelled to page it is 1."""
-    trace = predictor.prepare(squeezenet).trace
-    weights = np.full(len(trace.live_bytes), 1.25)
-    assert mean_page_weight(weights, trace, trace.pages // 2) == pytest.approx(1.25)
-    assert mean_page_weight(weights, trace, trace.pages) == 1.0
+    prepared = predictor.prepare(squeezenet)
+    features, trace = prepared.features, prepared.trace
+    operators = pages_by_kind(dict.fromkeys(GROUPS, 1.25))
+    assert mean_page_weight(operators, features, trace, trace.pages // 2) == pytest.approx(1.25)
+    assert mean_page_weight(operators, features, trace, trace.pages) == 1.0
 
 
 def test_what_cannot_be_read_back_is_not_stored(tmp_path, example):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.graph.runtime import runtime_graph
@@ -26,7 +27,9 @@ def test_every_operator_has_a_row_and_a_group(squeezenet):
 
 def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
     """An operator stored by a campaign and read back has the features that it has within its network, but for these."""
-    neighbours = [FEATURES.index(name) for name in ("log_reuse_bytes", "log_network_bytes")]
+    unknown = ("log_reuse_bytes", "log_network_bytes", "position", "log_estimate_before", "log_estimate_after")
+    neighbours = [FEATURES.index(name) for name in unknown]
+    cached = [index for index, name in enumerate(FEATURES) if name.startswith("log_work_")]
     for graph in (squeezenet, alexnet):
         runtime = runtime_graph(graph)
         whole = extract(runtime, threads=1)
@@ -34,8 +37,8 @@ def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
             alone = extract(restore(describe(op, runtime)), threads=1, whole=False)
             assert alone.groups[0] == whole.groups[index]
             assert np.isnan(alone.values[0, neighbours]).all()
-            own = np.delete(alone.values[0], neighbours)
-            np.testing.assert_array_equal(own, np.delete(whole.values[index], neighbours))
+            own = np.delete(alone.values[0], neighbours + cached)
+            np.testing.assert_array_equal(own, np.delete(whole.values[index], neighbours + cached))
             assert alone.roofline[0] == whole.roofline[index]
 
 
@@ -56,7 +59,37 @@ def test_what_was_written_long_ago_has_left_the_caches():
     np.testing.assert_allclose(reuse_bytes, [0, 0, 0, 2 * 800], rtol=1e-5)
 
 
-def test_the_shipped_models_were_trained_with_these_features():
-    """The schema hash in the shipped manifest is the one of the code beside it."""
-    manifest = json.loads((SHIPPED / "manifest.json").read_text())
+@pytest.mark.parametrize("block", sorted(SHIPPED))
+def test_the_shipped_models_were_trained_with_these_features(block):
+    """The schema hash in the shipped manifests is the one of the code beside them, and each is for its processors."""
+    manifest = json.loads((SHIPPED[block] / "manifest.json").read_text())
     assert manifest["schema_sha256"] == schema_hash()
+    assert manifest["nchwc_block"] == block
+
+
+def test_work_of_a_blocked_convolution_is_that_of_its_kernels():
+    """64 channels of 56x56 pixels, 3x3 taps, AVX-512: one set of four blocks of filters, two edge outputs in a row."""
+    tensors = {
+        "x": Tensor("x", (1, 64, 56, 56), "float32", TensorKind.INPUT),
+        "w": Tensor("w", (64, 64, 3, 3), "float32", TensorKind.WEIGHT),
+        "y": Tensor("y", (1, 64, 56, 56), "float32", TensorKind.ACTIVATION),
+    }
+    op = Operator("c", "Conv", ("x", "w"), ("y",), {"kernel_shape": (3, 3), "strides": (1, 1)}, "com.microsoft.nchwc")
+    features = extract(Graph("one", (op,), tensors, ("x",), ("y",), 17), threads=1, nchwc_block=16)
+    work = features.work[0]
+    products = 56 * 56 * 64 * 64 * 9
+    assert work[0] == products
+    assert work[1] == 56 * 56 * 64 * 9 * 16  # of one block in each set
+    assert not work[2:5].any()  # four blocks leave no rest
+    assert work[5] == products * 2 / 56
+    assert work[6] == 56 * 4  # kernels: a row, for each block of input channels
+    assert (features.work >= 0).all()
+
+
+@pytest.mark.parametrize("block", [1, 8, 16])
+def test_all_operators_have_work(squeezenet, alexnet, block):
+    """Whatever the processor, no operator is without work, and none of it is negative or not a number."""
+    for graph in (squeezenet, alexnet):
+        work = extract(runtime_graph(graph, nchwc_block=block), threads=1, nchwc_block=block).work
+        assert (work >= 0).all()
+        assert (work.sum(axis=1) > 0).all()

@@ -11,6 +11,7 @@ from sectum import zoo
 from sectum.errors import UsageError
 from sectum.graph.runtime import runtime_graph
 from sectum.predict.features import GROUPS, extract
+from sectum.predict.linear_times import LinearTimes
 from sectum.predict.operator_learning import LearnedOperators, Observation, fold_of, learn, merged, overhead
 
 pytest.importorskip("lightgbm", reason="learning needs the extra train")
@@ -75,7 +76,9 @@ def test_without_networks_it_is_refused():
 def test_a_group_that_was_not_seen_takes_its_roofline(seen):
     """An operator of which nothing is known is never free."""
     learned = learn(seen)
-    known = LearnedOperators({group: learned.groups[group] for group in learned.groups if group != "conv"}, 0.0)
+    kept = {group: costs for group, costs in learned.linear.costs.items() if group != "conv"}
+    trees = {group: model for group, model in learned.groups.items() if group != "conv"}
+    known = LearnedOperators(LinearTimes(kept), trees, 0.0)
     features = seen[-1].features
     (times,) = known.references([features])
     convolutions = np.array(features.groups) == "conv"

@@ -18,7 +18,7 @@ from sectum.predict.operator_model import SHIPPED, OperatorModel
 def copy(tmp_path):
     """The shipped artefact, to be damaged."""
     folder = tmp_path / "operators"
-    shutil.copytree(SHIPPED, folder)
+    shutil.copytree(SHIPPED[8], folder)
     return folder
 
 

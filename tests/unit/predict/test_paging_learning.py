@@ -27,7 +27,21 @@ def paging_network(name: str, resolution: int, noise: float = 0.0) -> MeasuredNe
     runtime = runtime_graph(zoo.to_graph(zoo.build(name, resolution=resolution), 1))
     native = MeasuredRun(None, 20.0, 0.01, 0.0, 0.0, 0.0, settled=True, over_committed=False)
     empty = MeasuredNetwork(
-        name, name, name, name, 1, 1, "here", "", 0, None, native, (), References(2.0, SUMS_MS), stored.dumps(runtime)
+        name,
+        name,
+        name,
+        name,
+        1,
+        1,
+        "here",
+        "",
+        0,
+        None,
+        native,
+        (),
+        References(2.0, SUMS_MS),
+        8,
+        stored.dumps(runtime),
     )
     rng, runs = random.Random(name), []
     costs = np.array([COSTS_US.get(group, OTHER_US) for group in empty.features.groups])
@@ -40,7 +54,7 @@ def paging_network(name: str, resolution: int, noise: float = 0.0) -> MeasuredNe
         runs.append(MeasuredRun(pages * PAGE_BYTES, latency_ms, 0.02, loads, evictions, minor, True, True))
     return MeasuredNetwork(
         name, name, name, name, 1, 1, "here", "", empty.trace.pages * PAGE_BYTES, None, native, tuple(runs),
-        References(2.0, SUMS_MS), stored.dumps(runtime),
+        References(2.0, SUMS_MS), 8, stored.dumps(runtime),
     )  # fmt: skip
 
 
@@ -68,7 +82,7 @@ def test_what_was_learned_gives_the_time_of_an_inference(networks):
     found = learn_page_costs(networks)
     for network in networks:
         for run in network.runs:
-            paging_ms = SUMS_MS * found.references(network.features, network.paging(run.epc_pages))
+            paging_ms = SUMS_MS * found.references(network.features, network.paging(run.epc_pages), run.epc_pages)
             assert network.native.latency_ms + paging_ms == pytest.approx(run.latency_ms, rel=0.1)
 
 

@@ -71,10 +71,9 @@ def test_native_latency_that_is_given_is_kept(predictor, alexnet, softepc):
         assert theirs.native_ms / 42.0 == pytest.approx(mine.native_ms / ours.native_ms)
 
 
-def test_a_page_costs_what_the_kind_of_its_operator_says(operators, squeezenet, softepc):
+def test_a_page_costs_what_the_kind_of_its_operator_says(pages_by_kind, squeezenet, softepc):
     """Pages of convolutions at twice the mean cost twice as much; those of hardware cost what its profile says."""
-    twice = Predictor(dataclasses.replace(operators, page_factors={"conv": 2.0}))
-    once = Predictor(dataclasses.replace(operators, page_factors={}))
+    twice, once = Predictor(pages_by_kind({"conv": 2.0})), Predictor(pages_by_kind({}))
     for enclave, factor in ((softepc, 2.0), (profiles.load("sgx1"), 1.0)):
         profile = enclave.with_epc(3 * MIB)
         for dear, cheap in zip(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -10,17 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.measure.reference import References
-from sectum.predict import operator_learning
 from sectum.predict.features import OperatorFeatures
+from sectum.predict.linear_times import LinearTimes
 from sectum.predict.measured import MeasuredNetwork
 from sectum.predict.operator_learning import LearnedOperators, learn, observed
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
-
-TREES = 120
-PARAMETERS = operator_learning.PARAMETERS | {"learning_rate": 0.12, "num_threads": 1}
-"""As the shipped operator models are trained, with fewer trees: an evaluation trains dozens of them."""
 
 
 class Featured(Protocol):
@@ -40,6 +36,9 @@ class Featured(Protocol):
 
     @property
     def machine(self) -> str: ...  # noqa: D102
+
+    @property
+    def nchwc_block(self) -> int: ...  # noqa: D102
 
 
 def identity(network: Featured) -> Hashable:
@@ -84,17 +83,25 @@ class NativeModel:
     """Native latency as the sum of operators' times.
 
     Args:
-        learned: times of operators.
+        learned: times of operators, by the block of the blocked layout: machines with AVX-512 run other kernels, on
+            other shapes, than those with AVX2.
     """
 
-    def __init__(self, learned: LearnedOperators) -> None:
-        self._learned = learned
+    def __init__(self, learned: Mapping[int, LearnedOperators]) -> None:
+        self.learned = learned
+
+    def of(self, nchwc_block: int) -> LearnedOperators:
+        """What was learned on such machines, or on others where there were none."""
+        return self.learned.get(nchwc_block) or next(iter(self.learned.values()))
 
     def references(self, networks: Sequence[Featured]) -> Floats:
         """Latency of each network outside enclaves, in reference units; shape ``(networks,)``."""
         different = {identity(network): network for network in networks}
-        times = self._learned.references([network.features for network in different.values()])
-        sums = {which: float(its.sum()) for which, its in zip(different, times, strict=True)}
+        sums: dict[Hashable, float] = {}
+        for block in sorted({network.nchwc_block for network in different.values()}):
+            some = {which: network for which, network in different.items() if network.nchwc_block == block}
+            times = self.of(block).references([network.features for network in some.values()])
+            sums |= {which: float(its.sum()) for which, its in zip(some, times, strict=True)}
         return np.array([sums[identity(network)] for network in networks])
 
 
@@ -124,5 +131,9 @@ class Shared:
 
 def fit(networks: Sequence[MeasuredNetwork]) -> NativeModel:
     """Learn from the networks whose operators were timed."""
-    seen = list(observed(networks))
-    return NativeModel(learn(seen, parameters=PARAMETERS, trees=TREES) if seen else LearnedOperators({}, 0.0))
+    learned = {}
+    for block in sorted({network.nchwc_block for network in networks}):
+        seen = list(observed(network for network in networks if network.nchwc_block == block))
+        if seen:
+            learned[block] = learn(seen)
+    return NativeModel(learned or {0: LearnedOperators(LinearTimes({}), {}, 0.0)})

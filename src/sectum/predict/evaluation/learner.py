@@ -29,6 +29,7 @@ class KnownNetwork:
         threads: compute threads.
         machine: where it is to run.
         references: that machine's typical times of the reference kernels: how fast it is, not what networks take.
+        nchwc_block: floats in a block of the runtime's blocked layout there.
     """
 
     structure: str
@@ -36,6 +37,7 @@ class KnownNetwork:
     threads: int
     machine: str
     references: References
+    nchwc_block: int
     _stored_graph: str = field(repr=False)
 
     @cached_property
@@ -46,12 +48,12 @@ class KnownNetwork:
     @cached_property
     def features(self) -> OperatorFeatures:
         """Its operators as numbers."""
-        return extract(self.graph, threads=self.threads)
+        return extract(self.graph, threads=self.threads, nchwc_block=self.nchwc_block)
 
     @cached_property
     def trace(self) -> PageTrace:
         """Pages that an inference touches, as modelled."""
-        return page_trace(self.graph, threads=self.threads)
+        return page_trace(self.graph, threads=self.threads, nchwc_block=self.nchwc_block)
 
     @cached_property
     def _counts(self) -> dict[int | None, PagingCounts]:
@@ -122,7 +124,13 @@ class LatencyLearner(Protocol):
 def known(network: MeasuredNetwork) -> KnownNetwork:
     """The network without its measurements; what was computed from its graph is taken over."""
     view = KnownNetwork(
-        network.structure, network.batch, network.threads, network.machine, network.typical, network._stored_graph
+        network.structure,
+        network.batch,
+        network.threads,
+        network.machine,
+        network.typical,
+        network.nchwc_block,
+        network._stored_graph,
     )
     computed = vars(network)
     for name in ("graph", "features", "trace", "_counts"):
