@@ -54,7 +54,7 @@ def need_extra() -> None:
     """
     from importlib.util import find_spec
 
-    missing = [name for name in ("cryptography", "cwt", "msgspec") if find_spec(name) is None]
+    missing = [name for name in ("cbor2", "cryptography", "msgspec") if find_spec(name) is None]
     if missing:
         raise UsageError(f"the service needs {', '.join(missing)}: pip install 'sectum[hetee]'")
 

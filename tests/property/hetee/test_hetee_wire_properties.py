@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sectum.hetee.errors import FrameRefused, HeteeError, MessageRefused, Refusal, StreamRefused
-from sectum.hetee.wire.frames import FrameReader, plain_frame
+from sectum.hetee.wire.frames import AheadReader, FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, MAGIC, Header, chunks_needed, parse, usual_chunk_bytes
 from sectum.hetee.wire.kinds import CHUNK_BYTES, STREAM_BYTES, Kind
 from sectum.hetee.wire.messages import SCHEMAS, Tensor, encode, read
@@ -55,6 +55,51 @@ def test_headers_that_can_be_written_are_read_back_or_refused(
     header = Header(kind, length, epoch, b"s" * 16, sequence, stream, chunk, chunks, total)
     with contextlib.suppress(FrameRefused):
         assert parse(header.pack()) == header
+
+
+def _outcome(read_all: Any) -> tuple[list[tuple[Header, bytes]], Refusal | None]:
+    got: list[tuple[Header, bytes]] = []
+    try:
+        for frame in read_all():
+            got.append((frame.header, bytes(frame.payload)))
+    except FrameRefused as error:
+        return got, error.code
+    return got, None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PLAIN), st.integers(0, 40_000)), max_size=5),
+    st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 255)), max_size=3),
+    st.integers(0, 1 << 20),
+    st.integers(1, 100_000),
+)
+def test_reading_ahead_differs_in_nothing_but_its_calls(
+    frames: list[tuple[Kind, int]], flips: list[tuple[int, int]], length: int, piece: int
+) -> None:
+    """Of any bytes, changed and cut off anywhere, both readers make the same frames and the same refusal."""
+    stream = bytearray(b"".join(plain_frame(kind, bytes(n_bytes)) for kind, n_bytes in frames))
+    for at, bits in flips:
+        if stream:
+            stream[at % len(stream)] ^= bits
+    data = memoryview(bytes(stream[: length % (len(stream) + 1)]))
+
+    def plainly() -> Any:
+        reader = FrameReader(frozenset(PLAIN))
+        yield from reader.feed(data)
+        reader.end()
+
+    def ahead() -> Any:
+        left = data
+
+        def receive(memory: memoryview, _whole: bool) -> int:
+            nonlocal left
+            n_bytes = min(len(memory), len(left), piece)
+            memory[:n_bytes], left = left[:n_bytes], left[n_bytes:]
+            return n_bytes
+
+        yield from iter(AheadReader(frozenset(PLAIN), receive).next, None)
+
+    assert _outcome(ahead) == _outcome(plainly)
 
 
 @given(st.lists(st.tuples(st.sampled_from(PLAIN), st.binary(max_size=300)), max_size=8), st.data())

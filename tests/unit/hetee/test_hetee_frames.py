@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sectum.hetee.errors import FrameRefused, Refusal
-from sectum.hetee.wire.frames import FrameReader, plain_frame
+from sectum.hetee.wire.frames import AHEAD_BYTES, AheadReader, FrameReader, plain_frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 
@@ -99,3 +99,58 @@ def test_more_bytes_than_space_is_the_callers_fault() -> None:
     """A caller that claims more bytes than it had space for is told."""
     with pytest.raises(ValueError, match="65"):
         FrameReader(ERRORS).advance(65)
+
+
+class Socket:
+    """Gives bytes in pieces of the lengths that a kernel might."""
+
+    def __init__(self, data: bytes, piece: int) -> None:
+        self.data, self.piece, self.calls = memoryview(data), piece, 0
+
+    def receive(self, memory: memoryview, _whole: bool) -> int:
+        self.calls += 1
+        n_bytes = min(len(memory), len(self.data), self.piece)
+        memory[:n_bytes] = self.data[:n_bytes]
+        self.data = self.data[n_bytes:]
+        return n_bytes
+
+
+@pytest.mark.parametrize("piece", [1, 63, 64, 1000, 40_000, 1 << 20])
+def test_reading_ahead_gives_the_same_frames(piece: int) -> None:
+    """However the bytes are cut, frames of all sizes come whole, in their order, and then the end."""
+    sizes = [0, 5, AHEAD_BYTES - 64, AHEAD_BYTES - 63, 3, 60_000, 1, 1]
+    payloads = [bytes([index]) * size for index, size in enumerate(sizes)]
+    source = Socket(b"".join(map(frame, payloads)), piece)
+    reader = AheadReader(ERRORS, source.receive)
+    for payload in payloads:
+        read = reader.next()
+        assert read is not None
+        assert bytes(read.payload) == payload
+    assert reader.next() is None
+
+
+def test_small_frames_come_with_one_call() -> None:
+    """What a peer sent together is received together."""
+    source = Socket(frame(b"a") + frame(b"b") + frame(b"c"), 1 << 20)
+    reader = AheadReader(ERRORS, source.receive)
+    assert [bytes(read.payload) for read in (reader.next(), reader.next(), reader.next()) if read] == [b"a", b"b", b"c"]
+    assert source.calls == 1
+
+
+@pytest.mark.parametrize("size", [3, 50_000])
+@pytest.mark.parametrize("cut", [1, 63, 64, 66])
+def test_an_end_inside_a_frame_is_told_when_reading_ahead(cut: int, size: int) -> None:
+    """A stream that ends inside a frame is truncated, be the frame small or large."""
+    reader = AheadReader(ERRORS, Socket(frame(b"abc") + frame(bytes(size))[:cut], 1 << 20).receive)
+    assert reader.next() is not None
+    with pytest.raises(FrameRefused) as caught:
+        reader.next()
+    assert caught.value.code is Refusal.TRUNCATED
+
+
+def test_unexpected_types_are_refused_when_reading_ahead() -> None:
+    """A frame that the peer may not send is refused at its header, before its payload has come."""
+    reader = AheadReader(frozenset({Kind.STATE}), Socket(frame(bytes(50_000))[:64], 64).receive)
+    with pytest.raises(FrameRefused) as caught:
+        reader.next()
+    assert caught.value.code is Refusal.UNEXPECTED

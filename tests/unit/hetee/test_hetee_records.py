@@ -78,7 +78,7 @@ def test_a_receipt_is_no_cleaning() -> None:
 def test_signers_do_not_show_their_keys() -> None:
     """No representation of what signs has a private key in it."""
     signer = ReceiptSigner()
-    private = signer._signer._key.to_dict()[-4]
+    private = signer._signer._key.private_bytes_raw()
     assert len(private) == 32
     for thing in (signer, signer._signer, signer._signer._key):
         assert private.hex() not in f"{thing!r} {thing}"

@@ -21,7 +21,7 @@ class Software:
 
 
 _CORE = ("__init__.py", "errors.py", "hetee")
-_BASE = ("cbor2", "cryptography", "cwt", "msgspec")
+_BASE = ("cbor2", "cryptography", "msgspec")
 CONTROLLER = Software(_CORE, _BASE)
 WORKER = Software((*_CORE, "units.py", "graph"), (*_BASE, "numpy", "onnx", "onnxruntime", "pillow"))
 

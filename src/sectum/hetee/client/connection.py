@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sectum.hetee.channel.handshake import ClientHandshake, Session
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
-from sectum.hetee.wire.frames import Frame, FrameReader
+from sectum.hetee.wire.frames import AheadReader, Frame
 from sectum.hetee.wire.kinds import DOWNSTREAM, Kind, Plane
 from sectum.hetee.wire.messages import Failure, decode
 
@@ -56,7 +56,7 @@ class Connection:
         self._lock = threading.Lock()
         self._hint: Failure | None = None
         self._sent_bytes = 0
-        self._reader = FrameReader(DOWNSTREAM)
+        self._reader = AheadReader(DOWNSTREAM, self._receive)
         address = parse_url(url)
         try:
             self._socket = socket.create_connection(address, timeout_s)
@@ -88,12 +88,14 @@ class Connection:
         """Receive the next frame but ERROR, which is only remembered."""
         while True:
             self._socket.settimeout(max(until_s - time.monotonic(), 0.001))
-            n_bytes = self._socket.recv_into(self._reader.writable())
-            if not n_bytes:
+            frame = self._reader.next()
+            if frame is None:
                 raise self.ended(None)
-            frame = self._reader.advance(n_bytes)
-            if frame is not None and not self._take_hint(frame):
+            if not self._take_hint(frame):
                 return frame
+
+    def _receive(self, memory: memoryview, whole: bool) -> int:
+        return self._socket.recv_into(memory, 0, socket.MSG_WAITALL if whole else 0)
 
     def _take_hint(self, frame: Frame) -> bool:
         """An ERROR is not authenticated: it is believed only as a reason for an end that comes anyway."""
@@ -114,11 +116,9 @@ class Connection:
     def frames(self, take: Callable[[Frame], None]) -> HeteeError:
         """Receive frames until the connection ends, and say why it did; errors of ``take`` end it."""
         try:
-            while n_bytes := self._socket.recv_into(self._reader.writable(), 0, socket.MSG_WAITALL):
-                frame = self._reader.advance(n_bytes)
-                if frame is not None and not self._take_hint(frame):
+            while frame := self._reader.next():
+                if not self._take_hint(frame):
                     take(frame)
-            self._reader.end()
             return self.ended(None)
         except HeteeError as error:
             if error.code is Refusal.TRUNCATED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Tensor, Vouch, decode, read
 from sectum.hetee.wire.streams import Assembly, Ledger
 
+_REREAD_BYTES = 64 << 10  # larger answers are not kept
+
 
 @dataclass(eq=False)
 class Pending:
@@ -31,6 +33,7 @@ class Pending:
         digest: SHA-256 of its model.
         future: gets a `Loaded` or a `Result`, or why there is none.
         sent_s: when it was opened.
+        opening: its RESULT.
         tensors: of its result.
         data: where its result is opened into.
         paced: what RESULT says.
@@ -40,10 +43,21 @@ class Pending:
     digest: bytes
     future: Future[Any]
     sent_s: float = field(default_factory=time.monotonic)
+    opening: bytes = b""
     tensors: tuple[Tensor, ...] = ()
     data: memoryview = field(default_factory=lambda: memoryview(b""))
     paced: bool = False
     encryption_ns: int = 0
+
+
+class _Answer(NamedTuple):
+    """An answer that was accepted."""
+
+    stream: int
+    opening: bytes
+    tensors: tuple[Tensor, ...]
+    data: memoryview
+    token: bytes
 
 
 class Enclave:
@@ -71,6 +85,7 @@ class Enclave:
         self.pending: dict[int, Pending] = {}
         self.ready: messages.Ready | None = None
         self.finished: messages.Finished | None = None
+        self._last: _Answer | None = None
         self.answered = self.refused = 0
         self.pong = -1
         self._begun_s = time.monotonic()
@@ -138,6 +153,7 @@ class Enclave:
                 self._refused(header.stream, message)
             case messages.Credit():
                 self._books().release(message.credit_bytes)
+                self._rehearse()
             case messages.Finished():
                 self.finished = message
             case messages.Ping() if header.kind is Kind.PONG_WORKER:
@@ -166,7 +182,7 @@ class Enclave:
         self._books().answer(header.stream, Kind.RESULT)
         self._assembly.begin(header, payload)
         pending = self.pending[header.stream]
-        pending.tensors, pending.paced = message.tensors, message.paced
+        pending.opening, pending.tensors, pending.paced = bytes(payload), message.tensors, message.paced
         pending.data = memoryview(np.empty(header.total, np.uint8))  # type: ignore[arg-type]
 
     def _chunk(self, frame: Frame) -> None:
@@ -189,7 +205,17 @@ class Enclave:
         self.answered += 1
         elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
         outputs = arrays(pending.tensors, pending.data)
+        if len(token) + len(pending.data) <= _REREAD_BYTES:
+            self._last = _Answer(stream, pending.opening, pending.tensors, pending.data, token)
         pending.future.set_result(Result(outputs, receipt, elapsed_ms, pending.encryption_ns / 1e6))
+
+    def _rehearse(self) -> None:
+        """Read the last answer again: a worker sends CREDIT just before the next, and code that just ran is fast."""
+        if self._last is not None and len(self.pending) == 1:
+            last = self._last
+            decode(last.opening, messages.Result)
+            open_receipt(last.token, self.vouch.receipt_key, self._session_id, self.index, last.stream)
+            arrays(last.tensors, last.data)
 
     def _refused(self, stream: int, message: messages.Failure) -> None:
         self._books().answer(stream, Kind.REFUSED)

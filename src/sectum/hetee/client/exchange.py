@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,11 +19,13 @@ from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import HEADER_BYTES
-from sectum.hetee.wire.kinds import CHUNK_BYTES, TAG_BYTES, Kind
+from sectum.hetee.wire.kinds import CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode, read
 
 # Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
 _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
+# Where sealing the rest takes as long as waking the host, whoever shares this processor may pass on the first chunk.
+_MUCH_BYTES = 1 << 20
 _WATCH_S = 0.1
 _OVERSLEPT_S = 0.3
 
@@ -59,7 +62,7 @@ class Exchange:
         self._waiting = True
         self._over = threading.Event()
         self._one_stream = threading.Lock()
-        self._frame = bytearray(HEADER_BYTES + CHUNK_BYTES + TAG_BYTES)
+        self._frames = memoryview(bytearray(2 * (HEADER_BYTES + TAG_BYTES) + MESSAGE_BYTES + CHUNK_BYTES))
         self._controller, self._worker = Pulse(), Pulse()
         self._threads = [
             threading.Thread(target=self._receive, name="sectum-receive", daemon=True),
@@ -101,13 +104,24 @@ class Exchange:
         with self._one_stream:
             stream, pending = self._open(enclave, kind, digest, total, timeout_s)
             try:
-                self.connection.send(
-                    lambda: enclave.sealer.seal(kind, payload, stream=stream, chunks=chunks, total=total)
-                )
-                for chunk, parts in enumerate(plaintext.cut()):
-                    numbers = {"stream": stream, "chunk": chunk, "chunks": chunks, "total": total}
+                cut = plaintext.cut()
+
+                def begin() -> memoryview:
+                    frames, sealer = self._frames, enclave.sealer
+                    at = sealer.seal_into(kind, payload, frames, stream=stream, chunks=chunks, total=total)
+                    if chunks:  # with the opening: one call, and one that the host wakes up for
+                        at += self._seal(enclave, pending, next(cut), context, (stream, 0, chunks, total), frames[at:])
+                    return frames[:at]
+
+                self.connection.send(begin)
+                if total >= _MUCH_BYTES:
+                    os.sched_yield()
+                for chunk, parts in enumerate(cut, 1):
+                    numbers = stream, chunk, chunks, total
                     self.connection.send(
-                        lambda parts=parts, numbers=numbers: self._seal(enclave, pending, parts, context, numbers)  # type: ignore[misc]
+                        lambda parts=parts, numbers=numbers: self._frames[  # type: ignore[misc]
+                            : self._seal(enclave, pending, parts, context, numbers, self._frames)
+                        ]
                     )
             except HeteeError as error:
                 # The sealer of a lost worker is wiped: that its streams have ended was told already, and why.
@@ -127,22 +141,31 @@ class Exchange:
                 raise refusal(Refusal.DRAINING, "the service is being stopped and takes no more batches")
             return enclave.open(kind, digest, total)
 
+    @staticmethod
     def _seal(
-        self, enclave: Enclave, pending: Pending, parts: list[memoryview], context: bytes, numbers: dict[str, int]
-    ) -> memoryview:
+        enclave: Enclave,
+        pending: Pending,
+        parts: list[memoryview],
+        context: bytes,
+        numbers: tuple[int, int, int, int],
+        out: memoryview,
+    ) -> int:
+        """Seal a chunk into ``out``; ``numbers`` are its stream, index, count and total. Gives the frame's length."""
         begun_ns = time.perf_counter_ns()
-        frame = memoryview(self._frame)
         if len(parts) == 1:
             plaintext = parts[0]
         else:  # gathered where it is sealed
             end = HEADER_BYTES
             for part in parts:
-                frame[end : end + len(part)] = part
+                out[end : end + len(part)] = part
                 end += len(part)
-            plaintext = frame[HEADER_BYTES:end]
-        n_bytes = enclave.sealer.seal_into(Kind.CHUNK, plaintext, frame, context=context, **numbers)
+            plaintext = out[HEADER_BYTES:end]
+        stream, chunk, chunks, total = numbers
+        n_bytes = enclave.sealer.seal_into(
+            Kind.CHUNK, plaintext, out, stream=stream, chunk=chunk, chunks=chunks, total=total, context=context
+        )
         pending.encryption_ns += time.perf_counter_ns() - begun_ns
-        return frame[:n_bytes]
+        return n_bytes
 
     # --- waiting, ending ---
 

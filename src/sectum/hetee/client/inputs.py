@@ -98,7 +98,8 @@ def _array(slot: Slot, array: NDArray[Any], pixels: Pixels | None) -> Piece:
     name = array.dtype.name
     if name not in ITEM_BYTES:
         raise refusal(Refusal.INPUT_REFUSED, f"'{slot.name}' is an array of {name}, which does not travel")
-    array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
+    if not (array.flags.c_contiguous and array.dtype.isnative):  # native is little-endian on all that this runs on
+        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
     converted = pixels is not None and name == "uint8" and slot.dtype in _FLOATING
     tensor = Tensor(
         name=slot.name,
@@ -106,5 +107,11 @@ def _array(slot: Slot, array: NDArray[Any], pixels: Pixels | None) -> Piece:
         shape=array.shape,
         pixels=(pixels,) if converted and pixels is not None else (),
     )
-    data = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")  # type: ignore[arg-type]
-    return Piece(tensor, (data,))
+    return Piece(tensor, (_flat(array),))
+
+
+def _flat(array: NDArray[Any]) -> memoryview:
+    """The bytes of a contiguous array."""
+    if not array.size:
+        return memoryview(b"")
+    return array.data.cast("B") if array.dtype == np.uint8 else memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]

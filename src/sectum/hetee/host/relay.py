@@ -9,13 +9,14 @@ from contextlib import suppress
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.counts import Counts
-from sectum.hetee.host.sockets import Mover, SinkEnded, SourceEnded, enlarge, receive_exactly
+from sectum.hetee.host.sockets import Inflow, Mover, SinkEnded, enlarge, receive_exactly
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import ALLOWED, FROM_CONTROLLER, UPSTREAM, Kind, Plane, Role
 from sectum.hetee.wire.messages import Failure, encode
 
 _FROM_WORKER = ALLOWED[Role.WORKER, Role.CLIENT]
+_TO_WORKER = ALLOWED[Role.CLIENT, Role.WORKER]
 _LAST_WORDS = frozenset({Kind.CLEANED, Kind.FAIL, Kind.ERROR})
 _LAST_ANSWERS_S = 5.0
 
@@ -83,49 +84,60 @@ class Relay:
     # --- from the client ---
 
     def _from_client(self, mover: Mover) -> None:
+        inflow = Inflow(self._client)
         while True:
             try:
-                head = receive_exactly(self._client, HEADER_BYTES)
-            except ConnectionResetError:
+                header = inflow.header()
+            except ConnectionError:
                 return
-            header = parse(head)
             if header.kind not in UPSTREAM:
                 raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a client")
             if header.kind.plane is Plane.DATA:
-                self._to_worker(header, head, mover)
+                self._to_worker(header, inflow, mover)
             else:
-                self._to_controller(header, head, mover)
+                self._to_controller(header, inflow, mover)
 
-    def _to_controller(self, header: Header, head: bytes, mover: Mover) -> None:
+    def _to_controller(self, header: Header, inflow: Inflow, mover: Mover) -> None:
         try:
-            self._controller.sendall(head, socket.MSG_MORE)
-            mover.move(self._client, self._controller, header.length)
-        except SourceEnded:
-            raise
-        except OSError:
+            self._pass_on("in", [header], inflow, self._controller, mover)
+        except SinkEnded:
             raise refusal(Refusal.CONTROLLER_LOST, "the controller's connection ended") from None
-        self._counts.forwarded("in", header.kind.plane, HEADER_BYTES + header.length)
 
-    def _to_worker(self, header: Header, head: bytes, mover: Mover) -> None:
+    def _to_worker(self, header: Header, inflow: Inflow, mover: Mover) -> None:
         with self._route_lock:
             route = self._route
         if route is None:
-            mover.discard(self._client, header.length)
+            n_bytes = HEADER_BYTES + header.length
+            mover.discard(self._client, n_bytes - len(inflow.take(n_bytes)))
             if header.kind is not Kind.CHUNK:  # its opening was told already
                 self._counts.refused(Refusal.NO_ROUTE)
                 self._tell(Refusal.NO_ROUTE, f"{header.kind.name} while no worker is routed")
             return
-        left = header.length
         try:
-            route.sendall(head, socket.MSG_MORE)
-            mover.move(self._client, route, left)
-        except SourceEnded:
-            raise
-        except OSError as error:
-            mover.discard(self._client, error.left if isinstance(error, SinkEnded) else left)
+            self._pass_on("in", inflow.run(header, _TO_WORKER), inflow, route, mover)
+        except SinkEnded as error:
+            mover.discard(self._client, error.left)
             self._unroute()
-            return
-        self._counts.forwarded("in", header.kind.plane, HEADER_BYTES + left)
+
+    def _pass_on(
+        self, direction: str, headers: list[Header], inflow: Inflow, sink: socket.socket, mover: Mover
+    ) -> None:
+        """Move the next frames: what of them is in memory with one call, then the rest of the last one.
+
+        Raises:
+            SourceEnded: before all came.
+            SinkEnded: before all went; its ``left`` are still to be read from the source.
+        """
+        n_bytes = sum(HEADER_BYTES + header.length for header in headers)
+        part = inflow.take(n_bytes)
+        left = n_bytes - len(part)
+        try:
+            sink.sendall(part, socket.MSG_MORE if left else 0)
+        except OSError:
+            raise SinkEnded(left) from None
+        mover.move(inflow.source, sink, left)
+        for header in headers:
+            self._counts.forwarded(direction, header.kind.plane, HEADER_BYTES + header.length)
 
     # --- from the controller ---
 
@@ -183,17 +195,15 @@ class Relay:
     def _from_worker(self, route: socket.socket) -> None:
         mover = Mover()
         try:
+            inflow = Inflow(route)
             while True:
-                head = receive_exactly(route, HEADER_BYTES)
-                header = parse(head)
+                header = inflow.header()
                 if header.kind not in _FROM_WORKER:
                     raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a worker")
                 with self._client_lock:
                     self._whole = False
-                    self._client.sendall(head, socket.MSG_MORE)
-                    mover.move(route, self._client, header.length)
+                    self._pass_on("out", inflow.run(header, _FROM_WORKER), inflow, self._client, mover)
                     self._whole = True
-                self._counts.forwarded("out", header.kind.plane, HEADER_BYTES + header.length)
         except HeteeError as error:
             self._counts.refused(error.code)
         except OSError:

@@ -1,4 +1,4 @@
-"""Moving bytes between sockets: whole headers into memory, payloads past it."""
+"""Moving bytes between sockets: small frames through memory, the payloads of large ones past it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from sectum.hetee.errors import HeteeError
+from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
+from sectum.hetee.wire.kinds import Kind
+
+AHEAD_BYTES = 32 << 10  # frames that fit are copied, several at a time; what is longer moves past this process
 PIPE_BYTES = 1 << 20
 SOCKET_BYTES = 1 << 21
 
@@ -48,6 +53,68 @@ def receive_exactly(source: socket.socket, n_bytes: int) -> bytes:
             raise ConnectionResetError(f"ended after {n_bytes - len(view)} of {n_bytes} bytes")
         view = view[got:]
     return bytes(data)
+
+
+class Inflow:
+    """Frames as they come from a socket: small ones whole, several with one call; of a large one its beginning.
+
+    Args:
+        source: connected stream socket.
+    """
+
+    def __init__(self, source: socket.socket) -> None:
+        self.source = source
+        self._memory = memoryview(bytearray(AHEAD_BYTES))
+        self._begin = self._end = 0
+
+    def header(self) -> Header:
+        """The header of the next frame, which stays; of a frame that fits into memory, the rest was received, too.
+
+        Raises:
+            FrameRefused: it is none.
+            SourceEnded: no further frame comes.
+        """
+        self._have(HEADER_BYTES)
+        header = parse(self._memory[self._begin : self._begin + HEADER_BYTES])
+        if HEADER_BYTES + header.length <= AHEAD_BYTES:
+            self._have(HEADER_BYTES + header.length)
+        return header
+
+    def run(self, first: Header, kinds: frozenset[Kind]) -> list[Header]:
+        """The header ``first``, which `header` gave, and those of the frames of these kinds that follow it in memory.
+
+        Each but the last is there whole; so is the last unless it is too large for that.
+        """
+        headers, at = [first], self._begin + HEADER_BYTES + first.length
+        while self._end - at >= HEADER_BYTES:
+            try:
+                header = parse(self._memory[at : at + HEADER_BYTES])
+            except HeteeError:  # its turn comes after those before it
+                break
+            n_bytes = HEADER_BYTES + header.length
+            if header.kind not in kinds or self._end - at < n_bytes <= AHEAD_BYTES:
+                break
+            headers.append(header)
+            at += n_bytes
+        return headers
+
+    def take(self, n_bytes: int) -> memoryview:
+        """Up to so many bytes that were received; they are valid until `header` is called."""
+        begin, self._begin = self._begin, min(self._begin + n_bytes, self._end)
+        return self._memory[begin : self._begin]
+
+    def _have(self, n_bytes: int) -> None:
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        elif self._begin + n_bytes > AHEAD_BYTES:
+            kept = self._end - self._begin
+            self._memory[:kept] = self._memory[self._begin : self._end]
+            self._begin, self._end = 0, kept
+        while self._end - self._begin < n_bytes:
+            got = self.source.recv_into(self._memory[self._end :])
+            if not got:
+                raise SourceEnded("end of file")
+            self._end += got
 
 
 class SourceEnded(ConnectionError):

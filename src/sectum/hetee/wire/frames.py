@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.header import HEADER_BYTES, NO_SESSION, Header, parse
 from sectum.hetee.wire.kinds import Kind
+
+AHEAD_BYTES = 32 << 10
 
 
 class Frame(NamedTuple):
@@ -111,6 +113,75 @@ class FrameReader:
         if not self.idle and not self._dead:
             have = "a header" if self._header is None else f"{self._header.kind.name} of {self._header.length} bytes"
             raise refusal(Refusal.TRUNCATED, f"the connection ended after {self._filled} bytes of {have}")
+
+
+class AheadReader:
+    """Cuts frames out of a byte stream, of which it receives as much as there is: small frames come several at a time.
+
+    Args:
+        accepts: the types that the peer may send now.
+        receive: fills the beginning of the memory that it is given, and says with how many bytes; 0 is the end. With
+            True it returns when all is filled, if it can.
+    """
+
+    def __init__(self, accepts: frozenset[Kind], receive: Callable[[memoryview, bool], int]) -> None:
+        self._accepts, self._receive = accepts, receive
+        self._ahead = memoryview(bytearray(AHEAD_BYTES))
+        self._begin = self._end = 0  # of what was received and not given
+        self._large = bytearray()
+
+    def next(self) -> Frame | None:
+        """The next frame, a view that the call after this overwrites; None at the end of the stream.
+
+        Raises:
+            FrameRefused: what came is no frame, or not one that the peer may send; or ``TRUNCATED``, the stream ended
+                inside a frame.
+        """
+        if not self._have(HEADER_BYTES):
+            return None
+        header = parse(self._ahead[self._begin : self._begin + HEADER_BYTES])
+        if header.kind not in self._accepts:
+            raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a peer that may not send it now")
+        n_bytes = HEADER_BYTES + header.length
+        if n_bytes <= AHEAD_BYTES:
+            self._have(n_bytes)
+            begin, self._begin = self._begin + HEADER_BYTES, self._begin + n_bytes
+            return Frame(header, self._ahead[begin : self._begin])
+        return Frame(header, self._long(header.length))
+
+    def _have(self, n_bytes: int) -> bool:
+        """Receive until so many bytes are there. False if the stream ends before the first of them."""
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        elif self._begin + n_bytes > AHEAD_BYTES:
+            kept = self._end - self._begin
+            self._ahead[:kept] = self._ahead[self._begin : self._end]
+            self._begin, self._end = 0, kept
+        while self._end - self._begin < n_bytes:
+            got = self._receive(self._ahead[self._end :], False)
+            if not got and self._begin == self._end:
+                return False
+            if not got:
+                raise refusal(
+                    Refusal.TRUNCATED, f"the connection ended after {self._end - self._begin} bytes of a frame"
+                )
+            self._end += got
+        return True
+
+    def _long(self, n_bytes: int) -> memoryview:
+        """A payload that is longer than what is received ahead: the rest of it comes straight to its place."""
+        if len(self._large) < n_bytes:
+            self._large = bytearray(n_bytes)
+        payload = memoryview(self._large)[:n_bytes]
+        at = self._end - self._begin - HEADER_BYTES
+        payload[:at] = self._ahead[self._begin + HEADER_BYTES : self._end]
+        self._begin = self._end = 0
+        while at < n_bytes:
+            got = self._receive(payload[at:], True)
+            if not got:
+                raise refusal(Refusal.TRUNCATED, f"the connection ended after {at} of {n_bytes} bytes of a payload")
+            at += got
+        return payload
 
 
 def plain_frame(kind: Kind, payload: bytes, *, session: bytes = NO_SESSION, stream: int = 0) -> bytes:

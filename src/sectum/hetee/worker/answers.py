@@ -1,4 +1,7 @@
-"""What goes to the client: one thread seals and sends, other messages after answers and between their chunks."""
+"""What goes to the client, sealed and sent by one thread at a time: by whoever has a small answer, else by one for all.
+
+Other messages go before answers and between their chunks.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -17,12 +21,38 @@ from sectum.hetee.wire.header import chunks_needed, usual_chunk_bytes
 from sectum.hetee.wire.kinds import MESSAGE_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode
 from sectum.hetee.wire.streams import Ledger
-from sectum.hetee.wire.tensors import layout
+from sectum.hetee.wire.tensors import Place, layout
 from sectum.hetee.worker.batch import Batch
 from sectum.hetee.worker.preparation import as_tensor
 from sectum.hetee.worker.records import Outlet
 
 Sign = Callable[[Batch], bytes]
+# Answers of no more than this are sent in one piece with their receipt, and need not wait for another thread.
+_SMALL_BYTES = 64 << 10
+
+
+class _Form(NamedTuple):
+    """What all results with the same tensors have in common."""
+
+    opening: bytes
+    context: bytes
+    places: tuple[Place, ...]
+    total: int
+    chunk_bytes: int
+
+
+@lru_cache(maxsize=64)  # results of one model and batch size have one form
+def _form(tensors: tuple[messages.Tensor, ...], paced: bool) -> _Form:
+    opening = encode(messages.Result(tensors=tensors, paced=paced))
+    try:
+        places = layout(tensors)
+        messages.decode(opening, messages.Result)
+    except HeteeError as error:
+        raise refusal(Refusal.COMPUTE_FAILED, f"the outputs cannot travel: {error.detail}") from None
+    if len(opening) > MESSAGE_BYTES - TAG_BYTES:
+        raise refusal(Refusal.COMPUTE_FAILED, "the description of the outputs is over the limit of a message")
+    total = places[-1].end if places else 0
+    return _Form(opening, hashlib.sha256(opening).digest(), places, total, usual_chunk_bytes(total))
 
 
 class Computed:
@@ -39,20 +69,10 @@ class Computed:
 
     def __init__(self, batch: Batch, outputs: Mapping[str, NDArray[Any]], *, paced: bool) -> None:
         described = [as_tensor(name, array) for name, array in outputs.items()]
-        tensors = tuple(tensor for tensor, _ in described)
         self.batch = batch
         self.data = [data for _, data in described]
-        self.opening = encode(messages.Result(tensors=tensors, paced=paced))
-        self.context = hashlib.sha256(self.opening).digest()
-        try:
-            self.places = layout(tensors)
-            messages.decode(self.opening, messages.Result)
-        except HeteeError as error:
-            raise refusal(Refusal.COMPUTE_FAILED, f"the outputs cannot travel: {error.detail}") from None
-        if len(self.opening) > MESSAGE_BYTES - TAG_BYTES:
-            raise refusal(Refusal.COMPUTE_FAILED, "the description of the outputs is over the limit of a message")
-        self.total = self.places[-1].end if self.places else 0
-        self._chunk_bytes = usual_chunk_bytes(self.total)
+        form = _form(tuple(tensor for tensor, _ in described), paced)
+        self.opening, self.context, self.places, self.total, self._chunk_bytes = form
         self.chunks = chunks_needed(self.total, self._chunk_bytes)
 
     def cut(self) -> Iterator[memoryview]:
@@ -80,7 +100,7 @@ class _Short:
 
 
 class Answers:
-    """Sends answers in the order in which they come.
+    """Sends answers in the order in which they come, each closing its stream.
 
     Args:
         outlet: to the client.
@@ -99,6 +119,7 @@ class Answers:
         self._answers: deque[Computed | _Short] = deque()
         self._finished: Callable[[], messages.Finished] | None = None
         self._busy = self.dead = False
+        self._flushing = 0  # who waits until all was sent
         self.answered = self.refused = self.sealed_bytes = 0
         threading.Thread(target=self._serve, name="send", daemon=True).start()
 
@@ -117,9 +138,20 @@ class Answers:
         """Answer a CODE."""
         self._put(_Short(stream, Kind.LOADED, message))
 
-    def computed(self, computed: Computed) -> None:
-        """Answer a batch with its outputs and a receipt."""
-        self._put(computed)
+    def computed(self, computed: Computed, *, here: bool = False) -> None:
+        """Answer a batch with its outputs and a receipt.
+
+        With ``here`` the caller's thread sends what is small, if nothing else is to be sent and the kernel takes it at
+        once: waking another thread takes longer.
+        """
+        with self._changed:
+            idle = here and not (self._busy or self._answers or self.dead)
+            if not (idle and computed.total <= _SMALL_BYTES and self._outlet.roomy()):
+                self._answers.append(computed)
+                self._changed.notify_all()
+                return
+            self._busy = True
+        self._send(computed)
 
     def finish(self, finished: Callable[[], messages.Finished]) -> None:
         """Send FINISHED as soon as no stream is open."""
@@ -134,7 +166,11 @@ class Answers:
             return self.dead or not (self._urgent or self._answers or self._busy)
 
         with self._changed:
-            return self._changed.wait_for(empty, seconds)
+            self._flushing += 1
+            try:
+                return self._changed.wait_for(empty, seconds)
+            finally:
+                self._flushing -= 1
 
     def _put(self, answer: Computed | _Short) -> None:
         with self._changed:
@@ -142,43 +178,47 @@ class Answers:
             self._changed.notify_all()
 
     def _serve(self) -> None:
-        try:
-            while True:
-                self._step()
-        except (OSError, HeteeError):  # the socket has ended, or its keys
+        while True:
             with self._changed:
-                self.dead = True
-                self._changed.notify_all()
-            self._lost()
+                while not self.dead and (self._busy or not (self._urgent or self._answers or self._may_finish())):
+                    self._changed.wait()
+                if self.dead:
+                    return
+                self._busy = True
+                answer = self._answers.popleft() if self._answers else None
+            self._send(answer)
 
-    def _step(self) -> None:
+    def _send(self, answer: Computed | _Short | None) -> None:
+        """Send what is urgent, then an answer, if any. The caller has made this busy."""
+        try:
+            self._send_urgent(more=isinstance(answer, Computed))
+            if isinstance(answer, Computed):
+                self._send_computed(answer)
+            elif answer is not None:
+                self._close(answer.stream, answer.kind)
+                self._outlet.message(answer.kind, encode(answer.message), stream=answer.stream)
+                self.refused += answer.kind is Kind.REFUSED
+            elif self._may_finish():
+                finished, self._finished = self._finished, None
+                assert finished is not None
+                self._outlet.message(Kind.FINISHED, encode(finished()))
+        except (OSError, HeteeError):  # the socket has ended, or its keys
+            self.dead = True
         with self._changed:
             self._busy = False
-            self._changed.notify_all()
-            while not (self._urgent or self._answers or self._may_finish()):
-                self._changed.wait()
-            self._busy = True
-            answer = self._answers.popleft() if self._answers else None
-        if isinstance(answer, Computed):
-            self._send_computed(answer)
-        elif answer is not None:
-            self._close(answer.stream, answer.kind)
-            self._outlet.message(answer.kind, encode(answer.message), stream=answer.stream)
-            self.refused += answer.kind is Kind.REFUSED
-        self._send_urgent()
-        if answer is None and self._may_finish():
-            finished, self._finished = self._finished, None
-            assert finished is not None
-            self._outlet.message(Kind.FINISHED, encode(finished()))
+            if self.dead or self._urgent or self._answers or self._finished is not None or self._flushing:
+                self._changed.notify_all()
+        if self.dead:
+            self._lost()
 
     def _may_finish(self) -> bool:
         with self._lock:
             return self._finished is not None and not self._ledger.open_streams
 
-    def _send_urgent(self) -> None:
+    def _send_urgent(self, *, more: bool = False) -> None:
         while self._urgent:
             kind, message = self._urgent.popleft()
-            self._outlet.message(kind, encode(message))
+            self._outlet.message(kind, encode(message), more=more)
 
     def _close(self, stream: int, kind: Kind) -> None:
         # Before it is sent: the client may open its next stream as soon as it has the answer.
@@ -189,8 +229,9 @@ class Answers:
         batch, outlet = answer.batch, self._outlet
         stream, chunks, total = batch.stream, answer.chunks, answer.total
         before = outlet.encryption_ns, outlet.transfer_ns
+        small = total <= _SMALL_BYTES
         self._close(stream, Kind.RESULT)
-        outlet.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total)
+        outlet.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total, more=small)
         for index, chunk in enumerate(answer.cut()):
             if index:  # an answer of one chunk waits for nothing
                 self._send_urgent()

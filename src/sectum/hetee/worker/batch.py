@@ -80,11 +80,14 @@ class Batch:
             self._holders -= 1
             return not self._holders
 
-    def prepare(self, work: Callable[[], object]) -> None:
-        """Do a part of preprocessing, at the same time as other threads do theirs, and count the time."""
+    def prepare(self, work: Callable[[], object], begun_ns: int | None = None) -> None:
+        """Do a part of preprocessing, at the same time as other threads do theirs, and count the time.
+
+        ``begun_ns``, on `time.perf_counter_ns`, is when it began, if not now.
+        """
         with self._lock:
             if not self._preparing:
-                self._prepared_ns = time.perf_counter_ns()
+                self._prepared_ns = begun_ns or time.perf_counter_ns()
             self._preparing += 1
         try:
             work()

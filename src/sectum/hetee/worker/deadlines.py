@@ -13,13 +13,16 @@ class Deadlines:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: dict[Hashable, tuple[float, Callable[[], None]]] = {}
+        self._awaited_s = float("inf")  # when the thread wakes up by itself
         threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
 
     def add(self, key: Hashable, seconds: float, late: Callable[[], None]) -> None:
         """Call ``late`` in so many seconds, in the thread of the deadlines, unless `remove` comes first."""
+        end_s = time.monotonic() + seconds
         with self._changed:
-            self._waiting[key] = time.monotonic() + seconds, late
-            self._changed.notify()
+            self._waiting[key] = end_s, late
+            if end_s < self._awaited_s:  # else it is looked at in time
+                self._changed.notify()
 
     def remove(self, key: Hashable) -> None:
         """Forget a deadline; one that is over or was never added is no error."""
@@ -30,9 +33,10 @@ class Deadlines:
         while True:
             with self._changed:
                 key = min(self._waiting, key=lambda key: self._waiting[key][0], default=None)
-                left_s = None if key is None else self._waiting[key][0] - time.monotonic()
-                if left_s is None or left_s > 0:
-                    self._changed.wait(left_s)
+                self._awaited_s = float("inf") if key is None else self._waiting[key][0]
+                left_s = self._awaited_s - time.monotonic()
+                if left_s > 0:
+                    self._changed.wait(None if key is None else left_s)
                     continue
                 late = self._waiting.pop(key)[1]
             late()

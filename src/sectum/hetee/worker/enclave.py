@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -27,6 +28,8 @@ from sectum.hetee.worker.preparation import Task
 from sectum.hetee.worker.records import Inlet, Outlet
 
 _KEPT = 5  # times the credit: what was received, and as float32 what was a byte
+_CREDIT_S = 0.1  # after which what little credit there is to give back is given
+_REHEARSAL_S = 0.0015  # before a result is expected
 _FLUSH_S = 0.4  # for the last answers, when the session ends
 
 
@@ -38,13 +41,13 @@ class Terms:
         index: of the enclave.
         credit_bytes: of batches that are received and whose memory is not yet free.
         open_streams: that wait for an answer.
-        preparers: threads that decode and convert.
+        preparers: threads that decode and convert; one of them computes, too, where an accelerator waits for it.
     """
 
     index: int
     credit_bytes: int
     open_streams: int
-    preparers: int = 4
+    preparers: int = 5
 
 
 class Enclave:
@@ -68,9 +71,13 @@ class Enclave:
         self.deadlines = Deadlines()
         self.draining = False
         self._open: dict[int, Batch] = {}
+        self._owed_bytes = 0  # of credit, of batches whose memory is free
         self._loading = 0  # the stream of a CODE that is not answered; there is one at most
         self._tasks: SimpleQueue[Task] = SimpleQueue()
-        self.engine = Engine(Outcomes(self._loaded, self._load_refused, self._computed, self.refuse, self._released))
+        self.engine = Engine(
+            Outcomes(self._loaded, self._load_refused, self._computed, self.refuse, self._begun, self._released)
+        )
+        self._sign = sign
         self.answers = Answers(outlet, self.ledger, self.lock, sign, self._lost)
         self._intake = Intake(self, self._tasks.put)
         self._threads = [threading.Thread(target=self._take, name="open", daemon=True)]
@@ -119,12 +126,12 @@ class Enclave:
         with self.lock:
             self._loading = stream
 
-    def ready(self, batch: Batch) -> None:
-        """A batch has all that it needs to be computed, or was refused before that."""
+    def ready(self, batch: Batch, *, here: bool = False) -> None:
+        """A batch has all that it needs to be computed, or was refused before that; ``here`` as `Engine.submit`."""
         if batch.answered:
             self._released(batch)
         else:
-            self.engine.submit(batch)
+            self.engine.submit(batch, here=here)
 
     def refuse(self, batch: Batch, error: HeteeError) -> None:
         """Answer a batch with a refusal, unless it was answered."""
@@ -179,22 +186,52 @@ class Enclave:
                 self._loading = 0
             return claimed
 
+    def _begun(self, batch: Batch, expected_s: float) -> None:
+        if expected_s > _REHEARSAL_S and len(self._open) == 1:
+            self.deadlines.add(Kind.RESULT, expected_s - _REHEARSAL_S, partial(self._rehearse, batch))
+
+    def _rehearse(self, batch: Batch) -> None:
+        """Do what the answer will need, just before it: code that was not run for some milliseconds is slow.
+
+        A receipt is signed that nobody gets. A CREDIT, be it of nothing, goes the way of the answer, so that host and
+        client are awake, too.
+        """
+        if not batch.answered:
+            self._give_credit()
+            self._sign(batch)
+
     def _computed(self, batch: Batch, outputs: dict[str, NDArray[Any]]) -> None:
         computed = Computed(batch, outputs, paced=batch.pace is not None)
         if batch.claim():
-            self.answers.computed(computed)
+            # While this thread answers, its accelerator computes nothing.
+            self.answers.computed(computed, here=len(self._open) == 1)
 
     def _released(self, batch: Batch) -> None:
         self.deadlines.remove(batch.stream)
         with self.lock:
             del self._open[batch.stream]
-            self.ledger.release(batch.header.total)
         self.buffers.give_back(batch.data)
         if batch.preparation is not None and batch.preparation.taken is not None:
             self.buffers.give_back(batch.preparation.taken)
         batch.preparation = None
-        if batch.header.total:
-            self.answers.now(Kind.CREDIT, messages.Credit(credit_bytes=batch.header.total))
+        self._owe(batch.header.total)
+
+    def _owe(self, n_bytes: int) -> None:
+        """Give credit back: soon, as a message of its own would delay the answers, or now if it is much."""
+        with self.lock:
+            self._owed_bytes += n_bytes
+            much = self._owed_bytes >= self._terms.credit_bytes // 4
+        if much:
+            self._give_credit()
+        elif n_bytes:
+            self.deadlines.add(Kind.CREDIT, _CREDIT_S, self._give_credit)
+
+    def _give_credit(self) -> None:
+        with self.lock:
+            n_bytes, self._owed_bytes = self._owed_bytes, 0
+            self.ledger.release(n_bytes)
+        self.deadlines.remove(Kind.CREDIT)
+        self.answers.now(Kind.CREDIT, messages.Credit(credit_bytes=n_bytes))
 
     def _finished(self) -> messages.Finished:
         answers = self.answers

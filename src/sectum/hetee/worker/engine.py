@@ -1,4 +1,4 @@
-"""Models, accelerators, and the work that waits for them: one thread for each accelerator."""
+"""Models, accelerators, and the work that waits for them, in an accelerator's thread or that of who brings it."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Outcomes:
         load_refused: a model does not.
         computed: a batch's outputs.
         refused: a batch that has none.
+        begun: a batch is being computed, which took so many seconds the last time.
         released: nothing needs the batch's memory any more; called once for each, after the others.
     """
 
@@ -50,6 +51,7 @@ class Outcomes:
     load_refused: Callable[[Load, HeteeError], None]
     computed: Callable[[Batch, dict[str, NDArray[Any]]], None]
     refused: Callable[[Batch, HeteeError], None]
+    begun: Callable[[Batch, float], None]
     released: Callable[[Batch], None]
 
 
@@ -62,6 +64,7 @@ class Engine:
         self._work: deque[Batch | Load] = deque()
         self._owned: dict[str, _Owner] = {}
         self._models: dict[bytes, Model] = {}
+        self._took_ns: dict[tuple[bytes, int], int] = {}  # by model and number of items
         self.batches = self.images = self.busy_ns = 0
 
     @property
@@ -73,11 +76,24 @@ class Engine:
         """A model that was loaded."""
         return self._models.get(sha256)
 
-    def submit(self, work: Batch | Load) -> None:
-        """Put work at the end of the queue."""
+    def submit(self, work: Batch | Load, *, here: bool = False) -> None:
+        """Put work at the end of the queue.
+
+        With ``here`` a batch for which an accelerator waits is computed and answered in the caller's thread: no other
+        one has to wake up first.
+        """
         with self._changed:
-            self._work.append(work)
-            self._changed.notify()
+            owner = None
+            if here and not self._work:
+                owner = next((one for one in self._owned.values() if not one.busy), None)
+            if owner is None:
+                self._work.append(work)
+                self._changed.notify_all()
+                return
+            owner.busy = True
+        assert isinstance(work, Batch)
+        self._compute(owner, work)
+        self._rest(owner)
 
     def discard(self, batch: Batch) -> bool:
         """Take a batch out of the queue; False if it is not in it. Its memory is released by the caller."""
@@ -122,18 +138,25 @@ class Engine:
     def _serve(self, owner: _Owner) -> None:
         while True:
             with self._changed:
-                while not self._work and owner.returned is None:
+                while owner.busy or not (self._work or owner.returned is not None):
                     self._changed.wait()
                 if owner.returned is not None:
                     break
-                work = self._work.popleft()
+                work, owner.busy = self._work.popleft(), True
             if isinstance(work, Load):
                 self._load(owner, work)
             else:
                 self._compute(owner, work)
             del work  # a batch's memory must not wait for the next one
+            self._rest(owner)
         owner.loaded.clear()
         owner.returned(owner.accelerator.name, owner.accelerator.reset())
+
+    def _rest(self, owner: _Owner) -> None:
+        with self._changed:
+            owner.busy = False
+            if self._work or owner.returned is not None:
+                self._changed.notify_all()
 
     def _load(self, owner: _Owner, load: Load) -> None:
         try:
@@ -153,10 +176,13 @@ class Engine:
         begun_ns = time.perf_counter_ns()
         try:
             if not batch.answered:
+                alike = batch.message.model, batch.items
+                if alike in self._took_ns:
+                    self._outcomes.begun(batch, self._took_ns[alike] / 1e9)
                 outputs = self._run(owner, batch)
                 self.batches += 1
                 self.images += batch.items
-                batch.times_ns["compute"] = time.perf_counter_ns() - begun_ns
+                batch.times_ns["compute"] = self._took_ns[alike] = time.perf_counter_ns() - begun_ns
                 self._outcomes.computed(batch, outputs)
         except HeteeError as error:
             self._outcomes.refused(batch, error)
@@ -183,6 +209,7 @@ class _Owner:
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.loaded: dict[bytes, Loaded] = {}
+        self.busy = False  # whether some thread computes on it; guarded by the engine's lock, as is what follows
         self.returned: Callable[[str, str], None] | None = None
         self.thread: threading.Thread
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sectum.hetee.worker.enclave import Enclave
 
 
+_KNOWN = 16  # messages that are kept decoded, of 64 KiB at most
 _NO_MEMORY = refusal(Refusal.INPUT_REFUSED, "the batch needs more memory than there is when it is converted")
 
 
@@ -67,6 +68,7 @@ class Intake:
         self._assembly = Assembly()
         self._receiving: Batch | _Model | None = None
         self._finishing = False
+        self._known: dict[bytes, messages.Batch] = {}
         self.opened_bytes = 0
 
     def run(self) -> None:
@@ -88,7 +90,7 @@ class Intake:
         match header.kind:
             case Kind.BATCH:
                 self._open(header, payload)
-                self._batch(header, decode(payload, messages.Batch))
+                self._batch(header, self._read(bytes(payload)))
             case Kind.CODE:
                 self._open(header, payload)
                 self._code(header, decode(payload, messages.Code))
@@ -103,6 +105,16 @@ class Intake:
                 self._enclave.finish()
             case other:
                 raise refusal(Refusal.UNEXPECTED, f"{other.name}, for which this worker did not ask")
+
+    def _read(self, payload: bytes) -> messages.Batch:
+        """Decode a BATCH. Those of one client are few and come again and again, so they are kept."""
+        message = self._known.get(payload)
+        if message is None:
+            message = decode(payload, messages.Batch)
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[payload] = message
+        return message
 
     def _open(self, header: Header, payload: bytearray) -> None:
         if self._finishing:
@@ -180,12 +192,15 @@ class Intake:
     def _start(self, batch: Batch, opened_bytes: int) -> None:
         if batch.preparation is None or batch.answered:
             return
-        tasks = batch.preparation.due(opened_bytes)
-        if batch.pacing is not None:
-            tasks += batch.pacing.due(opened_bytes)
-        for task in tasks:
+        for task in batch.preparation.due(opened_bytes):
             batch.hold()
-            self._prepare_later(partial(self._do, batch, task))
+            self._prepare_later(partial(self._do, batch, task, None))
+        if batch.pacing is not None:
+            # The time that is waited for runs from here on, whenever a thread begins to wait for its end.
+            begun_ns = time.perf_counter_ns()
+            for task in batch.pacing.due(opened_bytes):
+                batch.hold()
+                self._prepare_later(partial(self._do, batch, task, begun_ns))
 
     def _complete(self) -> None:
         receiving, self._receiving = self._receiving, None
@@ -206,14 +221,14 @@ class Intake:
         if batch.let_go():
             self._enclave.ready(batch)
 
-    def _do(self, batch: Batch, task: Task) -> None:
+    def _do(self, batch: Batch, task: Task, begun_ns: int | None) -> None:
         """In a thread of the pool: one part of preparing a batch."""
         try:
             if not batch.answered:
-                batch.prepare(task)
+                batch.prepare(task, begun_ns)
         except HeteeError as error:
             self._enclave.refuse(batch, error)
         except MemoryError:
             self._enclave.refuse(batch, _NO_MEMORY)
         if batch.let_go():
-            self._enclave.ready(batch)
+            self._enclave.ready(batch, here=True)

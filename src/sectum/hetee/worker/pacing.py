@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from sectum.hetee.worker.accelerators.protocol import Stop
 from sectum.hetee.worker.preparation import Task
@@ -23,22 +24,22 @@ class Pacing:
 
     def __init__(self, seconds: float, items: int, n_bytes: int, stop: Stop) -> None:
         self._seconds, self._items, self._n_bytes, self._stop = seconds, max(items, 1), n_bytes, stop
-        self._begun = self._received = False
-        self._end_s = float("inf")  # until some thread has taken it up
+        self._received = False
+        self._end_s: float | None = None  # until the first item is there
 
     def due(self, opened_bytes: int) -> list[Task]:
         """What has to be waited for from now on, now that so many bytes are there."""
         if self._received or opened_bytes * self._items < self._n_bytes:
             return []
-        tasks: list[Task] = [] if self._begun else [self._all]
-        self._begun, self._received = True, opened_bytes >= self._n_bytes
-        if self._received and time.monotonic() + self._seconds / self._items > self._end_s:
-            tasks.append(self._last)
+        now_s, tasks = time.monotonic(), list[Task]()
+        if self._end_s is None:
+            self._end_s = now_s + self._seconds
+            tasks.append(partial(self._wait, self._end_s))
+        self._received = opened_bytes >= self._n_bytes
+        last_s = now_s + self._seconds / self._items
+        if self._received and last_s > self._end_s:
+            tasks.append(partial(self._wait, last_s))
         return tasks
 
-    def _all(self) -> None:
-        self._end_s = time.monotonic() + self._seconds
-        self._stop.wait(self._seconds)
-
-    def _last(self) -> None:
-        self._stop.wait(self._seconds / self._items)
+    def _wait(self, end_s: float) -> None:
+        self._stop.wait(max(0.0, end_s - time.monotonic()))

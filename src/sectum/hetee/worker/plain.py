@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import select
 import socket
 import sys
 import threading
@@ -88,11 +89,20 @@ class PlainOutlet:
     def __init__(self, sock: socket.socket) -> None:
         self.transfer_ns = self.encryption_ns = 0
         self._socket = sock
+        self._held: list[bytes | memoryview] = []  # to be sent with what follows
+        self._writable = select.poll()
+        self._writable.register(sock, select.POLLOUT)
 
-    def message(self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0) -> None:
+    def roomy(self) -> bool:
+        """Whether the kernel takes a small answer at once."""
+        return bool(self._writable.poll(0))
+
+    def message(
+        self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0, more: bool = False
+    ) -> None:
         """Send a message."""
         header = Header(kind, len(payload) + TAG_BYTES, session=SESSION, stream=stream, chunks=chunks, total=total)
-        self._send([header.pack(), payload, _NO_TAG])
+        self._send([header.pack(), payload, _NO_TAG], more)
 
     def chunk(
         self,
@@ -103,6 +113,7 @@ class PlainOutlet:
         chunks: int,
         total: int,
         context: bytes,  # noqa: ARG002  # there is nothing to bind
+        more: bool = False,
     ) -> None:
         """Send a CHUNK."""
         header = Header(
@@ -115,11 +126,15 @@ class PlainOutlet:
             total=total,
         )
         begun_ns = time.perf_counter_ns()
-        self._send([header.pack(), plaintext, _NO_TAG])
+        self._send([header.pack(), plaintext, _NO_TAG], more)
         self.transfer_ns += time.perf_counter_ns() - begun_ns
 
-    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
-        views = [memoryview(part) for part in parts if len(part)]
+    def _send(self, parts: Sequence[bytes | memoryview], more: bool) -> None:
+        self._held += parts
+        if more:
+            return
+        views = [memoryview(part) for part in self._held if len(part)]
+        self._held = []
         while views:
             n_bytes = self._socket.sendmsg(views)
             while views and n_bytes >= len(views[0]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -58,7 +59,7 @@ class Preparation:
         # All that can be refused is refused before memory is taken.
         sources = [_Source(place, slots[place.tensor.name], data) for place in places]
         if paced:
-            self.arrays = {source.name: np.broadcast_to(np.zeros((), source.dtype), source.shape) for source in sources}
+            self.arrays = {source.name: _repeated(source.shape, source.dtype) for source in sources}
             return
         at, n_bytes = 0, sum(source.memory_bytes for source in sources)
         self.taken = take(n_bytes) if n_bytes else None
@@ -83,6 +84,9 @@ class Preparation:
         return tasks
 
 
+_conversion = lru_cache(maxsize=64)(Conversion)  # nothing of it changes, and batches of one client want the same
+
+
 class _Source:
     """One tensor of a batch, and what has to be done to it."""
 
@@ -99,7 +103,7 @@ class _Source:
                 Refusal.INPUT_REFUSED,
                 f"the input '{slot.name}' is given as {tensor.dtype}, the model takes {slot.dtype}",
             )
-        self._conversion = Conversion(self._pixels, slot, "nhwc" if self._jpeg else self._pixels.layout)
+        self._conversion = _conversion(self._pixels, slot, "nhwc" if self._jpeg else self._pixels.layout)
         # Of the array that the model gets.
         self.name = slot.name
         self.shape = self._image_shape() if self._jpeg else self._raw_shape()
@@ -184,6 +188,13 @@ class _Source:
             target[...] = image.transpose(0, 3, 1, 2) if nchw else image
 
 
+def _repeated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """One zero, seen as an array of this shape."""
+    if dtype.hasobject:
+        return np.broadcast_to(np.zeros((), dtype), shape)
+    return np.ndarray(shape, dtype, bytes(dtype.itemsize), 0, (0,) * len(shape))
+
+
 def _check_shape(slot: Slot, shape: tuple[int, ...]) -> None:
     if slot.shape == ("...",):
         return
@@ -213,5 +224,7 @@ def as_tensor(name: str, array: NDArray[Any]) -> tuple[Tensor, memoryview]:
         texts = [str(item).encode() for item in array.reshape(-1)]
         tensor = Tensor(name=name, dtype="string", shape=array.shape, encoding="utf8", sizes=tuple(map(len, texts)))
         return tensor, memoryview(b"".join(texts))
-    array = np.ascontiguousarray(array).reshape(array.shape)
-    return Tensor(name=name, dtype=array.dtype.name, shape=array.shape), memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    tensor = Tensor(name=name, dtype=array.dtype.name, shape=array.shape)  # type: ignore[arg-type]
+    if array.dtype == np.float32 and array.flags.c_contiguous and array.size:  # most are, and this is fast
+        return tensor, array.data.cast("B")
+    return tensor, memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # type: ignore[arg-type]

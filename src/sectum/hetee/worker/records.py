@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from typing import Protocol
 
 from sectum.hetee.channel.record import Opener, Sealer
-from sectum.hetee.wire.frames import FrameReader
+from sectum.hetee.wire.frames import AheadReader
 from sectum.hetee.wire.header import HEADER_BYTES, Header
 from sectum.hetee.wire.kinds import ALLOWED, CHUNK_BYTES, TAG_BYTES, Kind, Role
 
@@ -61,16 +62,31 @@ class Outlet(Protocol):
     transfer_ns: int
     encryption_ns: int
 
-    def message(self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0) -> None:
-        """Send a message.
+    def roomy(self) -> bool:
+        """Whether a small answer can be sent now without waiting for the client to read."""
+
+    def message(
+        self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0, more: bool = False
+    ) -> None:
+        """Send a message, with ``more`` together with what follows at once.
 
         Raises:
             OSError: the socket has ended.
             HeteeError: no key is left to send with.
         """
 
-    def chunk(self, plaintext: memoryview, *, stream: int, chunk: int, chunks: int, total: int, context: bytes) -> None:
-        """Send a CHUNK.
+    def chunk(
+        self,
+        plaintext: memoryview,
+        *,
+        stream: int,
+        chunk: int,
+        chunks: int,
+        total: int,
+        context: bytes,
+        more: bool = False,
+    ) -> None:
+        """Send a CHUNK, with ``more`` together with what follows at once.
 
         Raises:
             OSError: the socket has ended.
@@ -95,26 +111,28 @@ class SealedInlet:
     def __init__(self, sock: socket.socket, opener: Opener) -> None:
         self.transfer_ns = self.encryption_ns = 0
         self._socket, self._opener = sock, opener
-        self._reader = FrameReader(FROM_CLIENT)
+        self._reader = AheadReader(FROM_CLIENT, self._receive)
         self._payload = memoryview(b"")
+        self._begun_ns = 0  # when the first bytes of a record came; 0 until then
 
     def next(self) -> Header | None:
         """Wait for a record; None when no more will come."""
-        reader, begun_ns = self._reader, 0
-        while True:
-            try:
-                n_bytes = self._socket.recv_into(reader.writable(), 0, socket.MSG_WAITALL)
-            except OSError:  # a socket that was cut has ended
-                n_bytes = 0
-            if not n_bytes:
-                reader.end()
-                return None
-            if not begun_ns:  # waiting for a record to begin is idleness, not transfer
-                begun_ns = time.perf_counter_ns()
-            if frame := reader.advance(n_bytes):
-                self.transfer_ns = time.perf_counter_ns() - begun_ns
-                self._payload = frame.payload
-                return frame.header
+        self._begun_ns = 0
+        frame = self._reader.next()
+        if frame is None:
+            return None
+        self.transfer_ns = time.perf_counter_ns() - self._begun_ns if self._begun_ns else 0
+        self._payload = frame.payload
+        return frame.header
+
+    def _receive(self, memory: memoryview, whole: bool) -> int:
+        try:
+            n_bytes = self._socket.recv_into(memory, 0, socket.MSG_WAITALL if whole else 0)
+        except OSError:  # a socket that was cut has ended
+            return 0
+        if not self._begun_ns:  # waiting for a record to begin is idleness, not transfer
+            self._begun_ns = time.perf_counter_ns()
+        return n_bytes
 
     def message(self, header: Header) -> bytearray:
         """Open the record's payload."""
@@ -137,30 +155,55 @@ class SealedOutlet:
     def __init__(self, sock: socket.socket, sealer: Sealer) -> None:
         self.transfer_ns = self.encryption_ns = 0
         self._socket, self._sealer = sock, sealer
-        self._frame = memoryview(bytearray(HEADER_BYTES + CHUNK_BYTES + TAG_BYTES))
+        self._frames = memoryview(bytearray(HEADER_BYTES + CHUNK_BYTES + TAG_BYTES))
+        self._held_bytes = 0  # sealed already, to be sent with what follows
+        self._writable = select.poll()
+        self._writable.register(sock, select.POLLOUT)
 
-    def message(self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0) -> None:
+    def roomy(self) -> bool:
+        """Whether the kernel takes a small answer at once: it calls a socket writable that is half empty."""
+        return bool(self._writable.poll(0))
+
+    def message(
+        self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0, more: bool = False
+    ) -> None:
         """Seal a message and send it."""
-        n_bytes = self._sealer.seal_into(kind, payload, self._frame, stream=stream, chunks=chunks, total=total)
-        self._socket.sendall(self._frame[:n_bytes])
+        place = self._place(len(payload))
+        self._held_bytes += self._sealer.seal_into(kind, payload, place, stream=stream, chunks=chunks, total=total)
+        if not more:
+            self._send()
 
-    def chunk(self, plaintext: memoryview, *, stream: int, chunk: int, chunks: int, total: int, context: bytes) -> None:
+    def chunk(
+        self,
+        plaintext: memoryview,
+        *,
+        stream: int,
+        chunk: int,
+        chunks: int,
+        total: int,
+        context: bytes,
+        more: bool = False,
+    ) -> None:
         """Seal a CHUNK and send it."""
+        place = self._place(len(plaintext))
         begun_ns = time.perf_counter_ns()
-        n_bytes = self._sealer.seal_into(
-            Kind.CHUNK,
-            plaintext,
-            self._frame,
-            stream=stream,
-            chunk=chunk,
-            chunks=chunks,
-            total=total,
-            context=context,
+        self._held_bytes += self._sealer.seal_into(
+            Kind.CHUNK, plaintext, place, stream=stream, chunk=chunk, chunks=chunks, total=total, context=context
         )
-        sealed_ns = time.perf_counter_ns()
-        self._socket.sendall(self._frame[:n_bytes])
-        self.encryption_ns += sealed_ns - begun_ns
-        self.transfer_ns += time.perf_counter_ns() - sealed_ns
+        self.encryption_ns += time.perf_counter_ns() - begun_ns
+        if not more:
+            begun_ns = time.perf_counter_ns()
+            self._send()
+            self.transfer_ns += time.perf_counter_ns() - begun_ns
+
+    def _place(self, n_bytes: int) -> memoryview:
+        if self._held_bytes + HEADER_BYTES + n_bytes + TAG_BYTES > len(self._frames):
+            self._send()
+        return self._frames[self._held_bytes :]
+
+    def _send(self) -> None:
+        n_bytes, self._held_bytes = self._held_bytes, 0
+        self._socket.sendall(self._frames[:n_bytes])
 
     def wipe(self) -> None:
         """Overwrite the keys."""

@@ -104,6 +104,36 @@ def test_data_goes_to_the_routed_worker_and_back(ends: Ends, n_bytes: int) -> No
             sender.join()
 
 
+def test_frames_that_came_together_arrive_in_their_order(ends: Ends) -> None:
+    """Small frames and the beginning of a large one, sent at once, arrive bit for bit, in both directions."""
+    with ends.route() as worker:
+        ends.controller.sendall(sealed(Kind.PONG))
+        receive_exactly(ends.client, HEADER_BYTES + 40)
+        opening = sealed(Kind.BATCH, 300, stream=1, chunks=1, total=100_000)
+        result = sealed(Kind.RESULT, 300, stream=1, chunks=1, total=100_000)
+        receipt = sealed(Kind.RECEIPT, 400, stream=1)
+        for source, sink, frames in (
+            (ends.client, worker, opening + chunk(100_016) + sealed(Kind.CANCEL, 40, stream=1)),
+            (worker, ends.client, result + chunk(20_000) + receipt + chunk(100_016) + receipt),
+        ):
+            sender = threading.Thread(target=source.sendall, args=(frames,))
+            sender.start()
+            assert receive_exactly(sink, len(frames)) == frames
+            sender.join()
+    counted = ends.counts.json()["frames"]
+    assert (counted["in_data"], counted["out_data"]) == (3, 5)  # type: ignore[index]
+
+
+def test_a_small_frame_that_was_cut_off_is_not_begun(ends: Ends) -> None:
+    """Of a frame that fits into memory nothing is passed on before all of it came: the connection survives its end."""
+    with ends.route() as worker:
+        ends.controller.sendall(sealed(Kind.PONG))
+        receive_exactly(ends.client, HEADER_BYTES + 40)
+        worker.sendall(chunk(5_000)[:3_000])
+    ends.controller.sendall(sealed(Kind.QUEUED))
+    assert read_frame(ends.client).header.kind is Kind.QUEUED
+
+
 def test_data_without_a_route_is_dropped_and_said_once_a_stream(ends: Ends) -> None:
     """NO_ROUTE keeps the connection, swallows the chunks that follow, and what comes later is forwarded."""
     opening = sealed(Kind.BATCH, 100, stream=1, chunks=1, total=200_000)

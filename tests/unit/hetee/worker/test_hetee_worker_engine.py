@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,6 +58,7 @@ class Bench:
                 lambda load, error: put(("model refused", load.stream, error.code.name)),
                 lambda batch, outputs: put(("computed", batch.stream)),
                 lambda batch, error: put(("refused", batch.stream, error.code.name)),
+                lambda batch, seconds: None,
                 lambda batch: put(("released", batch.stream)),
             )
         )
@@ -183,3 +185,45 @@ def test_a_bad_model_ends_its_stream_only() -> None:
     assert bench.next() == ("model refused", 2, "MODEL_REFUSED")
     bench.load()
     assert bench.next() == ("loaded", 1)
+
+
+def test_a_batch_is_computed_by_who_brings_it_where_an_accelerator_waits() -> None:
+    """No thread has to wake up first; while the accelerator is busy, the next batch waits for it in the queue."""
+    bench, slow = ready()
+    slow.go.release()
+    bench.engine.submit(bench.batch(2), here=True)
+    assert [bench.events.get_nowait(), bench.events.get_nowait()] == [("computed", 2), ("released", 2)]
+    bench.engine.submit(bench.batch(3))
+    assert [slow.begun.acquire(timeout=_TIMEOUT_S) for _ in range(2)] == [True, True]
+    bench.engine.submit(bench.batch(4), here=True)  # does not wait for the third
+    assert bench.events.empty()
+    slow.go.release(2)
+    assert [bench.next() for _ in range(4)] == [("computed", 3), ("released", 3), ("computed", 4), ("released", 4)]
+
+
+def test_an_accelerator_that_is_busy_elsewhere_is_revoked_after_its_batch() -> None:
+    """REVOKE waits for a batch that is computed in the thread of who brought it, as for any other."""
+    bench, slow = ready()
+    returned: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+    bringer = threading.Thread(target=lambda: bench.engine.submit(bench.batch(2), here=True))
+    bringer.start()
+    assert slow.begun.acquire(timeout=_TIMEOUT_S)
+    bench.engine.revoke("slow:0", lambda *told: returned.put(told))
+    assert returned.empty()
+    slow.go.release()
+    assert returned.get(timeout=_TIMEOUT_S) == ("slow:0", "1 models")
+    bringer.join()
+
+
+def test_a_batch_like_one_before_is_announced_with_its_time() -> None:
+    """Who answers learns when to expect a result, from the second batch of a model and size on."""
+    bench, slow = ready()
+    slow.go.release(2)
+    announced: list[tuple[int, float]] = []
+    bench.engine._outcomes = replace(
+        bench.engine._outcomes, begun=lambda batch, seconds: announced.append((batch.stream, seconds))
+    )
+    for stream in (2, 3):
+        bench.engine.submit(bench.batch(stream), here=True)
+    assert [stream for stream, _ in announced] == [3]
+    assert announced[0][1] > 0
