@@ -199,7 +199,7 @@ class PageTrace:
         split = {
             operator: passes
             for operator, n_pages in pages_of.items()
-            if n_pages > DETAILED_SHARE * epc_pages and operator in self._passes and (passes := self._passes[operator]())
+            if n_pages > DETAILED_SHARE * epc_pages and (passes := self._passes[operator]())
         }
         if not split:
             return self.touches
