@@ -251,7 +251,9 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
                     loaded[position] = [_Span(address + start, size) for start, size in used]
         weight_spans.append(loaded)
     activations = _Activations(runtime, plan, weights.next_page)
-    scratch = [scratch_bytes(op, runtime, threads) for op in runtime.operators]
+    scratch = [
+        scratch_bytes(op, runtime, threads) if op.type in _TYPES_WITH_SCRATCH else () for op in runtime.operators
+    ]
     # The arena hands the same chunk to one kernel after the other.
     largest_scratch = [max(sizes) for sizes in zip_longest(*scratch, fillvalue=0)]
     touches: list[Touch] = []
@@ -326,6 +328,8 @@ def used_parts(op: Operator, runtime: Graph, nchwc_block: int) -> list[tuple[int
     """
     n_bytes = stored_bytes(op, 1, runtime)
     shape = runtime.tensors[op.inputs[1]].shape
+    if math.prod(shape[2:]) == 1:
+        return [(0, n_bytes)]
     if op.qualified_type != "com.microsoft.nchwc:Conv" or len(shape) != 4 or shape[1] % nchwc_block:
         return [(0, n_bytes)]
     rows, columns = (_used_taps(op, runtime, axis) for axis in (0, 1))
@@ -350,8 +354,13 @@ def _used_taps(op: Operator, runtime: Graph, axis: int) -> list[int]:
     size, out = (runtime.tensors[name].shape[2 + axis] for name in (op.inputs[0], op.outputs[0]))
     stride, dilation, pad = (_at(op, name, axis, default) for name, default in _WINDOW)
     taps = runtime.tensors[op.inputs[1]].shape[2 + axis]
-    starts = range(-pad, out * stride - pad, stride)
-    return [tap for tap in range(taps) if any(0 <= start + tap * dilation < size for start in starts)]
+    used = []
+    for tap in range(taps):
+        at_first = tap * dilation - pad  # its position for the first output
+        first = max(0, -(at_first // stride))  # output for which it is not before the map
+        if first < out and first * stride + at_first < size:
+            used.append(tap)
+    return used
 
 
 _WINDOW = (("strides", 1), ("dilations", 1), ("pads", 0))
@@ -377,8 +386,6 @@ def stored_bytes(op: Operator, position: int, runtime: Graph) -> int:
 
 def scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tuple[int, ...]:
     """Sizes of the allocations that a kernel takes from the arena while it runs."""
-    if op.type not in _TYPES_WITH_SCRATCH:
-        return ()
     if op.qualified_type == "LRN":
         shape = runtime.tensors[op.inputs[0]].shape
         squares = runtime.tensors[op.inputs[0]].n_bytes

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.graph.costs import OperatorCost, cost
-from sectum.graph.ir import Graph, Operator, TensorKind
+from sectum.graph.ir import AttributeValue, Graph, Operator, TensorKind
 from sectum.predict.kernel_work import FILTER_BLOCKS, TILES, WIDTH, kernel_work
 
 SCHEMA_VERSION = 3
@@ -260,7 +260,7 @@ class _Traffic:
 
 
 def _group(op: Operator, kind: str, graph: Graph) -> str:
-    if kind == f"{NCHWC}Conv":
+    if kind == _BLOCKED_CONV:
         groups = _groups(op)
         return "depthwise" if groups > 1 and groups == graph.tensors[op.outputs[0]].shape[1] else "conv"
     return _GROUP_OF_TYPE.get(kind, "pointwise")
@@ -281,7 +281,8 @@ def _row(
     out = graph.tensors[op.outputs[0]].shape
     in_height, in_width = _spatial(data)
     out_height, out_width = _spatial(out)
-    kernel = _ints(op, "kernel_shape", (1, 1))
+    kernel = attributes.get("kernel_shape")
+    kernel_height, kernel_width = (kernel[0], kernel[-1]) if isinstance(kernel, tuple) and kernel else (1, 1)
     flops, read, weight, written = (
         operator_cost.flops, operator_cost.input_bytes, operator_cost.weight_bytes, operator_cost.output_bytes
     )  # fmt: skip
@@ -301,15 +302,15 @@ def _row(
         in_width,
         out_height,
         out_width,
-        kernel[0],
-        kernel[-1],
-        _ints(op, "strides", (1,))[0],
-        _ints(op, "dilations", (1,))[0],
+        int(kernel_height),
+        int(kernel_width),
+        _first(attributes.get("strides")),
+        _first(attributes.get("dilations")),
         len(inputs),
         len(op.outputs),
         1.0 if "activation" in attributes else 0.0,
         1.0 if len(inputs) > 3 and op.type in ("Conv", "FusedConv") and inputs[3] else 0.0,
-        1.0 if kind == f"{NCHWC}Conv" and len(data) > 1 and data[1] < 8 else 0.0,
+        1.0 if kind == _BLOCKED_CONV and len(data) > 1 and data[1] < 8 else 0.0,
         math.log1p(_contiguous_run(op, data, out)),
         math.log1p(math.prod(out[:-1])),
         1.0 if op.type in _ARITHMETIC and _broadcasts(op, graph, out) else 0.0,
@@ -318,6 +319,7 @@ def _row(
     ]
 
 
+_BLOCKED_CONV = f"{NCHWC}Conv"
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})
 
 
@@ -331,6 +333,11 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, int]:
 def _ints(op: Operator, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     value = op.attributes.get(name)
     return tuple([int(v) for v in value]) if isinstance(value, tuple) and value else default
+
+
+def _first(value: AttributeValue | None) -> int:
+    """The first of several integers, 1 where there are none."""
+    return int(value[0]) if isinstance(value, tuple) and value else 1
 
 
 def _groups(op: Operator) -> int:

@@ -172,6 +172,10 @@ class _Job:
 
     def run(self, architectures: Sequence[Architecture]) -> list[Candidate]:
         """Predict a chunk."""
+        with _no_collections():
+            return self._run(architectures)
+
+    def _run(self, architectures: Sequence[Architecture]) -> list[Candidate]:
         found: list[Candidate | None] = [None] * len(architectures)
 
         def tried(step: Callable[[T], Made], index: int, argument: T) -> Iterator[tuple[int, Made]]:
@@ -180,13 +184,12 @@ class _Job:
             except Exception as error:  # noqa: BLE001  # what is wrong with one is told beside it and ends no search
                 found[index] = Candidate.failed(str(getattr(architectures[index], "name", "")), error)
 
-        with _no_collections():
-            laid_out = [pair for i, one in enumerate(architectures) for pair in tried(self._lay_out, i, one)]
-            prepared = self.predictor.prepare_all([one for _, one in laid_out])
-            of_index = [(i, one) for (i, _), one in zip(laid_out, prepared, strict=True)]
-            counted = [pair for i, one in of_index for pair in tried(self._count, i, one)]
-            for (index, _), candidate in zip(counted, self._finish([one for _, one in counted]), strict=True):
-                found[index] = candidate
+        laid_out = [pair for i, one in enumerate(architectures) for pair in tried(self._lay_out, i, one)]
+        prepared = self.predictor.prepare_all([one for _, one in laid_out])
+        of_index = [(i, one) for (i, _), one in zip(laid_out, prepared, strict=True)]
+        counted = [pair for i, one in of_index for pair in tried(self._count, i, one)]
+        for (index, _), candidate in zip(counted, self._finish([one for _, one in counted]), strict=True):
+            found[index] = candidate
         return [one for one in found if one is not None]
 
     def _lay_out(self, architecture: Architecture) -> LaidOut:

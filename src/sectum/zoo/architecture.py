@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from sectum.zoo.layers import Layer, Shape
 
@@ -21,6 +22,10 @@ class Node:
     layer: Layer
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as arguments: several times faster than what a dataclass does by itself."""
+        return Node, (self.name, self.layer, self.inputs, self.outputs)
 
 
 @dataclass(frozen=True)

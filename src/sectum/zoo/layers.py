@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
+from typing import Any
 
 from sectum.errors import ShapeInconsistent
 
@@ -48,6 +49,10 @@ class Layer:
         """Shapes of the trained parameters by role (``weight``, ``bias``)."""
         del inputs
         return {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as arguments, as nodes do."""
+        return type(self), tuple([getattr(self, name) for name in type(self).__slots__])
 
 
 def _require(condition: bool, layer: Layer, inputs: tuple[Shape, ...], expected: str) -> None:
