@@ -22,13 +22,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.residency import Policy, ResidentPages, State
 from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.enclave.compiled_replacement import CompiledPages, CompiledReplacement
 
 __all__ = [
     "MAX_ROUNDS",
@@ -113,6 +117,7 @@ def steady_state(
     batch: int = RECLAIM_PAGES,
     max_rounds: int = MAX_ROUNDS,
     operators: int | None = None,
+    compiled: CompiledReplacement | None = None,
 ) -> PagingCounts:
     """Count the page faults of one inference once inferences repeat.
 
@@ -129,16 +134,17 @@ def steady_state(
         batch: pages that one reclaim looks at.
         max_rounds: give up after so many inferences, and take the means over the later half of them.
         operators: length of the arrays by operator; by default one more than the largest operator touched.
+        compiled: the compiled rule, if it is to be used for the policies that it knows; the counts are the same.
 
     Raises:
         UsageError: an argument is out of its range.
     """
     if max_rounds < 2:
         raise UsageError(f"max_rounds is {max_rounds}; a steady state takes 2 or more rounds to be seen")
-    enclave = _Enclave(touches, epc_pages, policy, batch, operators)
-    if enclave.pages <= enclave.epc.budget:
+    enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
+    if enclave.pages <= enclave.budget:
         return _all_fit(enclave.pages, enclave.operators)
-    seen: dict[State, int] = {}
+    seen: dict[State | bytes, int] = {}
     history: list[RoundCounts] = []
     while len(history) < max_rounds:
         history.append(enclave.run_inference())  # what the first one loads is in no mean
@@ -159,6 +165,7 @@ def simulate(
     rounds: int,
     batch: int = RECLAIM_PAGES,
     operators: int | None = None,
+    compiled: CompiledReplacement | None = None,
 ) -> tuple[RoundCounts, ...]:
     """Count what each of the first ``rounds`` inferences does, beginning with an empty EPC.
 
@@ -166,7 +173,7 @@ def simulate(
     """
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}; simulate 1 or more")
-    enclave = _Enclave(touches, epc_pages, policy, batch, operators)
+    enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
     first_touches = _first_touches(touches)
     return tuple(enclave.run_inference(None if index else first_touches) for index in range(rounds))
 
@@ -245,6 +252,7 @@ class _Enclave:
         policy: Policy,
         batch: int,
         operators: int | None,
+        compiled: CompiledReplacement | None = None,
     ) -> None:
         largest = -1
         for touch in touches:
@@ -261,12 +269,26 @@ class _Enclave:
         if batch < 1:
             raise UsageError(f"batch is {batch}; a reclaim looks at 1 page or more")
         self.pages = working_set_pages(touches)
-        self.ranges: list[tuple[int, list[tuple[int, int]]]] = []  # in the order of use, by operator
-        for operator, first_page, n_pages in touches:
-            if not self.ranges or self.ranges[-1][0] != operator:
-                self.ranges.append((operator, []))
-            self.ranges[-1][1].append((first_page, first_page + n_pages))
-        self.epc = ResidentPages(max(1, self.pages) if epc_pages is None else epc_pages, policy, batch)
+        self.budget = max(1, self.pages) if epc_pages is None else epc_pages
+        self._touches, self._policy, self._batch = touches, policy, batch
+        self._compiled = compiled if compiled is not None and policy in compiled.POLICIES else None
+
+    @cached_property
+    def epc(self) -> ResidentPages | CompiledPages:
+        """The EPC, empty when it is first asked for."""
+        if self._compiled is None:
+            return ResidentPages(self.budget, self._policy, self._batch)
+        return self._compiled.pages(self._touches, self.operators, self.budget, self._policy, self._batch)
+
+    @cached_property
+    def _ranges(self) -> list[tuple[int, list[tuple[int, int]]]]:
+        """First page and end of each touch, those that follow each other of one operator together."""
+        ranges: list[tuple[int, list[tuple[int, int]]]] = []
+        for operator, first_page, n_pages in self._touches:
+            if not ranges or ranges[-1][0] != operator:
+                ranges.append((operator, []))
+            ranges[-1][1].append((first_page, first_page + n_pages))
+        return ranges
 
     def run_inference(self, first_touches: Sequence[tuple[int, int]] | None = None) -> RoundCounts:
         """Simulate one inference.
@@ -274,16 +296,11 @@ class _Enclave:
         Args:
             first_touches: for the first one, what `_first_touches` gives; without it, zero fills count as loads.
         """
-        epc = self.epc
-        loads = [0] * self.operators
-        evictions = [0] * self.operators
-        minor_faults = [0] * self.operators
-        for operator, ranges in self.ranges:
-            arrived, evicted, remapped = epc.arrived, epc.evicted, epc.minor_faults
-            epc.touch(ranges)
-            loads[operator] += epc.arrived - arrived
-            evictions[operator] += epc.evicted - evicted
-            minor_faults[operator] += epc.minor_faults - remapped
+        if isinstance(self.epc, ResidentPages):
+            counts = self._arrivals_and_departures(self.epc)
+        else:
+            counts = self.epc.run_inference()
+        loads, evictions, minor_faults = counts
         zero_fills = 0
         for operator, n_pages in first_touches or ():
             # A page's first touch always brings it in, so these are known without simulating.
@@ -291,14 +308,27 @@ class _Enclave:
             zero_fills += n_pages
         return RoundCounts(
             zero_fills=zero_fills,
-            loads=sum(loads),
-            evictions=sum(evictions),
-            minor_faults=sum(minor_faults),
-            loads_by_operator=np.array(loads, dtype=np.int64),
-            evictions_by_operator=np.array(evictions, dtype=np.int64),
-            minor_faults_by_operator=np.array(minor_faults, dtype=np.int64),
-            resident_pages=epc.resident,
+            loads=int(loads.sum()),
+            evictions=int(evictions.sum()),
+            minor_faults=int(minor_faults.sum()),
+            loads_by_operator=loads,
+            evictions_by_operator=evictions,
+            minor_faults_by_operator=minor_faults,
+            resident_pages=self.epc.resident,
         )
+
+    def _arrivals_and_departures(self, epc: ResidentPages) -> NDArray[np.int64]:
+        """Of one inference, arrivals, evictions and minor faults; shape ``(3, operators)``."""
+        arrivals = [0] * self.operators
+        evictions = [0] * self.operators
+        minor_faults = [0] * self.operators
+        for operator, ranges in self._ranges:
+            arrived, evicted, remapped = epc.arrived, epc.evicted, epc.minor_faults
+            epc.touch(ranges)
+            arrivals[operator] += epc.arrived - arrived
+            evictions[operator] += epc.evicted - evicted
+            minor_faults[operator] += epc.minor_faults - remapped
+        return np.array([arrivals, evictions, minor_faults], dtype=np.int64)
 
 
 def _first_touches(touches: Sequence[Touch]) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from sectum.graph.costs import Coverage, coverage
 from sectum.graph.ir import Graph
 from sectum.predict.features import Described, OperatorFeatures
 from sectum.predict.operator_model import OperatorModel
+
+if TYPE_CHECKING:
+    from sectum.enclave.compiled_replacement import CompiledReplacement
 
 SOFTEPC = "softepc"
 
@@ -67,10 +71,17 @@ class Prepared:
         """Which of the source's operators have a cost of their own."""
         return coverage(self.source)
 
-    def counts(self, profile: Profile, epc_pages: int | None) -> PagingCounts:
-        """Page faults of a steady-state inference where so many pages fit."""
-        touches = self.trace.touches_under(epc_pages)
-        return steady_state(touches, epc_pages, profile.policy, operators=len(self.runtime.operators))
+    def counts(
+        self, profile: Profile, epc_pages: int | None, compiled: CompiledReplacement | None = None
+    ) -> PagingCounts:
+        """Page faults of a steady-state inference where so many pages fit; `compiled` as for `steady_state`."""
+        return steady_state(
+            self.trace.touches_under(epc_pages),
+            epc_pages,
+            profile.policy,
+            operators=len(self.runtime.operators),
+            compiled=compiled,
+        )
 
     def page_weights(
         self, profile: Profile, counts: PagingCounts, correction: float | None = None

@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from sectum.enclave.compiled_replacement import CompiledReplacement, compiled_replacement
 from sectum.enclave.profile import Profile
 from sectum.enclave.replacement import PagingCounts
 from sectum.errors import UsageError
@@ -196,7 +198,15 @@ class _Job:
         return self.predictor.lay_out(to_graph(architecture, self.batch), threads=self.threads)
 
     def _count(self, network: Prepared) -> tuple[Prepared, PagingCounts]:
-        return network, network.counts(self.profile, self.profile.epc_pages)
+        return network, network.counts(self.profile, self.profile.epc_pages, self._compiled)
+
+    @cached_property
+    def _compiled(self) -> CompiledReplacement | None:
+        return compiled_replacement()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; it loads the compiled rule itself."""
+        return {name: value for name, value in vars(self).items() if name != "_compiled"}
 
     def _finish(self, counted: Sequence[tuple[Prepared, PagingCounts]]) -> Iterator[Candidate]:
         profile, predictor = self.profile, self.predictor
