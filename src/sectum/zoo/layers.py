@@ -9,7 +9,7 @@ trained parameters. Shapes leave the batch out: ``(channels, height, width)`` fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
 from typing import Any
@@ -52,7 +52,7 @@ class Layer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as arguments, as nodes do."""
-        return type(self), tuple([getattr(self, item.name) for item in fields(self)])
+        return type(self), tuple([getattr(self, name) for name in self.__match_args__])
 
 
 def _require(condition: bool, layer: Layer, inputs: tuple[Shape, ...], expected: str) -> None:
