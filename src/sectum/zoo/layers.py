@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
-from typing import Any
 
 from sectum.errors import ShapeInconsistent
 
@@ -49,10 +48,6 @@ class Layer:
         """Shapes of the trained parameters by role (``weight``, ``bias``)."""
         del inputs
         return {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as arguments, as nodes do."""
-        return type(self), tuple([getattr(self, name) for name in self.__match_args__])
 
 
 def _require(condition: bool, layer: Layer, inputs: tuple[Shape, ...], expected: str) -> None:

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sectum.zoo.layers import Shape
 
@@ -59,6 +60,7 @@ class Lowered:
     shapes: dict[str, Shape] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=64)
 def float32(value: float) -> float:
     """Round as a float32 does, since ONNX attributes are float32."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
