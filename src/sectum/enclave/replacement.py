@@ -42,6 +42,7 @@ __all__ = [
     "Policy",
     "RoundCounts",
     "Touch",
+    "all_fit",
     "simulate",
     "smallest_epc",
     "steady_state",
@@ -143,7 +144,7 @@ def steady_state(
         raise UsageError(f"max_rounds is {max_rounds}; a steady state takes 2 or more rounds to be seen")
     enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
     if enclave.pages <= enclave.budget:
-        return _all_fit(enclave.pages, enclave.operators)
+        return all_fit(enclave.pages, enclave.operators)
     seen: dict[State | bytes, int] = {}
     history: list[RoundCounts] = []
     while len(history) < max_rounds:
@@ -202,8 +203,11 @@ def smallest_epc(touches: Iterable[Touch], policy: Policy = Policy.SECOND_CHANCE
     return max(1, working_set_pages(touches))
 
 
-def _all_fit(pages: int, operators: int) -> PagingCounts:
-    """Where nothing has to go the second inference finds all pages, and leaves them as the first one did."""
+def all_fit(pages: int, operators: int) -> PagingCounts:
+    """Page faults of an inference that touches so many different pages where all of them fit.
+
+    The second inference finds all of them, and leaves them as the first one did.
+    """
     none = np.zeros(operators)
     return PagingCounts(0.0, 0.0, 0.0, none, none.copy(), none.copy(), pages, settled=True, rounds=2, period=1)
 

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sectum.errors import OperatorUnsupported
 from sectum.graph.ir import Graph, Operator, TensorKind
@@ -18,8 +19,7 @@ from sectum.graph.ir import Graph, Operator, TensorKind
 MICROSOFT, NCHWC = "com.microsoft", "com.microsoft.nchwc"
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorCost:
+class OperatorCost(NamedTuple):
     """Cost of one operator in one inference; one that works on constants only is folded and costs nothing.
 
     Attributes:

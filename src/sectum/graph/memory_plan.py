@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sectum.graph.ir import DTYPE_BYTES, Graph, Operator, Tensor, TensorKind
 
@@ -28,8 +29,7 @@ class Storage(StrEnum):
     WEIGHT = "weight"  # another name for a weight
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where one activation is.
 
     Attributes:

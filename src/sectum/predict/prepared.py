@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.profile import Profile, streamed_bytes
-from sectum.enclave.replacement import PagingCounts, steady_state
+from sectum.enclave.replacement import PagingCounts, all_fit, steady_state
 from sectum.enclave.trace import PageTrace
 from sectum.graph.costs import Coverage, coverage
 from sectum.graph.ir import Graph
@@ -75,8 +75,11 @@ class Prepared:
         self, profile: Profile, epc_pages: int | None, compiled: CompiledReplacement | None = None
     ) -> PagingCounts:
         """Page faults of a steady-state inference where so many pages fit; `compiled` as for `steady_state`."""
+        touches = self.trace.touches_under(epc_pages)
+        if touches is self.trace.touches and (epc_pages is None or self.trace.pages <= epc_pages):
+            return all_fit(self.trace.pages, len(self.runtime.operators))
         return steady_state(
-            self.trace.touches_under(epc_pages),
+            touches,
             epc_pages,
             profile.policy,
             operators=len(self.runtime.operators),

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from sectum.zoo.layers import Shape
 
@@ -16,8 +17,7 @@ INPUT, OUTPUT = "input", "output"
 Attribute = int | float | tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
+class Weight(NamedTuple):
     """A float32 tensor of normal numbers; all of them ``mean`` where ``spread`` is 0."""
 
     name: str
@@ -39,8 +39,7 @@ class Integers:
     values: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LoweredOperator:
+class LoweredOperator(NamedTuple):
     """An ONNX node of the default domain."""
 
     name: str
