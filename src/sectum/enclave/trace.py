@@ -240,16 +240,23 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
     weight_kind = TensorKind.WEIGHT
     weights = _Space(0)
     weight_spans: list[dict[int, _Weight]] = []
+    others: list[list[tuple[int, str]]] = []  # inputs of each operator that are no weights, with their positions
     for op in runtime.operators:
         loaded: dict[int, _Weight] = {}
+        other: list[tuple[int, str]] = []
         for position, name in enumerate(op.inputs):
-            if name and tensors[name].kind is weight_kind:
+            if not name:
+                continue
+            if tensors[name].kind is not weight_kind:
+                other.append((position, name))
+            else:
                 n_bytes = stored_bytes(op, position, runtime)
                 if n_bytes >= MIN_PAGED_BYTES:
                     address = weights.allocate(name, n_bytes)
                     used = used_parts(op, runtime, nchwc_block) if position == 1 else [(0, n_bytes)]
                     loaded[position] = [_Span(address + start, size) for start, size in used]
         weight_spans.append(loaded)
+        others.append(other)
     activations = _Activations(runtime, plan, weights.next_page)
     scratch = [
         scratch_bytes(op, runtime, threads) if op.type in _TYPES_WITH_SCRATCH else () for op in runtime.operators
@@ -260,11 +267,10 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
     passes: dict[int, Callable[[], _Passes | None]] = {}
     for index, op in enumerate(runtime.operators):
         read: dict[int, _Span] = {}
-        for position, name in enumerate(op.inputs):
-            if name and tensors[name].kind is not weight_kind:
-                span = activations.span(name)
-                if span is not None:
-                    read[position] = span
+        for position, name in others[index]:
+            span = activations.span(name)
+            if span is not None:
+                read[position] = span
         loaded = weight_spans[index]
         taken = [
             _Span(activations.space.allocate(f"scratch {number}", largest_scratch[number]), n_bytes)

@@ -202,7 +202,7 @@ def is_supported(op: Operator) -> bool:
 def cost(op: Operator, graph: Graph) -> OperatorCost:
     """Cost of an operator of the graph in one inference."""
     flops_of = _FLOPS.get((op.domain, op.type))
-    if graph.is_constant(op) and flops_of is not None:
+    if flops_of is not None and graph.is_constant(op):
         return OperatorCost(0, 0, 0, 0, True, (0, 0))
     tensors, n_bytes, weight = graph.tensors, graph.n_bytes, TensorKind.WEIGHT
     read = weights = written = 0
