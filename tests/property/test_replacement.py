@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sectum.enclave.compiled_replacement import compiled_replacement
 from sectum.enclave.replacement import (
     Policy,
     RoundCounts,
@@ -110,6 +111,19 @@ def test_runs_of_pages_count_exactly_what_single_pages_do(
     expected = [pager.run_inference(touches) for _ in range(4)]
     found = simulate(touches, epc_pages, policy, rounds=4, batch=batch, operators=OPERATORS)
     assert [as_text(counts) for counts in found] == [as_text(counts) for counts in expected]
+
+
+@given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
+def test_the_compiled_rule_counts_the_same(touches: list[Touch], epc_pages: int, policy: Policy, batch: int) -> None:
+    """Compiled or not, every inference and the steady state have the same counts, and settle as soon."""
+    compiled = compiled_replacement()
+    assert compiled is not None, "the machine that tests run on has a C compiler"
+    options = {"batch": batch, "operators": OPERATORS}
+    expected = simulate(touches, epc_pages, policy, rounds=4, **options)
+    found = simulate(touches, epc_pages, policy, rounds=4, compiled=compiled, **options)
+    assert [as_text(counts) for counts in found] == [as_text(counts) for counts in expected]
+    steady = steady_state(touches, epc_pages, policy, compiled=compiled, **options)
+    assert repr(steady) == repr(steady_state(touches, epc_pages, policy, **options))
 
 
 @pytest.mark.parametrize("epc_pages", [1000, 4096, 9000])

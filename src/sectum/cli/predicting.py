@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sectum.enclave.profile import Profile
     from sectum.predict import Predictor
     from sectum.predict.prediction import Advice, Prediction
-    from sectum.predict.predictor import Prepared
+    from sectum.predict.prepared import Prepared
 
 
 @dataclass(frozen=True, kw_only=True)

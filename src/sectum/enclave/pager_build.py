@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from sectum.errors import EnclaveFailed, EnclaveUnavailable
@@ -104,23 +105,41 @@ def pager_library() -> Path:
             "predicting works without it"
         )
     folder = source_folder()
-    sources = _sources(folder)
+    return compiled("softepc", folder, _sources(folder), _FLAGS, _LIBRARIES)
+
+
+def compiled(
+    name: str, folder: Path, sources: Sequence[Path], flags: Sequence[str], libraries: Sequence[str] = ()
+) -> Path:
+    """Return a compiled library; compile it if it is not in the cache yet.
+
+    Args:
+        name: of the library.
+        folder: that the sources are in.
+        sources: C files, and the headers that they include.
+        flags: of the compiler.
+        libraries: to link with.
+
+    Raises:
+        EnclaveUnavailable: no compiler, or no cache folder.
+        EnclaveFailed: the compiler refused the sources.
+    """
     compiler, version = _compiler()
-    key = hashlib.sha256("\0".join((*_FLAGS, *_LIBRARIES, compiler, version)).encode())
+    key = hashlib.sha256("\0".join((*flags, *libraries, compiler, version)).encode())
     for path in sources:
         key.update(f"\0{path.relative_to(folder)}\0".encode())
         key.update(path.read_bytes())
     cache = _private(cache_folder())
-    library = cache / f"libsoftepc-{key.hexdigest()[:24]}.so"
+    library = cache / f"lib{name}-{key.hexdigest()[:24]}.so"
     if not library.is_file():
-        _compile(compiler, [path for path in sources if path.suffix == ".c"], library)
+        _compile([compiler, *flags], [path for path in sources if path.suffix == ".c"], libraries, library)
     return library
 
 
-def _compile(compiler: str, sources: list[Path], library: Path) -> None:
+def _compile(compiler: Sequence[str], sources: Sequence[Path], libraries: Sequence[str], library: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="compile-", dir=library.parent) as folder:
         made = Path(folder) / library.name
-        command = [compiler, *_FLAGS, "-o", str(made), *map(str, sources), *_LIBRARIES]
+        command = [*compiler, "-o", str(made), *map(str, sources), *libraries]
         try:
             ended = subprocess.run(
                 command,
@@ -132,11 +151,11 @@ def _compile(compiler: str, sources: list[Path], library: Path) -> None:
             )
         except subprocess.TimeoutExpired as error:
             raise EnclaveFailed(
-                f"{compiler} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try on a calmer machine"
+                f"{compiler[0]} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try on a calmer machine"
             ) from error
         if ended.returncode != 0 or not made.is_file():
             raise EnclaveFailed(
-                f"{compiler} could not compile the pager; if headers are missing, install libc6-dev and "
+                f"{compiler[0]} could not compile the pager; if headers are missing, install libc6-dev and "
                 f"linux-libc-dev. It said: {ended.stderr.strip()[-1500:]}"
             )
         made.replace(library)

@@ -28,6 +28,9 @@ from sectum.errors import ArtefactInvalid, UsageError
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sectum.enclave.replacement import PagingCounts, Policy
 
 SCHEMA = "sectum-profile/1"
@@ -117,6 +120,10 @@ class Profile:
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A profile travels to another process as what its file holds."""
+        return _from_content, (self.to_json(),)
+
     @property
     def epc_pages(self) -> int | None:
         """Whole pages that the EPC holds; None: unlimited."""
@@ -163,6 +170,38 @@ class Profile:
             paging_ms=self.paging_ms(counts, threads) if counts is not None else 0.0,
             entry_ms=(self.base_us + self.threads.base_us * extra) / 1e3,
         )
+
+    def by_operator_ms(
+        self,
+        native_ms: NDArray[np.float64],
+        streamed_bytes: NDArray[np.float64],
+        counts: PagingCounts,
+        threads: int = 1,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Do what `in_enclave_ms` does for each operator of an inference; entering the enclave is not among it.
+
+        Args:
+            native_ms: time of each operator outside, shape ``(operators,)``.
+            streamed_bytes: bytes of weights that each streams, see `streamed_bytes`; shape ``(operators,)``.
+            counts: page faults of the inference, by operator.
+            threads: compute threads.
+
+        Returns:
+            Times of compute, of slower memory, and of paging; each of shape ``(operators,)``.
+
+        Raises:
+            UsageError: threads is out of its range.
+        """
+        extra = _extra_threads(threads)
+        compute_ms = native_ms * self.compute_factor * (1 + self.threads.compute_factor * extra)
+        resident_bytes = (streamed_bytes - counts.loads_by_operator * self.page_bytes).clip(0.0)
+        paging_us = (
+            self.load_us * counts.loads_by_operator
+            + self.evict_us * counts.evictions_by_operator
+            + self.minor_fault_us * counts.minor_faults_by_operator
+        )
+        paging_ms = paging_us * (1 + self.threads.page_factor * extra) / 1e3
+        return compute_ms, resident_bytes * self.stream_ns_per_byte / 1e6, paging_ms
 
     def paging_ms(self, counts: PagingCounts, threads: int = 1) -> float:
         """Predict the time that an inference spends on page faults.

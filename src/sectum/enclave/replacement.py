@@ -22,12 +22,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.residency import Policy, ResidentPages, State
 from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.enclave.compiled_replacement import CompiledPages, CompiledReplacement
 
 __all__ = [
     "MAX_ROUNDS",
@@ -37,6 +42,7 @@ __all__ = [
     "Policy",
     "RoundCounts",
     "Touch",
+    "all_fit",
     "simulate",
     "smallest_epc",
     "steady_state",
@@ -53,8 +59,7 @@ _LONGEST_PERIOD = 4
 _MINOR_FAULT_WEIGHT = 0.1  # a minor fault costs about a tenth of a load
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(NamedTuple):
     """One operator uses ``n_pages`` consecutive pages, in ascending order."""
 
     operator: int
@@ -113,6 +118,7 @@ def steady_state(
     batch: int = RECLAIM_PAGES,
     max_rounds: int = MAX_ROUNDS,
     operators: int | None = None,
+    compiled: CompiledReplacement | None = None,
 ) -> PagingCounts:
     """Count the page faults of one inference once inferences repeat.
 
@@ -129,17 +135,20 @@ def steady_state(
         batch: pages that one reclaim looks at.
         max_rounds: give up after so many inferences, and take the means over the later half of them.
         operators: length of the arrays by operator; by default one more than the largest operator touched.
+        compiled: the compiled rule, if it is to be used for the policies that it knows; the counts are the same.
 
     Raises:
         UsageError: an argument is out of its range.
     """
     if max_rounds < 2:
         raise UsageError(f"max_rounds is {max_rounds}; a steady state takes 2 or more rounds to be seen")
-    enclave = _Enclave(touches, epc_pages, policy, batch, operators)
-    seen: dict[State, int] = {}
+    enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
+    if enclave.pages <= enclave.budget:
+        return all_fit(enclave.pages, enclave.operators)
+    seen: dict[State | bytes, int] = {}
     history: list[RoundCounts] = []
     while len(history) < max_rounds:
-        history.append(enclave.run_inference())
+        history.append(enclave.run_inference())  # what the first one loads is in no mean
         state = enclave.epc.state()
         if state in seen:
             return _mean(history, len(history) - 1 - seen[state], settled=True)
@@ -157,6 +166,7 @@ def simulate(
     rounds: int,
     batch: int = RECLAIM_PAGES,
     operators: int | None = None,
+    compiled: CompiledReplacement | None = None,
 ) -> tuple[RoundCounts, ...]:
     """Count what each of the first ``rounds`` inferences does, beginning with an empty EPC.
 
@@ -164,15 +174,17 @@ def simulate(
     """
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}; simulate 1 or more")
-    enclave = _Enclave(touches, epc_pages, policy, batch, operators)
-    return tuple(enclave.run_inference() for _ in range(rounds))
+    enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
+    first_touches = _first_touches(touches)
+    return tuple(enclave.run_inference(None if index else first_touches) for index in range(rounds))
 
 
 def working_set_pages(touches: Iterable[Touch]) -> int:
     """How many different pages an inference touches."""
     covered_until = total = 0
-    for first, end in sorted((t.first_page, t.first_page + t.n_pages) for t in touches):
-        first = max(first, covered_until)
+    for first, end in sorted([(first, first + n_pages) for _, first, n_pages in touches]):
+        if first < covered_until:
+            first = covered_until
         if end > first:
             total += end - first
             covered_until = end
@@ -189,6 +201,15 @@ def smallest_epc(touches: Iterable[Touch], policy: Policy = Policy.SECOND_CHANCE
     """
     del policy  # asked for, so that callers need not know that it does not matter
     return max(1, working_set_pages(touches))
+
+
+def all_fit(pages: int, operators: int) -> PagingCounts:
+    """Page faults of an inference that touches so many different pages where all of them fit.
+
+    The second inference finds all of them, and leaves them as the first one did.
+    """
+    none = np.zeros(operators)
+    return PagingCounts(0.0, 0.0, 0.0, none, none.copy(), none.copy(), pages, settled=True, rounds=2, period=1)
 
 
 def _repeating(history: list[RoundCounts], batch: int) -> int:
@@ -235,11 +256,15 @@ class _Enclave:
         policy: Policy,
         batch: int,
         operators: int | None,
+        compiled: CompiledReplacement | None = None,
     ) -> None:
+        largest = -1
         for touch in touches:
-            if touch.operator < 0 or touch.first_page < 0 or touch.n_pages < 0:
+            operator, first_page, n_pages = touch
+            if operator < 0 or first_page < 0 or n_pages < 0:
                 raise UsageError(f"{touch} has a negative number; operators and pages count from 0")
-        largest = max((touch.operator for touch in touches), default=-1)
+            if operator > largest:
+                largest = operator
         self.operators = largest + 1 if operators is None else operators
         if self.operators <= largest:
             raise UsageError(f"operators is {operators}, but operator {largest} is touched")
@@ -247,51 +272,84 @@ class _Enclave:
             raise UsageError(f"an EPC of {epc_pages} pages holds nothing; give 1 page or more")
         if batch < 1:
             raise UsageError(f"batch is {batch}; a reclaim looks at 1 page or more")
-        self.touches = [(t.operator, t.first_page, t.first_page + t.n_pages) for t in touches if t.n_pages]
-        self.zero_fills = _first_touches(self.touches)
-        budget = max(1, sum(self.zero_fills)) if epc_pages is None else epc_pages
-        self.epc = ResidentPages(budget, policy, batch)
+        self.pages = working_set_pages(touches)
+        self.budget = max(1, self.pages) if epc_pages is None else epc_pages
+        self._touches, self._policy, self._batch = touches, policy, batch
+        self._compiled = compiled if compiled is not None and policy in compiled.POLICIES else None
 
-    def run_inference(self) -> RoundCounts:
-        epc = self.epc
-        loads = [0] * self.operators
-        evictions = [0] * self.operators
-        minor_faults = [0] * self.operators
-        zero_fills = sum(self.zero_fills)
-        for index, (operator, first, end) in enumerate(self.touches):
-            arrived, evicted, remapped = epc.arrived, epc.evicted, epc.minor_faults
-            epc.touch(first, end)
-            loads[operator] += epc.arrived - arrived
-            evictions[operator] += epc.evicted - evicted
-            minor_faults[operator] += epc.minor_faults - remapped
-            if zero_fills:
-                # A page's first touch always brings it in, so these are known before the touch is simulated.
-                loads[operator] -= self.zero_fills[index]
-        self.zero_fills = [0] * len(self.touches)
+    @cached_property
+    def epc(self) -> ResidentPages | CompiledPages:
+        """The EPC, empty when it is first asked for."""
+        if self._compiled is None:
+            return ResidentPages(self.budget, self._policy, self._batch)
+        return self._compiled.pages(self._touches, self.operators, self.budget, self._policy, self._batch)
+
+    @cached_property
+    def _ranges(self) -> list[tuple[int, list[tuple[int, int]]]]:
+        """First page and end of each touch, those that follow each other of one operator together."""
+        ranges: list[tuple[int, list[tuple[int, int]]]] = []
+        for operator, first_page, n_pages in self._touches:
+            if not ranges or ranges[-1][0] != operator:
+                ranges.append((operator, []))
+            ranges[-1][1].append((first_page, first_page + n_pages))
+        return ranges
+
+    def run_inference(self, first_touches: Sequence[tuple[int, int]] | None = None) -> RoundCounts:
+        """Simulate one inference.
+
+        Args:
+            first_touches: for the first one, what `_first_touches` gives; without it, zero fills count as loads.
+        """
+        if isinstance(self.epc, ResidentPages):
+            counts = self._arrivals_and_departures(self.epc)
+        else:
+            counts = self.epc.run_inference()
+        loads, evictions, minor_faults = counts
+        zero_fills = 0
+        for operator, n_pages in first_touches or ():
+            # A page's first touch always brings it in, so these are known without simulating.
+            loads[operator] -= n_pages
+            zero_fills += n_pages
         return RoundCounts(
             zero_fills=zero_fills,
-            loads=sum(loads),
-            evictions=sum(evictions),
-            minor_faults=sum(minor_faults),
-            loads_by_operator=np.array(loads, dtype=np.int64),
-            evictions_by_operator=np.array(evictions, dtype=np.int64),
-            minor_faults_by_operator=np.array(minor_faults, dtype=np.int64),
-            resident_pages=epc.resident,
+            loads=int(loads.sum()),
+            evictions=int(evictions.sum()),
+            minor_faults=int(minor_faults.sum()),
+            loads_by_operator=loads,
+            evictions_by_operator=evictions,
+            minor_faults_by_operator=minor_faults,
+            resident_pages=self.epc.resident,
         )
 
+    def _arrivals_and_departures(self, epc: ResidentPages) -> NDArray[np.int64]:
+        """Of one inference, arrivals, evictions and minor faults; shape ``(3, operators)``."""
+        arrivals = [0] * self.operators
+        evictions = [0] * self.operators
+        minor_faults = [0] * self.operators
+        for operator, ranges in self._ranges:
+            arrived, evicted, remapped = epc.arrived, epc.evicted, epc.minor_faults
+            epc.touch(ranges)
+            arrivals[operator] += epc.arrived - arrived
+            evictions[operator] += epc.evicted - evicted
+            minor_faults[operator] += epc.minor_faults - remapped
+        return np.array([arrivals, evictions, minor_faults], dtype=np.int64)
 
-def _first_touches(touches: Sequence[tuple[int, int, int]]) -> list[int]:
-    """For each touch, how many of its pages no earlier one has touched."""
+
+def _first_touches(touches: Sequence[Touch]) -> list[tuple[int, int]]:
+    """For each touch, its operator and how many of its pages no earlier one has touched."""
     starts: list[int] = []  # disjoint intervals touched so far, sorted; neighbours are merged
     ends: list[int] = []
-    new: list[int] = []
-    for _, first, end in touches:
+    new: list[tuple[int, int]] = []
+    for touch in touches:
+        if not touch.n_pages:
+            continue
+        first, end = touch.first_page, touch.first_page + touch.n_pages
         low = bisect_right(ends, first - 1)
         high = bisect_right(starts, end)
         covered = sum(
             max(0, min(end, e) - max(first, s)) for s, e in zip(starts[low:high], ends[low:high], strict=True)
         )
-        new.append(end - first - covered)
+        new.append((touch.operator, end - first - covered))
         if low < high:
             first, end = min(first, starts[low]), max(end, ends[high - 1])
         starts[low:high] = [first]

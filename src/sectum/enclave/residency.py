@@ -81,24 +81,26 @@ class ResidentPages:
             yield run
             run = run.newer
 
-    def touch(self, page: int, end: int) -> None:
-        """Use the pages ``[page, end)``, in ascending order."""
-        while page < end:
-            starts, runs = self.starts, self.runs
-            index = bisect_right(starts, page)
-            run = runs[index - 1] if index else self.ring
-            if run.end > page:
-                stop = run.end if run.end < end else end
-                if self.lru:
-                    if run is not self.ring.older or stop != run.end:
-                        self._make_newest(self._cut_out(run, page, stop))
-                elif self.second_chance and not run.mapped:
-                    self.minor_faults += stop - page
-                    self._cut_out(run, page, stop).mapped = True
-            else:
-                stop = starts[index] if index < len(starts) and starts[index] < end else end
-                stop = self._bring_in(page, stop, end)
-            page = stop
+    def touch(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Use the pages ``[page, end)`` of each range, in ascending order."""
+        starts, runs, ring = self.starts, self.runs, self.ring
+        lru, second_chance = self.lru, self.second_chance
+        for page, end in ranges:
+            while page < end:
+                index = bisect_right(starts, page)
+                run = runs[index - 1] if index else ring
+                if run.end > page:
+                    stop = run.end if run.end < end else end
+                    if lru:
+                        if run is not ring.older or stop != run.end:
+                            self._make_newest(self._cut_out(run, page, stop))
+                    elif second_chance and not run.mapped:
+                        self.minor_faults += stop - page
+                        self._cut_out(run, page, stop).mapped = True
+                else:
+                    stop = starts[index] if index < len(starts) and starts[index] < end else end
+                    stop = self._bring_in(page, stop, end)
+                page = stop
 
     def _bring_in(self, page: int, stop: int, end: int) -> int:
         """Bring in ``[page, stop)``, none of it resident, and what else of the touch is evicted for it.
@@ -190,7 +192,7 @@ class ResidentPages:
         """Replace the list of runs, given from the oldest to the newest as start, end, mapped."""
         ring = self.ring
         ring.newer = ring.older = ring
-        self.runs = []
+        runs = []
         for start, end, mapped in queue:
             tail = ring.older
             if tail.end == start and tail.mapped == mapped:
@@ -198,9 +200,10 @@ class ResidentPages:
             else:
                 run = Run(start, end, mapped=mapped)
                 self._link_last(run)
-                self.runs.append(run)
-        self.runs.sort(key=attrgetter("start"))
-        self.starts = [run.start for run in self.runs]
+                runs.append(run)
+        runs.sort(key=attrgetter("start"))
+        self.runs[:] = runs  # in place: a touch that is under way holds both lists
+        self.starts[:] = [run.start for run in runs]
 
     def _reclaim(self, wanted: int) -> int:
         """Make room in a full EPC, at least one page; by several reclaims at once where they do not interact.

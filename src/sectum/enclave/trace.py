@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import zip_longest
+from typing import NamedTuple
 
-from sectum.enclave.replacement import Touch
+from sectum.enclave.replacement import Touch, working_set_pages
 from sectum.graph.ir import Graph, Operator, TensorKind
 from sectum.graph.memory_plan import MemoryPlan, Storage, memory_plan
 from sectum.units import PAGE_BYTES, pages
@@ -27,6 +28,7 @@ _PANEL_COLUMNS = 16
 """MLAS packs the right side of a float product into panels of this many columns."""
 
 _PACKED_TYPES = frozenset({"Gemm", "com.microsoft:FusedGemm", "MatMul", "com.microsoft:FusedMatMul"})
+_TYPES_WITH_SCRATCH = frozenset({"LRN", "Conv", "FusedConv"})
 
 _STRIDE, _LEAST_STRIDE = 128, 16
 """MLAS unrolls images for a matrix product this many positions, and values of each, at a time; where there are fewer of
@@ -44,8 +46,7 @@ _FILTERS_PER_PASS = 4
 """MLAS computes a blocked convolution for this many blocks of output channels at a time, over a whole image."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """Bytes that an operator uses, at an address within the region."""
 
     start: int
@@ -64,8 +65,9 @@ class _Span:
 
     def touch(self, operator: int) -> Touch:
         """The pages that it lies in."""
-        first = self.start // PAGE_BYTES
-        return Touch(operator, first, (self.start + max(1, self.n_bytes) - 1) // PAGE_BYTES - first + 1)
+        start, n_bytes = self
+        first = start // PAGE_BYTES
+        return Touch(operator, first, (start + (n_bytes or 1) - 1) // PAGE_BYTES - first + 1)
 
 
 _Weight = Sequence[_Span]
@@ -167,15 +169,20 @@ class PageTrace:
         pages: distinct pages touched.
         weight_pages: that hold weights: those below this number.
         used_weight_pages: how many of these are touched.
-        live_bytes: for each operator, all weights and the activations alive while it runs.
     """
 
     touches: tuple[Touch, ...]
     pages: int
     weight_pages: int
     used_weight_pages: int
-    live_bytes: tuple[int, ...]
-    _passes: Mapping[int, _Passes] = field(repr=False)
+    _runtime: Graph = field(repr=False)
+    _passes: Mapping[int, Callable[[], _Passes | None]] = field(repr=False)
+
+    @cached_property
+    def live_bytes(self) -> tuple[int, ...]:
+        """For each operator, all weights and the activations alive while it runs."""
+        weight_bytes = self.weight_pages * PAGE_BYTES
+        return tuple([weight_bytes + n_bytes for n_bytes in _live_activation_bytes(self._runtime)])
 
     def touches_under(self, epc_pages: int | None) -> Sequence[Touch]:
         """The touches that count with an EPC of that size.
@@ -187,9 +194,13 @@ class PageTrace:
         if epc_pages is None:
             return self.touches
         pages_of: dict[int, int] = {}
-        for touch in self.touches:
-            pages_of[touch.operator] = pages_of.get(touch.operator, 0) + touch.n_pages
-        split = {operator for operator in self._passes if pages_of.get(operator, 0) > DETAILED_SHARE * epc_pages}
+        for operator, _, n_pages in self.touches:
+            pages_of[operator] = pages_of.get(operator, 0) + n_pages
+        split = {
+            operator: passes
+            for operator, n_pages in pages_of.items()
+            if n_pages > DETAILED_SHARE * epc_pages and (passes := self._passes[operator]())
+        }
         if not split:
             return self.touches
         detailed: list[Touch] = []
@@ -197,9 +208,7 @@ class PageTrace:
             if touch.operator not in split:
                 detailed.append(touch)
             elif not detailed or detailed[-1].operator != touch.operator:
-                detailed.extend(
-                    span.touch(touch.operator) for span in self._passes[touch.operator](epc_pages * PAGE_BYTES)
-                )
+                detailed.extend([span.touch(touch.operator) for span in split[touch.operator](epc_pages * PAGE_BYTES)])
         return detailed
 
 
@@ -227,46 +236,58 @@ def page_trace(runtime: Graph, *, threads: int = 1, nchwc_block: int = 8) -> Pag
         nchwc_block: floats in a block of the layout that the graph was made with.
     """
     plan = memory_plan(runtime)
+    tensors = runtime.tensors
+    weight_kind = TensorKind.WEIGHT
     weights = _Space(0)
-    weight_spans: dict[tuple[int, int], _Weight] = {}
-    for index, op in enumerate(runtime.operators):
+    weight_spans: list[dict[int, _Weight]] = []
+    others: list[list[tuple[int, str]]] = []  # inputs of each operator that are no weights, with their positions
+    for op in runtime.operators:
+        loaded: dict[int, _Weight] = {}
+        other: list[tuple[int, str]] = []
         for position, name in enumerate(op.inputs):
-            if name and runtime.tensors[name].kind is TensorKind.WEIGHT:
+            if not name:
+                continue
+            if tensors[name].kind is not weight_kind:
+                other.append((position, name))
+            else:
                 n_bytes = stored_bytes(op, position, runtime)
                 if n_bytes >= MIN_PAGED_BYTES:
-                    whole = _Span(weights.allocate(name, n_bytes), n_bytes)
+                    address = weights.allocate(name, n_bytes)
                     used = used_parts(op, runtime, nchwc_block) if position == 1 else [(0, n_bytes)]
-                    weight_spans[index, position] = [_Span(whole.start + start, size) for start, size in used]
-    activations = _Space(weights.next_page)
-    scratch = [scratch_bytes(op, runtime, threads) for op in runtime.operators]
+                    loaded[position] = [_Span(address + start, size) for start, size in used]
+        weight_spans.append(loaded)
+        others.append(other)
+    activations = _Activations(runtime, plan, weights.next_page)
+    scratch = [
+        scratch_bytes(op, runtime, threads) if op.type in _TYPES_WITH_SCRATCH else () for op in runtime.operators
+    ]
     # The arena hands the same chunk to one kernel after the other.
     largest_scratch = [max(sizes) for sizes in zip_longest(*scratch, fillvalue=0)]
     touches: list[Touch] = []
-    passes: dict[int, _Passes] = {}
+    passes: dict[int, Callable[[], _Passes | None]] = {}
     for index, op in enumerate(runtime.operators):
         read: dict[int, _Span] = {}
-        for position, name in enumerate(op.inputs):
-            if name and runtime.tensors[name].kind is not TensorKind.WEIGHT:
-                span = _activation(name, runtime, plan, activations)
-                if span is not None:
-                    read[position] = span
-        loaded = {position: span for (owner, position), span in weight_spans.items() if owner == index}
+        for position, name in others[index]:
+            span = activations.span(name)
+            if span is not None:
+                read[position] = span
+        loaded = weight_spans[index]
         taken = [
-            _Span(activations.allocate(f"scratch {number}", largest_scratch[number]), n_bytes)
+            _Span(activations.space.allocate(f"scratch {number}", largest_scratch[number]), n_bytes)
             for number, n_bytes in enumerate(scratch[index])
         ]
-        made = [span for name in op.outputs if name and (span := _activation(name, runtime, plan, activations))]
+        made = [span for name in op.outputs if name and (span := activations.span(name))]
         weight = [span for spans in loaded.values() for span in spans]
         touches += [span.touch(index) for span in (*read.values(), *weight, *taken, *made)]
-        ways = _passes_of(op, runtime, nchwc_block, read, loaded.get(1, ()), taken, made)
-        if ways is not None:
-            passes[index] = ways
+        passes[index] = partial(_passes_of, op, runtime, nchwc_block, read, loaded.get(1, ()), taken, made)
+    of_weights = working_set_pages([touch for touch in touches if touch.first_page < weights.next_page])
+    of_activations = working_set_pages([touch for touch in touches if touch.first_page >= weights.next_page])
     return PageTrace(
         touches=tuple(touches),
-        pages=_distinct(touches),
+        pages=of_weights + of_activations,
         weight_pages=weights.next_page,
-        used_weight_pages=_distinct([touch for touch in touches if touch.first_page < weights.next_page]),
-        live_bytes=tuple(weights.next_page * PAGE_BYTES + n_bytes for n_bytes in _live_activation_bytes(runtime)),
+        used_weight_pages=of_weights,
+        _runtime=runtime,
         _passes=passes,
     )
 
@@ -313,6 +334,8 @@ def used_parts(op: Operator, runtime: Graph, nchwc_block: int) -> list[tuple[int
     """
     n_bytes = stored_bytes(op, 1, runtime)
     shape = runtime.tensors[op.inputs[1]].shape
+    if math.prod(shape[2:]) == 1:
+        return [(0, n_bytes)]
     if op.qualified_type != "com.microsoft.nchwc:Conv" or len(shape) != 4 or shape[1] % nchwc_block:
         return [(0, n_bytes)]
     rows, columns = (_used_taps(op, runtime, axis) for axis in (0, 1))
@@ -337,8 +360,13 @@ def _used_taps(op: Operator, runtime: Graph, axis: int) -> list[int]:
     size, out = (runtime.tensors[name].shape[2 + axis] for name in (op.inputs[0], op.outputs[0]))
     stride, dilation, pad = (_at(op, name, axis, default) for name, default in _WINDOW)
     taps = runtime.tensors[op.inputs[1]].shape[2 + axis]
-    starts = range(-pad, out * stride - pad, stride)
-    return [tap for tap in range(taps) if any(0 <= start + tap * dilation < size for start in starts)]
+    used = []
+    for tap in range(taps):
+        at_first = tap * dilation - pad  # its position for the first output
+        first = max(0, -(at_first // stride))  # output for which it is not before the map
+        if first < out and first * stride + at_first < size:
+            used.append(tap)
+    return used
 
 
 _WINDOW = (("strides", 1), ("dilations", 1), ("pads", 0))
@@ -351,10 +379,11 @@ def _at(op: Operator, name: str, axis: int, default: int) -> int:
 
 def stored_bytes(op: Operator, position: int, runtime: Graph) -> int:
     """Bytes of the weight at an input's position, as the runtime stores it for that operator."""
-    tensor = runtime.tensors[op.inputs[position]]
-    packed = op.qualified_type in _PACKED_TYPES and position == 1
+    name = op.inputs[position]
+    tensor = runtime.tensors[name]
+    packed = position == 1 and op.qualified_type in _PACKED_TYPES
     if not packed or len(tensor.shape) != 2 or tensor.dtype != "float32":
-        return tensor.n_bytes
+        return runtime.n_bytes[name]
     rows, columns = tensor.shape
     if op.attributes.get("transB", 0):
         rows, columns = columns, rows
@@ -408,42 +437,46 @@ def _unrolled(values: int, positions: int) -> tuple[int, int]:
     return min(values, most_values), min(positions, most_positions)
 
 
-def _activation(name: str, runtime: Graph, plan: MemoryPlan, space: _Space) -> _Span | None:
-    """Where an activation lies; None where it is not in the region."""
-    placement = plan.placements[name]
-    n_bytes = runtime.tensors[name].n_bytes
-    if placement.storage is Storage.PATTERN:
-        # The arena grows by a megabyte and more at a time, so that even small tensors of the block are paged.
-        return _Span(space.allocate("pattern block", plan.block_bytes) + placement.offset_bytes, n_bytes)
-    if placement.storage is Storage.OUTPUT or (
-        placement.storage is Storage.CALLER and placement.n_bytes >= MIN_PAGED_BYTES
-    ):
-        return _Span(space.allocate(placement.buffer, placement.n_bytes), n_bytes)
-    return None
+class _Activations:
+    """Where activations lie, in pages that are given out at their first mention."""
 
+    def __init__(self, runtime: Graph, plan: MemoryPlan, first_page: int) -> None:
+        self.space = _Space(first_page)
+        self._runtime, self._plan = runtime, plan
+        self._spans: dict[str, _Span | None] = {}
 
-def _distinct(touches: Sequence[Touch]) -> int:
-    """Number of distinct pages in the touches."""
-    total, end = 0, 0
-    for first, last in sorted((t.first_page, t.first_page + t.n_pages) for t in touches):
-        total += max(0, last - max(first, end))
-        end = max(end, last)
-    return total
+    def span(self, name: str) -> _Span | None:
+        """Where an activation lies; None where it is not in the region."""
+        if name not in self._spans:
+            self._spans[name] = self._place(name)
+        return self._spans[name]
+
+    def _place(self, name: str) -> _Span | None:
+        placement = self._plan.placements[name]
+        n_bytes = self._runtime.n_bytes[name]
+        storage = placement.storage
+        if storage is Storage.PATTERN:
+            # The arena grows by a megabyte and more at a time, so that even small tensors of the block are paged.
+            start = self.space.allocate("pattern block", self._plan.block_bytes)
+            return _Span(start + placement.offset_bytes, n_bytes)
+        if storage is Storage.OUTPUT or (storage is Storage.CALLER and placement.n_bytes >= MIN_PAGED_BYTES):
+            return _Span(self.space.allocate(placement.buffer, placement.n_bytes), n_bytes)
+        return None
 
 
 def _live_activation_bytes(runtime: Graph) -> list[int]:
     """Inputs and activations alive while each operator runs."""
-    last = runtime.last_use
+    last, n_bytes = runtime.last_use, runtime.n_bytes
     change = [0] * (len(runtime.operators) + 1)
     for name in runtime.inputs:
         if name in last:
-            change[0] += runtime.tensors[name].n_bytes
-            change[last[name] + 1] -= runtime.tensors[name].n_bytes
+            change[0] += n_bytes[name]
+            change[last[name] + 1] -= n_bytes[name]
     for index, op in enumerate(runtime.operators):
         for name in op.outputs:
             if name and name in last:
-                change[index] += runtime.tensors[name].n_bytes
-                change[last[name] + 1] -= runtime.tensors[name].n_bytes
+                change[index] += n_bytes[name]
+                change[last[name] + 1] -= n_bytes[name]
     live, alive = [], 0
     for delta in change[:-1]:
         alive += delta

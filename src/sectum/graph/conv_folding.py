@@ -5,6 +5,7 @@ from __future__ import annotations
 from sectum.graph.ir import Tensor
 from sectum.graph.workgraph import Node, WorkGraph, ints
 
+_FOLDED = frozenset({"BatchNormalization", "Mul", "Add"})
 _PADDABLE = frozenset({"Conv", "AveragePool", "MaxPool"})
 
 
@@ -78,8 +79,10 @@ def fold_affine(work: WorkGraph, conv: Node) -> None:
 def _fold_next(work: WorkGraph, conv: Node) -> bool:
     """Fold the BatchNormalization, constant Mul or constant Add that alone reads a convolution into its weights."""
     after = work.sole_consumer(conv)
+    if after is None or after.type not in _FOLDED or after.domain:
+        return False
     weight = work.weight(conv.inputs[1])
-    if after is None or weight is None or after.domain:
+    if weight is None:
         return False
     bias_name = conv.inputs[2] if len(conv.inputs) > 2 else ""
     if bias_name and work.weight(bias_name) is None:

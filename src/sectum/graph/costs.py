@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sectum.errors import OperatorUnsupported
 from sectum.graph.ir import Graph, Operator, TensorKind
@@ -18,8 +19,7 @@ from sectum.graph.ir import Graph, Operator, TensorKind
 MICROSOFT, NCHWC = "com.microsoft", "com.microsoft.nchwc"
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorCost:
+class OperatorCost(NamedTuple):
     """Cost of one operator in one inference; one that works on constants only is folded and costs nothing.
 
     Attributes:
@@ -64,7 +64,7 @@ def _elements(graph: Graph, name: str) -> int:
 
 
 def _out(op: Operator, graph: Graph) -> int:
-    return sum(_elements(graph, name) for name in op.outputs[:1])
+    return _elements(graph, op.outputs[0]) if op.outputs else 0
 
 
 def _in(op: Operator, graph: Graph) -> int:
@@ -202,18 +202,19 @@ def is_supported(op: Operator) -> bool:
 def cost(op: Operator, graph: Graph) -> OperatorCost:
     """Cost of an operator of the graph in one inference."""
     flops_of = _FLOPS.get((op.domain, op.type))
-    if graph.is_constant(op) and flops_of is not None:
+    if flops_of is not None and graph.is_constant(op):
         return OperatorCost(0, 0, 0, 0, True, (0, 0))
-    tensors = graph.tensors
-    read = weights = 0
+    tensors, n_bytes, weight = graph.tensors, graph.n_bytes, TensorKind.WEIGHT
+    read = weights = written = 0
     for name in dict.fromkeys(op.inputs):  # an operand read twice comes from memory once
         if name:
-            tensor = tensors[name]
-            if tensor.kind is TensorKind.WEIGHT:
-                weights += tensor.n_bytes
+            if tensors[name].kind is weight:
+                weights += n_bytes[name]
             else:
-                read += tensor.n_bytes
-    written = sum(tensors[name].n_bytes for name in op.outputs if name)
+                read += n_bytes[name]
+    for name in op.outputs:
+        if name:
+            written += n_bytes[name]
     if flops_of is not None:
         flops = flops_of(op, graph)
         return OperatorCost(flops, read, weights, written, True, (flops, flops))

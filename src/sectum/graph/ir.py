@@ -81,7 +81,11 @@ class Graph:
 
     def is_constant(self, op: Operator) -> bool:
         """Whether all the operator makes is known before the first inference, so that a runtime folds it."""
-        return all(self.tensors[name].kind is TensorKind.WEIGHT for name in op.outputs if name)
+        tensors, weight = self.tensors, TensorKind.WEIGHT
+        for name in op.outputs:  # noqa: SIM110  # a generator would take twice as long, and this is asked very often
+            if name and tensors[name].kind is not weight:
+                return False
+        return True
 
     def weights(self, op: Operator) -> Iterator[Tensor]:
         """Tensors among the operator's inputs that are known before the first inference."""
@@ -90,38 +94,52 @@ class Graph:
                 yield self.tensors[name]
 
     @cached_property
+    def n_bytes(self) -> Mapping[str, int]:
+        """Size of each tensor in bytes, unpadded."""
+        return {name: tensor.n_bytes for name, tensor in self.tensors.items()}
+
+    @cached_property
     def weight_bytes(self) -> int:
         """Bytes of all weights that an operator reads in an inference, each counted once."""
-        used = {w.name: w.n_bytes for op in self.operators if not self.is_constant(op) for w in self.weights(op)}
-        return sum(used.values())
+        tensors, weight = self.tensors, TensorKind.WEIGHT
+        used = {
+            name
+            for op in self.operators
+            if not self.is_constant(op)
+            for name in op.inputs
+            if name and tensors[name].kind is weight
+        }
+        return sum([self.n_bytes[name] for name in used])
 
     @cached_property
     def last_use(self) -> Mapping[str, int]:
         """Index of the last operator that reads each activation or input; graph outputs live to the end."""
         last: dict[str, int] = {}
+        tensors, weight = self.tensors, TensorKind.WEIGHT
         for index, op in enumerate(self.operators):
             for name in (*op.outputs, *op.inputs):
-                if name and self.tensors[name].kind is not TensorKind.WEIGHT:
+                if name and tensors[name].kind is not weight:
                     last[name] = index
         for name in self.outputs:
-            if name in self.tensors and self.tensors[name].kind is not TensorKind.WEIGHT:
+            if name in tensors and tensors[name].kind is not weight:
                 last[name] = len(self.operators) - 1
         return last
 
     @cached_property
     def peak_activation_bytes(self) -> int:
         """Largest sum of activations and inputs alive at one operator: a lower bound for any allocator."""
-        last = self.last_use
-        alive = peak = sum(self.tensors[name].n_bytes for name in self.inputs)
+        last, n_bytes = self.last_use, self.n_bytes
+        alive = peak = sum(n_bytes[name] for name in self.inputs)
         dying: dict[int, int] = {}
         for name in self.inputs:
-            dying[last.get(name, -1)] = dying.get(last.get(name, -1), 0) + self.tensors[name].n_bytes
+            dying[last.get(name, -1)] = dying.get(last.get(name, -1), 0) + n_bytes[name]
         for index, op in enumerate(self.operators):
             for name in op.outputs:
                 if name and name in last:
-                    size = self.tensors[name].n_bytes
+                    size = n_bytes[name]
                     alive += size
                     dying[last[name]] = dying.get(last[name], 0) + size
-            peak = max(peak, alive)
+            if alive > peak:
+                peak = alive
             alive -= dying.get(index, 0)
         return peak

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sectum.graph.ir import DTYPE_BYTES, Graph, Operator, Tensor, TensorKind
 
@@ -28,8 +29,7 @@ class Storage(StrEnum):
     WEIGHT = "weight"  # another name for a weight
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where one activation is.
 
     Attributes:
@@ -94,7 +94,7 @@ def memory_plan(runtime: Graph) -> MemoryPlan:
     outputs = set(runtime.outputs)
     tensors = runtime.tensors
     for name, buffer in buffers.items():
-        n_bytes = _aligned(tensors[buffer].n_bytes)
+        n_bytes = _aligned(runtime.n_bytes[buffer])
         if buffer in offsets:
             placement = Placement(Storage.PATTERN, buffer, offsets[buffer], n_bytes)
         elif tensors[buffer].kind is TensorKind.WEIGHT:
@@ -104,7 +104,7 @@ def memory_plan(runtime: Graph) -> MemoryPlan:
         else:
             placement = Placement(Storage.CALLER, buffer, 0, n_bytes)
         placements[name] = placement
-    output_bytes = sum(_aligned(tensors[name].n_bytes) for name in outputs if name in made_by)
+    output_bytes = sum(_aligned(runtime.n_bytes[name]) for name in outputs if name in made_by)
     return MemoryPlan(placements, block_bytes, output_bytes)
 
 
@@ -206,7 +206,7 @@ def _lay_out(graph: Graph, buffers: Mapping[str, str], made_by: Mapping[str, int
         for name in op.outputs:
             if made_by.get(name) != index or name in outputs or tensors[name].dtype == "string":
                 continue
-            size = _aligned(tensors[name].n_bytes)
+            size = _aligned(graph.n_bytes[name])
             offset, position = _best_fit(placed, size, block_bytes)
             offsets[name] = offset
             if size:

@@ -67,7 +67,10 @@ def apply_rewrites(work: WorkGraph) -> None:
 def _run(work: WorkGraph, passes: tuple[tuple[frozenset[str], _Rule], ...], present: set[str]) -> None:
     for kinds, rule in passes:
         if not present.isdisjoint(kinds):
-            for node in work.execution_order() if rule in _MAKERS else tuple(work.nodes):
-                if node.type in kinds and not node.dead:
+            nodes = [node for node in work.nodes if node.type in kinds and not node.dead]
+            if rule in _MAKERS and len(nodes) > 1:
+                nodes = [node for node in work.execution_order() if node.type in kinds]
+            for node in nodes:
+                if not node.dead:
                     rule(work, node)
             present.update(_MADE.get(rule, ()))

@@ -182,36 +182,29 @@ class WorkGraph:
         A depth-first walk from the leaves towards the inputs, in which of several candidates the one with the
         highest index is entered first (``Graph::ReverseDFSFrom`` with ``NodeCompare`` in ONNX Runtime).
         """
-        producer, consumers = self.producer, self.consumers
+        producer, readers = self.producer.get, self.consumers.get
         stack: list[Node] = []
         for node in self.nodes:
             if not node.dead:
                 for item in node.outputs:
-                    if consumers.get(item):
+                    if readers(item):
                         break
                 else:
                     stack.append(node)
-        entered = bytearray(len(self.nodes))
-        left = bytearray(len(self.nodes))
+        entered = bytearray(len(self.nodes))  # 1: its inputs are being visited; 2: it has been left
         order: list[Node] = []
         while stack:
             node = stack[-1]
-            if entered[node.index]:
+            index = node.index
+            if entered[index]:
                 stack.pop()
-                if not left[node.index]:
-                    left[node.index] = 1
+                if entered[index] == 1:
+                    entered[index] = 2
                     order.append(node)
                 continue
-            entered[node.index] = 1
-            sources = None
-            for item in node.inputs:
-                source = producer.get(item)
-                if source is not None and not entered[source.index]:
-                    if sources is None:
-                        sources = [source]
-                    else:
-                        sources.append(source)
-            if sources is not None:
+            entered[index] = 1
+            sources = [source for item in node.inputs if (source := producer(item)) and not entered[source.index]]
+            if sources:
                 if len(sources) > 1:
                     sources.sort(key=_index)
                 stack += sources

@@ -7,8 +7,20 @@ from sectum.predict.calibration import load as load_calibration
 from sectum.predict.operator_model import OperatorModel, shipped_for
 from sectum.predict.prediction import Advice, Prediction
 from sectum.predict.predictor import Predictor, sweep
+from sectum.predict.search import Candidate, Candidates, predict_many
 
-__all__ = ["Advice", "OperatorModel", "Prediction", "Predictor", "advise", "load_predictor", "sweep"]
+__all__ = [
+    "Advice",
+    "Candidate",
+    "Candidates",
+    "OperatorModel",
+    "Prediction",
+    "Predictor",
+    "advise",
+    "load_predictor",
+    "predict_many",
+    "sweep",
+]
 
 
 def load_predictor(*, calibration: bool = True) -> Predictor:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.graph.costs import OperatorCost, cost
-from sectum.graph.ir import Graph, Operator, TensorKind
+from sectum.graph.ir import AttributeValue, Graph, Operator, TensorKind
 from sectum.predict.kernel_work import FILTER_BLOCKS, TILES, WIDTH, kernel_work
 
 SCHEMA_VERSION = 3
@@ -111,11 +111,40 @@ class OperatorFeatures:
     types: tuple[str, ...]
     costs: tuple[OperatorCost, ...]
 
+    def part(self, start: int, stop: int) -> OperatorFeatures:
+        """Operators ``start`` to ``stop``, without the latter; arrays are views."""
+        chosen = slice(start, stop)
+        return OperatorFeatures(
+            self.groups[chosen],
+            self.values[chosen],
+            self.roofline[chosen],
+            self.work[chosen],
+            self.types[chosen],
+            self.costs[chosen],
+        )
+
 
 def roofline(operator_cost: OperatorCost) -> float:
     """First estimate of an operator's time, in units of the reference kernel's time."""
     traffic = operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
     return operator_cost.flops / _FLOPS_PER_REFERENCE + traffic / _BYTES_PER_REFERENCE + _START_IN_REFERENCES
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The operators of one graph, before `assemble` makes features of those of many.
+
+    Attributes:
+        groups: name of each operator's group.
+        types: qualified type of each operator.
+        rows: of each operator the columns that are known from itself and its graph.
+        costs: arithmetic and traffic of each operator.
+    """
+
+    groups: list[str]
+    types: list[str]
+    rows: list[list[float]]
+    costs: list[OperatorCost]
 
 
 def extract(graph: Graph, *, threads: int, nchwc_block: int = 8, whole: bool = True) -> OperatorFeatures:
@@ -128,34 +157,68 @@ def extract(graph: Graph, *, threads: int, nchwc_block: int = 8, whole: bool = T
         whole: False for an operator that was taken out of its network: what its neighbours are and leave in the caches
             is not known then, and those features are NaN.
     """
-    groups, rows, estimates, costs = [], [], [], []
-    network_bytes = graph.weight_bytes + graph.peak_activation_bytes if whole else math.nan
+    return assemble([describe(graph, threads=threads, whole=whole)], nchwc_block=nchwc_block, whole=whole)
+
+
+def describe(graph: Graph, *, threads: int, whole: bool = True) -> Described:
+    """Do the part of `extract` that goes operator by operator; the arguments are the same."""
+    groups, types, rows, costs = [], [], [], []
+    log_network_bytes = math.log1p(graph.weight_bytes + graph.peak_activation_bytes) if whole else math.nan
     traffic = _Traffic(graph) if whole else None
     for op in graph.operators:
         operator_cost = cost(op, graph)
-        groups.append(_group(op, graph))
-        reuse_bytes = traffic.since_written(op, operator_cost) if traffic else math.nan
-        rows.append([*_row(op, graph, operator_cost, threads), math.log1p(reuse_bytes), math.log1p(network_bytes)])
-        estimates.append(roofline(operator_cost))
+        log_reuse_bytes = math.log1p(traffic.since_written(op, operator_cost)) if traffic else math.nan
+        kind = op.qualified_type
+        groups.append(_group(op, kind, graph))
+        types.append(kind)
+        rows.append(_row(op, kind, graph, operator_cost, threads, log_reuse_bytes, log_network_bytes))
         costs.append(operator_cost)
+    return Described(groups, types, rows, costs)
+
+
+def assemble(described: Sequence[Described], *, nchwc_block: int, whole: bool = True) -> OperatorFeatures:
+    """Make the features of the operators of several graphs, one graph after the other; see `OperatorFeatures.part`.
+
+    Args:
+        described: what `describe` gave.
+        nchwc_block: as for `extract`.
+        whole: as for `extract`.
+    """
+    groups, types, rows, costs = [], [], [], []
+    for one in described:
+        groups += one.groups
+        types += one.types
+        rows += one.rows
+        costs += one.costs
     values = np.array(rows, dtype=np.float64).reshape(len(rows), len(_OF_OPERATOR))
     columns = dict(zip(_OF_OPERATOR, values.T, strict=True))
-    first = np.array(estimates)
+    first = np.array([roofline(operator_cost) for operator_cost in costs])
     work = kernel_work(columns, groups, nchwc_block)
-    every = np.column_stack([values, _places(first, whole=whole), _tiles(columns, nchwc_block), np.log1p(work)])
-    types = tuple(op.qualified_type for op in graph.operators)
-    return OperatorFeatures(tuple(groups), every.astype(np.float32), first, work, types, tuple(costs))
+    places = _places(first, [len(one.groups) for one in described], whole=whole)
+    every = np.column_stack([values, places, _tiles(columns, nchwc_block), np.log1p(work)])
+    return OperatorFeatures(tuple(groups), every.astype(np.float32), first, work, tuple(types), tuple(costs))
 
 
-def _places(estimates: NDArray[np.float64], *, whole: bool) -> NDArray[np.float64]:
-    """Columns of `_OF_PLACE`: where an operator stands, and how much work stands beside it."""
-    n = len(estimates)
+def _places(estimates: NDArray[np.float64], operators: Sequence[int], *, whole: bool) -> NDArray[np.float64]:
+    """Columns of `_OF_PLACE`: where an operator stands in its graph, and how much work stands beside it.
+
+    Args:
+        estimates: of all operators, graph by graph.
+        operators: how many each graph has.
+        whole: as for `extract`.
+    """
     logs = np.log(estimates)
     if not whole:
+        n = len(estimates)
         return np.column_stack([np.full(n, math.nan), logs, np.full((n, 2), math.nan)])
-    return np.column_stack(
-        [np.arange(n) / max(1, n), logs, np.append(logs[:1], logs[:-1]), np.append(logs[1:], logs[-1:])]
-    )
+    positions = [np.arange(n) / n for n in operators if n]
+    ends = np.cumsum([n for n in operators if n], dtype=np.int64)
+    lasts = ends - 1
+    firsts = np.roll(ends, 1)
+    firsts[:1] = 0
+    before, after = np.roll(logs, 1), np.roll(logs, -1)
+    before[firsts], after[lasts] = logs[firsts], logs[lasts]
+    return np.column_stack([np.concatenate([*positions, np.zeros(0)]), logs, before, after])
 
 
 def _tiles(columns: Mapping[str, NDArray[np.float64]], nchwc_block: int) -> NDArray[np.float64]:
@@ -179,46 +242,58 @@ class _Traffic:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._total = 0
+        # What was there before the inference began was written a whole inference ago.
+        self._before = -graph.weight_bytes
         self._written: dict[str, int] = {}
 
     def since_written(self, op: Operator, operator_cost: OperatorCost) -> int:
         """Pass an operator, in their order; the traffic since the oldest of its inputs that are no weights."""
-        oldest = min(
-            (
-                # What was there before the inference began was written a whole inference ago.
-                self._written.get(name, -self._graph.weight_bytes)
-                for name in op.inputs
-                if name and self._graph.tensors[name].kind is not TensorKind.WEIGHT
-            ),
-            default=self._total,
-        )
-        since = self._total - oldest
+        tensors, weight = self._graph.tensors, TensorKind.WEIGHT
+        written = [
+            self._written.get(name, self._before) for name in op.inputs if name and tensors[name].kind is not weight
+        ]
+        since = self._total - min(written, default=self._total)
         self._total += operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
-        self._written.update((name, self._total) for name in op.outputs if name)
+        for name in op.outputs:
+            self._written[name] = self._total
         return since
 
 
-def _group(op: Operator, graph: Graph) -> str:
-    if op.qualified_type == f"{NCHWC}Conv":
-        return "depthwise" if _groups(op) > 1 and _groups(op) == _shape(graph, op.outputs[0])[1] else "conv"
-    return _GROUP_OF_TYPE.get(op.qualified_type, "pointwise")
+def _group(op: Operator, kind: str, graph: Graph) -> str:
+    if kind == _BLOCKED_CONV:
+        groups = _groups(op)
+        return "depthwise" if groups > 1 and groups == graph.tensors[op.outputs[0]].shape[1] else "conv"
+    return _GROUP_OF_TYPE.get(kind, "pointwise")
 
 
-def _row(op: Operator, graph: Graph, operator_cost: OperatorCost, threads: int) -> list[float]:
-    data = _shape(graph, op.inputs[0]) if op.inputs and op.inputs[0] else ()
-    out = _shape(graph, op.outputs[0])
+def _row(
+    op: Operator,
+    kind: str,
+    graph: Graph,
+    operator_cost: OperatorCost,
+    threads: int,
+    log_reuse_bytes: float,
+    log_network_bytes: float,
+) -> list[float]:
+    """Columns of `_OF_OPERATOR`."""
+    inputs, attributes = op.inputs, op.attributes
+    data = graph.tensors[inputs[0]].shape if inputs and inputs[0] else ()
+    out = graph.tensors[op.outputs[0]].shape
     in_height, in_width = _spatial(data)
     out_height, out_width = _spatial(out)
-    kernel = _ints(op, "kernel_shape", (1, 1))
-    traffic = operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
+    kernel = attributes.get("kernel_shape")
+    kernel_height, kernel_width = (kernel[0], kernel[-1]) if isinstance(kernel, tuple) and kernel else (1, 1)
+    flops, read, weight, written = (
+        operator_cost.flops, operator_cost.input_bytes, operator_cost.weight_bytes, operator_cost.output_bytes
+    )  # fmt: skip
     return [
-        _CODE_OF_TYPE.get(op.qualified_type, -1),
+        _CODE_OF_TYPE.get(kind, -1),
         threads,
-        math.log1p(operator_cost.flops),
-        math.log1p(operator_cost.input_bytes),
-        math.log1p(operator_cost.weight_bytes),
-        math.log1p(operator_cost.output_bytes),
-        math.log1p(operator_cost.flops / max(1, traffic)),
+        math.log1p(flops),
+        math.log1p(read),
+        math.log1p(weight),
+        math.log1p(written),
+        math.log1p(flops / ((read + weight + written) or 1)),
         data[0] if data else 1,
         data[1] if len(data) > 1 else 1,
         out[1] if len(out) > 1 else 1,
@@ -227,23 +302,25 @@ def _row(op: Operator, graph: Graph, operator_cost: OperatorCost, threads: int) 
         in_width,
         out_height,
         out_width,
-        kernel[0],
-        kernel[-1],
-        _ints(op, "strides", (1,))[0],
-        _ints(op, "dilations", (1,))[0],
-        len(op.inputs),
+        int(kernel_height),
+        int(kernel_width),
+        _first(attributes.get("strides")),
+        _first(attributes.get("dilations")),
+        len(inputs),
         len(op.outputs),
-        1.0 if "activation" in op.attributes else 0.0,
-        1.0 if op.type in ("Conv", "FusedConv") and len(op.inputs) > 3 and op.inputs[3] else 0.0,
-        1.0 if op.qualified_type == f"{NCHWC}Conv" and len(data) > 1 and data[1] < 8 else 0.0,
+        1.0 if "activation" in attributes else 0.0,
+        1.0 if len(inputs) > 3 and op.type in ("Conv", "FusedConv") and inputs[3] else 0.0,
+        1.0 if kind == _BLOCKED_CONV and len(data) > 1 and data[1] < 8 else 0.0,
         math.log1p(_contiguous_run(op, data, out)),
         math.log1p(math.prod(out[:-1])),
-        1.0 if _broadcasts(op, graph, out) else 0.0,
+        1.0 if op.type in _ARITHMETIC and _broadcasts(op, graph, out) else 0.0,
+        log_reuse_bytes,
+        log_network_bytes,
     ]
 
 
-def _shape(graph: Graph, name: str) -> tuple[int, ...]:
-    return graph.tensors[name].shape
+_BLOCKED_CONV = f"{NCHWC}Conv"
+_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -255,7 +332,12 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def _ints(op: Operator, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     value = op.attributes.get(name)
-    return tuple(int(v) for v in value) if isinstance(value, tuple) and value else default
+    return tuple([int(v) for v in value]) if isinstance(value, tuple) and value else default
+
+
+def _first(value: AttributeValue | None) -> int:
+    """The first of several integers, 1 where there are none."""
+    return int(value[0]) if isinstance(value, tuple) and value else 1
 
 
 def _groups(op: Operator) -> int:
@@ -279,8 +361,9 @@ def _contiguous_run(op: Operator, data: tuple[int, ...], out: tuple[int, ...]) -
 
 def _broadcasts(op: Operator, graph: Graph, out: Sequence[int]) -> bool:
     """Whether an activation is stretched over the output, as the scale of a squeeze-and-excite block is."""
+    elements = math.prod(out)
     return any(
-        graph.tensors[name].kind is not TensorKind.WEIGHT and math.prod(graph.tensors[name].shape) != math.prod(out)
+        graph.tensors[name].kind is not TensorKind.WEIGHT and math.prod(graph.tensors[name].shape) != elements
         for name in op.inputs
         if name
-    ) and op.type in ("Add", "Sub", "Mul", "Div", "Max", "Min")
+    )

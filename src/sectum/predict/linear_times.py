@@ -31,11 +31,16 @@ class LinearTimes:
     def times(self, features: OperatorFeatures) -> NDArray[np.float64]:
         """Time of each operator, in reference units; shape ``(operators,)``."""
         times = features.roofline.copy()
-        for index, (group, kind) in enumerate(zip(features.groups, features.types, strict=True)):
+        alike: dict[tuple[str, str], list[int]] = {}
+        for index, key in enumerate(zip(features.groups, features.types, strict=True)):
+            alike.setdefault(key, []).append(index)
+        for (group, kind), chosen in alike.items():
             of_group = self.costs.get(group)
             if of_group is not None:
                 cost = of_group.get(kind, of_group[ANY_TYPE])
-                times[index] = max(LEAST_REFERENCES, float(features.work[index] @ cost))
+                # Row by row: a product with the whole matrix would round differently for each number of rows.
+                products = features.work[chosen, None, :] @ cost[:, None]
+                times[chosen] = np.maximum(LEAST_REFERENCES, products[:, 0, 0])
         return times
 
     def as_dict(self) -> dict[str, dict[str, list[float]]]:

@@ -9,7 +9,7 @@ processor (`SHIPPED`): with AVX-512 the runtime executes other kernels on other 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,11 +121,25 @@ class OperatorModel:
 
     def page_correction(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int | None) -> float:
         """Factor on what all pages of an inference cost together; 1 where none is touched twice."""
-        if epc_pages is None or not counts.loads:
-            return 1.0
-        row = paging_features(features, counts, epc_pages)
-        (column,) = self._regressor(PAGES).run(None, {"features": row})
-        return float(np.exp(np.asarray(column).reshape(-1)[0]))
+        return self.page_corrections([(features, counts)], epc_pages)[0]
+
+    def page_corrections(
+        self, inferences: Sequence[tuple[OperatorFeatures, PagingCounts]], epc_pages: int | None
+    ) -> list[float]:
+        """What `page_correction` gives for each of several inferences, in one call of the model."""
+        corrections = [1.0] * len(inferences)
+        paging = [index for index, (_, counts) in enumerate(inferences) if counts.loads]
+        if epc_pages is None or not paging:
+            return corrections
+        rows = np.concatenate([paging_features(*inferences[index], epc_pages) for index in paging])
+        (column,) = self._regressor(PAGES).run(None, {"features": rows})
+        for index, log in zip(paging, np.asarray(column).reshape(-1), strict=True):
+            corrections[index] = float(np.exp(log))
+        return corrections
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to make the sessions anew."""
+        return {name: value for name, value in vars(self).items() if name != "_loaded"}
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:

@@ -4,76 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.enclave.profile import Profile, streamed_bytes
-from sectum.enclave.replacement import PagingCounts, steady_state
+from sectum.enclave.profile import Profile
+from sectum.enclave.replacement import PagingCounts
 from sectum.enclave.trace import PageTrace, page_trace
 from sectum.errors import UsageError
-from sectum.graph.costs import Coverage as GraphCoverage
-from sectum.graph.costs import coverage, require_supported
+from sectum.graph.costs import require_supported
 from sectum.graph.ir import Graph
 from sectum.graph.runtime import runtime_graph
 from sectum.predict.calibration import Calibration
-from sectum.predict.features import OperatorFeatures, extract
+from sectum.predict.features import OperatorFeatures, assemble, describe
 from sectum.predict.operator_model import OperatorModel
 from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
+from sectum.predict.prepared import SOFTEPC, LaidOut, Prepared
 from sectum.units import PAGE_BYTES
 
 UNKNOWN_OPERATOR_FACTOR = 4.0
 """How many times its estimate an operator without a cost of its own may take, for the interval's upper end."""
 
-SOFTEPC = "softepc"
 _LEAST_DOUBT = 0.05
 """Probability from which on an interval holds the other side of the cliff, too."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What does not depend on the enclave, so that a sweep over EPC sizes computes it once.
-
-    Attributes:
-        source: the graph as it was read.
-        coverage: which of its operators have a cost of their own.
-        runtime: what the runtime executes.
-        features: its operators as numbers.
-        trace: the pages that one inference touches.
-        native_ms: time of each operator outside an enclave, shape ``(operators,)``.
-        native_source: ``"predicted"`` or ``"given"``.
-        operators: the models that it comes from.
-        threads: compute threads.
-    """
-
-    source: Graph
-    coverage: GraphCoverage
-    runtime: Graph
-    features: OperatorFeatures
-    trace: PageTrace
-    native_ms: NDArray[np.float64]
-    native_source: str
-    operators: OperatorModel
-    threads: int
-
-    def page_weights(self, profile: Profile, counts: PagingCounts) -> NDArray[np.float64]:
-        """Cost of a page that each operator touches, over the mean, shape ``(operators,)``."""
-        if profile.name != SOFTEPC:  # of hardware it is not known on what the cost of a page depends
-            return np.ones(len(self.features.groups))
-        correction = self.operators.page_correction(self.features, counts, profile.epc_pages)
-        return correction * self.operators.page_weights(self.features)
-
-    def paging_ms(self, profile: Profile, counts: PagingCounts) -> float:
-        """Time of all page faults of an inference."""
-        weights = self.page_weights(profile, counts)
-        weighted = replace(
-            counts,
-            loads=float(weights @ counts.loads_by_operator),
-            evictions=float(weights @ counts.evictions_by_operator),
-            minor_faults=float(weights @ counts.minor_faults_by_operator),
-        )
-        return profile.paging_ms(weighted, self.threads)
 
 
 class Predictor:
@@ -122,23 +76,44 @@ class Predictor:
             raise UsageError(f"threads is {threads}: give a number from 1 to 1024")
         if native_ms is not None and not (math.isfinite(native_ms) and native_ms > 0):
             raise UsageError(f"the native latency is {native_ms} ms: give a positive number of milliseconds")
+        (prepared,) = self.prepare_all([self.lay_out(graph, threads=threads)])
+        if native_ms is None:
+            return prepared
+        times_ms = prepared.native_ms
+        scaled_ms = times_ms * (native_ms / times_ms.sum() if times_ms.size else 1.0)
+        return replace(prepared, native_ms=scaled_ms, native_source="given")
+
+    def lay_out(self, graph: Graph, *, threads: int = 1) -> LaidOut:
+        """Do the part of `prepare` that goes network by network: what runs, and which pages it touches."""
         runtime, trace = self._memory(graph, threads)
-        features = extract(runtime, threads=threads, nchwc_block=self._block)
-        times_ms = self._native_ms(features, threads)
-        if native_ms is not None:
-            times_ms *= native_ms / times_ms.sum() if times_ms.size else 1.0
-        source = "predicted" if native_ms is None else "given"
-        return Prepared(
-            graph,
-            coverage(graph),
-            runtime,
-            features,
-            trace,
-            times_ms,
-            source,
-            self.operators,
-            threads,
-        )
+        return LaidOut(graph, runtime, trace, describe(runtime, threads=threads), threads)
+
+    def prepare_all(self, networks: Sequence[LaidOut]) -> list[Prepared]:
+        """Do the rest of `prepare`, faster for many networks at once: their operators' times.
+
+        Args:
+            networks: what `lay_out` gave, all with the same number of threads.
+        """
+        features = assemble([one.described for one in networks], nchwc_block=self._block)
+        times_ms = self._native_ms(features, networks[0].threads) if networks else np.zeros(0)
+        prepared, start = [], 0
+        for one in networks:
+            stop = start + len(one.runtime.operators)
+            own = features.part(start, stop)
+            prepared.append(
+                Prepared(
+                    one.source,
+                    one.runtime,
+                    own,
+                    one.trace,
+                    times_ms[start:stop],
+                    "predicted",
+                    self.operators,
+                    one.threads,
+                )
+            )
+            start = stop
+        return prepared
 
     def working_set_bytes(self, graph: Graph, *, threads: int = 1) -> int:
         """Protected memory that one steady-state inference touches."""
@@ -154,9 +129,9 @@ class Predictor:
 
     def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:
         """Finish a prediction for one enclave."""
-        profile = self._with_measured_costs(profile, prepared.threads)
+        profile = self.with_measured_costs(profile, prepared.threads)
         trace = prepared.trace
-        counts = _counts(prepared, profile, profile.epc_pages)
+        counts = prepared.counts(profile, profile.epc_pages)
         layers = _layers(prepared, profile, counts)
         entry_ms = profile.in_enclave_ms(0.0, 0.0, None, prepared.threads).entry_ms
         breakdown = Breakdown(
@@ -164,7 +139,7 @@ class Predictor:
             memory=sum(layer.breakdown_ms.memory for layer in layers),
             paging=sum(layer.breakdown_ms.paging for layer in layers) + entry_ms,
         )
-        probability = _overcommit_probability(trace.pages, profile.epc_pages, self.operators)
+        probability = self.overcommit_probability(trace.pages, profile.epc_pages)
         working_set_bytes = trace.pages * PAGE_BYTES
         covered = prepared.coverage
         return Prediction(
@@ -209,11 +184,26 @@ class Predictor:
             reference_ms = self.calibration.references.products_ms
         return references * reference_ms
 
-    def _with_measured_costs(self, profile: Profile, threads: int) -> Profile:
+    def with_measured_costs(self, profile: Profile, threads: int) -> Profile:
         """The software EPC costs what this machine takes for it; hardware costs what its profile says."""
         if self.calibration is None or profile.name != SOFTEPC:
             return profile
         return self.calibration.softepc(profile, threads)
+
+    def page_corrections(
+        self, profile: Profile, counted: Sequence[tuple[Prepared, PagingCounts]]
+    ) -> Sequence[float | None]:
+        """For each network and its page faults the factor that `Prepared.page_weights` takes, found for all at once."""
+        if profile.name != SOFTEPC:
+            return [None] * len(counted)
+        inferences = [(network.features, counts) for network, counts in counted]
+        return self.operators.page_corrections(inferences, profile.epc_pages)
+
+    def overcommit_probability(self, working_set_pages: int, epc_pages: int | None) -> float:
+        """Probability that a modelled working set is really larger than the EPC."""
+        if epc_pages is None or working_set_pages == 0:
+            return 0.0
+        return float(self.operators.working_set_errors.probability(math.log(working_set_pages / epc_pages), 1.0))
 
     def _notes(self, prepared: Prepared, profile: Profile, counts: PagingCounts) -> list[str]:
         notes = []
@@ -236,15 +226,6 @@ class Predictor:
         return notes
 
 
-def _counts(prepared: Prepared, profile: Profile, epc_pages: int | None) -> PagingCounts:
-    return steady_state(
-        prepared.trace.touches_under(epc_pages),
-        epc_pages,
-        profile.policy,
-        operators=len(prepared.runtime.operators),
-    )
-
-
 def _interval(
     prepared: Prepared,
     profile: Profile,
@@ -260,7 +241,7 @@ def _interval(
     pagings = {counts.over_committed: breakdown.paging}
     if profile.epc_pages is not None and _LEAST_DOUBT < probability < 1 - _LEAST_DOUBT:
         for epc_pages in (prepared.trace.pages - 1, prepared.trace.pages):
-            near = _counts(prepared, profile, max(1, epc_pages))
+            near = prepared.counts(profile, max(1, epc_pages))
             pagings.setdefault(near.over_committed, prepared.paging_ms(profile, near))
     ends = []
     for over_committed, paging in pagings.items():
@@ -282,40 +263,27 @@ def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Seque
 
 
 def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple[Layer, ...]:
+    times_ms = prepared.by_operator_ms(profile, counts, prepared.page_weights(profile, counts))
+    by_cause = zip(*(column.tolist() for column in times_ms), strict=True)
     layers = []
-    weights = prepared.page_weights(profile, counts)
-    for index, op in enumerate(prepared.runtime.operators):
+    for index, (op, breakdown_ms) in enumerate(zip(prepared.runtime.operators, by_cause, strict=True)):
         cost = prepared.features.costs[index]
-        here = replace(
-            counts,
-            loads=float(counts.loads_by_operator[index]),
-            evictions=float(counts.evictions_by_operator[index]),
-            minor_faults=float(counts.minor_faults_by_operator[index]),
-        )
-        native_ms = float(prepared.native_ms[index])
-        in_epc = profile.in_enclave_ms(native_ms, streamed_bytes(cost.weight_bytes, cost.flops), here, prepared.threads)
         layers.append(
             Layer(
                 name=op.name,
                 type=op.qualified_type,
                 output_shape=prepared.runtime.tensors[op.outputs[0]].shape,
-                native_ms=native_ms,
-                breakdown_ms=Breakdown(in_epc.compute_ms, in_epc.memory_ms, in_epc.paging_ms * float(weights[index])),
+                native_ms=float(prepared.native_ms[index]),
+                breakdown_ms=Breakdown(*breakdown_ms),
                 weight_bytes=cost.weight_bytes,
                 activation_bytes=cost.input_bytes + cost.output_bytes,
                 live_bytes=prepared.trace.live_bytes[index],
-                loads=here.loads,
+                loads=float(counts.loads_by_operator[index]),
                 flops=cost.flops,
                 supported=cost.supported,
             )
         )
     return tuple(layers)
-
-
-def _overcommit_probability(working_set_pages: int, epc_pages: int | None, operators: OperatorModel) -> float:
-    if epc_pages is None or working_set_pages == 0:
-        return 0.0
-    return float(operators.working_set_errors.probability(math.log(working_set_pages / epc_pages), 1.0))
 
 
 def _batch(graph: Graph) -> int:

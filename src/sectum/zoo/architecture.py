@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from sectum.zoo.layers import Layer, Shape
 
@@ -43,6 +44,14 @@ class Architecture:
     output: int
     seed: int = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process with equal layers once: several times faster than node by node."""
+        numbers: dict[Layer, int] = {}
+        nodes = [
+            (node.name, numbers.setdefault(node.layer, len(numbers)), node.inputs, node.outputs) for node in self.nodes
+        ]
+        return _arrived, (self.name, self.family, tuple(numbers), nodes, self.shapes, self.output, self.seed)
+
     @property
     def resolution(self) -> int:
         """Height and width of the input, in pixels."""
@@ -67,6 +76,20 @@ class Architecture:
             for value in node.inputs:
                 found[value].append(index)
         return tuple(map(tuple, found))
+
+
+def _arrived(
+    name: str,
+    family: str,
+    layers: Sequence[Layer],
+    nodes: Iterable[tuple[str, int, tuple[int, ...], tuple[int, ...]]],
+    shapes: tuple[Shape, ...],
+    output: int,
+    seed: int,
+) -> Architecture:
+    """Put together what an architecture travels as."""
+    placed = tuple([Node(its, layers[number], inputs, outputs) for its, number, inputs, outputs in nodes])
+    return Architecture(name, family, placed, shapes, output, seed)
 
 
 class Builder:

@@ -31,9 +31,7 @@ def to_graph(arch: Architecture, batch: int = 1, *, fold_batch_norm: bool = Fals
         tensors[name] = Tensor(name, (batch, *shape), "float32", kind)
     for constant in lowered.constants.values():
         tensors[constant.name] = _constant(constant)
-    operators = tuple(
-        Operator(op.name, op.type, op.inputs, op.outputs, dict(op.attributes)) for op in lowered.operators
-    )
+    operators = tuple([Operator(op.name, op.type, op.inputs, op.outputs, op.attributes) for op in lowered.operators])
     return Graph(arch.name, operators, tensors, (INPUT,), (OUTPUT,), OPSET)
 
 

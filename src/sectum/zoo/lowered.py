@@ -6,6 +6,8 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from sectum.zoo.layers import Shape
 
@@ -15,8 +17,7 @@ INPUT, OUTPUT = "input", "output"
 Attribute = int | float | tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
+class Weight(NamedTuple):
     """A float32 tensor of normal numbers; all of them ``mean`` where ``spread`` is 0."""
 
     name: str
@@ -38,8 +39,7 @@ class Integers:
     values: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LoweredOperator:
+class LoweredOperator(NamedTuple):
     """An ONNX node of the default domain."""
 
     name: str
@@ -59,6 +59,7 @@ class Lowered:
     shapes: dict[str, Shape] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=64)
 def float32(value: float) -> float:
     """Round as a float32 does, since ONNX attributes are float32."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])

@@ -118,10 +118,11 @@ class _Lowering:
 
     def emit(self, node: Node, kind: str, *constants: str, **attributes: Attribute) -> None:
         """Append the one operator that is the whole layer."""
-        inputs = (*(self.names[value] for value in node.inputs), *constants)
-        outputs = tuple(self.names[value] for value in node.outputs)
-        for value, name in zip(node.outputs, outputs, strict=True):
-            self.result.shapes[name] = self.arch.shapes[value]
+        names, shapes, values = self.names, self.result.shapes, self.arch.shapes
+        inputs = (*[names[value] for value in node.inputs], *constants)
+        outputs = tuple([names[value] for value in node.outputs])
+        for value in node.outputs:
+            shapes[names[value]] = values[value]
         self.result.operators.append(LoweredOperator(node.name, kind, inputs, outputs, attributes))
 
     def step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Callable
 from itertools import pairwise
@@ -140,3 +141,10 @@ def test_most_relatives_cost_less_than_five_gflop(family: str, half_above_gflop:
     assert gflops[30] < 5
     assert gflops[20] > half_above_gflop
     assert gflops[35] > 5 * gflops[4]
+
+
+@pytest.mark.parametrize("family", zoo.families())
+def test_an_architecture_travels_whole(family: str) -> None:
+    """What arrives in another process is equal to what was sent, though equal layers are sent once."""
+    sent = zoo.sample(family, random.Random(5))
+    assert pickle.loads(pickle.dumps(sent)) == sent

@@ -1,0 +1,258 @@
+"""Latencies of many architectures: what a search asks for each of its candidates, and no more.
+
+Whole predictions say what each layer costs and how sure that is. A search wants one number for each of thousands of
+networks. Architectures are handed to processes in chunks; each process lays out the networks of a chunk one by one and
+asks the operator models about all their operators at once. The numbers are those of `Predictor.predict`, to the bit.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from sectum.enclave.compiled_replacement import CompiledReplacement, compiled_replacement
+from sectum.enclave.profile import Profile
+from sectum.enclave.replacement import PagingCounts
+from sectum.errors import UsageError
+from sectum.predict.predictor import Predictor
+from sectum.predict.prepared import LaidOut, Prepared
+from sectum.units import PAGE_BYTES
+from sectum.zoo import Architecture, to_graph
+
+if TYPE_CHECKING:  # predicting one network should not wait for what starts processes
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+CHUNK = 16
+"""Architectures that a process predicts at a time."""
+
+_CHUNKS_AHEAD = 2
+"""For each process: one that it works on, and one that waits, so that it need not."""
+
+T = TypeVar("T")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What one architecture costs in one steady-state inference, predicted.
+
+    Attributes:
+        name: the architecture's.
+        latency_ms: of one inference in the enclave, in milliseconds of the predictor's machine.
+        paging_ms: the part of it that is page faults, and entering the enclave.
+        native_ms: latency outside an enclave.
+        probability: that the enclave is over-committed, so that every inference pages.
+        working_set_bytes: protected memory that an inference touches.
+        loads: pages loaded in an inference.
+        error: why there is no prediction; then ``working_set_bytes`` is 0 and all other numbers are NaN.
+    """
+
+    name: str
+    latency_ms: float
+    paging_ms: float
+    native_ms: float
+    probability: float
+    working_set_bytes: int
+    loads: float
+    error: str = ""
+
+    @classmethod
+    def failed(cls, name: str, error: Exception) -> Self:
+        """A candidate that could not be predicted."""
+        said = f"{type(error).__name__}: {error}"
+        return cls(name, math.nan, math.nan, math.nan, math.nan, 0, math.nan, said)
+
+
+class Candidates:
+    """Predicts architectures in one enclave. Its processes start at the first use and stay until it is closed.
+
+    Use it as a context manager, or call `close`. A program that uses more than one process needs the usual guard
+    ``if __name__ == "__main__":``, for they are spawned.
+
+    Args:
+        predictor: whose predictions.
+        profile: the enclave.
+        batch: images in an inference.
+        threads: compute threads of an inference in the enclave.
+        workers: processes; with 1 all is done in the caller's own.
+
+    Raises:
+        UsageError: a number out of its range.
+    """
+
+    def __init__(
+        self, predictor: Predictor, profile: Profile, *, batch: int = 1, threads: int = 1, workers: int = 2
+    ) -> None:
+        for name, value, most in (("batch", batch, 1 << 20), ("threads", threads, 1024), ("workers", workers, 1024)):
+            if not 1 <= value <= most:
+                raise UsageError(f"{name} is {value}: give a number from 1 to {most}")
+        self._job = _Job(predictor, profile, batch, threads)
+        self._workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def predict(self, architectures: Iterable[Architecture]) -> Iterator[Candidate]:
+        """Predict architectures, in their order, while they are being drawn.
+
+        At most a few chunks of `CHUNK` architectures are held at a time, however many there are. An architecture that
+        cannot be predicted gives a candidate with an ``error`` and does not end the search.
+
+        Raises:
+            concurrent.futures.process.BrokenProcessPool: a process was killed.
+        """
+        chunks = _chunks(iter(architectures))
+        if self._workers == 1:
+            for chunk in chunks:
+                yield from self._job.run(chunk)
+            return
+        pool = self._started()
+        waiting: deque[Future[list[Candidate]]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(_run, chunk))
+                if len(waiting) == _CHUNKS_AHEAD * self._workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the processes; they start again at the next use."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
+
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._workers, context, initializer=_begin, initargs=(self._job,))
+        return self._pool
+
+
+def predict_many(
+    predictor: Predictor,
+    architectures: Iterable[Architecture],
+    profile: Profile,
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    workers: int = 2,
+) -> Iterator[Candidate]:
+    """Predict architectures once: what `Candidates` does, with processes that end with the last of them."""
+    with Candidates(predictor, profile, batch=batch, threads=threads, workers=workers) as candidates:
+        yield from candidates.predict(architectures)
+
+
+class _Job:
+    """What is the same for all architectures of a search; each process has one."""
+
+    def __init__(self, predictor: Predictor, profile: Profile, batch: int, threads: int) -> None:
+        self.predictor = predictor
+        self.profile = predictor.with_measured_costs(profile, threads)
+        self.batch = batch
+        self.threads = threads
+
+    def run(self, architectures: Sequence[Architecture]) -> list[Candidate]:
+        """Predict a chunk."""
+        with _no_collections():
+            return self._run(architectures)
+
+    def _run(self, architectures: Sequence[Architecture]) -> list[Candidate]:
+        found: list[Candidate | None] = [None] * len(architectures)
+
+        def tried(step: Callable[[T], Made], index: int, argument: T) -> Iterator[tuple[int, Made]]:
+            try:
+                yield index, step(argument)
+            except Exception as error:  # noqa: BLE001  # what is wrong with one is told beside it and ends no search
+                found[index] = Candidate.failed(str(getattr(architectures[index], "name", "")), error)
+
+        laid_out = [pair for i, one in enumerate(architectures) for pair in tried(self._lay_out, i, one)]
+        prepared = self.predictor.prepare_all([one for _, one in laid_out])
+        of_index = [(i, one) for (i, _), one in zip(laid_out, prepared, strict=True)]
+        counted = [pair for i, one in of_index for pair in tried(self._count, i, one)]
+        for (index, _), candidate in zip(counted, self._finish([one for _, one in counted]), strict=True):
+            found[index] = candidate
+        return [one for one in found if one is not None]
+
+    def _lay_out(self, architecture: Architecture) -> LaidOut:
+        return self.predictor.lay_out(to_graph(architecture, self.batch), threads=self.threads)
+
+    def _count(self, network: Prepared) -> tuple[Prepared, PagingCounts]:
+        return network, network.counts(self.profile, self.profile.epc_pages, self._compiled)
+
+    @cached_property
+    def _compiled(self) -> CompiledReplacement | None:
+        return compiled_replacement()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; it loads the compiled rule itself."""
+        return {name: value for name, value in vars(self).items() if name != "_compiled"}
+
+    def _finish(self, counted: Sequence[tuple[Prepared, PagingCounts]]) -> Iterator[Candidate]:
+        profile, predictor = self.profile, self.predictor
+        entry_ms = profile.in_enclave_ms(0.0, 0.0, None, self.threads).entry_ms
+        corrections = predictor.page_corrections(profile, counted)
+        for (network, counts), correction in zip(counted, corrections, strict=True):
+            weights = network.page_weights(profile, counts, correction)
+            by_operator_ms = network.by_operator_ms(profile, counts, weights)
+            compute_ms, memory_ms, paging_ms = (sum(column.tolist()) for column in by_operator_ms)
+            pages = network.trace.pages
+            yield Candidate(
+                name=network.source.name,
+                latency_ms=compute_ms + memory_ms + (paging_ms + entry_ms),
+                paging_ms=paging_ms + entry_ms,
+                native_ms=float(network.native_ms.sum()),
+                probability=predictor.overcommit_probability(pages, profile.epc_pages),
+                working_set_bytes=pages * PAGE_BYTES,
+                loads=counts.loads,
+            )
+
+
+_JOB: list[_Job] = []
+"""The job of this process, where it is one that was spawned for a search."""
+
+
+def _begin(job: _Job) -> None:
+    _JOB[:] = [job]
+    gc.freeze()
+
+
+def _run(architectures: Sequence[Architecture]) -> list[Candidate]:
+    return _JOB[0].run(architectures)
+
+
+def _chunks(architectures: Iterator[T]) -> Iterator[list[T]]:
+    while chunk := list(islice(architectures, CHUNK)):
+        yield chunk
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Let no garbage be looked for meanwhile: hundreds of thousands of small objects live just as long as a chunk."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
