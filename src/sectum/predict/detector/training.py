@@ -167,9 +167,13 @@ def train(
         picture: file of a reliability diagram, of the splits by topology if there are any.
     """
     begin_s = time.monotonic()
-    measured = without_repeats(read(data))
-    if len({network.machine for network in measured}) > 1:
-        raise UsageError(f"{data} holds networks of several machines: their runtimes may execute other graphs")
+    # Other processors execute other graphs: the detector is of those whose blocked layout the simulated networks have.
+    measured = [one for one in without_repeats(read(data)) if one.nchwc_block == simulated.NCHWC_BLOCK]
+    machines = sorted({network.machine for network in measured})
+    if len(machines) != 1:
+        raise UsageError(
+            f"{data} holds networks of {', '.join(machines) or 'no such machine'}: give those of one machine"
+        )
     examples = from_measured(measured)
     extra = from_simulated(simulated.make(simulations, networks)) if networks else []
     out.mkdir(parents=True, exist_ok=True)
@@ -198,7 +202,7 @@ def train(
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "schema_sha256": schema_hash(),
-        "machine": next(iter(dataset.contexts(data).values()))["cpu_model"],
+        "machine": machines[0],
         "nchwc_block": simulated.NCHWC_BLOCK,
         "default": best({form: stored["accuracy"] for form, stored in forms.items()}),
         "forms": forms,
