@@ -21,7 +21,7 @@ import numpy as np
 
 from sectum.hetee.client import Result, Session
 from sectum.hetee.errors import HeteeError, Refusal
-from sectum.testing.hetee_rack import Rack, adding_model
+from sectum.testing.hetee_rack import Rack, adding_model, until
 
 ROLES = ("worker", "host", "controller")
 ERROR_S = 2.0
@@ -43,8 +43,8 @@ class Tally:
 
 
 def kill(rack: Rack, role: str) -> None:
-    """Kill one role, with SIGKILL."""
-    pid = rack.serving_pid() if role == "worker" else getattr(rack.launcher, role).pid
+    """Kill one role, with SIGKILL; one that was killed before and is not there yet, as soon as it is."""
+    pid = rack.serving_pid() if role == "worker" else until(lambda: getattr(rack.launcher, role).pid, what=role)
     os.kill(pid, signal.SIGKILL)
 
 

@@ -58,7 +58,7 @@ def test_a_receipt_of_another_worker_is_refused() -> None:
 
 
 def test_a_rehearsal_is_no_receipt() -> None:
-    """What is signed before a batch is computed is under a key that was never told, and claims to be no record at all."""
+    """What is signed before a batch is computed is under a key that nobody trusts, and is no record by its claims."""
     signer = ReceiptSigner()
     rehearsed = signer.rehearse(RECEIPT)
     opened = (

@@ -111,7 +111,7 @@ class ReceiptSigner:
         return self._signer.sign(_receipt_claims("receipt", receipt))
 
     def rehearse(self, receipt: Receipt) -> bytes:
-        """Do what `sign` does, for nothing: what comes of it names itself no receipt, under a key that vouches for none.
+        """Do what `sign` does, for nothing: what comes of it names itself no receipt, under a key that nobody trusts.
 
         A batch that is not computed must not have a receipt anywhere, be it one that is thrown away.
         """

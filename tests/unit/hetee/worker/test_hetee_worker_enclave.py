@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Hashable
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,9 @@ from sectum.hetee.errors import EvidenceRefused, Refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Pace, Pixels, Tensor
+from sectum.hetee.worker.deadlines import Deadlines
 from sectum.hetee.worker.pixels import decode_jpeg
+from sectum.testing.hetee_rack import until
 from sectum.testing.tiny_models import convolutions, endless_loop
 from sectum.testing.worker_peer import INDEX, SESSION, Client, as_tensor
 
@@ -417,20 +420,44 @@ def test_a_single_batch_s_answer_is_rehearsed_before_it(serve: Serve) -> None:
 
 
 def test_nothing_is_rehearsed_while_several_are_on_their_way(serve: Serve) -> None:
-    """Then there is other work to do, and no answer waits for a cold processor."""
+    """Then there is other work to do; also if the second one came after the first began."""
     served = serve("paced:0", "paced:1")
+    rehearsals: list[Callable[[], None]] = []
+
+    def add(key: Hashable, seconds: float, late: Callable[[], None]) -> None:
+        if key == "rehearsal":
+            rehearsals.append(late)
+        else:
+            Deadlines.add(deadlines, key, seconds, late)
+
+    deadlines = served.enclave.deadlines
+    deadlines.add = add
     client = served.client
     sha256 = load(client, model("Neg", TensorProto.FLOAT, ["n"]))
     _numbers(client, sha256, 3, 0.05)
     client.answer()
     long = _numbers(client, sha256, 4, 60)
-    for _ in range(3):
-        short = _numbers(client, sha256, 3, 0.2)
-        assert client.answer()[0] == short
-    # Nor if a second one came after the first began.
+    short = _numbers(client, sha256, 3, 0.05)
+    assert client.answer()[0] == short
+    assert rehearsals == []
     client.send(Kind.CANCEL, messages.Empty(), stream=long)
     assert client.answer()[0] == long
+    until(lambda: not served.enclave._open)
+    alone = _numbers(client, sha256, 3, 60)
+    until(lambda: rehearsals)
+    second = _numbers(client, sha256, 4, 60)
+    until(lambda: len(served.enclave._open) == 2)
+    rehearsals[0]()
     assert served.rehearsed == []
+    client.send(Kind.CANCEL, messages.Empty(), stream=second)
+    assert client.answer()[0] == second
+    until(lambda: len(served.enclave._open) == 1)
+    rehearsals[0]()
+    assert len(served.rehearsed) == 1
+    client.send(Kind.CANCEL, messages.Empty(), stream=alone)
+    assert client.answer()[0] == alone
+    rehearsals[0]()
+    assert len(served.rehearsed) == 1  # it was answered
 
 
 def test_rehearsals_change_no_answer_and_no_order(serve: Serve) -> None:
@@ -438,7 +465,7 @@ def test_rehearsals_change_no_answer_and_no_order(serve: Serve) -> None:
     served = serve("paced:0")
     client = served.client
     sha256 = load(client, model("Neg", TensorProto.FLOAT, ["n"]))
-    rehearsed, streams = 0, []
+    streams: list[int] = []
     for turn in range(30):
         together = [_numbers(client, sha256, 3, 0.004 * (1 + turn % 2)) for _ in range(1 + turn % 3 // 2)]
         streams += together
