@@ -14,6 +14,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +45,11 @@ class Tally:
 
 def kill(rack: Rack, role: str) -> None:
     """Kill one role, with SIGKILL; one that was killed before and is not there yet, as soon as it is."""
-    pid = rack.serving_pid() if role == "worker" else until(lambda: getattr(rack.launcher, role).pid, what=role)
-    os.kill(pid, signal.SIGKILL)
+    if role == "worker":
+        with suppress(ProcessLookupError):  # it went with its controller, which was killed before
+            os.kill(rack.serving_pid(), signal.SIGKILL)
+    else:
+        os.kill(until(lambda: getattr(rack.launcher, role).pid, what=role), signal.SIGKILL)
 
 
 def one_kill(rack: Rack, session: Session, role: str, rng: random.Random, tally: Tally) -> None:
