@@ -114,7 +114,7 @@ def only_frame(mutant: bytes) -> Frame:
 
 
 def _frames(mutant: bytes, _seed: bytes) -> None:
-    reader = FrameReader(frozenset(Kind), slots=2)
+    reader = FrameReader(frozenset(Kind))
     for frame in reader.feed(mutant):
         if frame.header.pack() != bytes(frame.header.pack()):
             raise Forged("a header is written in another way than it was read")

@@ -27,7 +27,7 @@ from sectum.hetee.worker.preparation import as_tensor
 from sectum.hetee.worker.records import Outlet
 
 Sign = Callable[[Batch], bytes]
-# Answers of no more than this are sent in one piece with their receipt, and need not wait for another thread.
+# Answers of no more than this leave in one piece, then their receipt, and need not wait for another thread.
 _SMALL_BYTES = 64 << 10
 
 

@@ -102,7 +102,7 @@ class PlainOutlet:
     ) -> None:
         """Send a message."""
         header = Header(kind, len(payload) + TAG_BYTES, session=SESSION, stream=stream, chunks=chunks, total=total)
-        self._send([header.pack(), payload, _NO_TAG], more)
+        self._send([header.pack(), payload, _NO_TAG], more=more)
 
     def chunk(
         self,
@@ -113,7 +113,6 @@ class PlainOutlet:
         chunks: int,
         total: int,
         context: bytes,  # noqa: ARG002  # there is nothing to bind
-        more: bool = False,
     ) -> None:
         """Send a CHUNK."""
         header = Header(
@@ -126,10 +125,10 @@ class PlainOutlet:
             total=total,
         )
         begun_ns = time.perf_counter_ns()
-        self._send([header.pack(), plaintext, _NO_TAG], more)
+        self._send([header.pack(), plaintext, _NO_TAG], more=False)
         self.transfer_ns += time.perf_counter_ns() - begun_ns
 
-    def _send(self, parts: Sequence[bytes | memoryview], more: bool) -> None:
+    def _send(self, parts: Sequence[bytes | memoryview], *, more: bool) -> None:
         self._held += parts
         if more:
             return
