@@ -14,6 +14,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from sectum.hetee.client import Result, Session
 from sectum.hetee.errors import HeteeError, Refusal
-from sectum.testing.hetee_rack import Rack, adding_model
+from sectum.testing.hetee_rack import Rack, adding_model, until
 
 ROLES = ("worker", "host", "controller")
 ERROR_S = 2.0
@@ -43,9 +44,12 @@ class Tally:
 
 
 def kill(rack: Rack, role: str) -> None:
-    """Kill one role, with SIGKILL."""
-    pid = rack.serving_pid() if role == "worker" else getattr(rack.launcher, role).pid
-    os.kill(pid, signal.SIGKILL)
+    """Kill one role, with SIGKILL; one that was killed before and is not there yet, as soon as it is."""
+    if role == "worker":
+        with suppress(ProcessLookupError):  # it went with its controller, which was killed before
+            os.kill(rack.serving_pid(), signal.SIGKILL)
+    else:
+        os.kill(until(lambda: getattr(rack.launcher, role).pid, what=role), signal.SIGKILL)
 
 
 def one_kill(rack: Rack, session: Session, role: str, rng: random.Random, tally: Tally) -> None:

@@ -12,8 +12,9 @@ import argparse
 import random
 import sys
 import time
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,8 @@ from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
+from sectum.hetee.host.sockets import Inflow, SourceEnded
+from sectum.hetee.wire.frames import AheadReader, Frame, FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import (
@@ -112,13 +114,92 @@ def only_frame(mutant: bytes) -> Frame:
 
 
 def _frames(mutant: bytes, _seed: bytes) -> None:
-    reader = FrameReader(frozenset(Kind), slots=2)
+    reader = FrameReader(frozenset(Kind))
     for frame in reader.feed(mutant):
         if frame.header.pack() != bytes(frame.header.pack()):
             raise Forged("a header is written in another way than it was read")
         if frame.header.kind in SCHEMAS and not frame.header.kind.sealed:
             _message(frame.header.kind, bytes(frame.payload))
     reader.end()
+
+
+class Source:
+    """A socket that holds some bytes, and gives at most so many with a call."""
+
+    def __init__(self, data: bytes, step: int) -> None:
+        self._left, self._step = memoryview(data), step
+
+    def receive(self, memory: memoryview, whole: bool) -> int:
+        n_bytes = min(len(self._left), len(memory), len(memory) if whole else self._step)
+        memory[:n_bytes] = self._left[:n_bytes]
+        self._left = self._left[n_bytes:]
+        return n_bytes
+
+    def recv_into(self, memory: memoryview) -> int:
+        return self.receive(memory, False)
+
+
+def _step(mutant: bytes) -> int:
+    return (1, 63, 64, 65, 1000, 1 << 20)[zlib.crc32(mutant) % 6] if len(mutant) < 4096 else 1 << 20
+
+
+def _read(frames: Iterable[Frame]) -> tuple[list[tuple[Header, bytes]], HeteeError | None]:
+    """Frames until the end, and why that was no good one."""
+    read: list[tuple[Header, bytes]] = []
+    try:
+        for frame in frames:
+            read.append((frame.header, bytes(frame.payload)))
+    except HeteeError as error:
+        return read, error
+    return read, None
+
+
+def _simply(mutant: bytes) -> Iterator[Frame]:
+    reader = FrameReader(frozenset(Kind))
+    yield from reader.feed(mutant)
+    reader.end()
+
+
+def _ahead(mutant: bytes, _seed: bytes) -> None:
+    """Who reads ahead makes the same of any bytes as who reads a frame at a time."""
+    reader = AheadReader(frozenset(Kind), Source(mutant, _step(mutant)).receive)
+    read, error = _read(iter(reader.next, None))
+    wanted, wanted_error = _read(_simply(mutant))
+    if read != wanted or (error and error.code) != (wanted_error and wanted_error.code):
+        raise Forged(f"{len(read)} frames and {error}, expected {len(wanted)} and {wanted_error}")
+    if error is not None:
+        raise error
+
+
+def _inflow(mutant: bytes, _seed: bytes) -> None:
+    """A host forwards whole frames, in their order, as they came, and nothing of one that is none."""
+    source = Source(mutant, _step(mutant))
+    inflow, forwarded, headers, ended = Inflow(source), bytearray(), list[Header](), None  # type: ignore[arg-type]
+    try:
+        while True:
+            run = inflow.run(inflow.header(), frozenset(Kind))
+            n_bytes = sum(HEADER_BYTES + header.length for header in run)
+            part = bytearray(inflow.take(n_bytes))
+            rest = memoryview(bytearray(n_bytes - len(part)))
+            while rest and (got := source.recv_into(rest)):
+                part, rest = part + rest[:got], rest[got:]
+            forwarded += part
+            headers += run
+            if rest:  # the last one is cut off: so is the connection that it was forwarded to
+                headers.pop()
+                break
+    except SourceEnded:
+        pass
+    except HeteeError as error:
+        ended = error
+    wanted, wanted_error = _read(_simply(mutant))
+    whole = sum(HEADER_BYTES + header.length for header, _ in wanted)
+    if headers != [header for header, _ in wanted] or len(forwarded) < whole or not mutant.startswith(forwarded):
+        raise Forged(f"{len(headers)} frames were forwarded, expected {len(wanted)}")
+    if ended is not None and (wanted_error is None or ended.code is not wanted_error.code):
+        raise Forged(f"ended with {ended}, expected {wanted_error}")
+    if wanted_error is not None:
+        raise wanted_error
 
 
 def _message(kind: Kind, payload: bytes) -> Message:
@@ -283,10 +364,13 @@ def targets() -> dict[str, Target]:
     plain = [(kind, message) for kind, message in MESSAGES if not kind.sealed]
     frames = b"".join(plain_frame(kind, encode(message)) for kind, message in plain)
     error = plain_frame(Kind.ERROR, encode(Failure(Refusal.HOST_LOST, "the worker's connection ended")))
+    long = plain_frame(Kind.ERROR, bytes(40_000))  # more than is received ahead
     hello, attest, proof = _handshake()
     evidence, receipt = _evidence()
     return {
         "frames": Target([frames, error * 3], _frames, 30),
+        "ahead": Target([frames, error * 3, frames + long + error], _ahead, 20),
+        "host": Target([frames, error * 3, frames + long + error], _inflow, 20),
         "messages": Target([bytes([kind]) + encode(message) for kind, message in MESSAGES], _messages, 40),
         "records": _records(),
         "streams": _streams(),

@@ -45,13 +45,15 @@ def test_bytes_are_received_where_they_stay() -> None:
     assert bytes(got.payload) == b"Payload"
 
 
-def test_slots_keep_earlier_payloads() -> None:
-    """With two slots a payload outlives the next frame, and is overwritten by the one after it."""
-    reader = FrameReader(ERRORS, slots=2)
-    views = [got.payload for got in reader.feed(frame(b"one") + frame(b"two"))]
-    assert [bytes(view) for view in views] == [b"one", b"two"]
-    list(reader.feed(frame(b"xyz")))
-    assert [bytes(view) for view in views] == [b"xyz", b"two"]
+def test_a_payload_stays_until_the_next() -> None:
+    """Memory is used again by the next frame, also by a smaller one; a larger one gets memory of its own."""
+    reader = FrameReader(ERRORS)
+    (first,) = (got.payload for got in reader.feed(frame(b"one")))
+    assert bytes(first) == b"one"
+    list(reader.feed(frame(b"xy")))
+    assert bytes(first) == b"xye"
+    list(reader.feed(frame(b"larger")))
+    assert bytes(first) == b"xye"
 
 
 def test_a_reader_grows_to_the_largest_frame_only() -> None:

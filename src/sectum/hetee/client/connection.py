@@ -56,6 +56,7 @@ class Connection:
         self._lock = threading.Lock()
         self._hint: Failure | None = None
         self._sent_bytes = 0
+        self._until_s = float("inf")  # for whatever is received
         self._reader = AheadReader(DOWNSTREAM, self._receive)
         address = parse_url(url)
         try:
@@ -69,13 +70,15 @@ class Connection:
         except HeteeError:
             self._socket.close()
             raise
+        self._until_s = float("inf")
         self._socket.settimeout(None)
 
     def _shake_hands(self, trust: Trust, identity: Ed25519PrivateKey, until_s: float) -> Session:
         handshake = ClientHandshake(identity, trust.check_controller)
+        self._until_s = until_s
         try:
             self._socket.sendall(handshake.hello())
-            frame = self._next(until_s)
+            frame = self._next()
             self._socket.sendall(handshake.receive(frame))
         except TimeoutError:
             raise refusal(Refusal.HANDSHAKE_LATE, "the controller does not answer") from None
@@ -84,10 +87,9 @@ class Connection:
         assert handshake.session is not None
         return handshake.session
 
-    def _next(self, until_s: float) -> Frame:
+    def _next(self) -> Frame:
         """Receive the next frame but ERROR, which is only remembered."""
         while True:
-            self._socket.settimeout(max(until_s - time.monotonic(), 0.001))
             frame = self._reader.next()
             if frame is None:
                 raise self.ended(None)
@@ -95,6 +97,8 @@ class Connection:
                 return frame
 
     def _receive(self, memory: memoryview, whole: bool) -> int:
+        if self._until_s < float("inf"):  # of all, not of each piece that a host hands out
+            self._socket.settimeout(max(self._until_s - time.monotonic(), 0.001))
         return self._socket.recv_into(memory, 0, socket.MSG_WAITALL if whole else 0)
 
     def _take_hint(self, frame: Frame) -> bool:

@@ -33,22 +33,26 @@ class Relay:
     def __init__(self, client: socket.socket, controller: socket.socket, counts: Counts) -> None:
         self._client, self._controller, self._counts = client, controller, counts
         self._route: socket.socket | None = None
-        self._route_lock = threading.Lock()
-        self._upward: threading.Thread | None = None
+        self._routes: dict[socket.socket, threading.Thread] = {}  # all that are open, and who reads from each
+        self._route_lock = threading.Lock()  # guards both
         self._client_lock = threading.Lock()  # one frame at a time
         self._whole = True  # whether the client got all of the last frame
         self._last: Kind | None = None  # what the controller said last
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Forward until the end; then both sockets are closed."""
+        """Forward until the end; then all sockets are closed.
+
+        Not before nobody uses them: the number of one that is closed is soon that of another connection.
+        """
         downward = threading.Thread(target=self._guard, args=(self._from_controller,), name="from-controller")
         downward.start()
         self._guard(self._from_client)
         downward.join()
-        self._unroute()
-        self._client.close()
-        self._controller.close()
+        for upward in self._routes.values():
+            upward.join()
+        for end in (self._client, self._controller, *self._routes):
+            end.close()
 
     def _guard(self, forward: Callable[[Mover], None]) -> None:
         """Run one direction; its end is the end of the connection, and the client is told why."""
@@ -69,10 +73,11 @@ class Relay:
     def end(self) -> None:
         """Wake everybody who waits for a socket of this connection."""
         self._ended.set()
-        for end in (self._client, self._controller, self._route):
-            if end is not None:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+        with self._route_lock:
+            ends = [self._client, self._controller, *self._routes]
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def _tell(self, code: Refusal, detail: str) -> None:
         frame = plain_frame(Kind.ERROR, encode(Failure(code=code, detail=detail[:512])))
@@ -106,6 +111,9 @@ class Relay:
     def _to_worker(self, header: Header, inflow: Inflow, mover: Mover) -> None:
         with self._route_lock:
             route = self._route
+            for ended in [each for each, upward in self._routes.items() if not upward.is_alive()]:
+                del self._routes[ended]
+                ended.close()  # this thread is the only one that writes to it
         if route is None:
             n_bytes = HEADER_BYTES + header.length
             mover.discard(self._client, n_bytes - len(inflow.take(n_bytes)))
@@ -155,8 +163,10 @@ class Relay:
                 self._take_route(descriptors)
             elif header.kind is Kind.UNROUTE:
                 self._unroute()
-                if self._upward is not None:  # the worker has ended: what it said last goes before what follows here
-                    self._upward.join(_LAST_ANSWERS_S)
+                for upward in list(
+                    self._routes.values()
+                ):  # the worker has ended: its last words go before what follows
+                    upward.join(_LAST_ANSWERS_S)
             else:
                 with self._client_lock:
                     self._whole = False
@@ -180,10 +190,12 @@ class Relay:
             raise refusal(Refusal.CONTROLLER_LOST, "ROUTE without a descriptor")
         route = socket.socket(fileno=descriptors[0])
         enlarge(route)
+        upward = threading.Thread(target=self._from_worker, args=(route,), name="from-worker")
         with self._route_lock:
-            self._route = route
-        self._upward = threading.Thread(target=self._from_worker, args=(route,), name="from-worker")
-        self._upward.start()
+            self._route, self._routes[route] = route, upward
+            upward.start()
+        if self._ended.is_set():  # meanwhile
+            self.end()
 
     def _unroute(self) -> None:
         """Forward nothing more to the worker; what it has sent still goes to the client."""
@@ -214,5 +226,6 @@ class Relay:
             with self._route_lock:
                 if self._route is route:
                     self._route = None
-            route.close()
+            with suppress(OSError):
+                route.shutdown(socket.SHUT_RDWR)
             mover.close()

@@ -27,19 +27,16 @@ class FrameReader:
         while frame_or_none := reader.advance(socket.recv_into(reader.writable())): ...
 
     A caller receives at most ``len(writable())`` bytes into `writable` and says how many came with `advance`. So a
-    payload is written once, where it is opened from. A payload stays until as many further frames were read as there
-    are slots.
+    payload is written once, where it is opened from. It stays until the next one begins.
 
     Args:
         accepts: the types that the peer may send now; assign to it when the state of the connection changes.
-        slots: how many payload buffers there are; more than one lets a thread open one while the next is received.
     """
 
-    def __init__(self, accepts: frozenset[Kind], *, slots: int = 1) -> None:
+    def __init__(self, accepts: frozenset[Kind]) -> None:
         self.accepts = accepts
         self._head = memoryview(bytearray(HEADER_BYTES))
-        self._slots = [bytearray() for _ in range(slots)]
-        self._slot = 0
+        self._payload = bytearray()
         self._header: Header | None = None
         self._body = memoryview(b"")
         self._filled = 0
@@ -82,11 +79,10 @@ class FrameReader:
         if header.kind not in self.accepts:
             raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a peer that may not send it now")
         self._dead = False
-        # A new buffer when one is too small: a bytearray cannot grow while a caller holds a view of it.
-        if len(self._slots[self._slot]) < header.length:
-            self._slots[self._slot] = bytearray(header.length)
-        self._body = memoryview(self._slots[self._slot])[: header.length]
-        self._slot = (self._slot + 1) % len(self._slots)
+        # A new buffer when it is too small: a bytearray cannot grow while a caller holds a view of it.
+        if len(self._payload) < header.length:
+            self._payload = bytearray(header.length)
+        self._body = memoryview(self._payload)[: header.length]
         self._header, self._filled = header, 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:

@@ -47,10 +47,6 @@ class Header(NamedTuple):
         """Write the header. Equal to the bytes that `parse` read it from."""
         return _LAYOUT.pack(MAGIC, VERSION, self.kind, 0, *self[1:])
 
-    def pack_into(self, buffer: bytearray | memoryview, offset: int = 0) -> None:
-        """Write the header into a buffer, at ``offset``."""
-        _LAYOUT.pack_into(buffer, offset, MAGIC, VERSION, self.kind, 0, *self[1:])
-
 
 def chunks_needed(total: int, chunk_bytes: int) -> int:
     """How many chunks of ``chunk_bytes`` hold ``total`` bytes."""

@@ -27,7 +27,7 @@ from sectum.hetee.worker.preparation import as_tensor
 from sectum.hetee.worker.records import Outlet
 
 Sign = Callable[[Batch], bytes]
-# Answers of no more than this are sent in one piece with their receipt, and need not wait for another thread.
+# Answers of no more than this leave in one piece, then their receipt, and need not wait for another thread.
 _SMALL_BYTES = 64 << 10
 
 
@@ -196,8 +196,8 @@ class Answers:
                 self._send_computed(answer)
             elif answer is not None:
                 self._close(answer.stream, answer.kind)
-                self._outlet.message(answer.kind, encode(answer.message), stream=answer.stream)
                 self.refused += answer.kind is Kind.REFUSED
+                self._outlet.message(answer.kind, encode(answer.message), stream=answer.stream)
             elif self._may_finish():
                 finished, self._finished = self._finished, None
                 assert finished is not None
@@ -221,7 +221,7 @@ class Answers:
             self._outlet.message(kind, encode(message), more=more)
 
     def _close(self, stream: int, kind: Kind) -> None:
-        # Before it is sent: the client may open its next stream as soon as it has the answer.
+        # As counting, before it is sent: who has the answer may open the next stream, and compare counts, at once.
         with self._lock:
             self._ledger.answer(stream, kind)
 
@@ -240,6 +240,6 @@ class Answers:
         batch.times_ns["transfer"] += outlet.transfer_ns - before[1]
         receipt = encode(messages.Receipt(receipt=self._sign(batch)))
         self._close(stream, Kind.RECEIPT)
-        outlet.message(Kind.RECEIPT, receipt, stream=stream)
         self.answered += 1
         self.sealed_bytes += total
+        outlet.message(Kind.RECEIPT, receipt, stream=stream)

@@ -17,7 +17,10 @@ class Deadlines:
         threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
 
     def add(self, key: Hashable, seconds: float, late: Callable[[], None]) -> None:
-        """Call ``late`` in so many seconds, in the thread of the deadlines, unless `remove` comes first."""
+        """Call ``late`` in so many seconds, in the thread of the deadlines, unless `remove` comes first.
+
+        A key has one deadline: equal ones are the same, and a `Kind` equals a stream of its number.
+        """
         end_s = time.monotonic() + seconds
         with self._changed:
             self._waiting[key] = end_s, late

@@ -34,6 +34,19 @@ _FLUSH_S = 0.4  # for the last answers, when the session ends
 
 
 @dataclass(frozen=True)
+class Signatures:
+    """Who signs.
+
+    Attributes:
+        sign: makes the receipt of a batch.
+        rehearse: does what ``sign`` does, and makes nothing that anybody could take for a receipt.
+    """
+
+    sign: Sign
+    rehearse: Sign
+
+
+@dataclass(frozen=True)
 class Terms:
     """What a session may use.
 
@@ -57,12 +70,17 @@ class Enclave:
         inlet: from the client.
         outlet: to the client.
         terms: limits of the session.
-        sign: makes the receipt of a batch.
+        signatures: receipts of batches.
         ended: is called, in some thread, when the client's side has ended; with the reason if that is a refusal.
     """
 
     def __init__(
-        self, inlet: Inlet, outlet: Outlet, terms: Terms, sign: Sign, ended: Callable[[HeteeError | None], None]
+        self,
+        inlet: Inlet,
+        outlet: Outlet,
+        terms: Terms,
+        signatures: Signatures,
+        ended: Callable[[HeteeError | None], None],
     ) -> None:
         self.inlet, self._outlet, self._terms, self._ended = inlet, outlet, terms, ended
         self.lock = threading.Lock()
@@ -77,8 +95,8 @@ class Enclave:
         self.engine = Engine(
             Outcomes(self._loaded, self._load_refused, self._computed, self.refuse, self._begun, self._released)
         )
-        self._sign = sign
-        self.answers = Answers(outlet, self.ledger, self.lock, sign, self._lost)
+        self._signatures = signatures
+        self.answers = Answers(outlet, self.ledger, self.lock, signatures.sign, self._lost)
         self._intake = Intake(self, self._tasks.put)
         self._threads = [threading.Thread(target=self._take, name="open", daemon=True)]
         self._threads += [
@@ -131,7 +149,8 @@ class Enclave:
         if batch.answered:
             self._released(batch)
         else:
-            self.engine.submit(batch, here=here)
+            # Of several, the others need the threads that prepare: this one is left to that of the accelerator.
+            self.engine.submit(batch, here=here and self._alone)
 
     def refuse(self, batch: Batch, error: HeteeError) -> None:
         """Answer a batch with a refusal, unless it was answered."""
@@ -186,25 +205,30 @@ class Enclave:
                 self._loading = 0
             return claimed
 
+    @property
+    def _alone(self) -> bool:
+        """Whether one batch at most is on its way."""
+        return len(self._open) <= 1
+
     def _begun(self, batch: Batch, expected_s: float) -> None:
-        if expected_s > _REHEARSAL_S and len(self._open) == 1:
-            self.deadlines.add(Kind.RESULT, expected_s - _REHEARSAL_S, partial(self._rehearse, batch))
+        if expected_s > _REHEARSAL_S and self._alone:
+            self.deadlines.add("rehearsal", expected_s - _REHEARSAL_S, partial(self._rehearse, batch))
 
     def _rehearse(self, batch: Batch) -> None:
         """Do what the answer will need, just before it: code that was not run for some milliseconds is slow.
 
-        A receipt is signed that nobody gets. A CREDIT, be it of nothing, goes the way of the answer, so that host and
-        client are awake, too.
+        Something is signed that is no receipt and that nobody gets. A CREDIT, be it of nothing, goes the way of the
+        answer, so that host and client are awake, too.
         """
-        if not batch.answered:
+        if not batch.answered and self._alone:
             self._give_credit()
-            self._sign(batch)
+            self._signatures.rehearse(batch)
 
     def _computed(self, batch: Batch, outputs: dict[str, NDArray[Any]]) -> None:
         computed = Computed(batch, outputs, paced=batch.pace is not None)
         if batch.claim():
             # While this thread answers, its accelerator computes nothing.
-            self.answers.computed(computed, here=len(self._open) == 1)
+            self.answers.computed(computed, here=self._alone)
 
     def _released(self, batch: Batch) -> None:
         self.deadlines.remove(batch.stream)
@@ -224,13 +248,13 @@ class Enclave:
         if much:
             self._give_credit()
         elif n_bytes:
-            self.deadlines.add(Kind.CREDIT, _CREDIT_S, self._give_credit)
+            self.deadlines.add("credit", _CREDIT_S, self._give_credit)
 
     def _give_credit(self) -> None:
         with self.lock:
             n_bytes, self._owed_bytes = self._owed_bytes, 0
             self.ledger.release(n_bytes)
-        self.deadlines.remove(Kind.CREDIT)
+        self.deadlines.remove("credit")
         self.answers.now(Kind.CREDIT, messages.Credit(credit_bytes=n_bytes))
 
     def _finished(self) -> messages.Finished:

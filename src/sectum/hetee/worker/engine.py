@@ -16,6 +16,8 @@ from sectum.hetee.worker.accelerators.protocol import Accelerator, Loaded
 from sectum.hetee.worker.batch import Batch
 from sectum.hetee.worker.models import Model, inspect
 
+_TIMES_KEPT = 64
+
 
 @dataclass(eq=False)
 class Load:
@@ -64,7 +66,7 @@ class Engine:
         self._work: deque[Batch | Load] = deque()
         self._owned: dict[str, _Owner] = {}
         self._models: dict[bytes, Model] = {}
-        self._took_ns: dict[tuple[bytes, int], int] = {}  # by model and number of items
+        self._took_ns: dict[tuple[bytes, int], int] = {}  # by model and number of items; of a few only
         self.batches = self.images = self.busy_ns = 0
 
     @property
@@ -182,7 +184,10 @@ class Engine:
                 outputs = self._run(owner, batch)
                 self.batches += 1
                 self.images += batch.items
-                batch.times_ns["compute"] = self._took_ns[alike] = time.perf_counter_ns() - begun_ns
+                batch.times_ns["compute"] = took_ns = time.perf_counter_ns() - begun_ns
+                if len(self._took_ns) >= _TIMES_KEPT:
+                    self._took_ns.clear()
+                self._took_ns[alike] = took_ns
                 self._outcomes.computed(batch, outputs)
         except HeteeError as error:
             self._outcomes.refused(batch, error)

@@ -21,7 +21,7 @@ from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.batch import Batch
-from sectum.hetee.worker.enclave import Enclave, Terms
+from sectum.hetee.worker.enclave import Enclave, Signatures, Terms
 from sectum.hetee.worker.records import FROM_CLIENT
 
 SESSION = b"plain, unsealed!"
@@ -102,7 +102,7 @@ class PlainOutlet:
     ) -> None:
         """Send a message."""
         header = Header(kind, len(payload) + TAG_BYTES, session=SESSION, stream=stream, chunks=chunks, total=total)
-        self._send([header.pack(), payload, _NO_TAG], more)
+        self._send([header.pack(), payload, _NO_TAG], more=more)
 
     def chunk(
         self,
@@ -113,7 +113,6 @@ class PlainOutlet:
         chunks: int,
         total: int,
         context: bytes,  # noqa: ARG002  # there is nothing to bind
-        more: bool = False,
     ) -> None:
         """Send a CHUNK."""
         header = Header(
@@ -126,10 +125,10 @@ class PlainOutlet:
             total=total,
         )
         begun_ns = time.perf_counter_ns()
-        self._send([header.pack(), plaintext, _NO_TAG], more)
+        self._send([header.pack(), plaintext, _NO_TAG], more=False)
         self.transfer_ns += time.perf_counter_ns() - begun_ns
 
-    def _send(self, parts: Sequence[bytes | memoryview], more: bool) -> None:
+    def _send(self, parts: Sequence[bytes | memoryview], *, more: bool) -> None:
         self._held += parts
         if more:
             return
@@ -160,7 +159,7 @@ def serve(sock: socket.socket, accelerators: Sequence[str], *, threads: int = 1,
         refused.extend([error] if error else [])
         ended.set()
 
-    enclave = Enclave(PlainInlet(sock), PlainOutlet(sock), terms, times_of, end)
+    enclave = Enclave(PlainInlet(sock), PlainOutlet(sock), terms, Signatures(times_of, times_of), end)
     for name in accelerators:
         enclave.grant(accelerator(name, threads=threads))
     enclave.start()

@@ -25,7 +25,7 @@ from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Accelerator
 from sectum.hetee.worker.batch import Batch
 from sectum.hetee.worker.confinement import Report
-from sectum.hetee.worker.enclave import Enclave, Terms
+from sectum.hetee.worker.enclave import Enclave, Signatures, Terms
 from sectum.hetee.worker.records import SealedInlet, SealedOutlet
 
 LINK, DATA = 3, 4
@@ -141,8 +141,8 @@ class WorkerProcess:
         secret = self._key.accept(message.sealed, message.session, message.index)
         sealer, opener = data_channel(Role.WORKER, secret, message.session)
 
-        def sign(batch: Batch) -> bytes:
-            receipt = Receipt(
+        def receipt(batch: Batch) -> Receipt:
+            return Receipt(
                 session=message.session,
                 index=message.index,
                 stream=batch.stream,
@@ -153,11 +153,13 @@ class WorkerProcess:
                 items=batch.items,
                 hardware=self._setting.hardware,
             )
-            return self._signer.sign(receipt)
 
+        signatures = Signatures(
+            lambda batch: self._signer.sign(receipt(batch)), lambda batch: self._signer.rehearse(receipt(batch))
+        )
         terms = Terms(message.index, message.credit_bytes, message.open_streams)
         inlet, outlet = SealedInlet(self._data, opener), SealedOutlet(self._data, sealer)
-        self._enclave = Enclave(inlet, outlet, terms, sign, self._ended)
+        self._enclave = Enclave(inlet, outlet, terms, signatures, self._ended)
         log("assigned", index=message.index, session=message.session.hex())
         self._start()
 

@@ -75,18 +75,8 @@ class Outlet(Protocol):
             HeteeError: no key is left to send with.
         """
 
-    def chunk(
-        self,
-        plaintext: memoryview,
-        *,
-        stream: int,
-        chunk: int,
-        chunks: int,
-        total: int,
-        context: bytes,
-        more: bool = False,
-    ) -> None:
-        """Send a CHUNK, with ``more`` together with what follows at once.
+    def chunk(self, plaintext: memoryview, *, stream: int, chunk: int, chunks: int, total: int, context: bytes) -> None:
+        """Send a CHUNK, and what was held before it.
 
         Raises:
             OSError: the socket has ended.
@@ -173,28 +163,17 @@ class SealedOutlet:
         if not more:
             self._send()
 
-    def chunk(
-        self,
-        plaintext: memoryview,
-        *,
-        stream: int,
-        chunk: int,
-        chunks: int,
-        total: int,
-        context: bytes,
-        more: bool = False,
-    ) -> None:
-        """Seal a CHUNK and send it."""
+    def chunk(self, plaintext: memoryview, *, stream: int, chunk: int, chunks: int, total: int, context: bytes) -> None:
+        """Seal a CHUNK and send it, with what was held before it."""
         place = self._place(len(plaintext))
         begun_ns = time.perf_counter_ns()
         self._held_bytes += self._sealer.seal_into(
             Kind.CHUNK, plaintext, place, stream=stream, chunk=chunk, chunks=chunks, total=total, context=context
         )
         self.encryption_ns += time.perf_counter_ns() - begun_ns
-        if not more:
-            begun_ns = time.perf_counter_ns()
-            self._send()
-            self.transfer_ns += time.perf_counter_ns() - begun_ns
+        begun_ns = time.perf_counter_ns()
+        self._send()
+        self.transfer_ns += time.perf_counter_ns() - begun_ns
 
     def _place(self, n_bytes: int) -> memoryview:
         if self._held_bytes + HEADER_BYTES + n_bytes + TAG_BYTES > len(self._frames):

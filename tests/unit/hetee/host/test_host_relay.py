@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -51,6 +52,7 @@ class Ends:
     controller: socket.socket
     counts: Counts
     thread: threading.Thread
+    relay: Relay
 
     def route(self) -> socket.socket:
         """Give the relay a worker's socket; its other end."""
@@ -73,7 +75,7 @@ def ends() -> Iterator[Ends]:
     relay = Relay(host_client, host_controller, counts)
     thread = threading.Thread(target=relay.run)
     thread.start()
-    yield Ends(client, controller, counts, thread)
+    yield Ends(client, controller, counts, thread, relay)
     for end in (client, controller):
         end.close()
     thread.join(5)
@@ -102,6 +104,35 @@ def test_data_goes_to_the_routed_worker_and_back(ends: Ends, n_bytes: int) -> No
             sender.start()
             assert receive_exactly(sink, len(frame)) == frame
             sender.join()
+
+
+def test_sockets_are_closed_when_nobody_uses_them_any_more(ends: Ends) -> None:
+    """A client that goes in the middle of a result ends its worker's connection, and whoever forwarded it, first."""
+    with ends.route() as worker:
+        worker.sendall(chunk((1 << 20) + 16)[: 1 << 18])
+        receive_exactly(ends.client, 1 << 16)
+        ends.client.close()
+        worker.settimeout(5)
+        with suppress(ConnectionError):
+            assert worker.recv(1) == b""
+        ends.thread.join(5)
+        assert not ends.thread.is_alive()
+        assert all(not upward.is_alive() and route.fileno() == -1 for route, upward in ends.relay._routes.items())
+        assert ends.relay._routes
+
+
+def test_sockets_of_workers_that_ended_do_not_pile_up(ends: Ends) -> None:
+    """A session that loses worker after worker holds the sockets of the last ones only."""
+    for _ in range(5):
+        with ends.route() as worker:
+            ends.controller.sendall(sealed(Kind.PONG))
+            receive_exactly(ends.client, HEADER_BYTES + 40)  # the route was taken before it
+            frame = sealed(Kind.PING_WORKER)
+            ends.client.sendall(frame)
+            assert receive_exactly(worker, len(frame)) == frame
+        ends.controller.sendall(plain_frame(Kind.UNROUTE, encode(Empty()), stream=1) + sealed(Kind.PONG))
+        receive_exactly(ends.client, HEADER_BYTES + 40)
+        assert len(ends.relay._routes) <= 2
 
 
 def test_frames_that_came_together_arrive_in_their_order(ends: Ends) -> None:

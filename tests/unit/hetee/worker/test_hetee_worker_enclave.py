@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Hashable
 
 import numpy as np
 import onnxruntime
@@ -11,13 +12,16 @@ import pytest
 from hetee_worker_samples import Serve, Served, jpeg
 from onnx import TensorProto, helper
 
-from sectum.hetee.errors import Refusal
+from sectum.hetee.attest.records import open_receipt
+from sectum.hetee.errors import EvidenceRefused, Refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Pace, Pixels, Tensor
+from sectum.hetee.worker.deadlines import Deadlines
 from sectum.hetee.worker.pixels import decode_jpeg
+from sectum.testing.hetee_rack import until
 from sectum.testing.tiny_models import convolutions, endless_loop
-from sectum.testing.worker_peer import Client, as_tensor
+from sectum.testing.worker_peer import INDEX, SESSION, Client, as_tensor
 
 X = np.random.default_rng(7).random((1, 8, 32, 32), np.float32)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -383,6 +387,109 @@ def test_paced_batches_wait(serve: Serve) -> None:
     assert answer.receipt.times_ns["preprocess"] >= 30_000_000
     assert answer.receipt.times_ns["compute"] >= 50_000_000
     assert code_of(client.infer(sha256, {"x": X})) is Refusal.INPUT_REFUSED
+
+
+def _pace(compute_s: float) -> Pace:
+    return Pace(preprocess_us=0, compute_us=int(compute_s * 1e6), source="a test")
+
+
+def _numbers(client: Client, sha256: bytes, n: int, compute_s: float, deadline_ms: int = 60_000) -> int:
+    x = np.arange(n, dtype=np.float32)
+    return client.batch(sha256, [as_tensor("x", x)], [x], pace=_pace(compute_s), deadline_ms=deadline_ms)
+
+
+def test_a_single_batch_s_answer_is_rehearsed_before_it(serve: Serve) -> None:
+    """Where it is known how long one like it took: something is signed that is no receipt, and a CREDIT is sent."""
+    served = serve("paced:0")
+    client = served.client
+    sha256 = load(client, model("Neg", TensorProto.FLOAT, ["n"]))
+    _numbers(client, sha256, 3, 0.05)
+    assert client.answer()[1].receipt is not None
+    assert served.rehearsed == []  # how long it would take was not known
+    stream = _numbers(client, sha256, 3, 0.5)
+    header, payload = client.receive()
+    assert header.kind is Kind.CREDIT
+    client.credited_bytes += messages.decode(payload, messages.Credit).credit_bytes
+    answered, answer = client.answer()
+    assert (answered, len(served.rehearsed)) == (stream, 1)
+    assert answer.receipt is not None
+    assert answer.receipt.times_ns["compute"] >= 500_000_000
+    with pytest.raises(EvidenceRefused) as caught:
+        open_receipt(served.rehearsed[0], client._receipt_key, SESSION, INDEX, stream)
+    assert caught.value.code is Refusal.NOT_GENUINE
+
+
+def test_nothing_is_rehearsed_while_several_are_on_their_way(serve: Serve) -> None:
+    """Then there is other work to do; also if the second one came after the first began."""
+    served = serve("paced:0", "paced:1")
+    rehearsals: list[Callable[[], None]] = []
+
+    def add(key: Hashable, seconds: float, late: Callable[[], None]) -> None:
+        if key == "rehearsal":
+            rehearsals.append(late)
+        else:
+            Deadlines.add(deadlines, key, seconds, late)
+
+    deadlines = served.enclave.deadlines
+    deadlines.add = add
+    client = served.client
+    sha256 = load(client, model("Neg", TensorProto.FLOAT, ["n"]))
+    _numbers(client, sha256, 3, 0.05)
+    client.answer()
+    long = _numbers(client, sha256, 4, 60)
+    short = _numbers(client, sha256, 3, 0.05)
+    assert client.answer()[0] == short
+    assert rehearsals == []
+    client.send(Kind.CANCEL, messages.Empty(), stream=long)
+    assert client.answer()[0] == long
+    until(lambda: not served.enclave._open)
+    alone = _numbers(client, sha256, 3, 60)
+    until(lambda: rehearsals)
+    second = _numbers(client, sha256, 4, 60)
+    until(lambda: len(served.enclave._open) == 2)
+    rehearsals[0]()
+    assert served.rehearsed == []
+    client.send(Kind.CANCEL, messages.Empty(), stream=second)
+    assert client.answer()[0] == second
+    until(lambda: len(served.enclave._open) == 1)
+    rehearsals[0]()
+    assert len(served.rehearsed) == 1
+    client.send(Kind.CANCEL, messages.Empty(), stream=alone)
+    assert client.answer()[0] == alone
+    rehearsals[0]()
+    assert len(served.rehearsed) == 1  # it was answered
+
+
+def test_rehearsals_change_no_answer_and_no_order(serve: Serve) -> None:
+    """One stream after the other is answered once, right, and with its own receipt, whether rehearsed or not."""
+    served = serve("paced:0")
+    client = served.client
+    sha256 = load(client, model("Neg", TensorProto.FLOAT, ["n"]))
+    streams: list[int] = []
+    for turn in range(30):
+        together = [_numbers(client, sha256, 3, 0.004 * (1 + turn % 2)) for _ in range(1 + turn % 3 // 2)]
+        streams += together
+        for stream in together:
+            answered, answer = client.answer()
+            assert answered == stream
+            assert answer.receipt is not None
+            assert (answer.receipt.stream, answer.receipt.items, answer.paced) == (stream, 3, True)
+            assert answer.outputs["y"].tolist() == [0, 0, 0]
+    assert streams == sorted(set(streams))
+    assert served.enclave.answers.answered == len(streams)
+    assert served.rehearsed
+
+
+@pytest.mark.parametrize("stream", [Kind.RESULT, Kind.CREDIT])
+def test_the_deadline_of_a_stream_that_is_numbered_like_a_type(serve: Serve, stream: int) -> None:
+    """The worker's own deadlines do not replace those of streams, whatever their numbers."""
+    client = serve("paced:0").client
+    sha256 = load(client, model("Neg", TensorProto.FLOAT, ["n"]))
+    client.stream = stream - 2
+    _numbers(client, sha256, 3, 0.01)
+    client.answer()
+    assert _numbers(client, sha256, 3, 20, deadline_ms=300) == stream
+    assert code_of(client.answer()[1]) is Refusal.DEADLINE
 
 
 def test_beats(serve: Serve) -> None:
