@@ -41,7 +41,7 @@ def enclave():
     ],
 )
 def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
-    """Working set within 1 %, page loads within 15 %, and no page beyond the budget, at every EPC size."""
+    """Working set within 1 %, page loads within a fifth, and no page beyond the budget, at every EPC size."""
     model = read(LIGHT / f"light_{name}.onnx", batch=batch)
     trace = page_trace(runtime_graph(model.graph, nchwc_block=BLOCK), nchwc_block=BLOCK)
     with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
@@ -57,7 +57,7 @@ def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
             predicted = steady_state(
                 trace.touches_under(epc_mib * MIB // PAGE_BYTES), epc_mib * MIB // PAGE_BYTES, Policy.SECOND_CHANCE
             ).loads
-            assert predicted == pytest.approx(counted, rel=0.15)
+            assert predicted == pytest.approx(counted, rel=0.2)
             assert session.memory().resident_bytes <= epc_mib * MIB
 
 

@@ -117,11 +117,12 @@ def _conv_transpose(site: Site) -> list[Typed]:
     for i, size in enumerate(spatial):
         if fixed:
             made = fixed[len(fixed) - n + i]
-        elif auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-            made = size * strides[i]
         else:
-            reach = dilations[i] * (kernel[i] - 1) + 1
-            made = strides[i] * (size - 1) + extra[i] + reach - pads[i] - pads[i + n]
+            whole = strides[i] * (size - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1
+            if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+                made = min(whole, size * strides[i])  # padding is never negative
+            else:
+                made = whole - pads[i] - pads[i + n]
         if made < 1:
             site.fail(f"spatial dimension {i} of the output would have {made} elements")
         result.append(made)
