@@ -89,8 +89,7 @@ class LocalEngine:
     Args:
         machine: its name in the dataset.
         places: sets of CPUs; each measures one network after the other, and what runs is pinned to them. None leaves
-            them to the scheduler. In a dataset that was tried with, two networks side by side on two cores were
-            measured as well as one alone.
+            them to the scheduler. What neighbours do to a measurement is in docs/dataset.md.
         measuring: what is done with a task; if not given, tasks are networks of a dataset.
     """
 

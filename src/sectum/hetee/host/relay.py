@@ -206,6 +206,7 @@ class Relay:
 
     def _from_worker(self, route: socket.socket) -> None:
         mover = Mover()
+        begun = False  # of frames of this thread: another one may be sending a whole frame of the controller's
         try:
             inflow = Inflow(route)
             while True:
@@ -213,15 +214,15 @@ class Relay:
                 if header.kind not in _FROM_WORKER:
                     raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a worker")
                 with self._client_lock:
-                    self._whole = False
+                    begun, self._whole = True, False
                     self._pass_on("out", inflow.run(header, _FROM_WORKER), inflow, self._client, mover)
-                    self._whole = True
+                    begun, self._whole = False, True
         except HeteeError as error:
             self._counts.refused(error.code)
         except OSError:
             pass
         finally:
-            if not self._whole:  # cut off within a frame: nothing that follows could be told from its rest
+            if begun:  # cut off within a frame: nothing that follows could be told from its rest
                 self.end()
             with self._route_lock:
                 if self._route is route:
