@@ -143,9 +143,9 @@ def test_nothing_of_a_tenant_is_left_or_told(worker: WorkerUnderTest) -> None:
     x = X.copy()
     x.reshape(-1).view(np.uint8)[400 : 400 + len(MARK)] = np.frombuffer(MARK, np.uint8)
     assert client.infer(loaded.sha256, {"x": x}).receipt
-    assert client.infer(bytes(32), {"x": x}).refused
     found_before = _count(worker.process.pid, MARK)
-    assert found_before != 0  # the search finds what is there: once or twice, as buffers are used again or not
+    assert found_before in (None, 1)
+    assert client.infer(bytes(32), {"x": x}).refused
     worker.wipe()
     if found_before is not None:
         assert _count(worker.process.pid, MARK) == 0

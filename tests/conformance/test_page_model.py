@@ -18,7 +18,7 @@ from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.units import MIB, PAGE_BYTES
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-SETTLING_INFERENCES = 6
+SETTLING_INFERENCES, COUNTED_INFERENCES = 6, 8
 BLOCK = machine_nchwc_block()
 
 
@@ -41,7 +41,7 @@ def enclave():
     ],
 )
 def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
-    """Working set within 1 %, page loads within a fifth, and no page beyond the budget, at every EPC size."""
+    """Working set within 1 %, page loads within 15 %, and no page beyond the budget, at every EPC size."""
     model = read(LIGHT / f"light_{name}.onnx", batch=batch)
     trace = page_trace(runtime_graph(model.graph, nchwc_block=BLOCK), nchwc_block=BLOCK)
     with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
@@ -53,11 +53,12 @@ def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
         for epc_mib in epcs_mib:
             session.set_epc(epc_mib * MIB)
             session.sample(SETTLING_INFERENCES)
-            counted = session.sample(1)[0].loads
+            # Where counts never settle, each inference has another; what is predicted is their mean.
+            counted = np.mean([sample.loads for sample in session.sample(COUNTED_INFERENCES)])
             predicted = steady_state(
                 trace.touches_under(epc_mib * MIB // PAGE_BYTES), epc_mib * MIB // PAGE_BYTES, Policy.SECOND_CHANCE
             ).loads
-            assert predicted == pytest.approx(counted, rel=0.2)
+            assert predicted == pytest.approx(counted, rel=0.15)
             assert session.memory().resident_bytes <= epc_mib * MIB
 
 
