@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sectum.graph.costs import OperatorCost, cost
 from sectum.graph.ir import AttributeValue, Graph, Operator, TensorKind
-from sectum.predict.kernel_work import FILTER_BLOCKS, TILES, WIDTH, kernel_work
+from sectum.predict.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, WIDTH, kernel_work
 
 SCHEMA_VERSION = 3
 
@@ -81,8 +81,7 @@ def schema_hash() -> str:
     schema = [
         SCHEMA_VERSION,
         GROUPS,
-        sorted(TILES.items()),
-        FILTER_BLOCKS,
+        CONSTANTS,
         sorted(_GROUP_OF_TYPE.items()),
         _TYPES,
         FEATURES,

@@ -26,10 +26,13 @@ PRODUCT_DEPTH = 128
 TILES = {1: (6, 16), 8: (6, 16), 16: (12, 32)}
 """Rows and columns of the inner tile of a matrix product, by the block of the blocked layout: SSE, AVX2, AVX-512."""
 
-_L2_BYTES, _L3_BYTES = 1e6, 12e6
+L2_BYTES, L3_BYTES = 1e6, 12e6
 """About what a core has of the caches: beyond, traffic gradually becomes that of the next."""
 
 WIDTH = 18
+
+CONSTANTS = (FILTER_BLOCKS, POINTWISE_CHANNELS, PRODUCT_DEPTH, *sorted(TILES.items()), L2_BYTES, L3_BYTES, WIDTH)
+"""All that gives the work its meaning."""
 
 
 def kernel_work(columns: Columns, groups: Sequence[str], nchwc_block: int) -> Floats:
@@ -78,8 +81,8 @@ class _Sizes:
         self.run = np.maximum(amount("contiguous_run"), 1)
         self.nchw_input, self.fused_sum = column("nchw_input") > 0, column("fused_sum") > 0
         # What was written long ago has left the second cache; weights of large networks leave the third one, too.
-        self.far = 1 - 1 / (1 + (amount("log_reuse_bytes") / _L2_BYTES) ** 1.5)
-        self.cold = 1 / (1 + (_L3_BYTES / np.maximum(amount("log_network_bytes"), 1)) ** 2)
+        self.far = 1 - 1 / (1 + (amount("log_reuse_bytes") / L2_BYTES) ** 1.5)
+        self.cold = 1 / (1 + (L3_BYTES / np.maximum(amount("log_network_bytes"), 1)) ** 2)
 
     def of(self, chosen: NDArray[np.int64]) -> _Sizes:
         """Those of some operators."""
