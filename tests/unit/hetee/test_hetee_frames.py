@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sectum.hetee.errors import FrameRefused, Refusal
-from sectum.hetee.wire.frames import AHEAD_BYTES, AheadReader, FrameReader, plain_frame
+from sectum.hetee.wire.ahead import AHEAD_BYTES
+from sectum.hetee.wire.frames import AheadReader, FrameReader, plain_frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 

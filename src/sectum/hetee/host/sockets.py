@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from sectum.hetee.errors import HeteeError
+from sectum.hetee.wire.ahead import AHEAD_BYTES, Ahead
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import Kind
 
-AHEAD_BYTES = 32 << 10  # frames that fit are copied, several at a time; what is longer moves past this process
 PIPE_BYTES = 1 << 20
 SOCKET_BYTES = 1 << 21
 
@@ -58,14 +58,15 @@ def receive_exactly(source: socket.socket, n_bytes: int) -> bytes:
 class Inflow:
     """Frames as they come from a socket: small ones whole, several with one call; of a large one its beginning.
 
+    Frames of at most `AHEAD_BYTES` are copied; what is longer moves past this process.
+
     Args:
         source: connected stream socket.
     """
 
     def __init__(self, source: socket.socket) -> None:
         self.source = source
-        self._memory = memoryview(bytearray(AHEAD_BYTES))
-        self._begin = self._end = 0
+        self._ahead = Ahead(source.recv_into)
 
     def header(self) -> Header:
         """The header of the next frame, which stays; of a frame that fits into memory, the rest was received, too.
@@ -75,7 +76,7 @@ class Inflow:
             SourceEnded: no further frame comes.
         """
         self._have(HEADER_BYTES)
-        header = parse(self._memory[self._begin : self._begin + HEADER_BYTES])
+        header = parse(self._ahead.seen(HEADER_BYTES))
         if HEADER_BYTES + header.length <= AHEAD_BYTES:
             self._have(HEADER_BYTES + header.length)
         return header
@@ -85,14 +86,14 @@ class Inflow:
 
         Each but the last is there whole; so is the last unless it is too large for that.
         """
-        headers, at = [first], self._begin + HEADER_BYTES + first.length
-        while self._end - at >= HEADER_BYTES:
+        headers, at = [first], HEADER_BYTES + first.length
+        while len(self._ahead) - at >= HEADER_BYTES:
             try:
-                header = parse(self._memory[at : at + HEADER_BYTES])
+                header = parse(self._ahead.seen(HEADER_BYTES, at))
             except HeteeError:  # its turn comes after those before it
                 break
             n_bytes = HEADER_BYTES + header.length
-            if header.kind not in kinds or self._end - at < n_bytes <= AHEAD_BYTES:
+            if header.kind not in kinds or len(self._ahead) - at < n_bytes <= AHEAD_BYTES:
                 break
             headers.append(header)
             at += n_bytes
@@ -100,21 +101,11 @@ class Inflow:
 
     def take(self, n_bytes: int) -> memoryview:
         """Up to so many bytes that were received; they are valid until `header` is called."""
-        begin, self._begin = self._begin, min(self._begin + n_bytes, self._end)
-        return self._memory[begin : self._begin]
+        return self._ahead.take(n_bytes)
 
     def _have(self, n_bytes: int) -> None:
-        if self._begin == self._end:
-            self._begin = self._end = 0
-        elif self._begin + n_bytes > AHEAD_BYTES:
-            kept = self._end - self._begin
-            self._memory[:kept] = self._memory[self._begin : self._end]
-            self._begin, self._end = 0, kept
-        while self._end - self._begin < n_bytes:
-            got = self.source.recv_into(self._memory[self._end :])
-            if not got:
-                raise SourceEnded("end of file")
-            self._end += got
+        if not self._ahead.have(n_bytes):
+            raise SourceEnded("end of file")
 
 
 class SourceEnded(ConnectionError):

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.wire.ahead import AHEAD_BYTES, Ahead
 from sectum.hetee.wire.header import HEADER_BYTES, NO_SESSION, Header, parse
 from sectum.hetee.wire.kinds import Kind
-
-AHEAD_BYTES = 32 << 10
 
 
 class Frame(NamedTuple):
@@ -122,8 +121,7 @@ class AheadReader:
 
     def __init__(self, accepts: frozenset[Kind], receive: Callable[[memoryview, bool], int]) -> None:
         self._accepts, self._receive = accepts, receive
-        self._ahead = memoryview(bytearray(AHEAD_BYTES))
-        self._begin = self._end = 0  # of what was received and not given
+        self._ahead = Ahead(lambda memory: receive(memory, False))
         self._large = bytearray()
 
     def next(self) -> Frame | None:
@@ -135,43 +133,31 @@ class AheadReader:
         """
         if not self._have(HEADER_BYTES):
             return None
-        header = parse(self._ahead[self._begin : self._begin + HEADER_BYTES])
+        header = parse(self._ahead.seen(HEADER_BYTES))
         if header.kind not in self._accepts:
             raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a peer that may not send it now")
         n_bytes = HEADER_BYTES + header.length
         if n_bytes <= AHEAD_BYTES:
             self._have(n_bytes)
-            begin, self._begin = self._begin + HEADER_BYTES, self._begin + n_bytes
-            return Frame(header, self._ahead[begin : self._begin])
+            return Frame(header, self._ahead.take(n_bytes)[HEADER_BYTES:])
         return Frame(header, self._long(header.length))
 
     def _have(self, n_bytes: int) -> bool:
         """Receive until so many bytes are there. False if the stream ends before the first of them."""
-        if self._begin == self._end:
-            self._begin = self._end = 0
-        elif self._begin + n_bytes > AHEAD_BYTES:
-            kept = self._end - self._begin
-            self._ahead[:kept] = self._ahead[self._begin : self._end]
-            self._begin, self._end = 0, kept
-        while self._end - self._begin < n_bytes:
-            got = self._receive(self._ahead[self._end :], False)
-            if not got and self._begin == self._end:
-                return False
-            if not got:
-                raise refusal(
-                    Refusal.TRUNCATED, f"the connection ended after {self._end - self._begin} bytes of a frame"
-                )
-            self._end += got
-        return True
+        if self._ahead.have(n_bytes):
+            return True
+        if not len(self._ahead):
+            return False
+        raise refusal(Refusal.TRUNCATED, f"the connection ended after {len(self._ahead)} bytes of a frame")
 
     def _long(self, n_bytes: int) -> memoryview:
         """A payload that is longer than what is received ahead: the rest of it comes straight to its place."""
         if len(self._large) < n_bytes:
             self._large = bytearray(n_bytes)
         payload = memoryview(self._large)[:n_bytes]
-        at = self._end - self._begin - HEADER_BYTES
-        payload[:at] = self._ahead[self._begin + HEADER_BYTES : self._end]
-        self._begin = self._end = 0
+        begun = self._ahead.take(AHEAD_BYTES)[HEADER_BYTES:]
+        at = len(begun)
+        payload[:at] = begun
         while at < n_bytes:
             got = self._receive(payload[at:], True)
             if not got:

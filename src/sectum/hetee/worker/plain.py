@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import select
 import socket
 import sys
 import threading
@@ -22,7 +21,7 @@ from sectum.hetee.wire.kinds import TAG_BYTES, Kind
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.batch import Batch
 from sectum.hetee.worker.enclave import Enclave, Signatures, Terms
-from sectum.hetee.worker.records import FROM_CLIENT
+from sectum.hetee.worker.records import FROM_CLIENT, SocketOutlet
 
 SESSION = b"plain, unsealed!"
 _NO_TAG = bytes(TAG_BYTES)
@@ -83,19 +82,12 @@ class PlainInlet:
         """There is no key."""
 
 
-class PlainOutlet:
+class PlainOutlet(SocketOutlet):
     """Sends records as they are."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.transfer_ns = self.encryption_ns = 0
-        self._socket = sock
+        super().__init__(sock)
         self._held: list[bytes | memoryview] = []  # to be sent with what follows
-        self._writable = select.poll()
-        self._writable.register(sock, select.POLLOUT)
-
-    def roomy(self) -> bool:
-        """Whether the kernel takes a small answer at once."""
-        return bool(self._writable.poll(0))
 
     def message(
         self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0, more: bool = False

@@ -139,20 +139,28 @@ class SealedInlet:
         self._opener.wipe()
 
 
-class SealedOutlet:
-    """Seals records into one buffer, and sends them."""
+class SocketOutlet:
+    """What outlets have in common that send through a socket."""
 
-    def __init__(self, sock: socket.socket, sealer: Sealer) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.transfer_ns = self.encryption_ns = 0
-        self._socket, self._sealer = sock, sealer
-        self._frames = memoryview(bytearray(HEADER_BYTES + CHUNK_BYTES + TAG_BYTES))
-        self._held_bytes = 0  # sealed already, to be sent with what follows
+        self._socket = sock
         self._writable = select.poll()
         self._writable.register(sock, select.POLLOUT)
 
     def roomy(self) -> bool:
         """Whether the kernel takes a small answer at once: it calls a socket writable that is half empty."""
         return bool(self._writable.poll(0))
+
+
+class SealedOutlet(SocketOutlet):
+    """Seals records into one buffer, and sends them."""
+
+    def __init__(self, sock: socket.socket, sealer: Sealer) -> None:
+        super().__init__(sock)
+        self._sealer = sealer
+        self._frames = memoryview(bytearray(HEADER_BYTES + CHUNK_BYTES + TAG_BYTES))
+        self._held_bytes = 0  # sealed already, to be sent with what follows
 
     def message(
         self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0, more: bool = False

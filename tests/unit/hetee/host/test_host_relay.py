@@ -151,6 +151,11 @@ def test_frames_that_came_together_arrive_in_their_order(ends: Ends) -> None:
             sender.start()
             assert receive_exactly(sink, len(frames)) == frames
             sender.join()
+        # Frames are counted when they have gone. What follows goes after that, in either direction.
+        ends.client.sendall(sealed(Kind.PING))
+        assert read_frame(ends.controller).header.kind is Kind.PING
+    ends.controller.sendall(plain_frame(Kind.UNROUTE, encode(Empty()), stream=1) + sealed(Kind.PONG))
+    receive_exactly(ends.client, HEADER_BYTES + 40)
     counted = ends.counts.json()["frames"]
     assert (counted["in_data"], counted["out_data"]) == (3, 5)  # type: ignore[index]
 
