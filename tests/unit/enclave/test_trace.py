@@ -7,7 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from sectum.enclave.trace import MIN_PAGED_BYTES, _unrolled, page_trace, scratch_bytes, stored_bytes, used_parts
+from sectum.enclave.kernel_memory import scratch_bytes, stored_bytes, unrolled, used_parts
+from sectum.enclave.trace import MIN_PAGED_BYTES, page_trace
 from sectum.graph import read
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.graph.runtime import runtime_graph
@@ -103,7 +104,7 @@ def test_an_unrolled_convolution_needs_scratch_memory_for_each_thread():
 )
 def test_a_convolution_unrolls_a_segment_at_a_time(values: int, positions: int, together: tuple[int, int]) -> None:
     """Where there are few values or positions, more of the other are taken; scratch memory is that of a segment."""
-    assert _unrolled(values, positions) == together
+    assert unrolled(values, positions) == together
 
 
 def blocked(kernel: int, size: int, block: int, *, stride: int = 1, channels: int = 64) -> tuple[Operator, Graph]:
