@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ COMMON_S, MAX_GFLOP = 0.1, 6.0
 of more than the second none: large ones are there, and do not take all of a campaign's time."""
 _GFLOP_S, _PAGE_S = 1 / 40, 25e-6  # of a core of 2021
 MAX_WEIGHT_BYTES = 256 << 20
+HEAVY_WEIGHT_BYTES = 48 << 20
+"""Weights of networks that are measured for their weights: a plan for all has few of them, as paging takes its time."""
 DIGEST_CHARACTERS = 32
 """Of a structure's or topology's digest that are stored: no two of ten thousand agree in that many."""
 _DRAWS = 1000
@@ -82,41 +84,58 @@ def affordable(graph: Graph, luck: float) -> bool:
         graph: the network.
         luck: from 0 to 1, drawn; the more the network costs, the less must it be.
     """
-    gflop = sum(cost(op, graph).flops for op in graph.operators) / 1e9
+    gflop = _gflop(graph)
     pages = (graph.weight_bytes + graph.peak_activation_bytes) / PAGE_BYTES
     time_s = gflop * _GFLOP_S + pages * _PAGE_S
-    cheap = gflop <= MAX_GFLOP and graph.weight_bytes <= MAX_WEIGHT_BYTES
-    return cheap and luck * (time_s / COMMON_S) ** 2 <= 1
+    return _bearable(graph) and luck * (time_s / COMMON_S) ** 2 <= 1
 
 
-def tasks(seed: int, known: Container[str] = frozenset()) -> Iterator[Task]:
-    """Tasks without end: the families in turn, networks that are affordable, the same for the same seed.
+def heavy(graph: Graph) -> bool:
+    """Whether a network is mostly weights, and still of a size that a campaign can bear."""
+    return graph.weight_bytes >= HEAVY_WEIGHT_BYTES and _bearable(graph)
+
+
+def _bearable(graph: Graph) -> bool:
+    return _gflop(graph) <= MAX_GFLOP and graph.weight_bytes <= MAX_WEIGHT_BYTES
+
+
+def _gflop(graph: Graph) -> float:
+    return sum(cost(op, graph).flops for op in graph.operators) / 1e9
+
+
+def tasks(
+    seed: int, known: Container[str] = frozenset(), *, families: Sequence[str] = (), only_heavy: bool = False
+) -> Iterator[Task]:
+    """Tasks without end: the families in turn, the same for the same arguments.
 
     Args:
         seed: of the plan.
         known: keys of tasks that are not wanted any more. They are passed over without making their networks, so
             that a campaign goes on in seconds after thousands of them.
+        families: to keep to; all if none is given.
+        only_heavy: keep to networks that are `heavy`, however long they take, instead of those that are `affordable`.
     """
-    families = zoo.families()
+    families = tuple(families) or zoo.families()
     for index in itertools.count():
         family = families[index % len(families)]
-        tried = itertools.islice(_draws(seed, index, family), _DRAWS)
+        tried = itertools.islice(_draws(seed, index, family, families), _DRAWS)
         if any(task.key in known for task, _ in tried):
             continue
-        for task, luck in itertools.islice(_draws(seed, index, family), _DRAWS):
-            if affordable(zoo.to_graph(task.architecture(), task.batch), luck):
+        for task, luck in itertools.islice(_draws(seed, index, family, families), _DRAWS):
+            graph = zoo.to_graph(task.architecture(), task.batch)
+            if heavy(graph) if only_heavy else affordable(graph, luck):
                 yield task
                 break
 
 
-def _draws(seed: int, index: int, family: str) -> Iterator[tuple[Task, float]]:
+def _draws(seed: int, index: int, family: str, families: Sequence[str]) -> Iterator[tuple[Task, float]]:
     """Candidates for one place of the plan, and the luck of each; the first that is affordable takes the place."""
     rng = random.Random(f"{seed}/{index}")  # noqa: S311 - a plan, not a secret
     batch = rng.choice(BATCHES)
     is_named = rng.random() < NAMED_SHARE
     while True:
         task = _named(rng, batch) if is_named else _sampled(rng, family, batch)
-        if task is not None:
+        if task is not None and task.family in families:
             yield task, rng.random()
 
 

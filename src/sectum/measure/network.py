@@ -25,12 +25,13 @@ from sectum.measure.reference import References, paging_share, sums_share
 from sectum.measure.sampling import Sampling, take_samples
 from sectum.units import MIB, PAGE_BYTES
 
-NATIVE_S, ENCLAVE_S = 1.0, 2.0
+NATIVE_S, ENCLAVE_S = 1.0, 1.6
 """Seconds after which sampling a run ends, once it has the fewest samples."""
-FEWEST = 4
+FEWEST, ENOUGH = 4, 7
+"""Samples that are taken even if the time is over, and that are taken before sampling may end earlier."""
 LEAST_S, UNCERTAINTY_BOUND = 0.3, 0.035
 """When it stops earlier. What differs from session to session is more than this, and only repeating tells it."""
-PROFILE_S = 0.3
+PROFILE_S = 0.2
 PROFILED_INFERENCES = (9, 41)
 """Least and most inferences of a profile; as many as fit into its time."""
 BOUNDARY = 1.25
@@ -145,6 +146,7 @@ def sampled(session: Session, share: float, time_s: float, *, threads: int = 1) 
         uncertainty_bound=UNCERTAINTY_BOUND,
         least_s=LEAST_S,
         fewest=FEWEST,
+        enough=ENOUGH,
     )
 
 

@@ -96,6 +96,7 @@ def take_samples(
     uncertainty_bound: float = UNCERTAINTY_BOUND,
     least_s: float = MIN_SAMPLING_S,
     fewest: int = 1,
+    enough: int = MIN_SAMPLES,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sampling:
     """Warm up, then sample.
@@ -112,6 +113,7 @@ def take_samples(
         uncertainty_bound: relative half-width of the 95 % interval of the ratio.
         least_s: seconds over which samples are spread, however precise they are.
         fewest: samples that are taken even if the time is over.
+        enough: samples, at least, before their uncertainty may stop sampling.
         clock: seconds, monotonic; for tests.
     """
     begin_s = clock()
@@ -126,7 +128,7 @@ def take_samples(
         period = settled_period(warm_up)
     settled = period > 0
     period = max(1, period)
-    enough = max(MIN_SAMPLES, 3 * period)
+    enough = max(enough, 3 * period)
 
     samples: list[Sample] = []
     sampling_s = clock()

@@ -14,6 +14,7 @@ from sectum.zoo.families import (
     efficientnet,
     googlenet,
     inception,
+    mixed,
     mobilenet,
     nasbench201,
     regnet,
@@ -46,6 +47,7 @@ _FAMILIES: tuple[Family, ...] = (
     inception.FAMILY,
     regnet.FAMILY,
     convnext.FAMILY,
+    mixed.FAMILY,
 )
 
 

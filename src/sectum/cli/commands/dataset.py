@@ -49,12 +49,18 @@ def dataset() -> None:
     metavar="N",
     help="Measure N networks that this machine measured again, drawn at random: how much do two measurements differ?",
 )
+@click.option(
+    "--family", "families", multiple=True, metavar="NAME", help="Keep to this family. May be given more than once."
+)
+@click.option(
+    "--heavy", "only_heavy", is_flag=True, help="Keep to networks with 48 MiB of weights or more, however long they take."
+)
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--address", default="local", show_default=True, help="Of the Ray cluster; local starts one here.")
 @json_option
 def collect(
     *, folder: Path, networks: int, seed: int, machine: str | None, cpus: tuple[int, ...], repeat: int | None,
-    engine: str, address: str, as_json: bool,
+    families: tuple[str, ...], only_heavy: bool, engine: str, address: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure networks until the folder holds as many as asked for.
 
@@ -69,7 +75,10 @@ def collect(
     from sectum.measure.campaign import tasks
     from sectum.measure.context import machine_context
     from sectum.measure.dataset import DatasetWriter, machine_name
+    from sectum.zoo import families as zoo_families
 
+    if unknown := sorted(set(families) - set(zoo_families())):
+        raise UsageError(f"'{unknown[0]}' is no family of networks: give one of {', '.join(zoo_families())}")
     name = machine or machine_name(str(machine_context()["cpu_model"]))
     where = _engine(engine, address, name, cpus)
     failures = measured = 0
@@ -77,7 +86,7 @@ def collect(
     with kept(folder), DatasetWriter(folder, name, context) as writer:
         if writer.cut_off_bytes:
             say_aside("The last record was cut off when its process ended: its network is measured again.")
-        planned: Any = tasks(seed, writer.keys)
+        planned: Any = tasks(seed, writer.keys, families=families, only_heavy=only_heavy)
         if repeat is not None:
             writer.flush()
             planned = _measured_by(context.get("nodes", {name}), folder, repeat, seed)
