@@ -133,9 +133,10 @@ def _draws(seed: int, index: int, family: str, families: Sequence[str]) -> Itera
     rng = random.Random(f"{seed}/{index}")  # noqa: S311 - a plan, not a secret
     batch = rng.choice(BATCHES)
     is_named = rng.random() < NAMED_SHARE
+    names = _published(tuple(families))
     while True:
-        task = _named(rng, batch) if is_named else _sampled(rng, family, batch)
-        if task is not None and task.family in families:
+        task = _named(rng, names, batch) if is_named and names else _sampled(rng, family, batch)
+        if task is not None:
             yield task, rng.random()
 
 
@@ -143,10 +144,15 @@ def _sampled(rng: random.Random, family: str, batch: int) -> Task:
     return Task(SAMPLE, family, rng.randrange(1 << 31), 1.0, 0, batch)
 
 
-def _named(rng: random.Random, batch: int) -> Task | None:
-    name, width, resolution = rng.choice(zoo.names()), rng.choice(WIDTHS), 32 * rng.randint(1, 7)
+def _named(rng: random.Random, names: Sequence[str], batch: int) -> Task | None:
+    name, width, resolution = rng.choice(names), rng.choice(WIDTHS), 32 * rng.randint(1, 7)
     family = _family(name, width, resolution)
     return None if family is None else Task(name, family, rng.randrange(1 << 31), width, resolution, batch)
+
+
+@functools.cache
+def _published(families: tuple[str, ...]) -> list[str]:
+    return [name for name in zoo.names() if zoo.build(name).family in families]
 
 
 @functools.cache

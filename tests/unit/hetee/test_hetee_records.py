@@ -57,33 +57,6 @@ def test_a_receipt_of_another_worker_is_refused() -> None:
     assert caught.value.code is Refusal.NOT_GENUINE
 
 
-def test_a_rehearsal_is_no_receipt() -> None:
-    """What is signed before a batch is computed is under a key that nobody trusts, and is no record by its claims."""
-    signer = ReceiptSigner()
-    rehearsed = signer.rehearse(RECEIPT)
-    opened = (
-        lambda key: open_receipt(rehearsed, key, SESSION, 2, 7),
-        lambda key: open_cleaning(rehearsed, key, SESSION, 2),
-    )
-    for open_as in opened:
-        with pytest.raises(EvidenceRefused) as caught:
-            open_as(signer.public_key)
-        assert caught.value.code is Refusal.NOT_GENUINE
-    # Nor would it be one for somebody who took that key for a worker's: of the two things that differ, one suffices.
-    for open_as in opened:
-        with pytest.raises(EvidenceRefused) as caught:
-            open_as(signer._nobody.public_key)
-        assert caught.value.code is Refusal.EVIDENCE_MALFORMED
-    assert len(rehearsed) == len(signer.sign(RECEIPT)) + len("rehearsal") - len("receipt")
-
-
-def test_a_rehearsal_is_signed_by_a_key_of_this_worker_alone() -> None:
-    """No two workers have a throw-away key in common, and it is not the one that is vouched for."""
-    one, other = ReceiptSigner(), ReceiptSigner()
-    keys = {one.public_key, other.public_key, one._nobody.public_key, other._nobody.public_key}
-    assert len(keys) == 4
-
-
 def test_a_cleaning_comes_back_as_it_was_signed() -> None:
     """The controller's record names session, enclave, process and what was done."""
     provider = SoftwareProvider(manufacture(), Subject("controller", "0.1.0", bytes(32)))

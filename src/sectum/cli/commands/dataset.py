@@ -53,7 +53,10 @@ def dataset() -> None:
     "--family", "families", multiple=True, metavar="NAME", help="Keep to this family. May be given more than once."
 )
 @click.option(
-    "--heavy", "only_heavy", is_flag=True, help="Keep to networks with 48 MiB of weights or more, however long they take."
+    "--heavy",
+    "only_heavy",
+    is_flag=True,
+    help="Keep to networks with 48 MiB of weights or more, however long they take.",
 )
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--address", default="local", show_default=True, help="Of the Ray cluster; local starts one here.")

@@ -103,19 +103,12 @@ class ReceiptSigner:
     """A worker's receipt key, made at its start. ``public_key`` goes into BORN."""
 
     def __init__(self) -> None:
-        self._signer, self._nobody = (Signer(Ed25519PrivateKey.generate()) for _ in range(2))
+        self._signer = Signer(Ed25519PrivateKey.generate())
         self.public_key = self._signer.public_key
 
     def sign(self, receipt: Receipt) -> bytes:
         """Sign a receipt; its time is now."""
-        return self._signer.sign(_receipt_claims("receipt", receipt))
-
-    def rehearse(self, receipt: Receipt) -> bytes:
-        """Do what `sign` does, for nothing: what comes of it names itself no receipt, under a key that nobody trusts.
-
-        A batch that is not computed must not have a receipt anywhere, be it one that is thrown away.
-        """
-        return self._nobody.sign(_receipt_claims("rehearsal", receipt))
+        return self._signer.sign(_receipt_claims(receipt))
 
 
 def sign_cleaning(cleaning: Cleaning, sign_record: Callable[[dict[int, Any]], bytes]) -> bytes:
@@ -125,8 +118,8 @@ def sign_cleaning(cleaning: Cleaning, sign_record: Callable[[dict[int, Any]], by
     return sign_record(claims | {ACCELERATORS: cleaning.accelerators})
 
 
-def _receipt_claims(name: str, receipt: Receipt) -> dict[int, Any]:
-    claims = _claims(name, receipt.session, receipt.index, receipt.hardware)
+def _receipt_claims(receipt: Receipt) -> dict[int, Any]:
+    claims = _claims("receipt", receipt.session, receipt.index, receipt.hardware)
     claims |= {STREAM: receipt.stream, MODEL: receipt.model, MEASUREMENT: receipt.measurement}
     return claims | {TIMES_NS: receipt.times_ns, PACED: receipt.paced, ITEMS: receipt.items}
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,19 +33,17 @@ class PlainResult(NamedTuple):
 
     Attributes:
         data: its outputs, one after the other.
-        times_ns: of the worker's steps; nobody signed them.
-        elapsed_ms: from the first byte sent until all was there, as the client saw it.
+        times_ns: gets those of the worker's steps, which come after the outputs; nobody signed them.
     """
 
     data: memoryview
-    times_ns: dict[str, int]
-    elapsed_ms: float
+    times_ns: Future[dict[str, int]]
 
 
 @dataclass(eq=False)
 class _Pending:
     future: Future[PlainResult | messages.Loaded] = field(default_factory=Future)
-    sent_s: float = field(default_factory=time.monotonic)
+    times_ns: Future[dict[str, int]] = field(default_factory=Future)
     data: memoryview = field(default_factory=lambda: memoryview(b""))
     received_bytes: int = 0
 
@@ -164,7 +161,9 @@ class Baseline:
         except HeteeError as error:
             ended = error
         for pending in list(self._pending.values()):
-            pending.future.set_exception(ended)
+            if not pending.future.done():
+                pending.future.set_exception(ended)
+            pending.times_ns.set_exception(ended)
 
     def _take(self, header: Header) -> None:
         if header.kind is Kind.CHUNK:
@@ -172,17 +171,20 @@ class Baseline:
             begin, end = pending.received_bytes, pending.received_bytes + header.length - TAG_BYTES
             self._inlet.chunk(header, pending.data[begin:end], b"")
             pending.received_bytes = end
+            if end == len(pending.data):
+                pending.future.set_result(PlainResult(pending.data, pending.times_ns))
             return
         payload = self._inlet.message(header)
         if header.kind is Kind.RESULT:
-            self._pending[header.stream].data = memoryview(bytearray(header.total))
+            pending = self._pending[header.stream]
+            pending.data = memoryview(bytearray(header.total))
+            if not header.total:
+                pending.future.set_result(PlainResult(pending.data, pending.times_ns))
         elif header.kind is Kind.LOADED:
             self._pending.pop(header.stream).future.set_result(decode(payload, messages.Loaded))
         elif header.kind is Kind.REFUSED:
             said = decode(payload, messages.Failure)
             self._pending.pop(header.stream).future.set_exception(refusal(said.code, said.detail))
         elif header.kind is Kind.RECEIPT:
-            times = json.loads(decode(payload, messages.Receipt).receipt)["times_ns"]
-            pending = self._pending.pop(header.stream)
-            elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
-            pending.future.set_result(PlainResult(pending.data, times, elapsed_ms))
+            times_ns = json.loads(decode(payload, messages.Receipt).receipt)["times_ns"]
+            self._pending.pop(header.stream).times_ns.set_result(times_ns)

@@ -106,7 +106,7 @@ def _plain(baseline: Baseline) -> _System:
     def send(work: Workload) -> Future[Any]:
         return baseline.submit(work.inputs, pixels=work.pixels, pace=work.pace)
 
-    return _System(send, lambda result: _Answer(result.times_ns, 0.0))
+    return _System(send, lambda result: _Answer(result.times_ns.result(), 0.0))
 
 
 def run(plan: Plan, told: Told) -> Iterator[Cell]:

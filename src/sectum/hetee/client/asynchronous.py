@@ -24,9 +24,11 @@ class AsyncSession:
         return await asyncio.to_thread(self.session.load, model, **options)
 
     async def infer(self, inputs: Inputs, **options: Any) -> Result:
-        """As `Session.infer`; many may be awaited at a time."""
+        """As `Session.infer`; many may be awaited at a time. The receipt is there, too: asking for it does not block."""
         future = await asyncio.to_thread(self.session.submit, inputs, **options)
-        return await asyncio.wrap_future(future)
+        result = await asyncio.wrap_future(future)
+        await asyncio.wrap_future(result.signed)
+        return result
 
     async def close(self, deadline_ms: int = 5000) -> None:
         """As `Session.close`."""

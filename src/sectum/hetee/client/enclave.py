@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sectum.hetee.attest.evidence import Claims
-from sectum.hetee.attest.records import open_receipt
+from sectum.hetee.attest.records import Receipt, open_receipt
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.handshake import Session
 from sectum.hetee.client.results import Loaded, Result, arrays
@@ -32,6 +32,7 @@ class Pending:
     Attributes:
         digest: SHA-256 of its model.
         future: gets a `Loaded` or a `Result`, or why there is none.
+        signed: gets the receipt of a result, verified, or why there is none.
         sent_s: when it was opened.
         opening: its RESULT.
         tensors: of its result.
@@ -42,6 +43,7 @@ class Pending:
 
     digest: bytes
     future: Future[Any]
+    signed: Future[Receipt] = field(default_factory=Future)
     sent_s: float = field(default_factory=time.monotonic)
     opening: bytes = b""
     tensors: tuple[Tensor, ...] = ()
@@ -51,13 +53,11 @@ class Pending:
 
 
 class _Answer(NamedTuple):
-    """An answer that was accepted."""
+    """A result that was accepted."""
 
-    stream: int
     opening: bytes
     tensors: tuple[Tensor, ...]
     data: memoryview
-    token: bytes
 
 
 class Enclave:
@@ -121,7 +121,8 @@ class Enclave:
         stream = self._ledger.next_stream
         self._ledger.open(Header(kind, 0, stream=stream, total=total))
         pending = self.pending[stream] = Pending(digest, Future())
-        pending.future.set_running_or_notify_cancel()  # who wishes it no longer sends CANCEL
+        for future in (pending.future, pending.signed):  # who wishes it no longer sends CANCEL
+            future.set_running_or_notify_cancel()
         return stream, pending
 
     # --- answers ---
@@ -184,6 +185,8 @@ class Enclave:
         pending = self.pending[header.stream]
         pending.opening, pending.tensors, pending.paced = bytes(payload), message.tensors, message.paced
         pending.data = memoryview(np.empty(header.total, np.uint8))  # type: ignore[arg-type]
+        if self._assembly.complete:
+            self._whole(pending)
 
     def _chunk(self, frame: Frame) -> None:
         header, n_bytes = frame.header, frame.header.length - TAG_BYTES
@@ -192,30 +195,35 @@ class Enclave:
         begun_ns = time.perf_counter_ns()
         self._opener.open_into(header, frame.payload, pending.data[at : at + n_bytes], context=self._assembly.context)
         pending.encryption_ns += time.perf_counter_ns() - begun_ns
-        self._assembly.take(header, n_bytes)
+        if self._assembly.take(header, n_bytes):
+            self._whole(pending)
+
+    def _whole(self, pending: Pending) -> None:
+        """Hand a result over. Its records are authentic; the receipt, which is for others, is not waited for."""
+        outputs = arrays(pending.tensors, pending.data)
+        elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
+        result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed)
+        pending.future.set_result(result)
+        if len(pending.data) <= _REREAD_BYTES:
+            self._last = _Answer(pending.opening, pending.tensors, pending.data)
 
     def _receipt(self, stream: int, token: bytes) -> None:
         self._books().answer(stream, Kind.RECEIPT)
         self._assembly.end(stream)
-        pending = self.pending.pop(stream)
+        pending = self.pending[stream]
         receipt = open_receipt(token, self.vouch.receipt_key, self._session_id, self.index, stream)
         said = (receipt.model, receipt.measurement, receipt.paced)
         if said != (pending.digest, self.claims.measurement, pending.paced):
             raise refusal(Refusal.NOT_GENUINE, "a receipt for another model or worker than the one of its batch")
+        del self.pending[stream]
         self.answered += 1
-        elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
-        outputs = arrays(pending.tensors, pending.data)
-        if len(token) + len(pending.data) <= _REREAD_BYTES:
-            self._last = _Answer(stream, pending.opening, pending.tensors, pending.data, token)
-        pending.future.set_result(Result(outputs, receipt, elapsed_ms, pending.encryption_ns / 1e6))
+        pending.signed.set_result(receipt)
 
     def _rehearse(self) -> None:
-        """Read the last answer again: a worker sends CREDIT just before the next, and code that just ran is fast."""
+        """Read the last result again: a worker sends CREDIT just before the next, and code that just ran is fast."""
         if self._last is not None and len(self.pending) == 1:
-            last = self._last
-            decode(last.opening, messages.Result)
-            open_receipt(last.token, self.vouch.receipt_key, self._session_id, self.index, last.stream)
-            arrays(last.tensors, last.data)
+            decode(self._last.opening, messages.Result)
+            arrays(self._last.tensors, self._last.data)
 
     def _refused(self, stream: int, message: messages.Failure) -> None:
         self._books().answer(stream, Kind.REFUSED)
@@ -227,5 +235,7 @@ class Enclave:
         self.sealer.wipe()
         self._opener.wipe()
         for pending in self.pending.values():
-            pending.future.set_exception(error)
+            if not pending.future.done():
+                pending.future.set_exception(error)
+            pending.signed.set_exception(error)
         self.pending.clear()

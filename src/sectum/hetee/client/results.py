@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,20 +38,29 @@ class Result:
 
     Attributes:
         outputs: arrays by name.
-        receipt: what the worker signed: model, measurement, times of each step, paced or real.
-        elapsed_ms: from the first byte sent to the receipt verified, as the client saw it.
+        paced: whether a published compute time was waited for, so that the outputs mean nothing.
+        elapsed_ms: from the first byte sent until the outputs were there, as the client saw it.
         encryption_ms: of that, what the client itself spent in sealing and opening.
+        signed: gets the receipt, verified, or why there is none.
     """
 
     outputs: dict[str, NDArray[Any]]
-    receipt: Receipt
+    paced: bool
     elapsed_ms: float
-    encryption_ms: float = 0.0
+    encryption_ms: float
+    signed: Future[Receipt] = field(repr=False, compare=False)
 
     @property
-    def paced(self) -> bool:
-        """Whether a published compute time was waited for, so that the outputs mean nothing."""
-        return self.receipt.paced
+    def receipt(self) -> Receipt:
+        """What the worker signed: model, measurement, times of each step, paced or real.
+
+        It comes just after the outputs, which are authentic without it, and is waited for here. One that is not
+        genuine ends the session, whether anybody looks at it or not.
+
+        Raises:
+            HeteeError: it was not genuine, or the worker was lost before it came.
+        """
+        return self.signed.result()
 
 
 def arrays(tensors: tuple[Tensor, ...], data: memoryview) -> dict[str, NDArray[Any]]:

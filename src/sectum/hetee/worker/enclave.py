@@ -34,19 +34,6 @@ _FLUSH_S = 0.4  # for the last answers, when the session ends
 
 
 @dataclass(frozen=True)
-class Signatures:
-    """Who signs.
-
-    Attributes:
-        sign: makes the receipt of a batch.
-        rehearse: does what ``sign`` does, and makes nothing that anybody could take for a receipt.
-    """
-
-    sign: Sign
-    rehearse: Sign
-
-
-@dataclass(frozen=True)
 class Terms:
     """What a session may use.
 
@@ -70,7 +57,7 @@ class Enclave:
         inlet: from the client.
         outlet: to the client.
         terms: limits of the session.
-        signatures: receipts of batches.
+        sign: makes the receipt of a batch.
         ended: is called, in some thread, when the client's side has ended; with the reason if that is a refusal.
     """
 
@@ -79,7 +66,7 @@ class Enclave:
         inlet: Inlet,
         outlet: Outlet,
         terms: Terms,
-        signatures: Signatures,
+        sign: Sign,
         ended: Callable[[HeteeError | None], None],
     ) -> None:
         self.inlet, self._outlet, self._terms, self._ended = inlet, outlet, terms, ended
@@ -95,8 +82,7 @@ class Enclave:
         self.engine = Engine(
             Outcomes(self._loaded, self._load_refused, self._computed, self.refuse, self._begun, self._released)
         )
-        self._signatures = signatures
-        self.answers = Answers(outlet, self.ledger, self.lock, signatures.sign, self._lost)
+        self.answers = Answers(outlet, self.ledger, self.lock, sign, self._lost)
         self._intake = Intake(self, self._tasks.put)
         self._threads = [threading.Thread(target=self._take, name="open", daemon=True)]
         self._threads += [
@@ -215,14 +201,12 @@ class Enclave:
             self.deadlines.add("rehearsal", expected_s - _REHEARSAL_S, partial(self._rehearse, batch))
 
     def _rehearse(self, batch: Batch) -> None:
-        """Do what the answer will need, just before it: code that was not run for some milliseconds is slow.
+        """Send a CREDIT, be it of nothing, the way of the answer, just before it.
 
-        Something is signed that is no receipt and that nobody gets. A CREDIT, be it of nothing, goes the way of the
-        answer, so that host and client are awake, too.
+        Code that was not run for some milliseconds is slow, and host and client are awake then, too.
         """
         if not batch.answered and self._alone:
             self._give_credit()
-            self._signatures.rehearse(batch)
 
     def _computed(self, batch: Batch, outputs: dict[str, NDArray[Any]]) -> None:
         computed = Computed(batch, outputs, paced=batch.pace is not None)

@@ -20,7 +20,7 @@ from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.batch import Batch
-from sectum.hetee.worker.enclave import Enclave, Signatures, Terms
+from sectum.hetee.worker.enclave import Enclave, Terms
 from sectum.hetee.worker.records import FROM_CLIENT, SocketOutlet
 
 SESSION = b"plain, unsealed!"
@@ -151,7 +151,7 @@ def serve(sock: socket.socket, accelerators: Sequence[str], *, threads: int = 1,
         refused.extend([error] if error else [])
         ended.set()
 
-    enclave = Enclave(PlainInlet(sock), PlainOutlet(sock), terms, Signatures(times_of, times_of), end)
+    enclave = Enclave(PlainInlet(sock), PlainOutlet(sock), terms, times_of, end)
     for name in accelerators:
         enclave.grant(accelerator(name, threads=threads))
     enclave.start()

@@ -25,7 +25,7 @@ from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Accelerator
 from sectum.hetee.worker.batch import Batch
 from sectum.hetee.worker.confinement import Report
-from sectum.hetee.worker.enclave import Enclave, Signatures, Terms
+from sectum.hetee.worker.enclave import Enclave, Terms
 from sectum.hetee.worker.records import SealedInlet, SealedOutlet
 
 LINK, DATA = 3, 4
@@ -154,12 +154,9 @@ class WorkerProcess:
                 hardware=self._setting.hardware,
             )
 
-        signatures = Signatures(
-            lambda batch: self._signer.sign(receipt(batch)), lambda batch: self._signer.rehearse(receipt(batch))
-        )
         terms = Terms(message.index, message.credit_bytes, message.open_streams)
         inlet, outlet = SealedInlet(self._data, opener), SealedOutlet(self._data, sealer)
-        self._enclave = Enclave(inlet, outlet, terms, signatures, self._ended)
+        self._enclave = Enclave(inlet, outlet, terms, lambda batch: self._signer.sign(receipt(batch)), self._ended)
         log("assigned", index=message.index, session=message.session.hex())
         self._start()
 

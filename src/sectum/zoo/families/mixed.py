@@ -1,4 +1,4 @@
-"""Random chains of single operators, of no published kind: what operators cost where no family puts them together so.
+"""Random chains of single operators, of no published kind: what operators cost where no family puts them so.
 
 The families use some operators alone: layer normalisation is ConvNeXt's, long concatenations are DenseNet's, large fully
 connected layers AlexNet's and VGG's. Networks that users bring combine them otherwise.
@@ -83,7 +83,9 @@ def _convolution(b: Builder, v: Drawn, x: int) -> int:
 
 def _grouped(b: Builder, v: Drawn, x: int) -> int:
     groups = _divisor(b, v, x)
-    return conv(b, x, groups * v.choose((4, 8, 16, 24, 32)), v.kernel(3), v.choose((1, 1, _stride(b, x))), groups=groups)
+    return conv(
+        b, x, groups * v.choose((4, 8, 16, 24, 32)), v.kernel(3), v.choose((1, 1, _stride(b, x))), groups=groups
+    )
 
 
 def _depthwise(b: Builder, v: Drawn, x: int) -> int:
@@ -149,8 +151,8 @@ def _divisor(b: Builder, v: Drawn, x: int) -> int:
 
 _KINDS: tuple[Step, ...] = (
     _convolution, _convolution, _convolution, _grouped, _grouped, _depthwise, _depthwise, _normalised_first,
-    _normalised_first, _channels_last, _channels_last, _channels_last, _joined, _joined, _joined, _split, _sum, _gate, _gate,
-    _nonlinearity, _pool, _shuffle,
+    _normalised_first, _channels_last, _channels_last, _channels_last, _joined, _joined, _joined, _split, _sum, _gate,
+    _gate, _nonlinearity, _pool, _shuffle,
 )  # fmt: skip
 
 FAMILY = Family("mixed", {}, draw)

@@ -15,7 +15,7 @@ from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.client.enclave import Enclave
-from sectum.hetee.errors import EvidenceRefused, HeteeError, Refusal, WorkRefused
+from sectum.hetee.errors import EvidenceRefused, HeteeError, Refusal, WorkRefused, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind, Role
 from sectum.hetee.wire.messages import Message, Tensor, encode
@@ -91,18 +91,35 @@ class Worker:
         self.say(Kind.RECEIPT, messages.Receipt(receipt=self.signer.sign(change(receipt))), stream=stream)
 
 
-def test_a_result_in_chunks_with_its_receipt_is_given_to_its_future() -> None:
-    """RESULT, its chunks and a receipt that fits make the batch's result, in the memory that it was opened into."""
+def test_a_result_in_chunks_is_given_to_its_future_and_then_its_receipt() -> None:
+    """RESULT and its chunks make the batch's result, in the memory they were opened into; a receipt completes it."""
     worker = Worker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream)
     data = DATA.tobytes()
     worker.chunk(stream, 0, data[:12_000], context)
-    worker.chunk(stream, 1, data[12_000:], context)
     assert not pending.future.done()
+    worker.chunk(stream, 1, data[12_000:], context)
+    result = pending.future.result(0)
+    np.testing.assert_array_equal(result.outputs["y"], DATA)
+    assert (result.signed.done(), worker.enclave.answered, list(worker.enclave.pending)) == (False, 0, [stream])
     worker.receipt(stream)
-    np.testing.assert_array_equal(pending.future.result(0).outputs["y"], DATA)
-    assert worker.enclave.answered == 1
+    assert (result.receipt.stream, result.receipt.model) == (stream, MODEL)
+    assert (worker.enclave.answered, list(worker.enclave.pending)) == (1, [])
+
+
+def test_the_receipt_of_a_worker_that_is_lost_says_why_there_is_none() -> None:
+    """Whoever has a result and asks for its receipt is not left waiting when the worker is gone."""
+    worker = Worker().ready()
+    stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
+    context = worker.result(stream, chunks=1)
+    worker.chunk(stream, 0, DATA.tobytes(), context, chunks=1)
+    worker.enclave.fail(refusal(Refusal.WORKER_LOST, "gone"))
+    result = pending.future.result(0)
+    np.testing.assert_array_equal(result.outputs["y"], DATA)
+    with pytest.raises(HeteeError) as caught:
+        result.receipt  # noqa: B018 - asking raises
+    assert caught.value.code is Refusal.WORKER_LOST
 
 
 @pytest.mark.parametrize(
@@ -119,15 +136,18 @@ def test_a_result_in_chunks_with_its_receipt_is_given_to_its_future() -> None:
 def test_a_receipt_about_something_else_is_refused(
     change: Callable[[Receipt], Receipt], kind: type[HeteeError]
 ) -> None:
-    """Another model, worker, stream, enclave or session, or paced where the result was not: no result is given."""
+    """Another model, worker, stream, enclave or session, or paced where the result was not: it is no receipt."""
     worker = Worker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream)
     worker.chunk(stream, 0, DATA.tobytes()[:12_000], context)
     worker.chunk(stream, 1, DATA.tobytes()[12_000:], context)
-    with pytest.raises(kind):
+    with pytest.raises(kind) as caught:
         worker.receipt(stream, change)
-    assert not pending.future.done()
+    assert worker.enclave.answered == 0
+    worker.enclave.fail(caught.value)  # as the session does
+    with pytest.raises(kind):
+        pending.future.result(0).receipt  # noqa: B018 - asking raises
 
 
 def test_a_receipt_of_another_key_is_refused() -> None:
@@ -172,9 +192,8 @@ def test_tensors_that_are_not_what_the_header_says_are_refused() -> None:
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream, DATA[:10], said=DATA.nbytes)
     worker.chunk(stream, 0, DATA.tobytes()[:12_000], context)
-    worker.chunk(stream, 1, DATA.tobytes()[12_000:], context)
     with pytest.raises(HeteeError) as caught:
-        worker.receipt(stream)
+        worker.chunk(stream, 1, DATA.tobytes()[12_000:], context)
     assert caught.value.code is Refusal.BAD_TENSOR
     assert not pending.future.done()
 

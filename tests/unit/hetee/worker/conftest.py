@@ -15,7 +15,7 @@ from sectum.hetee.channel.secret import Secret
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind, Role
 from sectum.hetee.worker.accelerators import accelerator
-from sectum.hetee.worker.enclave import Enclave, Signatures, Terms
+from sectum.hetee.worker.enclave import Enclave, Terms
 from sectum.hetee.worker.records import SealedInlet, SealedOutlet
 from sectum.testing.worker_peer import INDEX, SECRET, SESSION, Client
 
@@ -31,22 +31,16 @@ def serve() -> Iterator[Serve]:
         signer, ended = ReceiptSigner(), queue.SimpleQueue()
         sealer, opener = data_channel(Role.WORKER, Secret(SECRET), SESSION)
 
-        rehearsed: list[bytes] = []
-
         def receipt(batch) -> Receipt:
             paced, times_ns = batch.pace is not None, batch.times_ns
             model = batch.message.model
             return Receipt(SESSION, INDEX, batch.stream, model, bytes(32), times_ns, paced, batch.items, "software")
 
-        def rehearse(batch) -> bytes:
-            rehearsed.append(signer.rehearse(receipt(batch)))
-            return rehearsed[-1]
-
         enclave = Enclave(
             SealedInlet(ours, opener),
             SealedOutlet(ours, sealer),
             Terms(INDEX, credit_bytes, open_streams),
-            Signatures(lambda batch: signer.sign(receipt(batch)), rehearse),
+            lambda batch: signer.sign(receipt(batch)),
             ended.put,
         )
         for name in names or ("cpu:0",):
@@ -54,7 +48,7 @@ def serve() -> Iterator[Serve]:
         enclave.start()
         client = Client(theirs, signer.public_key)
         client.expect(Kind.READY, messages.Ready)
-        return Served(enclave, client, ended, rehearsed)
+        return Served(enclave, client, ended)
 
     yield make
     for sock in sockets:

@@ -26,12 +26,11 @@ def jpeg(width: int, height: int, mode: str = "RGB", **options) -> bytes:
 
 @dataclass
 class Served:
-    """An enclave, the client that it serves, how its serving ended, and what it signed in rehearsals."""
+    """An enclave, the client that it serves, and how its serving ended."""
 
     enclave: Enclave
     client: Client
     ended: queue.SimpleQueue[HeteeError | None]
-    rehearsed: list[bytes]
 
 
 Serve = Callable[..., Served]
