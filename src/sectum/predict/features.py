@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from sectum.graph.costs import OperatorCost, cost
 from sectum.graph.ir import AttributeValue, Graph, Operator, TensorKind
-from sectum.predict.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, WIDTH, kernel_work
+from sectum.predict.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 NCHWC = "com.microsoft.nchwc:"
 
@@ -62,12 +62,13 @@ _OF_OPERATOR = (
     "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
     "batch", "in_channels", "out_channels", "groups", "in_height", "in_width", "out_height", "out_width",
     "kernel_height", "kernel_width", "stride", "dilation", "inputs", "outputs", "fused_activation", "fused_sum",
-    "nchw_input", "contiguous_run", "rows", "broadcast", "log_reuse_bytes", "log_network_bytes",
+    "nchw_input", "contiguous_run", "rows", "broadcast", "log_reuse_bytes",
 )  # fmt: skip
-_OF_PLACE = ("position", "log_estimate", "log_estimate_before", "log_estimate_after")
+# Known, too, and part of the work; trees that see it tell networks apart by it, and are wrong about unlike ones.
+_OF_NETWORK = "log_network_bytes"
 _OF_TILES = ("filters", "values", "positions", "block_rest", "filter_rest", "row_rest", "column_rest", "log_products")
 
-FEATURES = (*_OF_OPERATOR, *_OF_PLACE, *_OF_TILES, *(f"log_work_{number}" for number in range(WIDTH)))
+FEATURES = (*_OF_OPERATOR, "log_estimate", *_OF_TILES)
 
 # One reference unit is the time of six 256x256 float32 matrix products: 201 MFLOP. Traffic and start-up are put in
 # the same unit by the ratios seen on the machine of the shipped model; the learned part corrects all three.
@@ -153,10 +154,10 @@ def extract(graph: Graph, *, threads: int, nchwc_block: int = 8, whole: bool = T
         graph: what the runtime executes (``sectum.graph.runtime_graph``).
         threads: compute threads of the run.
         nchwc_block: floats in a block of the layout that the graph was made with.
-        whole: False for an operator that was taken out of its network: what its neighbours are and leave in the caches
-            is not known then, and those features are NaN.
+        whole: False for an operator that was taken out of its network: what its neighbours leave in the caches is not
+            known then, and that feature is NaN.
     """
-    return assemble([describe(graph, threads=threads, whole=whole)], nchwc_block=nchwc_block, whole=whole)
+    return assemble([describe(graph, threads=threads, whole=whole)], nchwc_block=nchwc_block)
 
 
 def describe(graph: Graph, *, threads: int, whole: bool = True) -> Described:
@@ -175,13 +176,12 @@ def describe(graph: Graph, *, threads: int, whole: bool = True) -> Described:
     return Described(groups, types, rows, costs)
 
 
-def assemble(described: Sequence[Described], *, nchwc_block: int, whole: bool = True) -> OperatorFeatures:
+def assemble(described: Sequence[Described], *, nchwc_block: int) -> OperatorFeatures:
     """Make the features of the operators of several graphs, one graph after the other; see `OperatorFeatures.part`.
 
     Args:
         described: what `describe` gave.
         nchwc_block: as for `extract`.
-        whole: as for `extract`.
     """
     groups, types, rows, costs = [], [], [], []
     for one in described:
@@ -189,35 +189,13 @@ def assemble(described: Sequence[Described], *, nchwc_block: int, whole: bool = 
         types += one.types
         rows += one.rows
         costs += one.costs
-    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(_OF_OPERATOR))
-    columns = dict(zip(_OF_OPERATOR, values.T, strict=True))
+    names = (*_OF_OPERATOR, _OF_NETWORK)
+    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+    columns = dict(zip(names, values.T, strict=True))
     first = np.array([roofline(operator_cost) for operator_cost in costs])
     work = kernel_work(columns, groups, nchwc_block)
-    places = _places(first, [len(one.groups) for one in described], whole=whole)
-    every = np.column_stack([values, places, _tiles(columns, nchwc_block), np.log1p(work)])
+    every = np.column_stack([values[:, :-1], np.log(first), _tiles(columns, nchwc_block)])
     return OperatorFeatures(tuple(groups), every.astype(np.float32), first, work, tuple(types), tuple(costs))
-
-
-def _places(estimates: NDArray[np.float64], operators: Sequence[int], *, whole: bool) -> NDArray[np.float64]:
-    """Columns of `_OF_PLACE`: where an operator stands in its graph, and how much work stands beside it.
-
-    Args:
-        estimates: of all operators, graph by graph.
-        operators: how many each graph has.
-        whole: as for `extract`.
-    """
-    logs = np.log(estimates)
-    if not whole:
-        n = len(estimates)
-        return np.column_stack([np.full(n, math.nan), logs, np.full((n, 2), math.nan)])
-    positions = [np.arange(n) / n for n in operators if n]
-    ends = np.cumsum([n for n in operators if n], dtype=np.int64)
-    lasts = ends - 1
-    firsts = np.roll(ends, 1)
-    firsts[:1] = 0
-    before, after = np.roll(logs, 1), np.roll(logs, -1)
-    before[firsts], after[lasts] = logs[firsts], logs[lasts]
-    return np.column_stack([np.concatenate([*positions, np.zeros(0)]), logs, before, after])
 
 
 def _tiles(columns: Mapping[str, NDArray[np.float64]], nchwc_block: int) -> NDArray[np.float64]:
@@ -274,7 +252,7 @@ def _row(
     log_reuse_bytes: float,
     log_network_bytes: float,
 ) -> list[float]:
-    """Columns of `_OF_OPERATOR`."""
+    """Columns of `_OF_OPERATOR`, then `_OF_NETWORK`."""
     inputs, attributes = op.inputs, op.attributes
     data = graph.tensors[inputs[0]].shape if inputs and inputs[0] else ()
     out = graph.tensors[op.outputs[0]].shape

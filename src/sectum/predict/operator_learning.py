@@ -19,7 +19,7 @@ from sectum.predict.operator_model import with_overhead
 
 TREES = 160
 PARAMETERS = {
-    "objective": "regression", "num_leaves": 31, "learning_rate": 0.08, "min_data_in_leaf": 8, "bagging_fraction": 0.7,
+    "objective": "regression", "num_leaves": 31, "learning_rate": 0.08, "min_data_in_leaf": 40, "bagging_fraction": 0.7,
     "bagging_freq": 1, "feature_fraction": 0.6, "seed": 0, "deterministic": True, "force_row_wise": True,
     "num_threads": 1, "verbose": -1,
 }  # fmt: skip
