@@ -84,6 +84,10 @@ def one_kill(rack: Rack, session: Session, role: str, rng: random.Random, tally:
             (output,) = result.outputs.values()
             if output.shape != batch.shape or not np.array_equal(output, batch + 1):
                 tally.wrong.append(f"{role}: a batch got another's result")
+            try:
+                result.signed.result(ERROR_S + 60)
+            except HeteeError as error:  # killed between a result and its receipt
+                note(tally, error, killed_s)
 
 
 def note(tally: Tally, error: HeteeError, killed_s: float | None) -> None:
