@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from sectum.hetee.worker.records import Outlet
 Sign = Callable[[Batch], bytes]
 # Answers of no more than this leave in one piece, then their receipt, and need not wait for another thread.
 _SMALL_BYTES = 64 << 10
+# What the receipt of a batch that was alone waits for: host, client and who wants the result are not kept from a
+# processor, nor the client's interpreter from handing the result over.
+_RECEIPT_AFTER_S = 0.001
 
 
 class _Form(NamedTuple):
@@ -151,7 +155,7 @@ class Answers:
                 self._changed.notify_all()
                 return
             self._busy = True
-        self._send(computed)
+        self._send(computed, alone=True)
 
     def finish(self, finished: Callable[[], messages.Finished]) -> None:
         """Send FINISHED as soon as no stream is open."""
@@ -188,12 +192,12 @@ class Answers:
                 answer = self._answers.popleft() if self._answers else None
             self._send(answer)
 
-    def _send(self, answer: Computed | _Short | None) -> None:
+    def _send(self, answer: Computed | _Short | None, *, alone: bool = False) -> None:
         """Send what is urgent, then an answer, if any. The caller has made this busy."""
         try:
             self._send_urgent(more=isinstance(answer, Computed))
             if isinstance(answer, Computed):
-                self._send_computed(answer)
+                self._send_computed(answer, _RECEIPT_AFTER_S if alone else 0.0)
             elif answer is not None:
                 self._close(answer.stream, answer.kind)
                 self.refused += answer.kind is Kind.REFUSED
@@ -225,7 +229,7 @@ class Answers:
         with self._lock:
             self._ledger.answer(stream, kind)
 
-    def _send_computed(self, answer: Computed) -> None:
+    def _send_computed(self, answer: Computed, receipt_after_s: float) -> None:
         batch, outlet = answer.batch, self._outlet
         stream, chunks, total = batch.stream, answer.chunks, answer.total
         before = outlet.encryption_ns, outlet.transfer_ns
@@ -238,6 +242,8 @@ class Answers:
             outlet.chunk(chunk, stream=stream, chunk=index, chunks=chunks, total=total, context=answer.context)
         batch.times_ns["encryption"] += outlet.encryption_ns - before[0]
         batch.times_ns["transfer"] += outlet.transfer_ns - before[1]
+        if receipt_after_s:
+            time.sleep(receipt_after_s)
         receipt = encode(messages.Receipt(receipt=self._sign(batch)))
         self._close(stream, Kind.RECEIPT)
         self.answered += 1
