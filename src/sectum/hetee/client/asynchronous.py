@@ -24,7 +24,7 @@ class AsyncSession:
         return await asyncio.to_thread(self.session.load, model, **options)
 
     async def infer(self, inputs: Inputs, **options: Any) -> Result:
-        """As `Session.infer`; many may be awaited at a time. The receipt is there, too: asking for it does not block."""
+        """As `Session.infer`, with the receipt there, too, so that asking blocks nothing; many may be awaited."""
         future = await asyncio.to_thread(self.session.submit, inputs, **options)
         result = await asyncio.wrap_future(future)
         await asyncio.wrap_future(result.signed)

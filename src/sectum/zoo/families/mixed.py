@@ -1,7 +1,7 @@
 """Random chains of single operators, of no published kind: what operators cost where no family puts them so.
 
-The families use some operators alone: layer normalisation is ConvNeXt's, long concatenations are DenseNet's, large fully
-connected layers AlexNet's and VGG's. Networks that users bring combine them otherwise.
+Some operators are used by one family alone: layer normalisation by ConvNeXt, long concatenations by DenseNet, large
+fully connected layers by AlexNet and VGG. Networks that users bring combine them otherwise.
 """
 
 from __future__ import annotations
