@@ -133,8 +133,8 @@ def _gate(b: Builder, v: Drawn, x: int) -> int:
 
 def _pool(b: Builder, v: Drawn, x: int) -> int:
     kernel, stride = v.choose((2, 3)), _stride(b, x)
-    pool = v.choose((max_pool, average_pool))
-    return pool(b, x, kernel, stride, kernel // 2)
+    maximum = v.choose((True, False))
+    return (max_pool if maximum else average_pool)(b, x, kernel, stride, kernel // 2)
 
 
 def _shuffle(b: Builder, v: Drawn, x: int) -> int:
