@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,32 @@ def from_operator_campaign(folder: Path) -> Iterator[Observation]:
             reference_ms=row["reference_ms"],
             whole=False,
         )
+
+
+def of_unseen_types(others: Iterable[Observation], seen: Iterable[Observation]) -> Iterator[Observation]:
+    """What of other machines' observations with one thread is about types of operators that were not seen.
+
+    In units of the reference kernels an operator takes about as long elsewhere: far better than its group's mean.
+
+    Args:
+        others: of an operator campaign on another machine.
+        seen: on this one.
+    """
+    known = {kind for one in seen for kind in one.features.types}
+    for one in others:
+        its = one.features
+        chosen = [index for index, kind in enumerate(its.types) if kind not in known]
+        if chosen and one.threads == 1:
+            features = OperatorFeatures(
+                tuple(its.groups[index] for index in chosen),
+                its.values[chosen],
+                its.roofline[chosen],
+                its.work[chosen],
+                tuple(its.types[index] for index in chosen),
+                tuple(its.costs[index] for index in chosen),
+            )
+            times = one.times[chosen]
+            yield replace(one, features=features, times=times, total=one.total * float(times.sum() / one.times.sum()))
 
 
 @dataclass(frozen=True)

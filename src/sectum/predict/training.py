@@ -22,7 +22,14 @@ from sectum.predict import measured
 from sectum.predict.baselines.native import Shared
 from sectum.predict.baselines.shipped import OperatorsAndPages
 from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, schema_hash
-from sectum.predict.operator_learning import LearnedOperators, Observation, fold_of, from_operator_campaign, learn
+from sectum.predict.operator_learning import (
+    LearnedOperators,
+    Observation,
+    fold_of,
+    from_operator_campaign,
+    learn,
+    of_unseen_types,
+)
 from sectum.predict.operator_learning import observed as observed_in
 from sectum.predict.operator_model import PAGES, REGIMES
 from sectum.predict.paging_features import PAGING_FEATURES
@@ -81,7 +88,9 @@ def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dic
     return entries
 
 
-def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: str) -> dict[str, Any]:
+def train(
+    data: Path, operators: Sequence[Path], out: Path, machine: str, name: str, elsewhere: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Cross-validate, train on everything that one machine measured, write the artefact; gives the manifest.
 
     Args:
@@ -90,6 +99,7 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
         out: folder of the artefact.
         machine: in words.
         name: of the machine in the dataset.
+        elsewhere: operator campaigns of other machines, for types of operators that this one did not measure.
 
     Raises:
         UsageError: nothing was measured, or too little that pages, or no operator of some group.
@@ -103,7 +113,8 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
     if pages is None or pages.correction is None or fitted.errors is None or len(fitted.widths) < len(REGIMES):
         raise UsageError(f"{data} holds too few networks of '{name}' that page and that do not: collect more")
     seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder))]
-    learned = learn(seen)
+    unseen = of_unseen_types((one for folder in elsewhere for one in from_operator_campaign(folder)), seen)
+    learned = learn([*seen, *unseen])
     missing = [group for group in GROUPS if group not in learned.groups]
     if missing:
         raise UsageError(f"no operator of group '{missing[0]}' was measured: collect more networks")
@@ -148,11 +159,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a dataset: sectum dataset collect")
     parser.add_argument("--operators", type=Path, default=[], action="append", help="of an operator campaign")
+    parser.add_argument(
+        "--unseen-from", type=Path, default=[], action="append", help="operator campaign of another machine, for types "
+        "of operators that this one did not measure",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--machine", required=True, help="the machine that the data come from, in words")
     parser.add_argument("--name", required=True, help="what the dataset calls it")
     options = parser.parse_args(arguments)
-    manifest = train(options.data, options.operators, options.out, options.machine, options.name)
+    manifest = train(options.data, options.operators, options.out, options.machine, options.name, options.unseen_from)
     json.dump(manifest["training"], sys.stdout, indent=1)
     return 0
 

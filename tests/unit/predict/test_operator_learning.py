@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,15 @@ from sectum.errors import UsageError
 from sectum.graph.runtime import runtime_graph
 from sectum.predict.features import GROUPS, extract
 from sectum.predict.linear_times import LinearTimes
-from sectum.predict.operator_learning import LearnedOperators, Observation, fold_of, learn, merged, overhead
+from sectum.predict.operator_learning import (
+    LearnedOperators,
+    Observation,
+    fold_of,
+    learn,
+    merged,
+    of_unseen_types,
+    overhead,
+)
 
 pytest.importorskip("lightgbm", reason="learning needs the extra train")
 NAMES = ("alexnet", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "shufflenet_v2_x0_5", "vgg11")
@@ -91,3 +100,19 @@ def test_rows_of_equal_features_are_merged():
     kept, target, _, weight = merged(values, np.array([1.0, 5.0, 4.0]), np.array([1.0, 1.0, 2.0]))
     found = {tuple(row): (t, w) for row, t, w in zip(kept.tolist(), target.tolist(), weight.tolist(), strict=True)}
     assert found == {(1.0, 2.0): (3.0, 3.0), (3.0, 4.0): (5.0, 1.0)}
+
+
+def test_only_operators_of_unseen_types_are_taken_from_another_machine(seen):
+    """They keep their share of their network's time; what this machine measured is not overruled."""
+    (own,) = [one for one in seen if one.family == "odd 0"]
+    pools = [index for index, group in enumerate(own.features.groups) if group == "pool"]
+    types = {own.features.types[index] for index in pools}
+    without = replace(own, features=replace(own.features, types=tuple(
+        "other" if kind in types else kind for kind in own.features.types
+    )))  # fmt: skip
+    (taken,) = of_unseen_types([own, replace(own, threads=2)], [without])
+    assert taken.features.types == tuple(own.features.types[index] for index in pools)
+    assert taken.features.groups == ("pool",) * len(pools)
+    np.testing.assert_array_equal(taken.times, own.times[pools])
+    assert taken.total == pytest.approx(own.total * own.times[pools].sum() / own.times.sum())
+    assert list(of_unseen_types([own], [own])) == []
