@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sectum import zoo
-from sectum.errors import ShapeInconsistent
+from sectum.errors import ShapeInconsistent, UsageError
 from sectum.graph.costs import cost
 from sectum.graph.ir import Graph
 from sectum.units import PAGE_BYTES
@@ -114,8 +114,12 @@ def tasks(
             that a campaign goes on in seconds after thousands of them.
         families: to keep to; all if none is given.
         only_heavy: keep to networks that are `heavy`, however long they take, instead of those that are `affordable`.
+
+    Raises:
+        UsageError: no family has such networks.
     """
-    families = tuple(families) or zoo.families()
+    families = tuple(families) or tuple(zoo.families())
+    barren = 0
     for index in itertools.count():
         family = families[index % len(families)]
         tried = itertools.islice(_draws(seed, index, family, families), _DRAWS)
@@ -125,15 +129,22 @@ def tasks(
             graph = zoo.to_graph(task.architecture(), task.batch)
             if heavy(graph) if only_heavy else affordable(graph, luck):
                 yield task
+                barren = 0
                 break
+        else:
+            barren += 1
+            if barren > len(families):
+                raise UsageError(
+                    f"no {'heavy ' if only_heavy else ''}network found in {', '.join(families)}: give others"
+                )
 
 
-def _draws(seed: int, index: int, family: str, families: Sequence[str]) -> Iterator[tuple[Task, float]]:
+def _draws(seed: int, index: int, family: str, families: tuple[str, ...]) -> Iterator[tuple[Task, float]]:
     """Candidates for one place of the plan, and the luck of each; the first that is affordable takes the place."""
     rng = random.Random(f"{seed}/{index}")  # noqa: S311 - a plan, not a secret
     batch = rng.choice(BATCHES)
     is_named = rng.random() < NAMED_SHARE
-    names = _published(tuple(families))
+    names = _published(families)
     while True:
         task = _named(rng, names, batch) if is_named and names else _sampled(rng, family, batch)
         if task is not None:

@@ -12,6 +12,7 @@ import pytest
 
 from dataset_records import failed, record
 from sectum import zoo
+from sectum.errors import UsageError
 from sectum.graph.costs import cost
 from sectum.measure import campaign
 from sectum.measure.campaign import SAMPLE, Task, affordable, collect, identity, new_tasks, repeated, task_of, tasks
@@ -95,6 +96,28 @@ def test_what_is_known_is_passed_over_without_making_it(planned: list[Task], mon
     monkeypatch.setattr(Task, "architecture", lambda task: built.append(task) or zoo.build("shufflenet_v2_x0_5"))
     next(tasks(SEED, known))
     assert len(built) == 1
+
+
+def test_a_plan_keeps_to_the_families_given() -> None:
+    """Of a family that nothing published belongs to, too; published networks come only from families that were given."""
+    assert {task.family for task in itertools.islice(tasks(SEED, families=("mixed",)), 20)} == {"mixed"}
+    pair = list(itertools.islice(tasks(SEED, families=("vgg", "alexnet")), 40))
+    assert {task.family for task in pair} == {"vgg", "alexnet"}
+    assert {task.source for task in pair} > {SAMPLE}
+
+
+def test_heavy_networks_are_mostly_weights() -> None:
+    """They need not be affordable, but still have the size that a campaign bears."""
+    for task in itertools.islice(tasks(SEED, families=("alexnet",), only_heavy=True), 4):
+        graph = zoo.to_graph(task.architecture(), task.batch)
+        assert campaign.HEAVY_WEIGHT_BYTES <= graph.weight_bytes <= campaign.MAX_WEIGHT_BYTES
+
+
+def test_a_plan_without_networks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks a family of small networks for heavy ones is told so, and does not wait for ever."""
+    monkeypatch.setattr(campaign, "_DRAWS", 5)
+    with pytest.raises(UsageError, match="no heavy network found in nasbench201"):
+        next(tasks(SEED, families=("nasbench201",), only_heavy=True))
 
 
 def test_families_take_turns(planned: list[Task]) -> None:
