@@ -134,9 +134,8 @@ def tasks(
         else:
             barren += 1
             if barren > len(families):
-                raise UsageError(
-                    f"no {'heavy ' if only_heavy else ''}network found in {', '.join(families)}: give others"
-                )
+                kind = "heavy network" if only_heavy else "network"
+                raise UsageError(f"no {kind} found in {', '.join(families)}: give other families")
 
 
 def _draws(seed: int, index: int, family: str, families: tuple[str, ...]) -> Iterator[tuple[Task, float]]:

@@ -1,7 +1,9 @@
 """Trains the shipped models from measured networks; needs the extra ``train``.
 
 ``python -m sectum.predict.training --data data/networks --operators data/operators --out \
-src/sectum/predict/artefacts/operators/avx2 --machine "..." --name epyc-zen3-vm``; for AVX-512, which has no operator campaign, ``--unseen-from data/operators``.
+src/sectum/predict/artefacts/operators/avx2 --machine "..." --name epyc-zen3-vm``
+
+With AVX-512 there was no operator campaign: ``--unseen-from data/operators`` in place of ``--operators``.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def test_what_is_known_is_passed_over_without_making_it(planned: list[Task], mon
 
 
 def test_a_plan_keeps_to_the_families_given() -> None:
-    """Of a family that nothing published belongs to, too; published networks come only from families that were given."""
+    """Published networks come from families that were given; a family without any has only drawn ones."""
     assert {task.family for task in itertools.islice(tasks(SEED, families=("mixed",)), 20)} == {"mixed"}
     pair = list(itertools.islice(tasks(SEED, families=("vgg", "alexnet")), 40))
     assert {task.family for task in pair} == {"vgg", "alexnet"}
