@@ -1,10 +1,12 @@
-"""For all tests: how hypothesis draws."""
+"""For all tests: how hypothesis draws, and where what was measured is kept."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # A slow machine is no error, and what CI says of a commit must not depend on chance; at home every run draws anew.
@@ -15,3 +17,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "home")
 # A suite started in the background of a script inherits that Ctrl-C is ignored, and so would what it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What somebody has calibrated on this machine decides no test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECTUM_HOME", str(tmp_path_factory.mktemp("home")))
+        yield

@@ -25,7 +25,7 @@ from sectum.measure.operators import match
 from sectum.measure.reference import References, ratio_of_means, sums_share
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.features import OperatorFeatures, extract
-from sectum.predict.operator_model import OperatorModel, with_overhead
+from sectum.predict.operator_model import OperatorModel
 from sectum.units import MIB, PAGE_BYTES
 
 Progress = Callable[[str, float], None]
@@ -156,7 +156,7 @@ def _observe_operators(
     if measured is None:
         return None, samples
     features = extract(runtime, threads=threads, nchwc_block=machine_nchwc_block())
-    seen = with_overhead(np.array(measured), operators.overhead_references)
+    seen = operators.overheads.unprofiled(np.array(measured))
     expected = operators.references(features)
     return ObservedNetwork(sums_share(runtime), features.groups, np.maximum(seen, 1e-6), expected), samples
 

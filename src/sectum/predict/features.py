@@ -21,7 +21,7 @@ from sectum.graph.costs import OperatorCost, cost
 from sectum.graph.ir import AttributeValue, Graph, Operator, TensorKind
 from sectum.predict.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 NCHWC = "com.microsoft.nchwc:"
 

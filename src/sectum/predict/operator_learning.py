@@ -15,7 +15,7 @@ from sectum.measure import operator_campaign
 from sectum.predict.features import GROUPS, OperatorFeatures, extract
 from sectum.predict.linear_times import ANY_TYPE, LEAST_REFERENCES, LinearTimes
 from sectum.predict.measured import MeasuredNetwork
-from sectum.predict.operator_model import with_overhead
+from sectum.predict.operator_model import Overheads
 
 TREES = 160
 PARAMETERS = {
@@ -28,6 +28,7 @@ _FEWEST_ROWS = 40
 """For costs of a type's own."""
 _ROUNDS, _OUTLIER = 4, 0.15
 _LARGEST_CORRECTION = 1.0
+_REWEIGHTED, _EXACT = 30, 1e-2
 _CERTAIN = 0.1
 
 
@@ -44,6 +45,7 @@ class Observation:
         total: of the whole network outside enclaves, in reference units.
         reference_ms: the reference kernel's time meanwhile.
         whole: whether the features know what stands beside each operator.
+        share: of its inference, where this is about some of its operators only.
     """
 
     family: str
@@ -54,6 +56,7 @@ class Observation:
     total: float
     reference_ms: float
     whole: bool
+    share: float = 1.0
 
 
 def observed(networks: Iterable[MeasuredNetwork]) -> Iterator[Observation]:
@@ -136,7 +139,8 @@ def of_unseen_types(others: Iterable[Observation], seen: Iterable[Observation]) 
                 tuple(its.costs[index] for index in chosen),
             )
             times = one.times[chosen]
-            yield replace(one, features=features, times=times, total=one.total * float(times.sum() / one.times.sum()))
+            share = float(times.sum() / one.times.sum())
+            yield replace(one, features=features, times=times, total=one.total * share, share=share)
 
 
 @dataclass(frozen=True)
@@ -146,12 +150,12 @@ class LearnedOperators:
     Attributes:
         linear: a first estimate from the work that kernels do.
         groups: for each group of operators, a regressor of the logarithm of what that estimate is off by.
-        overhead: see `overhead`.
+        overheads: see `overheads`.
     """
 
     linear: LinearTimes
     groups: Mapping[str, Any]
-    overhead: float
+    overheads: Overheads
 
     def references(self, features: Sequence[OperatorFeatures]) -> list[NDArray[np.float64]]:
         """Times of the operators of each network, as they count in a whole inference, in reference units."""
@@ -165,7 +169,7 @@ class LearnedOperators:
                 mask = groups == group
                 times[mask] *= np.exp(self.groups[group].predict(values[mask]))
         ends = np.cumsum([len(of.groups) for of in features])
-        return np.split(times, ends[:-1])
+        return [self.overheads.started(of_one) for of_one in np.split(times, ends[:-1])]
 
 
 def learn(
@@ -188,7 +192,7 @@ def learn(
         raise UsageError("no measured network: collect some first (sectum dataset collect)")
     import lightgbm
 
-    extra = overhead(seen)
+    extra = overheads(seen)
     groups = np.array([group for one in seen for group in one.features.groups])
     times = np.concatenate([_in_whole(one, extra) for one in seen])
     # An operator matters by its share of its network's time, not by its count.
@@ -206,10 +210,11 @@ def learn(
     return LearnedOperators(linear, regressors, extra)
 
 
-def _in_whole(one: Observation, extra: float) -> NDArray[np.float64]:
-    """Times of a network's operators as they count in an inference; they add up to its latency."""
-    times = with_overhead(one.times, extra)
-    scaled: NDArray[np.float64] = np.maximum(times * (one.total / times.sum()), LEAST_REFERENCES)
+def _in_whole(one: Observation, extra: Overheads) -> NDArray[np.float64]:
+    """Times of a network's operators as they count in an inference; with its start they add up to its latency."""
+    times = extra.unprofiled(one.times)
+    total = max(one.total - extra.start * one.share, one.total / 2)
+    scaled: NDArray[np.float64] = np.maximum(times * (total / times.sum()), LEAST_REFERENCES)
     return scaled
 
 
@@ -276,15 +281,27 @@ def fold_of(seen: Sequence[Observation], folds: int) -> NDArray[np.int64]:
     return np.array([shuffled[numbers[one.topology]] % folds for one in seen])
 
 
-def overhead(seen: Sequence[Observation]) -> float:
-    """Give the time per operator between its profile and its share of a whole inference, in reference units.
+def overheads(seen: Sequence[Observation]) -> Overheads:
+    """Find what profiling adds to each operator, and how long an inference takes beside its operators.
 
-    Mostly negative: reading the clock for the profile takes time of its own. It is the constant that makes the mean
-    absolute relative error of whole networks smallest, which is a weighted median.
+    Latency less the profile's sum is regressed on the number of operators, a constant, and the sum itself, whose
+    coefficient is let go: long networks are a little off for other reasons. Absolute relative errors are smallest.
     """
-    counts = np.array([len(one.times) for one in seen])
-    totals = np.array([one.total for one in seen])
-    candidates = (totals - np.array([one.times.sum() for one in seen])) / counts
-    order = np.argsort(candidates)
-    weights = np.cumsum((counts / totals)[order])
-    return float(candidates[order][np.searchsorted(weights, weights[-1] / 2)])
+    whole = [one for one in seen if one.share == 1.0]
+    totals = np.array([one.total for one in whole])
+    sums = np.array([one.times.sum() for one in whole])
+    columns = np.column_stack([[-float(len(one.times)) for one in whole], np.ones(len(whole)), sums])
+    profiling, start, _ = _least_absolute(columns / totals[:, None], 1 - sums / totals)
+    if start < 0:
+        profiling, _ = _least_absolute(columns[:, [0, 2]] / totals[:, None], 1 - sums / totals)
+    return Overheads(float(profiling), max(0.0, float(start)))
+
+
+def _least_absolute(columns: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients whose absolute errors add up to the least, by reweighted least squares."""
+    trust = np.ones(len(values))
+    solution = np.zeros(columns.shape[1])
+    for _ in range(_REWEIGHTED):
+        solution, *_ = np.linalg.lstsq(columns * trust[:, None], values * trust, rcond=None)
+        trust = 1 / np.sqrt(np.maximum(np.abs(columns @ solution - values), _EXACT))
+    return solution

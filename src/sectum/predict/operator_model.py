@@ -38,6 +38,28 @@ PAGES = "pages"
 Width = tuple[float, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """What lies between the profile of a network's operators and the latency of an inference, in reference units.
+
+    Attributes:
+        profiling: time that the profile adds to each operator, above all for reading the clock.
+        start: time of an inference beside its operators: the call, inputs bound, outputs handed over.
+    """
+
+    profiling: float
+    start: float
+
+    def unprofiled(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Times of operators when nothing is profiled; at least a tenth is left of each."""
+        unprofiled: NDArray[np.float64] = np.maximum(times - self.profiling, times / 10)
+        return unprofiled
+
+    def started(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Times of all operators of one network, each with its part of the inference's start."""
+        return times + self.start / max(1, len(times))
+
+
 @dataclass(frozen=True)
 class OperatorModel:
     """Operator times in units of the reference kernel's time: a linear estimate, and a correction for each group.
@@ -50,7 +72,7 @@ class OperatorModel:
         nchwc_block: floats in a block of the runtime's blocked layout there.
         widths: by regime, factors around a prediction between which nine of ten networks not trained on lay.
         working_set_errors: of modelled working sets.
-        overhead_references: time per operator between its profile and its share of an inference, in reference units.
+        overheads: of profiling, and of an inference beside its operators.
         page_factors: cost of a page by the group of operators that touches it, over the mean; of the software EPC.
         linear: costs of the work that kernels do.
         files: the ONNX file of each group and its SHA-256.
@@ -64,7 +86,7 @@ class OperatorModel:
     nchwc_block: int
     widths: Mapping[str, Width]
     working_set_errors: ErrorDistribution
-    overhead_references: float
+    overheads: Overheads
     page_factors: Mapping[str, float]
     linear: LinearTimes
     files: Mapping[str, tuple[str, str]]
@@ -96,7 +118,7 @@ class OperatorModel:
                 nchwc_block=int(manifest["nchwc_block"]),
                 widths={name: _width(manifest["widths"][name]) for name in REGIMES},
                 working_set_errors=ErrorDistribution.from_json(manifest["working_set_errors"]),
-                overhead_references=float(manifest["overhead_references"]),
+                overheads=Overheads(**{str(k): float(v) for k, v in manifest["overheads"].items()}),
                 page_factors={str(k): float(v) for k, v in manifest["page_factors"].items()},
                 linear=LinearTimes.from_dict(manifest["linear"]),
                 files={str(k): (str(v["file"]), str(v["sha256"])) for k, v in manifest["groups"].items()},
@@ -170,8 +192,3 @@ def _width(stored: Any) -> Width:
     if not 0 < low <= high < math.inf:
         raise ValueError(f"{stored!r} are no two factors of an interval")
     return low, high
-
-
-def with_overhead(times: NDArray[np.float64], overhead: float) -> NDArray[np.float64]:
-    """Profiled times as they count in a whole inference; a negative overhead takes at most three quarters of each."""
-    return np.maximum(times + overhead, times / 4)

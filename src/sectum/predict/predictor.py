@@ -95,7 +95,7 @@ class Predictor:
             networks: what `lay_out` gave, all with the same number of threads.
         """
         features = assemble([one.described for one in networks], nchwc_block=self._block)
-        times_ms = self._native_ms(features, networks[0].threads) if networks else np.zeros(0)
+        references = self._references(features, networks[0].threads) if networks else np.zeros(0)
         prepared, start = [], 0
         for one in networks:
             stop = start + len(one.runtime.operators)
@@ -106,7 +106,7 @@ class Predictor:
                     one.runtime,
                     own,
                     one.trace,
-                    times_ms[start:stop],
+                    self.operators.overheads.started(references[start:stop]) * self._reference_ms,
                     "predicted",
                     self.operators,
                     one.threads,
@@ -176,13 +176,16 @@ class Predictor:
         """Whose milliseconds the predictions are."""
         return self.operators.machine if self.calibration is None else self.calibration.machine
 
-    def _native_ms(self, features: OperatorFeatures, threads: int) -> NDArray[np.float64]:
+    def _references(self, features: OperatorFeatures, threads: int) -> NDArray[np.float64]:
+        """Operators' times outside an enclave, over the time of the reference kernel of products."""
         references = self.operators.references(features)
-        reference_ms = self.operators.reference_ms
         if self.calibration is not None:
             references = references * self.calibration.factors(features.groups, threads)
-            reference_ms = self.calibration.references.products_ms
-        return references * reference_ms
+        return references
+
+    @property
+    def _reference_ms(self) -> float:
+        return self.operators.reference_ms if self.calibration is None else self.calibration.references.products_ms
 
     def with_measured_costs(self, profile: Profile, threads: int) -> Profile:
         """The software EPC costs what this machine takes for it; hardware costs what its profile says."""

@@ -13,6 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def train(
         "most_threads": max(one.threads for one in seen),
         "widths": dict(fitted.widths),
         "working_set_errors": fitted.errors.to_json(),
-        "overhead_references": learned.overhead,
+        "overheads": asdict(learned.overheads),
         "page_factors": dict(pages.factors),
         "linear": learned.linear.as_dict(),
         "groups": export(learned, pages, out),

@@ -20,8 +20,9 @@ from sectum.predict.operator_learning import (
     learn,
     merged,
     of_unseen_types,
-    overhead,
+    overheads,
 )
+from sectum.predict.operator_model import Overheads
 
 pytest.importorskip("lightgbm", reason="learning needs the extra train")
 NAMES = ("alexnet", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "shufflenet_v2_x0_5", "vgg11")
@@ -59,7 +60,18 @@ def test_a_law_that_holds_for_each_group_is_found(seen):
 def test_what_profiling_adds_is_taken_off(seen):
     """A clock that costs as much at every operator is not counted in the network's time."""
     slowed = [observation(name, 96, profiling=0.004) for name in NAMES]
-    assert overhead(slowed) == pytest.approx(-0.004)
+    found = overheads(slowed)
+    assert found.profiling == pytest.approx(0.004)
+    assert found.start == pytest.approx(0, abs=1e-6)
+
+
+def test_what_an_inference_takes_beside_its_operators_is_found(seen):
+    """It is the same for networks of few and of many operators, and is part of what is predicted."""
+    later = [replace(one, total=one.total + 0.03) for one in seen]
+    assert overheads(later).start == pytest.approx(0.03, rel=0.01)
+    learned = learn(later)
+    for one, times in zip(later, learned.references([one.features for one in later]), strict=True):
+        assert times.sum() == pytest.approx(one.total, rel=0.05)
 
 
 def test_relatives_lie_in_one_fold(seen):
@@ -87,7 +99,7 @@ def test_a_group_that_was_not_seen_takes_its_roofline(seen):
     learned = learn(seen)
     kept = {group: costs for group, costs in learned.linear.costs.items() if group != "conv"}
     trees = {group: model for group, model in learned.groups.items() if group != "conv"}
-    known = LearnedOperators(LinearTimes(kept), trees, 0.0)
+    known = LearnedOperators(LinearTimes(kept), trees, Overheads(0.0, 0.0))
     features = seen[-1].features
     (times,) = known.references([features])
     convolutions = np.array(features.groups) == "conv"

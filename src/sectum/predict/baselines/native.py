@@ -14,6 +14,7 @@ from sectum.predict.features import OperatorFeatures
 from sectum.predict.linear_times import LinearTimes
 from sectum.predict.measured import MeasuredNetwork
 from sectum.predict.operator_learning import LearnedOperators, learn, observed
+from sectum.predict.operator_model import Overheads
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
@@ -136,4 +137,4 @@ def fit(networks: Sequence[MeasuredNetwork]) -> NativeModel:
         seen = list(observed(network for network in networks if network.nchwc_block == block))
         if seen:
             learned[block] = learn(seen)
-    return NativeModel(learned or {0: LearnedOperators(LinearTimes({}), {}, 0.0)})
+    return NativeModel(learned or {0: LearnedOperators(LinearTimes({}), {}, Overheads(0.0, 0.0))})
