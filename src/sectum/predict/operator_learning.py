@@ -300,8 +300,8 @@ def overheads(seen: Sequence[Observation]) -> Overheads:
 def _least_absolute(columns: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Coefficients whose absolute errors add up to the least, by reweighted least squares."""
     trust = np.ones(len(values))
-    solution: NDArray[np.float64] = np.zeros(columns.shape[1])
+    solution = np.zeros(columns.shape[1])
     for _ in range(_REWEIGHTED):
-        solution, *_ = np.linalg.lstsq(columns * trust[:, None], values * trust, rcond=None)
+        solution[:] = np.linalg.lstsq(columns * trust[:, None], values * trust, rcond=None)[0]
         trust = 1 / np.sqrt(np.maximum(np.abs(columns @ solution - values), _EXACT))
     return solution
