@@ -10,7 +10,6 @@ import pytest
 from measured_networks import made_up, made_up_run
 from sectum.predict.evaluation import diagnosis
 from sectum.predict.evaluation.running import Predictions
-from sectum.predict.evaluation.summary import label_noise
 from sectum.predict.evaluation.truth import truth
 from sectum.units import MIB
 
@@ -78,17 +77,3 @@ def test_the_worst_are_listed_by_ratio_and_network(two):
     listed = diagnosis.worst(two, cases, predicted, diagnosis.reasons(two, cases, predicted))
     assert [one["network"] for one in listed] == ["alexnet/1/b1", "alexnet/0/b1"]
     assert listed[0]["predicted_ms"] == 1.0
-
-
-def test_label_noise_by_hand(two):
-    """4 % apart in the larger EPC, 20 % in the smaller: half within 5 %, half within 10 %."""
-    runs = (made_up_run(20 * MIB, 11.44), made_up_run(5 * MIB, 60.0, over_committed=True))
-    noise = label_noise([*two, made_up(0, key="alexnet/0/b1#1", runs=runs)])
-    assert noise is not None
-    assert (noise["n"], noise["within_5"], noise["within_10"], noise["mape"]) == (2, 0.5, 0.5, 0.12)
-    assert noise["regimes"]["native"]["within_5"] == 1
-
-
-def test_without_repeats_label_noise_is_not_known(two):
-    """Nothing measured twice is no perfect label."""
-    assert label_noise(two) is None

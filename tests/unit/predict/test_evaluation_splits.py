@@ -13,9 +13,9 @@ from sectum.predict.evaluation.splits import (
     random_folds,
     relatives,
 )
-from sectum.predict.evaluation.truth import repeated_latencies, truth
+from sectum.predict.evaluation.truth import truth
 from sectum.predict.measured import read
-from sectum.units import MIB, PAGE_BYTES
+from sectum.units import MIB
 
 
 def test_relatives_of_relatives_are_one_group():
@@ -94,18 +94,6 @@ def test_boundary_is_from_four_fifths_to_five_quarters():
     sizes = [int(10 * MIB / ratio) for ratio in (0.79, 0.81, 1.24, 1.26)]
     cases = truth([made_up(0, runs=tuple(made_up_run(size) for size in sizes))])
     assert cases.boundary.tolist() == [False, False, True, True, False]
-
-
-def test_latencies_are_paired_with_those_of_the_same_place():
-    """The second measurement's EPC may differ by one batch of the pager, not by more."""
-    again = (made_up_run(20 * MIB + 16 * PAGE_BYTES, 12.0), made_up_run(4 * MIB, 70.0, over_committed=True))
-    networks = [made_up(0), made_up(0, key="alexnet/0/b1#1", native=made_up_run(None, 10.5), runs=again)]
-    assert repeated_latencies(networks) == [(0, 10.0, 10.5), (1, 11.0, 12.0)]
-
-
-def test_measurements_of_another_machine_are_no_repeats():
-    """Two machines differ by more than noise."""
-    assert repeated_latencies([made_up(0), made_up(0, key="alexnet/0/b1#1", machine="there")]) == []
 
 
 def test_groups_are_numbered_from_zero():

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from sectum.predict.evaluation import diagnosis
 from sectum.predict.evaluation.metrics import Figure, Judged, detector_figures, latency_figures
 from sectum.predict.evaluation.registry import SHIPPED, Entry
+from sectum.predict.evaluation.repeats import by_latency, label_noise
 from sectum.predict.evaluation.running import Predictions
 from sectum.predict.evaluation.splits import Fold
-from sectum.predict.evaluation.truth import REGIMES, Truth, repeated_latencies, truth
+from sectum.predict.evaluation.truth import REGIMES, Truth, truth
 from sectum.predict.measured import MeasuredNetwork
 
 SPLITS = ("random", "leave_family_out", "boundary")
@@ -61,7 +62,8 @@ def summarise(
     return {
         "learner": main,
         "splits": by_learner[main]["splits"],
-        "label_noise": label_noise(networks),
+        "label_noise": label_noise(networks, cases),
+        "by_latency": by_latency(networks, cases, of_main.latency_ms),
         "baselines": {
             name: {**_flat(learner["splits"]["random"]), **learner}
             for name, learner in by_learner.items()
@@ -71,31 +73,6 @@ def summarise(
         "reasons": diagnosis.reason_counts(cases, found),
         "worst": diagnosis.worst(networks, cases, of_main, found),
         "cases": _points(cases, of_main),
-    }
-
-
-def label_noise(networks: Sequence[MeasuredNetwork]) -> Figures | None:
-    """Agreement of latencies that were measured twice, in the enclave and by regime; None if there are none."""
-    pairs = repeated_latencies(networks)
-    if not pairs:
-        return None
-    regime, first, later = np.array(pairs, dtype=np.float64).T
-    inside = regime > 0
-
-    def agreement(mask: NDArray[np.bool_]) -> Figures:
-        apart = np.abs(later[mask] / first[mask] - 1)
-        n = int(mask.sum())
-        if not n:
-            return {"n": 0, "within_5": None, "within_10": None, "mape": None}
-        return {
-            "n": n,
-            "within_5": _rounded(float(np.mean(apart <= 0.05))),
-            "within_10": _rounded(float(np.mean(apart <= 0.10))),
-            "mape": _rounded(float(np.mean(apart))),
-        }
-
-    return agreement(inside) | {
-        "regimes": {name: agreement(regime == number) for number, name in enumerate(REGIMES)},
     }
 
 

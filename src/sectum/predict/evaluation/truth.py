@@ -15,9 +15,6 @@ from sectum.predict.measured import MeasuredNetwork, MeasuredRun
 REGIMES = ("native", "fits", "pages")
 """Outside enclaves; in one that holds the working set; in one that does not."""
 
-SAME_EPC_PAGES = 16
-"""Two sizes that differ by one batch of the pager are taken as the same."""
-
 
 @dataclass(frozen=True)
 class Truth:
@@ -83,25 +80,3 @@ def truth(networks: Sequence[MeasuredNetwork]) -> Truth:
 def run_of(networks: Sequence[MeasuredNetwork], network: int, run: int) -> MeasuredRun:
     """The measurement that a line of `Truth` stands for."""
     return networks[network].native if run < 0 else networks[network].runs[run]
-
-
-def repeated_latencies(networks: Sequence[MeasuredNetwork]) -> list[tuple[int, float, float]]:
-    """Regime, first and later latency of each network in each place that was measured twice on one machine.
-
-    Two sizes of EPC are the same if they differ by at most `SAME_EPC_PAGES`.
-    """
-    first = {(network.key, network.machine): network for network in networks if not network.is_repeat}
-    pairs = []
-    for later in networks:
-        before = first.get((later.key.partition("#")[0], later.machine)) if later.is_repeat else None
-        if before is None:
-            continue
-        pairs.append((0, before.native.latency_ms, later.native.latency_ms))
-        waiting = list(later.runs)
-        for run in before.runs:
-            for other in waiting:
-                if abs((run.epc_pages or 0) - (other.epc_pages or 0)) <= SAME_EPC_PAGES:
-                    pairs.append((2 if run.over_committed else 1, run.latency_ms, other.latency_ms))
-                    waiting.remove(other)
-                    break
-    return pairs
