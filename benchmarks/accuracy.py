@@ -1,36 +1,44 @@
-"""Predicted against measured: the nine CNNs of the onnx package, over EPC sizes, batches and threads.
+"""Predicted against measured: the nine CNNs of the onnx package, over EPC sizes, batches and threads; others, too.
 
 Every case is predicted, then measured in the software EPC; both are printed side by side, and at the end how many
-predictions were right. Nothing else should run meanwhile.
+predictions were right. Nothing else should run meanwhile, and `sectum calibrate` before.
 
     python benchmarks/accuracy.py --demo              six cases in about a minute
     python benchmarks/accuracy.py                     all cases, drawn by a seed; an hour
     python benchmarks/accuracy.py --cases 40 --json   forty of them, as JSON
     python benchmarks/accuracy.py --model my.onnx     cases of your own model
+    python benchmarks/accuracy.py --zoo 40            forty networks of all families, of which none is in the dataset,
+                                                      each in an EPC of half to twice its working set
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
 
+from sectum import zoo
 from sectum.enclave import profile as profiles
 from sectum.enclave.softepc import SoftEpcRunner
 from sectum.errors import SectumError
 from sectum.graph import read
+from sectum.measure import campaign, dataset
 from sectum.measure.context import machine_context
 from sectum.measure.latency import measure
 from sectum.predict import load_predictor
 from sectum.units import MIB, format_bytes
 
+DATASET = Path(__file__).parents[1] / "data" / "networks"
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 EPCS_MIB = (16, 32, 64, 93, 128, 192, 256, 512, 1024)
 BATCHES = (1, 2, 4, 8, 16)
@@ -76,10 +84,10 @@ class Case:
         return self.predicted_faults / self.measured_faults - 1 if self.measured_faults else float("inf")
 
 
-def run(path: Path, epc_mib: int, batch: int, threads: int, longest_ms: float) -> Case | None:
+def run(path: Path, epc_bytes: int, batch: int, threads: int, longest_ms: float) -> Case | None:
     """Predict and measure one case; None where it would take too long."""
     predictor = load_predictor()
-    enclave = profiles.load("softepc").with_epc(epc_mib * MIB)
+    enclave = profiles.load("softepc").with_epc(epc_bytes)
     model = read(path, batch=batch)
     predictor.predict(model.graph, enclave, threads=threads)  # the first one loads the operator models
     started = time.perf_counter()
@@ -90,14 +98,14 @@ def run(path: Path, epc_mib: int, batch: int, threads: int, longest_ms: float) -
     measured = measure(
         model,
         SoftEpcRunner(),
-        epc_bytes=epc_mib * MIB,
+        epc_bytes=epc_bytes,
         threads=threads,
         deadline_s=10,
         references=predictor.calibration.references if predictor.calibration else None,
     )
     return Case(
         model=path.stem.removeprefix("light_"),
-        epc_bytes=epc_mib * MIB,
+        epc_bytes=epc_bytes,
         batch=batch,
         threads=threads,
         predicted_ms=prediction.latency_ms,
@@ -156,14 +164,37 @@ def summary(cases: list[Case]) -> dict[str, object]:
     }
 
 
-def chosen_cases(options: argparse.Namespace) -> list[tuple[Path, int, int, int]]:
-    """The cases asked for; a smaller number is a sample of the whole."""
+def chosen_cases(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Path, int, int, int]]:
+    """Model, EPC in bytes, batch and threads of the cases asked for; a smaller number is a sample of the whole."""
     if options.demo:
-        return [(LIGHT / name, epc, batch, threads) for name, epc, batch, threads in DEMO]
-    models = options.model or sorted(LIGHT.glob("*.onnx"))
-    cases = [(m, epc, batch, t) for m in models for epc in EPCS_MIB for batch in BATCHES for t in (1, 2)]
-    random.Random(options.seed).shuffle(cases)
-    return cases[: options.cases]
+        yield from [(LIGHT / name, epc * MIB, batch, threads) for name, epc, batch, threads in DEMO]
+    elif options.zoo:
+        yield from zoo_cases(options.zoo, options.seed, folder)
+    else:
+        models = options.model or sorted(LIGHT.glob("*.onnx"))
+        cases = [(m, epc * MIB, batch, t) for m in models for epc in EPCS_MIB for batch in BATCHES for t in (1, 2)]
+        random.Random(options.seed).shuffle(cases)
+        yield from cases[: options.cases]
+
+
+def zoo_cases(networks: int, seed: int, folder: Path) -> Iterator[tuple[Path, int, int, int]]:
+    """Networks that nothing was learned from, written to ``folder``, the families in turn."""
+    columns = ("structure", "batch", "error")
+    rows = dataset.read(DATASET, columns) if DATASET.exists() else []
+    known = {campaign.identity(row["structure"], row["batch"]) for row in rows}
+    predictor, rng = load_predictor(), random.Random(seed)
+    # The shipped dataset's plans have seeds 2 to 4.
+    unknown = (
+        task
+        for task in campaign.tasks(1000 + seed)
+        if campaign.identity(zoo.structure(task.architecture()), task.batch) not in known
+    )
+    for number, task in enumerate(itertools.islice(unknown, networks)):
+        architecture = task.architecture()
+        path = folder / f"{task.family}-{number}.onnx"
+        zoo.write(architecture, path, batch=task.batch)
+        working_set = predictor.working_set_bytes(zoo.to_graph(architecture, task.batch))
+        yield path, max(MIB, int(working_set * 2 ** rng.uniform(-1, 1))), task.batch, 1
 
 
 def main() -> int:
@@ -171,6 +202,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", action="store_true")
     parser.add_argument("--model", type=Path, action="append")
+    parser.add_argument("--zoo", type=int, metavar="NETWORKS")
     parser.add_argument("--cases", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longest-ms", type=float, default=5000.0, help="leave out cases predicted to take longer")
@@ -178,16 +210,18 @@ def main() -> int:
     options = parser.parse_args()
     cases: list[Case] = []
     print(HEADER, file=sys.stderr if options.json else sys.stdout)
-    for path, epc_mib, batch, threads in chosen_cases(options):
-        try:
-            case = run(path, epc_mib, batch, threads, options.longest_ms)
-        except SectumError as error:
-            print(f"{path.stem} {epc_mib} MiB batch {batch} threads {threads}: {error}", file=sys.stderr)
-            continue
-        if case is None:
-            continue
-        cases.append(case)
-        print(row(case), file=sys.stderr if options.json else sys.stdout, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for path, epc_bytes, batch, threads in chosen_cases(options, Path(folder)):
+            try:
+                case = run(path, epc_bytes, batch, threads, options.longest_ms)
+            except SectumError as error:
+                named = f"{path.stem} {format_bytes(epc_bytes)} batch {batch} threads {threads}"
+                print(f"{named}: {error}", file=sys.stderr)
+                continue
+            if case is None:
+                continue
+            cases.append(case)
+            print(row(case), file=sys.stderr if options.json else sys.stdout, flush=True)
     if not cases:
         return 1
     result = summary(cases)

@@ -43,6 +43,7 @@ def measure(
     epc_bytes: int | None,
     threads: int,
     policy: str = "second-chance",
+    as_loaded: bool = False,
     runs: int | None = None,
     deadline_s: float,
 ) -> Measurement:
@@ -64,6 +65,7 @@ def measure(
         epc_bytes=epc_bytes,
         threads=threads,
         policy=policy,
+        as_loaded=as_loaded,
         runs=runs,
         deadline_s=deadline_s,
         references=None if calibration is None else calibration.references,

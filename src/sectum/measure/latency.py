@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import Job, Memory, Runner, Sample, Session, check_epc
+from sectum.enclave.runner import MIN_EPC_BYTES, Job, Memory, Runner, Sample, Session, check_epc
 from sectum.errors import OutputsDiffer, UsageError
 from sectum.graph.ir import Graph
 from sectum.graph.runtime import machine_nchwc_block, runtime_graph
@@ -23,6 +23,8 @@ from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, take_samples
 
 ROUNDS = 3
 """Processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %, more than within one."""
+_LAID_OUT = 2
+"""Inferences after which memory lies where it stays: the runtime plans it in the first."""
 _GRACE_S = 60.0  # how much longer than its sampling a process may live: loading, one inference, a digest
 
 
@@ -112,6 +114,7 @@ def measure(
     references: References | None = None,
     compare_native: bool = True,
     policy: str = "second-chance",
+    as_loaded: bool = False,
     seed: int = 0,
     uncertainty_bound: float = UNCERTAINTY_BOUND,
     memory_cap_bytes: int = 16 << 30,
@@ -130,6 +133,9 @@ def measure(
             milliseconds are those of the machine's speed during this run.
         compare_native: run the model natively too and compare outputs.
         policy: of eviction.
+        as_loaded: go on from the pages that loading the model left in the EPC. Otherwise all are put out once, and come
+            back as inferences use them: what then is the steady state depends on network and EPC alone. From other
+            beginnings an EPC a little smaller than the working set may keep more of it, for thousands of inferences.
         seed: of the inputs.
         uncertainty_bound: relative half-width of the 95 % interval at which sampling stops.
         memory_cap_bytes: of the process.
@@ -149,6 +155,7 @@ def measure(
         references=references,
         compare_native=compare_native,
         policy=policy,
+        as_loaded=as_loaded,
         seed=seed,
         uncertainty_bound=uncertainty_bound,
         memory_cap_bytes=memory_cap_bytes,
@@ -166,6 +173,7 @@ def measure_budgets(
     references: References | None = None,
     compare_native: bool = True,
     policy: str = "second-chance",
+    as_loaded: bool = False,
     seed: int = 0,
     uncertainty_bound: float = UNCERTAINTY_BOUND,
     memory_cap_bytes: int = 16 << 30,
@@ -182,6 +190,7 @@ def measure_budgets(
         references: see `measure`.
         compare_native: see `measure`.
         policy: see `measure`.
+        as_loaded: see `measure`.
         seed: see `measure`.
         uncertainty_bound: see `measure`.
         memory_cap_bytes: see `measure`.
@@ -219,25 +228,33 @@ def measure_budgets(
         digest = session.outputs_digest() if compare_native else ""
         return _Visit(sampling, session.memory(), digest, session.info.versions)
 
-    rounds = list(_rounds(runner, job, budgets, deadline_s * len(budgets), visit, most=ROUNDS if runs is None else 1))
+    def prepare(session: Session, budget: int | None) -> None:
+        if budget is not None and runner.counts_pages and not as_loaded:
+            session.sample(_LAID_OUT)
+            session.set_epc(MIN_EPC_BYTES)
+            session.set_epc(budget)
+
+    most = ROUNDS if runs is None else 1
+    rounds = list(_rounds(runner, job, budgets, deadline_s * len(budgets), prepare, visit, most=most))
     if compare_native:
         native = _native_digest(job)
         for visited in itertools.chain.from_iterable(rounds):
             _require_equal(visited.digest, native, runner.name)
-    context = _context(model, runner, job, content)
+    context = _context(model, runner, job, content, as_loaded=as_loaded)
     return [
         _measurement(visits, runner, references, share, context | {"epc_bytes": budget}, compared=compare_native)
         for budget, *visits in zip(budgets, *rounds, strict=True)
     ]
 
 
-def _context(model: MeasurableModel, runner: Runner, job: Job, content: bytes) -> dict[str, Any]:
+def _context(model: MeasurableModel, runner: Runner, job: Job, content: bytes, *, as_loaded: bool) -> dict[str, Any]:
     """Where and how the numbers were taken; the EPC's size and the versions differ from one to the next."""
     return {
         **machine_context(),
         "kind": runner.provenance,
         "runner": runner.name,
         "policy": job.policy,
+        "as_loaded": as_loaded,
         "threads": job.threads,
         "seed": job.seed,
         "model": model.graph.name,
@@ -260,6 +277,7 @@ def _rounds(
     job: Job,
     budgets: Sequence[int | None],
     time_s: float,
+    prepare: Callable[[Session, int | None], None],
     visit: Callable[[Session, float], _Visit],
     *,
     most: int,
@@ -274,6 +292,7 @@ def _rounds(
             for index, budget in enumerate(budgets):
                 if index:
                     session.set_epc(budget)
+                prepare(session, budget)
                 visits.append(visit(session, left_s / len(budgets)))
         yield visits
         now_s = time.monotonic()

@@ -64,6 +64,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the software enclave chooses the pages to evict.",
 )
+@click.option(
+    "--as-loaded",
+    is_flag=True,
+    help="Go on from the pages that loading left in the EPC, in place of putting all out once.",
+)
 @click.option("--no-predict", is_flag=True, help="Leave out the prediction beside the measurement.")
 @json_option
 def measure(
@@ -77,6 +82,7 @@ def measure(
     runs: int | None,
     deadline_s: float,
     policy: str,
+    as_loaded: bool,
     no_predict: bool,
     as_json: bool,
 ) -> None:
@@ -84,6 +90,10 @@ def measure(
 
     MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The outputs are compared with those outside
     the enclave, bit for bit. Measuring goes on until the uncertainty is small or the deadline passes.
+
+    Before, all pages are put out of the EPC once, so that the steady state depends on MODEL and EPC alone. An
+    enclave that was loaded under its limit may page less, for as long as it runs, where the EPC is up to a tenth
+    smaller than the working set: --as-loaded measures that.
     """
     from sectum.cli.measuring import measure as measure_model
     from sectum.cli.predicting import load_profile
@@ -98,7 +108,14 @@ def measure(
     with progress_bar() as progress:
         progress(f"measuring in {enclave}, at most {deadline_s:g} s", 0.0)
         measured = measure_model(
-            source, enclave, epc_bytes=epc_bytes, threads=threads, policy=policy, runs=runs, deadline_s=deadline_s
+            source,
+            enclave,
+            epc_bytes=epc_bytes,
+            threads=threads,
+            policy=policy,
+            as_loaded=as_loaded,
+            runs=runs,
+            deadline_s=deadline_s,
         )
     predicted = None if no_predict or enclave == "gramine" else _predict(source, enclave, epc_bytes, threads)
     if as_json:
