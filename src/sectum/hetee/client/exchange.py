@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 
 from sectum.hetee.attest.records import Cleaning, open_cleaning
 from sectum.hetee.client.connection import Connection, for_worker
@@ -24,10 +25,18 @@ from sectum.hetee.wire.messages import Message, encode, read
 
 # Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
 _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
-# Where sealing the rest takes as long as waking the host, whoever shares this processor may pass on the first chunk.
+# Below, an opening goes ahead of its chunks: host and worker wake up while the first is sealed. From here on it goes
+# with the first, one call for both, and whoever shares this processor may pass them on before the rest is sealed.
 _MUCH_BYTES = 1 << 20
 _WATCH_S = 0.1
 _OVERSLEPT_S = 0.3
+
+
+@lru_cache(maxsize=64)
+def _written(opening: Message) -> tuple[bytes, bytes]:
+    """The payload of an opening, and its SHA-256: the batches of one client are described alike."""
+    payload = encode(opening)
+    return payload, hashlib.sha256(payload).digest()
 
 
 class Exchange:
@@ -98,9 +107,9 @@ class Exchange:
         Raises:
             HeteeError: it cannot be opened.
         """
-        payload = encode(opening)
-        context = hashlib.sha256(payload).digest()
+        payload, context = _written(opening)
         total, chunks = plaintext.total, plaintext.chunks
+        together = total >= _MUCH_BYTES
         with self._one_stream:
             stream, pending = self._open(enclave, kind, digest, total, timeout_s)
             try:
@@ -109,14 +118,14 @@ class Exchange:
                 def begin() -> memoryview:
                     frames, sealer = self._frames, enclave.sealer
                     at = sealer.seal_into(kind, payload, frames, stream=stream, chunks=chunks, total=total)
-                    if chunks:  # with the opening: one call, and one that the host wakes up for
+                    if together:
                         at += self._seal(enclave, pending, next(cut), context, (stream, 0, chunks, total), frames[at:])
                     return frames[:at]
 
                 self.connection.send(begin)
-                if total >= _MUCH_BYTES:
+                if together:
                     os.sched_yield()
-                for chunk, parts in enumerate(cut, 1):
+                for chunk, parts in enumerate(cut, int(together)):
                     numbers = stream, chunk, chunks, total
                     self.connection.send(
                         lambda parts=parts, numbers=numbers: self._frames[  # type: ignore[misc]

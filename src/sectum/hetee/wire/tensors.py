@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import accumulate
 from math import prod
 from typing import NamedTuple
@@ -48,6 +49,7 @@ def n_bytes(tensor: Tensor) -> int:
     return size
 
 
+@lru_cache(maxsize=64)  # batches of one client are alike
 def layout(tensors: tuple[Tensor, ...], total: int | None = None) -> tuple[Place, ...]:
     """Place tensors one after the other, each on a multiple of 64 bytes.
 
