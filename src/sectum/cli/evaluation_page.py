@@ -146,7 +146,7 @@ def _latencies(told: Figures) -> str:
     ]
     header = ("measured latency (random split)", "cases", "within 10 %", "measured twice", "labels within 10 %",
               "predictions of these within 10 % of the first", "of the mean of both")  # fmt: skip
-    return f"{_table(header, lines)}\n*Measured twice*: in two processes, hours apart, natively and in enclaves.\n"
+    return f"{_table(header, lines)}\n*Measured twice*: in two processes, natively and in enclaves.\n"
 
 
 def _range(figures: Figures) -> str:

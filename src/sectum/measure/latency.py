@@ -135,7 +135,7 @@ def measure(
         policy: of eviction.
         as_loaded: go on from the pages that loading the model left in the EPC. Otherwise all are put out once, and come
             back as inferences use them: what then is the steady state depends on network and EPC alone. From other
-            beginnings an EPC a little smaller than the working set may keep more of it, for thousands of inferences.
+            beginnings an EPC a little smaller than the working set may keep more of it, for hundreds of inferences.
         seed: of the inputs.
         uncertainty_bound: relative half-width of the 95 % interval at which sampling stops.
         memory_cap_bytes: of the process.

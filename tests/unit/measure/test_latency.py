@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import FaultTrace, Job, Memory, OperatorTime, Runner, Sample, SessionInfo
+from sectum.enclave.runner import MIN_EPC_BYTES, FaultTrace, Job, Memory, OperatorTime, Runner, Sample, SessionInfo
 from sectum.enclave.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable, OutputsDiffer, UsageError
 from sectum.graph.ir import Graph
@@ -85,6 +85,41 @@ class LyingRunner:
     def start(self, job: Job) -> LyingSession:
         """Start to lie."""
         return LyingSession()
+
+
+class CountingRunner(LyingRunner):
+    """A runner whose sessions remember the sizes of EPC that they were told, and after how many inferences."""
+
+    counts_pages = True
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int | None]] = []
+
+    def start(self, job: Job) -> LyingSession:
+        """Start to remember."""
+        told = self.told
+
+        class Remembering(LyingSession):
+            done = 0
+
+            def sample(self, n: int) -> list[Sample]:
+                self.done += n
+                return super().sample(n)
+
+            def set_epc(self, epc_bytes: int | None) -> None:
+                told.append((self.done, epc_bytes))
+
+        return Remembering()
+
+
+@pytest.mark.parametrize(("as_loaded", "told"), [(False, [(2, MIN_EPC_BYTES), (2, 1 << 20)]), (True, [])])
+def test_a_steady_state_begins_with_all_pages_out(as_loaded: bool, told: list[tuple[int, int]]) -> None:
+    """What loading left in the EPC decides nothing, unless that is asked for."""
+    runner = CountingRunner()
+    model = Model(convolutions())
+    found = measure(model, runner, epc_bytes=1 << 20, runs=6, compare_native=False, as_loaded=as_loaded)
+    assert runner.told == told
+    assert found.context["as_loaded"] is as_loaded
 
 
 @pytest.fixture(scope="module")

@@ -92,8 +92,8 @@ def measure(
     the enclave, bit for bit. Measuring goes on until the uncertainty is small or the deadline passes.
 
     Before, all pages are put out of the EPC once, so that the steady state depends on MODEL and EPC alone. An
-    enclave that was loaded under its limit may page less, for as long as it runs, where the EPC is up to a tenth
-    smaller than the working set: --as-loaded measures that.
+    enclave that was loaded under its limit may page less, for hundreds of inferences at least, where the EPC is up
+    to a tenth smaller than the working set: --as-loaded measures that.
     """
     from sectum.cli.measuring import measure as measure_model
     from sectum.cli.predicting import load_profile
