@@ -45,8 +45,11 @@ class EnclaveRow:
 
     @property
     def loaded_share(self) -> float:
-        """Pages loaded in an inference, as a share of the working set's."""
-        return self.loads * PAGE_BYTES / self.working_set_bytes
+        """Pages loaded in an inference, as a share of the working set's.
+
+        A working set that always fits into the smallest EPC is counted as empty; nothing of it is loaded either.
+        """
+        return self.loads * PAGE_BYTES / self.working_set_bytes if self.loads else 0.0
 
     @property
     def is_overcommitted(self) -> bool:

@@ -188,6 +188,15 @@ def test_only_failures_can_be_shown(tmp_path: Path, run: Run) -> None:
     assert "1 x EnclaveDeadline" in result.stdout
 
 
+def test_a_working_set_that_was_counted_as_empty_is_drawn(tmp_path: Path, run: Run) -> None:
+    """All pages of a tiny network stay mapped in the smallest EPC; none of them is loaded."""
+    pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
+    tiny = record(1, working_set_bytes=0, runs=enclaves((64 * PAGE_BYTES, 0.0)))
+    folder = fill(tmp_path / "data", tiny, record(2, runs=enclaves((2 * MIB, 900.0))))
+    result = run("dataset", "show", folder, "--pictures", tmp_path / "pictures")
+    assert result.exit_code == 0, result.stderr
+
+
 def test_pictures_are_drawn(tmp_path: Path, run: Run) -> None:
     """One PNG each, in a folder that is made for them, the same for the same dataset."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
