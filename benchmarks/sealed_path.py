@@ -5,7 +5,10 @@ nothing, and come back: `echo` gives as many bytes as it got, `scores` eight. In
 sealed once (echo: there and back) in the same chunks by as many threads as there are cores, with nothing else done.
 `share` is the time of the latter over that of the former, `cpu_share` the same of the processor time of all processes,
 which also means something where other programs run. As the path has to open what was sealed, no share is over a half.
-Medians over the repetitions.
+
+How far sockets keep from that half tells a third system, `bare`: three processes that do nothing but seal, send, splice
+from one socket into another, receive and open, without protocol, keys, receipts or checks. `of bare` is its time over
+that of the path. Medians over the repetitions.
 
     python benchmarks/sealed_path.py [--repetitions 9] [--mib 1 --mib 9] [--chunk-kib 64 ...] [--json PATH]
 
@@ -17,14 +20,19 @@ from __future__ import annotations
 
 import argparse
 import collections
+import fcntl
 import json
+import multiprocessing
 import os
+import socket
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -34,8 +42,10 @@ from sectum.hetee.bench.context import machine
 from sectum.hetee.bench.rack import Rack
 from sectum.hetee.client import Session
 from sectum.hetee.errors import HeteeError
+from sectum.hetee.host.sockets import PIPE_BYTES, enlarge
 from sectum.hetee.wire.header import usual_chunk_bytes
 from sectum.hetee.wire.messages import Pace
+from sectum.hetee.worker.process import widen
 
 MIB = 1 << 20
 TAG_BYTES = 16
@@ -82,6 +92,113 @@ class Alone:
                 future.result()
 
 
+class Bare:
+    """Client, host and worker that only seal, send, splice, receive and open, chunk by chunk.
+
+    Args:
+        data: of a batch.
+        chunk_bytes: of all chunks but the last.
+        echo: whether as many bytes come back; else eight.
+    """
+
+    def __init__(self, data: memoryview, chunk_bytes: int, *, echo: bool) -> None:
+        self._data, self._chunk_bytes, self._echo = data, chunk_bytes, echo
+        spawn = multiprocessing.get_context("spawn")
+        host, worker = socket.socketpair()
+        with host, worker, socket.create_server(("127.0.0.1", 0)) as door:
+            self._processes = [
+                spawn.Process(target=bare_host, args=(door, host), daemon=True),
+                spawn.Process(target=bare_worker, args=(worker, len(data), chunk_bytes, echo), daemon=True),
+            ]
+            for process in self._processes:
+                process.start()
+            self._socket = socket.create_connection(door.getsockname())
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.run(ON_THE_WAY)  # both run now, and hold what they need
+
+    def __enter__(self) -> Bare:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._socket.close()
+        for process in self._processes:
+            process.join()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of host and worker."""
+        return [process.pid for process in self._processes if process.pid is not None]
+
+    def run(self, batches: int) -> None:
+        """Send so many batches and take their answers."""
+        answered = threading.Semaphore(ON_THE_WAY)
+
+        def receive() -> None:
+            n_bytes = len(self._data) if self._echo else 8
+            place = memoryview(bytearray(n_bytes))
+            for _ in range(batches):
+                receive_opened(self._socket, place, self._chunk_bytes)
+                answered.release()
+
+        receiver = threading.Thread(target=receive)
+        receiver.start()
+        for _ in range(batches):
+            answered.acquire()
+            send_sealed(self._socket, self._data, self._chunk_bytes)
+        receiver.join()
+
+
+def send_sealed(peer: socket.socket, data: memoryview, chunk_bytes: int) -> None:
+    """Seal and send, a chunk at a time."""
+    cipher, sealed = AESGCM(bytes(32)), memoryview(bytearray(chunk_bytes + TAG_BYTES))
+    for begin in range(0, len(data), chunk_bytes):
+        part = data[begin : begin + chunk_bytes]
+        cipher.encrypt_into(bytes(12), part, b"", sealed[: len(part) + TAG_BYTES])
+        peer.sendall(sealed[: len(part) + TAG_BYTES])
+
+
+def receive_opened(peer: socket.socket, place: memoryview, chunk_bytes: int) -> bool:
+    """Receive and open, a chunk at a time; False if nothing comes any more."""
+    cipher, sealed = AESGCM(bytes(32)), memoryview(bytearray(chunk_bytes + TAG_BYTES))
+    for begin in range(0, len(place), chunk_bytes):
+        part = place[begin : begin + chunk_bytes]
+        if not peer.recv_into(sealed[: len(part) + TAG_BYTES], 0, socket.MSG_WAITALL):
+            return False
+        cipher.decrypt_into(bytes(12), sealed[: len(part) + TAG_BYTES], b"", part)
+    return True
+
+
+def bare_host(door: socket.socket, worker: socket.socket) -> None:
+    """Splice between one client and the worker."""
+    client, _ = door.accept()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    enlarge(client)
+    enlarge(worker)
+
+    def forward(source: socket.socket, sink: socket.socket) -> None:
+        out, into = os.pipe()
+        fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        while n_bytes := os.splice(source.fileno(), into, PIPE_BYTES):
+            while n_bytes:
+                n_bytes -= os.splice(out, sink.fileno(), n_bytes)
+        sink.shutdown(socket.SHUT_WR)
+
+    back = threading.Thread(target=forward, args=(worker, client))
+    back.start()
+    forward(client, worker)
+    back.join()
+
+
+def bare_worker(host: socket.socket, n_bytes: int, chunk_bytes: int, echo: bool) -> None:
+    """Open each batch and seal its answer."""
+    widen(host)
+    place = memoryview(bytearray(n_bytes))
+    while receive_opened(host, place, chunk_bytes):
+        send_sealed(host, place if echo else place[:8], chunk_bytes)
+
+
 class SealedPath:
     """The service, with a few batches on their way at a time."""
 
@@ -118,31 +235,34 @@ def timed(run: Callable[[int], None], batches: int, pids: list[int]) -> tuple[fl
 def measure(rack: Rack, mib: int, chunk_kib: int | None, repetitions: int) -> Iterator[dict[str, Any]]:
     """Both answers of one batch size and chunk size."""
     data = np.random.default_rng(1).integers(0, 256, mib * MIB, np.uint8)
-    chunk_bytes = usual_chunk_bytes(data.nbytes) if chunk_kib is None else chunk_kib << 10
+    chunk_bytes = usual_chunk_bytes(data.nbytes, alone=False) if chunk_kib is None else chunk_kib << 10
     batches = max(ON_THE_WAY, BLOCK_BYTES // data.nbytes)
     with rack.connect(chunk_bytes=None if chunk_kib is None else chunk_bytes) as session:
         session.load(model())
         pids = rack.pids()
         for answer, outputs in ANSWERS.items():
-            alone = Alone(memoryview(data), chunk_bytes, 2 if answer == "echo" else 1)
-            path = SealedPath(session, data, outputs)
-            path.run(ON_THE_WAY)
-            alone.run(1)
-            samples: list[tuple[tuple[float, float], tuple[float, float]]] = []
-            for repetition in range(repetitions):
-                first, second = (alone, path) if repetition % 2 else (path, alone)
-                taken = {system: timed(system.run, batches, pids) for system in (first, second)}
-                samples.append((taken[alone], taken[path]))
+            with Bare(memoryview(data), chunk_bytes, echo=answer == "echo") as bare:
+                path = SealedPath(session, data, outputs)
+                path.run(ON_THE_WAY)
+                alone = Alone(memoryview(data), chunk_bytes, 2 if answer == "echo" else 1)
+                alone.run(1)
+                systems: dict[str, Alone | Bare | SealedPath] = {"alone": alone, "bare": bare, "path": path}
+                samples = []
+                for repetition in range(repetitions):
+                    turn = list(systems)[repetition % 3 :] + list(systems)[: repetition % 3]
+                    samples.append({name: timed(systems[name].run, batches, pids + bare.pids) for name in turn})
+            clock = {name: statistics.median(sample[name][0] for sample in samples) * 1e3 for name in systems}
             yield {
                 "mib": mib,
                 "chunk_kib": chunk_bytes >> 10,
                 "chunk": "usual" if chunk_kib is None else "given",
                 "answer": answer,
-                "alone_ms": statistics.median(alone_s for (alone_s, _), _ in samples) * 1e3,
-                "path_ms": statistics.median(path_s for _, (path_s, _) in samples) * 1e3,
-                "share": statistics.median(a[0] / p[0] for a, p in samples),
-                "cpu_share": statistics.median(a[1] / p[1] for a, p in samples),
-                "samples_s": [{"alone": a, "path": p} for a, p in samples],
+                **{f"{name}_ms": ms for name, ms in clock.items()},
+                "share": statistics.median(s["alone"][0] / s["path"][0] for s in samples),
+                "cpu_share": statistics.median(s["alone"][1] / s["path"][1] for s in samples),
+                "bare_share": statistics.median(s["alone"][0] / s["bare"][0] for s in samples),
+                "of_bare": statistics.median(s["bare"][0] / s["path"][0] for s in samples),
+                "samples_s": samples,
             }
 
 
@@ -150,8 +270,9 @@ def line(row: dict[str, Any]) -> str:
     """A row of the table."""
     chunk = f"{row['chunk_kib']}{'*' if row['chunk'] == 'usual' else ''}"
     return (
-        f"{row['mib']:9}  {chunk:>9}  {row['answer']:6}  {row['alone_ms']:12.2f}  {row['path_ms']:7.2f}"
-        f"  {row['share']:5.2f}  {row['cpu_share']:9.2f}"
+        f"{row['mib']:9}  {chunk:>9}  {row['answer']:6}  {row['alone_ms']:12.2f}  {row['bare_ms']:7.2f}"
+        f"  {row['path_ms']:7.2f}  {row['share']:5.2f}  {row['cpu_share']:9.2f}  {row['bare_share']:10.2f}"
+        f"  {row['of_bare']:7.2f}"
     )
 
 
@@ -167,7 +288,7 @@ def main() -> int:
     quiet = arguments.json is not None and str(arguments.json) == "-"
     rows = []
     if not quiet:
-        print("batch MiB  chunk KiB  answer  AES alone ms  path ms  share  cpu share")
+        print("batch MiB  chunk KiB  answer  AES alone ms  bare ms  path ms  share  cpu share  bare share  of bare")
     try:
         with Rack("paced") as rack:
             for mib in arguments.mib or [1, 9]:

@@ -30,15 +30,15 @@ def test_any_header_is_read_exactly_or_refused(data: bytes) -> None:
         assert parse(data).pack() == data
 
 
-@given(st.integers(1, STREAM_BYTES))
-def test_usual_chunks_are_allowed(total: int) -> None:
-    """For every size of a stream, usual chunks are what a receiver takes, and a large one has four or more."""
-    chunk_bytes = usual_chunk_bytes(total)
+@given(st.integers(1, STREAM_BYTES), st.booleans())
+def test_usual_chunks_are_allowed(total: int, alone: bool) -> None:
+    """For every size of a stream, usual chunks are what a receiver takes; what is alone and large has four or more."""
+    chunk_bytes = usual_chunk_bytes(total, alone=alone)
     chunks = chunks_needed(total, chunk_bytes)
     opening = Header(Kind.BATCH, 16, session=b"s" * 16, stream=1, chunks=chunks, total=total)
     assert parse(opening.pack()) == opening
     assert chunk_bytes <= CHUNK_BYTES
-    assert chunks >= min(4, chunks_needed(total, 128 << 10))
+    assert chunks >= (min(4, chunks_needed(total, 128 << 10)) if alone else 1)
 
 
 @given(

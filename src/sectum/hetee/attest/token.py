@@ -54,7 +54,7 @@ class Signer:
 
     def sign(self, claims: dict[int, Any]) -> bytes:
         """Sign claims; `IAT` and what else is wanted has to be among them."""
-        payload = _canonical(_canonical(claims))
+        payload = _byte_string(_canonical(claims))
         return self._head + payload + _SIGNATURE + self._key.sign(_SIGNED + payload)
 
 
@@ -62,6 +62,14 @@ def _canonical(value: Any) -> bytes:
     import cbor2
 
     return cbor2.dumps(value, canonical=True)
+
+
+def _byte_string(data: bytes) -> bytes:
+    """What CBOR makes of bytes of a token: the shortest head for their number, and themselves."""
+    n_bytes = len(data)
+    if n_bytes < 24:
+        return bytes([0x40 + n_bytes]) + data
+    return (b"\x58" + n_bytes.to_bytes(1) if n_bytes < 256 else b"\x59" + n_bytes.to_bytes(2)) + data
 
 
 @functools.lru_cache(maxsize=64)
@@ -82,7 +90,7 @@ def open_token(token: bytes, public_key: bytes, schema: Schema) -> dict[int, Any
     """
     payload = _payload(token, public_key)
     try:
-        _verifier(public_key).verify(token[-64:], _SIGNED + _canonical(payload))
+        _verifier(public_key).verify(token[-64:], _SIGNED + _byte_string(payload))
     except (InvalidSignature, ValueError):
         raise refusal(Refusal.NOT_GENUINE, "a signature in the evidence is wrong") from None
     claims = _load(payload)
@@ -108,7 +116,7 @@ def _payload(token: bytes, public_key: bytes) -> bytes:
     signed = rest[8:-64]
     for prefix in (1, 2, 3):
         payload = signed[prefix : -len(_SIGNATURE)]
-        if _canonical(payload) + _SIGNATURE == signed:
+        if _byte_string(payload) + _SIGNATURE == signed:
             return payload
     raise refusal(Refusal.EVIDENCE_MALFORMED, "a token is not a COSE_Sign1 in canonical form")
 

@@ -136,7 +136,8 @@ class Baseline:
             deadline_ms=DEADLINE_MS,
             paced=() if pace is None else (pace,),
         )
-        return self._send(Kind.BATCH, batch, Plaintext.of(given, self._chunk_bytes)).future  # type: ignore[return-value]
+        alone = all(pending.future.done() for pending in tuple(self._pending.values()))
+        return self._send(Kind.BATCH, batch, Plaintext.of(given, self._chunk_bytes, alone=alone)).future  # type: ignore[return-value]
 
     def _send(self, kind: Kind, opening: Message, plaintext: Plaintext) -> _Pending:
         self._stream += 1

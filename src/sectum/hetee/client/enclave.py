@@ -102,6 +102,11 @@ class Enclave:
 
     # --- asking ---
 
+    @property
+    def busy(self) -> bool:
+        """Whether a result is waited for."""
+        return any(not pending.future.done() for pending in tuple(self.pending.values()))
+
     def room(self, total: int) -> bool:
         """Whether a batch of so many bytes may be opened now.
 

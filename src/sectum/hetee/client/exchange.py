@@ -25,8 +25,9 @@ from sectum.hetee.wire.messages import Message, encode, read
 
 # Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
 _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
-# Below, an opening goes ahead of its chunks: host and worker wake up while the first is sealed. From here on it goes
-# with the first, one call for both, and whoever shares this processor may pass them on before the rest is sealed.
+# Below, an opening that is alone on its way goes ahead of its chunks: host and worker wake up while the first is
+# sealed. Else it goes with the first, one call for both, and whoever shares this processor may pass them on before the
+# rest is sealed.
 _MUCH_BYTES = 1 << 20
 _WATCH_S = 0.1
 _OVERSLEPT_S = 0.3
@@ -109,7 +110,7 @@ class Exchange:
         """
         payload, context = _written(opening)
         total, chunks = plaintext.total, plaintext.chunks
-        together = total >= _MUCH_BYTES
+        together = total >= _MUCH_BYTES or not plaintext.alone
         with self._one_stream:
             stream, pending = self._open(enclave, kind, digest, total, timeout_s)
             try:
@@ -123,7 +124,7 @@ class Exchange:
                     return frames[:at]
 
                 self.connection.send(begin)
-                if together:
+                if together and chunks > 1:
                     os.sched_yield()
                 for chunk, parts in enumerate(cut, int(together)):
                     numbers = stream, chunk, chunks, total

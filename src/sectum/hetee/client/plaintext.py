@@ -16,16 +16,20 @@ class Plaintext:
     Args:
         parts: memory in its order; a number stands for so many zeros.
         chunk_bytes: size of all chunks but the last; None for the usual one.
+        alone: whether no other result is waited for.
     """
 
-    def __init__(self, parts: Sequence[memoryview | int], chunk_bytes: int | None = None) -> None:
+    def __init__(
+        self, parts: Sequence[memoryview | int], chunk_bytes: int | None = None, *, alone: bool = True
+    ) -> None:
         self._parts = [memoryview(bytes(part)) if isinstance(part, int) else part for part in parts if part]
         self.total = sum(map(len, self._parts))
-        self._chunk_bytes = chunk_bytes or usual_chunk_bytes(self.total)
+        self.alone = alone
+        self._chunk_bytes = chunk_bytes or usual_chunk_bytes(self.total, alone=alone)
         self.chunks = chunks_needed(self.total, self._chunk_bytes)
 
     @classmethod
-    def of(cls, pieces: Sequence[Piece], chunk_bytes: int | None = None) -> Plaintext:
+    def of(cls, pieces: Sequence[Piece], chunk_bytes: int | None = None, *, alone: bool = True) -> Plaintext:
         """The tensors of a batch, each at its place.
 
         Raises:
@@ -37,7 +41,7 @@ class Plaintext:
         for place, piece in zip(layout(tensors), pieces, strict=True):
             parts += [place.begin - at, *piece.parts]
             at = place.end
-        return cls(parts, chunk_bytes)
+        return cls(parts, chunk_bytes, alone=alone)
 
     def cut(self) -> Iterator[list[memoryview]]:
         """Give the parts of each chunk in its order: one where the chunk lies in one piece of memory."""

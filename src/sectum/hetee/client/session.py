@@ -254,7 +254,7 @@ class Session:
             outputs=outputs,
             paced=() if pace is None else (pace,),
         )
-        plaintext = Plaintext.of(given, self._chunk_bytes)
+        plaintext = Plaintext.of(given, self._chunk_bytes, alone=not enclave.busy)
         return self._exchange.send_stream(enclave, Kind.BATCH, batch, model.digest, plaintext, deadline_ms / 1e3)
 
     def _answer(self, pending: Pending, timeout_s: float) -> Loaded | Result:

@@ -53,12 +53,13 @@ def chunks_needed(total: int, chunk_bytes: int) -> int:
     return -(-total // chunk_bytes)
 
 
-def usual_chunk_bytes(total: int) -> int:
-    """The size of chunks for ``total`` bytes where nobody asks for another: a quarter, 128 KiB to 1 MiB.
+def usual_chunk_bytes(total: int, *, alone: bool = True) -> int:
+    """The size of chunks for ``total`` bytes where nobody asks for another.
 
-    Large chunks cost fewer system calls; a small batch still comes in parts, so that work begins with the first.
+    What is ``alone`` on its way comes in quarters of 128 KiB to 1 MiB, so that work begins with the first. Where there
+    is other work meanwhile, chunks are as large as they may be, which costs fewer system calls.
     """
-    return min(CHUNK_BYTES, max(CHUNK_BYTES_USUAL, -(-total // 4)))
+    return min(CHUNK_BYTES, max(CHUNK_BYTES_USUAL, -(-total // 4))) if alone else CHUNK_BYTES
 
 
 def _refuse(code: Refusal, detail: str) -> None:

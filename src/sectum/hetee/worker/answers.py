@@ -42,7 +42,6 @@ class _Form(NamedTuple):
     context: bytes
     places: tuple[Place, ...]
     total: int
-    chunk_bytes: int
 
 
 @lru_cache(maxsize=64)  # results of one model and batch size have one form
@@ -56,7 +55,7 @@ def _form(tensors: tuple[messages.Tensor, ...], paced: bool) -> _Form:
     if len(opening) > MESSAGE_BYTES - TAG_BYTES:
         raise refusal(Refusal.COMPUTE_FAILED, "the description of the outputs is over the limit of a message")
     total = places[-1].end if places else 0
-    return _Form(opening, hashlib.sha256(opening).digest(), places, total, usual_chunk_bytes(total))
+    return _Form(opening, hashlib.sha256(opening).digest(), places, total)
 
 
 class Computed:
@@ -66,17 +65,19 @@ class Computed:
         batch: that they are of.
         outputs: by name, in the order in which they were asked for.
         paced: whether they are not computed, but waited for.
+        alone: whether no other batch is on its way.
 
     Raises:
         WorkRefused: ``COMPUTE_FAILED``, they cannot travel.
     """
 
-    def __init__(self, batch: Batch, outputs: Mapping[str, NDArray[Any]], *, paced: bool) -> None:
+    def __init__(self, batch: Batch, outputs: Mapping[str, NDArray[Any]], *, paced: bool, alone: bool = True) -> None:
         described = [as_tensor(name, array) for name, array in outputs.items()]
-        self.batch = batch
+        self.batch, self.alone = batch, alone
         self.data = [data for _, data in described]
         form = _form(tuple(tensor for tensor, _ in described), paced)
-        self.opening, self.context, self.places, self.total, self._chunk_bytes = form
+        self.opening, self.context, self.places, self.total = form
+        self._chunk_bytes = usual_chunk_bytes(self.total, alone=alone)
         self.chunks = chunks_needed(self.total, self._chunk_bytes)
 
     def cut(self) -> Iterator[memoryview]:
@@ -233,9 +234,10 @@ class Answers:
         batch, outlet = answer.batch, self._outlet
         stream, chunks, total = batch.stream, answer.chunks, answer.total
         before = outlet.encryption_ns, outlet.transfer_ns
-        small = total <= _SMALL_BYTES
+        # What is large and alone is announced first: host and client wake up while its first chunk is sealed.
+        together = total <= _SMALL_BYTES or not answer.alone
         self._close(stream, Kind.RESULT)
-        outlet.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total, more=small)
+        outlet.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total, more=together)
         for index, chunk in enumerate(answer.cut()):
             if index:  # an answer of one chunk waits for nothing
                 self._send_urgent()

@@ -209,7 +209,7 @@ class Enclave:
             self._give_credit()
 
     def _computed(self, batch: Batch, outputs: dict[str, NDArray[Any]]) -> None:
-        computed = Computed(batch, outputs, paced=batch.pace is not None)
+        computed = Computed(batch, outputs, paced=batch.pace is not None, alone=self._alone)
         if batch.claim():
             # While this thread answers, its accelerator computes nothing.
             self.answers.computed(computed, here=self._alone)

@@ -10,7 +10,7 @@ from typing import Protocol
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.wire.frames import AheadReader
 from sectum.hetee.wire.header import HEADER_BYTES, Header
-from sectum.hetee.wire.kinds import ALLOWED, CHUNK_BYTES, TAG_BYTES, Kind, Role
+from sectum.hetee.wire.kinds import ALLOWED, CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind, Role
 
 FROM_CLIENT = ALLOWED[Role.CLIENT, Role.WORKER]
 
@@ -159,7 +159,7 @@ class SealedOutlet(SocketOutlet):
     def __init__(self, sock: socket.socket, sealer: Sealer) -> None:
         super().__init__(sock)
         self._sealer = sealer
-        self._frames = memoryview(bytearray(HEADER_BYTES + CHUNK_BYTES + TAG_BYTES))
+        self._frames = memoryview(bytearray(2 * (HEADER_BYTES + TAG_BYTES) + MESSAGE_BYTES + CHUNK_BYTES))
         self._held_bytes = 0  # sealed already, to be sent with what follows
 
     def message(

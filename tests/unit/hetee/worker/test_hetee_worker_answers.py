@@ -21,15 +21,15 @@ def batch() -> Batch:
     return Batch(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
 
 
-@given(st.lists(st.integers(0, 3 * CHUNK_BYTES_USUAL), max_size=4))
-def test_chunks_are_the_tensors_in_their_places(sizes: list[int]) -> None:
+@given(st.lists(st.integers(0, 3 * CHUNK_BYTES_USUAL), max_size=4), st.booleans())
+def test_chunks_are_the_tensors_in_their_places(sizes: list[int], alone: bool) -> None:
     """Chunks put together are each tensor at its place and zeros between; all are of one size but the last."""
     rng = np.random.default_rng(sum(sizes))
     outputs = {f"y{i}": rng.integers(1, 255, size, np.uint8) for i, size in enumerate(sizes)}
-    computed = Computed(batch(), outputs, paced=False)
+    computed = Computed(batch(), outputs, paced=False, alone=alone)
     chunks = list(computed.cut())
     assert len(chunks) == computed.chunks
-    assert all(len(chunk) == usual_chunk_bytes(computed.total) for chunk in chunks[:-1])
+    assert all(len(chunk) == usual_chunk_bytes(computed.total, alone=alone) for chunk in chunks[:-1])
     whole = b"".join(chunks)
     assert len(whole) == computed.total
     expected = bytearray(computed.total)
