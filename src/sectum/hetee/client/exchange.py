@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 
@@ -14,6 +15,8 @@ from sectum.hetee.attest.records import Cleaning, open_cleaning
 from sectum.hetee.client.connection import Connection, for_worker
 from sectum.hetee.client.enclave import Enclave, Pending
 from sectum.hetee.client.plaintext import Plaintext
+from sectum.hetee.client.reception import Reception
+from sectum.hetee.client.results import Loaded, Result
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.client.vital_signs import PING_EVERY_S, READY_S, Pulse
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
@@ -29,6 +32,7 @@ _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
 # sealed. Else it goes with the first, one call for both, and whoever shares this processor may pass them on before the
 # rest is sealed.
 _MUCH_BYTES = 1 << 20
+_SOON_S = 0.002
 _WATCH_S = 0.1
 _OVERSLEPT_S = 0.3
 
@@ -74,12 +78,9 @@ class Exchange:
         self._one_stream = threading.Lock()
         self._frames = memoryview(bytearray(2 * (HEADER_BYTES + TAG_BYTES) + MESSAGE_BYTES + CHUNK_BYTES))
         self._controller, self._worker = Pulse(), Pulse()
-        self._threads = [
-            threading.Thread(target=self._receive, name="sectum-receive", daemon=True),
-            threading.Thread(target=self._watch, name="sectum-watch", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._watcher = threading.Thread(target=self._watch, name="sectum-watch", daemon=True)
+        self._watcher.start()
+        self._reception = Reception(connection, self._take, self.fail)
 
     # --- sending ---
 
@@ -208,15 +209,26 @@ class Exchange:
     def close(self) -> None:
         """End everything that has not ended, and wait for the threads."""
         self.fail(refusal(Refusal.WIPED, "the session was closed"))
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
+        if self._watcher is not threading.current_thread():
+            self._watcher.join()
+        self._reception.close()
         self.connection.close()
 
     # --- receiving ---
 
-    def _receive(self) -> None:
-        self.fail(self.connection.frames(self._take))
+    def answer(self, pending: Pending, timeout_s: float) -> Loaded | Result:
+        """Wait for the answer of a stream; this thread then receives, unless it comes soon.
+
+        Raises:
+            TimeoutError: it does not come in time.
+            HeteeError: what became of the stream instead.
+        """
+        end_s = time.monotonic() + timeout_s
+        future: Future[Loaded | Result] = pending.future
+        with suppress(TimeoutError):
+            return future.result(min(timeout_s, _SOON_S))
+        self._reception.until(future.done, end_s - time.monotonic())
+        return future.result(max(0.0, end_s - time.monotonic()))
 
     def _take(self, frame: Frame) -> None:
         with self.changed:

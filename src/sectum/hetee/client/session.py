@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -259,12 +258,11 @@ class Session:
 
     def _answer(self, pending: Pending, timeout_s: float) -> Loaded | Result:
         try:
-            found: Loaded | Result = pending.future.result(timeout_s)
-        except FutureTimeout:
+            return self._exchange.answer(pending, timeout_s)
+        except TimeoutError:
             error = refusal(Refusal.DEADLINE, f"no answer came within {timeout_s:g} s")
             self._exchange.fail(error)
             raise error from None
-        return found
 
     def close(self, deadline_ms: int = 5000) -> None:
         """End the enclave and the session, and check the signed record of the cleaning.

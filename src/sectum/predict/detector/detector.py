@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from sectum.enclave.trace import page_trace
 from sectum.errors import ArtefactInvalid, UsageError
 from sectum.graph.ir import Graph
+from sectum.graph.runtime import machine_nchwc_block
 from sectum.predict.artefact import read_checked, read_manifest
 from sectum.predict.detector.distribution import ErrorDistribution
 from sectum.predict.detector.features import GraphFeatures, extract, schema_hash, together
 from sectum.units import PAGE_BYTES
 
-SHIPPED = Path(__file__).parent.parent / "artefacts" / "detector"
+ARTEFACTS = Path(__file__).parent.parent / "artefacts" / "detector"
+SHIPPED = {8: ARTEFACTS / "avx2", 16: ARTEFACTS / "avx512"}
+"""Folders by the floats in a block of the runtime's blocked layout: what is executed differs, and what it touches."""
 
 GNN, GNN_PAGE_MODEL, PAGE_MODEL = "gnn", "gnn+page model", "page model"
 FORMS = (GNN, GNN_PAGE_MODEL, PAGE_MODEL)
@@ -93,17 +96,18 @@ class Detector:
     training: Mapping[str, Any]
 
     @classmethod
-    def load(cls, folder: Path = SHIPPED, form: str | None = None) -> Detector:
+    def load(cls, folder: Path | None = None, form: str | None = None) -> Detector:
         """Read the manifest and check that the features are today's.
 
         Args:
-            folder: of the artefact.
+            folder: of the artefact; by default the shipped one for this machine's kind of processor.
             form: one of `FORMS`; by default the one that was best on networks not trained on.
 
         Raises:
             ArtefactInvalid: a file is missing, damaged, or made with other features.
             UsageError: no such form.
         """
+        folder = folder or SHIPPED.get(machine_nchwc_block(), SHIPPED[8])
         path = folder / "manifest.json"
         manifest = read_manifest(path)
         if manifest.get("schema_sha256") != schema_hash():

@@ -23,8 +23,7 @@ from sectum.units import PAGE_BYTES
 SEED = 1_000_003
 """Of the networks drawn. Campaigns have small seeds, so that theirs are others."""
 
-NCHWC_BLOCK = 8
-_KIND = b"sectum.simulated-working-sets.1"
+_KIND = "sectum.simulated-working-sets.1/{}"
 _CHUNK = 200
 
 
@@ -49,8 +48,13 @@ class SimulatedNetwork:
     page_model_bytes: int
 
 
-def simulate(seed: int = SEED) -> Iterator[SimulatedNetwork]:
-    """Networks without end, drawn as a campaign draws them, each structure once; the same for the same seed."""
+def simulate(nchwc_block: int, seed: int = SEED) -> Iterator[SimulatedNetwork]:
+    """Networks without end, drawn as a campaign draws them, each structure once; the same for the same seed.
+
+    Args:
+        nchwc_block: floats in a block of the runtime's blocked layout.
+        seed: of the draws.
+    """
     seen: set[str] = set()
     for task in tasks(seed):
         architecture = task.architecture()
@@ -58,19 +62,19 @@ def simulate(seed: int = SEED) -> Iterator[SimulatedNetwork]:
         if what in seen:
             continue
         seen.add(what)
-        runtime = runtime_graph(zoo.to_graph(architecture, task.batch), nchwc_block=NCHWC_BLOCK)
+        runtime = runtime_graph(zoo.to_graph(architecture, task.batch), nchwc_block=nchwc_block)
         yield SimulatedNetwork(
             family=task.family,
             structure=what,
             topology=zoo.topology(architecture)[:DIGEST_CHARACTERS],
             batch=task.batch,
             graph=stored.dumps(runtime),
-            page_model_bytes=page_trace(runtime, nchwc_block=NCHWC_BLOCK).pages * PAGE_BYTES,
+            page_model_bytes=page_trace(runtime, nchwc_block=nchwc_block).pages * PAGE_BYTES,
         )
 
 
-def read(path: Path) -> list[SimulatedNetwork]:
-    """Networks of a file.
+def read(path: Path, nchwc_block: int) -> list[SimulatedNetwork]:
+    """Networks of a file, which has to be of this blocked layout.
 
     Raises:
         UsageError: pyarrow is not installed.
@@ -79,36 +83,39 @@ def read(path: Path) -> list[SimulatedNetwork]:
     parquet = _parquet()
     try:
         table = parquet.read_table(path)
-        if (table.schema.metadata or {}).get(b"kind") != _KIND:
-            raise DatasetInvalid(f"{path} holds no simulated networks of this version: delete it, it is made again")
+        if (table.schema.metadata or {}).get(b"kind") != _KIND.format(nchwc_block).encode():
+            raise DatasetInvalid(
+                f"{path} holds no simulated networks of this version and layout: delete it, it is made again"
+            )
         return [SimulatedNetwork(**row) for row in table.to_pylist()]
     except (OSError, ValueError, TypeError) as error:
         raise DatasetInvalid(f"{path}: {error}; delete it, it is made again") from error
 
 
-def make(path: Path, networks: int, seed: int = SEED) -> list[SimulatedNetwork]:
+def make(path: Path, networks: int, nchwc_block: int, seed: int = SEED) -> list[SimulatedNetwork]:
     """Read a file, go on with it until it holds as many networks, and give these; it is written now and then.
 
     Raises:
         UsageError: pyarrow is not installed.
         DatasetInvalid: the file is another one.
     """
-    made = read(path) if path.exists() else []
-    planned = itertools.islice(simulate(seed), len(made), networks) if len(made) < networks else iter(())
+    made = read(path, nchwc_block) if path.exists() else []
+    planned = itertools.islice(simulate(nchwc_block, seed), len(made), networks) if len(made) < networks else iter(())
     while chunk := list(itertools.islice(planned, _CHUNK)):
         made += chunk
-        _write(path, made)
+        _write(path, made, nchwc_block)
         print(f"{path}: {len(made)} of {networks} networks", file=sys.stderr)  # noqa: T201 - a training script
     return made[:networks]
 
 
-def _write(path: Path, networks: Sequence[SimulatedNetwork]) -> None:
+def _write(path: Path, networks: Sequence[SimulatedNetwork], nchwc_block: int) -> None:
     import pyarrow as pa
 
     table = pa.Table.from_pylist([asdict(one) for one in networks])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    _parquet().write_table(table.replace_schema_metadata({"kind": _KIND.decode()}), partial, compression="zstd")
+    kind = {"kind": _KIND.format(nchwc_block)}
+    _parquet().write_table(table.replace_schema_metadata(kind), partial, compression="zstd")
     partial.replace(path)
 
 

@@ -1,6 +1,7 @@
 """Trains, judges and writes the detector; needs the extra ``learn``.
 
-``python -m sectum.predict.detector.training --data data/networks --out src/sectum/predict/artefacts/detector --seed 0``
+``python -m sectum.predict.detector.training --data data/networks --nchwc-block 16 --out
+src/sectum/predict/artefacts/detector/avx512 --seed 0``
 """
 
 from __future__ import annotations
@@ -147,6 +148,7 @@ def train(
     out: Path,
     seed: int,
     *,
+    nchwc_block: int,
     simulations: Path,
     networks: int,
     effort: Effort,
@@ -159,6 +161,7 @@ def train(
         data: measured networks.
         out: folder of the artefact.
         seed: of splits and weights.
+        nchwc_block: networks of processors with this blocked layout are learned from; others execute other graphs.
         simulations: file of the simulated networks, which is made where it is not there.
         networks: simulated ones to learn from; 0 for none.
         effort: how much to learn.
@@ -167,15 +170,14 @@ def train(
         picture: file of a reliability diagram, of the splits by topology if there are any.
     """
     begin_s = time.monotonic()
-    # Other processors execute other graphs: the detector is of those whose blocked layout the simulated networks have.
-    measured = [one for one in without_repeats(read(data)) if one.nchwc_block == simulated.NCHWC_BLOCK]
+    measured = [one for one in without_repeats(read(data)) if one.nchwc_block == nchwc_block]
     machines = sorted({network.machine for network in measured})
     if len(machines) != 1:
         raise UsageError(
             f"{data} holds networks of {', '.join(machines) or 'no such machine'}: give those of one machine"
         )
     examples = from_measured(measured)
-    extra = from_simulated(simulated.make(simulations, networks)) if networks else []
+    extra = from_simulated(simulated.make(simulations, networks, nchwc_block)) if networks else []
     out.mkdir(parents=True, exist_ok=True)
     forms: dict[str, Any] = {}
     shown: dict[str, Judged] = {}
@@ -203,7 +205,7 @@ def train(
         "schema_version": SCHEMA_VERSION,
         "schema_sha256": schema_hash(),
         "machine": machines[0],
-        "nchwc_block": simulated.NCHWC_BLOCK,
+        "nchwc_block": nchwc_block,
         "default": best({form: stored["accuracy"] for form, stored in forms.items()}),
         "forms": forms,
         "training": {
@@ -268,6 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--nchwc-block", type=int, choices=(8, 16), required=True, help="16 with AVX-512, else 8")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--simulated", type=Path, default=Path("simulated.parquet"), help="made if it is not there")
     parser.add_argument("--simulated-networks", type=int, default=SIMULATED_NETWORKS, help="0: none")
@@ -281,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.data,
         options.out,
         options.seed,
+        nchwc_block=options.nchwc_block,
         simulations=options.simulated,
         networks=options.simulated_networks,
         effort=Effort(simulated=options.visits, measured=options.visits),

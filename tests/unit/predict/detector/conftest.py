@@ -16,10 +16,15 @@ FAMILIES = ("mobilenet_v1", "resnet", "squeezenet", "shufflenet_v2", "googlenet"
 
 
 @pytest.fixture(scope="session")
-def graphs():
-    """Runtime graphs of five families, with branches, joins and sums."""
-    drawn = [zoo.sample(family, random.Random(number)) for number, family in enumerate(FAMILIES)]
-    return [runtime_graph(zoo.to_graph(architecture, 1)) for architecture in drawn]
+def networks():
+    """Networks of five families, with branches, joins and sums."""
+    return [zoo.to_graph(zoo.sample(family, random.Random(number)), 1) for number, family in enumerate(FAMILIES)]
+
+
+@pytest.fixture(scope="session")
+def graphs(networks):
+    """What the runtime executes of them with AVX2."""
+    return [runtime_graph(network) for network in networks]
 
 
 @pytest.fixture(scope="session")

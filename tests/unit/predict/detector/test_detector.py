@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -11,22 +12,30 @@ import numpy as np
 import pytest
 
 from sectum.errors import ArtefactInvalid, UsageError
+from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.predict.detector import FORMS, SHIPPED, Detector
 from sectum.predict.detector.features import extract
 
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module", params=FORMS)
+@pytest.fixture(scope="module", params=itertools.product(SHIPPED, FORMS), ids=lambda pair: f"{pair[0]}-{pair[1]}")
 def detector(request):
-    return Detector.load(form=request.param)
+    block, form = request.param
+    return Detector.load(SHIPPED[block], form)
+
+
+@pytest.fixture(scope="module")
+def graphs(detector, networks):
+    """What the runtime executes on processors that the detector is of."""
+    return [runtime_graph(network, nchwc_block=detector.nchwc_block) for network in networks]
 
 
 @pytest.fixture
 def copy(tmp_path):
     """The shipped artefact, to be damaged."""
     folder = tmp_path / "detector"
-    shutil.copytree(SHIPPED, folder)
+    shutil.copytree(SHIPPED[8], folder)
     return folder
 
 
@@ -87,6 +96,11 @@ def test_one_size_for_each_graph(detector, graphs):
         detector.detect(graphs[:1], [MIB], [MIB, MIB])
 
 
+def test_this_machines_kind_is_the_default():
+    """Without a folder the detector is that of the processor that asks."""
+    assert Detector.load().nchwc_block == max(8, machine_nchwc_block())
+
+
 def test_an_unknown_form_is_refused():
     """The error names the forms that there are."""
     with pytest.raises(UsageError, match="gnn"):
@@ -100,21 +114,21 @@ def test_a_detector_of_other_features_is_refused(copy):
         Detector.load(copy)
 
 
-def test_a_flipped_bit_in_a_network_is_refused(copy, graphs):
+def test_a_flipped_bit_in_a_network_is_refused(copy, networks):
     """A network whose SHA-256 is not the manifest's is not used."""
     path = copy / "gnn.onnx"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ArtefactInvalid, match="SHA-256"):
-        Detector.load(copy, "gnn").detect(graphs[:1], [MIB])
+        Detector.load(copy, "gnn").detect([runtime_graph(networks[0])], [MIB])
 
 
-def test_a_missing_network_is_named(copy, graphs):
+def test_a_missing_network_is_named(copy, networks):
     """Without its file the error has its path."""
     (copy / "gnn.onnx").unlink()
     with pytest.raises(ArtefactInvalid, match=r"gnn\.onnx"):
-        Detector.load(copy, "gnn").detect(graphs[:1], [MIB])
+        Detector.load(copy, "gnn").detect([runtime_graph(networks[0])], [MIB])
 
 
 @pytest.mark.parametrize("missing", ["forms", "default", "machine", "nchwc_block", "training"])
@@ -136,9 +150,11 @@ def test_a_damaged_manifest_is_refused(copy, content):
         Detector.load(copy)
 
 
-def test_simulated_learning_is_said():
-    """The manifest says what was measured, what was simulated, and on which machine."""
-    loaded = Detector.load()
+@pytest.mark.parametrize("block", SHIPPED)
+def test_simulated_learning_is_said(block):
+    """The manifest says what was measured, what was simulated, and on which kind of machine."""
+    loaded = Detector.load(SHIPPED[block])
+    assert loaded.nchwc_block == block
     assert "simulated" in loaded.training["kind"]
     assert loaded.training["networks"] > 0
     assert loaded.machine
