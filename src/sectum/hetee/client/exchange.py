@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 
@@ -16,7 +15,6 @@ from sectum.hetee.client.connection import Connection, for_worker
 from sectum.hetee.client.enclave import Enclave, Pending
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.reception import Reception
-from sectum.hetee.client.results import Loaded, Result
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.client.vital_signs import PING_EVERY_S, READY_S, Pulse
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
@@ -32,7 +30,6 @@ _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
 # sealed. Else it goes with the first, one call for both, and whoever shares this processor may pass them on before the
 # rest is sealed.
 _MUCH_BYTES = 1 << 20
-_SOON_S = 0.002
 _WATCH_S = 0.1
 _OVERSLEPT_S = 0.3
 
@@ -81,6 +78,7 @@ class Exchange:
         self._watcher = threading.Thread(target=self._watch, name="sectum-watch", daemon=True)
         self._watcher.start()
         self._reception = Reception(connection, self._take, self.fail)
+        self._reception.start()
 
     # --- sending ---
 
@@ -216,20 +214,6 @@ class Exchange:
 
     # --- receiving ---
 
-    def answer(self, pending: Pending, timeout_s: float) -> Loaded | Result:
-        """Wait for the answer of a stream; this thread then receives, unless it comes soon.
-
-        Raises:
-            TimeoutError: it does not come in time.
-            HeteeError: what became of the stream instead.
-        """
-        end_s = time.monotonic() + timeout_s
-        future: Future[Loaded | Result] = pending.future
-        with suppress(TimeoutError):
-            return future.result(min(timeout_s, _SOON_S))
-        self._reception.until(future.done, end_s - time.monotonic())
-        return future.result(max(0.0, end_s - time.monotonic()))
-
     def _take(self, frame: Frame) -> None:
         with self.changed:
             if for_worker(frame):
@@ -276,7 +260,7 @@ class Exchange:
         session = self.connection.session
         claims = self._trust.check_worker(vouch, session)
         self.enclaves, self._waiting, self._worker = vouch.index + 1, False, Pulse()
-        self.enclave = Enclave(session, vouch, payload, claims)
+        self.enclave = Enclave(session, vouch, payload, claims, self._reception.answer)
 
     def _lost(self, lost: messages.Lost) -> None:
         enclave, self.enclave = self.enclave, None

@@ -7,29 +7,45 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from typing import Any, Protocol, TypeVar
 
-from sectum.hetee.client.connection import Connection
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.wire.frames import Frame
+
+T = TypeVar("T")
+
+_SOON_S = 0.002  # an answer that takes no longer is not worth that another thread receives it
+
+
+class Source(Protocol):
+    """What frames come from."""
+
+    @property
+    def frame_begun(self) -> bool:
+        """Whether something of the next frame was received already."""
+
+    def fileno(self) -> int:
+        """Of the socket, to be waited for."""
+
+    def receive(self, take: Callable[[Any], None]) -> HeteeError | None:
+        """Receive one frame and have it taken; why all has ended, if it has or ``take`` refused the frame."""
 
 
 class Reception:
-    """Receives the frames of a connection, one thread at a time.
+    """Receives frames, one thread at a time.
 
-    It is a thread in the background, until another one waits for an answer: then that one receives. It is awake when
+    It is a thread in the background, until another one waits for an `Answer`: then that one receives. It is awake when
     the answer is there; waking it then would take longer than opening a small answer does.
 
     Args:
-        connection: attested.
-        take: is given each frame; what it raises ends the connection.
-        ended: is told why the connection has ended, by the thread that notices.
+        source: of the frames.
+        take: is given each.
+        ended: is told why all has ended, by the thread that notices.
     """
 
-    def __init__(
-        self, connection: Connection, take: Callable[[Frame], None], ended: Callable[[HeteeError], None]
-    ) -> None:
-        self._connection, self._take, self._ended = connection, take, ended
+    def __init__(self, source: Source, take: Callable[[Any], None], ended: Callable[[HeteeError], None]) -> None:
+        self._source, self._take, self._ended = source, take, ended
         self._receiving, self._waiting = threading.Lock(), threading.Lock()
         self._waiter: threading.Thread | None = None
         self._nobody_waits = threading.Event()
@@ -39,15 +55,22 @@ class Reception:
         self._let_go.setblocking(False)
         self._call.setblocking(False)
         self._thread = threading.Thread(target=self._serve, name="sectum-receive", daemon=True)
+
+    def start(self) -> None:
+        """Begin to receive."""
         self._thread.start()
 
-    def until(self, done: Callable[[], bool], timeout_s: float) -> None:
-        """Receive in this thread until something is true, the connection has ended, or the time is over.
+    def answer(self) -> Answer[Any]:
+        """Something that will come."""
+        return Answer(self)
+
+    def until(self, done: Callable[[], bool], timeout_s: float | None) -> None:
+        """Receive in this thread until something is true, all has ended, or the time is over, if there is any.
 
         Returns at once where another thread waits already: it receives for both. An exception that a signal brings,
-        such as `KeyboardInterrupt`, is raised; between two frames it does no harm, within one it ends the connection.
+        such as `KeyboardInterrupt`, is raised; between two frames it does no harm, within one it ends all.
         """
-        if not self._waiting.acquire(blocking=False):
+        if threading.current_thread() is self._thread or not self._waiting.acquire(blocking=False):
             return
         try:
             self._waiter = threading.current_thread()
@@ -56,14 +79,14 @@ class Reception:
                 with suppress(BlockingIOError):  # it was asked to often enough
                     self._call.send(b"\0")
                 with self._receiving:
-                    self._receive(done, time.monotonic() + timeout_s)
+                    self._receive(done, timeout_s)
         finally:
             self._waiter = None
             self._nobody_waits.set()
             self._waiting.release()
 
     def close(self) -> None:
-        """Wait until nobody receives any more. The connection has been shut down."""
+        """Wait until nobody receives any more. The socket has been shut down."""
         if threading.current_thread() not in (self._thread, self._waiter):
             self._thread.join()
             with self._waiting:
@@ -76,14 +99,14 @@ class Reception:
             with self._receiving:
                 self._receive(lambda: not self._nobody_waits.is_set(), None)
 
-    def _receive(self, done: Callable[[], bool], end_s: float | None) -> None:
-        """Take frames; without ``end_s`` this is the thread in the background."""
+    def _receive(self, done: Callable[[], bool], timeout_s: float | None) -> None:
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
         ready = select.poll()
-        ready.register(self._connection, select.POLLIN)
-        if end_s is None:
+        ready.register(self._source, select.POLLIN)
+        if threading.current_thread() is self._thread:
             ready.register(self._let_go, select.POLLIN)
         while not (done() or self._over):
-            if not self._connection.frame_begun:
+            if not self._source.frame_begun:
                 found = ready.poll(None if end_s is None else max(0.0, end_s - time.monotonic()) * 1e3)
                 if not found:
                     return
@@ -92,7 +115,7 @@ class Reception:
                         self._let_go.recv(64)
                     continue
             try:
-                why = self._connection.receive(self._take)
+                why = self._source.receive(self._take)
             except BaseException:
                 self._end(refusal(Refusal.HOST_LOST, "receiving was interrupted within a frame"))
                 raise
@@ -102,3 +125,28 @@ class Reception:
     def _end(self, why: HeteeError) -> None:
         self._over = True
         self._ended(why)
+
+
+class Answer(Future[T]):
+    """A future: the thread that waits for its result receives, unless it comes soon."""
+
+    def __init__(self, reception: Reception) -> None:
+        super().__init__()
+        self._reception = reception
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for what comes.
+
+        Raises:
+            TimeoutError: nothing has come within ``timeout`` seconds.
+            HeteeError: what became of it instead.
+        """
+        begun_s = time.monotonic()
+
+        def left_s() -> float | None:
+            return None if timeout is None else max(0.0, begun_s + timeout - time.monotonic())
+
+        with suppress(TimeoutError):
+            return super().result(_SOON_S if timeout is None else min(timeout, _SOON_S))
+        self._reception.until(self.done, left_s())
+        return super().result(left_s())

@@ -258,11 +258,12 @@ class Session:
 
     def _answer(self, pending: Pending, timeout_s: float) -> Loaded | Result:
         try:
-            return self._exchange.answer(pending, timeout_s)
+            found: Loaded | Result = pending.future.result(timeout_s)
         except TimeoutError:
             error = refusal(Refusal.DEADLINE, f"no answer came within {timeout_s:g} s")
             self._exchange.fail(error)
             raise error from None
+        return found
 
     def close(self, deadline_ms: int = 5000) -> None:
         """End the enclave and the session, and check the signed record of the cleaning.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from sectum.hetee.client.connection import Connection
 from sectum.hetee.client.reception import Reception
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 
@@ -43,7 +42,8 @@ class Client:
         self.ends: list[HeteeError] = []
         self.taking: Callable[[], None] = lambda: None
         self._ours = ours
-        self.reception = Reception(cast(Connection, Bytes(ours)), self._take, self.ends.append)
+        self.reception = Reception(Bytes(ours), self._take, self.ends.append)
+        self.reception.start()
 
     def _take(self, frame: Any) -> None:
         self.taking()
@@ -164,6 +164,19 @@ def test_a_frame_may_close(client: Client) -> None:
     client.reception.until(client.has(1), 10)
     timer.join()
     assert client.in_background(2)
+
+
+def test_an_answer_is_received_by_who_waits_for_it(client: Client) -> None:
+    """Without a time limit and with one; what is there already is handed out at once, what does not come is told."""
+    for timeout_s in (None, 10):
+        answer = client.reception.answer()
+        client.taking = lambda answer=answer: answer.set_result(threading.current_thread())  # type: ignore[misc]
+        timer = send_soon(client, b"w")
+        assert answer.result(timeout_s) is threading.current_thread()
+        assert answer.result(0) is threading.current_thread()
+        timer.join()
+    with pytest.raises(TimeoutError):
+        client.reception.answer().result(0.05)
 
 
 def test_many_waits_in_a_row(client: Client) -> None:
