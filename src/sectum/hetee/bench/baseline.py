@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from sectum.hetee.client.inputs import Inputs, pieces
 from sectum.hetee.client.plaintext import Plaintext
-from sectum.hetee.client.reception import Reception
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
@@ -43,7 +42,7 @@ class PlainResult(NamedTuple):
 
 @dataclass(eq=False)
 class _Pending:
-    future: Future[PlainResult | messages.Loaded]
+    future: Future[PlainResult | messages.Loaded] = field(default_factory=Future)
     times_ns: Future[dict[str, int]] = field(default_factory=Future)
     data: memoryview = field(default_factory=lambda: memoryview(b""))
     received_bytes: int = 0
@@ -90,8 +89,8 @@ class Baseline:
         self._pending: dict[int, _Pending] = {}
         self._stream = 0
         self._digest, self._slots = b"", tuple[Slot, ...]()
-        self._reception = Reception(self, self._take, self._end)
-        self._reception.start()
+        self._receiver = threading.Thread(target=self._receive, name="plain-receive", daemon=True)
+        self._receiver.start()
 
     def __enter__(self) -> Baseline:
         return self
@@ -101,7 +100,7 @@ class Baseline:
     ) -> None:
         with suppress(OSError):  # the worker may have ended it
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._reception.close()
+        self._receiver.join()
         self._socket.close()
         try:
             self._process.wait(_END_S)
@@ -143,7 +142,7 @@ class Baseline:
     def _send(self, kind: Kind, opening: Message, plaintext: Plaintext) -> _Pending:
         self._stream += 1
         stream, chunks, total = self._stream, plaintext.chunks, plaintext.total
-        pending = self._pending[stream] = _Pending(self._reception.answer())
+        pending = self._pending[stream] = _Pending()
         try:
             self._outlet.message(kind, encode(opening), stream=stream, chunks=chunks, total=total)
             for index, parts in enumerate(plaintext.cut()):
@@ -153,28 +152,15 @@ class Baseline:
             raise refusal(Refusal.HOST_LOST, f"the plain worker ended: {error}") from None
         return pending
 
-    # What a `Reception` asks of its source.
-
-    frame_begun = False
-
-    def fileno(self) -> int:
-        """Of the socket, to be waited for."""
-        return self._socket.fileno()
-
-    def receive(self, take: Callable[[Header], None]) -> HeteeError | None:
-        """Receive one frame and have it taken; why all has ended, if it has."""
+    def _receive(self) -> None:
+        ended = refusal(Refusal.HOST_LOST, "the plain worker ended")
         try:
-            header = self._inlet.next()
-            if header is None:
-                return refusal(Refusal.HOST_LOST, "the plain worker ended")
-            take(header)
-        except OSError as error:
-            return refusal(Refusal.HOST_LOST, f"the plain worker ended: {error}")
+            while (header := self._inlet.next()) is not None:
+                self._take(header)
+        except OSError:
+            pass
         except HeteeError as error:
-            return error
-        return None
-
-    def _end(self, ended: HeteeError) -> None:
+            ended = error
         for pending in list(self._pending.values()):
             if not pending.future.done():
                 pending.future.set_exception(ended)

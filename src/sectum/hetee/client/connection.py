@@ -117,28 +117,19 @@ class Connection:
         why = f": {error}" if error is not None else ""
         return refusal(Refusal.HOST_LOST, f"the connection to the host ended{why}")
 
-    def fileno(self) -> int:
-        """Of the socket, to be waited for."""
-        return self._socket.fileno()
-
-    @property
-    def frame_begun(self) -> bool:
-        """Whether something of the next frame was received already."""
-        return self._reader.begun
-
-    def receive(self, take: Callable[[Frame], None]) -> HeteeError | None:
-        """Receive one frame and have it taken; why the connection ended, if it did or ``take`` refused the frame."""
+    def frames(self, take: Callable[[Frame], None]) -> HeteeError:
+        """Receive frames until the connection ends, and say why it did; errors of ``take`` end it."""
         try:
-            frame = self._reader.next()
-            if frame is None:
-                return self.ended(None)
-            if not self._take_hint(frame):
-                take(frame)
+            while frame := self._reader.next():
+                if not self._take_hint(frame):
+                    take(frame)
+            return self.ended(None)
         except HeteeError as error:
-            return self.ended(error) if error.code is Refusal.TRUNCATED else error
+            if error.code is Refusal.TRUNCATED:
+                return self.ended(error)
+            return error
         except OSError as error:
             return self.ended(error)
-        return None
 
     def send(self, seal: Callable[[], bytes | bytearray | memoryview]) -> None:
         """Seal a frame and send it, in one step: records leave in the order in which they were sealed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -69,7 +68,6 @@ class Enclave:
         vouch: the opened VOUCH, accepted.
         payload: its bytes, which the keys follow from.
         claims: of the worker.
-        answer: makes the future of an answer.
 
     Attributes:
         ready: what the worker grants; None until it has shown that it has the keys.
@@ -78,15 +76,8 @@ class Enclave:
         refused: models and batches that it refused.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        vouch: Vouch,
-        payload: bytes | bytearray,
-        claims: Claims,
-        answer: Callable[[], Future[Any]] = Future,
-    ) -> None:
-        self.vouch, self.claims, self._answer = vouch, claims, answer
+    def __init__(self, session: Session, vouch: Vouch, payload: bytes | bytearray, claims: Claims) -> None:
+        self.vouch, self.claims = vouch, claims
         self.sealer, self._opener = data_channel(Role.CLIENT, session.worker_secret(payload), session.session_id)
         self._session_id = session.session_id
         self._assembly = Assembly()
@@ -134,7 +125,7 @@ class Enclave:
         assert self._ledger is not None
         stream = self._ledger.next_stream
         self._ledger.open(Header(kind, 0, stream=stream, total=total))
-        pending = self.pending[stream] = Pending(digest, self._answer())
+        pending = self.pending[stream] = Pending(digest, Future())
         for future in (pending.future, pending.signed):  # who wishes it no longer sends CANCEL
             future.set_running_or_notify_cancel()
         return stream, pending

@@ -14,7 +14,6 @@ from sectum.hetee.attest.records import Cleaning, open_cleaning
 from sectum.hetee.client.connection import Connection, for_worker
 from sectum.hetee.client.enclave import Enclave, Pending
 from sectum.hetee.client.plaintext import Plaintext
-from sectum.hetee.client.reception import Reception
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.client.vital_signs import PING_EVERY_S, READY_S, Pulse
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
@@ -75,10 +74,12 @@ class Exchange:
         self._one_stream = threading.Lock()
         self._frames = memoryview(bytearray(2 * (HEADER_BYTES + TAG_BYTES) + MESSAGE_BYTES + CHUNK_BYTES))
         self._controller, self._worker = Pulse(), Pulse()
-        self._watcher = threading.Thread(target=self._watch, name="sectum-watch", daemon=True)
-        self._watcher.start()
-        self._reception = Reception(connection, self._take, self.fail)
-        self._reception.start()
+        self._threads = [
+            threading.Thread(target=self._receive, name="sectum-receive", daemon=True),
+            threading.Thread(target=self._watch, name="sectum-watch", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     # --- sending ---
 
@@ -207,12 +208,15 @@ class Exchange:
     def close(self) -> None:
         """End everything that has not ended, and wait for the threads."""
         self.fail(refusal(Refusal.WIPED, "the session was closed"))
-        if self._watcher is not threading.current_thread():
-            self._watcher.join()
-        self._reception.close()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
         self.connection.close()
 
     # --- receiving ---
+
+    def _receive(self) -> None:
+        self.fail(self.connection.frames(self._take))
 
     def _take(self, frame: Frame) -> None:
         with self.changed:
@@ -260,7 +264,7 @@ class Exchange:
         session = self.connection.session
         claims = self._trust.check_worker(vouch, session)
         self.enclaves, self._waiting, self._worker = vouch.index + 1, False, Pulse()
-        self.enclave = Enclave(session, vouch, payload, claims, self._reception.answer)
+        self.enclave = Enclave(session, vouch, payload, claims)
 
     def _lost(self, lost: messages.Lost) -> None:
         enclave, self.enclave = self.enclave, None

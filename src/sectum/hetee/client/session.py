@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -259,7 +260,7 @@ class Session:
     def _answer(self, pending: Pending, timeout_s: float) -> Loaded | Result:
         try:
             found: Loaded | Result = pending.future.result(timeout_s)
-        except TimeoutError:
+        except FutureTimeout:
             error = refusal(Refusal.DEADLINE, f"no answer came within {timeout_s:g} s")
             self._exchange.fail(error)
             raise error from None

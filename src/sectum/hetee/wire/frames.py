@@ -124,11 +124,6 @@ class AheadReader:
         self._ahead = Ahead(lambda memory: receive(memory, False))
         self._large = bytearray()
 
-    @property
-    def begun(self) -> bool:
-        """Whether something of the next frame was received already."""
-        return len(self._ahead) > 0
-
     def next(self) -> Frame | None:
         """The next frame, a view that the call after this overwrites; None at the end of the stream.
 
