@@ -4,7 +4,7 @@ A campaign is a plan (a list of networks that its seed decides) and a folder of 
 any moment and started again: a network is either in a shard as a whole or still to be done. A shard is written beside
 its name and renamed, so that none is ever half there.
 
-``python -m sectum.measure.operator_campaign --folder data/operators --networks 400``
+``python -m sectum.measure.operator_campaign --folder data/operators/my-machine --networks 400``
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,6 @@ class Observation:
         total: of the whole network outside enclaves, in reference units.
         reference_ms: the reference kernel's time meanwhile.
         whole: whether the features know what stands beside each operator.
-        share: of its inference, where this is about some of its operators only.
     """
 
     family: str
@@ -56,7 +55,6 @@ class Observation:
     total: float
     reference_ms: float
     whole: bool
-    share: float = 1.0
 
 
 def observed(networks: Iterable[MeasuredNetwork]) -> Iterator[Observation]:
@@ -89,13 +87,19 @@ def _roomy_logs(network: MeasuredNetwork) -> NDArray[np.float64]:
     return np.log(np.array(roomy) / network.native.latency_ms)
 
 
-def from_operator_campaign(folder: Path) -> Iterator[Observation]:
-    """Networks of an operator campaign, those that failed left out; what stood beside an operator was not kept."""
+def from_operator_campaign(folder: Path, nchwc_block: int) -> Iterator[Observation]:
+    """Networks of an operator campaign, those that failed left out; what stood beside an operator was not kept.
+
+    Args:
+        folder: of the campaign.
+        nchwc_block: floats in a block of the blocked layout of the machine that is learned for.
+    """
     for row in operator_campaign.read(folder):
         if row["error"]:
             continue
         singles = [
-            extract(operator_campaign.restore(text), threads=row["threads"], whole=False) for text in row["operators"]
+            extract(operator_campaign.restore(text), threads=row["threads"], nchwc_block=nchwc_block, whole=False)
+            for text in row["operators"]
         ]
         yield Observation(
             family=row["family"].partition(":")[0],
@@ -114,33 +118,6 @@ def from_operator_campaign(folder: Path) -> Iterator[Observation]:
             reference_ms=row["reference_ms"],
             whole=False,
         )
-
-
-def of_unseen_types(others: Iterable[Observation], seen: Iterable[Observation]) -> Iterator[Observation]:
-    """What of other machines' observations with one thread is about types of operators that were not seen.
-
-    In units of the reference kernels they are taken to be as long here: local response normalisation is, to 5 %.
-
-    Args:
-        others: of an operator campaign on another machine.
-        seen: on this one.
-    """
-    known = {kind for one in seen for kind in one.features.types}
-    for one in others:
-        its = one.features
-        chosen = [index for index, kind in enumerate(its.types) if kind not in known]
-        if chosen and one.threads == 1:
-            features = OperatorFeatures(
-                tuple(its.groups[index] for index in chosen),
-                its.values[chosen],
-                its.roofline[chosen],
-                its.work[chosen],
-                tuple(its.types[index] for index in chosen),
-                tuple(its.costs[index] for index in chosen),
-            )
-            times = one.times[chosen]
-            share = float(times.sum() / one.times.sum())
-            yield replace(one, features=features, times=times, total=one.total * share, share=share)
 
 
 @dataclass(frozen=True)
@@ -213,7 +190,7 @@ def learn(
 def _in_whole(one: Observation, extra: Overheads) -> NDArray[np.float64]:
     """Times of a network's operators as they count in an inference; with its start they add up to its latency."""
     times = extra.unprofiled(one.times)
-    total = max(one.total - extra.start * one.share, one.total / 2)
+    total = max(one.total - extra.start, one.total / 2)
     scaled: NDArray[np.float64] = np.maximum(times * (total / times.sum()), LEAST_REFERENCES)
     return scaled
 
@@ -244,7 +221,7 @@ def _costs(work: NDArray[np.float64], times: NDArray[np.float64], weight: NDArra
     from scipy.optimize import nnls
 
     largest = work.max(axis=0)
-    used = largest > 0
+    used = largest >= 1  # of countable work; less is the rounding of a size that is none, and would get any cost
     columns = work[:, used] / largest[used] / times[:, None]
     trust = np.sqrt(weight)
     found = np.zeros(work.shape[1])
@@ -287,10 +264,9 @@ def overheads(seen: Sequence[Observation]) -> Overheads:
     Latency less the profile's sum is regressed on the number of operators, a constant, and the sum itself, whose
     coefficient is let go: long networks are a little off for other reasons. Absolute relative errors are smallest.
     """
-    whole = [one for one in seen if one.share == 1.0]
-    totals = np.array([one.total for one in whole])
-    sums = np.array([one.times.sum() for one in whole])
-    columns = np.column_stack([[-float(len(one.times)) for one in whole], np.ones(len(whole)), sums])
+    totals = np.array([one.total for one in seen])
+    sums = np.array([one.times.sum() for one in seen])
+    columns = np.column_stack([[-float(len(one.times)) for one in seen], np.ones(len(seen)), sums])
     profiling, start, _ = _least_absolute(columns / totals[:, None], 1 - sums / totals)
     if start < 0:
         profiling, _ = _least_absolute(columns[:, [0, 2]] / totals[:, None], 1 - sums / totals)

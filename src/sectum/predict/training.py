@@ -1,9 +1,7 @@
 """Trains the shipped models from measured networks; needs the extra ``train``.
 
-``python -m sectum.predict.training --data data/networks --operators data/operators --out \
-src/sectum/predict/artefacts/operators/avx2 --machine "..." --name epyc-zen3-vm``
-
-With AVX-512 there was no operator campaign: ``--unseen-from data/operators`` in place of ``--operators``.
+``python -m sectum.predict.training --data data/networks --operators data/operators/epyc-zen4-vm --out \
+src/sectum/predict/artefacts/operators/avx512 --machine "..." --name epyc-zen4-vm``
 """
 
 from __future__ import annotations
@@ -31,7 +29,6 @@ from sectum.predict.operator_learning import (
     fold_of,
     from_operator_campaign,
     learn,
-    of_unseen_types,
 )
 from sectum.predict.operator_learning import observed as observed_in
 from sectum.predict.operator_model import PAGES, REGIMES
@@ -91,9 +88,7 @@ def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dic
     return entries
 
 
-def train(
-    data: Path, operators: Sequence[Path], out: Path, machine: str, name: str, elsewhere: Sequence[Path] = ()
-) -> dict[str, Any]:
+def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: str) -> dict[str, Any]:
     """Cross-validate, train on everything that one machine measured, write the artefact; gives the manifest.
 
     Args:
@@ -102,7 +97,6 @@ def train(
         out: folder of the artefact.
         machine: in words.
         name: of the machine in the dataset.
-        elsewhere: operator campaigns of other machines, for types of operators that this one did not measure.
 
     Raises:
         UsageError: nothing was measured, or too little that pages, or no operator of some group.
@@ -115,9 +109,9 @@ def train(
     pages = fitted.costs.get(name)
     if pages is None or pages.correction is None or fitted.errors is None or len(fitted.widths) < len(REGIMES):
         raise UsageError(f"{data} holds too few networks of '{name}' that page and that do not: collect more")
-    seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder))]
-    unseen = of_unseen_types((one for folder in elsewhere for one in from_operator_campaign(folder)), seen)
-    learned = learn([*seen, *unseen])
+    block = networks[0].nchwc_block
+    seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, block))]
+    learned = learn(seen)
     missing = [group for group in GROUPS if group not in learned.groups]
     if missing:
         raise UsageError(f"no operator of group '{missing[0]}' was measured: collect more networks")
@@ -125,7 +119,7 @@ def train(
         "schema_version": SCHEMA_VERSION,
         "schema_sha256": schema_hash(),
         "machine": machine,
-        "nchwc_block": networks[0].nchwc_block,
+        "nchwc_block": block,
         "reference_ms": networks[0].typical.products_ms,
         "most_threads": max(one.threads for one in seen),
         "widths": dict(fitted.widths),
@@ -162,15 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a dataset: sectum dataset collect")
     parser.add_argument("--operators", type=Path, default=[], action="append", help="of an operator campaign")
-    parser.add_argument(
-        "--unseen-from", type=Path, default=[], action="append", help="operator campaign of another machine, for types "
-        "of operators that this one did not measure",
-    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--machine", required=True, help="the machine that the data come from, in words")
     parser.add_argument("--name", required=True, help="what the dataset calls it")
     options = parser.parse_args(arguments)
-    manifest = train(options.data, options.operators, options.out, options.machine, options.name, options.unseen_from)
+    manifest = train(options.data, options.operators, options.out, options.machine, options.name)
     json.dump(manifest["training"], sys.stdout, indent=1)
     return 0
 

@@ -19,7 +19,6 @@ from sectum.predict.operator_learning import (
     fold_of,
     learn,
     merged,
-    of_unseen_types,
     overheads,
 )
 from sectum.predict.operator_model import Overheads
@@ -106,25 +105,23 @@ def test_a_group_that_was_not_seen_takes_its_roofline(seen):
     np.testing.assert_allclose(times[convolutions], features.roofline[convolutions])
 
 
+def test_work_that_is_none_but_for_rounding_costs_nothing(seen):
+    """A column of 1e-9 beside others of millions is a size that is 0: a cost of it would be anything, and is 0."""
+    noise = np.random.default_rng(0)
+    rounded = []
+    for one in seen:
+        work, pointwise = one.features.work.copy(), np.array(one.features.groups) == "pointwise"
+        assert not work[pointwise, -1].any()
+        work[pointwise, -1] = noise.uniform(1e-12, 1e-9, pointwise.sum())
+        rounded.append(replace(one, features=replace(one.features, work=work)))
+    for cost in learn(rounded).linear.costs["pointwise"].values():
+        assert cost.any()
+        assert not cost[-1]
+
+
 def test_rows_of_equal_features_are_merged():
     """Least squares see the weighted mean of equal rows, with their summed weight."""
     values = np.array([[1, 2], [3, 4], [1, 2]], dtype=np.float32)
     kept, target, _, weight = merged(values, np.array([1.0, 5.0, 4.0]), np.array([1.0, 1.0, 2.0]))
     found = {tuple(row): (t, w) for row, t, w in zip(kept.tolist(), target.tolist(), weight.tolist(), strict=True)}
     assert found == {(1.0, 2.0): (3.0, 3.0), (3.0, 4.0): (5.0, 1.0)}
-
-
-def test_only_operators_of_unseen_types_are_taken_from_another_machine(seen):
-    """They keep their share of their network's time; what this machine measured is not overruled."""
-    (own,) = [one for one in seen if one.family == "odd 0"]
-    pools = [index for index, group in enumerate(own.features.groups) if group == "pool"]
-    types = {own.features.types[index] for index in pools}
-    without = replace(own, features=replace(own.features, types=tuple(
-        "other" if kind in types else kind for kind in own.features.types
-    )))  # fmt: skip
-    (taken,) = of_unseen_types([own, replace(own, threads=2)], [without])
-    assert taken.features.types == tuple(own.features.types[index] for index in pools)
-    assert taken.features.groups == ("pool",) * len(pools)
-    np.testing.assert_array_equal(taken.times, own.times[pools])
-    assert taken.total == pytest.approx(own.total * own.times[pools].sum() / own.times.sum())
-    assert list(of_unseen_types([own], [own])) == []

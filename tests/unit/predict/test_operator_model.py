@@ -27,6 +27,14 @@ def edit(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.parametrize("block", sorted(SHIPPED))
+def test_no_unit_of_work_is_dear(block):
+    """A product, a byte or the start of a kernel takes less than a reference kernel, which is millions of them."""
+    for of_group in OperatorModel.load(SHIPPED[block]).linear.costs.values():
+        for cost in of_group.values():
+            assert cost.max() < 0.1
+
+
 def test_every_operator_takes_some_time(operators, squeezenet):
     """An operator is never free."""
     features = extract(runtime_graph(squeezenet), threads=1)
