@@ -107,12 +107,14 @@ def test_a_group_that_was_not_seen_takes_its_roofline(seen):
 
 def test_work_that_is_none_but_for_rounding_costs_nothing(seen):
     """A column of 1e-9 beside others of millions is a size that is 0: a cost of it would be anything, and is 0."""
-    rounded = []
+    chance, rounded = np.random.default_rng(0), []
     for one in seen:
         work, pointwise = one.features.work.copy(), np.array(one.features.groups) == "pointwise"
         assert not work[pointwise, -1].any()
-        work[pointwise, -1] = 1e-9 * one.times[pointwise]  # as if it explained all
-        rounded.append(replace(one, features=replace(one.features, work=work)))
+        times = one.times * chance.uniform(0.5, 2.0, len(one.times))
+        work[pointwise, -1] = 1e-9 * times[pointwise]  # as if it explained all
+        features = replace(one.features, work=work)
+        rounded.append(replace(one, features=features, times=times, total=float(times.sum())))
     for cost in learn(rounded).linear.costs["pointwise"].values():
         assert cost.any()
         assert not cost[-1]
