@@ -6,6 +6,7 @@ import errno
 import hashlib
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,6 +158,19 @@ def test_nothing_of_a_tenant_is_left_or_told(worker: WorkerUnderTest) -> None:
     assert b"wiped" in log
     for secret in (MARK, SECRET, SECRET.hex().encode(), b"conv1", loaded.sha256.hex().encode()):
         assert secret not in log
+
+
+def test_a_wipe_in_the_middle_of_a_frame_is_told_all_the_same(worker: WorkerUnderTest) -> None:
+    """A client that goes on sending cannot turn the end of its enclave into a refusal, and the worker's exit code."""
+    client = worker.assign()
+    loaded = client.load(convolutions())
+    assert isinstance(loaded, messages.Loaded)
+    opening, chunk, *_ = frames_of_a_batch(client, loaded.sha256)
+    worker.data.sendall(opening + chunk[: len(chunk) // 2])
+    time.sleep(0.1)  # so that the worker waits for the rest
+    assert worker.wipe().wiped_bytes
+    worker.link.close()
+    assert worker.ended() == 0
 
 
 def _count(pid: int, pattern: bytes) -> int | None:

@@ -83,11 +83,11 @@ class Journal:
             while written < len(line):
                 written += self._file.write(line[written:]) or 0
             os.fsync(self._file.fileno())
-        except OSError:
+            self.records.append(dict(record))
+        except BaseException:  # Ctrl-C, too
             with contextlib.suppress(OSError):
                 self._file.truncate(end)
             raise
-        self.records.append(dict(record))
 
     def drop(self, keys: Container[str]) -> None:
         """Leave out the records with these keys: they are in a shard. The file keeps them until `clear`."""

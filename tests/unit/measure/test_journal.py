@@ -111,3 +111,19 @@ def test_a_record_for_which_there_is_no_room_is_not_there_at_all(path: Path, n_b
         assert path.stat().st_size == fit * line_bytes
         journal.append(record(fit))  # somebody has made room
     assert kept(path) == [record(number) for number in range(fit + 1)]
+
+
+def test_a_record_that_ctrl_c_meets_is_not_there_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the file and among the records, or in neither: else it would stay behind when a shard is made."""
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    records = fill(path, 2)
+    with Journal(path) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr("sectum.measure.journal.os.fsync", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                journal.append(record(2))
+        assert journal.records == records
+    assert kept(path) == records

@@ -77,7 +77,7 @@ class WorkerProcess:
         self._key, self._signer = WorkerKey(), ReceiptSigner()
         self._enclave: Enclave | None = None
         self._granted: list[Accelerator] = []
-        self._started = self._wiped = False
+        self._started = self._wiping = self._wiped = False
 
     def run(self, report: Report) -> None:
         """Say what was born, then serve until the controller ends the link.
@@ -186,6 +186,7 @@ class WorkerProcess:
             if self._started:
                 self._enclave.drain(deadline_s)
             self._enclave.engine.close(_CLEANING_S, self._returned)
+            self._wiping = True  # that a frame on its way is cut off is nobody's fault
             self._cut()
             wiped = self._enclave.wipe()
         self._wiped = True
@@ -200,7 +201,7 @@ class WorkerProcess:
 
     def _ended(self, error: HeteeError | None) -> None:
         """The client's side has ended: the controller decides what follows, unless somebody broke the protocol."""
-        if error is None:
+        if error is None or self._wiping:
             log("client gone")
             return
         assert self._enclave is not None
