@@ -62,9 +62,12 @@ def test_a_receipt_names_model_worker_and_times(rack: Rack, classifier: Path, ph
     assert all(receipt.times_ns[step] > 0 for step in ("preprocess", "compute", "encryption"))
 
 
-@pytest.mark.parametrize("n_bytes", [1, 4096, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 3_000_000])
+@pytest.mark.parametrize("n_bytes", [0, 1, 4096, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 3_000_000])
 def test_every_size_comes_back_unchanged(rack: Rack, tmp_path: Path, n_bytes: int) -> None:
-    """A batch of any size, around the edges of chunks, comes back bit for bit from a model that does nothing."""
+    """A batch of any size, around the edges of chunks, comes back bit for bit from a model that does nothing.
+
+    Alone it comes in other chunks than among others.
+    """
     import onnx
     from onnx import TensorProto, helper
 
@@ -77,6 +80,8 @@ def test_every_size_comes_back_unchanged(rack: Rack, tmp_path: Path, n_bytes: in
     with rack.connect() as session:
         session.load(path)
         np.testing.assert_array_equal(session.infer(data).outputs["y"], data)
+        for answer in [session.submit(data) for _ in range(3)]:
+            np.testing.assert_array_equal(answer.result(30).outputs["y"], data)
 
 
 def test_many_batches_on_their_way_are_each_answered_with_their_own_result(rack: Rack, classifier: Path) -> None:

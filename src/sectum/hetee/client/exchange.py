@@ -110,7 +110,7 @@ class Exchange:
         """
         payload, context = _written(opening)
         total, chunks = plaintext.total, plaintext.chunks
-        together = total >= _MUCH_BYTES or not plaintext.alone
+        together = bool(chunks) and (total >= _MUCH_BYTES or not plaintext.alone)
         with self._one_stream:
             stream, pending = self._open(enclave, kind, digest, total, timeout_s)
             try:
