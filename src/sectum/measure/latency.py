@@ -94,6 +94,15 @@ class Measurement:
     period: int
     context: dict[str, Any]
 
+    @property
+    def over_committed(self) -> bool | None:
+        """Whether an inference pages: None where the runner cannot count.
+
+        Evictions tell it, not loads: a page that was put out before the first inference, and that the runtime uses
+        once in a while, is loaded during some sample even where nothing has to leave for it.
+        """
+        return None if self.evictions is None else self.evictions > 0
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; every field under its own name."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -122,6 +122,16 @@ def test_a_steady_state_begins_with_all_pages_out(as_loaded: bool, told: list[tu
     assert found.context["as_loaded"] is as_loaded
 
 
+def test_pages_that_come_back_by_themselves_are_no_paging() -> None:
+    """A page that was put out before the first inference may be used late: it pages only what has to leave, too."""
+    found = measure(Model(convolutions()), CountingRunner(), epc_bytes=1 << 20, runs=6, compare_native=False)
+    assert found.loads == 7
+    assert found.evictions == 0
+    assert found.over_committed is False
+    assert replace(found, evictions=0.5).over_committed is True
+    assert replace(found, loads=None, evictions=None).over_committed is None
+
+
 @pytest.fixture(scope="module")
 def native() -> Measurement:
     return measure(Model(convolutions()), NativeRunner(), runs=6, references=References(2.5, 2.5))

@@ -135,6 +135,7 @@ def _predict(source: Source, enclave: str, epc_bytes: int | None, threads: int) 
 
 def _to_json(source: Source, measured: Measurement, predicted: Prediction | None) -> dict[str, Any]:
     data: dict[str, Any] = measured.as_dict()
+    data["over_committed"] = measured.over_committed
     data["kind"] = measured.context["kind"]
     data["source"] = {"model": source.text, "sha256": source.sha256}
     data["prediction"] = None
@@ -179,7 +180,7 @@ def _paging(measured: Measurement) -> str:
 
     if measured.loads is None:
         return "pages cannot be counted there"
-    if measured.loads == 0:
+    if not measured.over_committed:
         return "it does not page"
     return f"it pages, {count(measured.loads)} loads an inference"
 

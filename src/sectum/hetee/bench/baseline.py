@@ -129,6 +129,9 @@ class Baseline:
         Raises:
             HeteeError: the worker ended. The future raises what befalls the batch later.
         """
+        alone = all(pending.future.done() for pending in tuple(self._pending.values()))
+        if alone:
+            self._outlet.message(Kind.WAKE, encode(messages.Empty()))
         given = pieces(inputs, self._slots, pixels)
         batch = messages.Batch(
             model=self._digest,
@@ -136,7 +139,6 @@ class Baseline:
             deadline_ms=DEADLINE_MS,
             paced=() if pace is None else (pace,),
         )
-        alone = all(pending.future.done() for pending in tuple(self._pending.values()))
         return self._send(Kind.BATCH, batch, Plaintext.of(given, self._chunk_bytes, alone=alone)).future  # type: ignore[return-value]
 
     def _send(self, kind: Kind, opening: Message, plaintext: Plaintext) -> _Pending:

@@ -29,6 +29,7 @@ _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
 # sealed. Else it goes with the first, one call for both, and whoever shares this processor may pass them on before the
 # rest is sealed.
 _MUCH_BYTES = 1 << 20
+_ASLEEP_S = 0.002  # after the last batch was sent: a worker's rehearsal, and what carries it, is worth less sooner
 _WATCH_S = 0.1
 _OVERSLEPT_S = 0.3
 
@@ -72,6 +73,7 @@ class Exchange:
         self._waiting = True
         self._over = threading.Event()
         self._one_stream = threading.Lock()
+        self._sent_s = 0.0  # when the last stream was
         self._frames = memoryview(bytearray(2 * (HEADER_BYTES + TAG_BYTES) + MESSAGE_BYTES + CHUNK_BYTES))
         self._controller, self._worker = Pulse(), Pulse()
         self._threads = [
@@ -99,6 +101,12 @@ class Exchange:
             HeteeError: as `control`.
         """
         self.connection.send(lambda: enclave.sealer.seal(kind, encode(message)))
+
+    def wake(self, enclave: Enclave) -> None:
+        """Say that a batch is coming, if host and worker have had nothing to do: they wake up while it is described."""
+        if not enclave.busy and time.monotonic() > self._sent_s + _ASLEEP_S:
+            with suppress(HeteeError):  # lost meanwhile: who sends the batch is told
+                self.to_worker(enclave, Kind.WAKE, messages.Empty())
 
     def send_stream(
         self, enclave: Enclave, kind: Kind, opening: Message, digest: bytes, plaintext: Plaintext, timeout_s: float
@@ -137,6 +145,7 @@ class Exchange:
                 # The sealer of a lost worker is wiped: that its streams have ended was told already, and why.
                 if not pending.future.done():
                     self.fail(error)
+            self._sent_s = time.monotonic()
         return pending
 
     def _open(self, enclave: Enclave, kind: Kind, digest: bytes, total: int, timeout_s: float) -> tuple[int, Pending]:

@@ -246,6 +246,7 @@ class Session:
             raise refusal(Refusal.WORKER_LOST, "the enclave that had the model was lost; another took its place")
         if model is None:
             raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
+        self._exchange.wake(enclave)
         given = pieces(inputs, model.inputs, pixels)
         batch = messages.Batch(
             model=model.digest,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.metrics import MetricsServer
+from sectum.hetee.host.scheduling import ask_for_short_turns
 from sectum.hetee.host.service import Service, log, stop_on_signals
 
 _PR_SET_PDEATHSIG = 1
@@ -47,6 +48,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != arguments.with_parent:  # it ended before the kernel was asked
             return
+    ask_for_short_turns()
     try:
         listener = _listen(arguments.listen)
         service = Service(listener, arguments.controller, arguments.connections)

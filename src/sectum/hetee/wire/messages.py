@@ -341,6 +341,7 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.CREDIT: Credit,
     Kind.FINISH: Empty,
     Kind.FINISHED: Finished,
+    Kind.WAKE: Empty,
     Kind.PING_WORKER: Ping,
     Kind.PONG_WORKER: Ping,
     Kind.ROUTE: Empty,

@@ -29,7 +29,7 @@ from sectum.hetee.worker.records import Outlet
 
 Sign = Callable[[Batch], bytes]
 # Answers of no more than this leave in one piece, then their receipt, and need not wait for another thread.
-_SMALL_BYTES = 64 << 10
+SMALL_BYTES = 64 << 10
 # What the receipt of a batch that was alone waits for: host, client and who wants the result are not kept from a
 # processor, nor the client's interpreter from handing the result over.
 _RECEIPT_AFTER_S = 0.001
@@ -151,7 +151,7 @@ class Answers:
         """
         with self._changed:
             idle = here and not (self._busy or self._answers or self.dead)
-            if not (idle and computed.total <= _SMALL_BYTES and self._outlet.roomy()):
+            if not (idle and computed.total <= SMALL_BYTES and self._outlet.roomy()):
                 self._answers.append(computed)
                 self._changed.notify_all()
                 return
@@ -235,7 +235,7 @@ class Answers:
         stream, chunks, total = batch.stream, answer.chunks, answer.total
         before = outlet.encryption_ns, outlet.transfer_ns
         # What is large and alone is announced first: host and client wake up while its first chunk is sealed.
-        together = total <= _SMALL_BYTES or not answer.alone
+        together = total <= SMALL_BYTES or not answer.alone
         self._close(stream, Kind.RESULT)
         outlet.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total, more=together)
         for index, chunk in enumerate(answer.cut()):

@@ -10,6 +10,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
@@ -17,7 +18,7 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.streams import Ledger
 from sectum.hetee.worker.accelerators.protocol import Accelerator
-from sectum.hetee.worker.answers import Answers, Computed, Sign
+from sectum.hetee.worker.answers import SMALL_BYTES, Answers, Computed, Sign
 from sectum.hetee.worker.batch import Batch
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.deadlines import Deadlines
@@ -77,6 +78,7 @@ class Enclave:
         self.draining = False
         self._open: dict[int, Batch] = {}
         self._owed_bytes = 0  # of credit, of batches whose memory is free
+        self._like: dict[str, NDArray[Any]] = {}  # the last result, if it was small, with zeros in place of its content
         self._loading = 0  # the stream of a CODE that is not answered; there is one at most
         self._tasks: SimpleQueue[Task] = SimpleQueue()
         self.engine = Engine(
@@ -192,6 +194,11 @@ class Enclave:
             return claimed
 
     @property
+    def idle(self) -> bool:
+        """Whether no batch is on its way."""
+        return not self._open
+
+    @property
     def _alone(self) -> bool:
         """Whether one batch at most is on its way."""
         return len(self._open) <= 1
@@ -201,28 +208,36 @@ class Enclave:
             self.deadlines.add("rehearsal", expected_s - _REHEARSAL_S, partial(self._rehearse, batch))
 
     def _rehearse(self, batch: Batch) -> None:
-        """Send a CREDIT, be it of nothing, the way of the answer, just before it.
+        """Send a CREDIT, be it of nothing, the way of the answer, just before it, and describe a result like the last.
 
         Code that was not run for some milliseconds is slow, and host and client are awake then, too.
         """
         if not batch.answered and self._alone:
             self._give_credit()
+            if self._like:
+                Computed(batch, self._like, paced=batch.pace is not None)
 
     def _computed(self, batch: Batch, outputs: dict[str, NDArray[Any]]) -> None:
         computed = Computed(batch, outputs, paced=batch.pace is not None, alone=self._alone)
         if batch.claim():
             # While this thread answers, its accelerator computes nothing.
             self.answers.computed(computed, here=self._alone)
+            small = computed.total <= SMALL_BYTES
+            self._like = {name: np.zeros_like(array) for name, array in outputs.items()} if small else {}
 
     def _released(self, batch: Batch) -> None:
         self.deadlines.remove(batch.stream)
         with self.lock:
             del self._open[batch.stream]
+        self.forget(batch)
+        self._owe(batch.header.total)
+
+    def forget(self, batch: Batch) -> None:
+        """Use the memory of a batch for others; nobody reads it any more."""
         self.buffers.give_back(batch.data)
         if batch.preparation is not None and batch.preparation.taken is not None:
             self.buffers.give_back(batch.preparation.taken)
         batch.preparation = None
-        self._owe(batch.header.total)
 
     def _owe(self, n_bytes: int) -> None:
         """Give credit back: soon, as a message of its own would delay the answers, or now if it is much."""

@@ -241,6 +241,43 @@ def test_answers_pings_while_it_computes(serve: Serve) -> None:
     assert code_of(client.answer()[1]) is Refusal.DEADLINE
 
 
+def test_wake_changes_nothing(serve: Serve) -> None:
+    """It is answered by nothing and keeps no memory: before a model, before a batch like the last, during one."""
+    served = serve()
+    client = served.client
+    client.send(Kind.WAKE, messages.Empty())
+    sha256 = load(client, model("Relu", TensorProto.FLOAT, ["n", 3, 5, 4]))
+    images = np.random.default_rng(3).integers(0, 256, (2, 3, 5, 4), np.uint8)
+    client.send(Kind.WAKE, messages.Empty())
+    answers = []
+    for _ in range(3):
+        client.batch(sha256, [as_tensor("x", images, pixels=(Pixels(),))], [images])
+        client.send(Kind.WAKE, messages.Empty())
+        answers.append(client.answer()[1])
+        client.send(Kind.WAKE, messages.Empty())
+        client.send(Kind.WAKE, messages.Empty())
+    client.send(Kind.PING_WORKER, messages.Ping(number=7))
+    assert client.expect(Kind.PONG_WORKER, messages.Ping).number == 7
+    for answer in answers:
+        assert np.array_equal(answer.outputs["y"], images.astype(np.float32))
+    assert not served.enclave.buffers._used
+    client.send(Kind.FINISH, messages.Empty())
+    client.send(Kind.WAKE, messages.Empty())
+    assert client.expect(Kind.FINISHED, messages.Finished).answered == 3
+
+
+def test_nothing_of_a_result_is_kept_to_rehearse_with(serve: Serve) -> None:
+    """What stands for the last result has its shape, and zeros."""
+    served = serve()
+    sha256 = load(served.client, convolutions())
+    outputs = served.client.infer(sha256, {"x": X}).outputs
+    until(lambda: bool(served.enclave._like))
+    like = served.enclave._like["y"]
+    assert outputs["y"].any()
+    assert (like.shape, like.dtype) == (outputs["y"].shape, outputs["y"].dtype)
+    assert not like.any()
+
+
 def test_credit_comes_back(serve: Serve) -> None:
     """What a batch took is given back once its memory is free, refused or not, to the byte."""
     client = serve(credit_bytes=2 * X.nbytes).client
