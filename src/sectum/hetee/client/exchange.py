@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,8 +25,7 @@ from sectum.hetee.wire.messages import Message, encode, read
 # Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
 _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
 # Below, an opening that is alone on its way goes ahead of its chunks: host and worker wake up while the first is
-# sealed. Else it goes with the first, one call for both, and whoever shares this processor may pass them on before the
-# rest is sealed.
+# sealed. Else it goes with the first, one call for both.
 _MUCH_BYTES = 1 << 20
 _ASLEEP_S = 0.002  # after the last batch was sent: a worker's rehearsal, and what carries it, is worth less sooner
 _WATCH_S = 0.1
@@ -132,8 +130,6 @@ class Exchange:
                     return frames[:at]
 
                 self.connection.send(begin)
-                if together and chunks > 1:
-                    os.sched_yield()
                 for chunk, parts in enumerate(cut, int(together)):
                     numbers = stream, chunk, chunks, total
                     self.connection.send(
