@@ -44,7 +44,7 @@ class Connection:
 
 
 def test_wake_goes_ahead_of_a_batch_that_nobody_expects() -> None:
-    """Not while another is on its way, nor soon after it, as then host and worker are awake; nor to one that is lost."""
+    """Not while another is on its way, nor soon after it, when host and worker are awake, nor to a lost worker."""
     worker, connection = Worker().ready(), Connection()
     enclave, exchange = worker.enclave, Exchange(connection, None)
     exchange.enclave = enclave
