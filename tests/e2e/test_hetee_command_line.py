@@ -198,7 +198,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, classifier: Path) -> None:
     """No rack here, no such file, no such root: a sentence with what to do, and a documented exit code."""
     assert "sectum hetee up" in sectum("policy", "--state", tmp_path, code=2)
     assert "no file" in sectum("infer", classifier, tmp_path / "cat.jpg", code=2)
-    assert "zoo:resnet50" in sectum("infer", "resnet50", tmp_path / "cat.jpg", code=2)
+    assert "zoo:resnet50" in sectum("infer", "resnet50", tmp_path / "cat.jpg", code=10)
     assert "64 hexadecimal" in sectum("policy", "--root", "abc", code=2)
     assert "no host answers" in sectum("top", "--metrics", f"127.0.0.1:{free_port()}", code=46)
     taken = until(free_port)

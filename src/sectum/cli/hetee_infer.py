@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from sectum.cli.hetee_options import SOFTWARE, chosen_identity, chosen_policy, reaching, service_options
 from sectum.cli.options import examples, json_option, positive, whole
-from sectum.errors import UsageError
+from sectum.errors import ModelUnreadable, UsageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -64,9 +65,7 @@ def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | 
     MODEL is an ONNX file with one image input, or zoo:NAME. Neither the model nor an image is sent before the
     evidence of controller and worker was verified and your policy accepts it.
     """
-    import numpy as np
-
-    from sectum.cli.output import check_writable, print_json
+    from sectum.cli.output import check_writable, print_json, write_file
 
     if output is not None:
         check_writable(output)
@@ -85,9 +84,7 @@ def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | 
                 pending.append(session.submit(list(part), pixels=pixels))
         results = [_result(part, future) for part, future in zip(parts, pending, strict=True)]
     if output is not None:
-        names = results[0].outputs
-        with output.open("wb") as file:
-            np.savez(file, **{name: np.concatenate([r.outputs[name] for r in results]) for name in names})  # type: ignore[arg-type]
+        write_file(output, _archive(results))
     found = [row for part, result in zip(parts, results, strict=True) for row in _classes(part, result, options["top"])]
     if as_json:
         print_json(_json(session, loaded.digest.hex(), found, results))
@@ -99,7 +96,7 @@ def read_model(text: str) -> bytes:
     """The bytes of an ONNX file or of a network of the zoo, its number of images left open.
 
     Raises:
-        UsageError: there is no such file.
+        ModelUnreadable: there is no such file, or it cannot be read.
     """
     from sectum import zoo
 
@@ -108,8 +105,11 @@ def read_model(text: str) -> bytes:
     path = Path(text)
     if not path.is_file():
         meant = f": did you mean zoo:{text}?" if text in zoo.names() else ""
-        raise UsageError(f"there is no file '{text}'{meant}")
-    return path.read_bytes()
+        raise ModelUnreadable(f"there is no file '{text}'{meant}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelUnreadable(f"'{text}' cannot be read: {error.strerror or error}") from None
 
 
 def _check_image(image: str) -> None:
@@ -126,6 +126,29 @@ def _check_image(image: str) -> None:
         raise UsageError(f"{why}: '{image}'") from None
     if begin != _JPEG:
         raise UsageError(f"'{image}' is not a JPEG: save it as one, or send arrays with sectum.hetee.client")
+
+
+def _archive(results: list[Result]) -> bytes:
+    """All outputs as an ``.npz`` file: those of several batches one after the other, text as text and not pickled."""
+    import io
+    import zipfile
+
+    import numpy as np
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:  # numpy.savez has parameters, which outputs may be called as
+        for name in results[0].outputs:
+            joined = results[0].outputs[name]
+            if len(results) > 1:
+                try:
+                    joined = np.concatenate([np.atleast_1d(result.outputs[name]) for result in results])
+                except ValueError:
+                    raise UsageError(
+                        f"the output '{name}' has another shape in each batch: send all images in one, with --batch"
+                    ) from None
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, joined.astype(str) if joined.dtype == object else joined)
+    return file.getvalue()
 
 
 @contextmanager
@@ -182,8 +205,13 @@ def _classes(images: tuple[str, ...], result: Result, top: int) -> list[dict[str
     found = []
     for image, row in zip(images, rows, strict=True):
         best = np.argsort(row)[::-1][:top]
-        found.append({"image": image, "classes": [{"class": int(i), "score": float(row[i])} for i in best]})
+        found.append({"image": image, "classes": [{"class": int(i), "score": _score(row[i])} for i in best]})
     return found
+
+
+def _score(value: Any) -> float | None:
+    """A score; None where it is no number, which JSON has no word for."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _json(session: Session, model: str, found: list[dict[str, Any]], results: list[Result]) -> dict[str, Any]:
@@ -215,13 +243,19 @@ def _json(session: Session, model: str, found: list[dict[str, Any]], results: li
     }
 
 
+def _shown(score: float | None) -> str:
+    from sectum.cli.figures import number
+
+    return "no number" if score is None else number(score)
+
+
 def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) -> None:
-    from sectum.cli.figures import milliseconds, number
+    from sectum.cli.figures import milliseconds
     from sectum.cli.show import rows, say
     from sectum.hetee.attest.records import STEPS
 
     lines = [
-        (Path(row["image"]).name, "  ".join(f"{best['class']}: {number(best['score'])}" for best in row["classes"]))
+        (Path(row["image"]).name, "  ".join(f"{best['class']}: {_shown(best['score'])}" for best in row["classes"]))
         for row in found
     ]
     if any(line[1] for line in lines):

@@ -23,7 +23,10 @@ def ask(address: str) -> dict[str, Any] | None:
     name, _, port = address.rpartition(":")
     if not port.isdecimal():
         raise UsageError(f"'{address}' is no address: write for example 127.0.0.1:7626")
-    connection = HTTPConnection(name.strip("[]"), int(port), timeout=_TIMEOUT_S)
+    try:
+        connection = HTTPConnection(name.strip("[]"), int(port), timeout=_TIMEOUT_S)
+    except HTTPException:
+        raise UsageError(f"'{address}' is no address: write for example 127.0.0.1:7626") from None
     try:
         connection.request("GET", "/state")
         found = json.loads(connection.getresponse().read(1 << 20))

@@ -39,6 +39,12 @@ from sectum.errors import UsageError
     help="Kinds cpu, cuda, paced, and how many of each.  [default: cpu=CORES,paced=4]",
 )
 @click.option("--threads", callback=whole(256), default="1", show_default=True, metavar="N", help="For one cpu.")
+@click.option(
+    "--memory-mib",
+    callback=whole(1 << 24),
+    metavar="N",
+    help="Memory that a worker may have.  [default: half of the machine's; with cuda any]",
+)
 @click.option("--spares", callback=whole(64), default="2", show_default=True, metavar="N", help="Clean workers kept.")
 @click.option(
     "--admit",
@@ -71,7 +77,8 @@ def up(
 
     What dies is started again. Ctrl-C stops it: sessions may finish; a second Ctrl-C ends them. What clients
     elsewhere need in order to trust it is written to policy.json in its folder. With --json a line of JSON is
-    printed for each event: 'ready' (with url, policy, evidence and accelerators), 'restarted', 'stopping', 'stopped'.
+    printed for each event: 'provisioned' where the folder is new, 'ready' (with url, policy, evidence and
+    accelerators), 'restarted', 'stopping', 'stopped'.
     """
     need_extra()
     tell = partial(_tell, as_json=as_json)
@@ -121,6 +128,9 @@ def _check_addresses(listen: str, metrics: str) -> None:
     check_listenable("--metrics", metrics)
     if listen == metrics:
         raise UsageError(f"--listen and --metrics are both {listen}: name another for one of them")
+    for option, address in (("--listen", listen), ("--metrics", metrics)):
+        if int(address.rpartition(":")[2]) == 0:
+            raise UsageError(f"{option}: port 0 is any port, and nobody would know which: name one")
 
 
 def _default_accelerators() -> str:
@@ -129,9 +139,12 @@ def _default_accelerators() -> str:
     return f"cpu={len(os.sched_getaffinity(0))},paced=4"
 
 
-def _controller(accelerators: str, *, threads: int, spares: int, admit: str | None) -> list[str]:
+def _controller(
+    accelerators: str, *, threads: int, memory_mib: int | None, spares: int, admit: str | None
+) -> list[str]:
     """The arguments of the controller; it checks them itself."""
     arguments = ["--accelerators", accelerators, "--threads", str(threads), "--spares", str(spares)]
+    arguments += [] if memory_mib is None else ["--memory-mib", str(memory_mib)]
     return arguments + (["--admit", admit] if admit else [])
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from click.testing import Result
 
+from sectum.cli.hetee_infer import _archive, _classes, _shown
 from sectum.cli.hetee_options import check_listenable
 from sectum.errors import UsageError
 from sectum.hetee.launcher import Places, provision
@@ -130,6 +134,63 @@ def test_an_address_of_another_machine_is_refused(address: str) -> None:
     """What cannot be bound here is an error with its reason."""
     with pytest.raises(UsageError, match="cannot be used"):
         check_listenable("--listen", address)
+
+
+def test_port_0_is_refused_where_others_have_to_find_it(run: Run, state: Path) -> None:
+    """A service that is ready at a port nobody knows is of no use."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    where = ("--listen", "127.0.0.1:0", "--metrics", f"127.0.0.1:{free}")
+    assert "--listen: port 0" in refused(run("hetee", "up", "--state", state, *where))
+
+
+@pytest.mark.parametrize("url", ["hetee://a..b", "hetee://" + "a" * 64 + ".example"])
+def test_a_name_that_is_none_is_an_address_where_nobody_answers(
+    run: Run, tiny: Path, jpeg: Path, state: Path, url: str
+) -> None:
+    """Not a defect: the name comes from the user."""
+    assert "nobody answers" in refused(run("hetee", "infer", tiny, jpeg, "--state", state, "--url", url), 46)
+
+
+def test_operators_address_that_is_none_is_refused(run: Run) -> None:
+    """A host name has no spaces."""
+    assert "write for example" in refused(run("hetee", "top", "--metrics", "a b:80"))
+
+
+@pytest.mark.parametrize("name", ["nowhere.onnx", "."])
+def test_a_model_that_cannot_be_read_ends_as_in_predict(run: Run, jpeg: Path, state: Path, name: str) -> None:
+    """The same mistake has one exit code."""
+    assert name in refused(run("hetee", "infer", name, jpeg, "--state", state), 10)
+    assert name in refused(run("predict", name), 10)
+
+
+class Answered(NamedTuple):
+    """As much of a result as its files are made of."""
+
+    outputs: dict[str, np.ndarray]
+
+
+def test_all_outputs_are_written_whatever_they_are_called() -> None:
+    """Scalars, text, names that mean something to NumPy; and nothing is pickled."""
+    first = {"file": np.ones((2, 3)), "s": np.array(5.0), "allow_pickle": np.array(["a", "bc"], object)}
+    second = {"file": np.zeros((1, 3)), "s": np.array(6.0), "allow_pickle": np.array(["d"], object)}
+    with np.load(io.BytesIO(_archive([Answered(first)]))) as found:  # type: ignore[list-item]
+        assert (found["file"].shape, found["s"].shape, found["s"]) == ((2, 3), (), 5.0)
+    both = [Answered(first), Answered(second)]
+    with np.load(io.BytesIO(_archive(both))) as found:  # type: ignore[arg-type]
+        assert found["file"].shape == (3, 3)
+        assert found["s"].tolist() == [5.0, 6.0]
+        assert found["allow_pickle"].tolist() == ["a", "bc", "d"]
+    with pytest.raises(UsageError, match="--batch"):
+        _archive([Answered({"y": np.ones((1, 2))}), Answered({"y": np.ones((1, 3))})])  # type: ignore[list-item]
+
+
+def test_scores_that_are_no_numbers_are_told() -> None:
+    """JSON has no word for them."""
+    result = Answered({"y": np.array([[np.nan, 0.5, -np.inf]], np.float32)})
+    (row,) = _classes(("cat.jpg",), result, 3)  # type: ignore[arg-type]
+    assert sorted(str(best["score"]) for best in row["classes"]) == ["0.5", "None", "None"]
+    assert _shown(None) == "no number"
 
 
 def test_a_free_address_is_accepted() -> None:

@@ -61,8 +61,9 @@ class Connection:
         address = parse_url(url)
         try:
             self._socket = socket.create_connection(address, timeout_s)
-        except OSError as error:
-            detail = f"nobody answers at {address[0]}:{address[1]} ({error.strerror or error})"
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            detail = f"nobody answers at {address[0]}:{address[1]} ({why})"
             raise refusal(Refusal.HOST_LOST, detail) from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:

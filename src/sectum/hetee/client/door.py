@@ -90,10 +90,16 @@ def _input(tensor: Any, raw: bytes | None) -> Any:
             raise _bad(f"'{tensor.name}' has {len(raw)} bytes, which are no whole {tensor.datatype}")
         array = np.frombuffer(raw, _dtype(dtype))
     else:
-        array = np.array(values, _dtype(dtype))
+        try:
+            array = np.array(list(values), _dtype(dtype))
+        except OverflowError:
+            raise _bad(f"'{tensor.name}' holds numbers that are no {tensor.datatype}") from None
     if min(shape, default=0) < 0 or array.size != np.prod(shape, dtype=object):
         raise _bad(f"'{tensor.name}' has {array.size} elements, its shape is {list(shape)}")
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except ValueError:
+        raise _bad(f"'{tensor.name}' has the shape {list(shape)}, which no array can have") from None
 
 
 def _output(name: str, array: NDArray[Any]) -> tuple[Any, bytes]:

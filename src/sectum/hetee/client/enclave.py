@@ -107,18 +107,18 @@ class Enclave:
         """Whether a result is waited for."""
         return any(not pending.future.done() for pending in tuple(self.pending.values()))
 
-    def room(self, total: int) -> bool:
-        """Whether a batch of so many bytes may be opened now.
+    def room(self, kind: Kind, total: int) -> bool:
+        """Whether a stream of so many bytes may be opened now.
 
         Raises:
             StreamRefused: ``CREDIT_EXCEEDED``, it never may.
         """
         assert self._ledger is not None
         assert self.ready is not None
-        if total > self.ready.credit_bytes:
+        if kind is Kind.BATCH and total > self.ready.credit_bytes:
             detail = f"a batch of {total} bytes, the service takes {self.ready.credit_bytes} at a time"
             raise refusal(Refusal.CREDIT_EXCEEDED, detail)
-        return total <= self._ledger.credit_bytes and len(self._ledger.open_streams) < self.ready.open_streams
+        return self._ledger.room(kind, total)
 
     def open(self, kind: Kind, digest: bytes, total: int) -> tuple[int, Pending]:
         """Number a new stream and wait for its answer."""

@@ -20,7 +20,7 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import HEADER_BYTES
 from sectum.hetee.wire.kinds import CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind
-from sectum.hetee.wire.messages import Message, encode, read
+from sectum.hetee.wire.messages import Message, decode, encode, read
 
 # Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
 _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
@@ -34,8 +34,22 @@ _OVERSLEPT_S = 0.3
 
 @lru_cache(maxsize=64)
 def _written(opening: Message) -> tuple[bytes, bytes]:
-    """The payload of an opening, and its SHA-256: the batches of one client are described alike."""
-    payload = encode(opening)
+    """The payload of an opening, and its SHA-256: the batches of one client are described alike.
+
+    Raises:
+        WorkRefused: ``INPUT_REFUSED``, a worker would end the session for it.
+    """
+    try:
+        payload = encode(opening)
+        decode(payload, type(opening))
+    except (HeteeError, OverflowError):
+        payload = b""
+    if not payload or len(payload) > MESSAGE_BYTES - TAG_BYTES:
+        raise refusal(
+            Refusal.INPUT_REFUSED,
+            "the batch cannot be described: possible are 64 tensors of 8 dimensions of 2^31, 16,384 images or strings "
+            "in each, names of 256 characters, a deadline of 600,000 ms, and 64 KiB for all of this",
+        )
     return payload, hashlib.sha256(payload).digest()
 
 
@@ -148,7 +162,7 @@ class Exchange:
         def room() -> bool:
             if self.enclave is not enclave:
                 raise refusal(Refusal.WORKER_LOST, "the enclave was lost before the batch was sent")
-            return enclave.room(total)
+            return enclave.room(kind, total)
 
         with self.changed:
             self.until(room, timeout_s, Refusal.DEADLINE, "the service takes no more batches in the time given")

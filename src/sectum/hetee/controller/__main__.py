@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     read.add_argument("--accelerators", type=_accelerators, default=defaults.accelerators, help="such as cpu=2,paced=4")
     read.add_argument("--admit", type=_admitted, metavar="FILE", help="public keys of clients; without it all")
     read.add_argument("--threads", type=int, default=1, help="threads that compute a batch on one CPU accelerator")
+    read.add_argument(
+        "--memory-mib",
+        type=int,
+        help="private memory that a worker may have; by default half of the machine's, and "
+        "with cuda, which reserves more than it uses, any",
+    )
     read.add_argument("--spares", type=int, default=defaults.spares, help="clean workers kept waiting")
     read.add_argument(
         "--enclaves", type=int, default=defaults.enclaves, help="the most workers that may serve at a time"
@@ -57,6 +64,14 @@ def parser() -> argparse.ArgumentParser:
     read.add_argument("--debug", action="store_true", help="say in all evidence that somebody may look inside")
     read.add_argument("--with-parent", type=int, metavar="PID", help="stop when this process, which started it, ends")
     return read
+
+
+def _memory_mib(arguments: argparse.Namespace) -> int:
+    """The limit of each worker; 0 is none."""
+    if arguments.memory_mib is not None:
+        return int(arguments.memory_mib)
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 << 20)
+    return 0 if "cuda" in arguments.accelerators else half
 
 
 def main() -> None:
@@ -78,8 +93,9 @@ def main() -> None:
             quantum_s=arguments.quantum_s,
             drain_s=arguments.drain_s,
         )
-        kinds = ",".join(settings.accelerators)
-        command = (*WORKER, "--kinds", kinds, "--threads", str(arguments.threads), "--hardware", attester.format)
+        options = {"--kinds": ",".join(settings.accelerators), "--threads": str(arguments.threads)}
+        options |= {"--memory-mib": str(_memory_mib(arguments)), "--hardware": attester.format}
+        command = (*WORKER, *(word for pair in options.items() for word in pair))
         service = Service(settings, attester, subject, listen(arguments.socket), measurer, command)
     except HeteeError as error:
         sys.stderr.write(f"sectum: {error.detail}\n")

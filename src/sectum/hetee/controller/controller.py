@@ -238,13 +238,15 @@ class Controller:
             spares = self.rack.spares()
             for waiter in queue:
                 tenant = self.tenants[waiter.tenant]
-                if tenant.enclave is None:
-                    homeless += 1
+                is_homeless = tenant.enclave is None
+                if is_homeless:
                     if tenant.fence is not None or not spares:
+                        homeless += 1
                         continue  # others do not wait for its enclave to start
                     spares -= 1
                 free = fleet.free(kind)
                 if unserved or len(free) < waiter.needs:
+                    homeless += is_homeless
                     unserved.append(waiter)
                     continue
                 fleet.leave(waiter.tenant)

@@ -126,6 +126,12 @@ class Ledger:
         """The lowest number that a new stream may have."""
         return self._highest + 1
 
+    def room(self, kind: Kind, total: int) -> bool:
+        """Whether a CODE or BATCH of so many bytes may be opened now. Only batches take credit."""
+        if len(self._open) >= self._limit_streams:
+            return False
+        return Kind.CODE not in self._open.values() if kind is Kind.CODE else total <= self._credit_bytes
+
     def open(self, header: Header) -> None:
         """Take note of CODE or BATCH.
 

@@ -34,6 +34,8 @@ def n_bytes(tensor: Tensor) -> int:
         MessageRefused: ``BAD_TENSOR``, its fields contradict each other.
     """
     items = prod(tensor.shape)
+    if prod(size or 1 for size in tensor.shape) > STREAM_BYTES:  # an empty one, which no array can be
+        raise refusal(Refusal.BAD_TENSOR, "the dimensions of a tensor that are not 0 multiply to more than 2^31")
     if tensor.encoding == "raw":
         size = items * ITEM_BYTES.get(tensor.dtype, 0)
         good = tensor.dtype != "string" and not tensor.sizes

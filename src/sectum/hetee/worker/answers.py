@@ -128,6 +128,11 @@ class Answers:
         self.answered = self.refused = self.sealed_bytes = 0
         threading.Thread(target=self._serve, name="send", daemon=True).start()
 
+    @property
+    def unread(self) -> int:
+        """Messages that answer no stream and wait to be sent."""
+        return len(self._urgent)
+
     def now(self, kind: Kind, message: Message) -> None:
         """Send a message that answers no stream, before the answers that wait and after the one that is being sent."""
         with self._changed:

@@ -56,6 +56,7 @@ class Buffers:
         with self._lock:
             self._used.remove(region)
             self._free.append(region)
+            self._make_room(0)
 
     def _make_room(self, n_bytes: int) -> None:
         while self._free and n_bytes + sum(map(len, (*self._free, *self._used))) > self._limit_bytes:

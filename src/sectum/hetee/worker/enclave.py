@@ -242,18 +242,19 @@ class Enclave:
     def _owe(self, n_bytes: int) -> None:
         """Give credit back: soon, as a message of its own would delay the answers, or now if it is much."""
         with self.lock:
+            nothing = not self._owed_bytes
             self._owed_bytes += n_bytes
             much = self._owed_bytes >= self._terms.credit_bytes // 4
         if much:
             self._give_credit()
-        elif n_bytes:
+        elif n_bytes and nothing:  # else it is due already
             self.deadlines.add("credit", _CREDIT_S, self._give_credit)
 
     def _give_credit(self) -> None:
+        self.deadlines.remove("credit")  # first: what is owed from here on is due anew
         with self.lock:
             n_bytes, self._owed_bytes = self._owed_bytes, 0
             self.ledger.release(n_bytes)
-        self.deadlines.remove("credit")
         self.answers.now(Kind.CREDIT, messages.Credit(credit_bytes=n_bytes))
 
     def _finished(self) -> messages.Finished:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _KNOWN = 16  # messages that are kept decoded, of 64 KiB at most
+_UNREAD = 1024  # small messages that may wait for a client that does not read
 _NO_MEMORY = refusal(Refusal.INPUT_REFUSED, "the batch needs more memory than there is when it is converted")
 
 
@@ -97,6 +98,8 @@ class Intake:
                 self._open(header, payload)
                 self._code(header, decode(payload, messages.Code))
             case Kind.PING_WORKER:
+                if self._enclave.answers.unread > _UNREAD:
+                    raise refusal(Refusal.UNEXPECTED, f"another PING while {_UNREAD} answers to PINGs are unread")
                 self._enclave.answers.now(Kind.PONG_WORKER, decode(payload, messages.Ping))
             case Kind.CANCEL:
                 decode(payload, messages.Empty)

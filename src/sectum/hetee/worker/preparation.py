@@ -62,6 +62,8 @@ class Preparation:
             self.arrays = {source.name: _repeated(source.shape, source.dtype) for source in sources}
             return
         at, n_bytes = 0, sum(source.memory_bytes for source in sources)
+        if n_bytes > STREAM_BYTES:
+            raise refusal(Refusal.INPUT_REFUSED, f"the inputs would take {n_bytes} bytes when they are converted")
         self.taken = take(n_bytes) if n_bytes else None
         for source in sources:
             array = source.array((self.taken or memoryview(b""))[at:])

@@ -210,13 +210,14 @@ def test_another_model_than_the_one_sent_is_refused() -> None:
 def test_credit_is_kept() -> None:
     """A batch waits while credit or streams are used up, is refused if it never fits, and goes on after CREDIT."""
     worker = Worker().ready()
-    assert worker.enclave.room(100_000)
+    assert worker.enclave.room(Kind.BATCH, 100_000)
     worker.enclave.open(Kind.BATCH, MODEL, 60_000)
-    assert not worker.enclave.room(60_000)
+    assert not worker.enclave.room(Kind.BATCH, 60_000)
+    assert worker.enclave.room(Kind.CODE, 1 << 30)
     worker.say(Kind.CREDIT, messages.Credit(credit_bytes=60_000))
-    assert worker.enclave.room(60_000)
+    assert worker.enclave.room(Kind.BATCH, 60_000)
     with pytest.raises(HeteeError) as caught:
-        worker.enclave.room(100_001)
+        worker.enclave.room(Kind.BATCH, 100_001)
     assert caught.value.code is Refusal.CREDIT_EXCEEDED
 
 

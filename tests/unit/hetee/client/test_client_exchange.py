@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from test_client_enclave import MODEL, Worker
 
 from sectum.hetee.client.exchange import Exchange
 from sectum.hetee.client.plaintext import Plaintext
-from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.errors import HeteeError, Refusal, WorkRefused, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import HEADER_BYTES, parse
 from sectum.hetee.wire.kinds import Kind
@@ -71,5 +72,47 @@ def test_wake_goes_ahead_of_a_batch_that_nobody_expects() -> None:
         with pytest.raises(HeteeError) as caught:
             exchange.to_worker(enclave, Kind.WAKE, messages.Empty())
         assert caught.value.code is Refusal.WIPED
+    finally:
+        exchange.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deadline_ms": -1},
+        {"deadline_ms": 700_000},
+        {"deadline_ms": 1 << 70},
+        {"outputs": ("y" * 257,)},
+        {"tensors": (Tensor(name="x", dtype="uint8", shape=(1,) * 9),)},
+        {"tensors": (Tensor(name="x", dtype="string", shape=(16_385,), encoding="utf8", sizes=(1,) * 16_385),)},
+        {"tensors": (Tensor(name="x", dtype="string", shape=(16_000,), encoding="utf8", sizes=(300,) * 16_000),) * 2},
+    ],
+)
+def test_a_batch_that_a_worker_would_end_the_session_for_is_refused_before_it_is_sent(change: dict[str, Any]) -> None:
+    """Who asks for it is told, nothing is sealed, and the enclave is not lost for it."""
+    worker, connection = Worker().ready(), Connection()
+    exchange = Exchange(connection, None)
+    exchange.enclave = worker.enclave
+    batch = messages.Batch(**{"model": MODEL, "tensors": (), "deadline_ms": 1000} | change)
+    try:
+        with pytest.raises(WorkRefused) as caught:
+            exchange.send_stream(worker.enclave, Kind.BATCH, batch, MODEL, Plaintext([]), 1.0)
+        assert caught.value.code is Refusal.INPUT_REFUSED
+        assert connection.kinds == []
+        assert exchange.failed is None
+        assert not worker.enclave.pending
+    finally:
+        exchange.close()
+
+
+def test_a_model_takes_no_credit() -> None:
+    """It may be larger than what is granted for batches, as the specification says."""
+    worker, connection = Worker().ready(), Connection()
+    exchange = Exchange(connection, None)
+    exchange.enclave = worker.enclave
+    code = messages.Code(format="onnx", sha256=MODEL)
+    try:
+        exchange.send_stream(worker.enclave, Kind.CODE, code, MODEL, Plaintext([memoryview(bytes(200_000))]), 1.0)
+        assert connection.kinds[:2] == [Kind.CODE, Kind.CHUNK]
     finally:
         exchange.close()

@@ -37,6 +37,16 @@ def test_an_enclave_is_vouched_for_released_and_routed() -> None:
     assert world.workers[worker].last(Kind.GRANT).accelerators == client.last(Kind.VOUCH).accelerators
 
 
+def test_spares_are_as_many_as_were_asked_for_when_a_session_has_taken_one() -> None:
+    """A session that was just served waits for no worker any more."""
+    world = ready_world(spares=2)
+    world.configure(world.connect())
+    for _ in range(3):
+        world.controller.tick()
+        world.born()
+    assert len(world.workers) == 3
+
+
 def test_evidence_of_a_worker_holds_what_was_measured_before_its_start() -> None:
     """What VOUCH's evidence says was measured is what was measured before the process was started."""
     world = ready_world()

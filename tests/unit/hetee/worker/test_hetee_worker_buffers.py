@@ -34,6 +34,14 @@ def test_no_two_batches_share_memory(steps: list[tuple[int, bool]]) -> None:
             assert not held or (held[0], held[-1]) == (owner, owner)
 
 
+def test_what_was_used_at_once_is_not_all_kept() -> None:
+    """Batches may need more memory at a time than is kept after them."""
+    buffers = Buffers(4 * MIB)
+    for view in [buffers.take(MIB) for _ in range(10)]:
+        buffers.give_back(view)
+    assert buffers.wipe() == 4 * MIB
+
+
 def test_what_is_kept_is_bounded() -> None:
     """Buffers that nobody uses are let go before the limit is passed."""
     buffers = Buffers(4 * MIB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -292,6 +293,57 @@ def test_credit_comes_back(serve: Serve) -> None:
         client.credited_bytes += messages.decode(payload, messages.Credit).credit_bytes
     assert client.credited_bytes == 2 * X.nbytes
     assert client.infer(sha256, {"x": X}).receipt
+
+
+def test_credit_comes_within_its_time_whatever_else_is_on_its_way(serve: Serve) -> None:
+    """The first batch that credit is owed for decides when it is given; a later one does not put it off."""
+    enclave = serve().enclave
+    due: list[Hashable] = []
+    enclave.deadlines.add = lambda key, _seconds, _late: due.append(key)  # type: ignore[method-assign]
+    enclave.ledger.release = lambda _n_bytes: None  # type: ignore[method-assign]
+    for _ in range(3):
+        enclave._owe(10)
+    assert due == ["credit"]
+    enclave._give_credit()
+    enclave._owe(10)
+    assert due == ["credit", "credit"]
+
+
+def test_a_shape_that_no_array_can_have_is_refused_and_ends_nothing(serve: Serve) -> None:
+    """It has no bytes, and so costs its sender none."""
+    client = serve().client
+    sha256 = load(client, convolutions())
+    for dtype in ("float32", "uint8"):
+        tensor = Tensor(name="x", dtype=dtype, shape=(0, 2 << 30, 2 << 30, 2 << 30))  # type: ignore[arg-type]
+        client.open_stream(Kind.BATCH, messages.Batch(model=sha256, tensors=(tensor,), deadline_ms=1000), [])
+        assert code_of(client.answer()[1]) is Refusal.BAD_TENSOR
+    assert client.infer(sha256, {"x": X}).receipt
+
+
+def test_what_few_bytes_would_be_converted_to_is_bounded(serve: Serve) -> None:
+    """Pictures of a few bytes that are to be made large are refused before there is memory for them."""
+    served = serve()
+    sha256 = load(served.client, model("Relu", TensorProto.FLOAT, ["n", 3, "h", "w"]))
+    pixels = (Pixels(size=(8192, 8192)),)
+    tensor = Tensor(name="x", dtype="uint8", shape=(3,), encoding="jpeg", sizes=(1, 1, 1), pixels=pixels)
+    served.client.batch(sha256, [tensor], [b"abc"])
+    assert code_of(served.client.answer()[1]) is Refusal.INPUT_REFUSED
+    until(lambda: not served.enclave.buffers._used)
+
+
+def test_a_client_that_only_asks_and_never_reads_is_stopped(serve: Serve) -> None:
+    """Answers to PINGs are not kept without end for it."""
+    served = serve()
+    served.client.socket.settimeout(2)
+    with contextlib.suppress(OSError):  # it closes the socket
+        for number in range(200_000):
+            served.client.send(Kind.PING_WORKER, messages.Ping(number=number))
+            if not served.ended.empty():
+                break
+    error = served.ended.get(timeout=10)
+    assert error is not None
+    assert error.code is Refusal.UNEXPECTED
+    assert served.enclave.answers.unread < 2000
 
 
 def test_credit_is_kept(serve: Serve) -> None:
