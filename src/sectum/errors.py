@@ -99,6 +99,12 @@ class UnknownNetwork(ModelError):
     exit_code = 17
 
 
+class RuntimeRefused(ModelError):
+    """ONNX Runtime, which is to run the model, refuses it."""
+
+    exit_code = 18
+
+
 class EnclaveError(SectumError):
     """The model cannot be run where it was to run."""
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-from collections import Counter, defaultdict
 from typing import Any
 
-from sectum.cli.dataset_summary import EnclaveRow, Survey
 from sectum.cli.figures import count, mebibytes, milliseconds, percent
 from sectum.cli.show import paragraph, rows, say
 from sectum.measure.dataset import BOUNDARY, OVERCOMMITTED_SHARE
 
 
-def print_summary(told: dict[str, Any], found: Survey) -> None:
+def print_summary(told: dict[str, Any]) -> None:
     """Print the figures of `sectum.cli.dataset_summary.summary`, and a line for each family."""
     low, high = BOUNDARY
     n = max(1, told["rows"])
@@ -46,7 +43,7 @@ def print_summary(told: dict[str, Any], found: Survey) -> None:
             hanging="  ",
         )
     say("")
-    _print_families(told, found)
+    _print_families(told)
 
 
 def _noise(noise: dict[str, Any] | None) -> str:
@@ -58,25 +55,20 @@ def _noise(noise: dict[str, Any] | None) -> str:
     )
 
 
-def _print_families(told: dict[str, Any], found: Survey) -> None:
-    by_family: defaultdict[str, list[EnclaveRow]] = defaultdict(list)
-    for row in found.rows:
-        by_family[row.family].append(row)
-    over = Counter(row.family for row in found.rows if row.is_overcommitted)
-    near = Counter(row.family for row in found.rows if row.is_boundary)
+def _print_families(told: dict[str, Any]) -> None:
     rows(
         [
             (
                 family,
-                count(networks),
-                count(len(by_family[family])),
-                count(over[family]),
-                count(near[family]),
-                milliseconds(statistics.median(found.native_ms[family])),
-                mebibytes(statistics.median(row.working_set_bytes for row in by_family[family])),
+                count(of["networks"]),
+                count(of["rows"]),
+                count(of["overcommitted_rows"]),
+                count(of["boundary_rows"]),
+                milliseconds(of["median_native_ms"]),
+                mebibytes(of["median_working_set_bytes"]),
                 "",
             )
-            for family, networks in told["families"].items()
+            for family, of in told["by_family"].items()
         ],
         right=(1, 2, 3, 4, 5, 6),
         header=("family", "networks", "rows", "over-committed", "boundary", "native", "working set", "(medians)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -177,6 +178,7 @@ def summary(folder: Path, found: Survey) -> dict[str, Any]:
         "overcommitted_rows": sum(row.is_overcommitted for row in found.rows),
         "boundary_rows": sum(row.is_boundary for row in found.rows),
         "families": dict(sorted(Counter(found.families.values()).items())),
+        "by_family": by_family(found),
         "measurements": found.networks_of.total() + found.repeats,
         "repeats": found.repeats,
         "label_noise": noise,
@@ -191,6 +193,24 @@ def summary(folder: Path, found: Survey) -> dict[str, Any]:
         "shards": len(dataset.shards(folder)),
         "shard_bytes": sum(path.stat().st_size for path in dataset.shards(folder)),
         "networks_in_journals": dataset.in_journals(folder),
+    }
+
+
+def by_family(found: Survey) -> dict[str, dict[str, float]]:
+    """Counts of each family, and medians of native latency and working set."""
+    rows: defaultdict[str, list[EnclaveRow]] = defaultdict(list)
+    for row in found.rows:
+        rows[row.family].append(row)
+    return {
+        family: {
+            "networks": networks,
+            "rows": len(rows[family]),
+            "overcommitted_rows": sum(row.is_overcommitted for row in rows[family]),
+            "boundary_rows": sum(row.is_boundary for row in rows[family]),
+            "median_native_ms": statistics.median(found.native_ms[family]),
+            "median_working_set_bytes": statistics.median(row.working_set_bytes for row in rows[family]),
+        }
+        for family, networks in sorted(Counter(found.families.values()).items())
     }
 
 

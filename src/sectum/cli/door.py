@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -51,8 +51,14 @@ def fail(kind: str, message: str, exit_code: int, *, as_json: bool) -> NoReturn:
     message = printable(message, limit=_MESSAGE_LIMIT, keep="\n")
     if as_json:
         error = {"type": kind, "message": message, "exit_code": exit_code}
-        click.echo(json.dumps({"error": error}))  # one line: some commands print a line for each event
-    click.echo(f"sectum: {message}", err=True)
+        try:
+            click.echo(json.dumps({"error": error}))  # one line: some commands print a line for each event
+        except OSError:  # nobody reads it, or there is no room: the exit code says it all the same
+            _discard(sys.stdout)
+    try:
+        click.echo(f"sectum: {message}", err=True)
+    except OSError:
+        _discard(sys.stderr)
     sys.exit(exit_code)
 
 
@@ -65,7 +71,7 @@ class Door(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            _discard_stdout()
+            _discard(sys.stdout)
             ctx.exit(READER_GONE)
         return result
 
@@ -101,10 +107,13 @@ class Door(click.Group):
             fail("UsageError", error.format_message(), errors.UsageError.exit_code, as_json=as_json)
         except click.Abort:
             sys.exit(INTERRUPTED)
+        except SystemExit:  # click's own way out, as for --help, where whoever reads has left
+            _discard(sys.__stdout__ or sys.stdout)
+            sys.exit(READER_GONE)
         except OSError as error:
             if error.filename is not None:  # then it is not standard output that failed
                 raise
-            _discard_stdout()
+            _discard(sys.stdout)
             message = (
                 f"the output cannot be written: {error.strerror or error}; make room for it, or name another place"
             )
@@ -136,8 +145,8 @@ def report_defect(kind: type[BaseException], error: BaseException, trace: Traceb
         return  # the interpreter leaves with 1 after its hook has run
 
 
-def _discard_stdout() -> None:
+def _discard(stream: TextIO) -> None:
     """Send what is still buffered nowhere, so that the interpreter's last flush does not fail again."""
     sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, sys.stdout.fileno())
+    os.dup2(sink, stream.fileno())
     os.close(sink)

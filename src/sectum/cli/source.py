@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sectum.cli.options import InputShapes
-from sectum.errors import ModelUnreadable, UsageError
+from sectum.errors import ModelMalformed, ModelUnreadable, ShapeUnbound, UsageError
 
 if TYPE_CHECKING:
     from sectum.graph import Model
@@ -22,7 +22,7 @@ class Source:
 
     Args:
         text: a path, or ``zoo:NAME``.
-        batch: images in one inference; None for the file's own, 1 for a network of the zoo.
+        batch: images in one inference; None for the file's own, or 1 where that is open.
         inputs: shapes of inputs by name.
     """
 
@@ -65,7 +65,18 @@ class Source:
 
             return read(zoo.to_bytes(self.architecture, batch=self._zoo_batch))
         self._check_path()
-        return read(Path(self.text), batch=self.batch, inputs=self.inputs or None)
+        path, inputs = Path(self.text), self.inputs or None
+        try:
+            try:
+                return read(path, batch=self.batch, inputs=inputs)
+            except ShapeUnbound:
+                if self.batch is not None:
+                    raise
+            return read(path, batch=1, inputs=inputs)  # a model that leaves the number of images open
+        except ModelMalformed as error:
+            if self.text in str(error):
+                raise
+            raise ModelMalformed(f"{self.text}: {error}") from error
 
     @cached_property
     def architecture(self) -> Architecture:

@@ -2,8 +2,9 @@
 
 Requests come as JSON lines on standard input, the first being the job; answers leave as JSON lines on what
 was standard output. An answer is any number of ``{"row": ...}`` lines and one ``{"result": ...}`` or
-``{"refused": "why"}``. Whatever else fails ends the process with a traceback on standard error, and the
-parent reports its end. Lines stay short: buffers of 64 KiB and more would lie in the enclave.
+``{"refused": "why"}``; where the model cannot be loaded it is ``{"unusable": "why"}``, and the last. Whatever else
+fails ends the process with a traceback on standard error, and the parent reports its end. Lines stay short: buffers
+of 64 KiB and more would lie in the enclave.
 
 Engine: ONNX Runtime's CPU provider with its defaults, and these settings: ``intra_op_num_threads`` as asked,
 ``inter_op_num_threads`` 1; with several threads, workers stop spinning when an inference ends (so that they
@@ -40,6 +41,7 @@ _DTYPES = {
 }  # fmt: skip
 
 _PROFILE_WARM_UP = 2
+_WHY_CHARACTERS = 400
 _TRACE_CAPACITY = 1 << 22  # faults of one inference: 16 GiB of pages, each once
 
 
@@ -286,7 +288,13 @@ def main() -> None:
     # If the parent dies without a word, this ends a run that would never end.
     cpu_s = math.ceil(float(job["deadline_s"])) * (int(job["threads"]) + 1) + 5
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    server = _Server(job)
+    try:
+        server = _Server(job)
+    except (MemoryError, OSError):  # no fault of the model
+        raise
+    except Exception as error:  # noqa: BLE001 - the runtime has a class for each reason, and no common one
+        answer({"unusable": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_WHY_CHARACTERS]}"})
+        return
     answer({"result": server.describe()})
     for line in sys.stdin.buffer:
         server.handle(json.loads(line), answer)

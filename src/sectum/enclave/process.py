@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sectum.enclave.launch import Launch, Process, ended_error
 from sectum.enclave.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo, check_epc
-from sectum.errors import EnclaveDeadline, EnclaveFailed, UsageError
+from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -190,6 +190,11 @@ class ChildSession:
             if "row" in answer:
                 if on_row is not None:
                     on_row(answer["row"])
+            elif "unusable" in answer:
+                raise RuntimeRefused(
+                    f"the runtime cannot run this model: {answer['unusable']}. 'sectum predict' does without it; to "
+                    "measure, export the model for the version of ONNX Runtime that is installed here"
+                )
             elif "refused" in answer:
                 raise UsageError(f"the {self._runner} process refused {request}: {answer['refused']}")
             else:

@@ -240,18 +240,27 @@ def trusted(records: Iterable[Record]) -> Iterator[Record]:
     """Hold failures back until a network succeeds: only then is it known that the machine does not fail.
 
     Raises:
-        EnclaveFailed: too many fail in a row.
+        EnclaveFailed: too many fail in a row, or all.
     """
     failed: list[Record] = []
+    good = False
     for record in records:
         if record["error"]:
             failed.append(record)
         if len(failed) >= FAILURES_IN_A_ROW:
-            raise EnclaveFailed(
-                f"{len(failed)} networks in a row failed, the last on {record['machine']} with '{record['error']}': "
-                "put that right and give the same command again; they will be measured then"
-            )
+            raise _failing(failed)
         if not record["error"]:
+            good = True
             yield from itertools.chain(failed, [record])
             failed = []
+    if failed and not good:
+        raise _failing(failed)
     yield from failed
+
+
+def _failing(failed: Sequence[Record]) -> EnclaveFailed:
+    last = failed[-1]
+    return EnclaveFailed(
+        f"{len(failed)} networks in a row failed, the last on {last['machine']} with '{last['error']}': "
+        "put that right and give the same command again; they will be measured then"
+    )

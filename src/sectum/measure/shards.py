@@ -81,7 +81,8 @@ def shards(folder: Path, form: Form) -> list[Path]:
             "shard when there are many, when the campaign ends, and when it is interrupted by Ctrl-C"
         )
     if not paths:
-        raise DatasetInvalid(f"{folder} holds no shards (*.parquet): give the folder that a campaign collected into")
+        found = f"{folder} holds no shards (*.parquet)" if folder.is_dir() else f"there is no folder {folder}"
+        raise DatasetInvalid(f"{found}: give the folder that a campaign collected into")
     return paths
 
 

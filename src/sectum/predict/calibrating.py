@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +95,7 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
     samples: list[Sample] = []
     observed: dict[int, list[ObservedNetwork]] = {}
     paged: dict[int, list[PageObservation]] = {}
+    begin_s, begin_others_s = time.monotonic(), _used_by_others_s()
     softepc: Runner | None = SoftEpcRunner()
     try:
         SoftEpcRunner().check()
@@ -113,7 +117,8 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
             done += 1
     progress("done", 1.0)
     references = References.of(samples)
-    context = machine_context()
+    others = (_used_by_others_s() - begin_others_s) / (time.monotonic() - begin_s)
+    context = machine_context() | {"cpus_used_by_others": round(max(0.0, others), 3)}
     return Calibration(
         machine=str(context["cpu_model"]),
         nchwc_block=machine_nchwc_block(),
@@ -124,6 +129,19 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
         },
         context=context,
     )
+
+
+def _used_by_others_s() -> float:
+    """Seconds that the processors which may be used here have worked so far, without those for this process."""
+    cpus = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    ticks = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *counts = line.split()
+        if name in cpus:
+            user, nice, system, _idle, _waiting, interrupts, softly, stolen, *_ = map(int, counts)
+            ticks += user + nice + system + interrupts + softly + stolen
+    own = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return ticks / os.sysconf("SC_CLK_TCK") - sum(use.ru_utime + use.ru_stime for use in own)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def measured(monkeypatch) -> Calibration:
         references=References(5.0, 4.0),
         group_factors={1: {"conv": 1.0}},
         page_costs={1: PageCosts(swap_us=12.0, minor_fault_us=1.2)},
-        context={},
+        context={"cpus_used_by_others": 0.0},
     )
     monkeypatch.setattr("sectum.predict.calibrating.calibrate", lambda _progress: calibration)
     return calibration
@@ -35,6 +35,12 @@ def test_calibration_is_stored_and_used_by_the_next_prediction(run, measured, ti
     data = json.loads(run("predict", tiny, "--batch", "1", "--json").stdout)
     assert data["calibrated"] is True
     assert data["machine"] == measured.machine
+
+
+def test_a_calibration_beside_other_work_is_doubted(run, measured):
+    assert "nothing else runs" not in run("calibrate").stdout
+    measured.context["cpus_used_by_others"] = 0.8
+    assert "Calibrate again when nothing else runs" in run("calibrate").stdout
 
 
 def test_calibration_as_json_tells_where_it_is(run, measured):

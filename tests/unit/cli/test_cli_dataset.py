@@ -229,9 +229,10 @@ def test_what_cannot_be_drawn_is_told(tmp_path: Path, run: Run, monkeypatch: pyt
 
 def test_a_folder_without_a_dataset_is_told(tmp_path: Path, run: Run) -> None:
     """An empty or missing folder is an error with its own code."""
-    result = run("dataset", "show", tmp_path / "nowhere")
-    assert result.exit_code == 32
-    assert "holds no shards" in result.stderr
+    for folder, said in ((tmp_path / "nowhere", "there is no folder"), (tmp_path, "holds no shards")):
+        result = run("dataset", "show", folder)
+        assert result.exit_code == 32
+        assert said in result.stderr
 
 
 def test_a_row_knows_its_shares() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -10,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 
 from sectum.cli.door import exit_codes
+from sectum.testing.tiny_models import convolutions
 
 DOCUMENTED = {code for code, _, _ in exit_codes()}
 
@@ -47,8 +50,80 @@ def test_file_that_is_not_onnx_is_malformed(run, tmp_path):
     refused(run("predict", path), 11)
 
 
-def test_open_dimension_asks_for_the_flag(run, tiny):
-    refused(run("predict", tiny), 14, "--batch")
+def test_an_open_number_of_images_is_one(run, tiny):
+    """As the help says of --batch."""
+    one, by_default = (json.loads(run("predict", tiny, *words, "--json").stdout) for words in (("--batch", "1"), ()))
+    assert one == by_default
+
+
+def test_a_page_does_not_replace_its_model(run, tiny):
+    content = Path(tiny).read_bytes()
+    refused(run("report", tiny, "-o", tiny), 2, "over the model")
+    assert Path(tiny).read_bytes() == content
+
+
+def test_what_is_no_onnx_file_is_named(run, tmp_path):
+    (tmp_path / "odd.onnx").write_bytes(b"\x0f" * 100)
+    refused(run("predict", tmp_path / "odd.onnx"), 11, "odd.onnx")
+
+
+def test_more_memory_than_pages_are_counted_for_is_refused(run):
+    refused(run("predict", "zoo:resnet152", "--batch", "65536"), 12, "smaller batch")
+
+
+def test_a_model_that_the_runtime_refuses_is_told_in_a_sentence(run, tmp_path):
+    """Such as one of a later version of ONNX than the runtime knows."""
+    model = onnx.load_from_string(convolutions())
+    model.ir_version = 20
+    onnx.save(model, tmp_path / "later.onnx")
+    result = run("measure", tmp_path / "later.onnx", "--enclave", "native", "--runs", "1")
+    refused(result, 18, "IR version")
+    assert "Traceback" not in result.stderr
+
+
+def test_an_evaluation_of_a_folder_that_is_not_there_is_refused(run, tmp_path):
+    refused(run("evaluate", "--data", tmp_path / "nowhere"), 2, "there is no folder")
+
+
+def test_a_processor_that_is_not_there_is_refused(run, tmp_path):
+    """Before anything is measured there, or stored."""
+    line = ("dataset", "collect", "--cpu", "4095", "--networks", "2", "--folder", tmp_path / "mine")
+    refused(run(*line), 2, "--cpu 4095")
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("words", [("predict", "nope.onnx", "--json"), ("bogus", "--json"), ("predict", "nope.onnx")])
+@pytest.mark.parametrize("to", ["closed", "/dev/full"])
+def test_an_error_that_nobody_can_read_keeps_its_exit_code(words, to):
+    """Whatever standard output and standard error are."""
+    if to == "closed":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(to, os.O_WRONLY)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "sectum.cli", *words], stdout=writing, stderr=writing, timeout=60, check=False
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == (2 if words[0] == "bogus" else 10)
+
+
+def test_help_that_nobody_reads_ends_quietly():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "sectum.cli", "--help"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_unknown_network_suggests_close_ones(run):

@@ -110,9 +110,10 @@ def test_what_was_not_measured_says_how_to_measure_it(name: str) -> None:
 
 def test_a_folder_without_a_study_is_told(run: Run, tmp_path: Path) -> None:
     """An empty or missing folder is an error with its own code."""
-    result = run("study", "show", tmp_path / "nowhere")
-    assert result.exit_code == 32
-    assert "holds no shards" in result.stderr
+    for folder, said in ((tmp_path / "nowhere", "there is no folder"), (tmp_path, "holds no shards")):
+        result = run("study", "show", folder)
+        assert result.exit_code == 32
+        assert said in result.stderr
 
 
 def test_more_threads_than_cpus_are_refused(run: Run, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sectum.enclave.launch import child_command, child_environment, program
 from sectum.enclave.native import NativeRunner
 from sectum.enclave.process import ChildSession
 from sectum.enclave.runner import Job
-from sectum.errors import EnclaveDeadline, EnclaveFailed, UsageError
+from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.testing.tiny_models import convolutions, endless_loop
 
 
@@ -75,7 +75,7 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: py
     with NativeRunner().start(Job(model=convolutions(), profile=True)) as session:
         session.operator_times(1)
         assert list(tmp_path.iterdir())
-    with pytest.raises(EnclaveFailed):
+    with pytest.raises(RuntimeRefused, match="the runtime cannot run this model"):
         NativeRunner().start(Job(model=b"not a model"))
     assert list(tmp_path.iterdir()) == []
 

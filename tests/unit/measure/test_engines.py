@@ -168,6 +168,12 @@ def test_a_machine_on_which_everything_fails_ends_the_campaign() -> None:
         next(told)
 
 
+def test_where_nothing_succeeds_nothing_is_written_off() -> None:
+    """However few networks are asked for: that none can be measured is no fault of them."""
+    with pytest.raises(EnclaveFailed, match=r"2 networks in a row failed"):
+        list(trusted([failed(1), failed(2)]))
+
+
 def test_failures_that_are_not_in_a_row_end_nothing() -> None:
     """A family that often fails is no broken machine."""
     often = [failed(n) if n % FAILURES_IN_A_ROW else record(n) for n in range(1, 10 * FAILURES_IN_A_ROW + 1)]

@@ -10,6 +10,9 @@ import click
 from sectum.cli.options import examples, json_option
 from sectum.errors import UsageError
 
+_BUSY = 0.1
+"""Processors used by other programs, in the mean, from which on a calibration is doubted."""
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,6 +32,7 @@ def calibrate(*, as_json: bool) -> None:
     from sectum.cli.progress import progress_bar
     from sectum.predict.calibrating import calibrate as measure_machine
 
+    _check_place()
     with progress_bar() as progress:
         calibration = measure_machine(progress)
     path = _store(calibration)
@@ -51,7 +55,34 @@ def calibrate(*, as_json: bool) -> None:
     if not calibration.page_costs:
         say("")
         paragraph("Note: the software EPC cannot run here, so the cost of its pages is the shipped one.")
+    if (others := calibration.context["cpus_used_by_others"]) > _BUSY:
+        say("")
+        paragraph(
+            f"Note: other programs used {number(others)} processors meanwhile, so these numbers may be wrong, those of "
+            "two threads above all. Calibrate again when nothing else runs."
+        )
     say(f"\nStored in {path}")
+
+
+def _check_place() -> None:
+    """Refuse a place that nothing can be stored in, before two minutes are spent for it.
+
+    Raises:
+        UsageError: it cannot be made, or not be written.
+    """
+    import tempfile
+
+    from sectum.predict.calibration import default_path
+
+    folder = default_path().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(
+            f"a calibration cannot be stored in {folder}: {error.strerror or error}; set SECTUM_HOME to a folder that "
+            "you may write"
+        ) from error
 
 
 def _store(calibration: Calibration) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Container
 from pathlib import Path
@@ -137,7 +138,7 @@ def show(*, folder: Path, pictures: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(told | {"pictures": [str(path) for path in drawn]})
         return
-    print_summary(told, found)
+    print_summary(told)
     for path in drawn:
         say(f"drawn: {path}")
 
@@ -161,6 +162,9 @@ def _engine(name: str, address: str, machine: str, cpus: tuple[int, ...]) -> Eng
         if cpus:
             raise UsageError("--cpu is for the local engine: on a cluster each network has its node for itself")
         return RayEngine(machine, address)
+    if strange := sorted(set(cpus) - os.sched_getaffinity(0)):
+        here = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise UsageError(f"--cpu {strange[0]} is none that may be used here: those are {here}")
     if len(set(cpus)) < len(cpus):
         raise UsageError(f"--cpu {max(cpus, key=cpus.count)} is given twice: two networks would take turns on it")
     return LocalEngine(machine, [(cpu,) for cpu in cpus] or (None,))

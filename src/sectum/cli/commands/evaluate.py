@@ -73,7 +73,7 @@ def evaluate(
     for path in (out, markdown):
         if path is not None:
             check_writable(path)
-    told = _retrained(data, names, workers) if retrain else _stored(names)
+    told = _retrained(data, names, workers) if retrain else _stored(names, data)
     if out is not None:
         write_file(out, dumps(told))
     told = {"retrained": retrain, "dataset_differs": None if retrain else _differs(data, told), **told}
@@ -98,11 +98,14 @@ def _retrained(data: Path, names: tuple[str, ...], workers: int | None) -> dict[
         return stored.evaluate(data, chosen(names), workers=workers, progress=progress)
 
 
-def _stored(names: tuple[str, ...]) -> dict[str, Any]:
+def _stored(names: tuple[str, ...], data: Path) -> dict[str, Any]:
     from sectum.errors import UsageError
     from sectum.predict.evaluation import stored
 
     told = stored.load()
+    source = click.get_current_context().get_parameter_source("data")
+    if source is not click.core.ParameterSource.DEFAULT and not data.is_dir():
+        raise UsageError(f"there is no folder {data}: give that of a dataset, or leave --data out")
     for name in names:
         if name not in (told["learner"], *told["baselines"]):
             held = ", ".join((told["learner"], *told["baselines"]))

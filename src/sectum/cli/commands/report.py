@@ -49,10 +49,15 @@ def report(*, output: Path | None, measure: bool, deadline_s: float, as_json: bo
     from sectum.cli.report_page import page
     from sectum.cli.show import paragraph, say
     from sectum.cli.source import Source
+    from sectum.cli.untrusted import printable
     from sectum.cli.verdict import verdict
+    from sectum.errors import UsageError
 
     path = output or Path(f"{Source(options['model']).name}.html")
     check_writable(path)
+    model = Path(options["model"])
+    if model.exists() and path.exists() and path.samefile(model):
+        raise UsageError(f"the page would be written over the model {model}: name another file")
     with progress_bar() as progress:
         findings = investigate(Request(**options), measure=measure, deadline_s=deadline_s, progress=progress)
     write_file(path, page(findings).encode())
@@ -60,4 +65,4 @@ def report(*, output: Path | None, measure: bool, deadline_s: float, as_json: bo
         print_json({"path": str(path), **findings.to_json()})
         return
     paragraph(verdict(findings.prediction))
-    say(f"Written to {path}")
+    say(f"Written to {printable(str(path))}")
