@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from sectum.enclave.runner import Job, Runner, Session
-from sectum.errors import EnclaveDeadline, EnclaveFailed, EnclaveUnavailable, UsageError
+from sectum.errors import EnclaveDeadline, EnclaveFailed, EnclaveUnavailable, RuntimeRefused, UsageError
 from sectum.testing.tiny_models import convolutions, endless_loop, large_activation
 
 _GENEROUS_S = 120.0
@@ -155,8 +155,8 @@ class RunnerConformance:
                 session.sample(1)
 
     def test_bad_model_is_reported(self, usable: Runner) -> None:
-        """Bytes that the runtime refuses give EnclaveFailed with the runtime's own words."""
-        with pytest.raises(EnclaveFailed, match="onnxruntime"):
+        """Bytes that the runtime refuses give RuntimeRefused with the runtime's own words."""
+        with pytest.raises(RuntimeRefused, match="ONNXRuntimeError"):
             usable.start(Job(model=b"not a model", deadline_s=_GENEROUS_S))
 
     def test_close_is_idempotent(self, usable: Runner) -> None:
