@@ -15,6 +15,7 @@ from sectum.units import MIB
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _FITS, _PAGES, _NEAR = "#3b6fb6", "#c8452f", "#f2e3b3"
 
@@ -45,7 +46,7 @@ def _native_latency(axes: Axes, found: Survey) -> None:
         tick_labels=[f"{family} ({len(found.native_ms[family])})" for family in families],
     )
     axes.set(xscale="log", xlabel="latency outside an enclave, ms", title="Native latency by family (measurements)")
-    axes.xaxis.set_major_formatter("{x:g}")
+    _plain_numbers(axes.xaxis)
 
 
 def _working_set(axes: Axes, found: Survey) -> None:
@@ -59,9 +60,18 @@ def _working_set(axes: Axes, found: Survey) -> None:
     ends = [min(row.epc_bytes for row in found.rows) / MIB, max(row.epc_bytes for row in found.rows) / MIB]
     axes.plot(ends, ends, color="black", linewidth=0.8, label="working set = EPC")
     axes.set(xscale="log", yscale="log", xlabel="EPC, MiB", ylabel="working set, MiB", title="What was measured")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    _plain_numbers(axes.xaxis)
+    _plain_numbers(axes.yaxis)
     axes.legend(frameon=False, markerscale=3)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis with 1, 2, 5, 10 and so on, be it of four decades or of a half."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _loads(axes: Axes, found: Survey) -> None:
