@@ -65,6 +65,14 @@ def fail(kind: str, message: str, exit_code: int, *, as_json: bool) -> NoReturn:
 class Door(click.Group):
     """The group of all commands; its `main` never lets an error of the user's become a traceback."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the words; leave quietly when whoever was to read the help has left."""
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            _discard(sys.stdout)
+            raise click.exceptions.Exit(READER_GONE) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; leave quietly when whoever reads the output has left."""
         try:
@@ -107,9 +115,6 @@ class Door(click.Group):
             fail("UsageError", error.format_message(), errors.UsageError.exit_code, as_json=as_json)
         except click.Abort:
             sys.exit(INTERRUPTED)
-        except SystemExit:  # click's own way out, as for --help, where whoever reads has left
-            _discard(sys.__stdout__ or sys.stdout)
-            sys.exit(READER_GONE)
         except OSError as error:
             if error.filename is not None:  # then it is not standard output that failed
                 raise

@@ -67,7 +67,7 @@ def _explain(figure: Any, axes: Any, cells: list[Cell], about: dict[str, Any]) -
     steps.append(
         Patch(facecolor=_STEPS["transfer"], hatch="///", edgecolor="white", label="HETEE: encryption, transfer")
     )
-    axes[2][0].legend(handles=steps, frameon=False, fontsize=8, loc="upper left")
+    axes[2][0].legend(handles=steps, edgecolor="none", framealpha=0.85, fontsize=8, loc="upper left")
     how = sorted({f"preprocess {cell.preprocess}, compute {cell.compute}" for cell in cells})
     figure.suptitle(
         "Confidential inference: what it costs over a plain baseline in the same run\n"

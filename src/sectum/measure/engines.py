@@ -260,7 +260,8 @@ def trusted(records: Iterable[Record]) -> Iterator[Record]:
 
 def _failing(failed: Sequence[Record]) -> EnclaveFailed:
     last = failed[-1]
+    many = "1 network" if len(failed) == 1 else f"{len(failed)} networks in a row"
     return EnclaveFailed(
-        f"{len(failed)} networks in a row failed, the last on {last['machine']} with '{last['error']}': "
+        f"{many} failed, the last on {last['machine']} with '{last['error']}': "
         "put that right and give the same command again; they will be measured then"
     )

@@ -99,7 +99,8 @@ class Measurement:
         """Whether an inference pages: None where the runner cannot count.
 
         Evictions tell it, not loads: a page that was put out before the first inference, and that the runtime uses
-        once in a while, is loaded during some sample even where nothing has to leave for it.
+        once in a while, is loaded during some sample even where nothing has to leave for it. Rows of a dataset know
+        the working set, too, and go by `sectum.measure.dataset.is_over_committed`.
         """
         return None if self.evictions is None else self.evictions > 0
 

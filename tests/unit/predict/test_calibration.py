@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from sectum.errors import CalibrationInvalid
 from sectum.measure.reference import References
-from sectum.predict import Predictor, calibration
+from sectum.predict import Predictor, calibrating, calibration
 from sectum.predict.calibrating import (
     MINOR_FAULT_SHARE,
     PageObservation,
@@ -147,3 +149,14 @@ def test_what_cannot_be_read_back_is_not_stored(tmp_path, example):
     with pytest.raises(ValueError, match="JSON"):
         broken.store(tmp_path / "calibration.json")
     assert not (tmp_path / "calibration.json").exists()
+
+
+def test_what_other_programs_use_of_the_processors_is_told() -> None:
+    """A process that this one has not waited for is another program; what it has used itself is what counts."""
+    spin = "import sys, time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\nsys.stdin.read()"
+    before_s = calibrating._used_by_others_s()
+    with subprocess.Popen([sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        assert calibrating._used_by_others_s() - before_s > 0.4
+        busy.communicate()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,8 +19,6 @@ _BUSY = 0.1
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sectum.predict.calibration import Calibration
-
 
 @click.command(epilog=examples("sectum calibrate"))
 @json_option
@@ -31,11 +32,16 @@ def calibrate(*, as_json: bool) -> None:
     from sectum.cli.output import print_json
     from sectum.cli.progress import progress_bar
     from sectum.predict.calibrating import calibrate as measure_machine
+    from sectum.predict.calibration import default_path
 
-    _check_place()
+    folder = default_path().parent
+    with _stored_in(folder):  # known before two minutes are spent for it
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     with progress_bar() as progress:
         calibration = measure_machine(progress)
-    path = _store(calibration)
+    with _stored_in(folder):
+        path = calibration.store()
     if as_json:
         print_json({"kind": "measured", "path": str(path), **asdict(calibration)})
         return
@@ -64,34 +70,19 @@ def calibrate(*, as_json: bool) -> None:
     say(f"\nStored in {path}")
 
 
-def _check_place() -> None:
-    """Refuse a place that nothing can be stored in, before two minutes are spent for it.
+@contextmanager
+def _stored_in(folder: Path) -> Iterator[None]:
+    """Say what to do where nothing can be stored.
 
     Raises:
-        UsageError: it cannot be made, or not be written.
+        UsageError: the folder cannot be made, or not be written.
     """
-    import tempfile
-
-    from sectum.predict.calibration import default_path
-
-    folder = default_path().parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        yield
     except OSError as error:
         raise UsageError(
-            f"a calibration cannot be stored in {folder}: {error.strerror or error}; set SECTUM_HOME to a folder that "
-            "you may write"
-        ) from error
-
-
-def _store(calibration: Calibration) -> Path:
-    try:
-        return calibration.store()
-    except OSError as error:
-        raise UsageError(
-            f"the calibration cannot be stored: {error.strerror or error} ({error.filename}); "
-            "set SECTUM_HOME to a folder that you may write"
+            f"the calibration cannot be stored in {folder}: {error.strerror or error}; set SECTUM_HOME to a folder "
+            "that you may write"
         ) from error
 
 
