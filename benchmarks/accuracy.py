@@ -29,10 +29,10 @@ import onnx
 
 from sectum import zoo
 from sectum.enclave import profile as profiles
-from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import SectumError
 from sectum.graph import read
-from sectum.measure import campaign, dataset
+from sectum.lab.dataset import campaign, dataset
 from sectum.measure.context import machine_context
 from sectum.measure.latency import measure
 from sectum.predict import load_predictor

@@ -92,7 +92,7 @@ class NnMeter:
 def ours(path: Path) -> dict[str, float]:
     """One ingestion by Sectum."""
     from sectum.graph import cost, read
-    from sectum.graph.runtime import runtime_graph
+    from sectum.ort.optimize import runtime_graph
 
     start = time.perf_counter()
     graph = read(path).graph

@@ -21,8 +21,8 @@ import time
 import numpy as np
 
 from sectum import zoo
-from sectum.enclave.native import NativeRunner
-from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.runners.native import NativeRunner
+from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.graph import Model, read
 from sectum.measure.context import machine_context
 from sectum.measure.latency import Measurement, measure

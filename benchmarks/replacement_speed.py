@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from sectum import __version__
-from sectum.enclave.replacement import Policy, Touch, steady_state, working_set_pages
+from sectum.paging.replacement import Policy, Touch, steady_state, working_set_pages
 from sectum.units import pages
 
 EPC_PAGES = (1024, 4096, 8192, 16384, 23808, 65536, 131072)

@@ -1,6 +1,6 @@
 /* Page replacement, page for page, for searches that count the faults of thousands of networks.
  *
- * The same rule as src/sectum/enclave/replacement.py, which is the one that is documented and which is used where this
+ * The same rule as src/sectum/paging/replacement.py, which is the one that is documented and which is used where this
  * cannot be compiled; tests hold the two together. The resident pages are a queue in a ring of `budget` places, oldest
  * first. It knows first in first out and second chance.
  */

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from places import SUPPORT
 from sectum.testing.worker_peer import START, WorkerUnderTest
 
-HOSTILE = Path(__file__).parent / "hetee_hostile_worker.py"
+HOSTILE = SUPPORT / "hetee_hostile_worker.py"
 
 # What an attack gets when layers are missing. Nothing of it reaches a file, a network or another process.
 GOT_WITHOUT = {

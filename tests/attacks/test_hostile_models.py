@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile_models import MAKERS, Case
 
-CHILD = Path(__file__).with_name("hostile_child.py")
+from hostile_models import MAKERS, Case
+from places import SUPPORT
+
+CHILD = SUPPORT / "hostile_child.py"
 PEAK_RSS_MIB = 900
 
 

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 from onnx import TensorProto, helper
 
-from sectum.cli.predicting import Request
-from sectum.cli.report import Findings, investigate
-from sectum.cli.report_page import page
+from sectum.cli.predict.predicting import Request
+from sectum.cli.report.findings import Findings, investigate
+from sectum.cli.report.page import page
 from sectum.predict.prediction import Advice, Coverage
 
 HOSTILE = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from measured_networks import stored_networks
-from sectum.predict.baselines.native import Shared
-from sectum.predict.evaluation.registry import learners
+from sectum.lab.evaluation.registry import learners
+from sectum.lab.learners.native import Shared
 from sectum.testing.learner_conformance import LearnerConformance
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
@@ -20,7 +20,7 @@ class TestRegistered(LearnerConformance):
         if request.param.missing:
             pytest.skip(request.param.missing)
         if "torch" in request.param.needs:
-            from sectum.predict.baselines import graph_network
+            from sectum.lab.learners import graph_network
 
             monkeypatch.setattr(graph_network, "STEPS", 30)
         return request.param.make(Shared())

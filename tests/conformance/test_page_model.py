@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import onnx
 import pytest
 
-from sectum.enclave.replacement import Policy, steady_state
-from sectum.enclave.runner import Job
-from sectum.enclave.softepc import SoftEpcRunner
-from sectum.enclave.trace import page_trace
+from places import LIGHT
+from sectum.enclave.runners.runner import Job
+from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable
 from sectum.graph import read
-from sectum.graph.runtime import machine_nchwc_block, runtime_graph
+from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.page_trace import page_trace
+from sectum.paging.replacement import Policy, steady_state
 from sectum.units import MIB, PAGE_BYTES
 
-LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 SETTLING_INFERENCES, COUNTED_INFERENCES = 6, 8
 BLOCK = machine_nchwc_block()
 

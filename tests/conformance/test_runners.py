@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sectum.enclave.gramine import GramineRunner
-from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import Runner
-from sectum.enclave.softepc import SoftEpcRunner
-from sectum.enclave.warm import WarmRunner
+from sectum.enclave.runners.gramine import GramineRunner
+from sectum.enclave.runners.native import NativeRunner
+from sectum.enclave.runners.runner import Runner
+from sectum.enclave.runners.softepc import SoftEpcRunner
+from sectum.enclave.runners.warm import WarmRunner
 from sectum.errors import EnclaveUnavailable
 from sectum.testing.runner_conformance import RunnerConformance
 
@@ -71,7 +71,7 @@ class TestGramineDirect(RunnerConformance):
         """Put the stand-ins first on PATH."""
         programs = {
             "gramine-manifest": 'cp "$1" "$2"',
-            "gramine-direct": f'test -f "$1.manifest" && exec {sys.executable} -P -m sectum.enclave.child',
+            "gramine-direct": f'test -f "$1.manifest" && exec {sys.executable} -P -m sectum.enclave.runners.child',
         }
         for name, body in programs.items():
             path = tmp_path / name

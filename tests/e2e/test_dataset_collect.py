@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable
-from sectum.measure.dataset import in_journals, read
+from sectum.lab.dataset.dataset import in_journals, read
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 

@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from sectum.measure.dataset import read
-from sectum.measure.journal import Journal
+from places import SUPPORT
+from sectum.lab.dataset.dataset import read
+from sectum.lab.dataset.journal import Journal
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 from dataset_collector import MACHINE, record
 
 KILLS = int(os.environ.get("SECTUM_KILLS", "8"))
 LATEST_S = 0.25
-COLLECTOR = Path(__file__).parent / "dataset_collector.py"
+COLLECTOR = SUPPORT / "dataset_collector.py"
 
 
 def start(folder: Path, networks: int) -> subprocess.Popen[str]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
-from sectum.measure import engines
-from sectum.measure.campaign import SAMPLE, Task
-from sectum.measure.engines import RayEngine
+from sectum.lab.dataset import engines
+from sectum.lab.dataset.campaign import SAMPLE, Task
+from sectum.lab.dataset.engines import RayEngine
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sectum[ray]'")
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")

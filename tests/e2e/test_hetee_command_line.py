@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from places import SUPPORT
 from sectum.testing.hetee_rack import Rack, free_port, until
 
 SOFTWARE = "no hardware protects this"
@@ -113,7 +114,7 @@ def ask_triton(address: str, pictures: list[Path]) -> dict[str, Any]:
     python = triton_python()
     if python is None:
         pytest.skip("tritonclient is not installed; SECTUM_TRITON_PYTHON may name an interpreter that has it")
-    program = Path(__file__).with_name("triton_program.py")
+    program = SUPPORT / "triton_program.py"
     done = subprocess.run(
         [python, str(program), address, "classifier", *map(str, pictures)], capture_output=True, text=True, timeout=60
     )

@@ -7,8 +7,8 @@ import signal
 
 import numpy as np
 import pytest
-from hetee_kills import ROLES, run
 
+from hetee_kills import ROLES, run
 from sectum.hetee.errors import Refusal, ServiceRefused
 from sectum.testing.hetee_rack import Rack, adding_model, until
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from hetee_soak import fairness, grown, run, wrong
 
 

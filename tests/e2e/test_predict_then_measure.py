@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable
 from sectum.measure.sampling import PAGES_TOLERANCE
 from sectum.units import MIB

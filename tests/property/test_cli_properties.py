@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sectum.cli.figures import mebibytes, number, percent
 from sectum.cli.options import positive, read_inputs, read_size, whole
-from sectum.cli.report_charts import text
-from sectum.cli.untrusted import printable
+from sectum.cli.render.figures import mebibytes, number, percent
+from sectum.cli.render.untrusted import printable
+from sectum.cli.report.charts import text
 
 CONTEXT = click.Context(click.Command("none"))
 OPTION = click.Option(["--none"])

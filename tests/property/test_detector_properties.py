@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sectum.predict.detector.distribution import ErrorDistribution
-from sectum.predict.detector.judging import expected_calibration_error
+from sectum.lab.detector.judging import expected_calibration_error
+from sectum.predict.overcommit import ErrorDistribution
 
 errors = st.lists(st.floats(-3, 3), min_size=20, max_size=60)
 sizes = st.lists(st.floats(12, 30), min_size=2, max_size=20)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, shape_inference
 
 from sectum.errors import SectumError, ShapeInconsistent
 from sectum.graph import Graph, Limits, Operator, Tensor, TensorKind, cost, read
-from sectum.graph.wire import FieldBudget, encode_bytes, encode_number, encode_varint, fields, signed, varint
+from sectum.graph.protobuf import FieldBudget, encode_bytes, encode_number, encode_varint, fields, signed, varint
 
 
 @st.composite

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sectum.errors import DatasetInvalid
-from sectum.measure.journal import Journal
+from sectum.lab.dataset.journal import Journal
 
 plain = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(plain | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=6)

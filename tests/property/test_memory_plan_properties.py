@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sectum.graph import Graph, Operator, Tensor, TensorKind
-from sectum.graph.memory_plan import Storage, memory_plan
+from sectum.ort.memory_plan import Storage, memory_plan
 
 KINDS = ("Relu", "LRN", "Add", "Reshape", "Softmax", "Concat")
 

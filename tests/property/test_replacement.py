@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sectum.enclave.compiled_replacement import compiled_replacement
-from sectum.enclave.replacement import (
+from sectum.lab.sgx.networks import trace
+from sectum.paging.compiled_replacement import compiled_replacement
+from sectum.paging.replacement import (
     Policy,
     RoundCounts,
     Touch,
@@ -19,7 +20,6 @@ from sectum.enclave.replacement import (
     steady_state,
     working_set_pages,
 )
-from sectum.enclave.sgx_networks import trace
 
 OPERATORS = 4
 

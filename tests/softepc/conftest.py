@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[2] / "native" / "softepc"
+from places import ROOT
+
+SOURCE = ROOT / "native" / "softepc"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 MIB = 1 << 20
 

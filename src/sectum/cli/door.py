@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 from sectum import errors
-from sectum.cli.untrusted import printable
+from sectum.cli.render.untrusted import printable
 from sectum.errors import SectumError
 from sectum.hetee import errors as refusals
 

@@ -7,17 +7,17 @@ import sys
 import click
 
 from sectum import __version__
-from sectum.cli.commands.calibrate import calibrate
-from sectum.cli.commands.dataset import dataset
-from sectum.cli.commands.evaluate import evaluate
-from sectum.cli.commands.measure import measure
-from sectum.cli.commands.predict import predict
-from sectum.cli.commands.profiles import profiles
-from sectum.cli.commands.report import report
-from sectum.cli.commands.study import study
-from sectum.cli.commands.zoo import zoo
+from sectum.cli.calibrate.command import calibrate
+from sectum.cli.dataset.command import dataset
 from sectum.cli.door import Door, exit_code_lines, report_defect
-from sectum.cli.hetee import hetee
+from sectum.cli.evaluate.command import evaluate
+from sectum.cli.hetee.command import hetee
+from sectum.cli.measure.command import measure
+from sectum.cli.predict.command import predict
+from sectum.cli.profiles.command import profiles
+from sectum.cli.report.command import report
+from sectum.cli.study.command import study
+from sectum.cli.zoo.command import zoo
 
 _EPILOG = f"""\b
 Example:

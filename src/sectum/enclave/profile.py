@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sectum.enclave.replacement import PagingCounts, Policy
+    from sectum.paging.replacement import PagingCounts, Policy
 
 SCHEMA = "sectum-profile/1"
 STREAMING_FLOPS_PER_BYTE = 10.0
@@ -112,7 +112,7 @@ class Profile:
     """For every constant, where it comes from; those of ``threads`` have names like ``threads.base_us``."""
 
     def __post_init__(self) -> None:
-        from sectum.enclave.replacement import Policy
+        from sectum.paging.replacement import Policy
 
         _check(self)
         object.__setattr__(self, "policy", Policy(self.policy))

@@ -15,9 +15,7 @@ from sectum.errors import ModelTooLarge
 from sectum.graph.binding import Rewrite
 from sectum.graph.external_data import ExternalRange
 from sectum.graph.onnx_format import RawModel, RawNode
-from sectum.graph.raw_tensor import DTYPE_CODES, RawTensor
-from sectum.graph.site import Constant, Typed
-from sectum.graph.wire import (
+from sectum.graph.protobuf import (
     BYTES,
     VARINT,
     FieldBudget,
@@ -27,6 +25,8 @@ from sectum.graph.wire import (
     encode_varint,
     fields,
 )
+from sectum.graph.raw_tensor import DTYPE_CODES, RawTensor
+from sectum.graph.site import Constant, Typed
 
 _PROTOBUF_LIMIT = 2**31 - 1
 Chunk = bytes | memoryview

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from sectum.errors import ModelMalformed, ModelTooLarge
 from sectum.graph.ir import AttributeValue
 from sectum.graph.limits import Limits
+from sectum.graph.protobuf import BYTES, VARINT, FieldBudget, fields, signed
 from sectum.graph.raw_attribute import RawAttribute, parse_attribute
 from sectum.graph.raw_tensor import RawTensor, parse_tensor
-from sectum.graph.wire import BYTES, VARINT, FieldBudget, fields, signed
 
 _SHARED_BYTES = 512
 Span = tuple[int, int]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sectum.errors import ModelMalformed, ModelTooLarge
 from sectum.graph.ir import AttributeValue
+from sectum.graph.protobuf import BYTES, FIXED32, VARINT, fields, signed, varint
 from sectum.graph.raw_tensor import RawTensor
-from sectum.graph.wire import BYTES, FIXED32, VARINT, fields, signed, varint
 
 if TYPE_CHECKING:
     from sectum.graph.onnx_format import Parser

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sectum.errors import ModelMalformed
 from sectum.graph.ir import DTYPE_BYTES
 from sectum.graph.limits import Limits
-from sectum.graph.wire import BYTES, FIXED32, FIXED64, VARINT, FieldBudget, fields, signed, varint
+from sectum.graph.protobuf import BYTES, FIXED32, FIXED64, VARINT, FieldBudget, fields, signed, varint
 
 # TensorProto.DataType
 DTYPES: dict[int, str] = {

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import MIN_EPC_BYTES, Job, Memory, Runner, Sample, Session, check_epc
+from sectum.enclave.runners.native import NativeRunner
+from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, Runner, Sample, Session, check_epc
 from sectum.errors import OutputsDiffer, UsageError
 from sectum.graph.ir import Graph
-from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
 from sectum.measure.reference import References, compared_with, paging_share, read_sample, sums_share, together
 from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, take_samples
+from sectum.ort.optimize import machine_nchwc_block, runtime_graph
 
 ROUNDS = 3
 """Processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %, more than within one."""
@@ -100,7 +100,7 @@ class Measurement:
 
         Evictions tell it, not loads: a page that was put out before the first inference, and that the runtime uses
         once in a while, is loaded during some sample even where nothing has to leave for it. Rows of a dataset know
-        the working set, too, and go by `sectum.measure.dataset.is_over_committed`.
+        the working set, too, and go by `sectum.lab.dataset.dataset.is_over_committed`.
         """
         return None if self.evictions is None else self.evictions > 0
 

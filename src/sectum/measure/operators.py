@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import Job, OperatorTime, Runner
+from sectum.enclave.runners.native import NativeRunner
+from sectum.enclave.runners.runner import Job, OperatorTime, Runner
 from sectum.graph.ir import Graph
-from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
 from sectum.measure.latency import MeasurableModel
 from sectum.measure.reference import References, estimate, sums_share
+from sectum.ort.optimize import machine_nchwc_block, runtime_graph
 
 _WARM_UP_RUNS = 3
 

@@ -28,7 +28,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sectum.enclave.runner import Sample
+from sectum.enclave.runners.runner import Sample
 from sectum.graph.costs import cost
 from sectum.graph.ir import Graph, Operator
 

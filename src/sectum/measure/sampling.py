@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from sectum.enclave.runner import Sample
+from sectum.enclave.runners.runner import Sample
 from sectum.measure.reference import Estimate, estimate
 
 UNCERTAINTY_BOUND = 0.02

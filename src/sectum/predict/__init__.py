@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sectum.predict.advice import advise
 from sectum.predict.calibration import load as load_calibration
 from sectum.predict.operator_model import OperatorModel, shipped_for
 from sectum.predict.prediction import Advice, Prediction
@@ -16,7 +15,6 @@ __all__ = [
     "OperatorModel",
     "Prediction",
     "Predictor",
-    "advise",
     "load_predictor",
     "predict_many",
     "sweep",

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum import zoo
-from sectum.enclave.native import NativeRunner
-from sectum.enclave.replacement import steady_state
-from sectum.enclave.runner import Job, Runner, Sample
-from sectum.enclave.softepc import SoftEpcRunner
-from sectum.enclave.trace import PageTrace, page_trace
+from sectum.enclave.runners.native import NativeRunner
+from sectum.enclave.runners.runner import Job, Runner, Sample
+from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable
-from sectum.graph.runtime import machine_nchwc_block, runtime_graph
 from sectum.measure.context import machine_context
 from sectum.measure.operators import match
 from sectum.measure.reference import References, ratio_of_means, sums_share
+from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.page_trace import PageTrace, page_trace
+from sectum.paging.replacement import steady_state
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.features import OperatorFeatures, extract
 from sectum.predict.operator_model import OperatorModel

@@ -2,7 +2,7 @@
 
 Every operator becomes one row of :data:`FEATURES` and belongs to one of :data:`GROUPS`; each group has its own
 model. The models do not predict time itself but its logarithm relative to a sum over the work that the kernels do
-(`sectum.predict.kernel_work`), so that sizes beyond those measured are extrapolated along that work, not cut off at the
+(`sectum.ort.kernel_work`), so that sizes beyond those measured are extrapolated along that work, not cut off at the
 largest measured value.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sectum.graph.costs import OperatorCost, cost
 from sectum.graph.ir import AttributeValue, Graph, Operator, TensorKind
-from sectum.predict.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
+from sectum.ort.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
 
 SCHEMA_VERSION = 5
 
@@ -99,7 +99,7 @@ class OperatorFeatures:
         groups: name of each operator's group.
         values: float32, shape ``(operators, len(FEATURES))``.
         roofline: float64, shape ``(operators,)``: a first estimate of which nothing is learned, in reference units.
-        work: float64, shape ``(operators, WIDTH)``: what the kernels do; see `sectum.predict.kernel_work`.
+        work: float64, shape ``(operators, WIDTH)``: what the kernels do; see `sectum.ort.kernel_work`.
         types: qualified type of each operator.
         costs: arithmetic and traffic of each operator.
     """

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.ort.kernel_work import WIDTH
 from sectum.predict.features import OperatorFeatures
-from sectum.predict.kernel_work import WIDTH
 
 ANY_TYPE = ""
 LEAST_REFERENCES = 1e-5

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.enclave.replacement import PagingCounts
 from sectum.errors import ArtefactInvalid
-from sectum.graph.runtime import machine_nchwc_block
+from sectum.ort.optimize import machine_nchwc_block
+from sectum.paging.replacement import PagingCounts
 from sectum.predict.artefact import read_checked, read_manifest
-from sectum.predict.detector.distribution import ErrorDistribution
 from sectum.predict.features import OperatorFeatures, schema_hash
 from sectum.predict.linear_times import LinearTimes
+from sectum.predict.overcommit import ErrorDistribution
 from sectum.predict.paging_features import paging_features
 
 ARTEFACTS = Path(__file__).parent / "artefacts" / "operators"
@@ -107,7 +107,7 @@ class OperatorModel:
         if manifest.get("schema_sha256") != schema_hash():
             raise ArtefactInvalid(
                 f"{folder}: these operator models were trained with other features than this version of Sectum "
-                "computes; train them again (python -m sectum.predict.training) or install the matching version"
+                "computes; train them again (python -m sectum.lab.training.train) or install the matching version"
             )
         try:
             return cls(

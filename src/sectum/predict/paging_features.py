@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.enclave.replacement import PagingCounts
+from sectum.paging.replacement import PagingCounts
 from sectum.predict.features import FEATURES, GROUPS, OperatorFeatures
 
 _MEANS = ("kernel_height", "log_flops", "log_intensity", "in_channels", "out_channels", "out_width", "stride", "groups",

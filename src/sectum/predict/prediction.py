@@ -159,7 +159,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One thing the user can change, as numbers computed for this model; ``sectum.cli.advice`` says it in words.
+    """One thing the user can change, as numbers. ``sectum.cli.predict.advice`` says it in words.
 
     Attributes:
         kind: ``epc`` (protected memory at which paging stops), ``layers`` (those that cost most), ``weights`` (layers

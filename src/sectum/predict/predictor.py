@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.profile import Profile
-from sectum.enclave.replacement import PagingCounts
-from sectum.enclave.trace import PageTrace, page_trace
 from sectum.errors import ModelTooLarge, UsageError
 from sectum.graph.costs import require_supported
 from sectum.graph.ir import Graph
-from sectum.graph.runtime import runtime_graph
+from sectum.ort.optimize import runtime_graph
+from sectum.ort.page_trace import PageTrace, page_trace
+from sectum.paging.replacement import PagingCounts
 from sectum.predict.calibration import Calibration
 from sectum.predict.features import OperatorFeatures, assemble, describe
 from sectum.predict.operator_model import OperatorModel

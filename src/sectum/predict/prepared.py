@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.profile import Profile, streamed_bytes
-from sectum.enclave.replacement import PagingCounts, all_fit, steady_state
-from sectum.enclave.trace import PageTrace
 from sectum.graph.costs import Coverage, coverage
 from sectum.graph.ir import Graph
+from sectum.ort.page_trace import PageTrace
+from sectum.paging.replacement import PagingCounts, all_fit, steady_state
 from sectum.predict.features import Described, OperatorFeatures
 from sectum.predict.operator_model import OperatorModel
 
 if TYPE_CHECKING:
-    from sectum.enclave.compiled_replacement import CompiledReplacement
+    from sectum.paging.compiled_replacement import CompiledReplacement
 
 SOFTEPC = "softepc"
 

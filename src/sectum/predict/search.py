@@ -18,10 +18,10 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sectum.enclave.compiled_replacement import CompiledReplacement, compiled_replacement
 from sectum.enclave.profile import Profile
-from sectum.enclave.replacement import PagingCounts
 from sectum.errors import UsageError
+from sectum.paging.compiled_replacement import CompiledReplacement, compiled_replacement
+from sectum.paging.replacement import PagingCounts
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import LaidOut, Prepared
 from sectum.units import PAGE_BYTES

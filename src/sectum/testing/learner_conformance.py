@@ -22,11 +22,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sectum.predict.evaluation.learner import Estimate, LatencyLearner
-from sectum.predict.evaluation.running import blind_cases
-from sectum.predict.evaluation.splits import Fold, random_folds
-from sectum.predict.evaluation.truth import truth
-from sectum.predict.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.evaluation.learner import Estimate, LatencyLearner
+from sectum.lab.evaluation.running import blind_cases
+from sectum.lab.evaluation.splits import Fold, random_folds
+from sectum.lab.evaluation.truth import truth
+from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
 
 
 def _answers(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from sectum.enclave.runner import Job, Runner, Session
+from sectum.enclave.runners.runner import Job, Runner, Session
 from sectum.errors import EnclaveDeadline, EnclaveFailed, EnclaveUnavailable, RuntimeRefused, UsageError
 from sectum.testing.tiny_models import convolutions, endless_loop, large_activation
 

@@ -11,8 +11,8 @@ import pytest
 
 from sectum.enclave import profile as profiles
 from sectum.enclave.profile import Profile, Provenance, ThreadModel, streamed_bytes
-from sectum.enclave.replacement import PagingCounts, Policy, Touch, steady_state
 from sectum.errors import ArtefactInvalid, UsageError
+from sectum.paging.replacement import PagingCounts, Policy, Touch, steady_state
 
 
 def document(**changes: Any) -> dict[str, Any]:

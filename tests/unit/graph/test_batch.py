@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from places import LIGHT
 from sectum.errors import ShapeInconsistent
 from sectum.graph import read
 
-LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 NAMES = sorted(path.stem for path in LIGHT.glob("light_*.onnx"))
 
 

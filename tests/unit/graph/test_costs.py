@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import onnx
 import pytest
 
+from places import LIGHT
 from sectum.errors import OperatorUnsupported
 from sectum.graph import Graph, Operator, Tensor, TensorKind, cost, coverage, read, require_supported
-
-LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 
 
 def graph_of(op: Operator, **shapes: tuple[int, ...]) -> Graph:

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from places import LIGHT
 from sectum.errors import (
     ModelMalformed,
     ModelTooLarge,
@@ -23,8 +24,6 @@ from sectum.errors import (
     UsageError,
 )
 from sectum.graph import Limits, TensorKind, coverage, read
-
-LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 
 
 def made(

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from sectum import zoo
-from sectum.enclave.trace import page_trace
 from sectum.errors import ModelMalformed
 from sectum.graph import stored
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
-from sectum.graph.runtime import runtime_graph
+from sectum.ort.optimize import runtime_graph
+from sectum.ort.page_trace import page_trace
 from sectum.predict.features import extract
 
 SMALL_EPC_PAGES = 256

@@ -11,9 +11,18 @@ from types import TracebackType
 import onnx
 import pytest
 
-from sectum.enclave.native import NativeRunner
-from sectum.enclave.runner import MIN_EPC_BYTES, FaultTrace, Job, Memory, OperatorTime, Runner, Sample, SessionInfo
-from sectum.enclave.softepc import SoftEpcRunner
+from sectum.enclave.runners.native import NativeRunner
+from sectum.enclave.runners.runner import (
+    MIN_EPC_BYTES,
+    FaultTrace,
+    Job,
+    Memory,
+    OperatorTime,
+    Runner,
+    Sample,
+    SessionInfo,
+)
+from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable, OutputsDiffer, UsageError
 from sectum.graph.ir import Graph
 from sectum.measure import Measurement, measure, measure_budgets, measure_operators

@@ -10,9 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from sectum import zoo
-from sectum.enclave.runner import Sample
+from sectum.enclave.runners.runner import Sample
 from sectum.graph.ir import Graph
-from sectum.graph.runtime import runtime_graph
 from sectum.measure.reference import (
     Estimate,
     References,
@@ -22,6 +21,7 @@ from sectum.measure.reference import (
     sums_share,
     together,
 )
+from sectum.ort.optimize import runtime_graph
 
 REFERENCE_NS = 2_500_000
 

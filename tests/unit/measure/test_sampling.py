@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from sectum.enclave.runner import Sample
+from sectum.enclave.runners.runner import Sample
 from sectum.measure.sampling import (
     MAX_WARM_UP,
     MIN_SAMPLES,

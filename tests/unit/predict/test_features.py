@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
-from sectum.graph.runtime import runtime_graph
-from sectum.measure.operator_campaign import describe, restore
+from sectum.lab.dataset.operator_campaign import describe, restore
+from sectum.ort.optimize import runtime_graph
 from sectum.predict.features import FEATURES, GROUPS, extract, schema_hash
 from sectum.predict.operator_model import SHIPPED
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sectum.errors import ArtefactInvalid
-from sectum.graph.runtime import runtime_graph
+from sectum.ort.optimize import runtime_graph
 from sectum.predict.features import extract
 from sectum.predict.operator_model import SHIPPED, OperatorModel
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 from PIL import Image
 
-from sectum.graph.wire import encode_bytes, encode_number
+from sectum.graph.protobuf import encode_bytes, encode_number
 from sectum.hetee.attest.records import Receipt, ReceiptSigner
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.release import WorkerKey, release

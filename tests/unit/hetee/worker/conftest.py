@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from hetee_worker_samples import Serve, Served
 
+from hetee_worker_samples import Serve, Served
 from sectum.hetee.attest.records import Receipt, ReceiptSigner
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.secret import Secret

@@ -1,0 +1,125 @@
+"""``sectum evaluate``: how good predictions are, beside how good the labels are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sectum.cli.options import examples, json_option
+
+FOLDER = Path("data/networks")
+
+
+@click.command(
+    epilog=examples(
+        "sectum evaluate",
+        "sectum evaluate --pictures /tmp/pictures",
+        "sectum evaluate --retrain --only sectum-shipped --only page-model",
+    )
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=FOLDER,
+    show_default=True,
+    help="Folder of measured networks.",
+)
+@click.option("--retrain", is_flag=True, help="Train everything anew and judge it; else the shipped figures are told.")
+@click.option("--only", "names", multiple=True, metavar="NAME", help="Only this learner; may be given again.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=None,
+    help="Processes that train at the same time.  [default: as many as there are CPUs]",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the whole evaluation into this JSON file, as the one that is shipped.",
+)
+@click.option(
+    "--pictures",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw PNG files into this folder: predictions, errors, families, baselines, probabilities.",
+)
+@click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the figures as a page; what stands between its 'hand-written' marks is kept.",
+)
+@json_option
+def evaluate(
+    *, data: Path, retrain: bool, names: tuple[str, ...], workers: int | None, out: Path | None,
+    pictures: Path | None, markdown: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Tell how far predictions are off, on networks that nothing like was learned from.
+
+    Three splits: random folds without near relatives on both sides; each family left out; and the random folds' rows
+    whose working set is 0.8 to 1.25 times the EPC. Latencies are measured in the software enclave, figures are over
+    its rows, and beside them stands the label noise: how well a second measurement agrees with the first.
+    """
+    from sectum.cli.evaluate.page import write_page
+    from sectum.cli.evaluate.pictures import draw
+    from sectum.cli.evaluate.show import print_evaluation
+    from sectum.cli.render.output import check_writable, print_json, write_file
+    from sectum.cli.render.show import say
+    from sectum.lab.evaluation.stored import dumps
+
+    for path in (out, markdown):
+        if path is not None:
+            check_writable(path)
+    told = _retrained(data, names, workers) if retrain else _stored(names, data)
+    if out is not None:
+        write_file(out, dumps(told))
+    told = {"retrained": retrain, "dataset_differs": None if retrain else _differs(data, told), **told}
+    if markdown is not None:
+        write_page(told, markdown)
+    drawn = [] if pictures is None else draw(told, pictures)
+    if as_json:
+        print_json({name: value for name, value in told.items() if name != "cases"})
+        return
+    print_evaluation(told)
+    for path in drawn:
+        say(f"drawn: {path}")
+
+
+def _retrained(data: Path, names: tuple[str, ...], workers: int | None) -> dict[str, Any]:
+    from sectum.cli.render.progress import progress_bar
+    from sectum.lab.evaluation import stored
+    from sectum.lab.evaluation.registry import chosen
+
+    with progress_bar() as progress:
+        progress("reading", 0.0)
+        return stored.evaluate(data, chosen(names), workers=workers, progress=progress)
+
+
+def _stored(names: tuple[str, ...], data: Path) -> dict[str, Any]:
+    from sectum.errors import UsageError
+    from sectum.lab.evaluation import stored
+
+    told = stored.load()
+    source = click.get_current_context().get_parameter_source("data")
+    if source is not click.core.ParameterSource.DEFAULT and not data.is_dir():
+        raise UsageError(f"there is no folder {data}: give that of a dataset, or leave --data out")
+    for name in names:
+        if name not in (told["learner"], *told["baselines"]):
+            held = ", ".join((told["learner"], *told["baselines"]))
+            raise UsageError(
+                f"the shipped evaluation holds no learner '{name}', but {held}; others are evaluated with --retrain"
+            )
+    if names:
+        told["baselines"] = {name: figures for name, figures in told["baselines"].items() if name in names}
+    return told
+
+
+def _differs(data: Path, told: dict[str, Any]) -> bool | None:
+    """Whether the dataset here is another than the figures are of; None where there is none."""
+    from sectum.lab.evaluation.stored import dataset_digest
+
+    # Whoever installed the package alone has no dataset to compare with.
+    return dataset_digest(data) != told["dataset"]["digest"] if any(data.glob("*.parquet")) else None

@@ -1,0 +1,198 @@
+"""``sectum hetee bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sectum.cli.hetee.options import SOFTWARE, need_extra
+from sectum.cli.options import examples, json_option, whole
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.hetee.bench.cell import Cell
+    from sectum.hetee.bench.overheads import Estimate
+    from sectum.hetee.bench.workload import Mode
+
+_NETWORKS = ("VGG16", "GoogLeNet", "ResNet50", "ResNet101", "ResNet152")
+_BATCHES = ("4", "8", "16", "32", "64")
+_FEWEST = 4
+
+
+@click.group(epilog=examples("sectum hetee bench inference --picture figures.png"))
+def bench() -> None:
+    """Measure what confidentiality costs, beside the numbers that HETEE's paper published."""
+
+
+@bench.command(
+    epilog=examples(
+        "sectum hetee bench inference --picture figures.png",
+        "sectum hetee bench inference --network GoogLeNet --batch 4 --batch 64 --batches 12",
+        "sectum hetee bench inference --real-compute --network ResNet50 --json",
+    )
+)
+@click.option(
+    "--network",
+    "networks",
+    type=click.Choice(_NETWORKS, case_sensitive=False),
+    multiple=True,
+    help="Repeat it for several.  [default: all]",
+)
+@click.option(
+    "--batch", "sizes", type=click.Choice(_BATCHES), multiple=True, help="Images in one; repeat it.  [default: all]"
+)
+@click.option(
+    "--batches",
+    callback=whole(10_000),
+    default="24",
+    show_default=True,
+    metavar="N",
+    help="Batches of each cell whose latency is taken, for baseline and service each.",
+)
+@click.option("--real-decode", is_flag=True, help="Send JPEG files, and decode them for real.")
+@click.option("--real-compute", is_flag=True, help="Compute the networks for real, and prepare their inputs for real.")
+@click.option(
+    "--accelerator",
+    type=click.Choice(["cpu", "cuda"]),
+    help="What computes with --real-compute.  [default: cuda where ONNX Runtime has it, else cpu]",
+)
+@click.option("--threads", callback=whole(256), default="1", show_default=True, metavar="N", help="For one cpu.")
+@click.option("--seed", callback=whole(2**31), default="1", show_default=True, metavar="N", help="Of images and order.")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the figures, too.")
+@json_option
+def inference(*, picture: Path | None, as_json: bool, **options: Any) -> None:
+    """Measure HETEE's figures 7a and 8a: five networks, batches of 4 to 64 images, one accelerator.
+
+    The confidential service (host, controller, worker and client, each a process, sealed from end to end) takes
+    turns with a plain baseline: the same worker without sealing, attestation and host. By default both wait for the
+    published times of HETEE's GPU in place of preprocessing and computing, so that they do equal work and the
+    difference is what the service costs; every cell says so. Let nothing else run meanwhile. All 25 cells take about
+    10 minutes. Ctrl-C ends it, and what is measured by then is printed.
+    """
+    need_extra()
+    from sectum.cli.hetee.bench_picture import check_drawable, draw
+    from sectum.cli.render.output import print_json, write_file
+    from sectum.cli.render.progress import progress_bar
+    from sectum.hetee.bench.context import context
+    from sectum.hetee.bench.inference import Plan, run
+
+    if picture is not None:
+        check_drawable(picture)
+    if options["batches"] < _FEWEST:
+        raise UsageError(f"medians of {options['batches']} batches mean nothing: give --batches {_FEWEST} or more")
+    mode = _mode(options["real_decode"], options["real_compute"], options["accelerator"])
+    networks = tuple(name for name in _NETWORKS if name in options["networks"]) or _NETWORKS
+    sizes = tuple(int(size) for size in _BATCHES if size in options["sizes"]) or tuple(map(int, _BATCHES))
+    plan = Plan(networks, sizes, mode, options["batches"], options["threads"], options["seed"])
+    cells: list[Cell] = []
+    interrupted = False
+    with progress_bar() as progress:
+        about = context(plan)
+        try:
+            for cell in run(plan, progress):
+                cells.append(cell)
+        except KeyboardInterrupt:
+            interrupted = True
+    if as_json:
+        print_json({"context": about, "interrupted": interrupted, "cells": [cell.json() for cell in cells]})
+    else:
+        _show(cells, about)
+    if picture is not None and cells:
+        write_file(picture, draw(cells, about))
+        if not as_json:
+            click.echo(f"drawn: {picture}")
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _mode(real_decode: bool, real_compute: bool, accelerator: str | None) -> Mode:
+    from sectum.hetee.bench.workload import Mode
+
+    if not real_compute:
+        if accelerator is not None:
+            raise UsageError("--accelerator says what computes: give --real-compute with it")
+        return Mode(real_decode=real_decode)
+    import onnxruntime
+
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if accelerator == "cuda" and not has_cuda:
+        raise UsageError("this ONNX Runtime was not built for CUDA: install onnxruntime-gpu, or use --accelerator cpu")
+    kind = "cuda" if has_cuda and accelerator != "cpu" else "cpu"
+    return Mode(real_decode=real_decode, real_compute=True, kind=kind)  # type: ignore[arg-type]  # one of two
+
+
+def _show(cells: list[Cell], about: dict[str, Any]) -> None:
+    from sectum.cli.render.show import paragraph, rows
+    from sectum.hetee.bench.published import published
+
+    if not cells:
+        click.echo("nothing was measured")
+        return
+    lines: list[tuple[str, ...]] = []
+    for cell in cells:
+        theirs = published(cell.network, cell.batch)
+        lines.append(
+            (
+                cell.network,
+                str(cell.batch),
+                _with_noise(cell.throughput_overhead_pct),
+                f"{theirs.throughput_overhead_pct:.2f}",
+                _with_noise(cell.latency_overhead_pct),
+                f"{theirs.latency_overhead_pct:.2f}",
+                _with_noise(cell.over_baseline_pct),
+                f"{cell.added_ms_per_image.value:.3f}",
+                f"{theirs.encryption_and_transfer_ms / cell.batch:.2f}",
+                cell.preprocess,
+                cell.compute,
+            )
+        )
+    header = (
+        "network",
+        "batch",
+        "throughput %",
+        "HETEE",
+        "latency %",
+        "HETEE",
+        "vs baseline %",
+        "added ms/image",
+        "HETEE",
+    )
+    rows(lines, right=range(1, 9), header=(*header, "preprocess", "compute"))
+    click.echo()
+    lines = []
+    for cell in cells:
+        ours, theirs = cell.breakdown, published(cell.network, cell.batch)
+        steps = (ours.preprocess_ms, ours.compute_ms, ours.encryption_ms, ours.transfer_ms, ours.total_ms)
+        published_steps = (theirs.preprocess_ms, theirs.compute_ms, theirs.encryption_and_transfer_ms)
+        lines.append(
+            (
+                cell.network,
+                str(cell.batch),
+                *(f"{ms:.2f}" for ms in steps),
+                *(f"{ms:.0f}" for ms in published_steps),
+                f"{sum(published_steps):.0f}",
+            )
+        )
+    ours_header = ("preprocess", "compute", "encryption", "transfer", "total ms")
+    theirs_header = ("HETEE: preprocess", "compute", "encryption and transfer", "total ms")
+    rows(lines, right=range(1, 11), header=("network", "batch", *ours_header, *theirs_header))
+    click.echo()
+    paragraph(
+        f"Measured on {about['machine']}, {_cores(about)}; medians of {about['batches']} batches, ± is half of "
+        "a 95 % interval. Throughput: baseline / service - 1, with batches always on their way. Latency: (encryption "
+        "+ transfer) / (preprocess + compute), one batch on its way. vs baseline: latency of the service / that of "
+        "the baseline - 1. HETEE: as published, read off its figures where it prints no number."
+    )
+    if any("paced" in (cell.preprocess, cell.compute) for cell in cells):
+        paragraph("paced: the published time of HETEE's GPU was waited for, nothing was done.")
+    paragraph(f"{SOFTWARE}.")
+
+
+def _cores(about: dict[str, Any]) -> str:
+    return "1 core" if about["cores"] == 1 else f"{about['cores']} cores"
+
+
+def _with_noise(found: Estimate) -> str:
+    return f"{found.value:.2f} ±{found.half_width:.2f}"

@@ -1,0 +1,103 @@
+"""``sectum hetee``: the confidential accelerator service."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from sectum.cli.hetee.bench import bench
+from sectum.cli.hetee.connect import connect
+from sectum.cli.hetee.infer import infer
+from sectum.cli.hetee.options import SOFTWARE, policy_file, policy_for, state_option
+from sectum.cli.hetee.top import top
+from sectum.cli.hetee.up import up
+from sectum.cli.options import examples, json_option
+
+
+@click.group(
+    epilog=examples(
+        "sectum hetee up                                   # in one terminal",
+        "sectum hetee infer zoo:squeezenet1_1 cat.jpg      # in another",
+    )
+)
+def hetee() -> None:
+    """Run models confidentially on accelerators of a machine that is not trusted.
+
+    Models and images are sealed for a worker that has shown evidence of what it runs. SOFTWARE evidence, which
+    is all that a machine without a hardware enclave has, is no protection against that machine's administrator.
+    """
+
+
+@hetee.command(
+    epilog=examples("sectum hetee policy -o policy.json", "sectum hetee policy --root root.pub -o policy.json")
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
+@click.option(
+    "--root",
+    "roots",
+    multiple=True,
+    metavar="HEX|FILE",
+    help="Public key of a manufacturer to trust, or a file with it.  [default: this machine's]",
+)
+@state_option
+@json_option
+def policy(*, output: Path | None, roots: tuple[str, ...], state: Path | None, as_json: bool) -> None:
+    """Write a policy that accepts the software which is installed here, and nothing else.
+
+    It accepts SOFTWARE evidence, signed under the roots that are named; it names them and the measurements of
+    controller and worker. Without --output it is printed.
+    """
+    from sectum.cli.render.output import print_json, write_file
+    from sectum.cli.render.show import say
+
+    made = policy_for(state, roots)
+    text = policy_file(made)
+    if output is not None:
+        write_file(output, text)
+    if as_json:
+        import msgspec
+
+        print_json({"policy": msgspec.to_builtins(made), "path": str(output) if output else None})
+    elif output is None:
+        click.echo(text.decode(), nl=False)
+    else:
+        say(f"{output} accepts the software that is installed here. {SOFTWARE}")
+
+
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def _become(role: str, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by a role: nothing of the command line stays in its memory."""
+    command = [sys.executable, "-P", "-m", f"sectum.hetee.{role}", *arguments]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606  # no shell, and a fixed program
+
+
+@hetee.command(
+    context_settings=_PASSED_ON,
+    epilog=examples("sectum hetee host --controller run/controller.sock --listen 0.0.0.0:7625"),
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="...")
+def host(*, arguments: tuple[str, ...]) -> None:
+    """Run the untrusted host by itself; 'sectum hetee host --help' shows its options."""
+    _become("host", arguments)
+
+
+@hetee.command(
+    context_settings=_PASSED_ON,
+    epilog=examples("sectum hetee controller --socket run/controller.sock --endorsement endorsement"),
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="...")
+def controller(*, arguments: tuple[str, ...]) -> None:
+    """Run the security controller by itself; 'sectum hetee controller --help' shows its options."""
+    _become("controller", arguments)
+
+
+for _command in (up, infer, top, connect, bench):
+    hetee.add_command(_command)

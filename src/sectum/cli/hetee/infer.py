@@ -1,0 +1,277 @@
+"""``sectum hetee infer``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sectum.cli.hetee.options import SOFTWARE, chosen_identity, chosen_policy, reaching, service_options
+from sectum.cli.options import examples, json_option, positive, whole
+from sectum.errors import ModelUnreadable, UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from sectum.hetee.client import Result, Session
+    from sectum.hetee.wire.messages import Pixels
+
+_LARGEST_BATCH = 64
+_JPEG = b"\xff\xd8\xff"
+_NAMED = 3
+
+
+@click.command(
+    epilog=examples(
+        "sectum hetee infer zoo:squeezenet1_1 cat.jpg dog.jpg",
+        "sectum hetee infer resnet50.onnx *.jpg --batch 16 --policy policy.json --url hetee://10.0.0.7:7625 --json",
+    )
+)
+@click.argument("model", metavar="MODEL")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--batch", callback=whole(1024), metavar="N", help="Images sent at a time.  [default: the model's, or 64]"
+)
+@click.option(
+    "--pixels",
+    type=click.Choice(["imagenet", "unit", "bytes"]),
+    default="imagenet",
+    show_default=True,
+    help="Numbers that the model wants: of ImageNet's mean and deviation, 0 to 1, or 0 to 255.",
+)
+@click.option(
+    "--top", callback=whole(1000), default="3", show_default=True, metavar="K", help="Classes that are shown."
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE.npz", help="Write all outputs as arrays.")
+@click.option("--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="The kind.")
+@click.option(
+    "--wait",
+    "wait_s",
+    callback=positive("seconds", 600),
+    default="60",
+    show_default=True,
+    metavar="S",
+    help="How long to wait for an enclave.",
+)
+@service_options
+@json_option
+def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | None, **options: Any) -> None:
+    """Run MODEL on JPEG images in an enclave of the service, and check what it signs.
+
+    MODEL is an ONNX file with one image input, or zoo:NAME. Neither the model nor an image is sent before the
+    evidence of controller and worker was verified and your policy accepts it.
+    """
+    from sectum.cli.render.output import check_writable, print_json, write_file
+
+    if output is not None:
+        check_writable(output)
+    content = read_model(model)
+    for image in images:
+        _check_image(image)
+    with _session(options) as session:
+        with _about(model):
+            loaded = session.load(content)
+        size = options["batch"] or _batch(loaded.inputs)
+        pixels = _pixels(options["pixels"])
+        parts = [images[at : at + size] for at in range(0, len(images), size)]
+        pending = []
+        for part in parts:
+            with _about(*part):
+                pending.append(session.submit(list(part), pixels=pixels))
+        results = [_result(part, future) for part, future in zip(parts, pending, strict=True)]
+    if output is not None:
+        write_file(output, _archive(results))
+    found = [row for part, result in zip(parts, results, strict=True) for row in _classes(part, result, options["top"])]
+    if as_json:
+        print_json(_json(session, loaded.digest.hex(), found, results))
+    else:
+        _show(session, found, results)
+
+
+def read_model(text: str) -> bytes:
+    """The bytes of an ONNX file or of a network of the zoo, its number of images left open.
+
+    Raises:
+        ModelUnreadable: there is no such file, or it cannot be read.
+    """
+    from sectum import zoo
+
+    if text.startswith("zoo:"):
+        return zoo.to_bytes(zoo.build(text.removeprefix("zoo:")))
+    path = Path(text)
+    if not path.is_file():
+        meant = f": did you mean zoo:{text}?" if text in zoo.names() else ""
+        raise ModelUnreadable(f"there is no file '{text}'{meant}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelUnreadable(f"'{text}' cannot be read: {error.strerror or error}") from None
+
+
+def _check_image(image: str) -> None:
+    """Refuse what is no JPEG before anything is sent.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        with Path(image).open("rb") as file:
+            begin = file.read(len(_JPEG))
+    except OSError as error:
+        why = "there is no file" if isinstance(error, FileNotFoundError | IsADirectoryError) else error.strerror
+        raise UsageError(f"{why}: '{image}'") from None
+    if begin != _JPEG:
+        raise UsageError(f"'{image}' is not a JPEG: save it as one, or send arrays with sectum.hetee.client")
+
+
+def _archive(results: list[Result]) -> bytes:
+    """All outputs as an ``.npz`` file: those of several batches one after the other, text as text and not pickled."""
+    import io
+    import zipfile
+
+    import numpy as np
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:  # numpy.savez has parameters, which outputs may be called as
+        for name in results[0].outputs:
+            joined = results[0].outputs[name]
+            if len(results) > 1:
+                try:
+                    joined = np.concatenate([np.atleast_1d(result.outputs[name]) for result in results])
+                except ValueError:
+                    raise UsageError(
+                        f"the output '{name}' has another shape in each batch: send all images in one, with --batch"
+                    ) from None
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, joined.astype(str) if joined.dtype == object else joined)
+    return file.getvalue()
+
+
+@contextmanager
+def _about(*names: str) -> Iterator[None]:
+    """Say which files a refusal is about."""
+    from sectum.hetee.errors import WorkRefused
+
+    try:
+        yield
+    except WorkRefused as error:
+        among = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} others" if len(names) > _NAMED else "")
+        raise WorkRefused(error.code, f"{among}: {error.detail}") from None
+
+
+def _result(images: tuple[str, ...], future: Future[Result]) -> Result:
+    with _about(*images):
+        return future.result()
+
+
+def _session(options: dict[str, Any]) -> Session:
+    policy = chosen_policy(options["policy"], options["state"])
+    from sectum.hetee.client import connect
+
+    with reaching(options["url"]):
+        return connect(
+            options["url"],
+            policy,
+            identity=chosen_identity(options["identity"]),
+            accelerator=options["accelerator"],
+            wait_s=options["wait_s"],
+        )
+
+
+def _batch(inputs: Any) -> int:
+    first = inputs[0].shape[0] if len(inputs) == 1 and inputs[0].shape else None
+    return first if isinstance(first, int) and first > 0 else _LARGEST_BATCH
+
+
+def _pixels(name: str) -> Pixels:
+    from sectum.hetee.client.inputs import IMAGENET
+    from sectum.hetee.wire.messages import Pixels
+
+    return {"imagenet": IMAGENET, "unit": Pixels(std=(255.0,)), "bytes": Pixels()}[name]
+
+
+def _classes(images: tuple[str, ...], result: Result, top: int) -> list[dict[str, Any]]:
+    """For each image the classes with the highest scores, if the first output has a row of scores for each."""
+    import numpy as np
+
+    scores = next(iter(result.outputs.values()))
+    rows = scores.reshape(len(images), -1) if scores.ndim and len(scores) == len(images) else None
+    if rows is None or rows.dtype.kind != "f":
+        return [{"image": image, "classes": []} for image in images]
+    found = []
+    for image, row in zip(images, rows, strict=True):
+        best = np.argsort(row)[::-1][:top]
+        found.append({"image": image, "classes": [{"class": int(i), "score": _score(row[i])} for i in best]})
+    return found
+
+
+def _score(value: Any) -> float | None:
+    """A score; None where it is no number, which JSON has no word for."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _json(session: Session, model: str, found: list[dict[str, Any]], results: list[Result]) -> dict[str, Any]:
+    trust = session.trust
+    assert trust.controller is not None
+    assert trust.worker is not None
+    outputs = results[0].outputs.items()
+    return {
+        "evidence": {
+            "format": trust.controller.format,
+            "hardware": trust.controller.hardware,
+            "controller": trust.controller.measurement.hex(),
+            "worker": trust.worker.measurement.hex(),
+            "device": trust.controller.device.hex(),
+        },
+        "model_sha256": model,
+        "images": found,
+        "outputs": [{"name": name, "dtype": str(a.dtype), "shape": list(a.shape)} for name, a in outputs],
+        "batches": [
+            {
+                "items": result.receipt.items,
+                "paced": result.paced,
+                "elapsed_ms": round(result.elapsed_ms, 3),
+                "times_ms": {step: ns / 1e6 for step, ns in result.receipt.times_ns.items()},
+            }
+            for result in results
+        ],
+        "cleaned": session.cleaning.ended if session.cleaning is not None else None,
+    }
+
+
+def _shown(score: float | None) -> str:
+    from sectum.cli.render.figures import number
+
+    return "no number" if score is None else number(score)
+
+
+def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) -> None:
+    from sectum.cli.render.figures import milliseconds
+    from sectum.cli.render.show import rows, say
+    from sectum.hetee.attest.records import STEPS
+
+    lines = [
+        (Path(row["image"]).name, "  ".join(f"{best['class']}: {_shown(best['score'])}" for best in row["classes"]))
+        for row in found
+    ]
+    if any(line[1] for line in lines):
+        rows(lines, header=("image", "class: score"))
+    for name, array in results[0].outputs.items():
+        say(f"output {name}: {array.dtype} {'x'.join(map(str, array.shape))}")
+    items = sum(result.receipt.items for result in results)
+    times = {step: sum(r.receipt.times_ns[step] for r in results) / 1e6 for step in STEPS}
+    steps = ", ".join(f"{step} {milliseconds(ms)}" for step, ms in times.items())
+    images, batches = ("image" if items == 1 else "images"), ("batch" if len(results) == 1 else "batches")
+    say(f"\n{items} {images} in {len(results)} {batches}; signed by the worker: {steps}")
+    cleaning = session.cleaning
+    say(f"enclave cleaned: {cleaning.ended}" if cleaning else "the enclave's end was not confirmed by a signed record")
+    trust = session.trust
+    for claims in (trust.controller, trust.worker):
+        assert claims is not None
+        say(f"accepted {claims.role or claims.format} {claims.version}, measurement {claims.measurement.hex()[:16]}")
+    if trust.controller is not None and not trust.controller.hardware:
+        say(SOFTWARE)

@@ -1,0 +1,112 @@
+"""``sectum hetee top``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from sectum.cli.hetee.options import METRICS
+from sectum.cli.options import examples, json_option, positive
+from sectum.errors import UsageError
+
+_TIMEOUT_S = 2.0
+
+
+def ask(address: str) -> dict[str, Any] | None:
+    """The counts of the service whose host answers operators at ``host:port``; None if nobody does."""
+    from http.client import HTTPConnection, HTTPException
+
+    name, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise UsageError(f"'{address}' is no address: write for example 127.0.0.1:7626")
+    try:
+        connection = HTTPConnection(name.strip("[]"), int(port), timeout=_TIMEOUT_S)
+    except HTTPException:
+        raise UsageError(f"'{address}' is no address: write for example 127.0.0.1:7626") from None
+    try:
+        connection.request("GET", "/state")
+        found = json.loads(connection.getresponse().read(1 << 20))
+    except (OSError, HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return found if isinstance(found, dict) and "host" in found else None
+
+
+@click.command(epilog=examples("sectum hetee top", "sectum hetee top --once --json"))
+@click.option("--metrics", default=METRICS, show_default=True, metavar="HOST:PORT", help="As of 'up'.")
+@click.option("--once", is_flag=True, help="Show it once; so it is where the output is no terminal.")
+@click.option(
+    "--every",
+    "every_s",
+    callback=positive("seconds", 3600),
+    default="1",
+    show_default=True,
+    metavar="S",
+    help="How often.",
+)
+@json_option
+def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
+    """Show enclaves, the accelerators that they own, queues and rates. Ctrl-C ends it."""
+    from sectum.cli.render.output import print_json
+
+    before, then = None, 0.0
+    while True:
+        state, now = ask(metrics), time.monotonic()
+        if state is None:
+            from sectum.hetee.errors import Refusal, refusal
+
+            detail = f"no host answers operators at {metrics}"
+            raise refusal(Refusal.HOST_LOST, detail, "see that 'sectum hetee up' runs, or name its --metrics")
+        if as_json:
+            print_json(state)
+        else:
+            if not once and sys.stdout.isatty():
+                click.clear()
+            _show(state, before, now - then)
+        if once or as_json or not sys.stdout.isatty():
+            return
+        before, then = state, now
+        time.sleep(every_s)
+
+
+def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) -> None:
+    from sectum.cli.render.figures import mebibytes
+    from sectum.cli.render.show import rows, say
+
+    service, host = state["controller"], state["host"]
+    if service is None:
+        say(f"the controller does not answer: {state['error']}")
+        return
+    spare = sum(worker["state"] == "spare" for worker in service["workers"])
+    draining = "; it is being stopped" if service["draining"] else ""
+    say(
+        f"{service['sessions']} sessions, {service['waiting']} waiting for an enclave, {spare} clean workers ready, "
+        f"{host['open']} connections{draining}"
+    )
+    earlier = {w["index"]: w for w in (before or {}).get("controller", {}).get("workers", ())} if before else {}
+    lines = []
+    for worker in service["workers"]:
+        if worker["state"] == "spare":
+            continue
+        was = earlier.get(worker["index"])
+        rate = f"{(worker['images'] - was['images']) / seconds:,.1f}" if was else "-"
+        lines.append(
+            (
+                str(worker["index"]),
+                worker["state"],
+                ", ".join(worker["accelerators"]) or "waits",
+                f"{worker['open_streams']:,}",
+                f"{worker['batches']:,}",
+                f"{worker['images']:,}",
+                rate,
+                mebibytes(worker["bytes"]),
+            )
+        )
+    if lines:
+        header = ("worker", "state", "accelerators", "open", "batches", "images", "images/s", "data")
+        rows(lines, right=(0, 3, 4, 5, 6, 7), header=header)

@@ -1,0 +1,1 @@
+"""What several commands share: text, figures, pictures and output files."""

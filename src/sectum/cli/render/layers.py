@@ -1,0 +1,21 @@
+"""What a layer is called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sectum.ort.provenance import plain_type
+
+if TYPE_CHECKING:
+    from sectum.predict.prediction import Layer
+
+_MOST_LISTED = 3
+"""What replaces more operators than these goes by the runtime's name for it, such as Gelu."""
+
+
+def kind(layer: Layer) -> str:
+    """What a layer does, in the model's words where it has some: ``Conv + BatchNormalization + Relu``."""
+    plain = plain_type(layer.type)
+    if not layer.fused:
+        return f"{plain}, by the runtime"
+    return " + ".join(layer.fused) if plain in layer.fused or len(layer.fused) <= _MOST_LISTED else plain

@@ -1,0 +1,129 @@
+"""``sectum study``: what over-commitment does to latency, measured on made-up networks, and what follows from it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sectum.cli.options import LARGEST_THREADS, examples, json_option, whole
+from sectum.errors import UsageError
+
+FOLDER = Path("data/study")
+
+
+@click.group(epilog=examples("sectum study run --folder mine --cpu 1", "sectum study show mine"))
+def study() -> None:
+    """Measure how latency depends on occupation of the enclave's memory, and show what is seen."""
+
+
+@study.command(epilog=examples("sectum study run --cpu 1", "sectum study run --folder mine --limit 5"))
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the networks' weights.")
+@click.option(
+    "--threads",
+    callback=whole(LARGEST_THREADS),
+    default="1",
+    show_default=True,
+    metavar="N",
+    help="Compute threads. With more than one, only cases that depend on them; each needs an idle CPU.",
+)
+@click.option("--cpu", "cpus", type=click.IntRange(0), multiple=True, help="Pin to this CPU; repeat it for more.")
+@click.option("--machine", default=None, metavar="NAME", help="This machine's name in the folder.  [default: its CPU]")
+@click.option("--limit", type=click.IntRange(1), default=None, metavar="N", help="Measure N cases and stop.")
+@json_option
+def run(
+    *, folder: Path, seed: int, threads: int, cpus: tuple[int, ...], machine: str | None, limit: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Measure the cases that the folder does not hold yet.
+
+    All of them take about ten minutes. It may be stopped at any moment and started again with the same
+    command: what was measured is kept. Nothing else should run on the machine meanwhile.
+    """
+    from sectum.cli.dataset.collecting import duration, kept, say_aside
+    from sectum.cli.render.output import print_json
+    from sectum.cli.render.progress import progress_bar
+    from sectum.cli.render.show import say
+    from sectum.lab.dataset.engines import LocalEngine
+    from sectum.lab.dataset.shards import machine_name
+    from sectum.lab.study.cases import plan
+    from sectum.lab.study.measuring import collect, measure_case
+    from sectum.lab.study.store import StudyWriter
+    from sectum.measure.context import machine_context
+
+    if threads > (usable := len(cpus) or len(os.sched_getaffinity(0))):
+        raise UsageError(f"{threads} threads need as many CPUs of their own, and {usable} may be used: give more --cpu")
+    name = machine or machine_name(str(machine_context()["cpu_model"]))
+    engine = LocalEngine(name, [cpus or None], measure_case)
+    planned = plan(seed, threads)
+    failures = measured = 0
+    with kept(folder), StudyWriter(folder, name, engine.context() | {"seed": seed, "cpus": cpus}) as writer:
+        if writer.cut_off_bytes:
+            say_aside("The last record was cut off when its process ended: its case is measured again.")
+        to_do = min(sum(case.key not in writer.keys for case in planned), limit or len(planned))
+        begin_s = time.monotonic()
+        # Closed before the writer is, so that Ctrl-C leaves shards, wherever it strikes.
+        with progress_bar() as progress, closing(collect(writer, planned, engine, to_do)) as records:
+            progress("starting", 0.0)
+            for record in records:
+                measured += 1
+                failures += bool(record["error"])
+                left_s = (time.monotonic() - begin_s) / measured * (to_do - measured)
+                progress(f"{to_do - measured} left, {duration(left_s)}; {_line(record)}", measured / to_do)
+        left = sum(case.key not in writer.keys for case in planned)
+    if as_json:
+        print_json({"folder": str(folder), "measured": measured, "failed": failures, "left": left})
+    else:
+        say(f"{measured} cases measured, {failures} of them failed; {left} of the study's are left.")
+
+
+def _line(record: dict[str, Any]) -> str:
+    return f"{record['key']}: {record['error']}" if record["error"] else str(record["key"])
+
+
+@study.command(epilog=examples("sectum study show", "sectum study show mine --only cliff"))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER)
+@click.option("--only", metavar="NAME", multiple=True, help="Of the observations; their names are in brackets.")
+@click.option("--markdown", is_flag=True, help="Print a page for docs/study.md.")
+@click.option(
+    "--pictures",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw PNG files into this folder.",
+)
+@json_option
+def show(*, folder: Path, only: tuple[str, ...], markdown: bool, pictures: Path | None, as_json: bool) -> None:
+    """Show what is seen in FOLDER, data/study if not given: every number comes from the measurements there."""
+    from sectum.cli.render.output import print_json
+    from sectum.cli.render.show import say
+    from sectum.cli.study.page import page, print_study
+    from sectum.cli.study.words import told
+    from sectum.lab.study.observations import OBSERVATIONS, about
+    from sectum.lab.study.points import load
+
+    if unknown := set(only) - set(OBSERVATIONS):
+        raise UsageError(f"there is no observation '{min(unknown)}': name some of {', '.join(OBSERVATIONS)}")
+    if markdown and as_json:
+        raise UsageError("--markdown and --json are two ways to print: give one of them")
+    measured = load(folder)
+    observed = {name: observe(measured) for name, observe in OBSERVATIONS.items() if not only or name in only}
+    drawn: list[Path] = []
+    if pictures is not None:
+        from sectum.cli.study.pictures import draw
+
+        drawn = draw(measured, observed, pictures)
+    facts = about(measured)
+    words = [told(name, numbers) for name, numbers in observed.items()]
+    if as_json:
+        print_json({"folder": str(folder), **facts, "observations": observed, "pictures": [str(p) for p in drawn]})
+    elif markdown:
+        click.echo(page(facts, words), nl=False)
+    else:
+        print_study(facts, words)
+        for path in drawn:
+            say(f"drawn: {path}")

@@ -1,0 +1,87 @@
+"""The study on a terminal and as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from sectum.cli.render.figures import count, number
+from sectum.cli.render.show import paragraph, rows, say
+from sectum.cli.study.words import Told
+
+PICTURES = "images/study"
+"""Where the page looks for pictures."""
+
+
+def print_study(about: Mapping[str, Any], observations: Sequence[Told]) -> None:
+    """Print observations for people."""
+    for observation in observations:
+        click.secho(f"{observation.title}  [{observation.name}]", bold=True)
+        paragraph(f"{observation.text} {observation.consequence}".replace("`", "").strip())
+        if observation.table:
+            flush = range(observation.names, len(observation.header))
+            rows([(*row, "") for row in observation.table], right=flush, header=(*observation.header, ""))
+        say("")
+    paragraph(_origin(about))
+
+
+def page(about: Mapping[str, Any], observations: Sequence[Told]) -> str:
+    """Write observations as Markdown, each with the command that prints it."""
+    parts = [_HEAD, _origin(about)]
+    for told in observations:
+        parts += [f"## {told.title}", told.text]
+        if told.table:
+            rule = ["---"] * told.names + ["---:"] * (len(told.header) - told.names)
+            lines = [told.header, rule, *told.table]
+            parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        if told.consequence:
+            parts.append(told.consequence)
+        if told.picture:
+            parts.append(f"![{told.title}]({PICTURES}/{told.picture}.png)")
+        parts.append(f"`sectum study show --only {told.name}`")
+    return "\n\n".join([*parts, _TAIL]) + "\n"
+
+
+def _origin(about: Mapping[str, Any]) -> str:
+    places = [
+        f"{machine['cpu_model']}, {machine['kernel']}, ONNX Runtime {machine['onnxruntime']}, {machine['date'][:10]}"
+        for machine in about["machines"]
+    ]
+    machines = "; ".join(dict.fromkeys(places))
+    return (
+        f"{count(about['cases'])} cases with {count(about['runs'])} runs in the software enclave, measured in "
+        f"{number(about['minutes'])} minutes ({machines}); {count(about['failures'])} cases failed, "
+        f"{count(about['unequal'])} runs had other outputs than natively, {count(about['unsettled'])} had not settled "
+        "when sampling began. Milliseconds are those of reference kernels that take "
+        f"{number(about['products_ms'])} ms (products) and {number(about['sums_ms'])} ms (sums). Measured unless it "
+        "says simulated."
+    )
+
+
+_HEAD = """\
+# How latency depends on occupation
+
+This page is generated: `sectum study show --markdown > docs/study.md`, from the measurements in `data/study`; each
+section ends with the command that prints it alone. Each observation is a test on the same data, in
+`tests/unit/lab/study/test_observations.py`.
+
+The networks are made up, so that memory and computation can be set apart. *Weights*: convolutions of 1x1 on small maps,
+each with a matrix of 1 MiB that it shares with others or not; memory is the number of matrices, computation the number
+of convolutions and the size of the maps. *Maps*: cheap operators on maps of 1 MiB, all of which are kept and added up
+in the end; memory is the number of maps, computation the number of operators on each. The *working set* is what one
+inference touches, counted by the pager; *occupation* is working set over EPC. An inference *pages* where it loads more
+than 0.1 % of its working set in the steady state."""
+
+_TAIL = """\
+## Measure it again
+
+```
+sectum study run --folder mine --cpu 1     # about ten minutes; may be stopped and started again
+sectum study show mine --pictures pictures
+```
+
+Latencies are taken as everywhere in Sectum: as ratios to reference kernels around each inference
+(`docs/adr/0004-two-reference-kernels.md`), outputs compared bit for bit with the native ones. Rows are as in
+`docs/dataset.md`, the columns that make a network are in `sectum.lab.study.store.schema`."""

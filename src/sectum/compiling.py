@@ -1,0 +1,124 @@
+"""Compiles C sources that the package carries, at their first use, and keeps the library.
+
+The package carries no binary. A library goes to a cache folder (``$SECTUM_CACHE``, ``$XDG_CACHE_HOME/sectum`` or
+``~/.cache/sectum``) under a name made of its sources, the flags and the compiler, so that a change of any of them
+compiles anew. It is written to a temporary file and renamed: two first uses at once are harmless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from sectum.errors import EnclaveFailed, EnclaveUnavailable
+
+_COMPILERS = ("cc", "gcc", "clang")
+_COMPILE_DEADLINE_S = 120.0
+_NO_COMPILER = (
+    "the software enclave is compiled at its first use and this machine has no C compiler (cc, gcc, clang): "
+    "install one, on Debian and Ubuntu with 'apt-get install gcc libc6-dev'. Predicting works without it"
+)
+
+
+def cache_folder() -> Path:
+    """Return the folder that compiled pagers are kept in; it need not exist."""
+    if named := os.environ.get("SECTUM_CACHE"):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "sectum"
+    return Path.home() / ".cache" / "sectum"
+
+
+def _compiler() -> tuple[str, str]:
+    """Find a C compiler: its path, and what it says its version is."""
+    for name in _COMPILERS:
+        if path := shutil.which(name):
+            try:
+                said = subprocess.run(
+                    [path, "--version"], capture_output=True, text=True, errors="replace", timeout=20, check=False
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise EnclaveUnavailable(f"the C compiler {path} does not work ({error}): install another") from error
+            return path, said.stdout
+    raise EnclaveUnavailable(_NO_COMPILER)
+
+
+def _private(folder: Path) -> Path:
+    """Make the cache folder if it is missing; refuse one where others could replace what will be loaded."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.stat()
+    except OSError as error:
+        raise EnclaveUnavailable(
+            f"the pager cannot be kept in {folder} ({error.strerror}): set SECTUM_CACHE to one of your own"
+        ) from error
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise EnclaveUnavailable(
+            f"{folder} belongs to or can be written by others, who could replace the pager: "
+            "set SECTUM_CACHE to a folder that is yours alone (chmod 700)"
+        )
+    if any(character in str(folder) for character in " :\t\n$"):
+        raise EnclaveUnavailable(
+            f"the dynamic loader cannot preload from {folder}, for its name has a space, a colon or a "
+            "dollar sign: set SECTUM_CACHE to a folder without them"
+        )
+    return folder.resolve()
+
+
+def compiled(
+    name: str, folder: Path, sources: Sequence[Path], flags: Sequence[str], libraries: Sequence[str] = ()
+) -> Path:
+    """Return a compiled library; compile it if it is not in the cache yet.
+
+    Args:
+        name: of the library.
+        folder: that the sources are in.
+        sources: C files, and the headers that they include.
+        flags: of the compiler.
+        libraries: to link with.
+
+    Raises:
+        EnclaveUnavailable: no compiler, or no cache folder.
+        EnclaveFailed: the compiler refused the sources.
+    """
+    compiler, version = _compiler()
+    key = hashlib.sha256("\0".join((*flags, *libraries, compiler, version)).encode())
+    for path in sources:
+        key.update(f"\0{path.relative_to(folder)}\0".encode())
+        key.update(path.read_bytes())
+    cache = _private(cache_folder())
+    library = cache / f"lib{name}-{key.hexdigest()[:24]}.so"
+    if not library.is_file():
+        _compile([compiler, *flags], [path for path in sources if path.suffix == ".c"], libraries, library)
+    return library
+
+
+def _compile(compiler: Sequence[str], sources: Sequence[Path], libraries: Sequence[str], library: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="compile-", dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        command = [*compiler, "-o", str(made), *map(str, sources), *libraries]
+        try:
+            ended = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_COMPILE_DEADLINE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EnclaveFailed(
+                f"{compiler[0]} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try on a calmer machine"
+            ) from error
+        if ended.returncode != 0 or not made.is_file():
+            raise EnclaveFailed(
+                f"{compiler[0]} could not compile the pager; if headers are missing, install libc6-dev and "
+                f"linux-libc-dev. It said: {ended.stderr.strip()[-1500:]}"
+            )
+        made.replace(library)

@@ -1,0 +1,1 @@
+"""Where a model runs: natively, in the software enclave, in Gramine."""

@@ -1,0 +1,304 @@
+"""The process in which a model runs: ``python -m sectum.enclave.runners.child``, started by the runners only.
+
+Requests come as JSON lines on standard input, the first being the job; answers leave as JSON lines on what
+was standard output. An answer is any number of ``{"row": ...}`` lines and one ``{"result": ...}`` or
+``{"refused": "why"}``; where the model cannot be loaded it is ``{"unusable": "why"}``, and the last. Whatever else
+fails ends the process with a traceback on standard error, and the parent reports its end. Lines stay short: buffers
+of 64 KiB and more would lie in the enclave.
+
+Engine: ONNX Runtime's CPU provider with its defaults, and these settings: ``intra_op_num_threads`` as asked,
+``inter_op_num_threads`` 1; with several threads, workers stop spinning when an inference ends (so that they
+do not run into the reference kernel), and do not spin at all when there are more threads than CPUs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import hashlib
+import json
+import math
+import mmap
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sectum.enclave.runners.reference_kernel import ReferenceKernels, WaitClock
+
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
+    "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64", "tensor(bool)": "bool",
+}  # fmt: skip
+
+_PROFILE_WARM_UP = 2
+_WHY_CHARACTERS = 400
+_TRACE_CAPACITY = 1 << 22  # faults of one inference: 16 GiB of pages, each once
+
+
+class _Counters(ctypes.Structure):
+    """``struct softepc_counters`` of native/softepc/softepc.h."""
+
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "faults", "zero_fills", "loads", "minor_faults", "evictions", "sealed_bytes", "handler_ns",
+            "resident_bytes", "peak_resident_bytes", "live_bytes", "budget_bytes", "syscalls_pinned",
+            "syscalls_bounced",
+        )
+    ]  # fmt: skip
+
+
+class _Pager:
+    """The pager in this process, if it was loaded; else every count is zero."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+        self._read = getattr(library, "softepc_counters", None)
+        self._library = library
+        self.present = self._read is not None
+        if self._read is not None:
+            self._read.argtypes, self._read.restype = [ctypes.POINTER(_Counters)], None
+            library.softepc_set_budget.argtypes = [ctypes.c_uint64]
+            library.softepc_trace_start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+            library.softepc_trace_stop.restype = ctypes.c_size_t
+
+    def open(self, epc_bytes: int, policy: str) -> None:
+        """Open the enclave, where it waits for that: in a child of `sectum.enclave.runners.warm_parent`."""
+        if self._read is None:
+            return
+        self._library.softepc_set_budget(epc_bytes)
+        self._library.softepc_set_policy(policy.encode())
+        self._library.softepc_start()  # refused where it is open already
+
+    def counters(self, out: _Counters) -> None:
+        if self._read is not None:
+            self._read(ctypes.byref(out))
+
+    def set_budget(self, n_bytes: int) -> str:
+        """Set the budget; returns the reason if the pager refuses, else an empty string."""
+        if self._library.softepc_set_budget(n_bytes) == 0:
+            return ""
+        return os.strerror(ctypes.get_errno())
+
+    def trace(self, run: Any, path: str) -> dict[str, int]:
+        """Record the faults of ``run()`` and write page numbers (uint64) and kinds (uint8) to ``path``."""
+        n_bytes = 9 * _TRACE_CAPACITY
+        buffer = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        address = np.frombuffer(buffer, np.uint8).ctypes.data
+        if self._library.softepc_trace_start(address, address + 8 * _TRACE_CAPACITY, _TRACE_CAPACITY):
+            raise OSError(ctypes.get_errno(), "the pager refused the trace's buffers")
+        run()
+        total = int(self._library.softepc_trace_stop())
+        kept = min(total, _TRACE_CAPACITY)
+        with Path(path).open("wb", buffering=0) as file:
+            file.write(memoryview(buffer)[: 8 * kept])
+            file.write(memoryview(buffer)[8 * _TRACE_CAPACITY : 8 * _TRACE_CAPACITY + kept])
+        return {"kept": kept, "total": total}
+
+
+def _status_bytes() -> dict[str, int]:
+    """Memory figures of this process as Linux gives them, in bytes; those it lacks are 0."""
+    wanted = dict.fromkeys(("VmRSS", "VmHWM", "RssAnon"), 0)
+    for line in Path("/proc/self/status").read_text().splitlines():
+        key, _, rest = line.partition(":")
+        if key in wanted:
+            wanted[key] = int(rest.split()[0]) << 10
+    return wanted
+
+
+def _inputs(session: onnxruntime.InferenceSession, seed: int) -> dict[str, NDArray[Any]]:
+    """Values made from the seed: floats in [0, 1), as pixels are; integers and booleans 0 or 1."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, NDArray[Any]] = {}
+    for spec in session.get_inputs():
+        if not all(isinstance(size, int) and size >= 0 for size in spec.shape):
+            raise ValueError(f"input {spec.name} has shape {spec.shape}: bind every dimension first")
+        if spec.type not in _DTYPES:
+            raise ValueError(f"input {spec.name} is a {spec.type}: no values can be made for it")
+        dtype = np.dtype(_DTYPES[spec.type])
+        if dtype.kind == "f":
+            made[spec.name] = rng.random(spec.shape, np.float32).astype(dtype, copy=False)
+        else:
+            made[spec.name] = rng.integers(0, 2, spec.shape, np.uint8).astype(dtype, copy=False)
+    return made
+
+
+class _Server:
+    """Holds the model and answers requests."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._threads = int(job["threads"])
+        if job["cpus"]:
+            os.sched_setaffinity(0, job["cpus"])
+        self._pager = _Pager()
+        self._pager.open(int(job["epc_bytes"]), job["policy"])
+        self._references = ReferenceKernels()
+        self._before, self._after = _Counters(), _Counters()
+        self._baseline_bytes = 0
+        self._baseline_bytes = self._memory()["live_bytes"]
+        self._session = onnxruntime.InferenceSession(
+            self._read_model(job["model"]), self._options(job), providers=["CPUExecutionProvider"]
+        )
+        gc.collect()
+        self._wait_clock = WaitClock()  # now that the runtime's threads are there
+        self._feeds = _inputs(self._session, int(job["seed"]))
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._last_ns = 0
+
+    @staticmethod
+    def _read_model(path: str) -> bytes:
+        """Copy the file into the process's own memory, as an enclave has to, by itself and not by a call."""
+        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+            return content[:]
+
+    def _options(self, job: dict[str, Any]) -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if self._threads > 1:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self._threads > len(os.sched_getaffinity(0)):
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if job["profile_prefix"]:
+            options.enable_profiling = True
+            options.profile_file_prefix = job["profile_prefix"]
+        return options
+
+    def describe(self) -> dict[str, Any]:
+        """Answer the job: versions and inputs."""
+        return {
+            "versions": {
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "onnxruntime": onnxruntime.__version__,
+            },
+            "inputs": {name: [list(value.shape), str(value.dtype)] for name, value in self._feeds.items()},
+            "pager": self._pager.present,
+        }
+
+    def _run(self) -> list[Any]:
+        outputs: list[Any] = self._session.run(self._outputs, self._feeds)
+        return outputs
+
+    def _sample(self, before_ns: tuple[int, int]) -> dict[str, int]:
+        self._pager.counters(self._before)
+        waited = self._wait_clock.now_ns()
+        start, own_start = time.perf_counter_ns(), time.thread_time_ns()
+        outputs = self._run()
+        own_ns, wall_ns = time.thread_time_ns() - own_start, time.perf_counter_ns() - start
+        wait_ns = self._wait_clock.now_ns() - waited
+        self._pager.counters(self._after)
+        del outputs
+        # Where a hypervisor tells, the thread's own time leaves out what other machines took, which wait_ns of the
+        # scheduler does not. With several threads the slowest decides, and what it waited for is not known.
+        latency_ns = own_ns if self._threads == 1 else wall_ns
+        if self._threads == 1:
+            wait_ns = max(0, wall_ns - own_ns)
+        self._last_ns = wall_ns
+        after_ns = self._references.times_ns(wall_ns)
+        row = {
+            "latency_ns": max(1, latency_ns),
+            "wall_ns": wall_ns,
+            "wait_ns": min(wait_ns, wall_ns),
+            "products_before_ns": before_ns[0],
+            "products_after_ns": after_ns[0],
+            "sums_before_ns": before_ns[1],
+            "sums_after_ns": after_ns[1],
+        }
+        for name in ("loads", "evictions", "zero_fills", "minor_faults", "handler_ns"):
+            row[name] = getattr(self._after, name) - getattr(self._before, name)
+        return row
+
+    def sample(self, n: int, answer: Any) -> None:
+        """Send a row for each of ``n`` inferences; the reference after one is that before the next."""
+        before_ns = self._references.times_ns(self._last_ns)
+        for _ in range(n):
+            row = self._sample(before_ns)
+            before_ns = row["products_after_ns"], row["sums_after_ns"]
+            answer({"row": row})
+
+    def digest(self) -> str:
+        """SHA-256 over name, type, shape and bytes of each output."""
+        state = hashlib.sha256()
+        for name, value in zip(self._outputs, self._run(), strict=True):
+            if not isinstance(value, np.ndarray) or value.dtype.hasobject:
+                raise ValueError(f"output {name} is no numeric tensor: it cannot be compared")
+            state.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())
+            state.update(np.ascontiguousarray(value).data)
+        return state.hexdigest()
+
+    def _memory(self) -> dict[str, int]:
+        if self._pager.present:
+            self._pager.counters(self._after)
+            now = {key: getattr(self._after, key) for key in ("live_bytes", "resident_bytes", "peak_resident_bytes")}
+        else:
+            status = _status_bytes()
+            now = {
+                "live_bytes": status["RssAnon"],
+                "resident_bytes": status["VmRSS"],
+                "peak_resident_bytes": status["VmHWM"],
+            }
+        return now | {"model_live_bytes": max(0, now["live_bytes"] - self._baseline_bytes)}
+
+    def handle(self, request: dict[str, Any], answer: Any) -> None:
+        """Answer one request."""
+        match request["do"]:
+            case "sample":
+                self.sample(int(request["n"]), answer)
+                answer({"result": None})
+            case "digest":
+                answer({"result": self.digest()})
+            case "memory":
+                answer({"result": self._memory()})
+            case "set_epc":
+                why = self._pager.set_budget(int(request["epc_bytes"]))
+                answer({"refused": why} if why else {"result": None})
+            case "trace":
+                answer({"result": self._pager.trace(self._run, request["path"])})
+            case "profile":
+                for _ in range(0 if self._last_ns else _PROFILE_WARM_UP):
+                    self._run()
+                self.sample(int(request["n"]), answer)
+                answer({"result": self._session.end_profiling()})
+            case other:
+                raise ValueError(f"unknown request {other!r}")
+
+
+def main() -> None:
+    """Serve the job on standard input until it is closed."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # a library that prints must not speak between the answers
+
+    def answer(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message).encode() + b"\n")
+
+    job = json.loads(sys.stdin.buffer.readline())
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # If the parent dies without a word, this ends a run that would never end.
+    cpu_s = math.ceil(float(job["deadline_s"])) * (int(job["threads"]) + 1) + 5
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    try:
+        server = _Server(job)
+    except (MemoryError, OSError):  # no fault of the model
+        raise
+    except Exception as error:  # noqa: BLE001 - the runtime has a class for each reason, and no common one
+        answer({"unusable": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_WHY_CHARACTERS]}"})
+        return
+    answer({"result": server.describe()})
+    for line in sys.stdin.buffer:
+        server.handle(json.loads(line), answer)
+
+
+if __name__ == "__main__":
+    main()

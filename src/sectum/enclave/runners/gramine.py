@@ -1,0 +1,231 @@
+"""The Gramine runner: the same child in a library OS, in an SGX enclave or, with ``direct``, without one.
+
+No machine with SGX was at hand when this was written: every result says ``unverified``. What is tested is
+the manifest's text and the process path.
+
+Manifest keys: https://gramine.readthedocs.io/en/stable/manifest-syntax.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sectum.enclave.runners.launch import child_command, child_environment, program
+from sectum.enclave.runners.process import ChildSession
+from sectum.enclave.runners.runner import PROVENANCE_UNVERIFIED, Job
+from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
+from sectum.units import MIB
+
+_RUNTIME_THREADS = 4  # Gramine's own helper threads, and Python's
+_MIN_ENCLAVE_BYTES = 1024 * MIB
+_BUILD_DEADLINE_S = 300.0
+_APPLICATION = "sectum-child"
+_PASSED_ON = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_THREAD_TIMEOUT", "PYTHONPATH")
+
+
+def enclave_size_bytes(model_bytes: int) -> int:
+    """Enclave size for a model: a power of two, as SGX wants it.
+
+    Room for the runtime, the model as read, its weights, a repacked copy of them and activations.
+    """
+    needed = _MIN_ENCLAVE_BYTES + 4 * model_bytes
+    return 1 << (needed - 1).bit_length()
+
+
+def trusted_paths() -> list[str]:
+    """Return what the interpreter, its modules and the system's libraries read, without nested entries."""
+    paths = sysconfig.get_paths()
+    named = [
+        paths["stdlib"],
+        paths["platstdlib"],
+        str(Path(__file__).resolve().parents[3]),
+        *site.getsitepackages(),
+        sysconfig.get_config_var("LIBDIR") or "",
+        str(Path(sys.prefix) / "pyvenv.cfg"),
+        "/lib64/ld-linux-x86-64.so.2",
+        "/lib/x86_64-linux-gnu",
+        "/usr/lib/x86_64-linux-gnu",
+    ]
+    found = sorted({str(Path(path).resolve()) for path in named if path and Path(path).exists()})
+    return [path for path in found if not any(path.startswith(f"{other}/") for other in found)]
+
+
+def manifest_template(
+    *,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    trusted: Sequence[str],
+    enclave_bytes: int,
+    threads: int,
+) -> str:
+    """Text of the manifest's template; ``gramine-manifest`` fills in Gramine's own paths.
+
+    Args:
+        command: of the process in the enclave.
+        environment: all it may see.
+        folder: the only folder that it may write to, and where the model lies.
+        trusted: folders and files it may read, whose hashes are in the enclave's measurement.
+        enclave_bytes: address space of the enclave.
+        threads: of the runtime.
+    """
+
+    def text(value: str) -> str:
+        """Quote for TOML, whose escapes include JSON's; an opening brace could start a template."""
+        return json.dumps(value, ensure_ascii=False).replace("{", "\\u007b")
+
+    mounts = [f"  {{ path = {text(path)}, uri = {text('file:' + path)} }}," for path in (*trusted, str(folder))]
+    uris = [f"file:{path}/" if Path(path).is_dir() else f"file:{path}" for path in trusted]
+    executable = Path(command[0]).resolve()
+    return "\n".join(
+        [
+            'loader.entrypoint.uri = "file:{{ gramine.libos }}"',
+            f"libos.entrypoint = {text(str(executable))}",
+            'loader.log_level = "error"',
+            f"loader.argv = [{', '.join(text(argument) for argument in command)}]",
+            'loader.env.LD_LIBRARY_PATH = "/gramine/lib:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu"',
+            *(f"loader.env.{key} = {text(value)}" for key, value in sorted(environment.items())),
+            f"sgx.enclave_size = {text(f'{enclave_bytes // MIB}M')}",
+            f"sgx.max_threads = {threads + _RUNTIME_THREADS}",
+            "sgx.debug = false",
+            "fs.mounts = [",
+            '  { path = "/gramine/lib", uri = "file:{{ gramine.runtimedir() }}" },',
+            *mounts,
+            "]",
+            "sgx.trusted_files = [",
+            '  "file:{{ gramine.libos }}",',
+            '  "file:{{ gramine.runtimedir() }}/",',
+            f"  {text('file:' + str(executable))},",
+            *(f"  {text(uri)}," for uri in uris),
+            f"  {text('file:' + str(folder / 'model.onnx'))},",
+            "]",
+            f"sgx.allowed_files = [{text('file:' + str(folder / 'out') + '/')}]",
+            "",
+        ]
+    )
+
+
+class GramineRunner:
+    """Runs a model in Gramine.
+
+    Args:
+        direct: with ``gramine-direct``: the library OS, without an enclave.
+    """
+
+    name = "gramine"
+    provenance = PROVENANCE_UNVERIFIED
+    counts_pages = False  # the kernel's SGX driver pages, and does not say
+
+    def __init__(self, *, direct: bool = False) -> None:
+        self._direct = direct
+
+    @property
+    def _launcher(self) -> str:
+        return "gramine-direct" if self._direct else "gramine-sgx"
+
+    def _tools(self) -> dict[str, str]:
+        names = [self._launcher, "gramine-manifest"] + ([] if self._direct else ["gramine-sgx-sign"])
+        found = {name: shutil.which(name) for name in names}
+        if missing := [name for name, path in found.items() if path is None]:
+            raise EnclaveUnavailable(
+                f"Gramine is not installed: {', '.join(missing)} not found on PATH. See "
+                "https://gramine.readthedocs.io/en/stable/installation.html, or use the softepc runner"
+            )
+        return {name: path for name, path in found.items() if path is not None}
+
+    def check(self) -> None:
+        """Look for Gramine's programs and, for SGX, for the device.
+
+        Raises:
+            EnclaveUnavailable: one is missing.
+        """
+        self._tools()
+        if not self._direct and not Path("/dev/sgx_enclave").exists():
+            raise EnclaveUnavailable(
+                "this machine has no /dev/sgx_enclave: enable SGX in its firmware and use Linux 5.11 or "
+                "later, or use the softepc runner"
+            )
+
+    def start(self, job: Job) -> ChildSession:
+        """Write, build and sign the manifest, and start the child in Gramine.
+
+        Raises:
+            UsageError: the job limits the EPC.
+            EnclaveUnavailable: see `check`.
+            EnclaveFailed: the manifest could not be built, or the process died.
+            EnclaveDeadline: the model was not ready in time.
+        """
+        if job.epc_bytes is not None:
+            raise UsageError("gramine runs with the EPC that the machine has: leave epc_bytes out, or use softepc")
+        self.check()
+        tools = self._tools()
+        holder = tempfile.TemporaryDirectory(prefix="sectum-gramine-", ignore_cleanup_errors=True)
+        try:
+            folder = Path(holder.name).resolve()
+            model = folder / "model.onnx"
+            if isinstance(job.model, Path):
+                shutil.copyfile(job.model, model)
+            else:
+                model.write_bytes(job.model)
+            job = replace(job, model=model)
+            self._build(job, folder, tools)
+        except BaseException:
+            holder.cleanup()
+            raise
+        return ChildSession(
+            job,
+            program([tools[self._launcher], _APPLICATION], child_environment()),
+            runner=self.name,
+            has_epc=False,
+            folder=holder,
+        )
+
+    def _build(self, job: Job, folder: Path, tools: Mapping[str, str]) -> None:
+        environment = child_environment()
+        text = manifest_template(
+            command=child_command(),
+            environment={key: environment[key] for key in _PASSED_ON if key in environment},
+            folder=folder,
+            trusted=trusted_paths(),
+            enclave_bytes=enclave_size_bytes((folder / "model.onnx").stat().st_size),
+            threads=job.threads,
+        )
+        template = folder / f"{_APPLICATION}.manifest.template"
+        template.write_text(text)
+        manifest = folder / f"{_APPLICATION}.manifest"
+        self._run_tool([tools["gramine-manifest"], str(template), str(manifest)], folder)
+        if not self._direct:
+            signed = f"{manifest}.sgx"
+            self._run_tool([tools["gramine-sgx-sign"], "--manifest", str(manifest), "--output", signed], folder)
+
+    @staticmethod
+    def _run_tool(command: Sequence[str], folder: Path) -> None:
+        try:
+            ended = subprocess.run(
+                list(command),
+                cwd=folder,
+                env=dict(os.environ),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_BUILD_DEADLINE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EnclaveFailed(f"{command[0]} ran longer than {_BUILD_DEADLINE_S:g} s: try it by hand") from error
+        if ended.returncode != 0:
+            raise EnclaveFailed(
+                f"{command[0]} failed with exit code {ended.returncode}: "
+                f"{ended.stderr.strip()[-1500:] or 'no message'}. "
+                "If it misses a signing key, make one with gramine-sgx-gen-private-key"
+            )

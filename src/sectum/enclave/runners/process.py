@@ -1,0 +1,304 @@
+"""One child process that runs a model: started, asked, watched and, where it must be, killed.
+
+The three runners differ in the command and the environment they start, and in nothing else; this is the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sectum.enclave.runners.launch import Launch, Process, ended_error
+from sectum.enclave.runners.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo, check_epc
+from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
+from sectum.units import format_bytes
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_WATCH_S = 0.05  # how often memory is looked at while an answer is awaited
+_CLOSE_S = 2.0  # how long a process may take to leave after its input was closed
+_STDERR_TAIL_BYTES = 2000
+
+
+class ChildSession:
+    """A session over one child process; satisfies `sectum.enclave.runners.runner.Session`.
+
+    Args:
+        job: what to run.
+        launch: starts the process.
+        runner: the runner's name, for messages.
+        has_epc: whether the pager is in the process.
+        folder: a folder that `close` removes; made if not given. The child writes to ``out`` in it only.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        launch: Launch,
+        *,
+        runner: str,
+        has_epc: bool,
+        folder: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self._job = job
+        self._runner = runner
+        self._has_epc = has_epc
+        self._may_profile = job.profile
+        self._started_s = time.monotonic()
+        self._watched_s = 0.0
+        self._buffer = b""
+        self._folder = folder or tempfile.TemporaryDirectory(prefix="sectum-", ignore_cleanup_errors=True)
+        self._out = Path(self._folder.name).resolve() / "out"  # where the child writes
+        self._process: Process | None = None
+        try:
+            self._out.mkdir(exist_ok=True)
+            model = self._place_model(job)
+            with (Path(self._folder.name) / "stderr").open("wb") as stderr:
+                self._process = launch(Path(self._folder.name), stderr)
+            self.info = self._introduce(model)
+        except OSError as error:
+            self.close()
+            raise EnclaveFailed(
+                f"the {runner} process could not be started: {error}. It needs room in {tempfile.gettempdir()} for "
+                "the model (set TMPDIR to another folder) and leave to start processes"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _place_model(self, job: Job) -> Path:
+        """Return the file that the child reads: the job's own, or its bytes written to the folder."""
+        if isinstance(job.model, Path):
+            return job.model.resolve()
+        path = Path(self._folder.name).resolve() / "model.onnx"
+        path.write_bytes(job.model)
+        return path
+
+    def _introduce(self, model: Path) -> SessionInfo:
+        job = self._job
+        answer = self._ask(
+            {
+                "model": str(model),
+                "threads": job.threads,
+                "seed": job.seed,
+                "deadline_s": min(job.deadline_s, 1e6),
+                "epc_bytes": job.epc_bytes or 0,
+                "policy": job.policy,
+                "cpus": list(job.cpus or ()),
+                "profile_prefix": str(self._out / "profile") if job.profile else "",
+            }
+        )
+        if not isinstance(job.model, Path):
+            model.unlink(missing_ok=True)  # the child has its copy: half a gigabyte need not stay on disk
+        if answer["pager"] != self._has_epc:
+            raise EnclaveFailed(
+                f"the {self._runner} process started {'with' if answer['pager'] else 'without'} the pager, "
+                "which was not what was asked: check that no wrapper of python changes LD_PRELOAD"
+            )
+        return SessionInfo(
+            versions=answer["versions"],
+            inputs={name: (tuple(shape), dtype) for name, (shape, dtype) in answer["inputs"].items()},
+            start_s=time.monotonic() - self._started_s,
+        )
+
+    # What is asked of the child.
+
+    def sample(self, n: int) -> list[Sample]:
+        """Run ``n`` inferences, each between two runs of the reference kernel."""
+        rows: list[Sample] = []
+        if n > 0:
+            self._ask({"do": "sample", "n": n}, on_row=lambda row: rows.append(Sample(**row)))
+        return rows
+
+    def outputs_digest(self) -> str:
+        """SHA-256, in hex, over name, type, shape and bytes of each output of one inference."""
+        return str(self._ask({"do": "digest"}))
+
+    def memory(self) -> Memory:
+        """Memory at this moment."""
+        return Memory(**self._ask({"do": "memory"}))
+
+    def set_epc(self, epc_bytes: int | None) -> None:
+        """Change the EPC of the running process.
+
+        Raises:
+            UsageError: no EPC in this runner, or the pager refuses the size.
+        """
+        if not self._has_epc:
+            raise UsageError(f"the {self._runner} runner has no EPC to set: use softepc")
+        check_epc(epc_bytes)
+        self._ask({"do": "set_epc", "epc_bytes": epc_bytes or 0})
+
+    def operator_times(self, n: int) -> list[OperatorTime]:
+        """Profile ``n`` inferences; two warm up first, unless `sample` ran any.
+
+        Raises:
+            UsageError: the job was not started with ``profile=True``, or this is the second call.
+        """
+        from sectum.enclave.runners.runtime_profile import read_profile
+
+        if not self._may_profile:
+            raise UsageError("operators are timed once in a session, whose job says profile=True: start another one")
+        self._may_profile = False
+        rows: list[Sample] = []
+        path = self._ask({"do": "profile", "n": max(1, n)}, on_row=lambda row: rows.append(Sample(**row)))
+        return read_profile(Path(path), rows)
+
+    def fault_trace(self) -> FaultTrace:
+        """Page faults of one inference.
+
+        Raises:
+            UsageError: no pager in this runner.
+        """
+        import numpy as np
+
+        if not self._has_epc:
+            raise UsageError(f"the {self._runner} runner does not see page faults: use softepc")
+        path = self._out / "trace"
+        answer = self._ask({"do": "trace", "path": str(path)})
+        content = path.read_bytes()
+        path.unlink()
+        kept = answer["kept"]
+        return FaultTrace(
+            np.frombuffer(content, np.uint64, kept),
+            np.frombuffer(content, np.uint8, kept, 8 * kept),
+            answer["total"],
+        )
+
+    # How it is asked, and what happens when it does not answer.
+
+    def _ask(self, request: Mapping[str, Any], on_row: Callable[[dict[str, int]], None] | None = None) -> Any:
+        process = self._process
+        if process is None or process.stdin is None or process.returncode is not None:
+            raise UsageError(f"this {self._runner} session is closed or has ended: start another one")
+        with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer finds out how
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+        for line in self._lines(process):
+            if not line.startswith(b"{"):  # a launcher that speaks before the child does
+                continue
+            answer = json.loads(line)
+            if "row" in answer:
+                if on_row is not None:
+                    on_row(answer["row"])
+            elif "unusable" in answer:
+                raise RuntimeRefused(
+                    f"the runtime cannot run this model: {answer['unusable']}. 'sectum predict' does without it; to "
+                    "measure, export the model for the version of ONNX Runtime that is installed here"
+                )
+            elif "refused" in answer:
+                raise UsageError(f"the {self._runner} process refused {request}: {answer['refused']}")
+            else:
+                return answer["result"]
+        return self._report_end(process)
+
+    def _lines(self, process: Process) -> Iterator[bytes]:
+        """Lines that the child writes, until it ends; watched meanwhile."""
+        if process.stdout is None:
+            return
+        fd = process.stdout.fileno()
+        poller = select.poll()  # not select(): the descriptor may be above 1024
+        poller.register(fd, select.POLLIN | select.POLLHUP)
+        while True:
+            while b"\n" in self._buffer:
+                line, self._buffer = self._buffer.split(b"\n", 1)
+                yield line
+            left_s = self._job.deadline_s - (time.monotonic() - self._started_s)
+            if left_s <= 0:
+                self._kill()
+                raise EnclaveDeadline(
+                    f"the {self._runner} process ran longer than its {self._job.deadline_s:g} s and was "
+                    "stopped: give a longer deadline, a larger EPC or a smaller batch"
+                )
+            ready = poller.poll(1000 * min(_WATCH_S, left_s))
+            self._watch_memory(process)
+            if ready:
+                chunk = os.read(fd, 1 << 16)
+                if not chunk:
+                    return
+                self._buffer += chunk
+
+    def _watch_memory(self, process: Process) -> None:
+        now_s = time.monotonic()
+        if now_s - self._watched_s < _WATCH_S / 2:  # many short answers: looking at each would disturb the child
+            return
+        self._watched_s = now_s
+        cap = self._job.memory_cap_bytes
+        if _status_rss_bytes(process.pid) <= cap or (used := _pss_bytes(process.pid)) <= cap:
+            return
+        self._kill()
+        raise EnclaveFailed(
+            f"the {self._runner} process held {format_bytes(used)} of memory, over its cap of "
+            f"{format_bytes(cap)}, and was stopped: raise the cap, or use a smaller batch or input"
+        )
+
+    def _report_end(self, process: Process) -> NoReturn:
+        self._kill(_CLOSE_S)  # it closed its output: nothing more can come, and its exit code is what counts
+        raise ended_error(process.wait(), self._stderr_tail(), self._runner)
+
+    def _stderr_tail(self) -> str:
+        path = Path(self._folder.name) / "stderr"
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _STDERR_TAIL_BYTES))
+            return file.read().decode(errors="replace").strip()
+
+    def _kill(self, grace_s: float = 0.0) -> None:
+        """End the process, and what it started, when ``grace_s`` have passed; collect it."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            # Not collected yet, so the group is still its own. It may end in this very moment.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def close(self) -> None:
+        """End the process and remove its folder. May be called again."""
+        process = self._process
+        if process is not None:
+            if process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
+            self._kill(_CLOSE_S)
+            if process.stdout is not None:
+                process.stdout.close()
+            self._process = None
+        self._folder.cleanup()
+
+    def __enter__(self) -> ChildSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _status_rss_bytes(pid: int) -> int:
+    """Resident bytes, shared ones included and, in the pager's two mappings of one page, counted twice."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+def _pss_bytes(pid: int) -> int:
+    """Resident bytes, each page once. Slower: it walks the page tables."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return 0

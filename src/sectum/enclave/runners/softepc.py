@@ -1,0 +1,88 @@
+"""The software enclave: an ordinary process whose large allocations live in an EPC of limited size.
+
+The pager (native/softepc) is preloaded; it seals pages with AES-128-GCM when the budget is full and brings
+them back when they are touched. What the process computes is the same, bit for bit, as without it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from sectum.enclave.runners.launch import child_command, child_environment, ended_error, program
+from sectum.enclave.runners.pager_build import pager_library
+from sectum.enclave.runners.process import ChildSession
+from sectum.enclave.runners.runner import PROVENANCE_MEASURED, Job
+from sectum.errors import EnclaveFailed
+
+_PROBE_DEADLINE_S = 30.0
+
+
+class SoftEpcRunner:
+    """Runs a model in the software enclave."""
+
+    name = "softepc"
+    provenance = PROVENANCE_MEASURED
+    counts_pages = True
+
+    def __init__(self) -> None:
+        self._library: Path | None = None
+
+    def check(self) -> None:
+        """Compile the pager if that was not done yet, and start an empty process under it.
+
+        Raises:
+            EnclaveUnavailable: no compiler, no userfaultfd, no libcrypto: the message says how to get it.
+            EnclaveFailed: the compiler refused the sources, or the process died.
+        """
+        self.library()
+
+    def library(self) -> Path:
+        """Return the compiled pager, tried on an empty process the first time.
+
+        Raises:
+            EnclaveUnavailable: see `check`.
+            EnclaveFailed: see `check`.
+        """
+        if self._library is None:
+            library = pager_library()
+            environment = child_environment()
+            try:
+                probe = subprocess.run(
+                    [sys.executable, "-I", "-S", "-c", "pass"],
+                    env=environment | {"LD_PRELOAD": str(library), "SOFTEPC_BUDGET_BYTES": str(1 << 20)},
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=_PROBE_DEADLINE_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise EnclaveFailed(
+                    f"an empty process under the pager did not end within {_PROBE_DEADLINE_S:g} s: "
+                    "try again on a calmer machine"
+                ) from error
+            if probe.returncode != 0:
+                raise ended_error(probe.returncode, probe.stderr.strip(), self.name)
+            self._library = library
+        return self._library
+
+    def accept(self, job: Job) -> None:
+        """Return: it can do every job."""
+
+    def start(self, job: Job) -> ChildSession:
+        """Start the process under the pager and load the model there.
+
+        Raises:
+            EnclaveUnavailable: see `check`.
+            EnclaveTampered: a sealed page was changed outside.
+            EnclaveFailed: the process died, or ran over its memory cap.
+            EnclaveDeadline: the model was not ready in time.
+        """
+        environment = child_environment() | {
+            "LD_PRELOAD": str(self.library()),
+            "SOFTEPC_BUDGET_BYTES": str(job.epc_bytes or 0),
+            "SOFTEPC_POLICY": job.policy,
+        }
+        return ChildSession(job, program(child_command(), environment), runner=self.name, has_epc=True)

@@ -1,0 +1,1 @@
+"""The dataset of measured networks: campaigns, storage, operator campaigns."""

@@ -1,0 +1,140 @@
+"""Trains each learner on each fold, and collects what it predicts of the rest."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.lab.evaluation.learner import Case, Estimate, known
+from sectum.lab.evaluation.prepare import each
+from sectum.lab.evaluation.registry import Entry
+from sectum.lab.evaluation.splits import Fold
+from sectum.lab.evaluation.truth import Truth, run_of, truth
+from sectum.lab.learners.native import Shared
+from sectum.lab.training.measured import MeasuredNetwork
+
+Floats = NDArray[np.float64]
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One learner's answers over one split, in the order of `Truth`; all arrays have shape ``(cases,)``.
+
+    Attributes:
+        latency_ms: NaN for cases that no fold predicts.
+        low_ms: lower end of the interval; NaN where there is none.
+        high_ms: its upper end.
+        probability: of over-commitment; NaN where there is none.
+    """
+
+    latency_ms: Floats
+    low_ms: Floats
+    high_ms: Floats
+    probability: Floats
+
+
+Answers = dict[str, Floats]
+"""By learner: columns latency, low, high, probability; shape ``(cases of the fold, 4)``."""
+
+
+class _Bench:
+    """A process's networks and learners."""
+
+    def __init__(self, networks: Sequence[MeasuredNetwork], entries: Sequence[Entry]) -> None:
+        self.networks = networks
+        self.entries = entries
+        self.truth = truth(networks)
+
+    def answers(self, fold: Fold) -> Answers:
+        shared = Shared()
+        learned_from = [self.networks[index] for index in fold.train]
+        lines = np.flatnonzero(np.isin(self.truth.network, fold.test))
+        cases = blind_cases(self.networks, self.truth, lines)
+        found = {}
+        for entry in self.entries:
+            estimates = entry.make(shared).fit(learned_from).predict(cases)
+            found[entry.name] = _columns(entry.name, estimates, len(cases))
+        return found
+
+
+_bench: _Bench | None = None
+
+
+def _take_seat(networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], threads: str | None) -> None:
+    global _bench
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = threads
+    _bench = _Bench(networks, entries)
+
+
+def _answers(fold: Fold) -> Answers:
+    assert _bench is not None
+    return _bench.answers(fold)
+
+
+def blind_cases(networks: Sequence[MeasuredNetwork], cases: Truth, lines: NDArray[np.int64]) -> list[Case]:
+    """The questions of some lines, without any measurement: a view for each network."""
+    views = {index: known(networks[index]) for index in sorted(set(cases.network[lines].tolist()))}
+    pairs = zip(cases.network[lines].tolist(), cases.run[lines].tolist(), strict=True)
+    return [Case(views[index], run_of(networks, index, run).epc_pages) for index, run in pairs]
+
+
+def predictions(
+    networks: Sequence[MeasuredNetwork],
+    entries: Sequence[Entry],
+    splits: Mapping[str, Sequence[Fold]],
+    *,
+    workers: int = 1,
+    progress: Progress = lambda _what, _share: None,
+) -> dict[str, dict[str, Predictions]]:
+    """By split and learner.
+
+    Args:
+        networks: prepared, so that no process computes features anew; see `prepare`.
+        entries: learners that can be used here.
+        splits: folds of each.
+        workers: processes, each of which trains all learners of a fold.
+        progress: told the fold that is done, and the share of all.
+    """
+    cases = truth(networks)
+    work = [(split, fold) for split, folds in splits.items() for fold in folds]
+    tables = {split: {entry.name: np.full((len(cases), 4), math.nan) for entry in entries} for split in splits}
+    threads = "1" if workers > 1 else None
+    found = each(
+        _answers,
+        [fold for _, fold in work],
+        workers=workers,
+        start=_take_seat,
+        arguments=(networks, entries, threads),
+    )
+    for number, ((split, fold), answers) in enumerate(zip(work, found, strict=True)):
+        lines = np.isin(cases.network, fold.test)
+        for name, columns in answers.items():
+            tables[split][name][lines] = columns
+        progress(f"{split.replace('_', ' ')}: {fold.name}", (number + 1) / len(work))
+    return {
+        split: {name: Predictions(*table.T) for name, table in by_name.items()} for split, by_name in tables.items()
+    }
+
+
+def _columns(name: str, estimates: Sequence[Estimate], n_cases: int) -> Floats:
+    if len(estimates) != n_cases:
+        raise AssertionError(f"{name} answered {len(estimates)} of {n_cases} cases")
+    rows = [
+        (
+            one.latency_ms,
+            *(one.interval_ms or (math.nan, math.nan)),
+            math.nan if one.over_commitment is None else one.over_commitment,
+        )
+        for one in estimates
+    ]
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    if not (np.isfinite(columns[:, 0]).all() and (columns[:, 0] > 0).all()):
+        raise AssertionError(f"{name} predicted a latency that is no positive number")
+    return columns

@@ -1,0 +1,140 @@
+"""Native latency, learned operator by operator and summed; what several learners of one fold share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.training.operator_learning import LearnedOperators, learn, observed
+from sectum.measure.reference import References
+from sectum.predict.features import OperatorFeatures
+from sectum.predict.linear_times import LinearTimes
+from sectum.predict.operator_model import Overheads
+
+Floats = NDArray[np.float64]
+T = TypeVar("T")
+
+
+class Featured(Protocol):
+    """A network as far as native latency depends on it, measured or not."""
+
+    @property
+    def features(self) -> OperatorFeatures: ...  # noqa: D102 - see MeasuredNetwork
+
+    @property
+    def structure(self) -> str: ...  # noqa: D102
+
+    @property
+    def batch(self) -> int: ...  # noqa: D102
+
+    @property
+    def threads(self) -> int: ...  # noqa: D102
+
+    @property
+    def machine(self) -> str: ...  # noqa: D102
+
+    @property
+    def nchwc_block(self) -> int: ...  # noqa: D102
+
+
+def identity(network: Featured) -> Hashable:
+    """What two networks share whose operators are the same on one machine."""
+    return network.structure, network.batch, network.threads, network.machine
+
+
+@dataclass(frozen=True)
+class OperatorRows:
+    """Operators of several networks, one row each.
+
+    Attributes:
+        values: features, float32, shape ``(rows, columns)``.
+        groups: name of each row's group.
+        roofline: first estimate, in reference units.
+        network: index of the row's network.
+    """
+
+    values: NDArray[np.float32]
+    groups: NDArray[np.str_]
+    roofline: Floats
+    network: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, networks: Sequence[Featured]) -> OperatorRows:
+        """Put the operators of networks, at least one, into one table."""
+        features = [network.features for network in networks]
+        return cls(
+            np.concatenate([one.values for one in features]),
+            np.array([group for one in features for group in one.groups], dtype=np.str_),
+            np.concatenate([one.roofline for one in features]),
+            np.repeat(np.arange(len(features)), [len(one.groups) for one in features]),
+        )
+
+
+def reference_ms(references: References) -> float:
+    """The unit of everything that is learned: the machine's typical time of the matrix products."""
+    return references.products_ms
+
+
+class NativeModel:
+    """Native latency as the sum of operators' times.
+
+    Args:
+        learned: times of operators, by the block of the blocked layout: machines with AVX-512 run other kernels, on
+            other shapes, than those with AVX2.
+    """
+
+    def __init__(self, learned: Mapping[int, LearnedOperators]) -> None:
+        self.learned = learned
+
+    def of(self, nchwc_block: int) -> LearnedOperators:
+        """What was learned on such machines, or on others where there were none."""
+        return self.learned.get(nchwc_block) or next(iter(self.learned.values()))
+
+    def references(self, networks: Sequence[Featured]) -> Floats:
+        """Latency of each network outside enclaves, in reference units; shape ``(networks,)``."""
+        different = {identity(network): network for network in networks}
+        sums: dict[Hashable, float] = {}
+        for block in sorted({network.nchwc_block for network in different.values()}):
+            some = {which: network for which, network in different.items() if network.nchwc_block == block}
+            times = self.of(block).references([network.features for network in some.values()])
+            sums |= {which: float(its.sum()) for which, its in zip(some, times, strict=True)}
+        return np.array([sums[identity(network)] for network in networks])
+
+
+class Shared:
+    """What several learners of one fold need, trained once."""
+
+    def __init__(self) -> None:
+        self._which: tuple[str, ...] = ()
+        self._trained: dict[str, Any] = {}
+
+    def native(self, networks: Sequence[MeasuredNetwork]) -> NativeModel:
+        """The native model learned from these networks."""
+        return self.once("native", networks, fit)
+
+    def once(
+        self, what: str, networks: Sequence[MeasuredNetwork], train: Callable[[Sequence[MeasuredNetwork]], T]
+    ) -> T:
+        """What ``train`` makes of the networks; kept under the name ``what`` until other networks are given."""
+        which = tuple(f"{network.machine} {network.key}" for network in networks)
+        if which != self._which:
+            self._which, self._trained = which, {}
+        if what not in self._trained:
+            self._trained[what] = train(networks)
+        trained: T = self._trained[what]
+        return trained
+
+
+def fit(networks: Sequence[MeasuredNetwork]) -> NativeModel:
+    """Learn from the networks whose operators were timed."""
+    learned = {}
+    for block in sorted({network.nchwc_block for network in networks}):
+        seen = list(observed(network for network in networks if network.nchwc_block == block))
+        if seen:
+            learned[block] = learn(seen)
+    return NativeModel(learned or {0: LearnedOperators(LinearTimes({}), {}, Overheads(0.0, 0.0))})

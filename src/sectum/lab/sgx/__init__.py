@@ -1,0 +1,1 @@
+"""The SGX profile, fitted to published measurements."""

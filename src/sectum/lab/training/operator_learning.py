@@ -1,0 +1,283 @@
+"""Learns how long operators take, from networks whose operators were timed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.errors import UsageError
+from sectum.lab.dataset import operator_campaign
+from sectum.lab.training.measured import MeasuredNetwork
+from sectum.predict.features import GROUPS, OperatorFeatures, extract
+from sectum.predict.linear_times import ANY_TYPE, LEAST_REFERENCES, LinearTimes
+from sectum.predict.operator_model import Overheads
+
+TREES = 160
+PARAMETERS = {
+    "objective": "regression", "num_leaves": 31, "learning_rate": 0.08, "min_data_in_leaf": 40, "bagging_fraction": 0.7,
+    "bagging_freq": 1, "feature_fraction": 0.6, "seed": 0, "deterministic": True, "force_row_wise": True,
+    "num_threads": 1, "verbose": -1,
+}  # fmt: skip
+_LEAST_SHARE = 1e-4
+_FEWEST_ROWS = 40
+"""For costs of a type's own."""
+_ROUNDS, _OUTLIER = 4, 0.15
+_LARGEST_CORRECTION = 1.0
+_REWEIGHTED, _EXACT = 30, 1e-2
+_CERTAIN = 0.1
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One measured network.
+
+    Attributes:
+        family: of the network.
+        topology: what its near relatives share with it; they go together where networks are split.
+        threads: of the run.
+        features: of its operators, in their order.
+        times: of its operators by the runtime's profile, in reference units.
+        total: of the whole network outside enclaves, in reference units.
+        reference_ms: the reference kernel's time meanwhile.
+        whole: whether the features know what stands beside each operator.
+    """
+
+    family: str
+    topology: str
+    threads: int
+    features: OperatorFeatures
+    times: NDArray[np.float64]
+    total: float
+    reference_ms: float
+    whole: bool
+
+
+def observed(networks: Iterable[MeasuredNetwork]) -> Iterator[Observation]:
+    """Networks of a dataset of which each operator was timed.
+
+    In an enclave that it fits into a network takes as long as outside, but for a factor that all have in common (1.00
+    in the dataset): such runs are further measurements of its native latency, and one alone is off by 3 %.
+    """
+    networks = list(networks)
+    logs = [_roomy_logs(network) for network in networks]
+    common = float(np.median(np.concatenate(logs))) if any(map(len, logs)) else 0.0
+    for network, roomy in zip(networks, logs, strict=True):
+        if network.operator_ms is not None:
+            products_ms = network.typical.products_ms
+            yield Observation(
+                family=network.family,
+                topology=network.topology,
+                threads=network.threads,
+                features=network.features,
+                times=np.maximum(network.operator_ms / products_ms, 1e-6),
+                total=network.native.latency_ms * float(np.exp(np.mean([0.0, *(roomy - common)]))) / products_ms,
+                reference_ms=products_ms,
+                whole=True,
+            )
+
+
+def _roomy_logs(network: MeasuredNetwork) -> NDArray[np.float64]:
+    """Logarithms of the latencies in enclaves that a network fits into, over the native one."""
+    roomy = [run.latency_ms for run in network.runs if run.loads == 0 and run.uncertainty <= _CERTAIN]
+    return np.log(np.array(roomy) / network.native.latency_ms)
+
+
+def from_operator_campaign(folder: Path, nchwc_block: int) -> Iterator[Observation]:
+    """Networks of an operator campaign, those that failed left out; what stood beside an operator was not kept.
+
+    Args:
+        folder: of the campaign.
+        nchwc_block: floats in a block of the blocked layout of the machine that is learned for.
+    """
+    for row in operator_campaign.read(folder):
+        if row["error"]:
+            continue
+        singles = [
+            extract(operator_campaign.restore(text), threads=row["threads"], nchwc_block=nchwc_block, whole=False)
+            for text in row["operators"]
+        ]
+        yield Observation(
+            family=row["family"].partition(":")[0],
+            topology=f"{row['family']}/{row['seed']}",
+            threads=row["threads"],
+            features=OperatorFeatures(
+                tuple(one.groups[0] for one in singles),
+                np.concatenate([one.values for one in singles]),
+                np.concatenate([one.roofline for one in singles]),
+                np.concatenate([one.work for one in singles]),
+                tuple(one.types[0] for one in singles),
+                tuple(one.costs[0] for one in singles),
+            ),
+            times=np.maximum(np.array(row["times_references"], dtype=np.float64), 1e-6),
+            total=row["total_references"],
+            reference_ms=row["reference_ms"],
+            whole=False,
+        )
+
+
+@dataclass(frozen=True)
+class LearnedOperators:
+    """What `learn` found; `sectum.predict.operator_model.OperatorModel` is its stored form.
+
+    Attributes:
+        linear: a first estimate from the work that kernels do.
+        groups: for each group of operators, a regressor of the logarithm of what that estimate is off by.
+        overheads: see `overheads`.
+    """
+
+    linear: LinearTimes
+    groups: Mapping[str, Any]
+    overheads: Overheads
+
+    def references(self, features: Sequence[OperatorFeatures]) -> list[NDArray[np.float64]]:
+        """Times of the operators of each network, as they count in a whole inference, in reference units."""
+        if not features:
+            return []
+        groups = np.array([group for of in features for group in of.groups])
+        values = np.concatenate([of.values for of in features])
+        times = np.concatenate([self.linear.times(of) for of in features])
+        for group in set(groups.tolist()):
+            if group in self.groups:
+                mask = groups == group
+                times[mask] *= np.exp(self.groups[group].predict(values[mask]))
+        ends = np.cumsum([len(of.groups) for of in features])
+        return [self.overheads.started(of_one) for of_one in np.split(times, ends[:-1])]
+
+
+def learn(
+    seen: Sequence[Observation], *, parameters: Mapping[str, Any] = PARAMETERS, trees: int = TREES
+) -> LearnedOperators:
+    """Learn from all of these.
+
+    Operators' times are scaled so that they add up to their network's latency: a profile is short, and the machine's
+    speed during it is less certain than the latency.
+
+    Args:
+        seen: networks whose operators were timed.
+        parameters: of LightGBM.
+        trees: for each group of operators.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not seen:
+        raise UsageError("no measured network: collect some first (sectum dataset collect)")
+    import lightgbm
+
+    extra = overheads(seen)
+    groups = np.array([group for one in seen for group in one.features.groups])
+    times = np.concatenate([_in_whole(one, extra) for one in seen])
+    # An operator matters by its share of its network's time, not by its count.
+    share = times / np.repeat([one.total for one in seen], [len(one.times) for one in seen])
+    weight = np.sqrt(np.clip(share, _LEAST_SHARE, None))
+    linear = _fit_linear(seen, times, weight)
+    estimates = np.concatenate([linear.times(one.features) for one in seen])
+    logs = np.clip(np.log(times / estimates), -_LARGEST_CORRECTION, _LARGEST_CORRECTION)
+    values = np.concatenate([one.features.values for one in seen])
+    regressors = {}
+    for group in sorted(set(groups.tolist())):
+        mask = groups == group
+        data = lightgbm.Dataset(*merged(values[mask], logs[mask], weight[mask]), params={"verbose": -1})
+        regressors[group] = lightgbm.train(dict(parameters), data, num_boost_round=trees)
+    return LearnedOperators(linear, regressors, extra)
+
+
+def _in_whole(one: Observation, extra: Overheads) -> NDArray[np.float64]:
+    """Times of a network's operators as they count in an inference; with its start they add up to its latency."""
+    times = extra.unprofiled(one.times)
+    total = max(one.total - extra.start, one.total / 2)
+    scaled: NDArray[np.float64] = np.maximum(times * (total / times.sum()), LEAST_REFERENCES)
+    return scaled
+
+
+def _fit_linear(seen: Sequence[Observation], times: NDArray[np.float64], weight: NDArray[np.float64]) -> LinearTimes:
+    """Find the costs of work, by type where there are enough operators of it; threads are left to the trees."""
+    groups = np.array([group for one in seen for group in one.features.groups])
+    types = np.array([kind for one in seen for kind in one.features.types])
+    work = np.concatenate([one.features.work for one in seen])
+    threads = np.repeat([one.threads for one in seen], [len(one.times) for one in seen])
+    fewest_threads = threads == threads.min()
+    costs: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for group in GROUPS:
+        of_group = (groups == group) & fewest_threads
+        if not of_group.any():
+            continue
+        costs[group] = {ANY_TYPE: _costs(work[of_group], times[of_group], weight[of_group])}
+        kinds, counts = np.unique(types[of_group], return_counts=True)
+        for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+            if len(kinds) > 1 and count >= _FEWEST_ROWS:
+                chosen = of_group & (types == kind)
+                costs[group][kind] = _costs(work[chosen], times[chosen], weight[chosen])
+    return LinearTimes(costs)
+
+
+def _costs(work: NDArray[np.float64], times: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Costs, none below zero, that make the weighted squares of relative errors smallest; outliers count less."""
+    from scipy.optimize import nnls
+
+    largest = work.max(axis=0)
+    used = largest >= 1  # of countable work; less is the rounding of a size that is none, and would get any cost
+    columns = work[:, used] / largest[used] / times[:, None]
+    trust = np.sqrt(weight)
+    found = np.zeros(work.shape[1])
+    for _ in range(_ROUNDS):
+        # Least squares of the triangular factor are those of all rows.
+        factor: Any = np.linalg.qr(np.column_stack([columns, np.ones(len(times))]) * trust[:, None], mode="r")
+        solution, _ = nnls(factor[:, :-1], factor[:, -1])
+        relative = np.maximum(columns @ solution, 1e-9)
+        trust = np.sqrt(weight / np.maximum(1.0, np.abs(np.log(relative)) / _OUTLIER))
+        found[used] = solution / largest[used]
+    return found
+
+
+def merged(
+    values: NDArray[np.float32], target: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64], None, NDArray[np.float64]]:
+    """Rows of equal features as one row with their mean target and summed weight, as LightGBM takes them.
+
+    A third of all operators are others' equals: blocks repeat. Least squares are the same either way.
+    """
+    _, first, which = np.unique(
+        np.ascontiguousarray(values).view(f"V{values.itemsize * values.shape[1]}").reshape(-1),
+        return_index=True,
+        return_inverse=True,
+    )
+    total = np.bincount(which, weight).astype(np.float64)
+    return values[first], np.bincount(which, weight * target) / total, None, total
+
+
+def fold_of(seen: Sequence[Observation], folds: int) -> NDArray[np.int64]:
+    """Number of each network's fold; near relatives have the same."""
+    numbers = {topology: i for i, topology in enumerate(sorted({one.topology for one in seen}))}
+    shuffled = np.random.default_rng(0).permutation(len(numbers))
+    return np.array([shuffled[numbers[one.topology]] % folds for one in seen])
+
+
+def overheads(seen: Sequence[Observation]) -> Overheads:
+    """Find what profiling adds to each operator, and how long an inference takes beside its operators.
+
+    Latency less the profile's sum is regressed on the number of operators, a constant, and the sum itself, whose
+    coefficient is let go: long networks are a little off for other reasons. Absolute relative errors are smallest.
+    """
+    totals = np.array([one.total for one in seen])
+    sums = np.array([one.times.sum() for one in seen])
+    columns = np.column_stack([[-float(len(one.times)) for one in seen], np.ones(len(seen)), sums])
+    profiling, start, _ = _least_absolute(columns / totals[:, None], 1 - sums / totals)
+    if start < 0:
+        profiling, _ = _least_absolute(columns[:, [0, 2]] / totals[:, None], 1 - sums / totals)
+    return Overheads(float(profiling), max(0.0, float(start)))
+
+
+def _least_absolute(columns: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients whose absolute errors add up to the least, by reweighted least squares."""
+    trust = np.ones(len(values))
+    solution = np.zeros(columns.shape[1])
+    for _ in range(_REWEIGHTED):
+        solution[:] = np.linalg.lstsq(columns * trust[:, None], values * trust, rcond=None)[0]
+        trust = 1 / np.sqrt(np.maximum(np.abs(columns @ solution - values), _EXACT))
+    return solution

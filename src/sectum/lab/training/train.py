@@ -1,0 +1,169 @@
+"""Trains the shipped models from measured networks; needs the extra ``train``.
+
+``python -m sectum.lab.training.train --data data/networks --operators data/operators/epyc-zen4-vm --out \
+src/sectum/predict/artefacts/operators/avx512 --machine "..." --name epyc-zen4-vm``
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.errors import UsageError
+from sectum.lab.learners.native import Shared
+from sectum.lab.learners.shipped import OperatorsAndPages
+from sectum.lab.training import measured
+from sectum.lab.training.operator_learning import (
+    LearnedOperators,
+    Observation,
+    fold_of,
+    from_operator_campaign,
+    learn,
+)
+from sectum.lab.training.operator_learning import observed as observed_in
+from sectum.lab.training.paging_learning import PageCostModel
+from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, schema_hash
+from sectum.predict.operator_model import PAGES, REGIMES
+from sectum.predict.paging_features import PAGING_FEATURES
+
+FOLDS = 5
+
+
+def accuracy(measured: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
+    """Share within 5, 10 and 20 %, mean absolute percentage error, spread of the logarithm."""
+    error = np.abs(predicted / measured - 1)
+    return {
+        "n": float(len(measured)),
+        "within_5": float(np.mean(error <= 0.05)),
+        "within_10": float(np.mean(error <= 0.10)),
+        "within_20": float(np.mean(error <= 0.20)),
+        "mape": float(np.mean(error)),
+        "sigma": float(np.std(np.log(measured / predicted))),
+    }
+
+
+def cross_validate(seen: Sequence[Observation], fold_of_network: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each network's time as predicted by models that saw none of its fold, in reference units."""
+    totals = np.zeros(len(seen))
+    for fold in np.unique(fold_of_network):
+        inside = fold_of_network == fold
+        learned = learn([one for one, out in zip(seen, inside, strict=True) if not out])
+        held_out = [one.features for one, out in zip(seen, inside, strict=True) if out]
+        totals[inside] = [times.sum() for times in learned.references(held_out)]
+    return totals
+
+
+def figures(seen: Sequence[Observation]) -> dict[str, dict[str, float]]:
+    """Accuracy on networks not trained on, near relatives kept together; by where they come from and threads."""
+    totals = np.array([one.total for one in seen])
+    kinds = np.array([f"{'dataset' if one.whole else 'operator campaign'}, {one.threads} threads" for one in seen])
+    predicted = cross_validate(seen, fold_of(seen, FOLDS))
+    return {str(kind): accuracy(totals[kinds == kind], predicted[kinds == kind]) for kind in np.unique(kinds)}
+
+
+def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dict[str, dict[str, str]]:
+    """Write one ONNX file per group, and one for pages; gives the file and SHA-256 of each."""
+    from onnxmltools import convert_lightgbm
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = {}
+    regressors = {**{group: (model, len(FEATURES)) for group, model in learned.groups.items()},
+                  PAGES: (pages.correction, len(PAGING_FEATURES))}  # fmt: skip
+    for name, (regressor, n_features) in regressors.items():
+        columns = [("features", FloatTensorType([None, n_features]))]
+        model = convert_lightgbm(regressor, initial_types=columns, target_opset=15)
+        content = model.SerializeToString(deterministic=True)
+        (folder / f"{name}.onnx").write_bytes(content)
+        entries[name] = {"file": f"{name}.onnx", "sha256": hashlib.sha256(content).hexdigest()}
+    return entries
+
+
+def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: str) -> dict[str, Any]:
+    """Cross-validate, train on everything that one machine measured, write the artefact; gives the manifest.
+
+    Args:
+        data: a dataset.
+        operators: operator campaigns of the same machine.
+        out: folder of the artefact.
+        machine: in words.
+        name: of the machine in the dataset.
+
+    Raises:
+        UsageError: nothing was measured, or too little that pages, or no operator of some group.
+        DatasetInvalid: the dataset is damaged.
+    """
+    networks = [one for one in measured.without_repeats(measured.read(data)) if one.machine == name]
+    if not networks:
+        raise UsageError(f"{data} holds no network of the machine '{name}': sectum dataset show names them")
+    fitted = OperatorsAndPages("shipped", Shared()).fit(networks)
+    pages = fitted.costs.get(name)
+    if pages is None or pages.correction is None or fitted.errors is None or len(fitted.widths) < len(REGIMES):
+        raise UsageError(f"{data} holds too few networks of '{name}' that page and that do not: collect more")
+    block = networks[0].nchwc_block
+    seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, block))]
+    learned = learn(seen)
+    missing = [group for group in GROUPS if group not in learned.groups]
+    if missing:
+        raise UsageError(f"no operator of group '{missing[0]}' was measured: collect more networks")
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "schema_sha256": schema_hash(),
+        "machine": machine,
+        "nchwc_block": block,
+        "reference_ms": networks[0].typical.products_ms,
+        "most_threads": max(one.threads for one in seen),
+        "widths": dict(fitted.widths),
+        "working_set_errors": fitted.errors.to_json(),
+        "overheads": asdict(learned.overheads),
+        "page_factors": dict(pages.factors),
+        "linear": learned.linear.as_dict(),
+        "groups": export(learned, pages, out),
+        "training": _training(seen, pages, networks[0].typical.sums_ms, figures(seen)),
+    }
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def _training(
+    seen: Sequence[Observation], pages: PageCostModel, sums_ms: float, found: dict[str, Any]
+) -> dict[str, Any]:
+    groups = [group for one in seen for group in one.features.groups]
+    return {
+        "networks": len({(one.family, one.topology) for one in seen}),
+        "measurements": len(seen),
+        "operators": len(groups),
+        "operators_by_group": {group: groups.count(group) for group in GROUPS},
+        "paging_rows": pages.rows,
+        "swap_us": 1e3 * sums_ms * pages.swap,
+        "minor_fault_us": 1e3 * sums_ms * pages.minor_fault,
+        "kind": "measured",
+        "accuracy": found,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train from the command line and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a dataset: sectum dataset collect")
+    parser.add_argument("--operators", type=Path, default=[], action="append", help="of an operator campaign")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--machine", required=True, help="the machine that the data come from, in words")
+    parser.add_argument("--name", required=True, help="what the dataset calls it")
+    options = parser.parse_args(arguments)
+    manifest = train(options.data, options.operators, options.out, options.machine, options.name)
+    json.dump(manifest["training"], sys.stdout, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

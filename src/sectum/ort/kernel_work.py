@@ -1,0 +1,198 @@
+"""What the runtime's kernels do for an operator: countable pieces of work, of which its time is made.
+
+Arithmetic alone does not tell how long an operator takes. A blocked convolution (MLAS, ``MlasNchwcConv``) reads the
+image again for every four blocks of filters, adds to its outputs once for each block of input channels, computes the
+outputs at padded edges one by one, and starts a kernel for every row. A convolution in the plain layout
+(``MlasConvOperation``) unrolls the image, packs it, and multiplies in tiles of rows and columns. Each such piece is a
+column here. `sectum.lab.training.operator_learning` finds what a unit of each costs on a machine; trees correct the
+rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Columns = Mapping[str, Floats]
+
+FILTER_BLOCKS = 4
+"""Blocks of filters that a blocked convolution computes at a time."""
+POINTWISE_CHANNELS = 128
+"""Input channels that a pointwise one adds up before it writes."""
+PRODUCT_DEPTH = 128
+"""Values of each position that a matrix product adds up before it writes."""
+TILES = {1: (6, 16), 8: (6, 16), 16: (12, 32)}
+"""Rows and columns of the inner tile of a matrix product, by the block of the blocked layout: SSE, AVX2, AVX-512."""
+
+L2_BYTES, L3_BYTES = 1e6, 12e6
+"""About what a core has of the caches: beyond, traffic gradually becomes that of the next."""
+
+WIDTH = 18
+
+CONSTANTS = (FILTER_BLOCKS, POINTWISE_CHANNELS, PRODUCT_DEPTH, *sorted(TILES.items()), L2_BYTES, L3_BYTES, WIDTH)
+"""All that gives the work its meaning."""
+
+
+def kernel_work(columns: Columns, groups: Sequence[str], nchwc_block: int) -> Floats:
+    """Count the work of operators.
+
+    Args:
+        columns: features by name, each of shape ``(operators,)``; see `sectum.predict.features.FEATURES`.
+        groups: of the operators.
+        nchwc_block: floats in a block of the blocked layout.
+
+    Returns:
+        Shape ``(operators, WIDTH)``, none negative; what a column means depends on the group, unused ones are 0.
+    """
+    sizes = _Sizes(columns, nchwc_block)
+    names = np.asarray(groups)
+    found = np.zeros((len(names), WIDTH))
+    for group in set(groups):
+        chosen = np.flatnonzero(names == group)
+        work = np.column_stack(_WORK[group](sizes.of(chosen)))
+        found[chosen, : work.shape[1]] = work
+    return found
+
+
+class _Sizes:
+    """Sizes of operators, as arrays."""
+
+    def __init__(self, columns: Columns, block: int) -> None:
+        def column(name: str) -> Floats:
+            return np.asarray(columns[name], dtype=np.float64)
+
+        def amount(name: str) -> Floats:
+            return np.nan_to_num(np.expm1(column(name)))
+
+        self.block = block
+        self.flops, self.weight = amount("log_flops"), amount("log_weight_bytes")
+        self.read, self.written = amount("log_input_bytes"), amount("log_output_bytes")
+        self.images, self.rows = column("batch"), amount("rows")
+        self.groups = np.maximum(column("groups"), 1)
+        self.in_channels = column("in_channels") / self.groups
+        self.filters = column("out_channels") / self.groups
+        self.height, self.width = column("out_height"), column("out_width")
+        self.taps = column("kernel_height") * column("kernel_width")
+        self.kernel_width = (column("kernel_width") - 1) * np.maximum(column("dilation"), 1) + 1
+        self.in_width, self.stride = column("in_width"), np.maximum(column("stride"), 1)
+        self.n_inputs, self.n_outputs = column("inputs"), column("outputs")
+        self.run = np.maximum(amount("contiguous_run"), 1)
+        self.nchw_input, self.fused_sum = column("nchw_input") > 0, column("fused_sum") > 0
+        # What was written long ago has left the second cache; weights of large networks leave the third one, too.
+        self.far = 1 - 1 / (1 + (amount("log_reuse_bytes") / L2_BYTES) ** 1.5)
+        self.cold = 1 / (1 + (L3_BYTES / np.maximum(amount("log_network_bytes"), 1)) ** 2)
+
+    def of(self, chosen: NDArray[np.int64]) -> _Sizes:
+        """Those of some operators."""
+        part = object.__new__(_Sizes)
+        for name, value in vars(self).items():
+            setattr(part, name, value[chosen] if isinstance(value, np.ndarray) else value)
+        return part
+
+    @property
+    def positions(self) -> Floats:
+        """Outputs of one channel, in all images."""
+        return self.images * self.height * self.width
+
+    @property
+    def edge(self) -> Floats:
+        """Outputs of a row whose windows reach into padding."""
+        padding = np.maximum(0, (self.width - 1) * self.stride + self.kernel_width - self.in_width)
+        return np.minimum(self.width, np.ceil(padding / self.stride))
+
+    @property
+    def one(self) -> Floats:
+        """Once for each operator."""
+        return np.ones_like(self.flops)
+
+
+def _where(mask: NDArray[np.bool_], values: Floats) -> Floats:
+    return np.where(mask, values, 0.0)
+
+
+def _blocked(s: _Sizes) -> list[Floats]:
+    blocks = np.ceil(s.filters / s.block)
+    sets, rest = np.ceil(blocks / FILTER_BLOCKS), blocks % FILTER_BLOCKS
+    pointwise = s.taps == 1
+    additions = np.where(pointwise, np.ceil(s.in_channels / POINTWISE_CHANNELS), np.ceil(s.in_channels / s.block))
+    filters = s.filters * s.groups
+    products = s.positions * filters * s.in_channels * s.taps
+    of_a_set = s.positions * s.in_channels * s.taps * s.block
+    return [
+        products, of_a_set * sets, *(_where(rest == n, of_a_set * n) for n in (1, 2, 3)),
+        s.images * s.height * s.edge * filters * s.in_channels * s.taps,
+        s.images * s.groups * s.height * additions * sets,
+        s.positions * filters * additions,
+        s.read * sets, s.weight, s.weight * s.cold, s.read * s.far, s.written,
+        _where(s.nchw_input, products), _where(pointwise, products), _where(s.fused_sum, s.written),
+        _where(s.stride > 1, products), s.one,
+    ]  # fmt: skip
+
+
+def _depthwise(s: _Sizes) -> list[Floats]:
+    channels = s.filters * s.groups
+    products = s.positions * channels * s.taps
+    return [
+        products, s.images * s.height * s.edge * channels * s.taps, s.images * s.height * channels / s.block,
+        s.read, s.written, s.read * s.far, _where(s.stride > 1, products), s.weight, s.one,
+    ]  # fmt: skip
+
+
+def _plain(s: _Sizes) -> list[Floats]:
+    tile_rows, tile_columns = TILES[s.block]
+    values, positions, calls = s.in_channels * s.taps, s.height * s.width, s.images * s.groups
+    single = (s.filters == 1) & (s.in_channels == 1)
+    direct = (s.taps == 1) & (s.stride == 1)
+    tiles = np.ceil(s.filters / tile_rows) * np.ceil(positions / tile_columns)
+    additions = np.ceil(values / PRODUCT_DEPTH)
+    unrolled = calls * values * positions
+    return [
+        _where(~single, unrolled * s.filters),
+        _where(~single, calls * tiles * tile_rows * tile_columns * values),
+        _where(~single, unrolled), _where(~direct & ~single, unrolled),
+        _where(~single, calls * s.filters * positions * additions),
+        s.weight, s.weight * s.cold, s.read * s.far, s.written, calls,
+        _where(single, unrolled), _where(single, calls * positions),
+        _where(~single, calls * tiles * additions), _where(~direct, calls * values * s.height),
+        _where(s.fused_sum, s.written), s.one,
+    ]  # fmt: skip
+
+
+def _product(s: _Sizes) -> list[Floats]:
+    one_row = s.rows <= 1
+    return [
+        s.flops, s.weight, s.weight * s.cold, s.read, s.written,
+        _where(one_row, s.weight), _where(~one_row, s.weight), s.one,
+    ]  # fmt: skip
+
+
+def _pool(s: _Sizes) -> list[Floats]:
+    channels = s.filters * s.groups
+    return [
+        s.positions * channels * s.taps, s.read, s.written, s.images * channels * s.height, s.images * channels,
+        s.read * s.far, s.flops, s.one,
+    ]  # fmt: skip
+
+
+def _pointwise(s: _Sizes) -> list[Floats]:
+    channels = s.filters * s.groups
+    return [
+        s.read, s.written, s.read * s.far, s.written * s.cold, s.flops, s.weight, s.images * channels,
+        s.images * channels * s.height, s.one,
+    ]  # fmt: skip
+
+
+def _move(s: _Sizes) -> list[Floats]:
+    return [
+        s.read, s.written, s.read * s.far, s.written * s.cold, s.written / 4 / s.run,
+        s.images * s.filters * s.groups, s.n_inputs, s.n_outputs, s.one,
+    ]  # fmt: skip
+
+
+_WORK: Mapping[str, Callable[[_Sizes], list[Floats]]] = {
+    "conv": _blocked, "depthwise": _depthwise, "plain_conv": _plain, "gemm": _product, "pool": _pool,
+    "pointwise": _pointwise, "move": _move,
+}  # fmt: skip

@@ -1,0 +1,76 @@
+"""ONNX Runtime's rewrites of levels 1 and 2 on the CPU: eliminations, folding into convolutions, fusions.
+
+Learned from onnxruntime/core/optimizer and checked against what the runtime writes (`sectum.ort.observed`). Not
+modelled, so that the result has more operators than the runtime executes, never fewer: pushing transposes through
+what is not elementwise, attention and its fused products, SkipLayerNormalization, BiasGelu and the tanh form of GELU,
+quantised operators, and no-op arithmetic such as adding a constant zero (large constants' values are not kept).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sectum.ort.conv_folding import fold_affine, pad_into_consumers
+from sectum.ort.eliminations import ELIMINATIONS, merge_equal, relu_before_clip
+from sectum.ort.fusions import (
+    contiguous_reshapes,
+    conv_activation,
+    gelu,
+    gemm_activation,
+    matmul_add,
+    quick_gelu,
+)
+from sectum.ort.layer_norm import layer_norm
+from sectum.ort.transposes import optimise_transposes
+from sectum.ort.workgraph import Node, WorkGraph
+
+_Rule = Callable[[WorkGraph, Node], None]
+
+_LEVEL_1: tuple[tuple[frozenset[str], _Rule], ...] = (
+    (frozenset({"Relu"}), relu_before_clip),
+    (frozenset({"Pad"}), pad_into_consumers),
+    (frozenset({"Conv", "ConvTranspose"}), fold_affine),
+    (frozenset({"MatMul"}), matmul_add),
+    (frozenset({"Reshape"}), contiguous_reshapes),
+)
+_LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
+    (frozenset({"Gemm"}), gemm_activation),
+    (frozenset({"Conv"}), conv_activation),
+    (frozenset({"Erf"}), gelu),
+    (frozenset({"Sqrt"}), layer_norm),
+    (frozenset({"Sigmoid"}), quick_gelu),
+)
+_MAKERS = frozenset({matmul_add, contiguous_reshapes, gelu, gemm_activation, conv_activation, quick_gelu, layer_norm})
+# Types of node that a pass makes and a later pass looks for.
+_MADE: dict[_Rule, frozenset[str]] = {matmul_add: frozenset({"Reshape", "Gemm"})}
+
+
+def apply_rewrites(work: WorkGraph) -> None:
+    """Rewrite the graph as levels 1 and 2 do, in their order.
+
+    A pass that makes nodes visits the graph in the execution order of its own beginning, so that they are numbered
+    as the runtime's.
+    """
+    present = {node.type for node in work.nodes}
+    if not present.isdisjoint(ELIMINATIONS):
+        for node in work.nodes:
+            rule = ELIMINATIONS.get(node.type)
+            if rule is not None and not node.dead:
+                rule(work, node)
+    merge_equal(work)
+    _run(work, _LEVEL_1, present)
+    if "Transpose" in present:
+        optimise_transposes(work)
+    _run(work, _LEVEL_2, present)
+
+
+def _run(work: WorkGraph, passes: tuple[tuple[frozenset[str], _Rule], ...], present: set[str]) -> None:
+    for kinds, rule in passes:
+        if not present.isdisjoint(kinds):
+            nodes = [node for node in work.nodes if node.type in kinds and not node.dead]
+            if rule in _MAKERS and len(nodes) > 1:
+                nodes = [node for node in work.execution_order() if node.type in kinds]
+            for node in nodes:
+                if not node.dead:
+                    rule(work, node)
+            present.update(_MADE.get(rule, ()))

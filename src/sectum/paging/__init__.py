@@ -1,0 +1,1 @@
+"""The page-replacement model: pages and ranges in, counts out."""

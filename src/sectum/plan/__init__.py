@@ -1,0 +1,1 @@
+"""How to run a network well: advice."""

@@ -1,0 +1,56 @@
+"""Advice in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from sectum.cli.predict.advice import sentence, title, to_json
+from sectum.predict.prediction import Advice
+from sectum.units import MIB
+
+LAYERS = [
+    {"name": "conv", "type": "Conv", "ms": 1234.5, "share": 0.5, "paging_ms": 0.0, "weight_bytes": 145 << 10},
+    {"name": "fc", "type": "Gemm", "ms": 26.44, "share": 0.25, "paging_ms": 0.0, "weight_bytes": 392 * MIB},
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("epc", {"epc_bytes": 30_642_176, "latency_ms": 112.94, "speedup": 6.26},
+         "Paging stops at 29.3 MiB of protected memory; an inference then takes 113 ms, 6.3 times faster."),
+        ("layers", {"layers": LAYERS}, "The costliest 2 layers take 75 % of the time: conv (1,230 ms), fc (26.4 ms)."),
+        ("layers", {"layers": LAYERS[:1]}, "The costliest layer takes 50 % of the time: conv (1,230 ms)."),
+        ("layers", {"layers": []}, "No layer takes any time."),
+        ("weights", {"missing_bytes": 12 * MIB, "freed_bytes": 392 * MIB, "layers": LAYERS[1:]},
+         "12.0 MiB are missing, and this layer holds 392 MiB of weights: fc (392 MiB). Shrink it by what is missing, "
+         "or run it in another enclave, and the rest fits."),
+        ("batch", {"batch": 0, "epc_bytes": 93 * MIB, "or_more": False},
+         "No batch fits 93.0 MiB without paging, not even one image."),
+        ("batch", {"batch": 64, "epc_bytes": 93 * MIB, "or_more": True, "ms_per_image": 10.25},
+         "The largest batch that fits 93.0 MiB without paging is 64 or more: 10.2 ms an image."),
+    ],
+)  # fmt: skip
+def test_advice_is_a_sentence_with_its_numbers_as_they_are_written_elsewhere(kind, values, expected):
+    """Numbers in advice have the digits and units that they have everywhere else."""
+    advice = Advice(kind, values)
+    assert sentence(advice) == expected
+    assert title(advice)
+    assert to_json(advice) == {"kind": kind, "values": values, "text": expected}
+
+
+def test_names_in_advice_carry_no_terminal_escapes():
+    """A layer's name comes from an untrusted file."""
+    assert "\x1b" not in sentence(Advice("layers", {"layers": [{**LAYERS[0], "name": "\x1b[31mred"}]}))
+
+
+def test_every_advice_for_a_real_network_has_words(run):
+    """Whatever advice is computed, the command line can say it."""
+    light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    for model, epc in ((light / "light_resnet50.onnx", "93MiB"), ("zoo:squeezenet1_1", "16MiB")):
+        result = run("predict", model, "--epc", epc)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.count("\n* ") >= 2

@@ -1,0 +1,71 @@
+"""Every command explains itself, and quickly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from places import ROOT
+from sectum.cli.door import exit_codes
+from sectum.cli.main import cli
+from sectum.cli.reference import reference
+
+HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "sectum.predict", "sectum.graph", "sectum.enclave", "sectum.zoo")
+
+
+def lines(command: click.Command, path: tuple[str, ...] = (), *, groups: bool = True) -> list[tuple[str, ...]]:
+    """The words that name each command, but for those that become another program, which has a help of its own."""
+    found = [path] if groups or not isinstance(command, click.Group) else []
+    for name, inner in getattr(command, "commands", {}).items():
+        if inner.context_settings.get("help_option_names") != []:
+            found += lines(inner, (*path, name), groups=groups)
+    return found
+
+
+@pytest.mark.parametrize("words", lines(cli), ids=" ".join)
+def test_help_has_an_example_of_the_command_itself(run, words):
+    result = run(*words, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert " ".join(("sectum", *words)) in result.stdout.partition("Example")[2]
+
+
+@pytest.mark.parametrize("words", lines(cli, groups=False), ids=" ".join)
+def test_command_can_speak_json(run, words):
+    assert "--json" in run(*words, "--help").stdout
+
+
+def test_help_lists_every_exit_code_of_the_error_tree(run):
+    text = run("--help").stdout
+    for code, _, meaning in exit_codes():
+        assert f"{code:>3}  {meaning}" in text
+
+
+def test_without_words_it_shows_help(run):
+    result = run()
+    assert result.exit_code == 0
+    assert "Usage: sectum" in result.stdout
+
+
+def test_version_is_told(run):
+    assert run("--version").stdout.startswith("sectum ")
+
+
+def test_help_loads_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from sectum.cli.main import cli\n"
+        "assert CliRunner().invoke(cli, ['predict', '--help']).exit_code == 0\n"
+        "print(' '.join(sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not set(HEAVY) & set(ended.stdout.split())
+
+
+def test_reference_in_docs_is_current():
+    stored = ROOT / "docs" / "cli.md"
+    assert stored.read_text(encoding="utf-8") == reference(), "run: python -m sectum.cli.reference docs/cli.md"

@@ -1,0 +1,135 @@
+"""From operators to page touches."""
+
+from __future__ import annotations
+
+import pytest
+
+from places import LIGHT
+from sectum.graph import read
+from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+from sectum.ort.kernel_memory import scratch_bytes, stored_bytes, unrolled, used_parts
+from sectum.ort.optimize import runtime_graph
+from sectum.ort.page_trace import MIN_PAGED_BYTES, page_trace
+from sectum.units import PAGE_BYTES
+
+
+@pytest.fixture(scope="module", params=["squeezenet", "shufflenet", "inception_v1", "bvlc_alexnet"])
+def runtime(request):
+    return runtime_graph(read(LIGHT / f"light_{request.param}.onnx").graph)
+
+
+def test_the_working_set_is_the_distinct_pages(runtime):
+    """Pages that several operators touch are counted once."""
+    trace = page_trace(runtime)
+    distinct = {page for t in trace.touches for page in range(t.first_page, t.first_page + t.n_pages)}
+    assert trace.pages == len(distinct)
+
+
+def test_weights_and_activations_share_no_page(runtime):
+    """Weights come first, activations after them, so that their pages can be told apart."""
+    trace = page_trace(runtime)
+    assert all(
+        t.first_page + t.n_pages <= trace.weight_pages or t.first_page >= trace.weight_pages for t in trace.touches
+    )
+
+
+def test_operators_touch_in_their_order(runtime):
+    """Touches follow the order of execution, and every operator index is one of the graph's."""
+    indices = [t.operator for t in page_trace(runtime).touches]
+    assert indices == sorted(indices)
+    assert indices[-1] < len(runtime.operators)
+
+
+def test_weight_pages_hold_every_large_weight_once(runtime):
+    """The weight pages are those of the distinct weights of 64 KiB and more, each rounded up to pages."""
+    sizes = {}
+    for op in runtime.operators:
+        for position, name in enumerate(op.inputs):
+            if name and runtime.tensors[name].kind is TensorKind.WEIGHT:
+                sizes[name] = stored_bytes(op, position, runtime)
+    expected = sum(-(-size // PAGE_BYTES) for size in sizes.values() if size >= MIN_PAGED_BYTES)
+    assert page_trace(runtime).weight_pages == expected
+
+
+def graph_of(op: Operator, **shapes: tuple[tuple[int, ...], TensorKind]) -> Graph:
+    tensors = {name: Tensor(name, shape, "float32", kind) for name, (shape, kind) in shapes.items()}
+    inputs = tuple(name for name, tensor in tensors.items() if tensor.kind is TensorKind.INPUT)
+    return Graph("one", (op,), tensors, inputs, op.outputs, 17)
+
+
+def test_matrix_weights_are_packed_into_panels_of_sixteen_columns():
+    """1000 columns are stored as 1008, whichever way round the weight lies."""
+    for transposed, shape in ((0, (4096, 1000)), (1, (1000, 4096))):
+        op = Operator("g", "Gemm", ("x", "w"), ("y",), {"transB": transposed})
+        graph = graph_of(
+            op,
+            x=((1, 4096), TensorKind.INPUT),
+            w=(shape, TensorKind.WEIGHT),
+            y=((1, 1000), TensorKind.ACTIVATION),
+        )
+        assert stored_bytes(op, 1, graph) == 4096 * 1008 * 4
+
+
+def conv(kernel: int, pads: tuple[int, ...], positions: int = 56) -> tuple[Operator, Graph]:
+    op = Operator("c", "Conv", ("x", "w"), ("y",), {"pads": pads, "strides": (1, 1), "group": 1})
+    graph = graph_of(
+        op,
+        x=((1, 32, positions, positions), TensorKind.INPUT),
+        w=((64, 32, kernel, kernel), TensorKind.WEIGHT),
+        y=((1, 64, positions, positions), TensorKind.ACTIVATION),
+    )
+    return op, graph
+
+
+def test_a_pointwise_convolution_needs_no_scratch_memory():
+    """It is a matrix product as it stands."""
+    op, graph = conv(1, (0, 0, 0, 0))
+    assert scratch_bytes(op, graph, threads=1) == ()
+
+
+def test_an_unrolled_convolution_needs_scratch_memory_for_each_thread():
+    """Images are unrolled in segments, one for each thread."""
+    op, graph = conv(3, (1, 1, 1, 1))
+    (one,), (two,) = (scratch_bytes(op, graph, threads=n) for n in (1, 2))
+    assert two == 2 * one > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "positions", "together"),
+    [(288, 3136, (128, 128)), (27, 12544, (27, 512)), (800, 49, (256, 49)), (4, 4, (4, 4))],
+)
+def test_a_convolution_unrolls_a_segment_at_a_time(values: int, positions: int, together: tuple[int, int]) -> None:
+    """Where there are few values or positions, more of the other are taken; scratch memory is that of a segment."""
+    assert unrolled(values, positions) == together
+
+
+def blocked(kernel: int, size: int, block: int, *, stride: int = 1, channels: int = 64) -> tuple[Operator, Graph]:
+    pad = kernel // 2
+    attributes = {"pads": (pad,) * 4, "strides": (stride, stride), "group": 1}
+    op = Operator("c", "Conv", ("x", "w"), ("y",), attributes, domain="com.microsoft.nchwc")
+    out = (size + 2 * pad - kernel) // stride + 1
+    graph = graph_of(
+        op,
+        x=((1, channels, size, size), TensorKind.INPUT),
+        w=((channels, channels, kernel, kernel), TensorKind.WEIGHT),
+        y=((1, channels, out, out), TensorKind.ACTIVATION),
+    )
+    return op, graph
+
+
+def test_taps_that_meet_padding_only_are_not_read() -> None:
+    """Of a 7x7 kernel on a map of one pixel only the middle tap counts: one page or two of each block's twelve."""
+    op, graph = blocked(7, 1, 16)
+    used = used_parts(op, graph, 16)
+    assert len(used) == (64 // 16) ** 2
+    assert used[0] == (24 * 16 * 16 * 4, 16 * 16 * 4)
+    assert page_trace(graph, nchwc_block=16).used_weight_pages < page_trace(graph, nchwc_block=16).weight_pages / 5
+
+
+@pytest.mark.parametrize(("kernel", "size", "block"), [(3, 14, 16), (7, 7, 16), (3, 1, 8), (1, 1, 16)])
+def test_a_weight_without_a_page_of_unread_taps_is_read_whole(kernel: int, size: int, block: int) -> None:
+    """Maps as large as the kernel use all taps; gaps of less than a page save no page."""
+    op, graph = blocked(kernel, size, block)
+    ((start, n_bytes),) = used_parts(op, graph, block)
+    assert start < PAGE_BYTES
+    assert n_bytes > stored_bytes(op, 1, graph) - 2 * PAGE_BYTES

@@ -1,0 +1,35 @@
+"""The compiled rule is a convenience: what it counts is in tests/property/test_replacement.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from sectum.errors import EnclaveFailed, EnclaveUnavailable
+from sectum.paging import compiled_replacement as module
+from sectum.paging.replacement import Policy, Touch, steady_state
+
+SWEEP = [Touch(0, 0, 64), Touch(1, 64, 64)]
+
+
+@pytest.mark.parametrize("error", [EnclaveUnavailable, EnclaveFailed])
+def test_without_a_compiler_there_is_none(monkeypatch, error):
+    """Where it cannot be compiled nobody is told to install something: the rule in Python counts the same."""
+
+    def refuse(*_):
+        raise error("no compiler")
+
+    monkeypatch.setattr(module, "compiled", refuse)
+    assert module.compiled_replacement.__wrapped__() is None
+
+
+def test_a_policy_that_it_does_not_know_is_left_to_python():
+    """LRU is not compiled; asking for the compiled rule gives its counts all the same."""
+    compiled = module.compiled_replacement()
+    assert Policy.LRU not in compiled.POLICIES
+    assert steady_state(SWEEP, 100, Policy.LRU, compiled=compiled).loads == 128
+
+
+def test_an_epc_far_larger_than_the_network_costs_no_memory():
+    """A network that fits is not simulated, so the EPC's size is not allocated."""
+    compiled = module.compiled_replacement()
+    assert steady_state(SWEEP, 1 << 50, compiled=compiled).resident_pages == 128
