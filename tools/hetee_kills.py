@@ -1,4 +1,4 @@
-"""Roles killed at random while batches are on their way: ``python -m tests.e2e.hetee_kills --kills 100``.
+"""Roles killed at random while batches are on their way: ``.venv/bin/python tools/hetee_kills.py --kills 100``.
 
 Every batch has to be answered once, with its own result, or to end in a clear error within two seconds of the kill;
 and the service has to recover by itself.

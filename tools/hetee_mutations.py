@@ -1,6 +1,6 @@
 """Mutated frames, messages, handshakes and evidence: each is refused with a refusal, or was not changed.
 
-    python -m tests.attacks.hetee.hetee_mutations --mutations 1000000 --seed 7
+    .venv/bin/python tools/hetee_mutations.py --mutations 1000000 --seed 7
 
 What counts as found: another exception than a refusal, a mutant that is accepted as something that nobody sent, one
 that takes longer than a second, and memory that grows.

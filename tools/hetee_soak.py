@@ -1,4 +1,4 @@
-"""Many clients at once on few accelerators: ``python -m tests.e2e.hetee_soak --seconds 300``.
+"""Many clients at once on few accelerators: ``.venv/bin/python tools/hetee_soak.py --seconds 300``.
 
 No batch may fail, every client has to get its turn, and the memory of every role has to stay what it was. Time is
 counted from when every client has had its first answer: starting two dozen workers is not what is watched here.

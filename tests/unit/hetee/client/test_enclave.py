@@ -2,93 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sectum.hetee.attest.evidence import Claims
+from client_worker import DATA, MODEL, Worker
 from sectum.hetee.attest.records import Receipt, ReceiptSigner
-from sectum.hetee.channel.data import data_channel
-from sectum.hetee.channel.record import Opener, Sealer
-from sectum.hetee.channel.release import WorkerKey, release
-from sectum.hetee.client.enclave import Enclave
 from sectum.hetee.errors import EvidenceRefused, HeteeError, Refusal, WorkRefused, refusal
 from sectum.hetee.wire import messages
-from sectum.hetee.wire.kinds import Kind, Role
-from sectum.hetee.wire.messages import Message, Tensor, encode
-from sectum.testing.session_pair import connect, one_frame
-
-MODEL = b"d" * 32
-MEASUREMENT = b"m" * 32
-DATA = np.arange(5000, dtype=np.float32)
-
-
-class Worker:
-    """The other end of an `Enclave`, which says whatever a test wants."""
-
-    def __init__(self) -> None:
-        pair, key, self.signer = connect(), WorkerKey(), ReceiptSigner()
-        vouch = messages.Vouch(
-            index=0,
-            evidence=b"",
-            worker_key=key.public,
-            receipt_key=self.signer.public_key,
-            accelerators=("cpu:0",),
-            confinement=(),
-            unconfined=(),
-        )
-        payload = encode(vouch)
-        sealed = release(pair.controller.worker_secret(payload), key.public, pair.controller.session_id, 0)
-        self.session_id = pair.controller.session_id
-        secret = key.accept(sealed, self.session_id, 0)
-        self.sealer: Sealer
-        self.opener: Opener
-        self.sealer, self.opener = data_channel(Role.WORKER, secret, self.session_id)
-        claims = Claims(format="software", measurement=MEASUREMENT, debug=False)
-        self.enclave = Enclave(pair.client, vouch, payload, claims)
-
-    def say(self, kind: Kind, message: Message, *, stream: int = 0, chunks: int = 0, total: int = 0) -> None:
-        """Send a message."""
-        frame = self.sealer.seal(kind, encode(message), stream=stream, chunks=chunks, total=total)
-        self.enclave.receive(one_frame(frame))
-
-    def ready(self) -> Worker:
-        """Send READY."""
-        self.say(Kind.READY, messages.Ready(index=0, credit_bytes=100_000, open_streams=4, accelerators=("cpu:0",)))
-        return self
-
-    def result(self, stream: int, data: np.ndarray = DATA, *, said: int | None = None, chunks: int = 2) -> bytes:
-        """Send RESULT; give the context of its chunks."""
-        tensor = Tensor(name="y", dtype="float32", shape=data.shape)
-        message = messages.Result(tensors=(tensor,), paced=False)
-        self.say(Kind.RESULT, message, stream=stream, chunks=chunks, total=said or data.nbytes)
-        return hashlib.sha256(encode(message)).digest()
-
-    def chunk(self, stream: int, number: int, data: bytes, context: bytes, *, chunks: int = 2) -> None:
-        """Send one chunk of a result."""
-        out = bytearray(len(data) + 80)
-        self.sealer.seal_into(
-            Kind.CHUNK, data, out, stream=stream, chunk=number, chunks=chunks, total=DATA.nbytes, context=context
-        )
-        self.enclave.receive(one_frame(out))
-
-    def receipt(self, stream: int, change: Callable[[Receipt], Receipt] = lambda receipt: receipt) -> None:
-        """Send RECEIPT."""
-        receipt = Receipt(
-            session=self.session_id,
-            index=0,
-            stream=stream,
-            model=MODEL,
-            measurement=MEASUREMENT,
-            times_ns=dict.fromkeys(("preprocess", "compute", "encryption", "transfer"), 1),
-            paced=False,
-            items=1,
-            hardware="software",
-        )
-        self.say(Kind.RECEIPT, messages.Receipt(receipt=self.signer.sign(change(receipt))), stream=stream)
+from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import Tensor
 
 
 def test_a_result_in_chunks_is_given_to_its_future_and_then_its_receipt() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from test_client_enclave import MODEL, Worker
 
+from client_worker import MODEL, Worker
 from sectum.hetee.client.exchange import Exchange
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.errors import HeteeError, Refusal, WorkRefused, refusal
