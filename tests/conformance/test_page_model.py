@@ -10,13 +10,14 @@ from sectum.enclave.runners.runner import Job
 from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable
 from sectum.graph import read
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import page_trace
 from sectum.paging.replacement import Policy, steady_state
 from sectum.units import MIB, PAGE_BYTES
 
 SETTLING_INFERENCES, COUNTED_INFERENCES = 6, 8
-BLOCK = machine_nchwc_block()
+BLOCK = Cpu.here().nchwc_block
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,7 +41,7 @@ def enclave():
 def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
     """Working set within 1 %, page loads within 15 %, and no page beyond the budget, at every EPC size."""
     model = read(LIGHT / f"light_{name}.onnx", batch=batch)
-    trace = page_trace(runtime_graph(model.graph, nchwc_block=BLOCK), nchwc_block=BLOCK)
+    trace = page_trace(optimize(model.graph, Cpu.AVX2), nchwc_block=BLOCK)
     with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
         session.sample(3)
         session.set_epc(1 * MIB)
@@ -62,7 +63,7 @@ def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
 def test_a_model_that_fits_does_not_page():
     """With room for the working set and a little more, a steady-state inference loads nothing."""
     model = read(LIGHT / "light_squeezenet.onnx")
-    pages = page_trace(runtime_graph(model.graph, nchwc_block=BLOCK), nchwc_block=BLOCK).pages
+    pages = page_trace(optimize(model.graph, Cpu.AVX2), nchwc_block=BLOCK).pages
     with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
         session.set_epc(int(pages * 1.02) * PAGE_BYTES)
         session.sample(SETTLING_INFERENCES)

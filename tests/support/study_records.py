@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dataset_records import run
-from sectum.graph import stored
-from sectum.graph.costs import cost
 from sectum.graph.reader import read
 from sectum.lab.study.cases import Case, Sweep
 from sectum.lab.study.networks import Kind, Order, Synthetic, to_bytes
 from sectum.lab.study.store import StudyWriter
-from sectum.ort.optimize import runtime_graph
+from sectum.ort import stored
+from sectum.ort.costs import cost
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.units import MIB, PAGE_BYTES
 
 LOAD_US, MINOR_FAULT_US, REFERENCE_MS = 12.0, 1.5, 2.0
@@ -63,7 +64,7 @@ def record(case: Case, **changes: Any) -> dict[str, Any]:
     An inference loads the whole working set where it exceeds the EPC, else nothing.
     """
     network = case.network
-    graph = runtime_graph(read(to_bytes(network)).graph)
+    graph = optimize(read(to_bytes(network)).graph, Cpu.AVX2)
     flops = sum(cost(op, graph).flops for op in graph.operators)
     size = network.distinct * (MIB if network.kind is Kind.WEIGHTS else network.batch * MIB)
     working_set_bytes = math.ceil(size / PAGE_BYTES) * PAGE_BYTES

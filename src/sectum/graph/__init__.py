@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sectum.graph.costs import Coverage, OperatorCost, cost, coverage, require_supported
     from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
     from sectum.graph.limits import Limits
     from sectum.graph.reader import Model, read
     from sectum.graph.torch_reader import from_torch
+    from sectum.ort.costs import Coverage, OperatorCost, cost, coverage, require_supported
 
 __all__ = ["Coverage", "Graph", "Limits", "Model", "Operator", "OperatorCost", "Tensor", "TensorKind", "cost",
            "coverage", "from_torch", "read", "require_supported"]  # fmt: skip

@@ -11,6 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.graph.lifetimes import Lifetimes, lifetimes
+
 AttributeValue = int | float | str | bytes | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
 DTYPE_BYTES: Mapping[str, int] = {
@@ -69,8 +71,17 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A network with static shapes: operators in an order in which they can run."""
+class Dataflow:
+    """Operators and the tensors between them: what a graph and an optimized graph have in common.
+
+    Attributes:
+        name: of the network.
+        operators: in an order in which they can run.
+        tensors: by name.
+        inputs: names of the graph's inputs.
+        outputs: names of the graph's outputs.
+        opset: version of ONNX's default domain.
+    """
 
     name: str
     operators: tuple[Operator, ...]
@@ -99,47 +110,23 @@ class Graph:
         return {name: tensor.n_bytes for name, tensor in self.tensors.items()}
 
     @cached_property
+    def weight_names(self) -> frozenset[str]:
+        """Tensors that are known before the first inference."""
+        return frozenset([name for name, tensor in self.tensors.items() if tensor.kind is TensorKind.WEIGHT])
+
+    @cached_property
     def weight_bytes(self) -> int:
         """Bytes of all weights that an operator reads in an inference, each counted once."""
-        tensors, weight = self.tensors, TensorKind.WEIGHT
-        used = {
-            name
-            for op in self.operators
-            if not self.is_constant(op)
-            for name in op.inputs
-            if name and tensors[name].kind is weight
-        }
+        weights = self.weight_names
+        used = {name for op in self.operators if not self.is_constant(op) for name in op.inputs if name in weights}
         return sum([self.n_bytes[name] for name in used])
 
     @cached_property
-    def last_use(self) -> Mapping[str, int]:
-        """Index of the last operator that reads each activation or input; graph outputs live to the end."""
-        last: dict[str, int] = {}
-        tensors, weight = self.tensors, TensorKind.WEIGHT
-        for index, op in enumerate(self.operators):
-            for name in (*op.outputs, *op.inputs):
-                if name and tensors[name].kind is not weight:
-                    last[name] = index
-        for name in self.outputs:
-            if name in tensors and tensors[name].kind is not weight:
-                last[name] = len(self.operators) - 1
-        return last
+    def lifetimes(self) -> Lifetimes:
+        """From which operator to which each activation and input is alive."""
+        return lifetimes(self)
 
-    @cached_property
-    def peak_activation_bytes(self) -> int:
-        """Largest sum of activations and inputs alive at one operator: a lower bound for any allocator."""
-        last, n_bytes = self.last_use, self.n_bytes
-        alive = peak = sum(n_bytes[name] for name in self.inputs)
-        dying: dict[int, int] = {}
-        for name in self.inputs:
-            dying[last.get(name, -1)] = dying.get(last.get(name, -1), 0) + n_bytes[name]
-        for index, op in enumerate(self.operators):
-            for name in op.outputs:
-                if name and name in last:
-                    size = n_bytes[name]
-                    alive += size
-                    dying[last[name]] = dying.get(last[name], 0) + size
-            if alive > peak:
-                peak = alive
-            alive -= dying.get(index, 0)
-        return peak
+
+@dataclass(frozen=True)
+class Graph(Dataflow):
+    """A network with static shapes, as its file says. What runs is an `sectum.ort.OptimizedGraph`."""

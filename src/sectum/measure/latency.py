@@ -19,7 +19,8 @@ from sectum.graph.ir import Graph
 from sectum.measure.context import machine_context
 from sectum.measure.reference import References, compared_with, paging_share, read_sample, sums_share, together
 from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, take_samples
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 
 ROUNDS = 3
 """Processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %, more than within one."""
@@ -214,7 +215,7 @@ def measure_budgets(
         raise UsageError("no EPC size to measure under: give at least one, or None for no limit")
     for budget in budgets:
         check_epc(budget)
-    share = sums_share(runtime_graph(model.graph, nchwc_block=machine_nchwc_block()))
+    share = sums_share(optimize(model.graph, Cpu.here()))
     content = model.bound_bytes()
     job = Job(
         model=content,

@@ -9,11 +9,12 @@ from typing import Any
 
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import Job, OperatorTime, Runner
-from sectum.graph.ir import Graph
 from sectum.measure.context import machine_context
 from sectum.measure.latency import MeasurableModel
 from sectum.measure.reference import References, estimate, sums_share
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
+from sectum.ort.optimized import OptimizedGraph
 
 _WARM_UP_RUNS = 3
 
@@ -103,7 +104,7 @@ def measure_operators(
         session.sample(_WARM_UP_RUNS)
         samples = session.sample(runs)
         times = session.operator_times(runs)
-    share = sums_share(runtime_graph(model.graph, nchwc_block=machine_nchwc_block()))
+    share = sums_share(optimize(model.graph, Cpu.here()))
     reference_ms = (references or References.of(samples)).mixed_ms(share)
     rows = tuple(
         OperatorRow(
@@ -142,7 +143,7 @@ def in_references(time: OperatorTime, share: float) -> float:
     return time.time_us / (time.products_us + share * (time.sums_us - time.products_us))
 
 
-def match(runtime: Graph, times: Iterable[OperatorTime]) -> list[float] | None:
+def match(runtime: OptimizedGraph, times: Iterable[OperatorTime]) -> list[float] | None:
     """Times in the order of the graph's operators; None where the runtime executed something else.
 
     Operators of the same type and shapes are told apart by their order, which is that of execution in both.

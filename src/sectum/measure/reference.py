@@ -29,8 +29,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sectum.enclave.runners.runner import Sample
-from sectum.graph.costs import cost
-from sectum.graph.ir import Graph, Operator
+from sectum.graph.ir import Operator
+from sectum.ort.costs import cost
+from sectum.ort.operators import describe
+from sectum.ort.optimized import OptimizedGraph
 
 REFERENCES_DISAGREE = 1.6
 """Ratio of the two references from which on a sample is flagged."""
@@ -38,7 +40,6 @@ WAITED_SHARE = 0.1
 """With several threads, their waiting for a CPU as a share of the wall time from which on a sample is flagged."""
 TRIMMED_SHARE = 0.1
 """Of the samples, by their ratio: how many are left out at either end."""
-_DENSE_TYPES = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ConvTranspose"})
 _DENSE_INPUT_CHANNELS = 4  # of a group: fewer, and each value is used too seldom
 _DENSE_FLOPS_PER_S, _OTHER_FLOPS_PER_S, _OTHER_BYTES_PER_S = 75e9, 12e9, 10e9
 _PAGING_OVER_HANDLER = 1.25  # the signal's way into the handler and back is not in the handler's own time
@@ -77,19 +78,19 @@ class Estimate:
     used: tuple[bool, ...]
 
 
-def sums_share(runtime: Graph) -> float:
+def sums_share(graph: OptimizedGraph) -> float:
     """How much of a network's time depends on the machine as sums do, not as matrix products: from 0 to 1.
 
     Dense arithmetic is what the second kind is; all other time, first estimates of both taken from rates that were
     seen on a processor of 2021, is of the first. An error of a fifth shifts a latency by a fiftieth at most.
 
     Args:
-        runtime: what the runtime executes.
+        graph: what the runtime executes.
     """
     dense_s = other_s = 0.0
-    for op in runtime.operators:
-        of = cost(op, runtime)
-        if op.type in _DENSE_TYPES and _is_dense(op, runtime):
+    for op in graph.operators:
+        of = cost(op, graph)
+        if describe(op).dense and _is_dense(op, graph):
             dense_s += of.flops / _DENSE_FLOPS_PER_S
         else:
             traffic = of.input_bytes + of.weight_bytes + of.output_bytes
@@ -97,9 +98,9 @@ def sums_share(runtime: Graph) -> float:
     return other_s / (dense_s + other_s) if dense_s + other_s else 0.0
 
 
-def _is_dense(op: Operator, runtime: Graph) -> bool:
+def _is_dense(op: Operator, graph: OptimizedGraph) -> bool:
     """Whether a convolution or product uses what it reads many times: depthwise ones do not."""
-    weight = runtime.tensors[op.inputs[1]].shape if len(op.inputs) > 1 and op.inputs[1] else ()
+    weight = graph.tensors[op.inputs[1]].shape if len(op.inputs) > 1 and op.inputs[1] else ()
     return len(weight) < 4 or weight[1] >= _DENSE_INPUT_CHANNELS
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from sectum.graph.ir import Graph, Operator
-from sectum.ort.kernel_memory import PACKED_TYPES, unrolled
+from sectum.graph.ir import Operator
+from sectum.ort.kernel_memory import im2col_block
+from sectum.ort.optimized import OptimizedGraph
 from sectum.paging.replacement import Touch
 from sectum.units import PAGE_BYTES, pages
 
@@ -55,11 +56,47 @@ def _part_of(weight: Weight, index: int, parts: int) -> Iterator[Span]:
         yield from weight[len(weight) * index // parts : len(weight) * (index + 1) // parts]
 
 
-Passes = Callable[[int], Iterator[Span]]
-"""Gives the parts of its tensors that an operator goes through, in order, under an EPC of so many bytes."""
+Accesses = Callable[[int], Iterator[Span]]
+"""Given the bytes of the EPC, the parts of its tensors that an operator goes through, in order."""
 
 
-def _convolution_passes(
+class KernelMemory(NamedTuple):
+    """The memory that one operator uses.
+
+    Attributes:
+        op: the operator.
+        graph: that it is in.
+        read: where its activations lie, by position of the input.
+        weight: the bytes that it reads of the weight at position 1.
+        scratch: its scratch memory.
+        written: where its outputs lie.
+    """
+
+    op: Operator
+    graph: OptimizedGraph
+    read: Mapping[int, Span]
+    weight: Weight
+    scratch: Sequence[Span]
+    written: Sequence[Span]
+
+    @property
+    def images(self) -> int:
+        """Leading dimension of the output."""
+        out = self.graph.tensors[self.op.outputs[0]].shape
+        return out[0] if len(out) > 1 else 1
+
+    @property
+    def groups(self) -> int:
+        """Groups of a convolution; 1 for all else."""
+        group = self.op.attributes.get("group", 1)
+        return group if isinstance(group, int) else 1
+
+
+AccessPattern = Callable[[KernelMemory], Accesses | None]
+"""How the operators of a type go through their tensors; None where once through each, one after the other, says it."""
+
+
+def _blocked_convolution(
     images: int, filter_groups: int, source: Span, weight: Weight, target: Span, epc_bytes: int
 ) -> Iterator[Span]:
     """A blocked convolution reads each image again for every group of filters: its outputs, the image, its weights."""
@@ -74,7 +111,7 @@ def _convolution_passes(
             yield from _part_of(weight, group, filter_groups)
 
 
-def _normalisation_passes(
+def _local_normalization(
     images: int, source: Span, squares: Span, padded: Span, target: Span, _epc_bytes: int
 ) -> Iterator[Span]:
     """Local response normalisation: scales are set, summed up image by image, raised to a power, multiplied."""
@@ -88,7 +125,7 @@ def _normalisation_passes(
             yield span.part(image, images)
 
 
-def _streaming_passes(parts: int, sources: Sequence[Span], target: Span, _epc_bytes: int) -> Iterator[Span]:
+def _streaming(parts: int, sources: Sequence[Span], target: Span, _epc_bytes: int) -> Iterator[Span]:
     """One operator after the other on a part of each tensor: inputs are read while the output is written."""
     for part in range(parts):
         for source in sources:
@@ -96,7 +133,7 @@ def _streaming_passes(parts: int, sources: Sequence[Span], target: Span, _epc_by
         yield target.part(part, parts)
 
 
-def _grouped_passes(
+def _plain_convolution(
     images: int,
     groups: int,
     segments: int,
@@ -121,9 +158,7 @@ def _grouped_passes(
                 yield target.part(image, images).part(group, groups).part(segment, segments)
 
 
-def _joining_passes(
-    images: int, parts: Sequence[Span], whole: Span, _epc_bytes: int, *, to_whole: bool
-) -> Iterator[Span]:
+def _joining(images: int, parts: Sequence[Span], whole: Span, _epc_bytes: int, *, to_whole: bool) -> Iterator[Span]:
     """Concatenation along channels, or its inverse: part after part, image by image."""
     offset_bytes = 0
     for part in parts:
@@ -133,41 +168,65 @@ def _joining_passes(
         offset_bytes += part.n_bytes // images
 
 
-def passes_of(
-    op: Operator,
-    runtime: Graph,
-    nchwc_block: int,
-    read: Mapping[int, Span],
-    weight: Weight,
-    taken: Sequence[Span],
-    made: Sequence[Span],
-) -> Passes | None:
+def accesses(memory: KernelMemory, pattern: AccessPattern) -> Accesses | None:
     """How an operator goes through its tensors; None where once through each, one after the other, says it."""
-    if 0 not in read or not made or op.qualified_type in PACKED_TYPES:
+    if 0 not in memory.read or not memory.written:
         return None
-    out = runtime.tensors[op.outputs[0]].shape
-    images = out[0] if len(out) > 1 else 1
-    group = op.attributes.get("group", 1)
-    groups = group if isinstance(group, int) else 1
-    if op.qualified_type == "com.microsoft.nchwc:Conv" and groups == 1:
-        filter_groups = -(-out[1] // (_FILTERS_PER_PASS * nchwc_block))
-        return partial(_convolution_passes, images, filter_groups, read[0], weight, made[0])
-    if op.qualified_type in ("Conv", "com.microsoft:FusedConv"):
-        return partial(_grouped_passes, images, groups, _segments(op, runtime), read[0], weight, taken, made[0])
-    if op.qualified_type == "LRN":
-        return partial(_normalisation_passes, images, read[0], taken[0], taken[1], made[0])
-    if op.type == "Concat" and op.attributes.get("axis") == 1 and len(read) == len(op.inputs):
-        return partial(_joining_passes, images, tuple(read.values()), made[0], to_whole=True)
-    if op.type == "Split" and op.attributes.get("axis") == 1 and len(made) == len(op.outputs):
-        return partial(_joining_passes, images, made, read[0], to_whole=False)
-    if op.type == "Transpose":
-        return partial(_streaming_passes, images, tuple(read.values()), made[0])
-    largest = max(span.n_bytes for span in (*read.values(), made[0]))
+    return pattern(memory)
+
+
+def once(memory: KernelMemory) -> None:  # noqa: ARG001
+    """Once through each tensor, one after the other."""
+    return
+
+
+def streaming(memory: KernelMemory) -> Accesses:
+    """Inputs are read while the output is written."""
+    largest = max(span.n_bytes for span in (*memory.read.values(), memory.written[0]))
     parts = min(_MOST_PARTS, max(1, pages(largest) // _PART_PAGES))
-    return partial(_streaming_passes, parts, tuple(read.values()), made[0])
+    return partial(_streaming, parts, tuple(memory.read.values()), memory.written[0])
 
 
-def _segments(op: Operator, runtime: Graph) -> int:
-    """In how many parts of its positions a convolution in the plain layout computes each image."""
-    positions = math.prod(runtime.tensors[op.outputs[0]].shape[2:])
-    return -(-positions // unrolled(math.prod(runtime.tensors[op.inputs[1]].shape[1:]), positions)[1])
+def image_by_image(memory: KernelMemory) -> Accesses:
+    """Each image is read, then written."""
+    return partial(_streaming, memory.images, tuple(memory.read.values()), memory.written[0])
+
+
+def blocked_convolution(memory: KernelMemory) -> Accesses:
+    """A convolution in the blocked layout; one with groups streams."""
+    if memory.groups != 1:
+        return streaming(memory)
+    channels = memory.graph.tensors[memory.op.outputs[0]].shape[1]
+    filter_groups = -(-channels // (_FILTERS_PER_PASS * memory.graph.cpu.nchwc_block))
+    return partial(_blocked_convolution, memory.images, filter_groups, memory.read[0], memory.weight, memory.written[0])
+
+
+def plain_convolution(memory: KernelMemory) -> Accesses:
+    """A convolution in the plain layout."""
+    tensors, op = memory.graph.tensors, memory.op
+    positions = math.prod(tensors[op.outputs[0]].shape[2:])
+    segments = -(-positions // im2col_block(math.prod(tensors[op.inputs[1]].shape[1:]), positions)[1])
+    return partial(
+        _plain_convolution, memory.images, memory.groups, segments, memory.read[0], memory.weight, memory.scratch,
+        memory.written[0],
+    )  # fmt: skip
+
+
+def local_normalization(memory: KernelMemory) -> Accesses:
+    """Local response normalization."""
+    squares, padded = memory.scratch
+    return partial(_local_normalization, memory.images, memory.read[0], squares, padded, memory.written[0])
+
+
+def concatenation(memory: KernelMemory) -> Accesses:
+    """Concatenation; along another axis than the channels it streams."""
+    if memory.op.attributes.get("axis") != 1 or len(memory.read) != len(memory.op.inputs):
+        return streaming(memory)
+    return partial(_joining, memory.images, tuple(memory.read.values()), memory.written[0], to_whole=True)
+
+
+def split(memory: KernelMemory) -> Accesses:
+    """The inverse of a concatenation; along another axis than the channels it streams."""
+    if memory.op.attributes.get("axis") != 1 or len(memory.written) != len(memory.op.outputs):
+        return streaming(memory)
+    return partial(_joining, memory.images, memory.written, memory.read[0], to_whole=False)

@@ -37,7 +37,7 @@ def pad_into_consumers(work: WorkGraph, node: Node) -> None:
     for reader in tuple(readers):
         pads = ints(reader.attributes.get("pads")) or (0,) * len(added)
         reader.attributes = {**reader.attributes, "pads": tuple(map(sum, zip(pads, added, strict=True)))}
-    work.bypass(node, node.inputs[0])
+    work.bypass(node, node.inputs[0], into=readers[0])
 
 
 def _constant_integers(work: WorkGraph, node: Node, slot: int) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ def relu_before_clip(work: WorkGraph, node: Node) -> None:
     """Relu then Clip is one Clip, whose lower bound becomes at least 0."""
     clip = work.sole_consumer(node)
     if clip is not None and clip.type == "Clip" and clip.inputs[0] == node.outputs[0]:
-        work.bypass(node, node.inputs[0])
+        work.bypass(node, node.inputs[0], into=clip)
 
 
 def merge_equal(work: WorkGraph) -> None:
@@ -71,6 +71,7 @@ def merge_equal(work: WorkGraph) -> None:
                         for slot, item in enumerate(reader.inputs):
                             if item == mine:
                                 work.set_input(reader, slot, kept)
+                first.sources |= node.sources
                 work.remove(node)
                 break
         else:

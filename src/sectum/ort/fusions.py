@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sectum.graph.ir import AttributeValue
-from sectum.ort.workgraph import Node, WorkGraph
+from sectum.ort.workgraph import Node, WorkGraph, sources_of
 
 MICROSOFT = "com.microsoft"
 
@@ -61,7 +61,7 @@ def matmul_add(work: WorkGraph, node: Node) -> None:
     if not flat_rank:
         work.add("Reshape", [left_name, work.new_shape(work.tensors[source].shape, shared=False)], [source])
     gemm: dict[str, AttributeValue] = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    work.add("Gemm", [source, matrix, bias_name], [inner], gemm, name=add.name)
+    work.add("Gemm", [source, matrix, bias_name], [inner], gemm, name=add.name, sources=sources_of(node, add))
     if not flat_rank:
         work.add("Reshape", [inner, work.new_shape(full, shared=False)], [result])
 
@@ -80,7 +80,7 @@ def _matmul_norm(work: WorkGraph, node: Node, norm: Node) -> None:
     work.remove(norm)
     work.remove(node)
     gemm: dict[str, AttributeValue] = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    work.add("Gemm", [source, scaled, shift], [result], gemm, name=node.name)
+    work.add("Gemm", [source, scaled, shift], [result], gemm, name=node.name, sources=sources_of(node, norm))
 
 
 def contiguous_reshapes(work: WorkGraph, node: Node) -> None:
@@ -95,7 +95,8 @@ def contiguous_reshapes(work: WorkGraph, node: Node) -> None:
     source, result = node.inputs[0], last.outputs[0]
     for item in (node, *chain):
         work.remove(item)
-    work.add("Reshape", [source, work.new_shape(work.tensors[result].shape)], [result])
+    shape = work.new_shape(work.tensors[result].shape)
+    work.add("Reshape", [source, shape], [result], sources=sources_of(node, *chain))
 
 
 def _scalar(work: WorkGraph, node: Node, other: str) -> bool:
@@ -135,7 +136,7 @@ def gelu(work: WorkGraph, erf: Node) -> None:
     result = removed[-1].outputs[0]
     for node in removed:
         work.remove(node)
-    work.add("Gelu", [source], [result], domain=MICROSOFT)
+    work.add("Gelu", [source], [result], domain=MICROSOFT, sources=sources_of(*removed))
 
 
 def activation_attributes(work: WorkGraph, node: Node) -> dict[str, AttributeValue] | None:
@@ -151,7 +152,8 @@ def _replace_pair(work: WorkGraph, first: Node, second: Node, kind: str, extra: 
     inputs, outputs = first.inputs, second.outputs
     work.remove(second)
     work.remove(first)
-    work.add(kind, inputs, outputs, {**first.attributes, **extra}, MICROSOFT, first.name)
+    attributes = {**first.attributes, **extra}
+    work.add(kind, inputs, outputs, attributes, MICROSOFT, first.name, sources_of(first, second))
 
 
 def gemm_activation(work: WorkGraph, gemm: Node) -> None:
@@ -188,7 +190,7 @@ def quick_gelu(work: WorkGraph, sigmoid: Node) -> None:
     result = product.outputs[0]
     for node in removed:
         work.remove(node)
-    work.add("QuickGelu", [other], [result], {"alpha": 1.0}, MICROSOFT)
+    work.add("QuickGelu", [other], [result], {"alpha": 1.0}, MICROSOFT, sources=sources_of(*removed))
 
 
 def fuse_conv_add(work: WorkGraph) -> None:
@@ -214,4 +216,5 @@ def fuse_conv_add(work: WorkGraph) -> None:
             work.remove(last)
         work.remove(add)
         work.remove(conv)
-        work.add("FusedConv", inputs, outputs, {**conv.attributes, **extra}, MICROSOFT, conv.name)
+        attributes = {**conv.attributes, **extra}
+        work.add("FusedConv", inputs, outputs, attributes, MICROSOFT, conv.name, sources_of(conv, add, last))

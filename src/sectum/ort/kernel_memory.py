@@ -1,35 +1,34 @@
-"""What the kernels of the runtime read of a weight, and what memory they take while they run."""
+"""Memory of the runtime's kernels: how they store weights, which parts of them they read, and their scratch memory."""
 
 from __future__ import annotations
 
 import math
 
-from sectum.graph.ir import Graph, Operator
+from sectum.graph.ir import Dataflow, Operator
+from sectum.ort.optimized import OptimizedGraph
 from sectum.units import PAGE_BYTES
-
-PACKED_TYPES = frozenset({"Gemm", "com.microsoft:FusedGemm", "MatMul", "com.microsoft:FusedMatMul"})
 
 _PANEL_COLUMNS = 16
 """MLAS packs the right side of a float product into panels of this many columns."""
 
 _STRIDE, _LEAST_STRIDE = 128, 16
-"""MLAS unrolls images for a matrix product this many positions, and values of each, at a time; where there are fewer of
-one it takes more of the other (``MlasConvOperation``)."""
+"""MLAS's im2col copies this many positions, and this many values of each, at a time; where there are fewer of one, it
+copies more of the other (``MlasConvOperation``)."""
 
 
-def used_parts(op: Operator, runtime: Graph, nchwc_block: int) -> list[tuple[int, int]]:
-    """Offset and size of the bytes of an operator's weight that it reads; what is less than a page apart is joined.
+def used_parts(op: Operator, graph: OptimizedGraph, n_bytes: int) -> list[tuple[int, int]]:
+    """Offset and size of the bytes of an operator's weight that it reads; pieces less than a page apart are joined.
 
     The blocked layout keeps all taps of a kernel together for each block of input and output channels. On a map smaller
     than the kernel, as networks with small images have it, some taps only ever meet padding, and MLAS skips them.
     """
-    n_bytes = stored_bytes(op, 1, runtime)
-    shape = runtime.tensors[op.inputs[1]].shape
+    nchwc_block = graph.cpu.nchwc_block
+    shape = graph.tensors[op.inputs[1]].shape
     if math.prod(shape[2:]) == 1:
         return [(0, n_bytes)]
     if op.qualified_type != "com.microsoft.nchwc:Conv" or len(shape) != 4 or shape[1] % nchwc_block:
         return [(0, n_bytes)]
-    rows, columns = (_used_taps(op, runtime, axis) for axis in (0, 1))
+    rows, columns = (_used_taps(op, graph, axis) for axis in (0, 1))
     if len(rows) * len(columns) == shape[2] * shape[3]:
         return [(0, n_bytes)]
     tap_bytes = 4 * nchwc_block * nchwc_block
@@ -46,11 +45,11 @@ def used_parts(op: Operator, runtime: Graph, nchwc_block: int) -> list[tuple[int
     return used
 
 
-def _used_taps(op: Operator, runtime: Graph, axis: int) -> list[int]:
+def _used_taps(op: Operator, graph: Dataflow, axis: int) -> list[int]:
     """Positions of a kernel, along one axis, that meet the map for some output."""
-    size, out = (runtime.tensors[name].shape[2 + axis] for name in (op.inputs[0], op.outputs[0]))
+    size, out = (graph.tensors[name].shape[2 + axis] for name in (op.inputs[0], op.outputs[0]))
     stride, dilation, pad = (_at(op, name, axis, default) for name, default in _WINDOW)
-    taps = runtime.tensors[op.inputs[1]].shape[2 + axis]
+    taps = graph.tensors[op.inputs[1]].shape[2 + axis]
     used = []
     for tap in range(taps):
         at_first = tap * dilation - pad  # its position for the first output
@@ -68,36 +67,36 @@ def _at(op: Operator, name: str, axis: int, default: int) -> int:
     return int(value[axis]) if isinstance(value, tuple) and len(value) > axis else default
 
 
-def stored_bytes(op: Operator, position: int, runtime: Graph) -> int:
-    """Bytes of the weight at an input's position, as the runtime stores it for that operator."""
+def stored_bytes(op: Operator, position: int, graph: Dataflow, *, packs: bool) -> int:
+    """Bytes of the weight at an input's position, as the runtime stores it for that operator.
+
+    Args:
+        op: the operator.
+        position: of the input.
+        graph: that the operator is in.
+        packs: whether the kernel packs the right side of its product into panels.
+    """
     name = op.inputs[position]
-    tensor = runtime.tensors[name]
-    packed = position == 1 and op.qualified_type in PACKED_TYPES
-    if not packed or len(tensor.shape) != 2 or tensor.dtype != "float32":
-        return runtime.n_bytes[name]
+    tensor = graph.tensors[name]
+    if not packs or position != 1 or len(tensor.shape) != 2 or tensor.dtype != "float32":
+        return graph.n_bytes[name]
     rows, columns = tensor.shape
     if op.attributes.get("transB", 0):
         rows, columns = columns, rows
     return 4 * rows * (-(-columns // _PANEL_COLUMNS) * _PANEL_COLUMNS)
 
 
-def scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tuple[int, ...]:
-    """Sizes of the allocations that a kernel takes from the arena while it runs."""
-    if op.qualified_type == "LRN":
-        shape = runtime.tensors[op.inputs[0]].shape
-        squares = runtime.tensors[op.inputs[0]].n_bytes
-        size = op.attributes.get("size", 1)
-        extra_channels = size - 1 if isinstance(size, int) else 0
-        padded = 4 * (shape[1] + extra_channels) * math.prod(shape[2:])  # of one image
-        return squares, padded
-    if op.qualified_type in ("Conv", "com.microsoft:FusedConv"):
-        return _convolution_scratch_bytes(op, runtime, threads)
-    return ()
+def local_normalization_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
+    """Of a local response normalization: the squares of all images, and one image with padded channels."""
+    source = graph.tensors[op.inputs[0]]
+    size = op.attributes.get("size", 1)
+    extra_channels = size - 1 if isinstance(size, int) else 0
+    return source.n_bytes, 4 * (source.shape[1] + extra_channels) * math.prod(source.shape[2:])
 
 
-def _convolution_scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tuple[int, ...]:
-    """Of a convolution outside the blocked layout: images are unrolled for a matrix product unless it is pointwise."""
-    weight, out = runtime.tensors[op.inputs[1]].shape, runtime.tensors[op.outputs[0]].shape
+def convolution_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:
+    """Of a convolution in the plain layout: the im2col buffer of each thread, unless the convolution is pointwise."""
+    weight, out = graph.tensors[op.inputs[1]].shape, graph.tensors[op.outputs[0]].shape
     strides, pads = op.attributes.get("strides", ()), op.attributes.get("pads", ())
     moved = [v for values in (strides, pads) if isinstance(values, tuple) for v in values]
     if math.prod(weight[2:]) == 1 and all(v in (0, 1) for v in moved) and not (isinstance(pads, tuple) and any(pads)):
@@ -107,11 +106,11 @@ def _convolution_scratch_bytes(op: Operator, runtime: Graph, threads: int) -> tu
     positions = math.prod(out[2:])
     if filters > positions:
         return (4 * positions * math.prod(weight[1:]),)
-    return (4 * threads * math.prod(unrolled(math.prod(weight[1:]), -(-positions // threads))),)
+    return (4 * threads * math.prod(im2col_block(math.prod(weight[1:]), -(-positions // threads))),)
 
 
-def unrolled(values: int, positions: int) -> tuple[int, int]:
-    """Values and positions of an image that are unrolled together."""
+def im2col_block(values: int, positions: int) -> tuple[int, int]:
+    """Values and positions of an image that im2col copies at a time."""
     most_values = most_positions = _STRIDE
     if positions >= values:
         while most_values // 2 >= values:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.ort.cpu import Cpu
+
 Floats = NDArray[np.float64]
 Columns = Mapping[str, Floats]
 
@@ -36,23 +38,23 @@ CONSTANTS = (FILTER_BLOCKS, POINTWISE_CHANNELS, PRODUCT_DEPTH, *sorted(TILES.ite
 """All that gives the work its meaning."""
 
 
-def kernel_work(columns: Columns, groups: Sequence[str], nchwc_block: int) -> Floats:
+def kernel_work(columns: Columns, kinds: Sequence[str], cpu: Cpu) -> Floats:
     """Count the work of operators.
 
     Args:
         columns: features by name, each of shape ``(operators,)``; see `sectum.predict.features.FEATURES`.
-        groups: of the operators.
-        nchwc_block: floats in a block of the blocked layout.
+        kinds: kind of each operator.
+        cpu: whose kernels.
 
     Returns:
-        Shape ``(operators, WIDTH)``, none negative; what a column means depends on the group, unused ones are 0.
+        Shape ``(operators, WIDTH)``, none negative; what a column means depends on the kind, unused ones are 0.
     """
-    sizes = _Sizes(columns, nchwc_block)
-    names = np.asarray(groups)
+    sizes = _Sizes(columns, cpu.nchwc_block)
+    names = np.asarray(kinds)
     found = np.zeros((len(names), WIDTH))
-    for group in set(groups):
-        chosen = np.flatnonzero(names == group)
-        work = np.column_stack(_WORK[group](sizes.of(chosen)))
+    for kind in set(kinds):
+        chosen = np.flatnonzero(names == kind)
+        work = np.column_stack(_WORK[kind](sizes.of(chosen)))
         found[chosen, : work.shape[1]] = work
     return found
 

@@ -6,7 +6,7 @@ ReduceMean, Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul, Add.
 
 from __future__ import annotations
 
-from sectum.ort.workgraph import Node, WorkGraph, ints
+from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
 
 # From this opset on, the operator is ONNX's own and the fusion belongs to level 1.
 _EARLY_OPSET = 17
@@ -43,9 +43,10 @@ def layer_norm(work: WorkGraph, root: Node) -> None:
     if any(work.sole_consumer(node) is None for node in (mean, square, variance, add_epsilon)):
         return
     result = shift.outputs[0]
-    for node in (shift, scale, divide, root, add_epsilon, variance, square, centred, mean):
+    fused = (shift, scale, divide, root, add_epsilon, variance, square, centred, mean)
+    for node in fused:
         work.remove(node)
-    work.add("LayerNormalization", [source, gamma, beta], [result], {"axis": axis})
+    work.add("LayerNormalization", [source, gamma, beta], [result], {"axis": axis}, sources=sources_of(*fused))
 
 
 def _producer(work: WorkGraph, name: str, kind: str) -> Node | None:

@@ -1,6 +1,6 @@
 """Where ONNX Runtime places activations: which share a buffer, and at which offset of the one block it allocates.
 
-Two planners follow each other in the runtime. The allocation planner decides, walking the operators in order,
+Two planners follow each other in the graph. The allocation planner decides, walking the operators in order,
 whether an output takes over a buffer: an input's, where the kernel works in place or only renames, or that of a
 dead tensor of the same shape. The memory-pattern planner then lays out the buffers that remain in one block, best
 fit first, as they were allocated and freed in the first inference. Rules learned from
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from sectum.graph.ir import DTYPE_BYTES, Graph, Operator, Tensor, TensorKind
+from sectum.graph.ir import DTYPE_BYTES, Operator, Tensor, TensorKind
+from sectum.ort.operators import describe
+from sectum.ort.optimized import OptimizedGraph
 
 # Every buffer's size is rounded up to this (kAllocAlignment).
 ALIGNMENT_BYTES = 256
@@ -60,41 +62,23 @@ class MemoryPlan:
     output_bytes: int
 
 
-# Kernels whose output is another name for input 0 (Alias(0, 0) in their definition).
-_RENAMING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-
-# Input whose buffer the kernel may overwrite with output 0 (MayInplace in its definition). Arithmetic such as Add
-# and Mul is not among them in 1.31: seen in the size of the block that the runtime asks its arena for.
-_IN_PLACE: Mapping[str, int] = {
-    **dict.fromkeys(
-        (
-            "Cast", "Celu", "Clip", "Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softmax",
-            "Softplus", "Softsign", "Tanh", "ThresholdedRelu",
-        ),
-        0,
-    ),
-    "com.microsoft.nchwc:Conv": 3,
-    "com.microsoft:FusedConv": 3,
-}  # fmt: skip
-
-
-def memory_plan(runtime: Graph) -> MemoryPlan:
+def memory_plan(graph: OptimizedGraph) -> MemoryPlan:
     """Place the activations of a graph as ONNX Runtime's CPU provider does with static shapes.
 
     Args:
-        runtime: the graph that the runtime executes, in its order (`sectum.ort.optimize.runtime_graph`).
+        graph: what the runtime executes, in its order.
 
     Returns:
         The plan of the second and all later inferences; the first one allocates tensor by tensor. It is exact for
-        the given order of operators, which the runtime may vary from session to session: see `runtime_graph`.
+        the given order of operators, which the runtime may vary from session to session: see `sectum.ort.optimize`.
     """
-    buffers, made_by = _share_buffers(runtime)
-    offsets, block_bytes = _lay_out(runtime, buffers, made_by)
+    buffers, made_by = _share_buffers(graph)
+    offsets, block_bytes = _offsets(graph, buffers, made_by)
     placements: dict[str, Placement] = {}
-    outputs = set(runtime.outputs)
-    tensors = runtime.tensors
+    outputs = set(graph.outputs)
+    tensors = graph.tensors
     for name, buffer in buffers.items():
-        n_bytes = _aligned(runtime.n_bytes[buffer])
+        n_bytes = _aligned(graph.n_bytes[buffer])
         if buffer in offsets:
             placement = Placement(Storage.PATTERN, buffer, offsets[buffer], n_bytes)
         elif tensors[buffer].kind is TensorKind.WEIGHT:
@@ -104,7 +88,7 @@ def memory_plan(runtime: Graph) -> MemoryPlan:
         else:
             placement = Placement(Storage.CALLER, buffer, 0, n_bytes)
         placements[name] = placement
-    output_bytes = sum(_aligned(runtime.n_bytes[name]) for name in outputs if name in made_by)
+    output_bytes = sum(_aligned(graph.n_bytes[name]) for name in outputs if name in made_by)
     return MemoryPlan(placements, block_bytes, output_bytes)
 
 
@@ -112,7 +96,7 @@ def _aligned(n_bytes: int) -> int:
     return -(-n_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
-def _share_buffers(graph: Graph) -> tuple[dict[str, str], dict[str, int]]:
+def _share_buffers(graph: OptimizedGraph) -> tuple[dict[str, str], dict[str, int]]:
     """Plan as the allocation planner does.
 
     Returns:
@@ -145,7 +129,7 @@ def _share_buffers(graph: Graph) -> tuple[dict[str, str], dict[str, int]]:
             if name and tensors[name].kind is not weight:
                 buffer = buffers[name]
                 uses[buffer] -= 1
-                if not uses[buffer] and tensors[buffer].dtype != "string":
+                if not uses[buffer] and tensors[buffer].kind is not weight and tensors[buffer].dtype != "string":
                     free.setdefault(_size_class(tensors[buffer]), []).append(buffer)
     return buffers, made_by
 
@@ -155,24 +139,23 @@ def _size_class(tensor: Tensor) -> tuple[tuple[int, ...], int]:
     return tensor.shape, DTYPE_BYTES[tensor.dtype] if tensor.dtype != "string" else -1
 
 
-def _use_counts(graph: Graph, outputs: set[str]) -> dict[str, int]:
+def _use_counts(graph: OptimizedGraph, outputs: set[str]) -> dict[str, int]:
     """Count how often each tensor is made, read, or held by the caller."""
-    uses: dict[str, int] = dict.fromkeys(graph.inputs, 1)
-    for op in graph.operators:
-        for name in (*op.inputs, *op.outputs):
-            if name:
-                uses[name] = uses.get(name, 0) + 1
-    for name in outputs:
+    uses = dict(graph.lifetimes.readers)
+    for name in (*graph.inputs, *graph.lifetimes.written, *outputs):
         uses[name] = uses.get(name, 0) + 1
     return uses
 
 
-def _reusable_input(graph: Graph, op: Operator, buffers: Mapping[str, str], uses: Mapping[str, int]) -> str | None:
+def _reusable_input(
+    graph: OptimizedGraph, op: Operator, buffers: Mapping[str, str], uses: Mapping[str, int]
+) -> str | None:
     """Find the buffer of an input that the kernel renames or overwrites."""
-    if not op.domain and op.type in _RENAMING:
+    row = describe(op)
+    if row.renames:
         source = op.inputs[0]
         return buffers.get(source, source)
-    position = _IN_PLACE.get(op.qualified_type)
+    position = row.overwrites
     if position is None or position >= len(op.inputs):
         return None
     source = op.inputs[position]
@@ -183,7 +166,9 @@ def _reusable_input(graph: Graph, op: Operator, buffers: Mapping[str, str], uses
     return None
 
 
-def _lay_out(graph: Graph, buffers: Mapping[str, str], made_by: Mapping[str, int]) -> tuple[dict[str, int], int]:
+def _offsets(
+    graph: OptimizedGraph, buffers: Mapping[str, str], made_by: Mapping[str, int]
+) -> tuple[dict[str, int], int]:
     """Plan as the memory-pattern planner does.
 
     Returns:
@@ -192,10 +177,9 @@ def _lay_out(graph: Graph, buffers: Mapping[str, str], made_by: Mapping[str, int
     tensors = graph.tensors
     outputs = set(graph.outputs)
     last_read: dict[str, int] = {}
-    for index, op in enumerate(graph.operators):
-        for name in op.inputs:
-            if name in buffers:
-                last_read[buffers[name]] = index
+    for name, index in graph.lifetimes.last_read.items():
+        buffer = buffers[name]
+        last_read[buffer] = max(index, last_read.get(buffer, index))
     released: dict[int, list[str]] = {}
     for buffer, index in last_read.items():
         released.setdefault(index, []).append(buffer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sectum.graph.ir import AttributeValue, Tensor
 from sectum.ort.fusions import MICROSOFT
 from sectum.ort.nchwc_state import NCHWC, Blocked, BlockedLayout
-from sectum.ort.workgraph import Node, WorkGraph, ints
+from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
 
 # Reordering to the blocked layout is written for channel counts that are multiples of four.
 _CHANNEL_ALIGNMENT = 4
@@ -94,7 +94,7 @@ class _Transformer(BlockedLayout):
             inputs.append(padded_bias)
         attributes = {**node.attributes, "group": groups}
         work.remove(node)
-        made = work.add("Conv", inputs, [result], attributes, NCHWC, f"{result}_nchwc")
+        made = work.add("Conv", inputs, [result], attributes, NCHWC, f"{result}_nchwc", node.sources)
         if reorder:
             self.blocked_input(made, source)
         self.declare(result, made, out_channels)
@@ -109,7 +109,7 @@ class _Transformer(BlockedLayout):
         if channels % self.block:
             return
         work.remove(node)
-        made = work.add(node.type, [source], [result], node.attributes, NCHWC, f"{result}_nchwc")
+        made = work.add(node.type, [source], [result], node.attributes, NCHWC, f"{result}_nchwc", node.sources)
         self.blocked_input(made, source)
         self.declare(result, made, channels)
 
@@ -135,6 +135,7 @@ class _Transformer(BlockedLayout):
                     conv = entry.node
                     if self.fusable(entry) and len(conv.inputs) < 4:
                         other = entries[1 - slot].name
+                        conv.sources |= node.sources
                         work.remove(node)
                         work.set_input(conv, 3, other)
                         self.adopt(result, entry)
@@ -200,6 +201,7 @@ class _Transformer(BlockedLayout):
                 entry.remaining -= 1
                 self.blocked[gate].remaining -= 1
                 result = node.outputs[0]
+                entry.node.sources |= sources_of(node, maker)
                 work.remove(node)
                 work.remove(maker)
                 entry.node.attributes = {**entry.node.attributes, "activation": "HardSwish"}
@@ -217,7 +219,7 @@ class _Transformer(BlockedLayout):
             inputs.append(work.new_tensor(f"{result}_shift", (padded,), like[0]))
         work.remove(node)
         suffix = "bn" if bias else "mul"
-        made = work.add("Conv", inputs, [result], {"group": padded}, NCHWC, f"{result}_{suffix}_nchwc")
+        made = work.add("Conv", inputs, [result], {"group": padded}, NCHWC, f"{result}_{suffix}_nchwc", node.sources)
         entry.remaining -= 1
         self.declare(result, made, entry.channels)
 
@@ -256,6 +258,7 @@ class _Transformer(BlockedLayout):
         work.set_input(node, 0, entry.name)
         if node.type in _FUSED_ACTIVATIONS and self.fusable(entry):
             attributes: dict[str, AttributeValue] = {**entry.node.attributes, "activation": node.type}
+            entry.node.sources |= node.sources
             work.remove(node)
             entry.node.attributes = attributes
             self.adopt(result, entry)
@@ -269,7 +272,7 @@ class _Transformer(BlockedLayout):
         if entry is not None and perm == _TO_NHWC:
             self.work.remove(node)
             attributes = {"channels": entry.channels, "channels_last": 1}
-            self.work.add("ReorderOutput", [entry.name], [result], attributes, NCHWC)
+            self.work.add("ReorderOutput", [entry.name], [result], attributes, NCHWC, sources=node.sources)
             entry.remaining -= 1
         elif entry is None and perm == _FROM_NHWC and self.work.tensors[result].shape[1] % _CHANNEL_ALIGNMENT == 0:
             self.from_nhwc[result] = node
@@ -295,7 +298,8 @@ class _Transformer(BlockedLayout):
         if any(a * s != b for a, s, b in zip(before, scales, after, strict=True)):
             return
         work.remove(node)
-        made = work.add("Upsample", [entry.name], [result], {"scales": scales, "mode": mode}, NCHWC)
+        attributes = {"scales": scales, "mode": mode}
+        made = work.add("Upsample", [entry.name], [result], attributes, NCHWC, sources=node.sources)
         entry.remaining -= 1
         self.declare(result, made, entry.channels)
 

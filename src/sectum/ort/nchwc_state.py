@@ -90,4 +90,5 @@ class BlockedLayout:
                 work.add("ReorderOutput", [entry.name], [original], attributes, NCHWC)
         for result, node in self.from_nhwc.items():
             if not node.dead and not work.uses(result):
+                work.producer[self.reordered[result]].sources |= node.sources
                 work.remove(node)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sectum.errors import ModelMalformed, ShapeUnbound
-from sectum.graph.ir import AttributeValue, Graph, Operator, Tensor, TensorKind
+from sectum.graph.ir import AttributeValue, Operator, Tensor, TensorKind
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimized import OptimizedGraph
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +36,9 @@ _EXTERNAL_BYTES = 64
 _STRUCTURE = "optimised.onnx"
 
 
-def optimised_by_runtime(model_bytes: bytes, threads: int = 1, *, dimensions: Mapping[str, int] | None = None) -> Graph:
+def optimized_by_runtime(
+    model_bytes: bytes, threads: int = 1, *, dimensions: Mapping[str, int] | None = None
+) -> OptimizedGraph:
     """Ask ONNX Runtime which graph it executes at its default optimisation level.
 
     Args:
@@ -86,7 +90,7 @@ def observing_options(
     return options
 
 
-def observed_graph(session: onnxruntime.InferenceSession, folder: Path) -> Graph:
+def observed_graph(session: onnxruntime.InferenceSession, folder: Path) -> OptimizedGraph:
     """Read what a session made with `observing_options` executes, after it has run at least once.
 
     The session's profiling ends here.
@@ -142,7 +146,7 @@ def _attribute(proto: onnx.AttributeProto) -> AttributeValue | None:
     return None  # a tensor or a subgraph: not needed to know what runs
 
 
-def _graph(model: onnx.ModelProto, events: list[dict[str, Any]]) -> Graph:
+def _graph(model: onnx.ModelProto, events: list[dict[str, Any]]) -> OptimizedGraph:
     import onnx
 
     proto = model.graph
@@ -181,4 +185,7 @@ def _graph(model: onnx.ModelProto, events: list[dict[str, Any]]) -> Graph:
         operators.append(Operator(node.name, node.op_type, tuple(node.input), tuple(node.output), attributes, domain))
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     outputs = tuple(o.name for o in proto.output)
-    return Graph(proto.name, tuple(operators), tensors, inputs, outputs, opset)
+    names = tuple(op.name for op in operators)
+    return OptimizedGraph(
+        proto.name, tuple(operators), tensors, inputs, outputs, opset, Cpu.here(), ((),) * len(names), names
+    )

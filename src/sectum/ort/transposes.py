@@ -68,6 +68,9 @@ def _merge(work: WorkGraph, node: Node) -> bool:
         work.set_input(node, 0, source)
         node.attributes = {**node.attributes, "perm": perm}
     if not work.uses(before.outputs[0]):
+        heir = node if not node.dead else work.producer.get(source) or next(iter(work.consumers.get(source, ())), None)
+        if heir is not None:
+            heir.sources |= before.sources
         work.remove(before)
     return True
 
@@ -77,6 +80,7 @@ def _push(work: WorkGraph, node: Node, towards: set[str]) -> bool:
     result = node.outputs[0]
     slots = range(1) if node.type in _UNARY else range(len(node.inputs))
     perm: tuple[int, ...] = ()
+    moved: set[int] = set()
     cost = 0
     for slot in slots:
         name = node.inputs[slot]
@@ -102,6 +106,7 @@ def _push(work: WorkGraph, node: Node, towards: set[str]) -> bool:
             before = work.producer[name]
             work.set_input(node, slot, before.inputs[0])
             if not work.uses(name):
+                moved |= before.sources
                 work.remove(before)
         elif weight.shape:
             full = (1,) * (rank - len(weight.shape)) + weight.shape
@@ -111,7 +116,7 @@ def _push(work: WorkGraph, node: Node, towards: set[str]) -> bool:
     work.producer.pop(result)
     node.outputs = [inner]
     work.producer[inner] = node
-    work.add("Transpose", [inner], [result], {"perm": perm})
+    work.add("Transpose", [inner], [result], {"perm": perm}, sources=moved)
     return True
 
 

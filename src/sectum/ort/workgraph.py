@@ -6,19 +6,27 @@ numbers decide the order of execution, and that order decides where activations 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from sectum.graph.ir import AttributeValue, Graph, Operator, Tensor, TensorKind
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimized import OptimizedGraph
 
 _WEIGHT = TensorKind.WEIGHT
 
 
 class Node:
-    """One node under rewriting. ``index`` is the runtime's number; ``dead`` marks a removed node."""
+    """One node under rewriting.
 
-    __slots__ = ("attributes", "dead", "domain", "index", "inputs", "name", "outputs", "type")
+    Attributes:
+        index: the runtime's number.
+        sources: indices of the source operators that it carries out; rewrites hand them on.
+        dead: whether it was removed.
+    """
+
+    __slots__ = ("attributes", "dead", "domain", "index", "inputs", "name", "outputs", "sources", "type")
 
     def __init__(
         self,
@@ -28,7 +36,8 @@ class Node:
         inputs: list[str],
         outputs: list[str],
         attributes: Mapping[str, AttributeValue],
-        domain: str = "",
+        domain: str,
+        sources: Iterable[int],
     ) -> None:
         self.index = index
         self.name = name
@@ -37,11 +46,15 @@ class Node:
         self.outputs = outputs
         self.attributes = attributes
         self.domain = domain
+        self.sources = set(sources)
         self.dead = False
 
 
 class WorkGraph:
     """A network under rewriting.
+
+    Args:
+        source: the network as it was read; its operators are added one by one.
 
     Attributes:
         nodes: all nodes by index, dead ones included.
@@ -51,14 +64,12 @@ class WorkGraph:
         outputs: names of the graph's outputs.
     """
 
-    def __init__(self, name: str, opset: int, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-        self.name = name
-        self.opset = opset
-        self.inputs = inputs
-        self.outputs = outputs
-        self.output_set = frozenset(outputs)
+    def __init__(self, source: Graph) -> None:
+        self.source = source
+        self.opset = source.opset
+        self.output_set = frozenset(source.outputs)
         self.nodes: list[Node] = []
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor] = dict(source.tensors)
         self.producer: dict[str, Node] = {}
         self.consumers: dict[str, list[Node]] = {}
         self._fresh = 0
@@ -71,9 +82,10 @@ class WorkGraph:
         attributes: Mapping[str, AttributeValue] | None = None,
         domain: str = "",
         name: str = "",
+        sources: Iterable[int] = (),
     ) -> Node:
         """Append a node, which gets the next index, and connect it."""
-        node = Node(len(self.nodes), name or outputs[0], kind, inputs, outputs, attributes or {}, domain)
+        node = Node(len(self.nodes), name or outputs[0], kind, inputs, outputs, attributes or {}, domain, sources)
         self.nodes.append(node)
         consumers = self.consumers
         for item in inputs:
@@ -110,6 +122,7 @@ class WorkGraph:
     def take_output(self, node: Node, successor: Node) -> None:
         """Fuse ``successor``, the only reader of ``node``, into it: ``node`` makes what ``successor`` made."""
         outputs = successor.outputs
+        node.sources |= successor.sources
         self.remove(successor)
         for item in node.outputs:
             self.producer.pop(item, None)
@@ -118,8 +131,14 @@ class WorkGraph:
             if item:
                 self.producer[item] = node
 
-    def bypass(self, node: Node, source: str) -> bool:
+    def bypass(self, node: Node, source: str, into: Node | None = None) -> bool:
         """Remove ``node`` and let its readers read ``source``.
+
+        Args:
+            node: to remove.
+            source: what it reads.
+            into: the node that carries out its work from now on; by default the one that makes ``source``, or its first
+                reader where ``source`` is a graph input.
 
         Returns:
             False, with nothing done, where ``node`` makes a graph output that nobody else can make.
@@ -129,11 +148,15 @@ class WorkGraph:
             maker = self.producer.get(source)
             if maker is None or source in self.output_set or len(self.consumers[source]) != 1:
                 return False
+            maker.sources |= node.sources
             self.remove(node)
             maker.outputs = [result if item == source else item for item in maker.outputs]
             self.producer.pop(source, None)
             self.producer[result] = maker
             return True
+        heir = into or self.producer.get(source) or next(iter(self.consumers.get(result, ())), None)
+        if heir is not None:
+            heir.sources |= node.sources
         self.remove(node)
         for reader in tuple(self.consumers.get(result, ())):
             for slot, item in enumerate(reader.inputs):
@@ -210,11 +233,12 @@ class WorkGraph:
                 stack += sources
         return order
 
-    def freeze(self) -> Graph:
+    def freeze(self, cpu: Cpu) -> OptimizedGraph:
         """The graph as immutable data, in execution order, with the tensors that are still used."""
-        tensors = self.tensors
-        used: dict[str, Tensor] = {name: tensors[name] for name in self.inputs}
-        operators = []
+        tensors, source = self.tensors, self.source
+        used: dict[str, Tensor] = {name: tensors[name] for name in source.inputs}
+        operators, carried_out = [], []
+        names: dict[int, str] = {}
         for node in self.execution_order():
             for item in node.inputs:
                 if item and item not in used:
@@ -223,23 +247,44 @@ class WorkGraph:
                 if item:
                     used[item] = tensors[item]
             operators.append(
-                Operator(
-                    node.name,
-                    node.type,
-                    tuple(node.inputs),
-                    tuple(node.outputs),
-                    node.attributes,
-                    node.domain,
-                )
+                Operator(node.name, node.type, tuple(node.inputs), tuple(node.outputs), node.attributes, node.domain)
             )
-        for item in self.outputs:
+            sources = tuple([source.operators[index] for index in sorted(node.sources)])
+            carried_out.append(sources)
+            names[node.index] = self._layer_name(node, sources, names)
+        for item in source.outputs:
             if item not in used:
                 used[item] = tensors[item]
-        return Graph(self.name, tuple(operators), used, self.inputs, self.outputs, self.opset)
+        return OptimizedGraph(
+            source.name,
+            tuple(operators),
+            used,
+            source.inputs,
+            source.outputs,
+            source.opset,
+            cpu,
+            tuple(carried_out),
+            tuple(names.values()),
+        )
+
+    def _layer_name(self, node: Node, sources: Sequence[Operator], names: Mapping[int, str]) -> str:
+        """Name of the main source operator; a node without one goes by the node whose result it reads."""
+        if sources:
+            plain = node.type.removeprefix("Fused")
+            return next((op for op in sources if op.type == plain), sources[0]).name
+        before = self.producer.get(node.inputs[0]) if node.inputs else None
+        if before is not None:
+            return names[before.index]
+        return node.inputs[0] if node.inputs and node.inputs[0] in self.source.inputs else node.name
 
 
 def _index(node: Node) -> int:
     return node.index
+
+
+def sources_of(*nodes: Node) -> set[int]:
+    """The source operators that some nodes carry out."""
+    return set().union(*(node.sources for node in nodes))
 
 
 def ints(value: AttributeValue | None) -> tuple[int, ...]:

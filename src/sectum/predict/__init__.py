@@ -32,4 +32,4 @@ def load_predictor(*, calibration: bool = True) -> Predictor:
         CalibrationInvalid: the stored calibration is damaged or from another version.
     """
     found = load_calibration() if calibration else None
-    return Predictor(OperatorModel.load(shipped_for(found.nchwc_block) if found else None), found)
+    return Predictor(OperatorModel.load(shipped_for(found.cpu) if found else None), found)

@@ -23,7 +23,8 @@ from sectum.errors import EnclaveUnavailable
 from sectum.measure.context import machine_context
 from sectum.measure.operators import match
 from sectum.measure.reference import References, ratio_of_means, sums_share
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import steady_state
 from sectum.predict.calibration import Calibration, PageCosts
@@ -121,7 +122,7 @@ def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Cal
     context = machine_context() | {"cpus_used_by_others": round(max(0.0, others), 3)}
     return Calibration(
         machine=str(context["cpu_model"]),
-        nchwc_block=machine_nchwc_block(),
+        cpu=Cpu.here(),
         references=references,
         group_factors={threads: group_factors(networks, references) for threads, networks in observed.items()},
         page_costs={
@@ -166,17 +167,17 @@ def _observe_operators(
 ) -> tuple[ObservedNetwork | None, list[Sample]]:
     """Time the operators of a network; None where the runtime executed others."""
     architecture = zoo.build(name, resolution=resolution)
-    runtime = runtime_graph(zoo.to_graph(architecture, 1), nchwc_block=machine_nchwc_block())
+    runtime = optimize(zoo.to_graph(architecture, 1), Cpu.here())
     job = Job(model=zoo.to_bytes(architecture, batch=1), threads=threads, profile=True)
     with NativeRunner().start(job) as session:
         samples = session.sample(3)
         measured = match(runtime, session.operator_times(PROFILED_INFERENCES))
     if measured is None:
         return None, samples
-    features = extract(runtime, threads=threads, nchwc_block=machine_nchwc_block())
+    features = extract(runtime, threads=threads)
     seen = operators.overheads.unprofiled(np.array(measured))
-    expected = operators.references(features)
-    return ObservedNetwork(sums_share(runtime), features.groups, np.maximum(seen, 1e-6), expected), samples
+    expected = operators.normalized_latencies(features)
+    return ObservedNetwork(sums_share(runtime), features.kinds, np.maximum(seen, 1e-6), expected), samples
 
 
 def group_factors(networks: Iterable[ObservedNetwork], references: References) -> dict[str, float]:
@@ -202,9 +203,9 @@ def _observe_paging(
 ) -> Iterator[PageObservation]:
     """Run a network under several EPC sizes."""
     architecture = zoo.build(case.network, resolution=case.resolution)
-    runtime = runtime_graph(zoo.to_graph(architecture, case.batch), nchwc_block=machine_nchwc_block())
-    trace = page_trace(runtime, threads=threads, nchwc_block=machine_nchwc_block())
-    features = extract(runtime, threads=threads, nchwc_block=machine_nchwc_block())
+    runtime = optimize(zoo.to_graph(architecture, case.batch), Cpu.here())
+    trace = page_trace(runtime, threads=threads)
+    features = extract(runtime, threads=threads)
     job = Job(model=zoo.to_bytes(architecture, batch=case.batch), threads=threads)
     with runner.start(job) as enclave:
         enclave.sample(SETTLING_INFERENCES)
@@ -231,7 +232,7 @@ def mean_page_weight(operators: OperatorModel, features: OperatorFeatures, trace
         trace: pages that an inference touches.
         epc_pages: that fit.
     """
-    counts = steady_state(trace.touches_under(epc_pages), epc_pages, operators=len(features.groups))
+    counts = steady_state(trace.touches_under(epc_pages), epc_pages, operators=len(features.kinds))
     loads = counts.loads_by_operator
     if not loads.any():
         return 1.0

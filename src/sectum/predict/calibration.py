@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sectum.enclave.profile import Profile, Provenance
 from sectum.errors import CalibrationInvalid
 from sectum.measure.reference import References
+from sectum.ort.cpu import Cpu
 from sectum.predict.features import schema_hash
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class Calibration:
 
     Attributes:
         machine: the machine in words.
-        nchwc_block: floats in a block of the layout that the runtime uses on this processor.
+        cpu: its kind of CPU.
         references: its typical times of the reference kernels.
         group_factors: by number of threads and group of operators: measured time over predicted, both over the
             reference kernel of products; 1 where the shipped operator models hold unchanged.
@@ -52,7 +53,7 @@ class Calibration:
     """
 
     machine: str
-    nchwc_block: int
+    cpu: Cpu
     references: References
     group_factors: Mapping[int, Mapping[str, float]]
     page_costs: Mapping[int, PageCosts]
@@ -80,7 +81,9 @@ class Calibration:
         path = path or default_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        content = {"format": _FORMAT, "schema_sha256": schema_hash(), **asdict(self)}
+        fields = asdict(self)
+        block = fields.pop("cpu").nchwc_block
+        content = {"format": _FORMAT, "schema_sha256": schema_hash(), "nchwc_block": block, **fields}
         partial.write_text(json.dumps(content, indent=1, allow_nan=False))
         partial.replace(path)
         return path
@@ -121,7 +124,7 @@ def load(path: Path | None = None) -> Calibration | None:
             raise CalibrationInvalid(f"{path} was made by another version of Sectum; {remedy}")
         calibration = Calibration(
             machine=str(data["machine"]),
-            nchwc_block=int(data["nchwc_block"]),
+            cpu=Cpu.of_block(int(data["nchwc_block"])),
             references=References(**{key: _positive(value) for key, value in data["references"].items()}),
             group_factors={
                 int(n): {str(group): _positive(factor) for group, factor in factors.items()}

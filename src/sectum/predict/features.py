@@ -1,6 +1,6 @@
 """Operators as numbers. Training and predicting both come here, so they cannot drift apart.
 
-Every operator becomes one row of :data:`FEATURES` and belongs to one of :data:`GROUPS`; each group has its own
+Every operator becomes one row of `FEATURES` and is of one of the kinds of `sectum.ort.operators`; each kind has its own
 model. The models do not predict time itself but its logarithm relative to a sum over the work that the kernels do
 (`sectum.ort.kernel_work`), so that sizes beyond those measured are extrapolated along that work, not cut off at the
 largest measured value.
@@ -17,46 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.graph.costs import OperatorCost, cost
-from sectum.graph.ir import AttributeValue, Graph, Operator, TensorKind
+from sectum.graph.ir import AttributeValue, Operator, TensorKind
+from sectum.ort.costs import OperatorCost, cost
+from sectum.ort.cpu import Cpu
 from sectum.ort.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
+from sectum.ort.operators import KINDS, describe, kind_of, trained_types
+from sectum.ort.optimized import OptimizedGraph
 
 SCHEMA_VERSION = 5
-
-NCHWC = "com.microsoft.nchwc:"
-
-GROUPS = ("conv", "depthwise", "plain_conv", "gemm", "pool", "pointwise", "move")
-
-_GROUP_OF_TYPE = {
-    "Conv": "plain_conv", "com.microsoft:FusedConv": "plain_conv", "ConvTranspose": "plain_conv",
-    "Gemm": "gemm", "com.microsoft:FusedGemm": "gemm", "MatMul": "gemm", "com.microsoft:FusedMatMul": "gemm",
-    "MaxPool": "pool", "AveragePool": "pool", "GlobalAveragePool": "pool", "GlobalMaxPool": "pool", "LRN": "pool",
-    "ReduceMean": "pool", "ReduceSum": "pool", "ReduceMax": "pool", "Resize": "pool",
-    f"{NCHWC}MaxPool": "pool", f"{NCHWC}AveragePool": "pool", f"{NCHWC}GlobalAveragePool": "pool",
-    f"{NCHWC}GlobalMaxPool": "pool", f"{NCHWC}Upsample": "pool",
-    "Concat": "move", "Split": "move", "Slice": "move", "Transpose": "move", "Pad": "move", "Gather": "move",
-    "Reshape": "move", "Flatten": "move", "Squeeze": "move", "Unsqueeze": "move", "Shape": "move", "Expand": "move",
-    "Tile": "move", "DepthToSpace": "move", "SpaceToDepth": "move", "Identity": "move", "Cast": "move",
-    f"{NCHWC}ReorderInput": "move", f"{NCHWC}ReorderOutput": "move",
-}  # fmt: skip
-
-# A type's position is its code: append only, or raise SCHEMA_VERSION.
-_TYPES = (
-    f"{NCHWC}Conv", "Conv", "com.microsoft:FusedConv", "ConvTranspose",
-    "Gemm", "com.microsoft:FusedGemm", "MatMul", "com.microsoft:FusedMatMul",
-    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LRN", "ReduceMean", "ReduceSum", "ReduceMax",
-    "Resize", f"{NCHWC}MaxPool", f"{NCHWC}AveragePool", f"{NCHWC}GlobalAveragePool", f"{NCHWC}GlobalMaxPool",
-    f"{NCHWC}Upsample",
-    "Concat", "Split", "Slice", "Transpose", "Pad", "Gather", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Shape",
-    "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Identity", "Cast",
-    f"{NCHWC}ReorderInput", f"{NCHWC}ReorderOutput",
-    "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Selu", "Softplus",
-    "Erf", "Gelu", "com.microsoft:Gelu", "com.microsoft:BiasGelu", "com.microsoft:FastGelu",
-    "com.microsoft:QuickGelu", "Exp", "Log", "Sqrt", "Pow", "Abs", "Neg", "Reciprocal", "Add", "Sub", "Mul", "Div",
-    "Sum", "Max", "Min", "Mean", "BatchNormalization", "LayerNormalization", "InstanceNormalization",
-    "com.microsoft:SkipLayerNormalization", "Softmax", "LogSoftmax", "ArgMax",
-)  # fmt: skip
-_CODE_OF_TYPE = {name: code for code, name in enumerate(_TYPES)}
 
 _OF_OPERATOR = (
     "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
@@ -79,12 +47,15 @@ _START_IN_REFERENCES = 4e-4
 
 def schema_hash() -> str:
     """SHA-256 of everything that gives a feature column its meaning."""
+    types = trained_types().values()
+    # Blocked convolutions split into two kinds by their groups; pointwise is the kind of all that have no other.
+    named = [(row.name, row.kind) for row in types if row.kind not in ("conv", "pointwise")]
     schema = [
         SCHEMA_VERSION,
-        GROUPS,
+        KINDS,
         CONSTANTS,
-        sorted(_GROUP_OF_TYPE.items()),
-        _TYPES,
+        sorted(named),
+        [row.name for row in types],
         FEATURES,
     ]
     constants = [_FLOPS_PER_REFERENCE, _BYTES_PER_REFERENCE, _START_IN_REFERENCES]
@@ -96,7 +67,7 @@ class OperatorFeatures:
     """The operators of one graph, row by row.
 
     Attributes:
-        groups: name of each operator's group.
+        kinds: kind of each operator.
         values: float32, shape ``(operators, len(FEATURES))``.
         roofline: float64, shape ``(operators,)``: a first estimate of which nothing is learned, in reference units.
         work: float64, shape ``(operators, WIDTH)``: what the kernels do; see `sectum.ort.kernel_work`.
@@ -104,7 +75,7 @@ class OperatorFeatures:
         costs: arithmetic and traffic of each operator.
     """
 
-    groups: tuple[str, ...]
+    kinds: tuple[str, ...]
     values: NDArray[np.float32]
     roofline: NDArray[np.float64]
     work: NDArray[np.float64]
@@ -115,7 +86,7 @@ class OperatorFeatures:
         """Operators ``start`` to ``stop``, without the latter; arrays are views."""
         chosen = slice(start, stop)
         return OperatorFeatures(
-            self.groups[chosen],
+            self.kinds[chosen],
             self.values[chosen],
             self.roofline[chosen],
             self.work[chosen],
@@ -131,83 +102,90 @@ def roofline(operator_cost: OperatorCost) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """The operators of one graph, before `assemble` makes features of those of many.
+class DescribedGraph:
+    """The operators of one optimized graph, before `assemble` makes features of those of many.
 
     Attributes:
-        groups: name of each operator's group.
+        cpu: that the graph was optimized for.
+        kinds: kind of each operator.
         types: qualified type of each operator.
-        rows: of each operator the columns that are known from itself and its graph.
+        rows: for each operator, the columns that are known from itself and its graph.
         costs: arithmetic and traffic of each operator.
     """
 
-    groups: list[str]
+    cpu: Cpu
+    kinds: list[str]
     types: list[str]
     rows: list[list[float]]
     costs: list[OperatorCost]
 
 
-def extract(graph: Graph, *, threads: int, nchwc_block: int = 8, whole: bool = True) -> OperatorFeatures:
-    """Turn the operators of a runtime graph into features.
+def extract(graph: OptimizedGraph, *, threads: int, whole: bool = True) -> OperatorFeatures:
+    """Turn the operators of an optimized graph into features.
 
     Args:
-        graph: what the runtime executes (``sectum.graph.runtime_graph``).
+        graph: what the runtime executes.
         threads: compute threads of the run.
-        nchwc_block: floats in a block of the layout that the graph was made with.
-        whole: False for an operator that was taken out of its network: what its neighbours leave in the caches is not
+        whole: False for an operator that was taken out of its network. What its neighbours leave in the caches is not
             known then, and that feature is NaN.
     """
-    return assemble([describe(graph, threads=threads, whole=whole)], nchwc_block=nchwc_block)
+    return assemble([describe_graph(graph, threads=threads, whole=whole)])
 
 
-def describe(graph: Graph, *, threads: int, whole: bool = True) -> Described:
+def describe_graph(graph: OptimizedGraph, *, threads: int, whole: bool = True) -> DescribedGraph:
     """Do the part of `extract` that goes operator by operator; the arguments are the same."""
-    groups, types, rows, costs = [], [], [], []
-    log_network_bytes = math.log1p(graph.weight_bytes + graph.peak_activation_bytes) if whole else math.nan
+    kinds, types, rows, costs = [], [], [], []
+    log_network_bytes = math.log1p(graph.weight_bytes + graph.lifetimes.peak_bytes) if whole else math.nan
     traffic = _Traffic(graph) if whole else None
     for op in graph.operators:
         operator_cost = cost(op, graph)
         log_reuse_bytes = math.log1p(traffic.since_written(op, operator_cost)) if traffic else math.nan
-        kind = op.qualified_type
-        groups.append(_group(op, kind, graph))
-        types.append(kind)
-        rows.append(_row(op, kind, graph, operator_cost, threads, log_reuse_bytes, log_network_bytes))
+        kinds.append(kind_of(op, graph))
+        types.append(op.qualified_type)
+        rows.append(_row(op, graph, operator_cost, threads, log_reuse_bytes, log_network_bytes))
         costs.append(operator_cost)
-    return Described(groups, types, rows, costs)
+    return DescribedGraph(graph.cpu, kinds, types, rows, costs)
 
 
-def assemble(described: Sequence[Described], *, nchwc_block: int) -> OperatorFeatures:
+def assemble(described: Sequence[DescribedGraph]) -> OperatorFeatures:
     """Make the features of the operators of several graphs, one graph after the other; see `OperatorFeatures.part`.
 
     Args:
-        described: what `describe` gave.
-        nchwc_block: as for `extract`.
+        described: what `describe_graph` gave, all for one kind of CPU.
+
+    Raises:
+        ValueError: the graphs were optimized for several kinds of CPU.
     """
-    groups, types, rows, costs = [], [], [], []
+    cpus = {one.cpu for one in described}
+    if len(cpus) > 1:
+        raise ValueError(f"graphs for one kind of CPU are needed, and these are for {cpus}")
+    kinds, types, rows, costs = [], [], [], []
     for one in described:
-        groups += one.groups
+        kinds += one.kinds
         types += one.types
         rows += one.rows
         costs += one.costs
+    cpu = cpus.pop() if cpus else Cpu.SSE
     names = (*_OF_OPERATOR, _OF_NETWORK)
     values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
     columns = dict(zip(names, values.T, strict=True))
     first = np.array([roofline(operator_cost) for operator_cost in costs])
-    work = kernel_work(columns, groups, nchwc_block)
-    every = np.column_stack([values[:, :-1], np.log(first), _tiles(columns, nchwc_block)])
-    return OperatorFeatures(tuple(groups), every.astype(np.float32), first, work, tuple(types), tuple(costs))
+    work = kernel_work(columns, kinds, cpu)
+    every = np.column_stack([values[:, :-1], np.log(first), _tiles(columns, cpu)])
+    return OperatorFeatures(tuple(kinds), every.astype(np.float32), first, work, tuple(types), tuple(costs))
 
 
-def _tiles(columns: Mapping[str, NDArray[np.float64]], nchwc_block: int) -> NDArray[np.float64]:
+def _tiles(columns: Mapping[str, NDArray[np.float64]], cpu: Cpu) -> NDArray[np.float64]:
     """Columns of `_OF_TILES`: an operator as a matrix product, and what is left over where tiles do not divide it."""
     groups = np.maximum(columns["groups"], 1)
     filters = columns["out_channels"] / groups
     values = columns["in_channels"] / groups * columns["kernel_height"] * columns["kernel_width"]
     positions = columns["out_height"] * columns["out_width"]
-    tile_rows, tile_columns = TILES[nchwc_block]
+    tile_rows, tile_columns = TILES[cpu.nchwc_block]
+    blocks = filters / cpu.nchwc_block
     return np.column_stack(
         [
-            filters, values, positions, np.ceil(filters / nchwc_block) % FILTER_BLOCKS, filters / nchwc_block % 1,
+            filters, values, positions, np.ceil(blocks) % FILTER_BLOCKS, blocks % 1,
             filters % tile_rows, positions % tile_columns, np.log(np.maximum(filters * values * positions, 1)),
         ]
     )  # fmt: skip
@@ -216,7 +194,7 @@ def _tiles(columns: Mapping[str, NDArray[np.float64]], nchwc_block: int) -> NDAr
 class _Traffic:
     """Bytes read and written since a tensor was written: whether it is still in a cache when it is read."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: OptimizedGraph) -> None:
         self._graph = graph
         self._total = 0
         # What was there before the inference began was written a whole inference ago.
@@ -236,17 +214,9 @@ class _Traffic:
         return since
 
 
-def _group(op: Operator, kind: str, graph: Graph) -> str:
-    if kind == _BLOCKED_CONV:
-        groups = _groups(op)
-        return "depthwise" if groups > 1 and groups == graph.tensors[op.outputs[0]].shape[1] else "conv"
-    return _GROUP_OF_TYPE.get(kind, "pointwise")
-
-
 def _row(
     op: Operator,
-    kind: str,
-    graph: Graph,
+    graph: OptimizedGraph,
     operator_cost: OperatorCost,
     threads: int,
     log_reuse_bytes: float,
@@ -254,6 +224,7 @@ def _row(
 ) -> list[float]:
     """Columns of `_OF_OPERATOR`, then `_OF_NETWORK`."""
     inputs, attributes = op.inputs, op.attributes
+    row = describe(op)
     data = graph.tensors[inputs[0]].shape if inputs and inputs[0] else ()
     out = graph.tensors[op.outputs[0]].shape
     in_height, in_width = _spatial(data)
@@ -264,7 +235,7 @@ def _row(
         operator_cost.flops, operator_cost.input_bytes, operator_cost.weight_bytes, operator_cost.output_bytes
     )  # fmt: skip
     return [
-        _CODE_OF_TYPE.get(kind, -1),
+        row.code,
         threads,
         math.log1p(flops),
         math.log1p(read),
@@ -287,17 +258,13 @@ def _row(
         len(op.outputs),
         1.0 if "activation" in attributes else 0.0,
         1.0 if len(inputs) > 3 and op.type in ("Conv", "FusedConv") and inputs[3] else 0.0,
-        1.0 if kind == _BLOCKED_CONV and len(data) > 1 and data[1] < 8 else 0.0,
+        1.0 if row.kind == "conv" and len(data) > 1 and data[1] < 8 else 0.0,
         math.log1p(_contiguous_run(op, data, out)),
         math.log1p(math.prod(out[:-1])),
-        1.0 if op.type in _ARITHMETIC and _broadcasts(op, graph, out) else 0.0,
+        1.0 if row.binary and _broadcasts(op, graph, out) else 0.0,
         log_reuse_bytes,
         log_network_bytes,
     ]
-
-
-_BLOCKED_CONV = f"{NCHWC}Conv"
-_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -336,7 +303,7 @@ def _contiguous_run(op: Operator, data: tuple[int, ...], out: tuple[int, ...]) -
     return out[-1] if out else 1
 
 
-def _broadcasts(op: Operator, graph: Graph, out: Sequence[int]) -> bool:
+def _broadcasts(op: Operator, graph: OptimizedGraph, out: Sequence[int]) -> bool:
     """Whether an activation is stretched over the output, as the scale of a squeeze-and-excite block is."""
     elements = math.prod(out)
     return any(

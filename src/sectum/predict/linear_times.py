@@ -32,7 +32,7 @@ class LinearTimes:
         """Time of each operator, in reference units; shape ``(operators,)``."""
         times = features.roofline.copy()
         alike: dict[tuple[str, str], list[int]] = {}
-        for index, key in enumerate(zip(features.groups, features.types, strict=True)):
+        for index, key in enumerate(zip(features.kinds, features.types, strict=True)):
             alike.setdefault(key, []).append(index)
         for (group, kind), chosen in alike.items():
             of_group = self.costs.get(group)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import ArtefactInvalid
-from sectum.ort.optimize import machine_nchwc_block
+from sectum.ort.cpu import Cpu
 from sectum.paging.replacement import PagingCounts
 from sectum.predict.artefact import read_checked, read_manifest
 from sectum.predict.features import OperatorFeatures, schema_hash
@@ -28,8 +28,8 @@ from sectum.predict.overcommit import ErrorDistribution
 from sectum.predict.paging_features import paging_features
 
 ARTEFACTS = Path(__file__).parent / "artefacts" / "operators"
-SHIPPED = {8: ARTEFACTS / "avx2", 16: ARTEFACTS / "avx512"}
-"""Folders by the floats in a block of the runtime's blocked layout."""
+SHIPPED = {Cpu.AVX2: ARTEFACTS / "avx2", Cpu.AVX512: ARTEFACTS / "avx512"}
+"""Folders by kind of CPU."""
 REGIMES = ("native", "fits", "pages")
 """Outside enclaves; in one that a network fits into; in one that it does not fit into."""
 PAGES = "pages"
@@ -69,7 +69,7 @@ class OperatorModel:
         machine: the machine that it was trained on, in words.
         reference_ms: that machine's typical time of the reference kernel.
         most_threads: that operators were measured with.
-        nchwc_block: floats in a block of the runtime's blocked layout there.
+        cpu: its kind of CPU.
         widths: by regime, factors around a prediction between which nine of ten networks not trained on lay.
         working_set_errors: of modelled working sets.
         overheads: of profiling, and of an inference beside its operators.
@@ -83,7 +83,7 @@ class OperatorModel:
     machine: str
     reference_ms: float
     most_threads: int
-    nchwc_block: int
+    cpu: Cpu
     widths: Mapping[str, Width]
     working_set_errors: ErrorDistribution
     overheads: Overheads
@@ -102,7 +102,7 @@ class OperatorModel:
         Raises:
             ArtefactInvalid: a file is missing, damaged, or made with other features.
         """
-        folder = folder or shipped_for(machine_nchwc_block())
+        folder = folder or shipped_for(Cpu.here())
         manifest = read_manifest(folder / "manifest.json")
         if manifest.get("schema_sha256") != schema_hash():
             raise ArtefactInvalid(
@@ -115,7 +115,7 @@ class OperatorModel:
                 machine=str(manifest["machine"]),
                 reference_ms=float(manifest["reference_ms"]),
                 most_threads=int(manifest["most_threads"]),
-                nchwc_block=int(manifest["nchwc_block"]),
+                cpu=Cpu.of_block(int(manifest["nchwc_block"])),
                 widths={name: _width(manifest["widths"][name]) for name in REGIMES},
                 working_set_errors=ErrorDistribution.from_json(manifest["working_set_errors"]),
                 overheads=Overheads(**{str(k): float(v) for k, v in manifest["overheads"].items()}),
@@ -127,19 +127,19 @@ class OperatorModel:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtefactInvalid(f"{folder}/manifest.json: {error!r} is missing or has the wrong type") from error
 
-    def references(self, features: OperatorFeatures) -> NDArray[np.float64]:
-        """Time of each operator, in units of the reference kernel's time; shape ``(operators,)``."""
-        correction = np.zeros(len(features.groups))
-        groups = np.array(features.groups)
-        for group in set(features.groups):
-            chosen = np.flatnonzero(groups == group)
-            (column,) = self._regressor(group).run(None, {"features": features.values[chosen]})
+    def normalized_latencies(self, features: OperatorFeatures) -> NDArray[np.float64]:
+        """Time of each operator over that of the GEMM reference kernel; shape ``(operators,)``."""
+        correction = np.zeros(len(features.kinds))
+        kinds = np.array(features.kinds)
+        for kind in set(features.kinds):
+            chosen = np.flatnonzero(kinds == kind)
+            (column,) = self._regressor(kind).run(None, {"features": features.values[chosen]})
             correction[chosen] = np.asarray(column).reshape(-1)
         return self.linear.times(features) * np.exp(correction)
 
     def page_weights(self, features: OperatorFeatures) -> NDArray[np.float64]:
         """Cost of a page that each operator touches, over the mean; shape ``(operators,)``."""
-        return np.array([self.page_factors.get(group, 1.0) for group in features.groups])
+        return np.array([self.page_factors.get(group, 1.0) for group in features.kinds])
 
     def page_correction(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int | None) -> float:
         """Factor on what all pages of an inference cost together; 1 where none is touched twice."""
@@ -182,9 +182,9 @@ class OperatorModel:
         return self._loaded[group]
 
 
-def shipped_for(nchwc_block: int) -> Path:
-    """Folder of the operator models for a kind of processor, or for the one that is most like it."""
-    return SHIPPED.get(nchwc_block, SHIPPED[8])
+def shipped_for(cpu: Cpu) -> Path:
+    """Folder of the operator models for a kind of CPU, or for the one that is most like it."""
+    return SHIPPED.get(cpu, SHIPPED[Cpu.AVX2])
 
 
 def _width(stored: Any) -> Width:

@@ -1,4 +1,8 @@
-"""From a graph and a profile to a latency, with its interval and what it is made of."""
+"""From a graph and a profile to a latency, with its interval and what it is made of.
+
+The way of a graph, from top to bottom: optimize it, trace its pages, describe its operators, look up their native
+times, count page faults, price them, and say it.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,23 @@ from numpy.typing import NDArray
 
 from sectum.enclave.profile import Profile
 from sectum.errors import ModelTooLarge, UsageError
-from sectum.graph.costs import require_supported
 from sectum.graph.ir import Graph
-from sectum.ort.optimize import runtime_graph
+from sectum.ort.costs import require_supported
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
+from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import PagingCounts
 from sectum.predict.calibration import Calibration
-from sectum.predict.features import OperatorFeatures, assemble, describe
+from sectum.predict.cost import SOFTEPC, InferenceCost, inference_costs
+from sectum.predict.features import OperatorFeatures, assemble, describe_graph
+from sectum.predict.interval import interval
 from sectum.predict.operator_model import OperatorModel
-from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
-from sectum.predict.prepared import SOFTEPC, LaidOut, Prepared
+from sectum.predict.prediction import Breakdown, Coverage, Layer, Memory, Overcommit, Prediction
+from sectum.predict.prepared import Prepared, TracedNetwork
 from sectum.units import GIB, PAGE_BYTES, format_bytes
 
 _TOUCHED_BYTES = 256 * GIB  # in one inference
-# Nine of ten published measurements were so near to what a profile says that was fitted without that network, given its
-# native latency; with one thread, and with four. See docs/sgx-profile.md.
-_HARDWARE_OFF, _HARDWARE_OFF_THREADS = 0.08, 0.31
-UNKNOWN_OPERATOR_FACTOR = 4.0
-"""How many times its estimate an operator without a cost of its own may take, for the interval's upper end."""
-
-_LEAST_DOUBT = 0.05
-"""Probability from which on an interval holds the other side of the cliff, too."""
 
 
 class Predictor:
@@ -74,84 +74,72 @@ class Predictor:
             require_supported(graph)
         return self.in_enclave(self.prepare(graph, threads=threads, native_ms=native_ms), profile)
 
+    # 1. What does not depend on the enclave.
+
     def prepare(self, graph: Graph, *, threads: int = 1, native_ms: float | None = None) -> Prepared:
-        """Do the part of a prediction that does not depend on the enclave."""
+        """Do the part of a prediction that does not depend on the enclave; the arguments are those of `predict`."""
         if not 1 <= threads <= 1024:
             raise UsageError(f"threads is {threads}: give a number from 1 to 1024")
         if native_ms is not None and not (math.isfinite(native_ms) and native_ms > 0):
             raise UsageError(f"the native latency is {native_ms} ms: give a positive number of milliseconds")
-        (prepared,) = self.prepare_all([self.lay_out(graph, threads=threads)])
+        (prepared,) = self.prepare_all([self.trace(graph, threads=threads)])
         if native_ms is None:
             return prepared
         times_ms = prepared.native_ms
         scaled_ms = times_ms * (native_ms / times_ms.sum() if times_ms.size else 1.0)
         return replace(prepared, native_ms=scaled_ms, native_source="given")
 
-    def lay_out(self, graph: Graph, *, threads: int = 1) -> LaidOut:
-        """Do the part of `prepare` that goes network by network: what runs, and which pages it touches."""
-        runtime, trace = self._memory(graph, threads)
-        return LaidOut(graph, runtime, trace, describe(runtime, threads=threads), threads)
+    def trace(self, graph: Graph, *, threads: int = 1) -> TracedNetwork:
+        """Do the first half of `prepare`, which goes network by network: optimize, trace pages, describe operators.
 
-    def prepare_all(self, networks: Sequence[LaidOut]) -> list[Prepared]:
-        """Do the rest of `prepare`, faster for many networks at once: their operators' times.
+        Raises:
+            ModelTooLarge: an inference goes through more memory than is followed.
+        """
+        optimized = optimize(graph, self.cpu)
+        trace = _page_trace(optimized, threads)
+        return TracedNetwork(graph, optimized, trace, describe_graph(optimized, threads=threads), threads)
+
+    def prepare_all(self, networks: Sequence[TracedNetwork]) -> list[Prepared]:
+        """Do the second half of `prepare`, faster for many networks at once: native times of their operators.
 
         Args:
-            networks: what `lay_out` gave, all with the same number of threads.
+            networks: what `trace` gave, all with the same number of threads.
         """
-        features = assemble([one.described for one in networks], nchwc_block=self._block)
-        references = self._references(features, networks[0].threads) if networks else np.zeros(0)
+        features = assemble([one.described for one in networks])
+        latencies = self._normalized_latencies(features, networks[0].threads) if networks else np.zeros(0)
         prepared, start = [], 0
         for one in networks:
-            stop = start + len(one.runtime.operators)
-            own = features.part(start, stop)
+            part = slice(start, start + len(one.optimized.operators))
             prepared.append(
                 Prepared(
-                    one.source,
-                    one.runtime,
-                    own,
-                    one.trace,
-                    self.operators.overheads.started(references[start:stop]) * self._reference_ms,
-                    "predicted",
-                    self.operators,
-                    one.threads,
+                    source=one.source,
+                    optimized=one.optimized,
+                    trace=one.trace,
+                    features=features.part(part.start, part.stop),
+                    native_ms=self.operators.overheads.started(latencies[part]) * self._reference_ms,
+                    native_source="predicted",
+                    threads=one.threads,
                 )
             )
-            start = stop
+            start = part.stop
         return prepared
 
-    def working_set_bytes(self, graph: Graph, *, threads: int = 1) -> int:
-        """Protected memory that one steady-state inference touches."""
-        return self._memory(graph, threads)[1].pages * PAGE_BYTES
+    def _normalized_latencies(self, features: OperatorFeatures, threads: int) -> NDArray[np.float64]:
+        """Normalized latency of each operator on this machine."""
+        latencies = self.operators.normalized_latencies(features)
+        if self.calibration is not None:
+            latencies = latencies * self.calibration.factors(features.kinds, threads)
+        return latencies
 
-    def _memory(self, graph: Graph, threads: int) -> tuple[Graph, PageTrace]:
-        runtime = runtime_graph(graph, nchwc_block=self._block)
-        trace = page_trace(runtime, threads=threads, nchwc_block=self._block)
-        touched_bytes = PAGE_BYTES * sum(touch.n_pages for touch in trace.touches)
-        if touched_bytes > _TOUCHED_BYTES:
-            raise ModelTooLarge(
-                f"an inference goes through {format_bytes(touched_bytes)} of memory; pages are counted for at most "
-                f"{format_bytes(_TOUCHED_BYTES)}: give a smaller batch or input"
-            )
-        return runtime, trace
-
-    @property
-    def _block(self) -> int:
-        return (self.calibration or self.operators).nchwc_block
+    # 2. One enclave.
 
     def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:
         """Finish a prediction for one enclave."""
         profile = self.with_measured_costs(profile, prepared.threads)
-        trace = prepared.trace
-        counts = prepared.counts(profile, profile.epc_pages)
-        layers = _layers(prepared, profile, counts)
-        entry_ms = profile.in_enclave_ms(0.0, 0.0, None, prepared.threads).entry_ms
-        breakdown = Breakdown(
-            compute=sum(layer.breakdown_ms.compute for layer in layers),
-            memory=sum(layer.breakdown_ms.memory for layer in layers),
-            paging=sum(layer.breakdown_ms.paging for layer in layers) + entry_ms,
-        )
-        probability = self.overcommit_probability(trace.pages, profile.epc_pages)
-        working_set_bytes = trace.pages * PAGE_BYTES
+        inference = self._inference(prepared, profile)
+        layers = _layers(inference)
+        unknown_ms = sum(layer.breakdown_ms.compute for layer in layers if not layer.supported)
+        probability = self.overcommit_probability(prepared.trace.pages, profile.epc_pages)
         covered = prepared.coverage
         return Prediction(
             model=prepared.source.name,
@@ -160,64 +148,57 @@ class Predictor:
             calibrated=self.calibration is not None,
             batch=_batch(prepared.source),
             threads=prepared.threads,
-            latency_ms=breakdown.total,
-            interval_ms=_interval(prepared, profile, counts, breakdown, layers, probability),
+            latency_ms=inference.breakdown_ms.total,
+            interval_ms=interval(self.operators, profile, inference, unknown_ms, probability),
             native_ms=float(prepared.native_ms.sum()),
             native_source=prepared.native_source,
-            overcommit=Overcommit(predicted=counts.over_committed, probability=probability),
-            memory=Memory(
-                working_set_bytes=working_set_bytes,
-                epc_bytes=profile.epc_bytes,
-                margin_bytes=None if profile.epc_bytes is None else profile.epc_bytes - working_set_bytes,
-                weight_bytes=trace.used_weight_pages * PAGE_BYTES,
-                activation_bytes=(trace.pages - trace.used_weight_pages) * PAGE_BYTES,
-                faults=counts.loads + counts.minor_faults,
-                loads=counts.loads,
-                evictions=counts.evictions,
-                minor_faults=counts.minor_faults,
-            ),
-            breakdown_ms=breakdown,
+            overcommit=Overcommit(predicted=inference.counts.over_committed, probability=probability),
+            memory=_memory(prepared.trace, profile, inference.counts),
+            breakdown_ms=inference.breakdown_ms,
             coverage=Coverage(covered.operators, covered.supported, dict(covered.unsupported)),
             layers=layers,
-            notes=tuple(self._notes(prepared, profile, counts)),
+            notes=tuple(self._notes(prepared, profile, inference.counts)),
         )
 
-    @property
-    def machine(self) -> str:
-        """Whose milliseconds the predictions are."""
-        return self.operators.machine if self.calibration is None else self.calibration.machine
+    def latency_ms(self, prepared: Prepared, profile: Profile) -> float:
+        """The latency that `in_enclave` predicts, without the rest of the prediction."""
+        return self._inference(prepared, self.with_measured_costs(profile, prepared.threads)).breakdown_ms.total
 
-    def _references(self, features: OperatorFeatures, threads: int) -> NDArray[np.float64]:
-        """Operators' times outside an enclave, over the time of the reference kernel of products."""
-        references = self.operators.references(features)
-        if self.calibration is not None:
-            references = references * self.calibration.factors(features.groups, threads)
-        return references
+    def _inference(self, prepared: Prepared, profile: Profile) -> InferenceCost:
+        counts = prepared.counts(profile, profile.epc_pages)
+        return inference_costs(self.operators, profile, [(prepared, counts)])[0]
 
-    @property
-    def _reference_ms(self) -> float:
-        return self.operators.reference_ms if self.calibration is None else self.calibration.references.products_ms
-
-    def with_measured_costs(self, profile: Profile, threads: int) -> Profile:
-        """The software EPC costs what this machine takes for it; hardware costs what its profile says."""
-        if self.calibration is None or profile.name != SOFTEPC:
-            return profile
-        return self.calibration.softepc(profile, threads)
-
-    def page_corrections(
-        self, profile: Profile, counted: Sequence[tuple[Prepared, PagingCounts]]
-    ) -> Sequence[float | None]:
-        """For each network and its page faults the factor that `Prepared.page_weights` takes, found for all at once."""
-        if profile.name != SOFTEPC:
-            return [None] * len(counted)
-        inferences = [(network.features, counts) for network, counts in counted]
-        return self.operators.page_corrections(inferences, profile.epc_pages)
+    def working_set_bytes(self, graph: Graph, *, threads: int = 1) -> int:
+        """Protected memory that one steady-state inference touches."""
+        return _page_trace(optimize(graph, self.cpu), threads).pages * PAGE_BYTES
 
     def overcommit_probability(self, working_set_pages: int, epc_pages: int | None) -> float:
         """Probability that a modelled working set is really larger than the EPC."""
         if epc_pages is None or working_set_pages == 0:
             return 0.0
         return float(self.operators.working_set_errors.probability(math.log(working_set_pages / epc_pages), 1.0))
+
+    # 3. The machine.
+
+    @property
+    def cpu(self) -> Cpu:
+        """The kind of CPU that predictions are for."""
+        return (self.calibration or self.operators).cpu
+
+    @property
+    def machine(self) -> str:
+        """Whose milliseconds the predictions are."""
+        return self.operators.machine if self.calibration is None else self.calibration.machine
+
+    @property
+    def _reference_ms(self) -> float:
+        return self.operators.reference_ms if self.calibration is None else self.calibration.references.products_ms
+
+    def with_measured_costs(self, profile: Profile, threads: int) -> Profile:
+        """The software EPC at the costs that were measured on this machine; hardware at those of its profile."""
+        if self.calibration is None or profile.name != SOFTEPC:
+            return profile
+        return self.calibration.softepc(profile, threads)
 
     def _notes(self, prepared: Prepared, profile: Profile, counts: PagingCounts) -> list[str]:
         notes = []
@@ -240,38 +221,6 @@ class Predictor:
         return notes
 
 
-def _interval(
-    prepared: Prepared,
-    profile: Profile,
-    counts: PagingCounts,
-    breakdown: Breakdown,
-    layers: Sequence[Layer],
-    probability: float,
-) -> Interval:
-    """Where nine of ten networks not trained on lay; on both sides of the cliff where it is not sure on which it is."""
-    native = breakdown.compute + breakdown.memory
-    unknown = sum(layer.breakdown_ms.compute for layer in layers if not layer.supported)
-    certain = float(prepared.native_ms.sum()) if prepared.native_source == "given" else 0.0
-    pagings = {counts.over_committed: breakdown.paging}
-    if profile.epc_pages is not None and _LEAST_DOUBT < probability < 1 - _LEAST_DOUBT:
-        for epc_pages in (prepared.trace.pages - 1, prepared.trace.pages):
-            near = prepared.counts(profile, max(1, epc_pages))
-            pagings.setdefault(near.over_committed, prepared.paging_ms(profile, near))
-    ends = []
-    for over_committed, paging in pagings.items():
-        regime = "pages" if over_committed else "native" if profile.epc_pages is None else "fits"
-        low, high = prepared.operators.widths[regime]
-        unsure = native + paging - certain
-        ends += [
-            certain + max(0.0, unsure - unknown) * low,
-            certain + unsure * high + UNKNOWN_OPERATOR_FACTOR * unknown,
-        ]
-    off = 0.0
-    if profile.epc_pages is not None and profile.name != SOFTEPC:
-        off = _HARDWARE_OFF if prepared.threads == 1 else _HARDWARE_OFF_THREADS
-    return Interval(min(ends) * (1 - off), max(ends) * (1 + off))
-
-
 def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Sequence[int], *, threads: int = 1,
           native_ms: float | None = None) -> list[Prediction]:  # fmt: skip
     """Predict the same network under several sizes of EPC."""
@@ -279,25 +228,55 @@ def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Seque
     return [predictor.in_enclave(prepared, profile.with_epc(size)) for size in epc_bytes]
 
 
-def _layers(prepared: Prepared, profile: Profile, counts: PagingCounts) -> tuple[Layer, ...]:
-    times_ms = prepared.by_operator_ms(profile, counts, prepared.page_weights(profile, counts))
-    by_cause = zip(*(column.tolist() for column in times_ms), strict=True)
+def _page_trace(optimized: OptimizedGraph, threads: int) -> PageTrace:
+    trace = page_trace(optimized, threads=threads)
+    touched_bytes = PAGE_BYTES * sum(touch.n_pages for touch in trace.touches)
+    if touched_bytes > _TOUCHED_BYTES:
+        raise ModelTooLarge(
+            f"an inference goes through {format_bytes(touched_bytes)} of memory; pages are counted for at most "
+            f"{format_bytes(_TOUCHED_BYTES)}: give a smaller batch or input"
+        )
+    return trace
+
+
+def _memory(trace: PageTrace, profile: Profile, counts: PagingCounts) -> Memory:
+    working_set_bytes = trace.pages * PAGE_BYTES
+    return Memory(
+        working_set_bytes=working_set_bytes,
+        epc_bytes=profile.epc_bytes,
+        margin_bytes=None if profile.epc_bytes is None else profile.epc_bytes - working_set_bytes,
+        weight_bytes=trace.used_weight_pages * PAGE_BYTES,
+        activation_bytes=(trace.pages - trace.used_weight_pages) * PAGE_BYTES,
+        faults=counts.loads + counts.minor_faults,
+        loads=counts.loads,
+        evictions=counts.evictions,
+        minor_faults=counts.minor_faults,
+    )
+
+
+def _layers(inference: InferenceCost) -> tuple[Layer, ...]:
+    network, counts = inference.network, inference.counts
+    optimized = network.optimized
+    by_cause = zip(
+        inference.compute_ms.tolist(), inference.memory_ms.tolist(), inference.paging_ms.tolist(), strict=True
+    )
     layers = []
-    for index, (op, breakdown_ms) in enumerate(zip(prepared.runtime.operators, by_cause, strict=True)):
-        cost = prepared.features.costs[index]
+    for index, (op, times_ms) in enumerate(zip(optimized.operators, by_cause, strict=True)):
+        cost = network.features.costs[index]
         layers.append(
             Layer(
-                name=op.name,
+                name=optimized.layer_names[index],
                 type=op.qualified_type,
-                output_shape=prepared.runtime.tensors[op.outputs[0]].shape,
-                native_ms=float(prepared.native_ms[index]),
-                breakdown_ms=Breakdown(*breakdown_ms),
+                output_shape=optimized.tensors[op.outputs[0]].shape,
+                native_ms=float(network.native_ms[index]),
+                breakdown_ms=Breakdown(*times_ms),
                 weight_bytes=cost.weight_bytes,
                 activation_bytes=cost.input_bytes + cost.output_bytes,
-                live_bytes=prepared.trace.live_bytes[index],
+                live_bytes=network.trace.live_bytes[index],
                 loads=float(counts.loads_by_operator[index]),
                 flops=cost.flops,
                 supported=cost.supported,
+                fused=tuple([source.type for source in optimized.carried_out[index]]),
             )
         )
     return tuple(layers)

@@ -22,8 +22,9 @@ from sectum.enclave.profile import Profile
 from sectum.errors import UsageError
 from sectum.paging.compiled_replacement import CompiledReplacement, compiled_replacement
 from sectum.paging.replacement import PagingCounts
+from sectum.predict.cost import inference_costs
 from sectum.predict.predictor import Predictor
-from sectum.predict.prepared import LaidOut, Prepared
+from sectum.predict.prepared import Prepared, TracedNetwork
 from sectum.units import PAGE_BYTES
 from sectum.zoo import Architecture, to_graph
 
@@ -186,16 +187,16 @@ class _Job:
             except Exception as error:  # noqa: BLE001  # what is wrong with one is told beside it and ends no search
                 found[index] = Candidate.failed(str(getattr(architectures[index], "name", "")), error)
 
-        laid_out = [pair for i, one in enumerate(architectures) for pair in tried(self._lay_out, i, one)]
-        prepared = self.predictor.prepare_all([one for _, one in laid_out])
-        of_index = [(i, one) for (i, _), one in zip(laid_out, prepared, strict=True)]
+        traced = [pair for i, one in enumerate(architectures) for pair in tried(self._trace, i, one)]
+        prepared = self.predictor.prepare_all([one for _, one in traced])
+        of_index = [(i, one) for (i, _), one in zip(traced, prepared, strict=True)]
         counted = [pair for i, one in of_index for pair in tried(self._count, i, one)]
         for (index, _), candidate in zip(counted, self._finish([one for _, one in counted]), strict=True):
             found[index] = candidate
         return [one for one in found if one is not None]
 
-    def _lay_out(self, architecture: Architecture) -> LaidOut:
-        return self.predictor.lay_out(to_graph(architecture, self.batch), threads=self.threads)
+    def _trace(self, architecture: Architecture) -> TracedNetwork:
+        return self.predictor.trace(to_graph(architecture, self.batch), threads=self.threads)
 
     def _count(self, network: Prepared) -> tuple[Prepared, PagingCounts]:
         return network, network.counts(self.profile, self.profile.epc_pages, self._compiled)
@@ -209,22 +210,17 @@ class _Job:
         return {name: value for name, value in vars(self).items() if name != "_compiled"}
 
     def _finish(self, counted: Sequence[tuple[Prepared, PagingCounts]]) -> Iterator[Candidate]:
-        profile, predictor = self.profile, self.predictor
-        entry_ms = profile.in_enclave_ms(0.0, 0.0, None, self.threads).entry_ms
-        corrections = predictor.page_corrections(profile, counted)
-        for (network, counts), correction in zip(counted, corrections, strict=True):
-            weights = network.page_weights(profile, counts, correction)
-            by_operator_ms = network.by_operator_ms(profile, counts, weights)
-            compute_ms, memory_ms, paging_ms = (sum(column.tolist()) for column in by_operator_ms)
+        for inference in inference_costs(self.predictor.operators, self.profile, counted):
+            network, breakdown = inference.network, inference.breakdown_ms
             pages = network.trace.pages
             yield Candidate(
                 name=network.source.name,
-                latency_ms=compute_ms + memory_ms + (paging_ms + entry_ms),
-                paging_ms=paging_ms + entry_ms,
+                latency_ms=breakdown.total,
+                paging_ms=breakdown.paging,
                 native_ms=float(network.native_ms.sum()),
-                probability=predictor.overcommit_probability(pages, profile.epc_pages),
+                probability=self.predictor.overcommit_probability(pages, self.profile.epc_pages),
                 working_set_bytes=pages * PAGE_BYTES,
-                loads=counts.loads,
+                loads=inference.counts.loads,
             )
 
 

@@ -16,7 +16,9 @@ from places import LIGHT
 from sectum import zoo
 from sectum.errors import ModelMalformed, ShapeUnbound, UsageError
 from sectum.graph import Graph, Operator, read
-from sectum.ort.optimize import machine_nchwc_block, optimised_by_runtime, runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.observed import optimized_by_runtime
+from sectum.ort.optimize import optimize
 
 LIGHT_NAMES = (
     "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet", "vgg19",
@@ -29,7 +31,7 @@ Signature = tuple[str, tuple[tuple[int, ...], ...], tuple[int, ...], object]
 def machine_block() -> int:
     """Floats in a block of NCHWc on this machine, as the runtime itself shows it on one small convolution."""
     small = Sketch((1, 64, 4, 4))
-    made = optimised_by_runtime(small.model(small.conv("x", 64, 4)))
+    made = optimized_by_runtime(small.model(small.conv("x", 64, 4)))
     (shape,) = [made.tensors[op.outputs[0]].shape for op in made.operators if op.type == "Conv"]
     return {8: 8, 16: 16}.get(shape[1], 1)
 
@@ -237,12 +239,12 @@ def block() -> int:
 
 def test_the_machines_block_is_the_runtimes(block: int) -> None:
     """The block size read off the processor's features is the one that the runtime uses."""
-    assert machine_nchwc_block() == block
+    assert Cpu.here().nchwc_block == block
 
 
 def assert_equal(model_bytes: bytes, graph: Graph, block: int) -> tuple[Graph, Graph]:
-    truth = optimised_by_runtime(model_bytes)
-    made = runtime_graph(graph, nchwc_block=block)
+    truth = optimized_by_runtime(model_bytes)
+    made = optimize(graph, Cpu.of_block(block))
     assert Counter(signatures(made)) == Counter(signatures(truth))
     return made, truth
 
@@ -261,8 +263,8 @@ def test_light_models_are_rewritten_as_the_runtime_does(name: str, batch: int, b
 def test_the_order_of_execution_is_the_runtimes(name: str, block: int) -> None:
     """Where no two conversions of layout feed one operator, the runtime's order is fixed, and is predicted."""
     model = read(LIGHT / f"light_{name}.onnx")
-    assert signatures(runtime_graph(model.graph, nchwc_block=block)) == signatures(
-        optimised_by_runtime(model.bound_bytes())
+    assert signatures(optimize(model.graph, Cpu.of_block(block))) == signatures(
+        optimized_by_runtime(model.bound_bytes())
     )
 
 
@@ -298,7 +300,7 @@ def test_structures_are_rewritten_as_the_runtime_does(name: str, block: int) -> 
 def test_equal_recipes_of_weights_are_merged(block: int) -> None:
     """Light VGG-19 computes its weights; the runtime keeps one of each shape: 513 MB of 575 MB."""
     graph = read(LIGHT / "light_vgg19.onnx").graph
-    assert graph.weight_bytes - runtime_graph(graph, nchwc_block=block).weight_bytes > 60_000_000
+    assert graph.weight_bytes - optimize(graph, Cpu.of_block(block)).weight_bytes > 60_000_000
 
 
 def test_channels_are_padded_to_the_block() -> None:
@@ -306,7 +308,7 @@ def test_channels_are_padded_to_the_block() -> None:
     sketch = Sketch((1, 16, 8, 8))
     graph = read(sketch.model(sketch.conv("x", 16, 20))).graph
     for block, channels in ((8, 24), (16, 32)):
-        made = runtime_graph(graph, nchwc_block=block)
+        made = optimize(graph, Cpu.of_block(block))
         (conv,) = [op for op in made.operators if op.type == "Conv"]
         assert made.tensors[conv.outputs[0]].shape == (1, channels, 8, 8)
         assert [w.shape for w in made.weights(conv)] == [(channels, 16, 3, 3), (channels,)]
@@ -315,35 +317,35 @@ def test_channels_are_padded_to_the_block() -> None:
 def test_without_vector_units_the_layout_stays() -> None:
     sketch = Sketch((1, 16, 8, 8))
     graph = read(sketch.model(sketch.op("Relu", sketch.conv("x", 16, 20)))).graph
-    made = runtime_graph(graph, nchwc_block=1)
+    made = optimize(graph, Cpu.of_block(1))
     assert [op.qualified_type for op in made.operators] == ["com.microsoft:FusedConv"]
 
 
 def test_the_file_graph_is_left_as_it_was() -> None:
     graph = read(LIGHT / "light_squeezenet.onnx").graph
     before = (graph.operators, dict(graph.tensors))
-    runtime_graph(graph)
+    optimize(graph, Cpu.AVX2)
     assert (graph.operators, dict(graph.tensors)) == before
 
 
 def test_an_unknown_block_is_refused() -> None:
     graph = read(LIGHT / "light_squeezenet.onnx").graph
     with pytest.raises(UsageError, match="expected one of"):
-        runtime_graph(graph, nchwc_block=4)
+        optimize(graph, Cpu.of_block(4))
 
 
 def test_what_the_runtime_refuses_is_malformed() -> None:
     with pytest.raises(ModelMalformed, match="refuses the model"):
-        optimised_by_runtime(b"not a model")
+        optimized_by_runtime(b"not a model")
 
 
 def test_a_free_dimension_is_named() -> None:
     model_bytes = zoo.to_bytes(_small("squeezenet1_1"), batch=None)
     with pytest.raises(ShapeUnbound, match="dimensions"):
-        optimised_by_runtime(model_bytes)
+        optimized_by_runtime(model_bytes)
 
 
 def test_a_free_dimension_can_be_bound() -> None:
     model_bytes = zoo.to_bytes(_small("squeezenet1_1"), batch=None)
-    made = optimised_by_runtime(model_bytes, dimensions={"N": 3})
+    made = optimized_by_runtime(model_bytes, dimensions={"N": 3})
     assert {made.tensors[name].shape[0] for op in made.operators for name in op.outputs} == {3}

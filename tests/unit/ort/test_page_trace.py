@@ -7,15 +7,16 @@ import pytest
 from places import LIGHT
 from sectum.graph import read
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+from sectum.ort.cpu import Cpu
 from sectum.ort.kernel_memory import scratch_bytes, stored_bytes, unrolled, used_parts
-from sectum.ort.optimize import runtime_graph
+from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import MIN_PAGED_BYTES, page_trace
 from sectum.units import PAGE_BYTES
 
 
 @pytest.fixture(scope="module", params=["squeezenet", "shufflenet", "inception_v1", "bvlc_alexnet"])
 def runtime(request):
-    return runtime_graph(read(LIGHT / f"light_{request.param}.onnx").graph)
+    return optimize(read(LIGHT / f"light_{request.param}.onnx").graph, Cpu.AVX2)
 
 
 def test_the_working_set_is_the_distinct_pages(runtime):
@@ -123,7 +124,7 @@ def test_taps_that_meet_padding_only_are_not_read() -> None:
     used = used_parts(op, graph, 16)
     assert len(used) == (64 // 16) ** 2
     assert used[0] == (24 * 16 * 16 * 4, 16 * 16 * 4)
-    assert page_trace(graph, nchwc_block=16).used_weight_pages < page_trace(graph, nchwc_block=16).weight_pages / 5
+    assert page_trace(graph).used_weight_pages < page_trace(graph).weight_pages / 5
 
 
 @pytest.mark.parametrize(("kernel", "size", "block"), [(3, 14, 16), (7, 7, 16), (3, 1, 8), (1, 1, 16)])

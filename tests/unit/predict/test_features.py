@@ -9,17 +9,18 @@ import pytest
 
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.lab.dataset.operator_campaign import describe, restore
-from sectum.ort.optimize import runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.predict.features import FEATURES, GROUPS, extract, schema_hash
 from sectum.predict.operator_model import SHIPPED
 
 
 def test_every_operator_has_a_row_and_a_group(squeezenet):
     """No operator is left out, and each belongs to a group that has a model."""
-    runtime = runtime_graph(squeezenet)
+    runtime = optimize(squeezenet, Cpu.AVX2)
     features = extract(runtime, threads=2)
     assert features.values.shape == (len(runtime.operators), len(FEATURES))
-    assert set(features.groups) <= set(GROUPS)
+    assert set(features.kinds) <= set(GROUPS)
     assert np.isfinite(features.values).all()
     assert (features.roofline > 0).all()
     assert set(features.values[:, FEATURES.index("threads")]) == {2.0}
@@ -29,11 +30,11 @@ def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
     """An operator stored by a campaign and read back has the features that it has within its network, but for one."""
     reuse = FEATURES.index("log_reuse_bytes")
     for graph in (squeezenet, alexnet):
-        runtime = runtime_graph(graph)
+        runtime = optimize(graph, Cpu.AVX2)
         whole = extract(runtime, threads=1)
         for index, op in enumerate(runtime.operators):
             alone = extract(restore(describe(op, runtime)), threads=1, whole=False)
-            assert alone.groups[0] == whole.groups[index]
+            assert alone.kinds[0] == whole.kinds[index]
             assert np.isnan(alone.values[0, reuse])
             own = np.delete(alone.values[0], reuse)
             np.testing.assert_array_equal(own, np.delete(whole.values[index], reuse))
@@ -88,6 +89,6 @@ def test_work_of_a_blocked_convolution_is_that_of_its_kernels():
 def test_all_operators_have_work(squeezenet, alexnet, block):
     """Whatever the processor, no operator is without work, and none of it is negative or not a number."""
     for graph in (squeezenet, alexnet):
-        work = extract(runtime_graph(graph, nchwc_block=block), threads=1, nchwc_block=block).work
+        work = extract(optimize(graph, Cpu.of_block(block)), threads=1).work
         assert (work >= 0).all()
         assert (work.sum(axis=1) > 0).all()

@@ -11,7 +11,9 @@ import pytest
 
 from sectum import zoo
 from sectum.graph import Graph, cost, read
-from sectum.ort.optimize import machine_nchwc_block, optimised_by_runtime, runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.observed import optimized_by_runtime
+from sectum.ort.optimize import optimize
 from sectum.zoo.layers import ChannelShuffle
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light" / "light_shufflenet.onnx"
@@ -65,8 +67,8 @@ def _executed(graph: Graph) -> Counter[object]:
 def test_what_runs_is_predicted_at_full_width_and_for_a_batch(name: str, batch: int) -> None:
     """Groups of 12, 17 or 25 channels keep the plain layout, those of 24 or 40 do not, whatever the batch."""
     model = zoo.to_bytes(zoo.build(name, resolution=64), batch=batch)
-    truth = optimised_by_runtime(model)
-    assert _executed(runtime_graph(read(model).graph, nchwc_block=machine_nchwc_block())) == _executed(truth)
+    truth = optimized_by_runtime(model)
+    assert _executed(optimize(read(model).graph, Cpu.here())) == _executed(truth)
 
 
 @pytest.mark.parametrize("groups", COMPLEXITY)
@@ -74,8 +76,8 @@ def test_what_runs_of_a_random_relative_is_predicted_for_a_batch(groups: int) ->
     """Drawn groups have any number of channels, and at the least resolution maps of one pixel are shuffled."""
     drawn = (zoo.sample("shufflenet_v1", random.Random(seed)) for seed in range(1000))
     model = zoo.to_bytes(next(arch for arch in drawn if arch.resolution == 32 and _groups(arch) == groups), batch=4)
-    truth = optimised_by_runtime(model)
-    assert _executed(runtime_graph(read(model).graph, nchwc_block=machine_nchwc_block())) == _executed(truth)
+    truth = optimized_by_runtime(model)
+    assert _executed(optimize(read(model).graph, Cpu.here())) == _executed(truth)
 
 
 def _groups(arch: zoo.Architecture) -> int:
@@ -84,10 +86,10 @@ def _groups(arch: zoo.Architecture) -> int:
 
 def test_a_grouped_convolution_is_blocked_where_groups_are_whole_blocks_on_both_sides() -> None:
     """The networks meet both cases of the runtime's rule, or the tests above would say little."""
-    block = machine_nchwc_block()
+    block = Cpu.here().nchwc_block
     met = set()
     for name in NAMES:
-        graph = optimised_by_runtime(zoo.to_bytes(zoo.build(name, resolution=32), batch=4))
+        graph = optimized_by_runtime(zoo.to_bytes(zoo.build(name, resolution=32), batch=4))
         for op in graph.operators:
             groups = op.attributes.get("group", 1)
             if not isinstance(groups, int) or groups == 1:

@@ -79,8 +79,7 @@ def load_profile(name: str, epc_bytes: int | None) -> Profile:
 
 def predict(request: Request) -> Answer:
     """Make the prediction that was asked for."""
-    from sectum.graph.costs import require_supported
-    from sectum.ort.provenance import origins
+    from sectum.ort.costs import require_supported
     from sectum.predict import load_predictor
 
     source = Source(request.model, batch=request.batch, inputs=request.inputs)
@@ -91,9 +90,4 @@ def predict(request: Request) -> Answer:
     predictor = load_predictor()
     prepared = predictor.prepare(graph, threads=request.threads, native_ms=request.native_ms)
     prediction = predictor.in_enclave(prepared, profile)
-    layers = tuple(
-        replace(layer, name=origin.name, fused=origin.types)
-        for layer, origin in zip(prediction.layers, origins(graph, prepared.runtime), strict=True)
-    )
-    prediction = replace(prediction, model=source.name, layers=layers)
-    return Answer(request, source, profile, predictor, prepared, prediction)
+    return Answer(request, source, profile, predictor, prepared, replace(prediction, model=source.name))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sectum.ort.provenance import plain_type
-
 if TYPE_CHECKING:
     from sectum.predict.prediction import Layer
 
@@ -19,3 +17,8 @@ def kind(layer: Layer) -> str:
     if not layer.fused:
         return f"{plain}, by the runtime"
     return " + ".join(layer.fused) if plain in layer.fused or len(layer.fused) <= _MOST_LISTED else plain
+
+
+def plain_type(qualified_type: str) -> str:
+    """The type of an operator of the runtime without its domain, and without saying that it is fused."""
+    return qualified_type.rpartition(":")[2].removeprefix("Fused")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sectum import zoo
 from sectum.errors import ShapeInconsistent, UsageError
-from sectum.graph.costs import cost
 from sectum.graph.ir import Graph
+from sectum.ort.costs import cost
 from sectum.units import PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def affordable(graph: Graph, luck: float) -> bool:
         luck: from 0 to 1, drawn; the more the network costs, the less must it be.
     """
     gflop = _gflop(graph)
-    pages = (graph.weight_bytes + graph.peak_activation_bytes) / PAGE_BYTES
+    pages = (graph.weight_bytes + graph.lifetimes.peak_bytes) / PAGE_BYTES
     time_s = gflop * _GFLOP_S + pages * _PAGE_S
     return _bearable(graph) and luck * (time_s / COMMON_S) ** 2 <= 1
 

@@ -87,7 +87,7 @@ def schema() -> pa.Schema:
     A network: ``key`` names it within a dataset; ``family``, ``source`` (``sample`` or a published network's name),
     ``seed``, ``width``, ``resolution``, ``batch``, ``threads`` say how to make it; ``structure`` and ``topology`` are
     digests, of all that decides its cost and of that without its sizes; ``graph`` is what the runtime executes, as
-    `sectum.graph.stored` writes it, and ``operator_times`` goes with its operators. ``error`` says why there is
+    `sectum.ort.stored` writes it, and ``operator_times`` goes with its operators. ``error`` says why there is
     nothing else. ``machine`` and ``date``: where and when.
 
     ``runs`` have the columns of `run_fields`, the native one first.

@@ -14,15 +14,16 @@ from typing import Any
 from sectum import zoo
 from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Runner, Sample, Session
 from sectum.errors import EnclaveError, UsageError
-from sectum.graph import stored
-from sectum.graph.costs import cost
-from sectum.graph.ir import Graph
 from sectum.lab.dataset.campaign import DIGEST_CHARACTERS, Task
 from sectum.lab.dataset.dataset import SAMPLE_COLUMNS
 from sectum.measure.operators import match
 from sectum.measure.reference import References, paging_share, sums_share
 from sectum.measure.sampling import Sampling, take_samples
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort import stored
+from sectum.ort.costs import cost
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
+from sectum.ort.optimized import OptimizedGraph
 from sectum.units import MIB, PAGE_BYTES
 
 NATIVE_S, ENCLAVE_S = 1.0, 1.6
@@ -62,7 +63,7 @@ def measure_network(task: Task, places: Places) -> dict[str, Any]:
     """
     begin_s = time.monotonic()
     architecture = task.architecture()
-    runtime = runtime_graph(zoo.to_graph(architecture, task.batch), nchwc_block=machine_nchwc_block())
+    runtime = optimize(zoo.to_graph(architecture, task.batch), Cpu.here())
     record: dict[str, Any] = {
         "key": task.key,
         "family": task.family,
@@ -106,7 +107,7 @@ def _rng(task: Task) -> random.Random:
     return random.Random(replace(task, repeat=0).key)  # noqa: S311 - sizes, not secrets
 
 
-def _measure_natively(job: Job, runner: Runner, runtime: Graph, share: float, record: dict[str, Any]) -> str:
+def _measure_natively(job: Job, runner: Runner, runtime: OptimizedGraph, share: float, record: dict[str, Any]) -> str:
     """Add operator times, then the native run with the profiler off again; returns the digest of its outputs."""
     with runner.start(replace(job, profile=True)) as session:
         _, second = session.sample(2)

@@ -23,13 +23,15 @@ from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import Job
 from sectum.errors import EnclaveError, UsageError
 from sectum.graph import read as graph_of
-from sectum.graph.costs import cost
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.lab.dataset.operator_mix import operator_mix
 from sectum.measure.context import machine_context
 from sectum.measure.operators import match
 from sectum.measure.reference import References, estimate, sums_share
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.costs import cost
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
+from sectum.ort.optimized import OptimizedGraph
 
 OPERATOR_MIX = "operator_mix"
 NAMED = "zoo:"
@@ -91,7 +93,7 @@ def build(task: Task) -> tuple[bytes, Graph]:
     return zoo.to_bytes(architecture, batch=task.batch), zoo.to_graph(architecture, task.batch)
 
 
-def describe(op: Operator, graph: Graph) -> str:
+def describe(op: Operator, graph: OptimizedGraph) -> str:
     """An operator with the shapes, types and kinds of its tensors, as JSON that :func:`restore` reads."""
     tensors = {
         name: [list(graph.tensors[name].shape), graph.tensors[name].dtype, graph.tensors[name].kind]
@@ -107,8 +109,8 @@ def describe(op: Operator, graph: Graph) -> str:
     )  # fmt: skip
 
 
-def restore(description: str) -> Graph:
-    """A graph of the one operator that was described."""
+def restore(description: str, cpu: Cpu) -> OptimizedGraph:
+    """A graph of the one operator that was described, as optimized for a kind of CPU."""
     domain, kind, inputs, outputs, attributes, entries = json.loads(description)
     tensors = {
         name: Tensor(name, tuple(shape), dtype, TensorKind(tensor_kind))
@@ -117,7 +119,7 @@ def restore(description: str) -> Graph:
     attributes = {k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()}
     op = Operator("", kind, tuple(inputs), tuple(outputs), attributes, domain)
     activations = tuple(n for n in inputs if n and tensors[n].kind is not TensorKind.WEIGHT)
-    return Graph("", (op,), tensors, activations, tuple(outputs), 0)
+    return OptimizedGraph("", (op,), tensors, activations, tuple(outputs), 0, cpu, ((),), ("",))
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def run(task: Task) -> Row:
         return Row(task, (), (), 0.0, 0.0, reason)
 
     content, graph = build(task)
-    runtime = runtime_graph(graph, nchwc_block=machine_nchwc_block())
+    runtime = optimize(graph, Cpu.here())
     if sum(cost(op, runtime).flops for op in runtime.operators) > MAX_GFLOP * 1e9:
         return failed(f"skipped: over {MAX_GFLOP} GFLOP")
     if runtime.weight_bytes > MAX_WEIGHT_BYTES:

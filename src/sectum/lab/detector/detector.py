@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import ArtefactInvalid, UsageError
-from sectum.graph.ir import Graph
 from sectum.lab.detector.features import GraphFeatures, extract, schema_hash, together
-from sectum.ort.optimize import machine_nchwc_block
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import page_trace
 from sectum.predict.artefact import read_checked, read_manifest
 from sectum.predict.overcommit import ErrorDistribution
@@ -107,7 +107,7 @@ class Detector:
             ArtefactInvalid: a file is missing, damaged, or made with other features.
             UsageError: no such form.
         """
-        folder = folder or SHIPPED.get(machine_nchwc_block(), SHIPPED[8])
+        folder = folder or SHIPPED.get(Cpu.here().nchwc_block, SHIPPED[8])
         path = folder / "manifest.json"
         manifest = read_manifest(path)
         if manifest.get("schema_sha256") != schema_hash():
@@ -135,7 +135,7 @@ class Detector:
 
     def detect(
         self,
-        graphs: Sequence[Graph],
+        graphs: Sequence[OptimizedGraph],
         epc_bytes: Sequence[int],
         page_model_bytes: Sequence[int] | None = None,
     ) -> list[Detection]:
@@ -168,10 +168,10 @@ class Detector:
             for probability, middle, low, high, epc in zip(probabilities, *sizes, epc_bytes, strict=True)
         ]
 
-    def estimate(self, graphs: Sequence[Graph], page_model_bytes: Sequence[int] | None = None) -> Estimates:
+    def estimate(self, graphs: Sequence[OptimizedGraph], page_model_bytes: Sequence[int] | None = None) -> Estimates:
         """Do the part that does not depend on the EPC; arguments as for `detect`."""
         if self.form != GNN and page_model_bytes is None:
-            page_model_bytes = [page_trace(graph, nchwc_block=self.nchwc_block).pages * PAGE_BYTES for graph in graphs]
+            page_model_bytes = [page_trace(graph).pages * PAGE_BYTES for graph in graphs]
         if self.form == PAGE_MODEL:
             assert page_model_bytes is not None
             return Estimates(np.log(np.maximum(1.0, np.asarray(page_model_bytes, np.float64))), np.ones(len(graphs)))

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sectum.graph import stored
 from sectum.lab.detector.features import GraphFeatures, extract
 from sectum.lab.detector.simulated import SimulatedNetwork
 from sectum.lab.training.measured import MeasuredNetwork
+from sectum.ort import stored
+from sectum.ort.cpu import Cpu
 from sectum.units import PAGE_BYTES
 
 
@@ -70,7 +71,7 @@ def from_simulated(networks: Iterable[SimulatedNetwork]) -> list[Example]:
             key=f"simulated/{network.structure}",
             family=network.family,
             topology=network.topology,
-            features=extract(stored.loads(network.graph), network.page_model_bytes),
+            features=extract(stored.loads(network.graph, Cpu.AVX2), network.page_model_bytes),
             working_set_bytes=network.page_model_bytes,
             simulated=True,
             rows=(),

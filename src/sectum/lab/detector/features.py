@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.graph.ir import AttributeValue, Graph, TensorKind
+from sectum.graph.ir import AttributeValue, TensorKind
 from sectum.lab.detector.kinds import ELEMENTWISE, KIND_OF_TYPE, KINDS, group_of, kind_of
 from sectum.lab.detector.lifetimes import Lifetimes, lifetimes
+from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import MIN_PAGED_BYTES
 
 SCHEMA_VERSION = 1
@@ -107,7 +108,7 @@ def together(several: Sequence[GraphFeatures]) -> GraphFeatures:
     )
 
 
-def extract(runtime: Graph, page_model_bytes: int | None = None) -> GraphFeatures:
+def extract(runtime: OptimizedGraph, page_model_bytes: int | None = None) -> GraphFeatures:
     """Turn a runtime graph into features.
 
     Args:
@@ -143,7 +144,7 @@ class _Size:
     operators: int
 
 
-def _weight_bytes(runtime: Graph, live: Lifetimes) -> tuple[_Column, _Column, _Column]:
+def _weight_bytes(runtime: OptimizedGraph, live: Lifetimes) -> tuple[_Column, _Column, _Column]:
     """Bytes of each operator's weights that are paged, of the others, and of the largest; by place.
 
     Small tensors lie in the C library's heap, which is not paged. A weight that several operators read lies in memory
@@ -167,7 +168,7 @@ def _weight_bytes(runtime: Graph, live: Lifetimes) -> tuple[_Column, _Column, _C
     return paged_, small_, largest_
 
 
-def _graph(runtime: Graph, live: Lifetimes, size: _Size, page_model_bytes: float) -> list[float]:
+def _graph(runtime: OptimizedGraph, live: Lifetimes, size: _Size, page_model_bytes: float) -> list[float]:
     weight_bytes = size.estimate_bytes - size.peak_bytes
     ratio = 0.0 if math.isnan(page_model_bytes) else math.log(max(1.0, page_model_bytes) / size.estimate_bytes)
     return [
@@ -183,7 +184,7 @@ def _graph(runtime: Graph, live: Lifetimes, size: _Size, page_model_bytes: float
 
 
 def _nodes(
-    runtime: Graph, live: Lifetimes, weights: tuple[_Column, _Column, _Column], size: _Size
+    runtime: OptimizedGraph, live: Lifetimes, weights: tuple[_Column, _Column, _Column], size: _Size
 ) -> NDArray[np.float32]:
     """Rows of `NODE_FEATURES`, in order of places."""
     rows = [_counts(runtime, live, place) for place in range(len(live.order))]
@@ -226,7 +227,7 @@ def _nodes(
     return table
 
 
-def _counts(runtime: Graph, live: Lifetimes, place: int) -> tuple[float, ...]:
+def _counts(runtime: OptimizedGraph, live: Lifetimes, place: int) -> tuple[float, ...]:
     """Whole numbers that an operator's features are made of."""
     op = runtime.operators[live.order[place]]
     n_bytes, made_place = live.n_bytes, live.made_place
@@ -268,7 +269,7 @@ def _counts(runtime: Graph, live: Lifetimes, place: int) -> tuple[float, ...]:
 
 
 def _edges(
-    runtime: Graph, live: Lifetimes, size: _Size
+    runtime: OptimizedGraph, live: Lifetimes, size: _Size
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Ends of the edges, and their rows of `EDGE_FEATURES`."""
     rows = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sectum.graph.ir import Graph, TensorKind
+from sectum.graph.ir import TensorKind
+from sectum.ort.optimized import OptimizedGraph
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Lifetimes:
     n_bytes: Mapping[str, int]
 
 
-def lifetimes(graph: Graph) -> Lifetimes:
+def lifetimes(graph: OptimizedGraph) -> Lifetimes:
     """Find the lifetimes of a graph's activations and inputs."""
     order = canonical_order(graph)
     operators = graph.operators
@@ -60,7 +61,7 @@ def lifetimes(graph: Graph) -> Lifetimes:
     return Lifetimes(tuple(order), tuple(live), made, last, readers, n_bytes)
 
 
-def canonical_order(graph: Graph) -> list[int]:
+def canonical_order(graph: OptimizedGraph) -> list[int]:
     """Operators depth first, from each graph output towards the inputs, input slots in turn.
 
     The runtime orders operators itself, whatever the file says, and also depth first.

@@ -14,9 +14,10 @@ from typing import Any
 
 from sectum import zoo
 from sectum.errors import DatasetInvalid, UsageError
-from sectum.graph import stored
 from sectum.lab.dataset.campaign import DIGEST_CHARACTERS, identity, tasks
-from sectum.ort.optimize import runtime_graph
+from sectum.ort import stored
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import page_trace
 from sectum.units import PAGE_BYTES
 
@@ -36,7 +37,7 @@ class SimulatedNetwork:
         structure: digest of structure and batch: equal networks share it.
         topology: digest that near relatives share.
         batch: images in an inference.
-        graph: what the runtime executes, as `sectum.graph.stored` writes it.
+        graph: what the runtime executes, as `sectum.ort.stored` writes it.
         page_model_bytes: simulated working set, one compute thread.
     """
 
@@ -62,14 +63,14 @@ def simulate(nchwc_block: int, seed: int = SEED) -> Iterator[SimulatedNetwork]:
         if what in seen:
             continue
         seen.add(what)
-        runtime = runtime_graph(zoo.to_graph(architecture, task.batch), nchwc_block=nchwc_block)
+        runtime = optimize(zoo.to_graph(architecture, task.batch), Cpu.of_block(nchwc_block))
         yield SimulatedNetwork(
             family=task.family,
             structure=what,
             topology=zoo.topology(architecture)[:DIGEST_CHARACTERS],
             batch=task.batch,
             graph=stored.dumps(runtime),
-            page_model_bytes=page_trace(runtime, nchwc_block=nchwc_block).pages * PAGE_BYTES,
+            page_model_bytes=page_trace(runtime).pages * PAGE_BYTES,
         )
 
 

@@ -170,7 +170,7 @@ def train(
         picture: file of a reliability diagram, of the splits by topology if there are any.
     """
     begin_s = time.monotonic()
-    measured = [one for one in without_repeats(read(data)) if one.nchwc_block == nchwc_block]
+    measured = [one for one in without_repeats(read(data)) if one.cpu.nchwc_block == nchwc_block]
     machines = sorted({network.machine for network in measured})
     if len(machines) != 1:
         raise UsageError(

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from sectum.graph import stored
-from sectum.graph.ir import Graph
 from sectum.lab.training.measured import MeasuredNetwork
 from sectum.measure.reference import References
+from sectum.ort import stored
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import PagingCounts, steady_state
 from sectum.predict.features import OperatorFeatures, extract
@@ -29,7 +30,7 @@ class KnownNetwork:
         threads: compute threads.
         machine: where it is to run.
         references: that machine's typical times of the reference kernels: how fast it is, not what networks take.
-        nchwc_block: floats in a block of the runtime's blocked layout there.
+        cpu: kind of CPU there.
     """
 
     structure: str
@@ -37,23 +38,23 @@ class KnownNetwork:
     threads: int
     machine: str
     references: References
-    nchwc_block: int
+    cpu: Cpu
     _stored_graph: str = field(repr=False)
 
     @cached_property
-    def graph(self) -> Graph:
+    def graph(self) -> OptimizedGraph:
         """What the runtime executes."""
-        return stored.loads(self._stored_graph)
+        return stored.loads(self._stored_graph, self.cpu)
 
     @cached_property
     def features(self) -> OperatorFeatures:
         """Its operators as numbers."""
-        return extract(self.graph, threads=self.threads, nchwc_block=self.nchwc_block)
+        return extract(self.graph, threads=self.threads)
 
     @cached_property
     def trace(self) -> PageTrace:
         """Pages that an inference touches, as modelled."""
-        return page_trace(self.graph, threads=self.threads, nchwc_block=self.nchwc_block)
+        return page_trace(self.graph, threads=self.threads)
 
     @cached_property
     def _counts(self) -> dict[int | None, PagingCounts]:
@@ -63,7 +64,7 @@ class KnownNetwork:
         """Page faults of a steady-state inference, as modelled."""
         if epc_pages not in self._counts:
             self._counts[epc_pages] = steady_state(
-                self.trace.touches_under(epc_pages), epc_pages, operators=len(self.features.groups)
+                self.trace.touches_under(epc_pages), epc_pages, operators=len(self.features.kinds)
             )
         return self._counts[epc_pages]
 
@@ -129,7 +130,7 @@ def known(network: MeasuredNetwork) -> KnownNetwork:
         network.threads,
         network.machine,
         network.typical,
-        network.nchwc_block,
+        network.cpu,
         network._stored_graph,
     )
     computed = vars(network)

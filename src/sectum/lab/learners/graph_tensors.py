@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sectum.graph.ir import Graph
 from sectum.lab.evaluation.learner import Case, KnownNetwork, known
 from sectum.lab.learners.native import identity
 from sectum.lab.training.measured import MeasuredNetwork
-from sectum.predict.features import FEATURES, GROUPS
+from sectum.ort.operators import KINDS
+from sectum.ort.optimized import OptimizedGraph
+from sectum.predict.features import FEATURES
 
 Floats = NDArray[np.float32]
 
@@ -22,7 +23,7 @@ _EDGES: dict[Hashable, NDArray[np.int64]] = {}
 """Of each network met in this process: a graph takes long to read and is needed for nothing else."""
 
 
-def wiring(graph: Graph) -> NDArray[np.int64]:
+def wiring(graph: OptimizedGraph) -> NDArray[np.int64]:
     """Which operator's output which operator reads: int64, shape ``(2, edges)``."""
     maker = {name: index for index, op in enumerate(graph.operators) for name in op.outputs if name}
     pairs = [(maker[name], index) for index, op in enumerate(graph.operators) for name in op.inputs if name in maker]
@@ -95,11 +96,11 @@ def _edges(network: MeasuredNetwork | KnownNetwork) -> NDArray[np.int64]:
 def _nodes(network: MeasuredNetwork | KnownNetwork) -> Floats:
     """Group of each operator as one-hot, then its features, sizes as logarithms."""
     features = network.features
-    one_hot = np.array([[group == name for name in GROUPS] for group in features.groups], dtype=np.float32)
+    one_hot = np.array([[group == name for name in KINDS] for group in features.kinds], dtype=np.float32)
     sizes = [index for index, name in enumerate(FEATURES) if name != "type"]
     values = np.sign(features.values[:, sizes]) * np.log1p(np.abs(features.values[:, sizes]))
     estimate = np.log(features.roofline)[:, None].astype(np.float32)
-    return np.concatenate([one_hot.reshape(len(features.groups), len(GROUPS)), values, estimate], axis=1)
+    return np.concatenate([one_hot.reshape(len(features.kinds), len(KINDS)), values, estimate], axis=1)
 
 
 def _statics(network: MeasuredNetwork | KnownNetwork) -> tuple[float, float, float, float]:

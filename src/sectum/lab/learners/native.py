@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sectum.lab.training.measured import MeasuredNetwork
 from sectum.lab.training.operator_learning import LearnedOperators, learn, observed
 from sectum.measure.reference import References
+from sectum.ort.cpu import Cpu
 from sectum.predict.features import OperatorFeatures
 from sectum.predict.linear_times import LinearTimes
 from sectum.predict.operator_model import Overheads
@@ -39,7 +40,7 @@ class Featured(Protocol):
     def machine(self) -> str: ...  # noqa: D102
 
     @property
-    def nchwc_block(self) -> int: ...  # noqa: D102
+    def cpu(self) -> Cpu: ...  # noqa: D102
 
 
 def identity(network: Featured) -> Hashable:
@@ -69,9 +70,9 @@ class OperatorRows:
         features = [network.features for network in networks]
         return cls(
             np.concatenate([one.values for one in features]),
-            np.array([group for one in features for group in one.groups], dtype=np.str_),
+            np.array([group for one in features for group in one.kinds], dtype=np.str_),
             np.concatenate([one.roofline for one in features]),
-            np.repeat(np.arange(len(features)), [len(one.groups) for one in features]),
+            np.repeat(np.arange(len(features)), [len(one.kinds) for one in features]),
         )
 
 
@@ -84,24 +85,24 @@ class NativeModel:
     """Native latency as the sum of operators' times.
 
     Args:
-        learned: times of operators, by the block of the blocked layout: machines with AVX-512 run other kernels, on
+        learned: times of operators, by kind of CPU: machines with AVX-512 run other kernels, on
             other shapes, than those with AVX2.
     """
 
-    def __init__(self, learned: Mapping[int, LearnedOperators]) -> None:
+    def __init__(self, learned: Mapping[Cpu, LearnedOperators]) -> None:
         self.learned = learned
 
-    def of(self, nchwc_block: int) -> LearnedOperators:
+    def of(self, cpu: Cpu) -> LearnedOperators:
         """What was learned on such machines, or on others where there were none."""
-        return self.learned.get(nchwc_block) or next(iter(self.learned.values()))
+        return self.learned.get(cpu) or next(iter(self.learned.values()))
 
     def references(self, networks: Sequence[Featured]) -> Floats:
         """Latency of each network outside enclaves, in reference units; shape ``(networks,)``."""
         different = {identity(network): network for network in networks}
         sums: dict[Hashable, float] = {}
-        for block in sorted({network.nchwc_block for network in different.values()}):
-            some = {which: network for which, network in different.items() if network.nchwc_block == block}
-            times = self.of(block).references([network.features for network in some.values()])
+        for cpu in sorted({network.cpu for network in different.values()}, key=lambda cpu: cpu.nchwc_block):
+            some = {which: network for which, network in different.items() if network.cpu == cpu}
+            times = self.of(cpu).references([network.features for network in some.values()])
             sums |= {which: float(its.sum()) for which, its in zip(some, times, strict=True)}
         return np.array([sums[identity(network)] for network in networks])
 
@@ -133,8 +134,8 @@ class Shared:
 def fit(networks: Sequence[MeasuredNetwork]) -> NativeModel:
     """Learn from the networks whose operators were timed."""
     learned = {}
-    for block in sorted({network.nchwc_block for network in networks}):
-        seen = list(observed(network for network in networks if network.nchwc_block == block))
+    for cpu in sorted({network.cpu for network in networks}, key=lambda cpu: cpu.nchwc_block):
+        seen = list(observed(network for network in networks if network.cpu == cpu))
         if seen:
-            learned[block] = learn(seen)
-    return NativeModel(learned or {0: LearnedOperators(LinearTimes({}), {}, Overheads(0.0, 0.0))})
+            learned[cpu] = learn(seen)
+    return NativeModel(learned or {Cpu.SSE: LearnedOperators(LinearTimes({}), {}, Overheads(0.0, 0.0))})

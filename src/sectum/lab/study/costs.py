@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sectum.graph.ir import Graph
 from sectum.lab.study.cases import Sweep
 from sectum.lab.study.fits import Numbers, close_share, grouped, median_costs, page_costs, quantile
 from sectum.lab.study.networks import Kind
 from sectum.lab.study.points import Point, Profile, Study
+from sectum.ort.optimized import OptimizedGraph
 from sectum.units import MIB, PAGE_BYTES
 
 
@@ -151,7 +151,7 @@ def _median_ms(profile: Profile, which: Sequence[int]) -> float:
     return statistics.median(profile.operator_ms[index] for index in which)
 
 
-def _own_and_shared(graph: Graph) -> tuple[list[int], list[int]]:
+def _own_and_shared(graph: OptimizedGraph) -> tuple[list[int], list[int]]:
     """Indices of convolutions whose weights no other uses, and of those that share theirs."""
     users: defaultdict[str, list[int]] = defaultdict(list)
     for index, op in enumerate(graph.operators):

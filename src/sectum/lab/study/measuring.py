@@ -11,9 +11,6 @@ from typing import Any
 
 from sectum.enclave.runners.runner import Job, Runner
 from sectum.errors import EnclaveError, UsageError
-from sectum.graph import stored
-from sectum.graph.costs import cost
-from sectum.graph.ir import Graph
 from sectum.graph.reader import read
 from sectum.lab.dataset.engines import LocalEngine
 from sectum.lab.dataset.network import (
@@ -29,7 +26,11 @@ from sectum.lab.study.networks import Synthetic, to_bytes
 from sectum.lab.study.store import StudyWriter
 from sectum.measure.operators import match
 from sectum.measure.reference import sums_share
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort import stored
+from sectum.ort.costs import cost
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
+from sectum.ort.optimized import OptimizedGraph
 
 PROFILED_INFERENCES = 15
 _WARM_UP = 6
@@ -69,8 +70,8 @@ def measure_case(case: Case, places: Places) -> dict[str, Any]:
     """
     begin_s = time.monotonic()
     content = to_bytes(case.network)
-    nchwc_block = machine_nchwc_block()
-    runtime = runtime_graph(read(content).graph, nchwc_block=nchwc_block)
+    nchwc_block = Cpu.here().nchwc_block
+    runtime = optimize(read(content).graph, Cpu.of_block(nchwc_block))
     record: dict[str, Any] = {
         "key": case.key,
         "sweep": str(case.sweep),
@@ -129,7 +130,9 @@ def _measure(case: Case, job: Job, places: Places, share: float, record: dict[st
             record["runs"].append(run | {"outputs_equal_native": session.outputs_digest() == digest})
 
 
-def _profiles(case: Case, job: Job, places: Places, runtime: Graph, working_set_bytes: int) -> list[dict[str, Any]]:
+def _profiles(
+    case: Case, job: Job, places: Places, runtime: OptimizedGraph, working_set_bytes: int
+) -> list[dict[str, Any]]:
     """Time each operator natively and under each size of EPC, each in a process of its own."""
     where: list[tuple[Runner, int | None]] = [(places.native, None)]
     where += [(places.enclave, epc_bytes) for epc_bytes in case.epcs(working_set_bytes)]

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sectum.graph import stored
-from sectum.graph.ir import Graph
 from sectum.lab.dataset.dataset import is_over_committed
 from sectum.lab.study import store
 from sectum.lab.study.cases import Sweep
 from sectum.lab.study.networks import Kind, Order
 from sectum.measure.reference import References
+from sectum.ort import stored
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimized import OptimizedGraph
 from sectum.units import PAGE_BYTES
 
 
@@ -37,7 +38,7 @@ class Network:
         flops: of an inference.
         weight_bytes: of what the runtime executes.
         working_set_bytes: measured, in whole pages.
-        graph_text: what the runtime executes, as `sectum.graph.stored` writes it.
+        graph_text: what the runtime executes, as `sectum.ort.stored` writes it.
         nchwc_block: floats in a block of the runtime's layout.
         native_ms: latency outside an enclave.
     """
@@ -60,9 +61,9 @@ class Network:
     native_ms: float
 
     @cached_property
-    def graph(self) -> Graph:
+    def graph(self) -> OptimizedGraph:
         """What the runtime executes."""
-        return stored.loads(self.graph_text)
+        return stored.loads(self.graph_text, Cpu.of_block(self.nchwc_block))
 
 
 @dataclass(frozen=True, slots=True)

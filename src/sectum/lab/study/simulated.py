@@ -9,7 +9,7 @@ from sectum.paging.replacement import Policy, steady_state, working_set_pages
 
 def trace(network: Network) -> PageTrace:
     """Pages that an inference touches, in order."""
-    return page_trace(network.graph, threads=network.threads, nchwc_block=network.nchwc_block)
+    return page_trace(network.graph, threads=network.threads)
 
 
 def loaded_share(pages: PageTrace, occupation: float, policy: Policy) -> float:

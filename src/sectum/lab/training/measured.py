@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.graph import stored
-from sectum.graph.ir import Graph
 from sectum.lab.dataset import dataset
 from sectum.measure.reference import References
-from sectum.ort.optimize import seen_nchwc_block
+from sectum.ort import stored
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import PagingCounts, steady_state
 from sectum.predict.features import OperatorFeatures, extract
@@ -82,7 +82,7 @@ class MeasuredNetwork:
         native: the run outside enclaves.
         runs: those in the software enclave.
         typical: the machine's typical reference times, which all milliseconds here are at.
-        nchwc_block: floats in a block of the runtime's blocked layout there.
+        cpu: kind of CPU there.
     """
 
     key: str
@@ -98,7 +98,7 @@ class MeasuredNetwork:
     native: MeasuredRun
     runs: tuple[MeasuredRun, ...]
     typical: References
-    nchwc_block: int
+    cpu: Cpu
     _stored_graph: str = field(repr=False)
 
     @property
@@ -116,19 +116,19 @@ class MeasuredNetwork:
         return low <= self.occupation(run) <= high
 
     @cached_property
-    def graph(self) -> Graph:
+    def graph(self) -> OptimizedGraph:
         """What the runtime executes."""
-        return stored.loads(self._stored_graph)
+        return stored.loads(self._stored_graph, self.cpu)
 
     @cached_property
     def features(self) -> OperatorFeatures:
         """Its operators as numbers."""
-        return extract(self.graph, threads=self.threads, nchwc_block=self.nchwc_block)
+        return extract(self.graph, threads=self.threads)
 
     @cached_property
     def trace(self) -> PageTrace:
         """Pages that an inference touches, as modelled."""
-        return page_trace(self.graph, threads=self.threads, nchwc_block=self.nchwc_block)
+        return page_trace(self.graph, threads=self.threads)
 
     @cached_property
     def _counts(self) -> dict[int | None, PagingCounts]:
@@ -152,11 +152,8 @@ def read(folder: Path) -> list[MeasuredNetwork]:
     """
     rows = [row for row in dataset.read(folder, _COLUMNS) if not row["error"]]
     typical = typical_references(rows)
-    blocks = {
-        machine: seen_nchwc_block(stored.loads(row["graph"]) for row in rows if row["machine"] == machine)
-        for machine in typical
-    }
-    return [_network(row, typical[row["machine"]], blocks[row["machine"]]) for row in rows]
+    cpus = {machine: stored.seen_cpu(row["graph"] for row in rows if row["machine"] == machine) for machine in typical}
+    return [_network(row, typical[row["machine"]], cpus[row["machine"]]) for row in rows]
 
 
 def typical_references(rows: Iterable[Mapping[str, Any]]) -> dict[str, References]:
@@ -170,7 +167,7 @@ def typical_references(rows: Iterable[Mapping[str, Any]]) -> dict[str, Reference
     }
 
 
-def _network(row: Mapping[str, Any], typical: References, nchwc_block: int) -> MeasuredNetwork:
+def _network(row: Mapping[str, Any], typical: References, cpu: Cpu) -> MeasuredNetwork:
     native, *others = sorted(row["runs"], key=lambda run: run["place"] != "native")
     times = row["operator_times"]
     native_ms = typical.mixed_ms(native["sums_share"])
@@ -188,7 +185,7 @@ def _network(row: Mapping[str, Any], typical: References, nchwc_block: int) -> M
         native=_run(native, typical, row["working_set_bytes"]),
         runs=tuple(_run(run, typical, row["working_set_bytes"]) for run in others),
         typical=typical,
-        nchwc_block=nchwc_block,
+        cpu=cpu,
         _stored_graph=row["graph"],
     )
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from sectum.errors import UsageError
 from sectum.lab.dataset import operator_campaign
 from sectum.lab.training.measured import MeasuredNetwork
-from sectum.predict.features import GROUPS, OperatorFeatures, extract
+from sectum.ort.cpu import Cpu
+from sectum.ort.operators import KINDS
+from sectum.predict.features import OperatorFeatures, extract
 from sectum.predict.linear_times import ANY_TYPE, LEAST_REFERENCES, LinearTimes
 from sectum.predict.operator_model import Overheads
 
@@ -87,18 +89,18 @@ def _roomy_logs(network: MeasuredNetwork) -> NDArray[np.float64]:
     return np.log(np.array(roomy) / network.native.latency_ms)
 
 
-def from_operator_campaign(folder: Path, nchwc_block: int) -> Iterator[Observation]:
+def from_operator_campaign(folder: Path, cpu: Cpu) -> Iterator[Observation]:
     """Networks of an operator campaign, those that failed left out; what stood beside an operator was not kept.
 
     Args:
         folder: of the campaign.
-        nchwc_block: floats in a block of the blocked layout of the machine that is learned for.
+        cpu: kind of CPU that is learned for.
     """
     for row in operator_campaign.read(folder):
         if row["error"]:
             continue
         singles = [
-            extract(operator_campaign.restore(text), threads=row["threads"], nchwc_block=nchwc_block, whole=False)
+            extract(operator_campaign.restore(text, cpu), threads=row["threads"], whole=False)
             for text in row["operators"]
         ]
         yield Observation(
@@ -106,7 +108,7 @@ def from_operator_campaign(folder: Path, nchwc_block: int) -> Iterator[Observati
             topology=f"{row['family']}/{row['seed']}",
             threads=row["threads"],
             features=OperatorFeatures(
-                tuple(one.groups[0] for one in singles),
+                tuple(one.kinds[0] for one in singles),
                 np.concatenate([one.values for one in singles]),
                 np.concatenate([one.roofline for one in singles]),
                 np.concatenate([one.work for one in singles]),
@@ -138,14 +140,14 @@ class LearnedOperators:
         """Times of the operators of each network, as they count in a whole inference, in reference units."""
         if not features:
             return []
-        groups = np.array([group for of in features for group in of.groups])
+        groups = np.array([group for of in features for group in of.kinds])
         values = np.concatenate([of.values for of in features])
         times = np.concatenate([self.linear.times(of) for of in features])
         for group in set(groups.tolist()):
             if group in self.groups:
                 mask = groups == group
                 times[mask] *= np.exp(self.groups[group].predict(values[mask]))
-        ends = np.cumsum([len(of.groups) for of in features])
+        ends = np.cumsum([len(of.kinds) for of in features])
         return [self.overheads.started(of_one) for of_one in np.split(times, ends[:-1])]
 
 
@@ -170,7 +172,7 @@ def learn(
     import lightgbm
 
     extra = overheads(seen)
-    groups = np.array([group for one in seen for group in one.features.groups])
+    groups = np.array([group for one in seen for group in one.features.kinds])
     times = np.concatenate([_in_whole(one, extra) for one in seen])
     # An operator matters by its share of its network's time, not by its count.
     share = times / np.repeat([one.total for one in seen], [len(one.times) for one in seen])
@@ -197,13 +199,13 @@ def _in_whole(one: Observation, extra: Overheads) -> NDArray[np.float64]:
 
 def _fit_linear(seen: Sequence[Observation], times: NDArray[np.float64], weight: NDArray[np.float64]) -> LinearTimes:
     """Find the costs of work, by type where there are enough operators of it; threads are left to the trees."""
-    groups = np.array([group for one in seen for group in one.features.groups])
+    groups = np.array([group for one in seen for group in one.features.kinds])
     types = np.array([kind for one in seen for kind in one.features.types])
     work = np.concatenate([one.features.work for one in seen])
     threads = np.repeat([one.threads for one in seen], [len(one.times) for one in seen])
     fewest_threads = threads == threads.min()
     costs: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for group in GROUPS:
+    for group in KINDS:
         of_group = (groups == group) & fewest_threads
         if not of_group.any():
             continue

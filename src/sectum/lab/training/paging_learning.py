@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from sectum.errors import UsageError
 from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
+from sectum.ort.operators import KINDS
 from sectum.paging.replacement import PagingCounts
-from sectum.predict.features import GROUPS, OperatorFeatures
+from sectum.predict.features import OperatorFeatures
 from sectum.predict.paging_features import paging_features
 
 _ROUNDS, _OUTLIER = 3, 0.25
@@ -70,7 +71,7 @@ class PageCostModel:
         return float(base * np.exp(log))
 
     def _by_kind(self, features: OperatorFeatures, counts: PagingCounts) -> float:
-        weights = np.array([self.factors.get(group, 1.0) for group in features.groups])
+        weights = np.array([self.factors.get(group, 1.0) for group in features.kinds])
         swapped = weights @ (counts.loads_by_operator + counts.evictions_by_operator) / 2
         return float(self.swap * swapped + self.minor_fault * counts.minor_faults)
 
@@ -108,7 +109,7 @@ def learn_page_costs(networks: Sequence[MeasuredNetwork]) -> PageCostModel:
     return PageCostModel(
         swap=mean,
         minor_fault=float(costs[-1]),
-        factors={group: float(cost / mean) for group, cost in zip(GROUPS, costs, strict=False)},
+        factors={group: float(cost / mean) for group, cost in zip(KINDS, costs, strict=False)},
         correction=correction,
         sigma=float(np.sqrt(np.mean(np.square(np.clip(residual, low, high))))),
         rows=len(cases),
@@ -140,8 +141,8 @@ def _pages_by_group(network: MeasuredNetwork, run: MeasuredRun) -> NDArray[np.fl
     """Pages swapped in an inference, by the kind of operator that touches them, as modelled."""
     counts = network.paging(run.epc_pages)
     swapped = (np.asarray(counts.loads_by_operator) + np.asarray(counts.evictions_by_operator)) / 2
-    groups = np.array(network.features.groups)
-    return np.array([swapped[groups == group].sum() for group in GROUPS])
+    groups = np.array(network.features.kinds)
+    return np.array([swapped[groups == group].sum() for group in KINDS])
 
 
 def _solve(

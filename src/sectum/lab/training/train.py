@@ -31,7 +31,8 @@ from sectum.lab.training.operator_learning import (
 )
 from sectum.lab.training.operator_learning import observed as observed_in
 from sectum.lab.training.paging_learning import PageCostModel
-from sectum.predict.features import FEATURES, GROUPS, SCHEMA_VERSION, schema_hash
+from sectum.ort.operators import KINDS
+from sectum.predict.features import FEATURES, SCHEMA_VERSION, schema_hash
 from sectum.predict.operator_model import PAGES, REGIMES
 from sectum.predict.paging_features import PAGING_FEATURES
 
@@ -109,17 +110,17 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
     pages = fitted.costs.get(name)
     if pages is None or pages.correction is None or fitted.errors is None or len(fitted.widths) < len(REGIMES):
         raise UsageError(f"{data} holds too few networks of '{name}' that page and that do not: collect more")
-    block = networks[0].nchwc_block
-    seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, block))]
+    cpu = networks[0].cpu
+    seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, cpu))]
     learned = learn(seen)
-    missing = [group for group in GROUPS if group not in learned.groups]
+    missing = [group for group in KINDS if group not in learned.groups]
     if missing:
         raise UsageError(f"no operator of group '{missing[0]}' was measured: collect more networks")
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "schema_sha256": schema_hash(),
         "machine": machine,
-        "nchwc_block": block,
+        "nchwc_block": cpu.nchwc_block,
         "reference_ms": networks[0].typical.products_ms,
         "most_threads": max(one.threads for one in seen),
         "widths": dict(fitted.widths),
@@ -137,12 +138,12 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
 def _training(
     seen: Sequence[Observation], pages: PageCostModel, sums_ms: float, found: dict[str, Any]
 ) -> dict[str, Any]:
-    groups = [group for one in seen for group in one.features.groups]
+    groups = [group for one in seen for group in one.features.kinds]
     return {
         "networks": len({(one.family, one.topology) for one in seen}),
         "measurements": len(seen),
         "operators": len(groups),
-        "operators_by_group": {group: groups.count(group) for group in GROUPS},
+        "operators_by_group": {group: groups.count(group) for group in KINDS},
         "paging_rows": pages.rows,
         "swap_us": 1e3 * sums_ms * pages.swap,
         "minor_fault_us": 1e3 * sums_ms * pages.minor_fault,

@@ -13,9 +13,9 @@ import pytest
 from dataset_records import failed, record
 from sectum import zoo
 from sectum.errors import UsageError
-from sectum.graph.costs import cost
 from sectum.lab.dataset import campaign
 from sectum.lab.dataset.campaign import SAMPLE, Task, affordable, collect, identity, new_tasks, repeated, task_of, tasks
+from sectum.ort.costs import cost
 
 SEED = 5
 PLANNED = 2 * len(zoo.families())

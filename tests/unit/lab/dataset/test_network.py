@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from sectum import zoo
 from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, OperatorTime, Sample
 from sectum.errors import EnclaveDeadline, EnclaveFailed, SectumError, UsageError
-from sectum.graph import stored
 from sectum.lab.dataset import network
 from sectum.lab.dataset.campaign import SAMPLE, Task
 from sectum.lab.dataset.network import BOUNDARY, SMALLEST_EPC_BYTES, WIDE, Places, epc_sizes, measure_network
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort import stored
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.units import MIB, PAGE_BYTES
 
 TASK = Task(SAMPLE, "nasbench201", 3, 1.0, 0, 2)
-RUNTIME = runtime_graph(zoo.to_graph(TASK.architecture(), TASK.batch), nchwc_block=machine_nchwc_block())
+RUNTIME = optimize(zoo.to_graph(TASK.architecture(), TASK.batch), Cpu.here())
 WORKING_SET_PAGES = 5000
 LATENCY_NS, REFERENCE_NS = 3_000_000, 2_000_000
 

@@ -9,7 +9,8 @@ import pytest
 from sectum import zoo
 from sectum.lab.detector.examples import Example
 from sectum.lab.detector.features import extract
-from sectum.ort.optimize import runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import page_trace
 
 FAMILIES = ("mobilenet_v1", "resnet", "squeezenet", "shufflenet_v2", "googlenet")
@@ -24,7 +25,7 @@ def networks():
 @pytest.fixture(scope="session")
 def graphs(networks):
     """What the runtime executes of them with AVX2."""
-    return [runtime_graph(network) for network in networks]
+    return [optimize(network, Cpu.AVX2) for network in networks]
 
 
 @pytest.fixture(scope="session")

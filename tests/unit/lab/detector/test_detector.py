@@ -14,7 +14,8 @@ import pytest
 from sectum.errors import ArtefactInvalid, UsageError
 from sectum.lab.detector import FORMS, SHIPPED, Detector
 from sectum.lab.detector.features import extract
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 
 MIB = 1 << 20
 
@@ -28,7 +29,7 @@ def detector(request):
 @pytest.fixture(scope="module")
 def graphs(detector, networks):
     """What the runtime executes on processors that the detector is of."""
-    return [runtime_graph(network, nchwc_block=detector.nchwc_block) for network in networks]
+    return [optimize(network, Cpu.of_block(detector.nchwc_block)) for network in networks]
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_one_size_for_each_graph(detector, graphs):
 
 def test_this_machines_kind_is_the_default():
     """Without a folder the detector is that of the processor that asks."""
-    assert Detector.load().nchwc_block == max(8, machine_nchwc_block())
+    assert Detector.load().nchwc_block == max(8, Cpu.here().nchwc_block)
 
 
 def test_an_unknown_form_is_refused():
@@ -124,14 +125,14 @@ def test_a_flipped_bit_in_a_network_is_refused(copy, networks):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ArtefactInvalid, match="SHA-256"):
-        Detector.load(copy, "gnn").detect([runtime_graph(networks[0])], [MIB])
+        Detector.load(copy, "gnn").detect([optimize(networks[0], Cpu.AVX2)], [MIB])
 
 
 def test_a_missing_network_is_named(copy, networks):
     """Without its file the error has its path."""
     (copy / "gnn.onnx").unlink()
     with pytest.raises(ArtefactInvalid, match=r"gnn\.onnx"):
-        Detector.load(copy, "gnn").detect([runtime_graph(networks[0])], [MIB])
+        Detector.load(copy, "gnn").detect([optimize(networks[0], Cpu.AVX2)], [MIB])
 
 
 @pytest.mark.parametrize("missing", ["forms", "default", "machine", "nchwc_block", "training"])

@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from sectum.errors import DatasetInvalid
-from sectum.graph import stored
 from sectum.lab.detector import simulated
+from sectum.ort import stored
 from sectum.ort.page_trace import page_trace
 
 pytest.importorskip("pyarrow", reason="simulated networks are stored as Parquet: install sectum[learn]")

@@ -20,7 +20,8 @@ from sectum.lab.study.cases import Case, Sweep
 from sectum.lab.study.measuring import PROFILED_INFERENCES, collect, measure_case
 from sectum.lab.study.networks import to_bytes
 from sectum.lab.study.store import StudyWriter
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from study_records import record, weights
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
@@ -47,7 +48,7 @@ class FakeSession:
     def operator_times(self, n: int) -> list[OperatorTime]:
         assert self._job.profile
         assert n == PROFILED_INFERENCES
-        graph = runtime_graph(read_model(self._job.model).graph, nchwc_block=machine_nchwc_block())
+        graph = optimize(read_model(self._job.model).graph, Cpu.here())
         return [
             OperatorTime(
                 name=op.name, type=op.type, time_us=10.0, products_us=20.0, sums_us=20.0, input_shapes=(),
@@ -130,9 +131,7 @@ def test_operators_are_timed_in_every_place() -> None:
     sizes = case.epcs(PAGES * 4096)
     assert [profile["epc_bytes"] for profile in made["profiles"]] == [None, *sizes]
     assert [job.epc_bytes for job in (*native.jobs, *enclave.jobs) if job.profile] == [None, *sizes]
-    operators = len(
-        runtime_graph(read_model(to_bytes(case.network)).graph, nchwc_block=machine_nchwc_block()).operators
-    )
+    operators = len(optimize(read_model(to_bytes(case.network)).graph, Cpu.here()).operators)
     assert all(profile["operator_times"] == [0.5] * operators for profile in made["profiles"])
 
 

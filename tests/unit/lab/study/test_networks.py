@@ -12,11 +12,12 @@ import onnxruntime
 import pytest
 
 from sectum.errors import UsageError
-from sectum.graph.costs import cost
 from sectum.graph.ir import Graph
 from sectum.graph.reader import read
 from sectum.lab.study.networks import INPUT, Kind, Order, Synthetic, to_bytes, uses
-from sectum.ort.optimize import machine_nchwc_block, runtime_graph
+from sectum.ort.costs import cost
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import page_trace
 from sectum.paging.replacement import working_set_pages
 from sectum.units import PAGE_BYTES
@@ -31,7 +32,7 @@ ALL = [
 
 
 def executed(network: Synthetic) -> Graph:
-    return runtime_graph(read(to_bytes(network)).graph, nchwc_block=machine_nchwc_block())
+    return optimize(read(to_bytes(network)).graph, Cpu.here())
 
 
 def flops(network: Synthetic) -> int:
@@ -40,7 +41,7 @@ def flops(network: Synthetic) -> int:
 
 
 def working_set_bytes(network: Synthetic) -> int:
-    trace = page_trace(executed(network), nchwc_block=machine_nchwc_block())
+    trace = page_trace(executed(network))
     return PAGE_BYTES * working_set_pages(trace.touches)
 
 

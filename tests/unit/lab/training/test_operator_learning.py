@@ -18,7 +18,8 @@ from sectum.lab.training.operator_learning import (
     merged,
     overheads,
 )
-from sectum.ort.optimize import runtime_graph
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.predict.features import GROUPS, extract
 from sectum.predict.linear_times import LinearTimes
 from sectum.predict.operator_model import Overheads
@@ -34,9 +35,9 @@ def observation(name: str, resolution: int, profiling: float = 0.0) -> Observati
 
 
 def observed_law(name: str, architecture: zoo.Architecture, profiling: float = 0.0) -> Observation:
-    runtime = runtime_graph(zoo.to_graph(architecture, 1))
+    runtime = optimize(zoo.to_graph(architecture, 1), Cpu.AVX2)
     features = extract(runtime, threads=1)
-    times = features.roofline * [SLOWER[group] for group in features.groups]
+    times = features.roofline * [SLOWER[group] for group in features.kinds]
     return Observation(name, f"{name}", 1, features, times + profiling, float(times.sum()), 2.5, whole=True)
 
 
@@ -101,7 +102,7 @@ def test_a_group_that_was_not_seen_takes_its_roofline(seen):
     known = LearnedOperators(LinearTimes(kept), trees, Overheads(0.0, 0.0))
     features = seen[-1].features
     (times,) = known.references([features])
-    convolutions = np.array(features.groups) == "conv"
+    convolutions = np.array(features.kinds) == "conv"
     np.testing.assert_allclose(times[convolutions], features.roofline[convolutions])
 
 
@@ -109,7 +110,7 @@ def test_work_that_is_none_but_for_rounding_costs_nothing(seen):
     """A column of 1e-9 beside others of millions is a size that is 0: a cost of it would be anything, and is 0."""
     chance, rounded = np.random.default_rng(0), []
     for one in seen:
-        work, pointwise = one.features.work.copy(), np.array(one.features.groups) == "pointwise"
+        work, pointwise = one.features.work.copy(), np.array(one.features.kinds) == "pointwise"
         assert not work[pointwise, -1].any()
         times = one.times * chance.uniform(0.5, 2.0, len(one.times))
         work[pointwise, -1] = 1e-9 * times[pointwise]  # as if it explained all

@@ -9,11 +9,12 @@ import pytest
 
 from sectum import zoo
 from sectum.errors import UsageError
-from sectum.graph import stored
 from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
 from sectum.lab.training.paging_learning import learn_page_costs
 from sectum.measure.reference import References
-from sectum.ort.optimize import runtime_graph
+from sectum.ort import stored
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.units import PAGE_BYTES
 
 COSTS_US = {"conv": 22.0, "gemm": 15.0}
@@ -24,7 +25,7 @@ NAMES = ("alexnet", "vgg11", "mobilenet_v2", "resnet18", "squeezenet1_1", "googl
 
 def paging_network(name: str, resolution: int, noise: float = 0.0) -> MeasuredNetwork:
     """A network that pages as modelled, at costs that depend on the kind of operator."""
-    runtime = runtime_graph(zoo.to_graph(zoo.build(name, resolution=resolution), 1))
+    runtime = optimize(zoo.to_graph(zoo.build(name, resolution=resolution), 1), Cpu.AVX2)
     native = MeasuredRun(None, 20.0, 0.01, 0.0, 0.0, 0.0, settled=True, over_committed=False)
     empty = MeasuredNetwork(
         name,
@@ -44,7 +45,7 @@ def paging_network(name: str, resolution: int, noise: float = 0.0) -> MeasuredNe
         stored.dumps(runtime),
     )
     rng, runs = random.Random(name), []
-    costs = np.array([COSTS_US.get(group, OTHER_US) for group in empty.features.groups])
+    costs = np.array([COSTS_US.get(group, OTHER_US) for group in empty.features.kinds])
     for share in (0.3, 0.5, 0.8):
         pages = int(share * empty.trace.pages)
         counts = empty.paging(pages)

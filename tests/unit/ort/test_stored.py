@@ -12,9 +12,11 @@ import pytest
 
 from sectum import zoo
 from sectum.errors import ModelMalformed
-from sectum.graph import stored
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
-from sectum.ort.optimize import runtime_graph
+from sectum.ort import stored
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
+from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import page_trace
 from sectum.predict.features import extract
 
@@ -22,12 +24,12 @@ SMALL_EPC_PAGES = 256
 
 
 @pytest.fixture(scope="module", params=zoo.families())
-def runtime(request: pytest.FixtureRequest) -> Graph:
-    return runtime_graph(zoo.to_graph(zoo.sample(request.param, random.Random(7)), 2))
+def runtime(request: pytest.FixtureRequest) -> OptimizedGraph:
+    return optimize(zoo.to_graph(zoo.sample(request.param, random.Random(7)), 2), Cpu.AVX2)
 
 
 @pytest.fixture
-def every_kind_of_field() -> Graph:
+def every_kind_of_field() -> OptimizedGraph:
     """Attributes of each type, an input left out, constants with content, a domain, two outputs."""
     tensors = [
         Tensor("image", (1, 4, 8, 8), "float32", TensorKind.INPUT),
@@ -43,7 +45,7 @@ def every_kind_of_field() -> Graph:
     return Graph("graph", (operator,), by_name, ("image",), ("left", "right"), 17)
 
 
-def renamed(graph: Graph, rng: random.Random) -> Graph:
+def renamed(graph: OptimizedGraph, rng: random.Random) -> OptimizedGraph:
     """The same graph under other names, its tensors listed in another order."""
     names = list(graph.tensors)
     rng.shuffle(names)

@@ -1,4 +1,4 @@
-"""A graph as one line of JSON: what a dataset keeps of a network, so that it can be read without the network's file.
+"""An optimized graph as one line of JSON: what a dataset keeps of a network, so that its file is not needed.
 
 Names are left out, since nothing that a network costs depends on them, and the contents of large constants.
 """
@@ -6,17 +6,21 @@ Names are left out, since nothing that a network costs depends on them, and the 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from sectum.errors import ModelMalformed
-from sectum.graph.ir import AttributeValue, Graph, Operator, Tensor, TensorKind
+from sectum.graph.ir import AttributeValue, Dataflow, Operator, Tensor, TensorKind
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimized import OptimizedGraph
 
 _FORMAT = 1
 
 
-def dumps(graph: Graph) -> str:
+def dumps(graph: OptimizedGraph) -> str:
     """Write a graph; equal graphs give equal text, whatever the names in them."""
     number = {name: index for index, name in enumerate(_order(graph))}
     number[""] = -1
@@ -34,8 +38,12 @@ def dumps(graph: Graph) -> str:
     return json.dumps([_FORMAT, graph.opset, *ends, tensors, operators], separators=(",", ":"))
 
 
-def loads(text: str) -> Graph:
-    """Read what :func:`dumps` wrote; tensors and operators get new names.
+def loads(text: str, cpu: Cpu) -> OptimizedGraph:
+    """Read what `dumps` wrote; tensors and operators get new names, and the source operators are not known.
+
+    Args:
+        text: of a graph.
+        cpu: that the graph was optimized for; `seen_cpu` finds it out for many graphs of one machine.
 
     Raises:
         ModelMalformed: it is something else.
@@ -46,7 +54,7 @@ def loads(text: str) -> Graph:
             raise ModelMalformed(f"a stored graph of format {form}, and this version reads {_FORMAT}: update Sectum")
         made = [_restored(f"t{index}", *fields) for index, fields in enumerate(tensors)]
         names = dict(enumerate(tensor.name for tensor in made)) | {-1: ""}  # -1: an input left out
-        return Graph(
+        return OptimizedGraph(
             name="",
             operators=tuple(
                 Operator(
@@ -63,12 +71,29 @@ def loads(text: str) -> Graph:
             inputs=tuple(names[i] for i in inputs),
             outputs=tuple(names[i] for i in outputs),
             opset=opset,
+            cpu=cpu,
+            carried_out=((),) * len(operators),
+            layer_names=tuple(f"n{index}" for index in range(len(operators))),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelMalformed(f"not a stored graph ({error!r}): the dataset that it came from is damaged") from error
 
 
-def _order(graph: Graph) -> list[str]:
+def seen_cpu(texts: Iterable[str]) -> Cpu:
+    """The kind of CPU that stored graphs of one machine were optimized for: the channels of their convolutions tell."""
+    channels = 0
+    for text in texts:
+        graph = loads(text, Cpu.SSE)  # its channels are the same, whatever CPU is assumed
+        for op in graph.operators:
+            if op.qualified_type == "com.microsoft.nchwc:Conv":
+                channels = math.gcd(channels, graph.tensors[op.outputs[0]].shape[1])
+        if channels and channels < Cpu.AVX512.nchwc_block:
+            break
+    blocks = [cpu.nchwc_block for cpu in Cpu if channels and channels % cpu.nchwc_block == 0]
+    return Cpu.of_block(max(blocks, default=Cpu.SSE.nchwc_block))
+
+
+def _order(graph: Dataflow) -> list[str]:
     """Tensors that count, each once, in the order of their first use."""
     order = dict.fromkeys(graph.inputs)
     for op in graph.operators:

@@ -1,0 +1,116 @@
+"""Floating-point operations of an operator, by its shapes.
+
+A multiply-accumulate counts as 2, a comparison or a transcendental function as 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from sectum.graph.ir import Dataflow, Operator
+
+Flops = Callable[[Operator, Dataflow], int]
+
+
+def elements(graph: Dataflow, name: str) -> int:
+    """Elements of a tensor; 0 for an input that is left out."""
+    return graph.tensors[name].elements if name else 0
+
+
+def _out(op: Operator, graph: Dataflow) -> int:
+    return elements(graph, op.outputs[0]) if op.outputs else 0
+
+
+def _in(op: Operator, graph: Dataflow) -> int:
+    return elements(graph, op.inputs[0]) if op.inputs else 0
+
+
+def per_output(count: int) -> Flops:
+    """A fixed number of operations for each element written."""
+    return lambda op, graph: count * _out(op, graph)
+
+
+def per_input(count: int) -> Flops:
+    """A fixed number of operations for each element of the first input."""
+    return lambda op, graph: count * _in(op, graph)
+
+
+def _int_attribute(op: Operator, name: str, default: int = 0) -> int:
+    value = op.attributes.get(name, default)
+    return value if isinstance(value, int) else default
+
+
+def _activation(op: Operator, graph: Dataflow) -> int:
+    # An activation fused into a product: one more pass over the output.
+    return _out(op, graph) if "activation" in op.attributes else 0
+
+
+def conv(op: Operator, graph: Dataflow) -> int:
+    """A convolution, with its bias, its fused sum and its fused activation."""
+    weight = graph.tensors[op.inputs[1]].shape
+    made = _out(op, graph)
+    flops = 2 * made * math.prod(weight[1:])
+    flops += made * sum(1 for name in op.inputs[2:4] if name)  # bias; the tensor that a fused Add brings
+    return flops + _activation(op, graph)
+
+
+def quantized_conv(op: Operator, graph: Dataflow) -> int:
+    """A convolution of integers."""
+    weight_at = 3 if op.type == "QLinearConv" else 1
+    return 2 * _out(op, graph) * math.prod(graph.tensors[op.inputs[weight_at]].shape[1:])
+
+
+def conv_transpose(op: Operator, graph: Dataflow) -> int:
+    """A transposed convolution."""
+    weight = graph.tensors[op.inputs[1]].shape
+    bias = _out(op, graph) if len(op.inputs) > 2 and op.inputs[2] else 0
+    return 2 * _in(op, graph) * math.prod(weight[1:]) + bias
+
+
+def gemm(op: Operator, graph: Dataflow) -> int:
+    """A matrix product with a bias and a fused activation."""
+    a = graph.tensors[op.inputs[0]].shape
+    inner = a[0] if _int_attribute(op, "transA") else a[-1]
+    made = _out(op, graph)
+    bias = made if len(op.inputs) > 2 and op.inputs[2] else 0
+    return 2 * made * inner + bias + _activation(op, graph)
+
+
+def matmul(op: Operator, graph: Dataflow) -> int:
+    """A matrix product, batched or not."""
+    a = graph.tensors[op.inputs[0]].shape
+    inner = a[-2] if _int_attribute(op, "transA") and len(a) > 1 else a[-1]
+    return 2 * _out(op, graph) * inner
+
+
+def pool(op: Operator, graph: Dataflow) -> int:
+    """One operation for each element of each window."""
+    kernel = op.attributes.get("kernel_shape", ())
+    window = math.prod(k for k in kernel if isinstance(k, int)) if isinstance(kernel, tuple) else 1
+    return _out(op, graph) * window
+
+
+def variadic(op: Operator, graph: Dataflow) -> int:
+    """One operation less than there are operands, for each element written."""
+    return _out(op, graph) * max(len(op.inputs) - 1, 1)
+
+
+def lrn(op: Operator, graph: Dataflow) -> int:
+    """Local response normalization: a square, a window of sums, a power and a division for each element."""
+    return _out(op, graph) * (_int_attribute(op, "size", 1) + 4)
+
+
+def resize(op: Operator, graph: Dataflow) -> int:
+    """One operation for each element written; three for each spatial axis where it interpolates."""
+    mode = op.attributes.get("mode", "nearest")
+    nearest = mode in ("nearest", b"nearest")
+    if nearest:
+        return _out(op, graph)
+    spatial = max(len(graph.tensors[op.outputs[0]].shape) - 2, 1)
+    return _out(op, graph) * 3 * spatial
+
+
+def nothing(_: Operator, __: Dataflow) -> int:
+    """No arithmetic: memory is moved or renamed."""
+    return 0

@@ -1,0 +1,91 @@
+"""What an inference costs in an enclave: native times and page faults, priced by the enclave's profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sectum.enclave.profile import Profile, streamed_bytes
+from sectum.paging.replacement import PagingCounts
+from sectum.predict.operator_model import OperatorModel
+from sectum.predict.prediction import Breakdown
+from sectum.predict.prepared import Prepared
+
+SOFTEPC = "softepc"
+
+
+@dataclass(frozen=True)
+class InferenceCost:
+    """One steady-state inference in one enclave.
+
+    Attributes:
+        network: that runs.
+        counts: its page faults.
+        compute_ms: time of each operator's arithmetic, shape ``(operators,)``, as the next two.
+        memory_ms: time that slower memory adds to it.
+        paging_ms: time of its page faults.
+        entry_ms: time to enter and leave the enclave.
+    """
+
+    network: Prepared
+    counts: PagingCounts
+    compute_ms: NDArray[np.float64]
+    memory_ms: NDArray[np.float64]
+    paging_ms: NDArray[np.float64]
+    entry_ms: float
+
+    @cached_property
+    def breakdown_ms(self) -> Breakdown:
+        """The inference's time by cause."""
+        # Plain sums, in the order of the operators: a prediction is the sum of its layers to the last bit.
+        compute, memory, paging = (sum(column.tolist()) for column in (self.compute_ms, self.memory_ms, self.paging_ms))
+        return Breakdown(compute, memory, paging + self.entry_ms)
+
+
+def inference_costs(
+    operators: OperatorModel, profile: Profile, counted: Sequence[tuple[Prepared, PagingCounts]]
+) -> list[InferenceCost]:
+    """Price inferences, all in one enclave.
+
+    Args:
+        operators: knows what a page costs in the software EPC.
+        profile: the enclave.
+        counted: networks and the page faults of their inferences.
+    """
+    costs = []
+    for (network, counts), weights in zip(counted, _page_weights(operators, profile, counted), strict=True):
+        entry_ms = profile.in_enclave_ms(0.0, 0.0, None, network.threads).entry_ms
+        streamed = np.array([streamed_bytes(cost.weight_bytes, cost.flops) for cost in network.features.costs])
+        compute_ms, memory_ms, paging_ms = profile.by_operator_ms(network.native_ms, streamed, counts, network.threads)
+        costs.append(InferenceCost(network, counts, compute_ms, memory_ms, paging_ms * weights, entry_ms))
+    return costs
+
+
+def all_paging_ms(operators: OperatorModel, profile: Profile, network: Prepared, counts: PagingCounts) -> float:
+    """Time of all page faults of an inference."""
+    (weights,) = _page_weights(operators, profile, [(network, counts)])
+    weighted = replace(
+        counts,
+        loads=float(weights @ counts.loads_by_operator),
+        evictions=float(weights @ counts.evictions_by_operator),
+        minor_faults=float(weights @ counts.minor_faults_by_operator),
+    )
+    return profile.paging_ms(weighted, network.threads)
+
+
+def _page_weights(
+    operators: OperatorModel, profile: Profile, counted: Sequence[tuple[Prepared, PagingCounts]]
+) -> list[NDArray[np.float64]]:
+    """For each inference the cost of a page that each operator touches, over the mean cost of a page."""
+    if profile.name != SOFTEPC:  # on what the cost of a page depends in hardware is not known
+        return [np.ones(len(network.features.kinds)) for network, _ in counted]
+    inferences = [(network.features, counts) for network, counts in counted]
+    corrections = operators.page_corrections(inferences, profile.epc_pages)
+    return [
+        correction * operators.page_weights(features)
+        for (features, _), correction in zip(inferences, corrections, strict=True)
+    ]
