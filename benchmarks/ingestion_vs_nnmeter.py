@@ -91,7 +91,8 @@ class NnMeter:
 
 def ours(path: Path) -> dict[str, float]:
     """One ingestion by Sectum."""
-    from sectum.graph import cost, read
+    from sectum.graph import read
+    from sectum.ort import cost
     from sectum.ort.cpu import Cpu
     from sectum.ort.optimize import optimize
 

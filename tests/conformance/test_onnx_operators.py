@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from sectum.errors import SectumError
-from sectum.graph import cost, read
+from sectum.graph import read
+from sectum.ort import cost
 
 # Measured with onnx 1.23: 1,603 of 1,884 are read. The others have no static shapes, inputs that are
 # sequences or empty, or element types below 4 bits and without a name in numpy.

@@ -17,7 +17,6 @@ from sectum.paging.replacement import Policy, steady_state
 from sectum.units import MIB, PAGE_BYTES
 
 SETTLING_INFERENCES, COUNTED_INFERENCES = 6, 8
-BLOCK = Cpu.here().nchwc_block
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +40,7 @@ def enclave():
 def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
     """Working set within 1 %, page loads within 15 %, and no page beyond the budget, at every EPC size."""
     model = read(LIGHT / f"light_{name}.onnx", batch=batch)
-    trace = page_trace(optimize(model.graph, Cpu.AVX2), nchwc_block=BLOCK)
+    trace = page_trace(optimize(model.graph, Cpu.here()))
     with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
         session.sample(3)
         session.set_epc(1 * MIB)
@@ -63,7 +62,7 @@ def test_predicted_faults_are_those_counted(name, batch, epcs_mib):
 def test_a_model_that_fits_does_not_page():
     """With room for the working set and a little more, a steady-state inference loads nothing."""
     model = read(LIGHT / "light_squeezenet.onnx")
-    pages = page_trace(optimize(model.graph, Cpu.AVX2), nchwc_block=BLOCK).pages
+    pages = page_trace(optimize(model.graph, Cpu.here())).pages
     with SoftEpcRunner().start(Job(model=model.bound_bytes())) as session:
         session.set_epc(int(pages * 1.02) * PAGE_BYTES)
         session.sample(SETTLING_INFERENCES)

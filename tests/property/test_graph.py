@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from onnx import TensorProto, helper, shape_inference
 
 from sectum.errors import SectumError, ShapeInconsistent
-from sectum.graph import Graph, Limits, Operator, Tensor, TensorKind, cost, read
+from sectum.graph import Graph, Limits, Operator, Tensor, TensorKind, read
 from sectum.graph.protobuf import FieldBudget, encode_bytes, encode_number, encode_varint, fields, signed, varint
+from sectum.ort import cost
 
 
 @st.composite

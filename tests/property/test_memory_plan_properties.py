@@ -5,14 +5,16 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optimized_graphs import as_optimized
 from sectum.graph import Graph, Operator, Tensor, TensorKind
+from sectum.ort import OptimizedGraph
 from sectum.ort.memory_plan import Storage, memory_plan
 
 KINDS = ("Relu", "LRN", "Add", "Reshape", "Softmax", "Concat")
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> Graph:
+def graphs(draw: st.DrawFn) -> OptimizedGraph:
     """Graphs of up to 24 operators on tensors of few shapes; whatever nobody reads is an output."""
     shapes = st.sampled_from([(1, 8), (1, 100), (3, 100), (1, 64, 9, 9), (0, 4)])
     tensors = {"x": Tensor("x", draw(shapes), "float32", TensorKind.INPUT)}
@@ -28,12 +30,12 @@ def graphs(draw: st.DrawFn) -> Graph:
         operators.append(Operator(name, kind, tuple(sources), (name,)))
         read.update(sources)
     outputs = tuple(op.outputs[0] for op in operators if op.outputs[0] not in read)
-    return Graph("random", tuple(operators), tensors, ("x",), outputs, 17)
+    return as_optimized(Graph("random", tuple(operators), tensors, ("x",), outputs, 17))
 
 
 @settings(max_examples=120, deadline=None)
 @given(graphs())
-def test_no_two_live_buffers_overlap(graph: Graph) -> None:
+def test_no_two_live_buffers_overlap(graph: OptimizedGraph) -> None:
     """A byte of the block belongs to one buffer from its making to the last use of all tensors in it."""
     plan = memory_plan(graph)
     life: dict[str, tuple[int, int]] = {}
@@ -51,7 +53,7 @@ def test_no_two_live_buffers_overlap(graph: Graph) -> None:
 
 @settings(max_examples=120, deadline=None)
 @given(graphs())
-def test_the_block_ends_where_its_last_buffer_ends(graph: Graph) -> None:
+def test_the_block_ends_where_its_last_buffer_ends(graph: OptimizedGraph) -> None:
     plan = memory_plan(graph)
     ends = [p.offset_bytes + p.n_bytes for p in plan.placements.values() if p.storage is Storage.PATTERN]
     assert plan.block_bytes == max(ends, default=0)
@@ -59,7 +61,7 @@ def test_the_block_ends_where_its_last_buffer_ends(graph: Graph) -> None:
 
 @settings(max_examples=120, deadline=None)
 @given(graphs())
-def test_every_tensor_fits_its_buffer(graph: Graph) -> None:
+def test_every_tensor_fits_its_buffer(graph: OptimizedGraph) -> None:
     plan = memory_plan(graph)
     assert set(plan.placements) == set(graph.tensors)
     for name, placement in plan.placements.items():

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from sectum.errors import SectumError
-from sectum.graph import cost, coverage, read
+from sectum.graph import read
+from sectum.ort import cost, coverage
 
 CPU_SECONDS_PER_CASE = 5
 WALL_SECONDS_PER_CASE = 20  # for what waits instead of working; other processes may keep this one waiting too

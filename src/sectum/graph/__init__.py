@@ -1,4 +1,4 @@
-"""Reading networks: ONNX files and PyTorch modules to operators, shapes, weights and their costs."""
+"""Reading networks: ONNX files and PyTorch modules to operators, shapes and weights."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ if TYPE_CHECKING:
     from sectum.graph.limits import Limits
     from sectum.graph.reader import Model, read
     from sectum.graph.torch_reader import from_torch
-    from sectum.ort.costs import Coverage, OperatorCost, cost, coverage, require_supported
 
-__all__ = ["Coverage", "Graph", "Limits", "Model", "Operator", "OperatorCost", "Tensor", "TensorKind", "cost",
-           "coverage", "from_torch", "read", "require_supported"]  # fmt: skip
+__all__ = ["Graph", "Limits", "Model", "Operator", "Tensor", "TensorKind", "from_torch", "read"]
 
 _HOMES = {
-    "Coverage": "costs", "OperatorCost": "costs", "cost": "costs", "coverage": "costs",
-    "require_supported": "costs", "Graph": "ir", "Operator": "ir", "Tensor": "ir", "TensorKind": "ir",
-    "Limits": "limits", "Model": "reader", "read": "reader", "from_torch": "torch_reader",
+    "Graph": "ir", "Operator": "ir", "Tensor": "ir", "TensorKind": "ir", "Limits": "limits", "Model": "reader",
+    "read": "reader", "from_torch": "torch_reader",
 }  # fmt: skip
 
 

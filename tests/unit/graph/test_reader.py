@@ -23,7 +23,8 @@ from sectum.errors import (
     ShapeUnbound,
     UsageError,
 )
-from sectum.graph import Limits, TensorKind, coverage, read
+from sectum.graph import Limits, TensorKind, read
+from sectum.ort import coverage
 
 
 def made(

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from sectum.errors import ModelMalformed, UsageError
-from sectum.graph import coverage, from_torch
+from sectum.graph import from_torch
+from sectum.ort import coverage
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is an extra: pip install 'sectum[torch]'"

@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 
 from sectum.errors import ShapeUnbound
-from sectum.graph import coverage, read
+from sectum.graph import read
+from sectum.ort import coverage
 
 SPEC = importlib.util.find_spec("rapidocr")
 pytestmark = pytest.mark.skipif(SPEC is None, reason="pip install --no-deps rapidocr: its wheel carries the models")

@@ -7,7 +7,8 @@ import pytest
 
 from places import LIGHT
 from sectum.errors import OperatorUnsupported
-from sectum.graph import Graph, Operator, Tensor, TensorKind, cost, coverage, read, require_supported
+from sectum.graph import Graph, Operator, Tensor, TensorKind, read
+from sectum.ort import cost, coverage, require_supported
 
 
 def graph_of(op: Operator, **shapes: tuple[int, ...]) -> Graph:

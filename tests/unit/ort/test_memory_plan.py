@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from optimized_graphs import as_optimized
 from places import LIGHT, SUPPORT
 from sectum import zoo
 from sectum.graph import Graph, Operator, Tensor, TensorKind, read
@@ -69,7 +70,7 @@ def chain(*steps: tuple[str, str], shape: tuple[int, ...] = (1, 8, 4, 4)) -> Gra
         name = f"t{index}"
         tensors[name] = Tensor(name, shape, "float32", TensorKind.ACTIVATION)
         operators.append(Operator(name, kind, (source,), (name,)))
-    return Graph("chain", tuple(operators), tensors, ("x",), (f"t{len(steps) - 1}",), 17)
+    return as_optimized(Graph("chain", tuple(operators), tensors, ("x",), (f"t{len(steps) - 1}",), 17))
 
 
 def test_an_activation_overwrites_its_input_only_at_the_last_use() -> None:

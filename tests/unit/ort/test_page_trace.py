@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from optimized_graphs import as_optimized
 from places import LIGHT
 from sectum.graph import read
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.ort.cpu import Cpu
-from sectum.ort.kernel_memory import scratch_bytes, stored_bytes, unrolled, used_parts
+from sectum.ort.kernel_memory import convolution_scratch_bytes, im2col_block, stored_bytes, used_parts
+from sectum.ort.operators import describe
 from sectum.ort.optimize import optimize
+from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import MIN_PAGED_BYTES, page_trace
 from sectum.units import PAGE_BYTES
 
@@ -47,15 +50,15 @@ def test_weight_pages_hold_every_large_weight_once(runtime):
     for op in runtime.operators:
         for position, name in enumerate(op.inputs):
             if name and runtime.tensors[name].kind is TensorKind.WEIGHT:
-                sizes[name] = stored_bytes(op, position, runtime)
+                sizes[name] = stored_bytes(op, position, runtime, packs=describe(op).packs)
     expected = sum(-(-size // PAGE_BYTES) for size in sizes.values() if size >= MIN_PAGED_BYTES)
     assert page_trace(runtime).weight_pages == expected
 
 
-def graph_of(op: Operator, **shapes: tuple[tuple[int, ...], TensorKind]) -> Graph:
+def graph_of(op: Operator, cpu: Cpu = Cpu.AVX2, **shapes: tuple[tuple[int, ...], TensorKind]) -> OptimizedGraph:
     tensors = {name: Tensor(name, shape, "float32", kind) for name, (shape, kind) in shapes.items()}
     inputs = tuple(name for name, tensor in tensors.items() if tensor.kind is TensorKind.INPUT)
-    return Graph("one", (op,), tensors, inputs, op.outputs, 17)
+    return as_optimized(Graph("one", (op,), tensors, inputs, op.outputs, 17), cpu)
 
 
 def test_matrix_weights_are_packed_into_panels_of_sixteen_columns():
@@ -68,10 +71,10 @@ def test_matrix_weights_are_packed_into_panels_of_sixteen_columns():
             w=(shape, TensorKind.WEIGHT),
             y=((1, 1000), TensorKind.ACTIVATION),
         )
-        assert stored_bytes(op, 1, graph) == 4096 * 1008 * 4
+        assert stored_bytes(op, 1, graph, packs=True) == 4096 * 1008 * 4
 
 
-def conv(kernel: int, pads: tuple[int, ...], positions: int = 56) -> tuple[Operator, Graph]:
+def conv(kernel: int, pads: tuple[int, ...], positions: int = 56) -> tuple[Operator, OptimizedGraph]:
     op = Operator("c", "Conv", ("x", "w"), ("y",), {"pads": pads, "strides": (1, 1), "group": 1})
     graph = graph_of(
         op,
@@ -85,13 +88,13 @@ def conv(kernel: int, pads: tuple[int, ...], positions: int = 56) -> tuple[Opera
 def test_a_pointwise_convolution_needs_no_scratch_memory():
     """It is a matrix product as it stands."""
     op, graph = conv(1, (0, 0, 0, 0))
-    assert scratch_bytes(op, graph, threads=1) == ()
+    assert convolution_scratch_bytes(op, graph, threads=1) == ()
 
 
 def test_an_unrolled_convolution_needs_scratch_memory_for_each_thread():
     """Images are unrolled in segments, one for each thread."""
     op, graph = conv(3, (1, 1, 1, 1))
-    (one,), (two,) = (scratch_bytes(op, graph, threads=n) for n in (1, 2))
+    (one,), (two,) = (convolution_scratch_bytes(op, graph, threads=n) for n in (1, 2))
     assert two == 2 * one > 0
 
 
@@ -101,16 +104,19 @@ def test_an_unrolled_convolution_needs_scratch_memory_for_each_thread():
 )
 def test_a_convolution_unrolls_a_segment_at_a_time(values: int, positions: int, together: tuple[int, int]) -> None:
     """Where there are few values or positions, more of the other are taken; scratch memory is that of a segment."""
-    assert unrolled(values, positions) == together
+    assert im2col_block(values, positions) == together
 
 
-def blocked(kernel: int, size: int, block: int, *, stride: int = 1, channels: int = 64) -> tuple[Operator, Graph]:
+def blocked(
+    kernel: int, size: int, cpu: Cpu, *, stride: int = 1, channels: int = 64
+) -> tuple[Operator, OptimizedGraph]:
     pad = kernel // 2
     attributes = {"pads": (pad,) * 4, "strides": (stride, stride), "group": 1}
     op = Operator("c", "Conv", ("x", "w"), ("y",), attributes, domain="com.microsoft.nchwc")
     out = (size + 2 * pad - kernel) // stride + 1
     graph = graph_of(
         op,
+        cpu,
         x=((1, channels, size, size), TensorKind.INPUT),
         w=((channels, channels, kernel, kernel), TensorKind.WEIGHT),
         y=((1, channels, out, out), TensorKind.ACTIVATION),
@@ -120,8 +126,8 @@ def blocked(kernel: int, size: int, block: int, *, stride: int = 1, channels: in
 
 def test_taps_that_meet_padding_only_are_not_read() -> None:
     """Of a 7x7 kernel on a map of one pixel only the middle tap counts: one page or two of each block's twelve."""
-    op, graph = blocked(7, 1, 16)
-    used = used_parts(op, graph, 16)
+    op, graph = blocked(7, 1, Cpu.AVX512)
+    used = used_parts(op, graph, stored_bytes(op, 1, graph, packs=False))
     assert len(used) == (64 // 16) ** 2
     assert used[0] == (24 * 16 * 16 * 4, 16 * 16 * 4)
     assert page_trace(graph).used_weight_pages < page_trace(graph).weight_pages / 5
@@ -130,7 +136,8 @@ def test_taps_that_meet_padding_only_are_not_read() -> None:
 @pytest.mark.parametrize(("kernel", "size", "block"), [(3, 14, 16), (7, 7, 16), (3, 1, 8), (1, 1, 16)])
 def test_a_weight_without_a_page_of_unread_taps_is_read_whole(kernel: int, size: int, block: int) -> None:
     """Maps as large as the kernel use all taps; gaps of less than a page save no page."""
-    op, graph = blocked(kernel, size, block)
-    ((start, n_bytes),) = used_parts(op, graph, block)
+    op, graph = blocked(kernel, size, Cpu.of_block(block))
+    stored = stored_bytes(op, 1, graph, packs=False)
+    ((start, n_bytes),) = used_parts(op, graph, stored)
     assert start < PAGE_BYTES
-    assert n_bytes > stored_bytes(op, 1, graph) - 2 * PAGE_BYTES
+    assert n_bytes > stored - 2 * PAGE_BYTES

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from optimized_graphs import as_optimized
 from sectum import zoo
 from sectum.errors import ModelMalformed
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
@@ -42,7 +43,7 @@ def every_kind_of_field() -> OptimizedGraph:
     attributes = {"axis": 1, "alpha": 0.25, "mode": "linear", "pads": (0, 1), "scales": (0.5, 2.0), "names": ("a", "b")}
     operator = Operator("op", "Kind", ("image", "", "low", "sizes"), ("left", "right"), attributes, "com.example")
     by_name = {tensor.name: tensor for tensor in tensors}
-    return Graph("graph", (operator,), by_name, ("image",), ("left", "right"), 17)
+    return as_optimized(Graph("graph", (operator,), by_name, ("image",), ("left", "right"), 17))
 
 
 def renamed(graph: OptimizedGraph, rng: random.Random) -> OptimizedGraph:
@@ -56,12 +57,14 @@ def renamed(graph: OptimizedGraph, rng: random.Random) -> OptimizedGraph:
 
     operators = (replace(op, name="", inputs=of(op.inputs), outputs=of(op.outputs)) for op in graph.operators)
     tensors = {new[name]: replace(graph.tensors[name], name=new[name]) for name in names}
-    return Graph("other", tuple(operators), tensors, of(graph.inputs), of(graph.outputs), graph.opset)
+    return as_optimized(
+        Graph("other", tuple(operators), tensors, of(graph.inputs), of(graph.outputs), graph.opset), graph.cpu
+    )
 
 
 def test_a_restored_graph_has_the_features_and_touches_the_pages_of_the_original(runtime: Graph) -> None:
     """What is learned and simulated from a dataset is what would be from the networks themselves."""
-    restored = stored.loads(stored.dumps(runtime))
+    restored = stored.loads(stored.dumps(runtime), runtime.cpu)
     one, other = extract(runtime, threads=1), extract(restored, threads=1)
     assert (one.groups, one.costs) == (other.groups, other.costs)
     np.testing.assert_array_equal(one.values, other.values)
@@ -71,14 +74,14 @@ def test_a_restored_graph_has_the_features_and_touches_the_pages_of_the_original
     )  # fmt: skip
     assert list(here.touches_under(SMALL_EPC_PAGES)) == list(there.touches_under(SMALL_EPC_PAGES))
     assert restored.weight_bytes == runtime.weight_bytes
-    assert restored.peak_activation_bytes == runtime.peak_activation_bytes
+    assert restored.lifetimes.peak_bytes == runtime.lifetimes.peak_bytes
 
 
 def test_equal_graphs_are_equal_text(runtime: Graph) -> None:
     """Neither names nor the order in a dictionary leave a trace, so text tells whether two graphs are one."""
     text = stored.dumps(runtime)
     assert stored.dumps(renamed(runtime, random.Random(1))) == text
-    assert stored.dumps(stored.loads(text)) == text
+    assert stored.dumps(stored.loads(text, runtime.cpu)) == text
 
 
 def test_other_graphs_are_other_text(every_kind_of_field: Graph) -> None:
@@ -104,7 +107,7 @@ def test_other_graphs_are_other_text(every_kind_of_field: Graph) -> None:
 
 def test_every_field_comes_back(every_kind_of_field: Graph) -> None:
     """Attributes keep their types, an input left out stays out, small constants keep their content."""
-    restored = stored.loads(stored.dumps(every_kind_of_field))
+    restored = stored.loads(stored.dumps(every_kind_of_field), Cpu.AVX2)
     (op,), (original,) = restored.operators, every_kind_of_field.operators
     assert (op.type, op.domain, op.attributes) == (original.type, original.domain, original.attributes)
     assert op.inputs[1] == ""
@@ -160,10 +163,10 @@ def test_damaged_text_is_refused(every_kind_of_field: Graph) -> None:
     text = stored.dumps(every_kind_of_field)
     for broken in damaged(text):
         with pytest.raises(ModelMalformed):
-            stored.loads(broken)
+            stored.loads(broken, Cpu.AVX2)
 
 
 def test_a_newer_format_asks_for_a_newer_version() -> None:
     """Who reads a dataset of the future is told to update, not that it is damaged."""
     with pytest.raises(ModelMalformed, match="update Sectum"):
-        stored.loads("[2,17,[],[],[],[]]")
+        stored.loads("[2,17,[],[],[],[]]", Cpu.AVX2)

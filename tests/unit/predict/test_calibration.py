@@ -13,6 +13,8 @@ import pytest
 
 from sectum.errors import CalibrationInvalid
 from sectum.measure.reference import References
+from sectum.ort import Cpu
+from sectum.ort.operators import KINDS
 from sectum.predict import Predictor, calibrating, calibration
 from sectum.predict.calibrating import (
     MINOR_FAULT_SHARE,
@@ -22,7 +24,6 @@ from sectum.predict.calibrating import (
     solve_page_costs,
 )
 from sectum.predict.calibration import Calibration, PageCosts, nearest
-from sectum.predict.features import GROUPS
 from sectum.units import MIB
 
 
@@ -30,7 +31,7 @@ from sectum.units import MIB
 def example():
     return Calibration(
         machine="a test machine",
-        nchwc_block=8,
+        cpu=Cpu.AVX2,
         references=References(2.0, 3.0),
         group_factors={1: {"conv": 2.0}, 2: {"conv": 1.5}},
         page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0)},
@@ -90,7 +91,7 @@ def test_threads_take_the_nearest_measured_number_below():
 def test_a_calibrated_prediction_is_in_this_machines_milliseconds(pages_by_kind, squeezenet, softepc, example):
     """Reference time, group factors and page costs of the calibration decide the prediction."""
     operators = pages_by_kind({})
-    example = dataclasses.replace(example, nchwc_block=operators.nchwc_block)
+    example = dataclasses.replace(example, cpu=operators.cpu)
     ours = Predictor(operators, example).predict(squeezenet, softepc.with_epc(4 * MIB))
     plain = Predictor(operators).predict(squeezenet, softepc.with_epc(4 * MIB))
     assert ours.calibrated
@@ -138,7 +139,7 @@ def test_pages_weigh_what_their_operators_say(predictor, pages_by_kind, squeezen
     """All pages of one weight have that weight; where nothing is modelled to page it is 1."""
     prepared = predictor.prepare(squeezenet)
     features, trace = prepared.features, prepared.trace
-    operators = pages_by_kind(dict.fromkeys(GROUPS, 1.25))
+    operators = pages_by_kind(dict.fromkeys(KINDS, 1.25))
     assert mean_page_weight(operators, features, trace, trace.pages // 2) == pytest.approx(1.25)
     assert mean_page_weight(operators, features, trace, trace.pages) == 1.0
 

@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pytest
 
+from optimized_graphs import as_optimized
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.lab.dataset.operator_campaign import describe, restore
 from sectum.ort.cpu import Cpu
+from sectum.ort.operators import KINDS
 from sectum.ort.optimize import optimize
-from sectum.predict.features import FEATURES, GROUPS, extract, schema_hash
+from sectum.predict.features import FEATURES, extract, schema_hash
 from sectum.predict.operator_model import SHIPPED
 
 
@@ -20,7 +22,7 @@ def test_every_operator_has_a_row_and_a_group(squeezenet):
     runtime = optimize(squeezenet, Cpu.AVX2)
     features = extract(runtime, threads=2)
     assert features.values.shape == (len(runtime.operators), len(FEATURES))
-    assert set(features.kinds) <= set(GROUPS)
+    assert set(features.kinds) <= set(KINDS)
     assert np.isfinite(features.values).all()
     assert (features.roofline > 0).all()
     assert set(features.values[:, FEATURES.index("threads")]) == {2.0}
@@ -33,7 +35,7 @@ def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
         runtime = optimize(graph, Cpu.AVX2)
         whole = extract(runtime, threads=1)
         for index, op in enumerate(runtime.operators):
-            alone = extract(restore(describe(op, runtime)), threads=1, whole=False)
+            alone = extract(restore(describe(op, runtime), Cpu.AVX2), threads=1, whole=False)
             assert alone.kinds[0] == whole.kinds[index]
             assert np.isnan(alone.values[0, reuse])
             own = np.delete(alone.values[0], reuse)
@@ -53,17 +55,17 @@ def test_what_was_written_long_ago_has_left_the_caches():
         Operator(f"n{i}", "Add" if len(inputs) == 2 else "Relu", inputs, (output,))
         for i, (inputs, output) in enumerate(steps)
     )
-    graph = Graph("chain", operators, tensors, ("x",), ("y",), 17)
+    graph = as_optimized(Graph("chain", operators, tensors, ("x",), ("y",), 17))
     reuse_bytes = np.expm1(extract(graph, threads=1).values[:, FEATURES.index("log_reuse_bytes")])
     np.testing.assert_allclose(reuse_bytes, [0, 0, 0, 2 * 800], rtol=1e-5)
 
 
-@pytest.mark.parametrize("block", sorted(SHIPPED))
-def test_the_shipped_models_were_trained_with_these_features(block):
+@pytest.mark.parametrize("cpu", SHIPPED)
+def test_the_shipped_models_were_trained_with_these_features(cpu):
     """The schema hash in the shipped manifests is the one of the code beside them, and each is for its processors."""
-    manifest = json.loads((SHIPPED[block] / "manifest.json").read_text())
+    manifest = json.loads((SHIPPED[cpu] / "manifest.json").read_text())
     assert manifest["schema_sha256"] == schema_hash()
-    assert manifest["nchwc_block"] == block
+    assert manifest["nchwc_block"] == cpu.nchwc_block
 
 
 def test_work_of_a_blocked_convolution_is_that_of_its_kernels():
@@ -74,7 +76,7 @@ def test_work_of_a_blocked_convolution_is_that_of_its_kernels():
         "y": Tensor("y", (1, 64, 56, 56), "float32", TensorKind.ACTIVATION),
     }
     op = Operator("c", "Conv", ("x", "w"), ("y",), {"kernel_shape": (3, 3), "strides": (1, 1)}, "com.microsoft.nchwc")
-    features = extract(Graph("one", (op,), tensors, ("x",), ("y",), 17), threads=1, nchwc_block=16)
+    features = extract(as_optimized(Graph("one", (op,), tensors, ("x",), ("y",), 17), Cpu.AVX512), threads=1)
     work = features.work[0]
     products = 56 * 56 * 64 * 64 * 9
     assert work[0] == products

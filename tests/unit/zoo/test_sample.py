@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sectum import zoo
-from sectum.graph import cost
+from sectum.ort import cost
 from sectum.zoo import Architecture
 from sectum.zoo.catalogue import _sampled
 from sectum.zoo.families.nasbench201 import live

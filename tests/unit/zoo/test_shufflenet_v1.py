@@ -10,7 +10,8 @@ import onnx.backend.test
 import pytest
 
 from sectum import zoo
-from sectum.graph import Graph, cost, read
+from sectum.graph import Graph, read
+from sectum.ort import cost
 from sectum.ort.cpu import Cpu
 from sectum.ort.observed import optimized_by_runtime
 from sectum.ort.optimize import optimize

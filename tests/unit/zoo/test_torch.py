@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sectum import zoo
 from sectum.errors import UsageError
-from sectum.graph import coverage, from_torch
+from sectum.graph import from_torch
+from sectum.ort import coverage
 from sectum.zoo import Architecture
 from sectum.zoo import layers as ly
 from sectum.zoo.architecture import Builder

@@ -9,6 +9,7 @@ import pytest
 
 from sectum.cli.render.progress import progress_bar
 from sectum.measure.reference import References
+from sectum.ort import Cpu
 from sectum.predict.calibration import Calibration, PageCosts, default_path
 
 
@@ -17,7 +18,7 @@ def measured(monkeypatch) -> Calibration:
     """What measuring the machine gives."""
     calibration = Calibration(
         machine="a machine of the tests",
-        nchwc_block=8,
+        cpu=Cpu.AVX2,
         references=References(5.0, 4.0),
         group_factors={1: {"conv": 1.0}},
         page_costs={1: PageCosts(swap_us=12.0, minor_fault_us=1.2)},

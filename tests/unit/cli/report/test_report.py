@@ -14,6 +14,7 @@ from sectum.cli.report.footprint import Footprint
 from sectum.cli.report.page import MOST_ROWS, SHOWN_ROWS, page
 from sectum.measure.latency import Measurement
 from sectum.measure.reference import References
+from sectum.ort import Cpu
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.prediction import Breakdown
 from sectum.units import GIB, MIB
@@ -156,7 +157,7 @@ def test_page_names_the_costs_that_were_used(monkeypatch):
     """On a calibrated machine the page shows the measured cost of a page, not the profile's default."""
     calibration = Calibration(
         machine="a machine",
-        nchwc_block=8,
+        cpu=Cpu.AVX2,
         references=References(5.0, 4.0),
         group_factors={1: {"conv": 1.0}},
         page_costs={1: PageCosts(swap_us=24.68, minor_fault_us=1.0)},

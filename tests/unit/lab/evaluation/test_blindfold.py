@@ -49,7 +49,7 @@ def test_no_measurement_can_be_reached_from_a_case():
 def test_a_view_names_everything_that_is_known():
     """Whoever adds a field to the view comes here, and asks whether it could tell a latency."""
     assert {field.name for field in fields(KnownNetwork)} == {
-        "structure", "batch", "threads", "machine", "references", "nchwc_block", "_stored_graph",
+        "structure", "batch", "threads", "machine", "references", "cpu", "_stored_graph",
     }  # fmt: skip
 
 
