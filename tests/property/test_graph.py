@@ -51,7 +51,7 @@ def test_peak_equals_brute_force(graph: Graph) -> None:
         later = {name for after in graph.operators[index:] for name in after.inputs}
         alive = {n for n in made if n in later or n in graph.outputs or n in op.outputs or n in unread}
         peak = max(peak, sum(graph.tensors[name].n_bytes for name in alive))
-    assert graph.peak_activation_bytes == peak
+    assert graph.lifetimes.peak_bytes == peak
 
 
 @given(graphs())

@@ -35,7 +35,7 @@ def use(path: str, as_bytes: bool, batch: int | None) -> None:
     for op in model.graph.operators:
         assert min(cost(op, model.graph).flops_bounds) >= 0
     coverage(model.graph)
-    assert model.graph.peak_activation_bytes >= 0
+    assert model.graph.lifetimes.peak_bytes >= 0
     model.bound_bytes()
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "Predictor",
     "load_predictor",
     "predict_many",
+    "shipped_for",
     "sweep",
 ]
 

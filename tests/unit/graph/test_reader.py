@@ -64,7 +64,7 @@ def test_resnet50_as_published() -> None:
     assert graph.tensors[graph.outputs[0]].shape == (1, 1000)
     assert sum(graph.is_constant(op) for op in graph.operators) == 239
     # The network's widest point is the end of a block of its first stage: two 256x56x56 maps and their sum.
-    assert graph.peak_activation_bytes == 3 * 4 * 256 * 56 * 56
+    assert graph.lifetimes.peak_bytes == 3 * 4 * 256 * 56 * 56
 
 
 @pytest.mark.parametrize("path", sorted(LIGHT.glob("light_*.onnx")), ids=lambda path: path.stem)
@@ -184,7 +184,7 @@ def test_constant_operators_stay_and_are_marked() -> None:
     assert [graph.is_constant(op) for op in graph.operators] == [True, False, False]
     assert graph.tensors["c"].kind is TensorKind.WEIGHT
     assert graph.weight_bytes == 32
-    assert graph.peak_activation_bytes == 3 * 16
+    assert graph.lifetimes.peak_bytes == 3 * 16
 
 
 def branches(condition: str) -> list[onnx.NodeProto]:
