@@ -55,11 +55,12 @@ def test_peak_equals_brute_force(graph: Graph) -> None:
 
 
 @given(graphs())
-def test_last_use_is_the_last_reader(graph: Graph) -> None:
+def test_a_lifetime_ends_with_the_last_reader(graph: Graph) -> None:
     """A tensor lives to its last reader, to its maker if it has none, and to the end if it is an output."""
-    for name, last in graph.last_use.items():
+    final = len(graph.operators) - 1
+    for name, end in graph.lifetimes.end.items():
         uses = [i for i, op in enumerate(graph.operators) if name in op.inputs or name in op.outputs]
-        assert last == (len(graph.operators) - 1 if name in graph.outputs else max(uses))
+        assert end == (final if name in graph.outputs else max(uses, default=final))
 
 
 @given(graphs())

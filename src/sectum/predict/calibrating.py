@@ -237,7 +237,8 @@ def mean_page_weight(operators: OperatorModel, features: OperatorFeatures, trace
     if not loads.any():
         return 1.0
     weights = operators.page_weights(features)
-    return operators.page_correction(features, counts, epc_pages) * float(weights @ loads / loads.sum())
+    (correction,) = operators.page_corrections([(features, counts)], epc_pages)
+    return correction * float(weights @ loads / loads.sum())
 
 
 def solve_page_costs(observations: Sequence[PageObservation], sums_us: float) -> tuple[float, float]:

@@ -76,14 +76,17 @@ class Calibration:
             minor_fault_us=costs.minor_fault_us,
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """The calibration as JSON types."""
+        values = asdict(self)
+        return {"nchwc_block": values.pop("cpu").nchwc_block, **values}
+
     def store(self, path: Path | None = None) -> Path:
         """Write it where :func:`load` finds it; a crash leaves the old one whole."""
         path = path or default_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        fields = asdict(self)
-        block = fields.pop("cpu").nchwc_block
-        content = {"format": _FORMAT, "schema_sha256": schema_hash(), "nchwc_block": block, **fields}
+        content = {"format": _FORMAT, "schema_sha256": schema_hash(), **self.to_json()}
         partial.write_text(json.dumps(content, indent=1, allow_nan=False))
         partial.replace(path)
         return path

@@ -141,14 +141,10 @@ class OperatorModel:
         """Cost of a page that each operator touches, over the mean; shape ``(operators,)``."""
         return np.array([self.page_factors.get(group, 1.0) for group in features.kinds])
 
-    def page_correction(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int | None) -> float:
-        """Factor on what all pages of an inference cost together; 1 where none is touched twice."""
-        return self.page_corrections([(features, counts)], epc_pages)[0]
-
     def page_corrections(
         self, inferences: Sequence[tuple[OperatorFeatures, PagingCounts]], epc_pages: int | None
     ) -> list[float]:
-        """What `page_correction` gives for each of several inferences, in one call of the model."""
+        """For each inference the factor on what all its pages cost together; 1 where none is loaded."""
         corrections = [1.0] * len(inferences)
         paging = [index for index, (_, counts) in enumerate(inferences) if counts.loads]
         if epc_pages is None or not paging:

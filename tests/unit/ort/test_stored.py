@@ -66,7 +66,7 @@ def test_a_restored_graph_has_the_features_and_touches_the_pages_of_the_original
     """What is learned and simulated from a dataset is what would be from the networks themselves."""
     restored = stored.loads(stored.dumps(runtime), runtime.cpu)
     one, other = extract(runtime, threads=1), extract(restored, threads=1)
-    assert (one.groups, one.costs) == (other.groups, other.costs)
+    assert (one.kinds, one.costs) == (other.kinds, other.costs)
     np.testing.assert_array_equal(one.values, other.values)
     here, there = page_trace(runtime), page_trace(restored)
     assert (here.touches, here.pages, here.weight_pages, here.live_bytes) == (

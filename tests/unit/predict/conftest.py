@@ -10,8 +10,8 @@ from sectum.predict import OperatorModel
 
 
 class _PagesByKind(OperatorModel):
-    def page_correction(self, features, counts, epc_pages):
-        return 1.0
+    def page_corrections(self, inferences, epc_pages):
+        return [1.0] * len(inferences)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -43,7 +42,7 @@ def calibrate(*, as_json: bool) -> None:
     with _stored_in(folder):
         path = calibration.store()
     if as_json:
-        print_json({"kind": "measured", "path": str(path), **asdict(calibration)})
+        print_json({"kind": "measured", "path": str(path), **calibration.to_json()})
         return
     from sectum.cli.render.figures import milliseconds, number
     from sectum.cli.render.show import paragraph, rows, say

@@ -14,7 +14,7 @@ from sectum.units import PAGE_BYTES
 def trace(*touches: tuple[int, int, int], weight_pages: int) -> PageTrace:
     """A trace of (operator, first page, pages)."""
     made = tuple(Touch(*touch) for touch in touches)
-    return PageTrace(touches=made, pages=0, weight_pages=weight_pages, used_weight_pages=0, _runtime=None, _passes={})
+    return PageTrace(touches=made, pages=0, weight_pages=weight_pages, used_weight_pages=0, _graph=None, _accesses=())
 
 
 def test_a_page_counts_once_at_its_first_touch():
