@@ -1,7 +1,7 @@
-"""What a fault of the software EPC costs, against the sum of its parts measured alone.
+"""Measure the cost of a page fault of the software EPC, and compare it with the sum of its parts.
 
 Starts native/softepc/bench.c under libsoftepc, which measures faults (each with one eviction and one
-load) and their parts in turn, and reports medians over the repetitions. `ratio` is the median fault
+load) and their parts alternately, and reports medians over the repetitions. `ratio` is the median fault
 over the median sum of the parts; the pager itself may add at most half. Times are processor time of
 the one thread, which equals wall time on an idle machine; fault_in_handler alone is wall time.
 
@@ -30,7 +30,7 @@ PARTS = ("signal", "seal", "open", "unmap", "punch", "copy", "view")
 
 
 def processor() -> str:
-    """The name of the processor, as the kernel gives it."""
+    """Name of the processor, from the kernel."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -74,7 +74,7 @@ def measure(repetitions: int, policy: str) -> dict[str, list[float]]:
 
 
 def report(samples: dict[str, list[float]], policy: str) -> dict[str, object]:
-    """Medians, the ratio, and everything needed to judge them."""
+    """Give medians, the ratio, and the context of the measurement."""
     sums = [sum(values) for values in zip(*(samples[f"{part}_ns"] for part in PARTS), strict=True)]
     fault_ns = statistics.median(samples["fault_ns"])
     parts_ns = statistics.median(sums)
@@ -105,12 +105,12 @@ def report(samples: dict[str, list[float]], policy: str) -> dict[str, object]:
 
 
 def main() -> int:
-    """Measures, prints, and judges."""
-    parser = argparse.ArgumentParser(description="The cost of a fault of the software EPC, and of its parts.")
+    """Measure, print, and compare with the limit."""
+    parser = argparse.ArgumentParser(description="Measure the cost of a fault of the software EPC, and of its parts.")
     parser.add_argument("--repetitions", type=int, default=21, help="interleaved repetitions (1 to 101)")
     parser.add_argument("--policy", choices=["second-chance", "fifo"], default="second-chance")
     parser.add_argument("--limit", type=float, default=1.5, help="the largest ratio that passes")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything there ('-' for stdout)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write all results to this file ('-' for stdout)")
     arguments = parser.parse_args()
     try:
         result = report(measure(arguments.repetitions, arguments.policy), arguments.policy)

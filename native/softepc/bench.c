@@ -1,19 +1,18 @@
 /*
- * What a fault costs, and what its parts cost alone. Runs under LD_PRELOAD=libsoftepc.so with a
- * budget of half of what it sweeps over; benchmarks/pager_fault.py starts it and reads its output.
+ * Measures the cost of a fault, and of each of its parts. Runs under LD_PRELOAD=libsoftepc.so with
+ * a budget of half the memory that it sweeps; benchmarks/pager_fault.py starts it and reads its
+ * output.
  *
  * A fault: a sweep over twice the budget, where each touch evicts one page and loads another.
- * Its parts: the same work done by hand on a memfd of this program, each step in a loop of its own:
- * a signal for a missing page and the return from it, sealing, opening, unmapping and punching in
- * batches of 16, and UFFDIO_COPY. Parts and faults are measured in turn, REPETITIONS times.
+ * Its parts: the same work on a memfd of this program, each step in a loop of its own: a signal for
+ * a missing page and the return from it, sealing, opening, unmapping and punching in batches of 16,
+ * and UFFDIO_COPY. Parts and faults are measured alternately, REPETITIONS times.
  *
  * Output: "name unit", then one value for each repetition, a line for each quantity.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +22,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "src/internal.h"
+#include "src/layout.h"
+#include "src/message.h"
+#include "src/seal.h"
 
 #pragma weak softepc_counters
 #pragma weak softepc_in_region
@@ -32,8 +33,8 @@ enum { PAGES = 1024, SWEEP_PAGES = 4096, BATCH = SOFTEPC_RECLAIM_BATCH, REPETITI
 
 enum quantity {
     FAULT,         /* one touch of the sweep */
-    FAULT_HANDLER, /* of it, what the pager's own clock (of the wall) saw */
-    SIGNAL,        /* from here on: the parts */
+    FAULT_HANDLER, /* its time in the handler, by the pager's own (wall) clock */
+    SIGNAL,        /* the parts start here */
     SEAL,
     OPEN,
     UNMAP,
@@ -56,24 +57,13 @@ static int memory_fd, fault_fd;
 /* glibc's own, under a name that libsoftepc leaves alone. */
 int __sigaction(int signal, const struct sigaction *new, struct sigaction *old);
 
-/* seal.c ends the process by this. */
-void die(int exit_code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    exit(exit_code);
-}
-
 static void require(bool condition, const char *what)
 {
     if (!condition)
         die(1, "bench: %s failed", what);
 }
 
-/* The thread's own time: it never sleeps, and a machine shared with others disturbs this less. */
+/* The thread's CPU time: it never sleeps, and other load on the machine disturbs this less. */
 static double now_ns(void)
 {
     struct timespec now;
@@ -130,7 +120,7 @@ static void measure_parts(unsigned repetition)
         __VA_ARGS__                                                         \
     samples_ns[quantity][repetition] = (now_ns() - start) / PAGES;
 
-    __sigaction(SIGBUS, &action, &before); /* past libsoftepc, which would take it */
+    __sigaction(SIGBUS, &action, &before); /* bypasses libsoftepc, which would keep it */
     MEASURE(SIGNAL, touch_once(mapped + (size_t)page * PAGE_BYTES);)
     __sigaction(SIGBUS, &before, NULL);
 
@@ -175,7 +165,7 @@ static void measure_faults(volatile uint8_t *memory, unsigned repetition)
         (double)(after.handler_ns - before.handler_ns) / SWEEP_PAGES;
 }
 
-/* A loop over memory that fits: nothing of the pager may be felt. */
+/* A loop over memory that fits: the pager must not slow it down. */
 static double hot_loop(volatile uint64_t *memory, size_t bytes)
 {
     const double start = now_ns();

@@ -1,6 +1,4 @@
-/* The raw system call of x86-64. In assembly, so that its address is known to the filter. */
-#include "internal.h"
-
+/* The raw system call of x86-64, in assembly, so that the filter knows its address. */
 #include "arch.h"
 
 __asm__(".text\n"

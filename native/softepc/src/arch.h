@@ -1,4 +1,4 @@
-/* All that depends on the processor: the raw system call, and the registers of a stopped one. */
+/* All processor-specific code: the raw system call, and the registers of a stopped one. */
 #ifndef SOFTEPC_ARCH_H
 #define SOFTEPC_ARCH_H
 
@@ -11,7 +11,8 @@
 
 #define ARCH_AUDIT AUDIT_ARCH_X86_64
 
-/* A system call by way of the one instruction that the seccomp filter lets pass. Returns -errno. */
+/* Makes a system call with the only instruction that the seccomp filter lets pass. Returns -errno
+ * on failure. */
 long raw_syscall(long number, long a, long b, long c, long d, long e, long f);
 /* The address after that instruction, which is the one that the filter sees. */
 extern const char raw_syscall_return[];

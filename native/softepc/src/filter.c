@@ -1,28 +1,32 @@
 /*
  * The seccomp filter: stops a system call of rules.c with SIGSYS if one of its pointers lies in the
- * region, and lets everything else pass. Only the high halves of pointers are compared: the region
+ * region, and lets everything else pass. It compares only the high halves of pointers: the region
  * starts at a multiple of 4 GiB, and nothing else lies in its last 4 GiB.
  *
- * The filter stays for good, also in the programs that this process executes; there it stops
- * nothing, since no address of theirs lies where the region would be (see REGION_BASE). The pager's
- * own calls are told by their address. Setting a filter needs no_new_privs, so that set-user-ID
- * programs started from an enclave gain no privilege.
+ * The filter cannot be removed, and programs that this process executes inherit it; there it stops
+ * nothing, because none of their addresses lies where the region would be (see REGION_BASE). It
+ * recognizes the pager's own calls by the address of their instruction. Setting a filter needs
+ * no_new_privs, so set-user-ID programs started from an enclave gain no privilege.
  */
-#include "internal.h"
+#include "filter.h"
 
-#include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <string.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "arch.h"
+#include "config.h"
+#include "layout.h"
+#include "message.h"
 #include "rules.h"
 
 #define INSTRUCTIONS_MAX 1024
 
-/* Of a 64-bit field of what the filter sees, on a little-endian machine. */
+/* Offsets of the halves of a 64-bit field of seccomp_data, on a little-endian machine. */
 #define LOW_HALF(field) ((uint32_t)offsetof(struct seccomp_data, field))
 #define HIGH_HALF(field) (LOW_HALF(field) + 4)
 
@@ -33,7 +37,7 @@ static void emit(uint16_t code, uint32_t operand, unsigned if_true, unsigned if_
 {
     if (length == INSTRUCTIONS_MAX || if_true > UINT8_MAX || if_false > UINT8_MAX)
         die(SOFTEPC_EXIT_UNSUPPORTED, "the table of system calls no longer fits into a filter: "
-                                      "this is a defect of libsoftepc, divide a group in rules.c");
+                                      "this is a bug in libsoftepc, split a group in rules.c");
     program[length++] =
         (struct sock_filter){code, (uint8_t)if_true, (uint8_t)if_false, operand};
 }
@@ -53,7 +57,7 @@ static void emit_return(uint32_t action)
     emit(BPF_RET | BPF_K, action, 0, 0);
 }
 
-/* For the calls that take this set of pointers. Falls through if the call is another. */
+/* Checks the calls that take this set of pointers. Falls through if the call is another. */
 static void emit_group(unsigned pointers)
 {
     const uint64_t last = REGION_BASE + config.region_pages * PAGE_BYTES - 1;
@@ -102,7 +106,7 @@ void filter_start(void)
     emit_return(SECCOMP_RET_ALLOW);
 
     const struct sock_fprog filter = {.len = (unsigned short)length, .filter = program};
-    /* Older kernels slow a filtered process down against Spectre unless told not to. */
+    /* Older kernels slow a filtered process down (a Spectre mitigation) unless told not to. */
     const unsigned long flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     long result = 0;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)

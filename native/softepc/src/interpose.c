@@ -1,15 +1,24 @@
 /*
- * The malloc family. Requests of SOFTEPC_MIN_BYTES and more are served from the region, all others
- * by libc; to whom a pointer belongs is told by its address. libc is called by the names that glibc
- * exports for this purpose: they work from the first instant of the process, before dlsym does.
+ * The malloc family. The region serves requests of SOFTEPC_MIN_BYTES and more, libc serves all
+ * others; the address of a pointer tells which of them owns it. libc is called by the names that
+ * glibc exports for this purpose: they work before dlsym does. Any thread calls these functions;
+ * the lock is held only around calls of the allocator.
  */
-#include "internal.h"
-
 #include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "address.h"
+#include "config.h"
+#include "enclave.h"
+#include "layout.h"
+#include "lock.h"
+#include "message.h"
+#include "region.h"
 
 void *__libc_malloc(size_t bytes);
 void *__libc_calloc(size_t count, size_t bytes);
@@ -22,16 +31,16 @@ static bool belongs_in_region(size_t bytes)
     return enclave_open && bytes >= config.min_bytes;
 }
 
-/* Zeroed, since the pages are new. */
+/* The memory is zeroed, because new pages are. */
 static void *allocate(size_t bytes, size_t alignment)
 {
     const uint64_t pages = bytes / PAGE_BYTES + (bytes % PAGE_BYTES != 0);
     const uint64_t align_pages = alignment > PAGE_BYTES ? alignment / PAGE_BYTES : 1;
     uint32_t first = NO_PAGE;
     if (pages <= config.region_pages && align_pages <= config.region_pages) {
-        const uint64_t saved = enclave_enter();
+        const uint64_t saved = lock_enter();
         first = region_allocate((uint32_t)pages, (uint32_t)align_pages);
-        enclave_leave(saved);
+        lock_leave(saved);
     }
     if (first == NO_PAGE) {
         errno = ENOMEM;
@@ -44,11 +53,11 @@ static void *allocate(size_t bytes, size_t alignment)
 static uint64_t enter_with_live(const void *pointer, const char *function)
 {
     const uint64_t address = (uintptr_t)pointer;
-    const uint64_t saved = enclave_enter();
+    const uint64_t saved = lock_enter();
     if (address % PAGE_BYTES || !region_size(page_of(address))) {
-        enclave_leave(saved);
-        say("%s(%p): no live allocation of the enclave starts there; it was freed before, or the "
-            "pointer is wrong",
+        lock_leave(saved);
+        say("%s(%p): no live allocation of the enclave starts at this address; it was freed "
+            "before, or the pointer is wrong",
             function, pointer);
         abort();
     }
@@ -57,14 +66,14 @@ static uint64_t enter_with_live(const void *pointer, const char *function)
 
 static void release(void *pointer)
 {
-    if (!enclave_open) /* a child of fork: the memory is not there */
+    if (!enclave_open) /* a child of fork does not have this memory */
         return;
     const uint64_t saved = enter_with_live(pointer, "free");
     region_free(page_of((uintptr_t)pointer));
-    enclave_leave(saved);
+    lock_leave(saved);
 }
 
-/* With alignment a power of two. */
+/* `alignment` is a power of two. */
 static void *aligned(size_t alignment, size_t bytes)
 {
     return belongs_in_region(bytes) ? allocate(bytes, alignment)
@@ -100,7 +109,7 @@ SOFTEPC_API size_t malloc_usable_size(void *pointer)
     if (in_region((uintptr_t)pointer)) {
         const uint64_t saved = enter_with_live(pointer, "malloc_usable_size");
         const size_t bytes = (size_t)region_size(page_of((uintptr_t)pointer)) * PAGE_BYTES;
-        enclave_leave(saved);
+        lock_leave(saved);
         return bytes;
     }
     if (!next)
@@ -115,7 +124,7 @@ static bool resized_in_place(void *pointer, size_t bytes)
         return false;
     const uint64_t saved = enter_with_live(pointer, "realloc");
     const bool done = region_resize(page_of((uintptr_t)pointer), (uint32_t)pages);
-    enclave_leave(saved);
+    lock_leave(saved);
     return done;
 }
 

@@ -1,14 +1,17 @@
-/* A futex lock that may be taken in a signal handler: no libc, no errno, no thread identity. */
-#include "internal.h"
+/* A futex lock for signal handlers: it uses no libc, no errno and no thread identity. */
+#include "lock.h"
 
 #include <linux/futex.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
 #include <sys/syscall.h>
 
 #include "arch.h"
 
 enum { FREE, HELD, HELD_WITH_WAITERS };
 
-/* A fault is served in some microseconds: spinning that long is cheaper than sleeping. */
+/* A fault is served in a few microseconds: spinning that long is cheaper than sleeping. */
 #define SPINS 200
 
 static _Atomic uint32_t lock_word = FREE;
@@ -35,7 +38,7 @@ void lock_release(void)
         RAW3(SYS_futex, &lock_word, FUTEX_WAKE_PRIVATE, 1);
 }
 
-uint64_t enclave_enter(void)
+uint64_t lock_enter(void)
 {
     uint64_t all = ~UINT64_C(0), saved = 0;
     RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &saved, sizeof all);
@@ -43,7 +46,7 @@ uint64_t enclave_enter(void)
     return saved;
 }
 
-void enclave_leave(uint64_t saved_mask)
+void lock_leave(uint64_t saved_mask)
 {
     lock_release();
     RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &saved_mask, NULL, sizeof saved_mask);

@@ -1,12 +1,12 @@
 /*
- * The memory of the region, and what the kernel does with it.
+ * The memory of the region, as the kernel provides it.
  *
- * The region is a memfd mapped twice. The enclave's mapping is what the program uses; userfaultfd
- * turns each touch of a page that is not mapped there into SIGBUS, and the thread that touched it
- * is served in its signal handler. The pager's own view, read-only, is what pages are sealed from.
- * Sealed copies lie in a third mapping, which stands for the memory outside of the enclave.
+ * The region is a memfd mapped twice. The program uses the enclave's mapping: userfaultfd turns
+ * each touch of a page that is not mapped there into SIGBUS, and the handler serves the thread that
+ * touched it. The pager reads pages that it seals through its own, read-only mapping. The sealed
+ * copies lie in a third mapping, which stands for the memory outside of the enclave.
  */
-#include "internal.h"
+#include "memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "arch.h"
+#include "config.h"
+#include "layout.h"
+#include "message.h"
+#include "reserve.h"
 
 static int memory_fd = -1, fault_fd = -1;
 static const uint8_t *view; /* the pager's mapping of the memfd */
@@ -156,7 +161,7 @@ void memory_start(void)
             "madvise refused to keep the region out of children and core dumps (%s): use Linux "
             "5.14 or newer",
             strerror(errno));
-    /* Huge pages would break the budget. A kernel without them refuses the advice: fine. */
+    /* Huge pages would break the budget. It is fine if a kernel without them refuses this. */
     madvise(enclave, bytes, MADV_NOHUGEPAGE);
     madvise(second, bytes, MADV_NOHUGEPAGE);
 
@@ -170,8 +175,8 @@ void memory_abandon_after_fork(void)
 {
     close(fault_fd);
     close(memory_fd);
-    /* An empty file over the region: a touch raises SIGBUS, whose handler says what is wrong.
-     * Should this fail, the child gets SIGSEGV there: as loud, less clear. */
+    /* Maps an empty file over the region: a touch raises SIGBUS, whose handler explains the error.
+     * If this fails, the child gets SIGSEGV instead, which explains nothing. */
     memory_fd = (int)RAW3(SYS_memfd_create, "softepc-forked", MFD_CLOEXEC, 0);
     RAW6(SYS_mmap, REGION_BASE, config.region_pages * PAGE_BYTES, PROT_READ | PROT_WRITE,
          MAP_SHARED | MAP_NORESERVE | MAP_FIXED, memory_fd, 0);

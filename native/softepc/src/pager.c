@@ -1,23 +1,34 @@
 /*
- * The pager: which pages are resident, and how they come and go.
+ * The pager: loads pages on demand and evicts others to stay within the budget.
  *
  * Order matters in two places:
  * - A page is unmapped from the enclave before it is sealed. MADV_DONTNEED returns after all
- *   processors have dropped the translation, so no write can be lost: a writer faults, and waits
- *   for the lock.
- * - Room is made before a page is brought in, so the memfd never holds more than the budget.
+ *   processors have dropped the translation, so no write is lost: a writer faults and waits for
+ *   the lock.
+ * - Pages are evicted before one is loaded, so the memfd never holds more than the budget.
  *
- * Policy, exactly (tests/softepc simulates it page by page): one list of resident pages, oldest at
- * the head. When a page is needed and the budget is used up, reclaim() runs until there is room. It
- * takes up to 16 pages from the head. With second-chance (sgx_reclaim_pages in Linux), those mapped
- * in the enclave count as accessed: they are unmapped and go to the tail, in their order; the
- * others are evicted. With fifo all are evicted. A minor fault maps a page again and does not move
- * it. A page that comes in goes to the tail, mapped. Pinned pages go to the tail as they are.
+ * The exact policy (tests/softepc simulates it page by page): there is one list of resident pages,
+ * oldest at the head. When a page is needed and the budget is used up, reclaim() runs until there
+ * is room. It takes up to 16 pages from the head. With second-chance (sgx_reclaim_pages in Linux),
+ * a page that is mapped in the enclave counts as accessed: it is unmapped and goes to the tail, in
+ * order; the others are evicted. With fifo all are evicted. A minor fault maps a page again and
+ * does not move it. A page that becomes resident goes to the tail, mapped. Pinned pages go to the
+ * tail and stay as they are.
  */
-#include "internal.h"
+#include "pager.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
+
+#include "address.h"
+#include "config.h"
+#include "layout.h"
+#include "lock.h"
+#include "memory.h"
+#include "message.h"
+#include "reserve.h"
+#include "seal.h"
 
 struct page {
     uint32_t older, newer; /* neighbours in the list of resident pages */
@@ -30,9 +41,9 @@ struct softepc_counters counters;
 static struct page *pages;
 static uint8_t *states; /* enum page_state of each page */
 static uint32_t oldest = NO_PAGE, newest = NO_PAGE;
-static uint64_t resident, pinned, sealed;
+static uint64_t allocated, resident, pinned, sealed; /* pages */
 
-/* A page is opened here, and only an authentic one is copied into the enclave. */
+/* Pages are opened into this buffer; only an authentic page is copied into the enclave. */
 static _Alignas(PAGE_BYTES) uint8_t opened[PAGE_BYTES];
 
 static struct {
@@ -67,7 +78,7 @@ static void list_remove(uint32_t page)
         pages[entry->newer].older = entry->older;
 }
 
-/* Applies `action` to each run of neighbours: one system call for a run, not for a page. */
+/* Calls `action` once for each run of consecutive pages: one system call for a run. */
 static void for_each_run(const uint32_t *batch, unsigned count,
                          void (*action)(uint32_t first, uint32_t count))
 {
@@ -158,8 +169,8 @@ bool pager_touch(uint32_t page)
             die(SOFTEPC_EXIT_INTEGRITY,
                 "page %u of the enclave failed its authentication when it was loaded: its sealed "
                 "copy in untrusted memory is not the one last written (version %llu). Someone "
-                "changed it, exchanged it or replayed an older one; nothing of it was used and "
-                "the enclave ends here",
+                "changed it, exchanged it or replayed an older one; none of its content was used, "
+                "and the enclave ends here",
                 page, (unsigned long long)pages[page].seal.version);
         memory_fill(page, opened);
         sealed--;
@@ -191,6 +202,7 @@ bool pager_is_allocated(uint32_t page)
 void pager_allocate(uint32_t first, uint32_t count)
 {
     memset(states + first, PAGE_FRESH, count);
+    allocated += count;
 }
 
 void pager_discard(uint32_t first, uint32_t count, enum page_state next)
@@ -208,7 +220,7 @@ void pager_discard(uint32_t first, uint32_t count, enum page_state next)
         }
         if (states[page] == PAGE_SEALED)
             sealed--;
-        /* An untouched page of an untouched allocation must not cost trusted memory. */
+        /* Writing the entry of a page that was never touched would take trusted memory for it. */
         if (states[page] > PAGE_FRESH) {
             pinned -= entry->pins != 0;
             entry->pins = 0;
@@ -221,7 +233,9 @@ void pager_discard(uint32_t first, uint32_t count, enum page_state next)
         }
     }
     memset(states + first, next, count);
-    if (resident_end) /* a hole drops the translations of both mappings too */
+    if (next == PAGE_UNALLOCATED)
+        allocated -= count;
+    if (resident_end) /* removing pages also unmaps them from both mappings */
         memory_remove(resident_first, resident_end - resident_first);
     if (slot_end)
         memory_forget_slots(slot_first, slot_end - slot_first);
@@ -232,7 +246,7 @@ int pager_pin(uint32_t first, uint32_t count)
     uint32_t done = 0;
     for (; done < count && pager_is_allocated(first + done); done++) {
         struct page *entry = &pages[first + done];
-        /* At most half of the budget is held: reclaim always finds something to evict. */
+        /* At most half of the budget is pinned, so that reclaim always finds a page to evict. */
         if (!entry->pins && config.budget_pages && pinned >= config.budget_pages / 2) {
             pager_unpin(first, done);
             return -1;
@@ -261,14 +275,14 @@ void pager_start(void)
 
 SOFTEPC_API void softepc_counters(struct softepc_counters *out)
 {
-    uint64_t saved = enclave_enter();
+    uint64_t saved = lock_enter();
     struct softepc_counters now = counters;
     now.resident_bytes = resident * PAGE_BYTES;
     now.sealed_bytes = sealed * PAGE_BYTES;
-    now.live_bytes = region_live_pages() * PAGE_BYTES;
+    now.live_bytes = allocated * PAGE_BYTES;
     now.budget_bytes = config.budget_pages * PAGE_BYTES;
-    enclave_leave(saved);
-    *out = now; /* may fault, if it lies in the region: so not under the lock */
+    lock_leave(saved);
+    *out = now; /* after the lock is released: this may fault, if `out` lies in the region */
 }
 
 SOFTEPC_API int softepc_set_budget(uint64_t bytes)
@@ -278,17 +292,30 @@ SOFTEPC_API int softepc_set_budget(uint64_t bytes)
         errno = EINVAL;
         return -1;
     }
-    uint64_t saved = enclave_enter();
+    uint64_t saved = lock_enter();
     const bool possible = !wanted || pinned <= wanted / 2;
     if (possible) {
         config.budget_pages = wanted;
         while (wanted && resident > wanted)
             reclaim();
     }
-    enclave_leave(saved);
+    lock_leave(saved);
     if (!possible)
         errno = EBUSY;
     return possible ? 0 : -1;
+}
+
+SOFTEPC_API int softepc_set_policy(const char *name)
+{
+    enum policy policy;
+    if (!name || !policy_from_name(name, &policy)) {
+        errno = EINVAL;
+        return -1;
+    }
+    const uint64_t saved = lock_enter();
+    config.policy = policy;
+    lock_leave(saved);
+    return 0;
 }
 
 SOFTEPC_API int softepc_trace_start(uint64_t *page_numbers, uint8_t *kinds, size_t capacity)
@@ -298,30 +325,30 @@ SOFTEPC_API int softepc_trace_start(uint64_t *page_numbers, uint8_t *kinds, size
         errno = EINVAL;
         return -1;
     }
-    uint64_t saved = enclave_enter();
+    uint64_t saved = lock_enter();
     trace.pages = page_numbers;
     trace.kinds = kinds;
     trace.capacity = capacity;
     trace.seen = 0;
-    enclave_leave(saved);
+    lock_leave(saved);
     return 0;
 }
 
 SOFTEPC_API size_t softepc_trace_stop(void)
 {
-    uint64_t saved = enclave_enter();
+    uint64_t saved = lock_enter();
     size_t seen = trace.seen;
     trace.pages = NULL;
     trace.seen = 0;
-    enclave_leave(saved);
+    lock_leave(saved);
     return seen;
 }
 
 SOFTEPC_API int softepc_untrusted(uint64_t page, void **ciphertext, size_t *bytes)
 {
-    uint64_t saved = enclave_enter();
+    uint64_t saved = lock_enter();
     const bool there = page < config.region_pages && states[page] == PAGE_SEALED;
-    enclave_leave(saved);
+    lock_leave(saved);
     if (!there)
         return -1;
     *ciphertext = memory_untrusted_slot((uint32_t)page);

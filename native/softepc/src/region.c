@@ -1,13 +1,18 @@
 /*
- * The allocator of the region: whole pages, lowest address first, neighbours coalesced. It is
- * deterministic: the same calls give the same addresses, so that page numbers can be compared
+ * The allocator of the region: whole pages, lowest address first; adjacent free extents are merged.
+ * It is deterministic: the same calls give the same addresses, so that page numbers can be compared
  * between runs.
  *
  * Free extents form a treap ordered by address. Each node knows the widest extent below it, so the
  * lowest one that fits is found in logarithmic time. Nodes are kept in an array indexed by the
- * extent's first page: nothing is allocated, and nothing lies in the region itself.
+ * extent's first page, so the allocator allocates nothing and stores nothing in the region itself.
  */
-#include "internal.h"
+#include "region.h"
+
+#include "config.h"
+#include "layout.h"
+#include "pager.h"
+#include "reserve.h"
 
 struct extent {
     uint32_t pages; /* 0: no extent, free or live, starts at this page */
@@ -17,7 +22,6 @@ struct extent {
 
 static struct extent *extents;
 static uint32_t free_root = NO_PAGE;
-static uint64_t live_pages;
 
 /* ---- the treap ---- */
 
@@ -120,7 +124,7 @@ static uint32_t free_at(uint32_t page)
 
 static uint32_t aligned_up(uint32_t page, uint32_t align_pages)
 {
-    /* The base of the region is a multiple of 1 TiB / 4; page 0 has any alignment asked for. */
+    /* The region starts at a multiple of 256 GiB, so page 0 has every alignment asked for. */
     return (page + align_pages - 1) / align_pages * align_pages;
 }
 
@@ -149,13 +153,11 @@ static void take(uint32_t extent, uint32_t first, uint32_t pages)
     if (first + pages < end)
         insert_free(first + pages, end - first - pages);
     pager_allocate(first, pages);
-    live_pages += pages;
 }
 
 static void give_back(uint32_t first, uint32_t pages)
 {
     pager_discard(first, pages, PAGE_UNALLOCATED);
-    live_pages -= pages;
     const uint32_t after = free_at(first + pages);
     if (after) {
         remove_free(first + pages);
@@ -205,11 +207,6 @@ bool region_resize(uint32_t first, uint32_t pages)
     }
     extents[first].pages = pages;
     return true;
-}
-
-uint64_t region_live_pages(void)
-{
-    return live_pages;
 }
 
 void region_start(void)

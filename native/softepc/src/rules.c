@@ -1,4 +1,4 @@
-/* The table of system calls on which the filter and the server of stopped calls agree. */
+/* The table of system calls, for the filter and for the code that serves stopped calls. */
 #include "rules.h"
 
 #include <poll.h>
@@ -10,7 +10,7 @@
 #define PIN(name, pointers) {SYS_##name, pointers, PINNED, 0, 0, 0}
 
 /* One group for each set of pointer arguments, the most frequent calls first: the filter tests them
- * in this order. A call that is not here, or an argument that is no pointer, passes unseen. */
+ * in this order. It passes calls that are not listed and ignores arguments that are no pointers. */
 const struct rule rules[] = {
     {SYS_futex, A(0) | A(3) | A(4), RETRIED, 0, 0, 0},
 

@@ -22,7 +22,7 @@ struct rule {
     uint8_t unit_bytes;
 };
 
-/* The set of argument i alone. */
+/* The set that contains only argument i. */
 #define A(i) (1u << (i))
 
 extern const struct rule rules[];

@@ -2,17 +2,20 @@
  * Sealing of evicted pages: AES-128-GCM under a key that never leaves the process.
  *
  * Nonce: page number (4 bytes) and a counter of all evictions (8 bytes), which never repeats.
- * Version and tag stay in trusted memory, so an old copy of the same page does not open either.
+ * Version and tag stay in trusted memory, so an older copy of the same page does not open either.
  *
- * seal_page and seal_open run in a signal handler. Both contexts are made, and given their key, at
- * the start; giving an existing context a new nonce allocates nothing in OpenSSL 1.1 and 3
- * (tests/softepc holds this).
+ * seal_page and seal_open run in a signal handler, under the lock. The start makes both contexts
+ * and sets their key; setting a new nonce on an existing context allocates nothing in OpenSSL 1.1
+ * and 3 (tests/softepc checks this).
  */
-#include "internal.h"
+#include "seal.h"
 
 #include <dlfcn.h>
 #include <string.h>
 #include <sys/random.h>
+
+#include "layout.h"
+#include "message.h"
 
 /* From OpenSSL's evp.h and crypto.h, stable from 1.1 on; its headers are not needed to build. */
 #define EVP_CTRL_AEAD_SET_IVLEN 0x9
@@ -102,14 +105,14 @@ static EVP_CIPHER_CTX *keyed_context(init_function *init, const uint8_t *key)
 void seal_start(void)
 {
     load_libcrypto();
-    /* Faults come until the very end of the process: OpenSSL must not take itself down before. */
+    /* Pages fault until the process ends: OpenSSL must not clean up in an exit handler. */
     crypto.init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 
     uint8_t key[16];
     if (getrandom(key, sizeof key, 0) != sizeof key)
         die(SOFTEPC_EXIT_UNSUPPORTED,
-            "getrandom gave no key for the sealing; a sandbox that forbids this system call must "
-            "allow it");
+            "getrandom gave no key for the sealing: if a sandbox forbids this system call, allow "
+            "it there");
     sealing = keyed_context(crypto.encrypt_init, key);
     opening = keyed_context(crypto.decrypt_init, key);
     explicit_bzero(key, sizeof key);

@@ -1,22 +1,32 @@
 /*
  * SIGBUS (a page is not mapped) and SIGSYS (a system call was stopped) belong to the pager. The
- * program may install its own handlers: they are kept aside and called for signals that are not the
- * pager's. And no thread may block these two: a fault while SIGBUS is blocked ends the process.
+ * program may install its own handlers: they are stored, and called for signals that the pager did
+ * not cause. No thread may block these two: a fault while SIGBUS is blocked ends the process.
  *
- * Both handlers run on the stack that was in use. SIGBUS blocks all other signals, since it holds
- * the lock; SIGSYS blocks none, since a stopped call may wait for long, and copies through memory
- * that faults.
+ * Both handlers run in the thread that caused the signal, on its current stack. SIGBUS blocks all
+ * other signals, because its handler takes the lock. SIGSYS blocks none, because a stopped call may
+ * wait long and copies memory that may fault.
  */
-#include "internal.h"
+#include "signals.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 
+#include "address.h"
 #include "arch.h"
+#include "clock.h"
+#include "enclave.h"
+#include "filter.h"
+#include "lock.h"
+#include "message.h"
+#include "pager.h"
+#include "syscalls.h"
 
 #ifndef SYS_SECCOMP
 #define SYS_SECCOMP 1 /* si_code; glibc does not name it */
@@ -25,15 +35,8 @@
 typedef int sigaction_function(int, const struct sigaction *, struct sigaction *);
 typedef int mask_function(int, const sigset_t *, sigset_t *);
 
-static struct sigaction chained[2]; /* of the program: SIGBUS, SIGSYS */
+static struct sigaction chained[2]; /* the program's handlers of SIGBUS and SIGSYS */
 static volatile bool handlers_installed;
-
-uint64_t clock_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static struct sigaction *chained_for(int signal)
 {
@@ -55,7 +58,7 @@ static int real_sigaction(int signal, const struct sigaction *new, struct sigact
     return real(signal, new, old);
 }
 
-/* Does for a signal that is not the pager's what would have happened without the pager. */
+/* Handles a signal that the pager did not cause as the program asked for. */
 static void pass_on(int signal, siginfo_t *info, void *context)
 {
     struct sigaction *action = chained_for(signal), now = *action;
@@ -95,7 +98,7 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
         lock_take();
         if (!enclave_open) {
             lock_release();
-            fault_without_enclave(address);
+            enclave_refuse(address);
         }
         const bool served = pager_touch(page_of(address));
         counters.handler_ns += clock_ns() - start_ns;
@@ -104,7 +107,7 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
         if (served)
             return;
         say("address %#lx is in the enclave (page %u) but in no live allocation: the program used "
-            "memory after freeing it, or ran over the end of a buffer",
+            "memory after freeing it, or overran a buffer",
             (unsigned long)address, page_of(address));
     }
     pass_on(signal, info, context);
@@ -143,7 +146,7 @@ void signals_start(void)
     sigprocmask(SIG_UNBLOCK, &ours, NULL);
 }
 
-/* ---- what the program calls ---- */
+/* ---- functions of libc that the program calls ---- */
 
 static void spare_ours(sigset_t *set)
 {

@@ -1,36 +1,48 @@
 /*
- * System calls on enclave memory. The kernel cannot serve a fault of the region (nor could SGX: the
+ * System calls on enclave memory. The kernel cannot serve a fault in the region (with SGX, too, the
  * buffers of a system call lie outside of the enclave), so a call with a pointer into the region
- * would fail with EFAULT. A seccomp filter stops exactly these calls with SIGSYS, wherever in the
- * process they are made, and syscall_serve makes them in the thread's place:
+ * fails with EFAULT. A seccomp filter stops exactly these calls with SIGSYS, wherever in the
+ * process they are made. syscall_serve makes them in the signal handler of the same thread. It
+ * takes the lock to pin or touch pages and releases it before it makes the call, which may block:
  *
- *   copied    a buffer with a length goes through memory outside of the enclave, whole: a call
- *             keeps its atomicity and its result, whatever its size
- *   pinned    structures of fixed size are held resident for as long as the call takes
- *   retried   the pages are made resident and the call is repeated for as long as the kernel finds
- *             one gone: right where EFAULT has no effect. A waiter for a futex so holds no page,
- *             and an execve, which does not return, leaves none pinned
+ *   copied    a buffer with a length is copied, as a whole, through memory outside of the enclave:
+ *             the call keeps its atomicity and its result, whatever its size
+ *   pinned    structures of fixed size are held resident while the call runs
+ *   retried   the pages are made resident, and the call is repeated while it fails with EFAULT
+ *             because a page was evicted in between. Only for calls that have no effect when they
+ *             fail so. A thread that waits for a futex thus pins no page, and an execve, which does
+ *             not return, leaves none pinned
  *   mapping   calls that would change the region's mapping; advice is accepted
  *
- * Calls that reach memory through pointers inside of structures cannot be told by their arguments:
- * vectored.c takes readv, sendmsg and their like at their libc names.
+ * The arguments of some calls do not show that they reach the region, because the pointers lie
+ * inside structures: vectored.c replaces readv, sendmsg and the like at their libc names.
  */
-#include "internal.h"
+#include "syscalls.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "address.h"
 #include "arch.h"
+#include "bounce.h"
+#include "config.h"
+#include "enclave.h"
+#include "layout.h"
+#include "lock.h"
+#include "pager.h"
 #include "rules.h"
 
-/* Structures of fixed size, paths included, are at most this long. */
+/* Structures of fixed size and paths span at most this many pages. */
 #define PINNED_PAGES 2
-/* A copy up to this size takes no mapping, and little of a stack that may be small. */
+/* A copy up to this size lies on the stack, which may be small; a larger one takes a mapping. */
 #define STACK_BOUNCE_BYTES 1024
-/* Between making a page resident and the kernel's look at it, an eviction can come; that it comes
- * this often in a row does not happen by chance. */
+/* Another thread can evict a page after it was made resident and before the kernel reads it. This
+ * many evictions in a row do not happen by chance. */
 #define ATTEMPTS 10000
 
 static const struct rule *rule_for(long number)
@@ -39,25 +51,6 @@ static const struct rule *rule_for(long number)
         if (rules[i].number == number)
             return &rules[i];
     return NULL;
-}
-
-void *bounce_take(size_t bytes)
-{
-    const long at = RAW6(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return at < 0 ? NULL : (void *)at;
-}
-
-void bounce_release(void *memory, size_t bytes)
-{
-    RAW3(SYS_munmap, memory, bytes, 0);
-}
-
-void count_bounced_call(void)
-{
-    const uint64_t saved = enclave_enter();
-    counters.syscalls_bounced++;
-    enclave_leave(saved);
 }
 
 static long call(long number, const long a[6])
@@ -76,7 +69,7 @@ static long call_pinned(long number, unsigned pointers, const long arguments[6])
     bool any = false;
     long result = 0;
 
-    uint64_t saved = enclave_enter();
+    uint64_t saved = lock_enter();
     for (int i = 0; i < 6; i++) {
         if (!(pointers & A(i)) || !in_region((uint64_t)arguments[i]))
             continue;
@@ -89,15 +82,15 @@ static long call_pinned(long number, unsigned pointers, const long arguments[6])
         any = true;
     }
     counters.syscalls_pinned += any;
-    enclave_leave(saved);
+    lock_leave(saved);
 
     if (result == 0)
         result = call(number, arguments);
 
-    saved = enclave_enter();
+    saved = lock_enter();
     for (int i = 0; i < 6; i++)
         pager_unpin(held[i].first, (uint32_t)held[i].count);
-    enclave_leave(saved);
+    lock_leave(saved);
     return result;
 }
 
@@ -137,12 +130,12 @@ static long call_retried(const struct rule *rule, const long arguments[6])
 {
     long result = -EFAULT;
     for (int attempt = 0; result == -EFAULT && attempt < ATTEMPTS; attempt++) {
-        const uint64_t saved = enclave_enter();
+        const uint64_t saved = lock_enter();
         bool allocated = true;
         for (int i = 0; i < 6; i++)
             if (rule->pointers & A(i) && in_region((uint64_t)arguments[i]))
                 allocated &= pager_touch(page_of((uint64_t)arguments[i]));
-        enclave_leave(saved);
+        lock_leave(saved);
         if (!allocated)
             return -EFAULT;
         result = call(rule->number, arguments);
@@ -153,7 +146,7 @@ static long call_retried(const struct rule *rule, const long arguments[6])
 /* The pages of the range read as zero from now on, as private memory does after MADV_DONTNEED. */
 static void forget(uint64_t address, size_t bytes)
 {
-    const uint64_t saved = enclave_enter();
+    const uint64_t saved = lock_enter();
     const uint64_t count = (bytes + PAGE_BYTES - 1) / PAGE_BYTES;
     const uint64_t end = page_of(address) + count;
     for (uint64_t page = page_of(address), after; page < end; page = after + 1) {
@@ -164,7 +157,7 @@ static void forget(uint64_t address, size_t bytes)
         else if (page >= config.region_pages)
             break;
     }
-    enclave_leave(saved);
+    lock_leave(saved);
 }
 
 static long call_mapping(long number, const long arguments[6])
@@ -191,7 +184,7 @@ static long call_mapping(long number, const long arguments[6])
         case MADV_UNMERGEABLE:
         case MADV_DONTDUMP:
         case MADV_DODUMP:
-            return 0; /* hints: nothing may depend on them */
+            return 0; /* hints, which a program must not depend on */
         default:
             return -EINVAL;
         }
@@ -203,7 +196,7 @@ static long call_mapping(long number, const long arguments[6])
         return 0;
     case SYS_mlock:
     case SYS_mlock2:
-        return -ENOMEM; /* what a limit on locked memory gives: the pager decides what stays */
+        return -ENOMEM; /* as with a limit on locked memory: the pager decides which pages stay */
     default:
         return -EINVAL;
     }
@@ -215,7 +208,7 @@ long syscall_serve(long number, const long arguments[6])
     if (!enclave_open) {
         for (int i = 0; i < 6; i++)
             if (rule->pointers & A(i) && in_region((uint64_t)arguments[i]))
-                fault_without_enclave((uintptr_t)arguments[i]);
+                enclave_refuse((uintptr_t)arguments[i]);
     }
     switch ((enum handling)rule->handling) {
     case MAPPING:
@@ -229,6 +222,6 @@ long syscall_serve(long number, const long arguments[6])
     }
     if (!in_region((uint64_t)arguments[rule->buffer]))
         return call_pinned(number, rule->pointers, arguments);
-    count_bounced_call();
+    bounce_count();
     return call_copied(rule, arguments);
 }

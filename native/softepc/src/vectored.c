@@ -1,22 +1,27 @@
 /*
- * readv, sendmsg and their like reach memory through pointers inside of structures, which a seccomp
- * filter cannot see: they are taken at their libc names. If a pointer of the call lies in the
- * region, the call is made on copies outside of the enclave; otherwise libc's own function is
- * called. A program that makes these calls without libc gets EFAULT.
+ * readv, sendmsg and the like reach memory through pointers inside structures, which a seccomp
+ * filter cannot see: these functions replace libc's. If a pointer of the call lies in the region,
+ * the call is made on copies outside of the enclave; otherwise libc's own function is called. A
+ * program that makes these calls without libc gets EFAULT. Runs in the calling thread; only the
+ * counter takes the lock.
  */
-#include "internal.h"
-
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "address.h"
 #include "arch.h"
+#include "bounce.h"
+#include "clock.h"
+#include "enclave.h"
 
-/* Memory outside of the enclave that one call uses up from its start. */
+/* Memory outside of the enclave for one call, handed out from its start. */
 struct outside {
     char *memory;
     size_t bytes, used;
@@ -54,7 +59,7 @@ static bool vector_in_region(const struct iovec *vector, size_t count)
     return any;
 }
 
-/* What carve takes for a vector and all of its buffers. */
+/* Bytes that carve takes for a vector and all of its buffers. */
 static size_t vector_bytes(const struct iovec *vector, size_t count)
 {
     size_t bytes = count * sizeof *vector + 16;
@@ -106,11 +111,11 @@ static ssize_t bounced_vector(long number, bool sending, int fd, const struct io
     if (!sending && result > 0)
         vector_back(vector, copy, (size_t)count, (size_t)result);
     bounce_release(outside.memory, outside.bytes);
-    count_bounced_call();
+    bounce_count();
     return libc_result(result);
 }
 
-/* libc refuses a count that is out of range: such a call is left to it. */
+/* A count out of range is left to libc, which refuses it. */
 static bool vector_is_ours(const struct iovec *vector, int count)
 {
     return enclave_open && count > 0 && count <= IOV_MAX &&
@@ -215,7 +220,7 @@ static ssize_t bounced_message(bool sending, int fd, struct msghdr *message, int
         message->msg_flags = copy.msg_flags;
     }
     bounce_release(outside.memory, outside.bytes);
-    count_bounced_call();
+    bounce_count();
     return libc_result(result);
 }
 
@@ -241,7 +246,7 @@ static bool messages_are_ours(const struct mmsghdr *messages, unsigned count)
     return false;
 }
 
-/* As the kernel does them: one by one, until one fails or there is nothing more to wait for. */
+/* Sends one message after the other, as the kernel does, until one fails. */
 SOFTEPC_API int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
     NEXT(sendmmsg);

@@ -8,7 +8,7 @@ from pathlib import Path
 from sectum.compiling import compiled
 from sectum.errors import EnclaveUnavailable
 
-_FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-shared", "-Wl,-z,now")
+_FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-shared", "-Wl,-z,now")
 _LIBRARIES = ("-ldl",)
 
 
