@@ -1,7 +1,7 @@
-"""How long the page faults of one VGG-19 inference take to count, by policy and size of EPC.
+"""Measure how long it takes to count the page faults of one VGG-19 inference, by policy and EPC size.
 
 The trace is VGG-19's with its original head, 224x224, batch 1: 140,000 pages of weights, and activations that
-take turns in two buffers. Writes JSON: the times of every repetition, with their context.
+alternate between two buffers. Writes JSON: the times of every repetition, with their context.
 """
 
 from __future__ import annotations

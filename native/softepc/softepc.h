@@ -47,7 +47,7 @@ struct softepc_counters {
     uint64_t minor_faults;        /* resident pages mapped again (second-chance only) */
     uint64_t evictions;           /* pages sealed and removed from memory */
     uint64_t sealed_bytes;        /* bytes that exist only sealed, now */
-    uint64_t handler_ns;          /* time that all threads spent in the fault handler, waiting included */
+    uint64_t handler_ns;          /* time of all threads in the fault handler, waiting included */
     uint64_t resident_bytes;      /* bytes in memory, now */
     uint64_t peak_resident_bytes; /* the most that resident_bytes has been */
     uint64_t live_bytes;          /* bytes allocated in the region, now, in whole pages */

@@ -1,8 +1,8 @@
-"""Compiles C sources that the package carries, at their first use, and keeps the library.
+"""Compiles the package's C sources at their first use and keeps the libraries.
 
-The package carries no binary. A library goes to a cache folder (``$SECTUM_CACHE``, ``$XDG_CACHE_HOME/sectum`` or
-``~/.cache/sectum``) under a name made of its sources, the flags and the compiler, so that a change of any of them
-compiles anew. It is written to a temporary file and renamed: two first uses at once are harmless.
+The package contains no binaries. A library is stored in a cache folder (``$SECTUM_CACHE``, ``$XDG_CACHE_HOME/sectum``
+or ``~/.cache/sectum``). Its name is a hash of the sources, the flags and the compiler, so a change of any of them
+compiles it again. It is written to a temporary file and renamed, so that two processes may compile it at once.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sectum.errors import EnclaveFailed, EnclaveUnavailable
 _COMPILERS = ("cc", "gcc", "clang")
 _COMPILE_DEADLINE_S = 120.0
 _NO_COMPILER = (
-    "the software enclave is compiled at its first use and this machine has no C compiler (cc, gcc, clang): "
+    "the software enclave is compiled at its first use, and this machine has no C compiler (cc, gcc, clang): "
     "install one, on Debian and Ubuntu with 'apt-get install gcc libc6-dev'. Predicting works without it"
 )
 
 
 def cache_folder() -> Path:
-    """Return the folder that compiled pagers are kept in; it need not exist."""
+    """Return the folder where compiled libraries are kept; it may not exist yet."""
     if named := os.environ.get("SECTUM_CACHE"):
         return Path(named)
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 
 
 def _compiler() -> tuple[str, str]:
-    """Find a C compiler: its path, and what it says its version is."""
+    """Find a C compiler: its path, and the version that it prints."""
     for name in _COMPILERS:
         if path := shutil.which(name):
             try:
@@ -50,23 +50,23 @@ def _compiler() -> tuple[str, str]:
 
 
 def _private(folder: Path) -> Path:
-    """Make the cache folder if it is missing; refuse one where others could replace what will be loaded."""
+    """Create the cache folder if it is missing; refuse one in which other users could replace the library."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = folder.stat()
     except OSError as error:
         raise EnclaveUnavailable(
-            f"the pager cannot be kept in {folder} ({error.strerror}): set SECTUM_CACHE to one of your own"
+            f"the pager cannot be stored in {folder} ({error.strerror}): set SECTUM_CACHE to a folder of your own"
         ) from error
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise EnclaveUnavailable(
-            f"{folder} belongs to or can be written by others, who could replace the pager: "
-            "set SECTUM_CACHE to a folder that is yours alone (chmod 700)"
+            f"{folder} belongs to another user or can be written by others, who could replace the pager: "
+            "set SECTUM_CACHE to a folder that only you can write (chmod 700)"
         )
     if any(character in str(folder) for character in " :\t\n$"):
         raise EnclaveUnavailable(
-            f"the dynamic loader cannot preload from {folder}, for its name has a space, a colon or a "
-            "dollar sign: set SECTUM_CACHE to a folder without them"
+            f"the dynamic loader cannot preload from {folder}, because its path contains a space, a colon or a "
+            "dollar sign: set SECTUM_CACHE to a path without them"
         )
     return folder.resolve()
 
@@ -77,11 +77,11 @@ def compiled(
     """Return a compiled library; compile it if it is not in the cache yet.
 
     Args:
-        name: of the library.
-        folder: that the sources are in.
+        name: name of the library.
+        folder: folder of the sources.
         sources: C files, and the headers that they include.
-        flags: of the compiler.
-        libraries: to link with.
+        flags: flags for the compiler.
+        libraries: libraries to link with.
 
     Raises:
         EnclaveUnavailable: no compiler, or no cache folder.
@@ -114,7 +114,7 @@ def _compile(compiler: Sequence[str], sources: Sequence[Path], libraries: Sequen
             )
         except subprocess.TimeoutExpired as error:
             raise EnclaveFailed(
-                f"{compiler[0]} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try on a calmer machine"
+                f"{compiler[0]} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try again when the machine is less busy"
             ) from error
         if ended.returncode != 0 or not made.is_file():
             raise EnclaveFailed(

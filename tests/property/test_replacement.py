@@ -16,7 +16,6 @@ from sectum.paging.replacement import (
     RoundCounts,
     Touch,
     simulate,
-    smallest_epc,
     steady_state,
     working_set_pages,
 )
@@ -26,18 +25,16 @@ OPERATORS = 4
 
 @dataclass
 class OnePageAtATime:
-    """The pager's rule as it is written down, without any thought for speed."""
+    """The pager's rule as it is documented, written without regard to speed."""
 
     epc_pages: int
     policy: Policy
     batch: int
     resident: list[int] = field(default_factory=list)  # oldest first
     mapped: dict[int, bool] = field(default_factory=dict)
-    ever: set[int] = field(default_factory=set)
 
-    def run_inference(self, touches: list[Touch]) -> RoundCounts:
+    def run_round(self, touches: list[Touch]) -> RoundCounts:
         """Touch every page in turn."""
-        zero_fills = 0
         loads, evictions, minor_faults = (np.zeros(OPERATORS, dtype=np.int64) for _ in range(3))
         for touch in touches:
             for page in range(touch.first_page, touch.first_page + touch.n_pages):
@@ -51,15 +48,10 @@ class OnePageAtATime:
                     continue
                 while len(self.resident) == self.epc_pages:
                     evictions[touch.operator] += self.reclaim()
-                if page in self.ever:
-                    loads[touch.operator] += 1
-                else:
-                    zero_fills += 1
-                    self.ever.add(page)
+                loads[touch.operator] += 1
                 self.resident.append(page)
                 self.mapped[page] = True
         return RoundCounts(
-            zero_fills=zero_fills,
             loads=int(loads.sum()),
             evictions=int(evictions.sum()),
             minor_faults=int(minor_faults.sum()),
@@ -70,7 +62,7 @@ class OnePageAtATime:
         )
 
     def reclaim(self) -> int:
-        """Look at one batch of pages; say how many were evicted."""
+        """Look at one batch of pages; count those that are evicted."""
         head, self.resident = self.resident[: self.batch], self.resident[self.batch :]
         evicted = 0
         for page in head:
@@ -103,19 +95,19 @@ def as_text(counts: RoundCounts) -> str:
 @example([Touch(0, 0, 60), Touch(1, 30, 60), Touch(2, 80, 5)], 50, Policy.SECOND_CHANCE, 16)
 @example([Touch(0, 1, 33)], 32, Policy.FIFO, 16)
 @example([Touch(0, 0, 9)], 3, Policy.LRU, 16)
-def test_runs_of_pages_count_exactly_what_single_pages_do(
+def test_runs_of_pages_give_exactly_the_counts_of_single_pages(
     touches: list[Touch], epc_pages: int, policy: Policy, batch: int
 ) -> None:
-    """Every count of every inference, by operator, equals that of the rule applied page by page."""
+    """Every count of every round, by operator, equals that of the rule applied page by page."""
     pager = OnePageAtATime(epc_pages, policy, batch)
-    expected = [pager.run_inference(touches) for _ in range(4)]
+    expected = [pager.run_round(touches) for _ in range(4)]
     found = simulate(touches, epc_pages, policy, rounds=4, batch=batch, operators=OPERATORS)
     assert [as_text(counts) for counts in found] == [as_text(counts) for counts in expected]
 
 
 @given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
 def test_the_compiled_rule_counts_the_same(touches: list[Touch], epc_pages: int, policy: Policy, batch: int) -> None:
-    """Compiled or not, every inference and the steady state have the same counts, and settle as soon."""
+    """The compiled rule gives the counts of the rule in Python, for every round and for the steady state."""
     compiled = compiled_replacement()
     assert compiled is not None, "the machine that tests run on has a C compiler"
     options = {"batch": batch, "operators": OPERATORS}
@@ -127,20 +119,20 @@ def test_the_compiled_rule_counts_the_same(touches: list[Touch], epc_pages: int,
 
 
 @pytest.mark.parametrize("epc_pages", [1000, 4096, 9000])
-def test_a_whole_network_counts_exactly_what_single_pages_do(epc_pages: int) -> None:
-    """It holds for AlexNet's convolutions too, with their thousands of pages."""
+def test_a_whole_network_gives_exactly_the_counts_of_single_pages(epc_pages: int) -> None:
+    """The same is true for AlexNet's convolutions, with their thousands of pages."""
     touches = [Touch(t.operator % OPERATORS, t.first_page, t.n_pages) for t in trace("simple_alex", 1)]
     pager = OnePageAtATime(epc_pages, Policy.SECOND_CHANCE, 16)
-    expected = [pager.run_inference(touches) for _ in range(3)]
+    expected = [pager.run_round(touches) for _ in range(3)]
     found = simulate(touches, epc_pages, rounds=3, operators=OPERATORS)
     assert [as_text(counts) for counts in found] == [as_text(counts) for counts in expected]
 
 
 @given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
-def test_steady_state_is_the_mean_of_the_last_simulated_inferences(
+def test_steady_state_is_the_mean_of_the_last_simulated_rounds(
     touches: list[Touch], epc_pages: int, policy: Policy, batch: int
 ) -> None:
-    """The steady state reports inferences that were simulated, and which ones."""
+    """The steady state is the mean of simulated rounds, and says of how many."""
     found = steady_state(touches, epc_pages, policy, batch=batch, operators=OPERATORS)
     last = simulate(touches, epc_pages, policy, rounds=found.rounds, batch=batch, operators=OPERATORS)
     last = last[-found.period :]
@@ -152,10 +144,9 @@ def test_steady_state_is_the_mean_of_the_last_simulated_inferences(
 
 
 @given(TOUCHES, POLICIES, BATCHES)
-def test_smallest_epc_is_where_loads_stop(touches: list[Touch], policy: Policy, batch: int) -> None:
-    """At the smallest EPC nothing is loaded; with one page less something is, in every inference."""
-    smallest = smallest_epc(touches, policy)
-    assert smallest == max(1, working_set_pages(touches))
+def test_loads_stop_where_the_working_set_fits(touches: list[Touch], policy: Policy, batch: int) -> None:
+    """If the EPC holds the working set nothing is loaded; with one page less, every round loads something."""
+    smallest = max(1, working_set_pages(touches))
     assert steady_state(touches, smallest, policy, batch=batch).loads == 0
     if smallest > 1:
         less = simulate(touches, smallest - 1, policy, rounds=6, batch=batch)
@@ -164,23 +155,23 @@ def test_smallest_epc_is_where_loads_stop(touches: list[Touch], policy: Policy, 
 
 @given(TOUCHES)
 def test_working_set_counts_each_page_once(touches: list[Touch]) -> None:
-    """The working set is the number of different pages."""
+    """The working set is the number of distinct pages."""
     pages = {page for t in touches for page in range(t.first_page, t.first_page + t.n_pages)}
     assert working_set_pages(touches) == len(pages)
 
 
 @given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
 def test_pages_are_conserved(touches: list[Touch], epc_pages: int, policy: Policy, batch: int) -> None:
-    """What came in and did not go is what is there, never more than the budget."""
+    """Pages that were loaded and not evicted are resident, and never more than the budget."""
     present = 0
     for counts in simulate(touches, epc_pages, policy, rounds=4, batch=batch):
-        present += counts.zero_fills + counts.loads - counts.evictions
+        present += counts.loads - counts.evictions
         assert present == counts.resident_pages <= epc_pages
 
 
 @given(TOUCHES, EPC_PAGES, POLICIES)
 def test_cutting_a_touch_in_two_changes_nothing(touches: list[Touch], epc_pages: int, policy: Policy) -> None:
-    """Only the order of pages counts, not how it is written as touches."""
+    """Counts depend on the order of pages, not on how it is divided into touches."""
     halves = [
         part
         for t in touches

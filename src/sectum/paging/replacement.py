@@ -1,25 +1,24 @@
-"""Page replacement: which pages of an inference are brought back into the EPC, and at which operator.
+"""The page-replacement model: which pages are loaded and evicted when a sequence of touches repeats.
 
-The model is the pager's own rule, page for page, for one thread. There is one list of resident pages, oldest
-at the head, and a budget of ``epc_pages``. When a page is needed and the budget is full, the pager reclaims
-until a page is free. A page brought in goes to the tail, mapped. One reclaim, of ``batch`` pages:
+A caller gives the touches of one *round*: ranges of pages, in order, each with an integer label (`Touch.operator`).
+The model counts loads, evictions and minor faults by label. It knows nothing else about what touches the pages.
 
-- ``second-chance`` takes that many pages from the head; those that are mapped are unmapped and go to the tail
-  in their order, the others are evicted. A touch of an unmapped resident page is a *minor fault*: the page is
-  mapped again where it stands. This is how the Linux SGX driver treats the accessed bit.
+The rule is that of the pager, page for page, for one thread. There is one list of resident pages, oldest at the
+head, and a budget of ``epc_pages``. When a page is needed and the budget is used up, the pager reclaims until a page
+is free. A loaded page goes to the tail, mapped. One reclaim looks at ``batch`` pages:
+
+- ``second-chance`` takes that many pages from the head. Those that are mapped are unmapped and go to the tail in
+  their order; the others are evicted. A touch of an unmapped resident page is a *minor fault*: the page is mapped
+  again and does not move. The Linux SGX driver treats the accessed bit in this way.
 - ``fifo`` evicts that many from the head.
 - ``lru`` evicts that many from the head, and every touch moves its page to the tail.
 
-The first touch ever of a page is a zero fill; all later arrivals are *loads*. Each arrival beyond the budget
-is paid for by an eviction.
-
-Networks touch pages by the ten thousand in a row, so the list is kept as runs of consecutive pages: an
-inference costs time in the number of runs, not of pages, and the counts are the same.
+Touches are often thousands of pages long, so the list is kept as runs of consecutive pages. A round costs time in
+the number of runs, not of pages, and the counts are the same.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,7 +43,6 @@ __all__ = [
     "Touch",
     "all_fit",
     "simulate",
-    "smallest_epc",
     "steady_state",
     "working_set_pages",
 ]
@@ -52,7 +50,7 @@ __all__ = [
 RECLAIM_PAGES = 16  # SGX_NR_TO_SCAN in Linux, arch/x86/kernel/cpu/sgx/main.c
 MAX_ROUNDS = 32
 TOLERANCE = 0.005
-"""Two inferences are alike when their faults differ by less than this share of them."""
+"""Two rounds are alike when their faults differ by less than this share of them."""
 
 _FEWEST_ALIKE = 3
 _LONGEST_PERIOD = 4
@@ -60,31 +58,32 @@ _MINOR_FAULT_WEIGHT = 0.1  # a minor fault costs about a tenth of a load
 
 
 class Touch(NamedTuple):
-    """One operator uses ``n_pages`` consecutive pages, in ascending order."""
+    """A use of ``n_pages`` consecutive pages, in ascending order."""
 
     operator: int
+    """A label that the caller gives, 0 or more; counts are arrays that are indexed by it."""
     first_page: int
     n_pages: int
 
 
 @dataclass(frozen=True, slots=True)
 class RoundCounts:
-    """What one inference did. Arrays are indexed by operator, ``int64``, shape ``(operators,)``."""
+    """Counts of one round. Arrays are indexed by operator, ``int64``, shape ``(operators,)``."""
 
-    zero_fills: int
     loads: int
+    """Pages that became resident. In the first round these are mostly zero fills of new pages."""
     evictions: int
     minor_faults: int
     loads_by_operator: NDArray[np.int64]
     evictions_by_operator: NDArray[np.int64]
     minor_faults_by_operator: NDArray[np.int64]
     resident_pages: int
-    """Pages in the EPC when the inference ended."""
+    """Pages in the EPC at the end of the round."""
 
 
 @dataclass(frozen=True, slots=True)
 class PagingCounts:
-    """Page faults of one inference in the steady state, as means over the period of the steady state.
+    """Page faults of one round in the steady state: means over its period.
 
     Arrays are indexed by operator, ``float64``, shape ``(operators,)``.
     """
@@ -96,17 +95,17 @@ class PagingCounts:
     evictions_by_operator: NDArray[np.float64]
     minor_faults_by_operator: NDArray[np.float64]
     resident_pages: int
-    """Pages in the EPC when the last simulated inference ended."""
+    """Pages in the EPC at the end of the last simulated round."""
     settled: bool
-    """Whether the counts repeat; else they wander, and these are means over the later half of the rounds."""
+    """Whether the counts repeat. If not, these are means over the later half of the rounds."""
     rounds: int
-    """Inferences that were simulated, the first, cold one included."""
+    """Simulated rounds, the first, cold one included."""
     period: int
-    """Inferences that the means were taken over."""
+    """Rounds that the means were taken over."""
 
     @property
     def over_committed(self) -> bool:
-        """Whether pages have to be loaded in every inference."""
+        """Whether every round loads pages."""
         return self.loads > 0
 
 
@@ -120,35 +119,35 @@ def steady_state(
     operators: int | None = None,
     compiled: CompiledReplacement | None = None,
 ) -> PagingCounts:
-    """Count the page faults of one inference once inferences repeat.
+    """Count the page faults of one round in the steady state.
 
-    The inference is repeated from an empty EPC. It has settled once the EPC is in a state in which an earlier
-    inference left it: all between the two repeats for ever, and the means are taken over that. With second
-    chance the phase of the reclaims can wander for hundreds of inferences while the counts hardly move; so it
-    has also settled once the faults of the latest inferences repeat, with a period of 1 to 4, within
-    `TOLERANCE` or one batch (minor faults weigh a tenth); the means are then taken over those inferences.
+    Rounds are repeated, beginning with an empty EPC. The steady state is reached once a round leaves the EPC in
+    the same state as an earlier one did: the rounds between the two repeat forever, and the means are taken over
+    them. With second chance, the phase of the reclaims can wander for hundreds of rounds while the counts hardly
+    change. The steady state is therefore also reached once the faults of the latest rounds repeat, with a period
+    of 1 to 4, within `TOLERANCE` or one batch (minor faults weigh a tenth); the means are then taken over those.
 
     Args:
-        touches: the pages of one inference, in order.
+        touches: the touches of one round, in order.
         epc_pages: pages that fit into the EPC at once; None: all.
-        policy: which page goes.
+        policy: which page is evicted.
         batch: pages that one reclaim looks at.
-        max_rounds: give up after so many inferences, and take the means over the later half of them.
+        max_rounds: give up after this many rounds, and take the means over the later half of them.
         operators: length of the arrays by operator; by default one more than the largest operator touched.
-        compiled: the compiled rule, if it is to be used for the policies that it knows; the counts are the same.
+        compiled: the compiled rule, used for the policies that it knows; the counts are the same.
 
     Raises:
         UsageError: an argument is out of its range.
     """
     if max_rounds < 2:
-        raise UsageError(f"max_rounds is {max_rounds}; a steady state takes 2 or more rounds to be seen")
+        raise UsageError(f"max_rounds is {max_rounds}; finding a steady state takes 2 or more rounds")
     enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
     if enclave.pages <= enclave.budget:
         return all_fit(enclave.pages, enclave.operators)
     seen: dict[State | bytes, int] = {}
     history: list[RoundCounts] = []
     while len(history) < max_rounds:
-        history.append(enclave.run_inference())  # what the first one loads is in no mean
+        history.append(enclave.run_round())  # no mean includes the first, cold round
         state = enclave.epc.state()
         if state in seen:
             return _mean(history, len(history) - 1 - seen[state], settled=True)
@@ -168,19 +167,22 @@ def simulate(
     operators: int | None = None,
     compiled: CompiledReplacement | None = None,
 ) -> tuple[RoundCounts, ...]:
-    """Count what each of the first ``rounds`` inferences does, beginning with an empty EPC.
+    """Count the page faults of each of the first ``rounds`` rounds, beginning with an empty EPC.
 
     Args and errors are those of `steady_state`.
     """
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}; simulate 1 or more")
     enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
-    first_touches = _first_touches(touches)
-    return tuple(enclave.run_inference(None if index else first_touches) for index in range(rounds))
+    return tuple(enclave.run_round() for _ in range(rounds))
 
 
 def working_set_pages(touches: Iterable[Touch]) -> int:
-    """How many different pages an inference touches."""
+    """Count the distinct pages of the touches.
+
+    An EPC of that size or larger loads nothing in the steady state, under every policy, and a smaller one loads
+    pages in every round: only a load evicts, so a round without loads would leave the whole working set resident.
+    """
     covered_until = total = 0
     for first, end in sorted([(first, first + n_pages) for _, first, n_pages in touches]):
         if first < covered_until:
@@ -191,29 +193,14 @@ def working_set_pages(touches: Iterable[Touch]) -> int:
     return total
 
 
-def smallest_epc(touches: Iterable[Touch], policy: Policy = Policy.SECOND_CHANCE) -> int:
-    """Smallest EPC, in pages, at which the steady state loads nothing: the working set, whatever the policy.
-
-    With that many pages the budget is only full once every page is in, so nothing is ever reclaimed. With
-    fewer, an inference without a load would have touched only resident pages, and evicted none (only a load
-    evicts), so the whole working set would be resident: more than the budget. The size of the reclaim batch
-    changes how many loads there are, never whether there are any.
-    """
-    del policy  # asked for, so that callers need not know that it does not matter
-    return max(1, working_set_pages(touches))
-
-
 def all_fit(pages: int, operators: int) -> PagingCounts:
-    """Page faults of an inference that touches so many different pages where all of them fit.
-
-    The second inference finds all of them, and leaves them as the first one did.
-    """
+    """Give the page faults of rounds that touch ``pages`` distinct pages, all of which fit: none."""
     none = np.zeros(operators)
     return PagingCounts(0.0, 0.0, 0.0, none, none.copy(), none.copy(), pages, settled=True, rounds=2, period=1)
 
 
 def _repeating(history: list[RoundCounts], batch: int) -> int:
-    """How many of the latest inferences are alike, up to a short period; 0 if they are not."""
+    """Count the latest rounds that repeat with a short period; 0 if they do not."""
     latest = [counts.loads + _MINOR_FAULT_WEIGHT * counts.minor_faults for counts in history[1:]]
     for period in range(1, _LONGEST_PERIOD + 1):
         window = max(_FEWEST_ALIKE, 2 * period)
@@ -247,7 +234,7 @@ def _mean(history: list[RoundCounts], period: int, *, settled: bool) -> PagingCo
 
 
 class _Enclave:
-    """An EPC and the inference that is repeated in it."""
+    """An EPC and the touches that are repeated in it."""
 
     def __init__(
         self,
@@ -279,14 +266,14 @@ class _Enclave:
 
     @cached_property
     def epc(self) -> ResidentPages | CompiledPages:
-        """The EPC, empty when it is first asked for."""
+        """The EPC, empty at first."""
         if self._compiled is None:
             return ResidentPages(self.budget, self._policy, self._batch)
         return self._compiled.pages(self._touches, self.operators, self.budget, self._policy, self._batch)
 
     @cached_property
     def _ranges(self) -> list[tuple[int, list[tuple[int, int]]]]:
-        """First page and end of each touch, those that follow each other of one operator together."""
+        """First page and end of each touch; consecutive touches of one operator are grouped."""
         ranges: list[tuple[int, list[tuple[int, int]]]] = []
         for operator, first_page, n_pages in self._touches:
             if not ranges or ranges[-1][0] != operator:
@@ -294,64 +281,30 @@ class _Enclave:
             ranges[-1][1].append((first_page, first_page + n_pages))
         return ranges
 
-    def run_inference(self, first_touches: Sequence[tuple[int, int]] | None = None) -> RoundCounts:
-        """Simulate one inference.
-
-        Args:
-            first_touches: for the first one, what `_first_touches` gives; without it, zero fills count as loads.
-        """
-        if isinstance(self.epc, ResidentPages):
-            counts = self._arrivals_and_departures(self.epc)
-        else:
-            counts = self.epc.run_inference()
+    def run_round(self) -> RoundCounts:
+        """Simulate one round."""
+        epc = self.epc
+        counts = self._run_in_python(epc) if isinstance(epc, ResidentPages) else epc.run_round()
         loads, evictions, minor_faults = counts
-        zero_fills = 0
-        for operator, n_pages in first_touches or ():
-            # A page's first touch always brings it in, so these are known without simulating.
-            loads[operator] -= n_pages
-            zero_fills += n_pages
         return RoundCounts(
-            zero_fills=zero_fills,
             loads=int(loads.sum()),
             evictions=int(evictions.sum()),
             minor_faults=int(minor_faults.sum()),
             loads_by_operator=loads,
             evictions_by_operator=evictions,
             minor_faults_by_operator=minor_faults,
-            resident_pages=self.epc.resident,
+            resident_pages=epc.resident,
         )
 
-    def _arrivals_and_departures(self, epc: ResidentPages) -> NDArray[np.int64]:
-        """Of one inference, arrivals, evictions and minor faults; shape ``(3, operators)``."""
-        arrivals = [0] * self.operators
+    def _run_in_python(self, epc: ResidentPages) -> NDArray[np.int64]:
+        """Simulate one round: loads, evictions and minor faults; shape ``(3, operators)``."""
+        loads = [0] * self.operators
         evictions = [0] * self.operators
         minor_faults = [0] * self.operators
         for operator, ranges in self._ranges:
-            arrived, evicted, remapped = epc.arrived, epc.evicted, epc.minor_faults
+            loaded, evicted, remapped = epc.loaded, epc.evicted, epc.minor_faults
             epc.touch(ranges)
-            arrivals[operator] += epc.arrived - arrived
+            loads[operator] += epc.loaded - loaded
             evictions[operator] += epc.evicted - evicted
             minor_faults[operator] += epc.minor_faults - remapped
-        return np.array([arrivals, evictions, minor_faults], dtype=np.int64)
-
-
-def _first_touches(touches: Sequence[Touch]) -> list[tuple[int, int]]:
-    """For each touch, its operator and how many of its pages no earlier one has touched."""
-    starts: list[int] = []  # disjoint intervals touched so far, sorted; neighbours are merged
-    ends: list[int] = []
-    new: list[tuple[int, int]] = []
-    for touch in touches:
-        if not touch.n_pages:
-            continue
-        first, end = touch.first_page, touch.first_page + touch.n_pages
-        low = bisect_right(ends, first - 1)
-        high = bisect_right(starts, end)
-        covered = sum(
-            max(0, min(end, e) - max(first, s)) for s, e in zip(starts[low:high], ends[low:high], strict=True)
-        )
-        new.append((touch.operator, end - first - covered))
-        if low < high:
-            first, end = min(first, starts[low]), max(end, ends[high - 1])
-        starts[low:high] = [first]
-        ends[low:high] = [end]
-    return new
+        return np.array([loads, evictions, minor_faults], dtype=np.int64)

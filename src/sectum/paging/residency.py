@@ -1,8 +1,8 @@
 """The list of resident pages, kept as runs of consecutive pages.
 
-Networks touch pages by the ten thousand in a row, so neighbours in the list are nearly always neighbours in
-the address space too. A run is moved, unmapped or evicted at once; it is cut where a reclaim ends within it,
-so that the result is that of a list of single pages.
+Touches are often thousands of pages long, so neighbours in the list are nearly always neighbours in the address
+space too. A run is moved, unmapped or evicted as a whole. It is split where a reclaim ends within it, so the result
+is that of a list of single pages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ State = tuple[int, ...]
 
 
 class Policy(StrEnum):
-    """Which resident page makes room for another."""
+    """Which page is evicted."""
 
     FIFO = "fifo"
     LRU = "lru"
@@ -43,7 +43,7 @@ class ResidentPages:
 
     Args:
         budget: pages that fit.
-        policy: which page goes.
+        policy: which page is evicted.
         batch: pages that one reclaim looks at.
     """
 
@@ -55,7 +55,7 @@ class ResidentPages:
         self.batch = min(batch, budget)
         self.resident = 0
         # Running totals since the beginning.
-        self.arrived = self.evicted = self.minor_faults = 0
+        self.loaded = self.evicted = self.minor_faults = 0
         ring = Run(-1, -1, mapped=False)  # the ring's own node: the head is its newer, the tail its older
         ring.newer = ring.older = ring
         self.ring = ring
@@ -63,7 +63,7 @@ class ResidentPages:
         self.runs: list[Run] = []  # in the same order
 
     def state(self) -> State:
-        """All that the future depends on, from head to tail, the same for every way to cut it into runs."""
+        """All that later counts depend on, from head to tail; it does not depend on how the list is split into runs."""
         flat: list[int] = []
         end, mapped = -1, False
         for run in self.from_head():
@@ -93,25 +93,25 @@ class ResidentPages:
                     stop = run.end if run.end < end else end
                     if lru:
                         if run is not ring.older or stop != run.end:
-                            self._make_newest(self._cut_out(run, page, stop))
+                            self._make_newest(self._isolate(run, page, stop))
                     elif second_chance and not run.mapped:
                         self.minor_faults += stop - page
-                        self._cut_out(run, page, stop).mapped = True
+                        self._isolate(run, page, stop).mapped = True
                 else:
                     stop = starts[index] if index < len(starts) and starts[index] < end else end
-                    stop = self._bring_in(page, stop, end)
+                    stop = self._load(page, stop, end)
                 page = stop
 
-    def _bring_in(self, page: int, stop: int, end: int) -> int:
-        """Bring in ``[page, stop)``, none of it resident, and what else of the touch is evicted for it.
+    def _load(self, page: int, stop: int, end: int) -> int:
+        """Load ``[page, stop)``, of which no page is resident, and the rest of the touch that this evicts.
 
         Args:
-            page: first page to bring in.
+            page: first page to load.
             stop: the next page that is resident, or ``end``.
             end: end of the touch.
 
         Returns:
-            The page up to which all has been brought in, ``stop`` or more.
+            The end of what was loaded, ``stop`` or more.
         """
         if self.second_chance and 2 * (stop - page) > self.budget:
             self._stream(page, stop)
@@ -125,13 +125,13 @@ class ResidentPages:
                 self.resident += n
                 page += n
             if page == stop:
-                self.arrived += page - first
+                self.loaded += page - first
                 return page
             head = self.ring.newer
             evictable = not (self.second_chance and head.mapped) and head.end - head.start >= self.batch
             if evictable and head.start == stop < end:
-                # The oldest pages are those that come next: every reclaim for a page of this gap widens it by
-                # as many pages as it frees, so the touch goes on like this through the whole run.
+                # The oldest pages are those that the touch uses next: every reclaim for a page of this gap widens
+                # the gap by as many pages as it frees, and so on through the whole run.
                 batches = min((head.end - stop) // self.batch, -(-(end - page) // self.batch))
                 free = self._evict(batches * self.batch)
                 stop = min(stop + free, end)
@@ -139,15 +139,15 @@ class ResidentPages:
                 free = self._reclaim(stop - page)
 
     def _stream(self, page: int, stop: int) -> None:
-        """Bring in a stretch that is long for the EPC, under second chance.
+        """Load a range that is long compared with the EPC, under second chance.
 
-        Such a stretch passes the whole list again and again while nothing is looked up, so the runs are put
-        in a plain queue for it, and linked and indexed anew at its end.
+        Such a range goes through the whole list again and again and looks nothing up. The runs are therefore kept in
+        a plain queue meanwhile, and linked and indexed again at the end.
         """
         batch = self.batch
         queue = deque((run.start, run.end, run.mapped) for run in self.from_head())
         free = self.budget - self.resident
-        self.arrived += stop - page
+        self.loaded += stop - page
         self.resident += stop - page
         while True:
             n = min(free, stop - page)
@@ -186,9 +186,9 @@ class ResidentPages:
                 queue.appendleft((start, end, mapped))
             self.evicted += free
             self.resident -= free
-        self._link_anew(queue)
+        self._relink(queue)
 
-    def _link_anew(self, queue: Iterable[tuple[int, int, bool]]) -> None:
+    def _relink(self, queue: Iterable[tuple[int, int, bool]]) -> None:
         """Replace the list of runs, given from the oldest to the newest as start, end, mapped."""
         ring = self.ring
         ring.newer = ring.older = ring
@@ -202,14 +202,14 @@ class ResidentPages:
                 self._link_last(run)
                 runs.append(run)
         runs.sort(key=attrgetter("start"))
-        self.runs[:] = runs  # in place: a touch that is under way holds both lists
+        self.runs[:] = runs  # in place: a running `touch` holds both lists
         self.starts[:] = [run.start for run in runs]
 
     def _reclaim(self, wanted: int) -> int:
-        """Make room in a full EPC, at least one page; by several reclaims at once where they do not interact.
+        """Free at least one page of a full EPC; do several reclaims at once where they do not interact.
 
-        Reclaims for later pages of the same stretch may run ahead of the arrivals between them: arrivals go
-        to the tail, and these reclaims only take what was at the head before.
+        Reclaims for later pages of the same range may run before the loads between them: loaded pages go to the
+        tail, and these reclaims take only pages that were at the head before.
         """
         batch = self.batch
         ring = self.ring
@@ -230,7 +230,7 @@ class ResidentPages:
             head = ring.newer
             n = min(head.end - head.start, batch - scanned)
             if head.mapped:
-                part = self._cut_out(head, head.start, head.start + n)
+                part = self._isolate(head, head.start, head.start + n)
                 part.mapped = False
                 if part.newer is not ring:
                     self._make_newest(part)
@@ -240,7 +240,7 @@ class ResidentPages:
         return freed
 
     def _pass_over_mapped(self) -> int:
-        """Unmap the mapped pages before the first unmapped one, make them the newest, and count them."""
+        """Unmap the mapped pages before the first unmapped one, move them to the tail, and count them."""
         ring = self.ring
         first = run = ring.newer
         if not first.mapped:
@@ -262,7 +262,7 @@ class ResidentPages:
         return n_pages
 
     def _evict(self, n_pages: int) -> int:
-        """Evict from the head."""
+        """Evict that many pages from the head."""
         left = n_pages
         while left:
             head = self.ring.newer
@@ -288,8 +288,8 @@ class ResidentPages:
         else:
             self._link_last(run)
 
-    def _cut_out(self, run: Run, start: int, stop: int) -> Run:
-        """Split a run such that ``[start, stop)`` is a run of its own, in its place in the list."""
+    def _isolate(self, run: Run, start: int, stop: int) -> Run:
+        """Split a run so that ``[start, stop)`` is a run of its own, at the same place in the list."""
         if start > run.start:
             run = self._split(run, start)
         if stop < run.end:
@@ -306,7 +306,7 @@ class ResidentPages:
         return later
 
     def _append(self, start: int, end: int) -> None:
-        """Put mapped pages at the tail, as part of the run that is there where they continue it."""
+        """Put mapped pages at the tail; extend the last run if they continue it."""
         tail = self.ring.older
         if tail.end == start and tail.mapped:
             tail.end = end

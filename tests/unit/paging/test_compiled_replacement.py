@@ -1,4 +1,4 @@
-"""The compiled rule is a convenience: what it counts is in tests/property/test_replacement.py."""
+"""Searches use the compiled rule if they can; tests/property/test_replacement.py compares its counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SWEEP = [Touch(0, 0, 64), Touch(1, 64, 64)]
 
 @pytest.mark.parametrize("error", [EnclaveUnavailable, EnclaveFailed])
 def test_without_a_compiler_there_is_none(monkeypatch, error):
-    """Where it cannot be compiled nobody is told to install something: the rule in Python counts the same."""
+    """Where it cannot be compiled there is no error, because the rule in Python counts the same."""
 
     def refuse(*_):
         raise error("no compiler")
@@ -23,13 +23,13 @@ def test_without_a_compiler_there_is_none(monkeypatch, error):
 
 
 def test_a_policy_that_it_does_not_know_is_left_to_python():
-    """LRU is not compiled; asking for the compiled rule gives its counts all the same."""
+    """LRU is not compiled; its counts come from Python even if the compiled rule is given."""
     compiled = module.compiled_replacement()
     assert Policy.LRU not in compiled.POLICIES
     assert steady_state(SWEEP, 100, Policy.LRU, compiled=compiled).loads == 128
 
 
-def test_an_epc_far_larger_than_the_network_costs_no_memory():
-    """A network that fits is not simulated, so the EPC's size is not allocated."""
+def test_an_epc_far_larger_than_the_working_set_costs_no_memory():
+    """Touches that fit are not simulated, so no array of the EPC's size is allocated."""
     compiled = module.compiled_replacement()
     assert steady_state(SWEEP, 1 << 50, compiled=compiled).resident_pages == 128

@@ -1,22 +1,22 @@
-"""The page-replacement model on cases whose counts are known by thought."""
+"""The page-replacement model on cases whose counts follow from its rule."""
 
 from __future__ import annotations
 
 import pytest
 
 from sectum.errors import UsageError
-from sectum.paging.replacement import Policy, Touch, simulate, smallest_epc, steady_state, working_set_pages
+from sectum.paging.replacement import Policy, Touch, simulate, steady_state, working_set_pages
 
 SWEEP = [Touch(0, 0, 64), Touch(1, 64, 64)]
 POLICIES = pytest.mark.parametrize("policy", list(Policy))
 
 
 @POLICIES
-def test_first_inference_fills_and_does_not_load(policy: Policy) -> None:
-    """With room for all, pages are filled once and never come back."""
+def test_with_room_for_all_only_the_first_round_loads(policy: Policy) -> None:
+    """With room for all, each page becomes resident once and stays."""
     cold, warm = simulate(SWEEP, 128, policy, rounds=2)
-    assert (cold.zero_fills, cold.loads, cold.evictions) == (128, 0, 0)
-    assert (warm.zero_fills, warm.loads, warm.evictions, warm.minor_faults) == (0, 0, 0, 0)
+    assert (cold.loads, cold.evictions) == (128, 0)
+    assert (warm.loads, warm.evictions, warm.minor_faults) == (0, 0, 0)
 
 
 @POLICIES
@@ -30,7 +30,7 @@ def test_unlimited_epc_never_pages(policy: Policy) -> None:
 
 @POLICIES
 def test_cyclic_sweep_just_over_the_epc_loads_everything(policy: Policy) -> None:
-    """One page too few turns a sweep from no load into one load a page: the step is sharp."""
+    """With one page too few, a sweep that loaded nothing loads every page."""
     counts = steady_state(SWEEP, 127, policy)
     assert counts.loads == 128
     assert counts.evictions == pytest.approx(128, abs=16)  # they come in batches
@@ -41,14 +41,14 @@ def test_cyclic_sweep_just_over_the_epc_loads_everything(policy: Policy) -> None
 def test_second_chance_of_a_sweep_by_hand() -> None:
     """40 pages through 32: two reclaims of 16 unmap all, the third evicts the 16 oldest."""
     (cold,) = simulate([Touch(0, 0, 40)], 32, rounds=1)
-    assert (cold.zero_fills, cold.evictions, cold.resident_pages) == (40, 16, 24)
+    assert (cold.loads, cold.evictions, cold.resident_pages) == (40, 16, 24)
 
 
 def test_an_unmapped_page_that_is_touched_is_a_minor_fault() -> None:
-    """Pages that a reclaim unmapped and did not evict are mapped again for the price of a minor fault."""
+    """A touch of a page that a reclaim unmapped and did not evict is a minor fault, not a load."""
     (cold,) = simulate([Touch(0, 0, 40), Touch(1, 16, 16)], 32, rounds=1)
     assert cold.minor_faults_by_operator.tolist() == [0, 16]
-    assert cold.loads == 0
+    assert cold.loads_by_operator.tolist() == [40, 0]
 
 
 def test_second_chance_spares_the_page_in_use_where_fifo_evicts_it() -> None:
@@ -60,13 +60,13 @@ def test_second_chance_spares_the_page_in_use_where_fifo_evicts_it() -> None:
 
 
 def test_batch_of_one_evicts_no_more_than_needed() -> None:
-    """Evictions come in batches: the EPC is left with room only where the batch is larger than the need."""
+    """Evictions come in batches: the EPC has free pages afterwards only if the batch is larger than the need."""
     assert simulate([Touch(0, 0, 33)], 32, Policy.FIFO, rounds=1, batch=1)[0].resident_pages == 32
     assert simulate([Touch(0, 0, 33)], 32, Policy.FIFO, rounds=1, batch=16)[0].resident_pages == 17
 
 
 def test_alternating_counts_are_averaged_over_their_period() -> None:
-    """Where inferences differ in turn the steady state is their mean, and it says over how many."""
+    """Where the counts of rounds alternate, the steady state is their mean, and says over how many rounds."""
     touches = [Touch(0, 0, 11), Touch(1, 3, 20)]
     counts = steady_state(touches, 20, Policy.FIFO, batch=3)
     rounds = simulate(touches, 20, Policy.FIFO, rounds=counts.rounds + 3 * counts.period, batch=3)
@@ -76,22 +76,21 @@ def test_alternating_counts_are_averaged_over_their_period() -> None:
 
 
 def test_counts_that_do_not_settle_say_so() -> None:
-    """Given too few inferences to see a repetition the result is marked."""
+    """If there are too few rounds to see a repetition, the result says so."""
     touches = [Touch(0, 0, 500), Touch(1, 100, 300)]
     assert not steady_state(touches, 333, max_rounds=2).settled
     assert steady_state(touches, 333).settled
 
 
 def test_nothing_touched_costs_nothing() -> None:
-    """No touches, or touches of no pages, are no work."""
+    """No touches, and touches of no pages, cause no loads."""
     assert steady_state([], 10).loads == 0
     assert steady_state([Touch(2, 5, 0)], 10).loads_by_operator.tolist() == [0, 0, 0]
     assert working_set_pages([]) == 0
-    assert smallest_epc([]) == 1
 
 
-def test_operators_without_touches_have_an_entry_when_asked() -> None:
-    """Arrays are as long as the caller's list of operators."""
+def test_labels_without_touches_have_an_entry_when_asked() -> None:
+    """Arrays are as long as the caller asks for."""
     assert steady_state(SWEEP, 100, operators=5).loads_by_operator.shape == (5,)
 
 
@@ -108,12 +107,12 @@ def test_operators_without_touches_have_an_entry_when_asked() -> None:
     ],
 )
 def test_arguments_out_of_range_are_refused(touches: list[Touch], options: dict[str, int], words: str) -> None:
-    """An argument that means nothing is an error of use that says what would do."""
+    """An argument out of its range is a usage error that says what is allowed."""
     with pytest.raises(UsageError, match=words):
         steady_state(touches, **{"epc_pages": 10} | options)
 
 
 def test_no_rounds_are_refused() -> None:
-    """Simulating nothing is an error of use."""
+    """Simulating no rounds is a usage error."""
     with pytest.raises(UsageError, match="1 or more"):
         simulate(SWEEP, 10, rounds=0)
