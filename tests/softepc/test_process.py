@@ -48,7 +48,7 @@ def test_an_enclave_in_an_enclave_is_refused(enclave):
     code = "import os, sys; os.execve('/bin/true', ['true'], {'LD_PRELOAD': sys.argv[1]})"
     result = enclave.python(code, str(enclave.library))
     assert result.returncode == 88
-    assert "started from inside of an enclave" in result.stderr
+    assert "started from inside an enclave" in result.stderr
 
 
 def test_a_full_region_is_out_of_memory(enclave):

@@ -1,15 +1,14 @@
 """Profiles: what one kind of enclave costs, as data.
 
-A profile is a JSON file, checked against its schema, in which every constant names where it comes from. The
-time of an inference is the sum of four parts::
+A profile is a JSON file. It is checked against its schema, and every constant in it names its origin. The time of an
+inference is the sum of four parts::
 
     compute  native time x compute_factor
     memory   bytes of weights streamed from the EPC x stream_ns_per_byte
     paging   loads x load_us + evictions x evict_us + minor faults x minor_fault_us
     entry    base_us
 
-More than one thread multiplies the factor of compute and the cost of paging, and adds to the entry, by a
-constant for each thread beyond the first.
+Each thread beyond the first increases compute_factor and the cost of page faults by a share, and the entry by a time.
 """
 
 from __future__ import annotations
@@ -22,30 +21,39 @@ from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from sectum.enclave.profile_checks import (
+    MAX_FILE_BYTES,
+    json_object,
+    read_json,
+    require_cost,
+    require_provenance,
+    require_text,
+    require_whole,
+)
 from sectum.errors import ArtefactInvalid, UsageError
+from sectum.paging.residency import Policy
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sectum.paging.replacement import PagingCounts, Policy
+    from sectum.paging.replacement import PagingCounts
+
+    Number = TypeVar("Number", float, NDArray[np.float64])
 
 SCHEMA = "sectum-profile/1"
 STREAMING_FLOPS_PER_BYTE = 10.0
-"""An operator streams its weights when it does fewer floating-point operations than this on each weight byte.
+"""An operator streams its weights if it does fewer floating-point operations than this for each weight byte.
 
-That is about where one core turns from waiting for memory to computing: 32 operations a cycle at 3.7 GHz
-(AVX2, two fused multiply-adds) over 10-20 GB/s. A fully connected layer at batch 1 does 0.5; a convolution
-over 13x13 positions does 84, and hides the memory's extra time behind its arithmetic.
+Below about this number one core waits for memory: it does 32 operations a cycle at 3.7 GHz (AVX2, two fused
+multiply-adds) and reads 10-20 GB/s. A fully connected layer at batch 1 does 0.5 operations for each byte. A convolution
+over 13x13 positions does 84, and its arithmetic hides the extra time of the memory.
 """
 
-_MAX_FILE_BYTES = 1 << 20
-_KINDS = ("measured", "fitted", "published", "default", "definition")
 _COSTS = ("compute_factor", "stream_ns_per_byte", "load_us", "evict_us", "minor_fault_us", "base_us")
-_POLICIES = ("fifo", "lru", "second-chance")  # those of `replacement.Policy`, which costs an import of NumPy
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
-class Breakdown:
+class InferenceTime:
     """The time of one inference in an enclave, by cause."""
 
     compute_ms: float
@@ -74,54 +82,52 @@ class Breakdown:
 
 @dataclass(frozen=True, slots=True)
 class ThreadModel:
-    """What each thread beyond the first adds."""
+    """Costs that each thread beyond the first adds."""
 
     compute_factor: float = 0.0
-    """Share added to the compute factor."""
+    """Added to 1, multiplies the compute factor."""
     page_factor: float = 0.0
-    """Share added to the cost of a page fault."""
+    """Added to 1, multiplies the cost of a page fault."""
     base_us: float = 0.0
     """Microseconds added to an inference."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What one kind of enclave costs. Made by `load`, or from another by ``with_...``; checked when made."""
+    """Costs of one kind of enclave. `load` reads one, ``with_...`` changes one; each is checked when it is made."""
 
     name: str
     description: str
     runtime: str
-    """The runtime and the machine that the constants hold for: fusion, copies and allocators differ."""
+    """The runtime and the machine that the constants are valid for: fusion, copies and allocators differ."""
     epc_bytes: int | None
-    """Protected memory that an enclave can use; None: as much as it asks for."""
+    """Protected memory that an enclave can use; None: no limit."""
     page_bytes: int
     policy: Policy
     batch: int
     """Pages that one reclaim looks at."""
     compute_factor: float
-    """Time of compute inside the EPC over native time."""
+    """Compute time inside the EPC over native time."""
     stream_ns_per_byte: float
     """Extra time for each byte of weights that is streamed from the EPC, see `streamed_bytes`."""
     load_us: float
     evict_us: float
     minor_fault_us: float
     base_us: float
-    """Entering and leaving the enclave, once an inference."""
+    """Entering and leaving the enclave, once for each inference."""
     threads: ThreadModel = field(default_factory=ThreadModel)
     provenance: Mapping[str, Provenance] = field(default_factory=dict, hash=False)
-    """For every constant, where it comes from; those of ``threads`` have names like ``threads.base_us``."""
+    """Origin of every constant; those of ``threads`` have names like ``threads.base_us``."""
 
     def __post_init__(self) -> None:
-        from sectum.paging.replacement import Policy
-
-        _check(self)
+        self._check()
         object.__setattr__(self, "policy", Policy(self.policy))
         for name in _COSTS:
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A profile travels to another process as what its file holds."""
+        """Pickle the profile as the content of its file, for other processes."""
         return _from_content, (self.to_json(),)
 
     @property
@@ -131,27 +137,43 @@ class Profile:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the profile's content, the same for every layout of its file."""
+        """SHA-256 of the profile's content; the layout of the file does not matter."""
         compact = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(compact.encode()).hexdigest()
 
     @property
     def provisional(self) -> bool:
-        """Whether a constant is a mere default, that nobody measured, fitted or published for this enclave."""
+        """Whether a constant is a default: not measured, fitted or published for this enclave."""
         return any(origin.kind == "default" for origin in self.provenance.values())
+
+    def _check(self) -> None:
+        """Raise `ArtefactInvalid` if a field has the wrong type or is out of its range."""
+        for name in ("name", "description", "runtime"):
+            require_text(name, getattr(self, name))
+        if self.policy not in list(Policy):
+            raise ArtefactInvalid(f"policy is {self.policy!r}; it must be one of {', '.join(sorted(Policy))}")
+        require_whole("page_bytes", self.page_bytes, 1)
+        require_whole("batch", self.batch, 1)
+        if self.epc_bytes is not None:
+            require_whole("epc_bytes", self.epc_bytes, self.page_bytes)
+        for name in _COSTS:
+            require_cost(name, getattr(self, name))
+        for item in fields(ThreadModel):
+            require_cost(f"threads.{item.name}", getattr(self.threads, item.name))
+        require_provenance(self.provenance, constant_names())
 
     def in_enclave_ms(
         self, native_ms: float, streamed_bytes: float, counts: PagingCounts | None, threads: int = 1
-    ) -> Breakdown:
+    ) -> InferenceTime:
         """Predict the time of one inference.
 
-        Bytes that are paged in are not streamed as well: a page that was just decrypted is in the cache when
-        the operator reads it, and its cost is in that of the fault.
+        Loaded bytes are not streamed as well: a page that was just decrypted is in the cache when the operator reads
+        it, and the cost of the page fault includes it.
 
         Args:
-            native_ms: time of the same inference outside, with as many threads.
+            native_ms: time of the same inference outside the enclave, with as many threads.
             streamed_bytes: bytes of weights that operators stream, see `streamed_bytes`.
-            counts: page faults of the inference, see `replacement.steady_state`; None: none.
+            counts: page faults of the inference, see `replacement.steady_state`; None: no page faults.
             threads: compute threads.
 
         Raises:
@@ -161,14 +183,12 @@ class Profile:
             raise UsageError(f"native_ms is {native_ms}; give a time of 0 ms or more")
         if not (math.isfinite(streamed_bytes) and streamed_bytes >= 0):
             raise UsageError(f"streamed_bytes is {streamed_bytes}; give 0 bytes or more")
-        extra = _extra_threads(threads)
         loaded_bytes = counts.loads * self.page_bytes if counts is not None else 0.0
-        resident_bytes = max(0.0, streamed_bytes - loaded_bytes)
-        return Breakdown(
-            compute_ms=native_ms * self.compute_factor * (1 + self.threads.compute_factor * extra),
-            memory_ms=resident_bytes * self.stream_ns_per_byte / 1e6,
+        return InferenceTime(
+            compute_ms=self._compute_ms(native_ms, threads),
+            memory_ms=max(0.0, streamed_bytes - loaded_bytes) * self.stream_ns_per_byte / 1e6,
             paging_ms=self.paging_ms(counts, threads) if counts is not None else 0.0,
-            entry_ms=(self.base_us + self.threads.base_us * extra) / 1e3,
+            entry_ms=(self.base_us + self.threads.base_us * _extra_threads(threads)) / 1e3,
         )
 
     def by_operator_ms(
@@ -178,48 +198,49 @@ class Profile:
         counts: PagingCounts,
         threads: int = 1,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Do what `in_enclave_ms` does for each operator of an inference; entering the enclave is not among it.
+        """Predict the time of each operator, without the entry into the enclave; see `in_enclave_ms`.
 
         Args:
-            native_ms: time of each operator outside, shape ``(operators,)``.
-            streamed_bytes: bytes of weights that each streams, see `streamed_bytes`; shape ``(operators,)``.
+            native_ms: time of each operator outside the enclave, shape ``(operators,)``.
+            streamed_bytes: bytes of weights that each operator streams, see `streamed_bytes`; shape ``(operators,)``.
             counts: page faults of the inference, by operator.
             threads: compute threads.
 
         Returns:
-            Times of compute, of slower memory, and of paging; each of shape ``(operators,)``.
+            Times of compute, of slower memory, and of paging, each of shape ``(operators,)``.
 
         Raises:
             UsageError: threads is out of its range.
         """
-        extra = _extra_threads(threads)
-        compute_ms = native_ms * self.compute_factor * (1 + self.threads.compute_factor * extra)
-        resident_bytes = (streamed_bytes - counts.loads_by_operator * self.page_bytes).clip(0.0)
-        paging_us = (
-            self.load_us * counts.loads_by_operator
-            + self.evict_us * counts.evictions_by_operator
-            + self.minor_fault_us * counts.minor_faults_by_operator
+        loads, evictions = counts.loads_by_operator, counts.evictions_by_operator
+        resident_bytes = (streamed_bytes - loads * self.page_bytes).clip(0.0)
+        return (
+            self._compute_ms(native_ms, threads),
+            resident_bytes * self.stream_ns_per_byte / 1e6,
+            self._faults_ms(loads, evictions, counts.minor_faults_by_operator, threads),
         )
-        paging_ms = paging_us * (1 + self.threads.page_factor * extra) / 1e3
-        return compute_ms, resident_bytes * self.stream_ns_per_byte / 1e6, paging_ms
 
     def paging_ms(self, counts: PagingCounts, threads: int = 1) -> float:
-        """Predict the time that an inference spends on page faults.
+        """Predict the time of an inference's page faults.
 
         Args:
-            counts: its page faults, see `replacement.steady_state`.
+            counts: the page faults, see `replacement.steady_state`.
             threads: compute threads.
 
         Raises:
             UsageError: threads is out of its range.
         """
-        paging_us = (
-            self.load_us * counts.loads + self.evict_us * counts.evictions + self.minor_fault_us * counts.minor_faults
-        )
-        return paging_us * (1 + self.threads.page_factor * _extra_threads(threads)) / 1e3
+        return self._faults_ms(counts.loads, counts.evictions, counts.minor_faults, threads)
+
+    def _compute_ms(self, native_ms: Number, threads: int) -> Number:
+        return native_ms * self.compute_factor * (1 + self.threads.compute_factor * _extra_threads(threads))
+
+    def _faults_ms(self, loads: Number, evictions: Number, minor_faults: Number, threads: int) -> Number:
+        faults_us = self.load_us * loads + self.evict_us * evictions + self.minor_fault_us * minor_faults
+        return faults_us * (1 + self.threads.page_factor * _extra_threads(threads)) / 1e3
 
     def with_epc(self, epc_bytes: int | None) -> Self:
-        """Give the enclave another amount of protected memory, in bytes; None: unlimited.
+        """Change the amount of protected memory, in bytes; None: no limit.
 
         Raises:
             UsageError: not even one page fits.
@@ -236,7 +257,6 @@ class Profile:
         Args:
             origin: where the values come from.
             constants: names as in `constant_names`, with ``threads_base_us`` for ``threads.base_us``.
-
 
         Raises:
             UsageError: there is no constant of that name.
@@ -256,7 +276,7 @@ class Profile:
         return replace(self, **own, threads=threads, provenance=provenance)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the profile as plain data, as its file holds it."""
+        """Give the profile as plain data: the content of its file."""
         content: dict[str, Any] = {"schema": SCHEMA}
         for item in fields(self):
             content[item.name] = getattr(self, item.name)
@@ -269,16 +289,16 @@ class Profile:
         return content
 
     def to_text(self) -> str:
-        """Write the profile as the text of a file that `load` reads."""
+        """Give the text of a file that `load` reads."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
 
 def streamed_bytes(weight_bytes: float, flops: float) -> float:
-    """Say how many of an operator's weight bytes are streamed: all or none, see `STREAMING_FLOPS_PER_BYTE`.
+    """Tell how many of an operator's weight bytes it streams: all or none, see `STREAMING_FLOPS_PER_BYTE`.
 
     Args:
         weight_bytes: size of the operator's weights.
-        flops: its floating-point operations in an inference; a multiplication with its addition is two.
+        flops: its floating-point operations in an inference; a multiply-add counts as two.
     """
     return weight_bytes if flops < STREAMING_FLOPS_PER_BYTE * weight_bytes else 0.0
 
@@ -312,38 +332,32 @@ def load(name_or_path: str | Path) -> Profile:
     path = Path(name_or_path)
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ArtefactInvalid(f"{path} cannot be read ({error.strerror}); give a profile's .json") from error
     return parse(data, str(path))
 
 
 def parse(data: bytes, origin: str) -> Profile:
-    """Make a profile of its file's bytes; ``origin`` names the file in errors.
+    """Make a profile from the bytes of its file; ``origin`` names the file in errors.
 
     Raises:
-        ArtefactInvalid: the bytes are not a profile of this schema; the message names the first fault.
+        ArtefactInvalid: the bytes are not a profile of this schema; the message names the first error.
     """
-    if len(data) > _MAX_FILE_BYTES:
-        raise ArtefactInvalid(f"{origin}: larger than {format_bytes(_MAX_FILE_BYTES)}, so not a profile")
     try:
-        content = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ArtefactInvalid(f"{origin}: not valid JSON ({error}); mend it") from error
-    try:
-        return _from_content(content)
+        return _from_content(read_json(data))
     except ArtefactInvalid as error:
         raise ArtefactInvalid(f"{origin}: {error}") from error
 
 
 def _from_content(content: object) -> Profile:
-    document = _object(content, "the file", {"schema", *(item.name for item in fields(Profile))})
+    document = json_object(content, "the file", {"schema", *(item.name for item in fields(Profile))})
     if document.pop("schema") != SCHEMA:
         raise ArtefactInvalid(f"its schema is not '{SCHEMA}', the only one that this version reads")
-    threads = _object(document.pop("threads"), "threads", {item.name for item in fields(ThreadModel)})
-    origins = _object(document.pop("provenance"), "provenance", set(constant_names()))
+    threads = json_object(document.pop("threads"), "threads", {item.name for item in fields(ThreadModel)})
+    origins = json_object(document.pop("provenance"), "provenance", constant_names())
     provenance = {
-        name: Provenance(**_object(origin, f"provenance of {name}", {"kind", "source"}, optional={"doi"}))
+        name: Provenance(**json_object(origin, f"provenance of {name}", {"kind", "source"}, {"doi"}))
         for name, origin in origins.items()
     }
     return Profile(**document, threads=ThreadModel(**threads), provenance=provenance)
@@ -353,66 +367,3 @@ def _extra_threads(threads: int) -> int:
     if threads < 1:
         raise UsageError(f"threads is {threads}; give 1 or more")
     return threads - 1
-
-
-def _object(
-    value: object, where: str, keys: set[str], optional: frozenset[str] | set[str] = frozenset()
-) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ArtefactInvalid(f"{where} is not a JSON object; it needs the keys {', '.join(sorted(keys))}")
-    if unknown := sorted(value.keys() - keys - optional):
-        raise ArtefactInvalid(f"{where} has the unknown key '{unknown[0]}'; remove it, or mend its spelling")
-    if missing := sorted(keys - value.keys()):
-        raise ArtefactInvalid(f"{where} lacks the key '{missing[0]}'; add it")
-    return dict(value)
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key occurs twice in one object")
-    return found
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _check(profile: Profile) -> None:
-    """Refuse what no enclave can be.
-
-    Raises:
-        ArtefactInvalid: a field has the wrong type or is out of its range.
-    """
-    for name in ("name", "description", "runtime"):
-        value = getattr(profile, name)
-        if not isinstance(value, str) or not value.strip():
-            raise ArtefactInvalid(f"{name} is {value!r}; it has to be a text that is not empty")
-    if profile.policy not in _POLICIES:
-        raise ArtefactInvalid(f"policy is {profile.policy!r}; it has to be one of {', '.join(_POLICIES)}")
-    _whole("page_bytes", profile.page_bytes, 1)
-    _whole("batch", profile.batch, 1)
-    if profile.epc_bytes is not None:
-        _whole("epc_bytes", profile.epc_bytes, profile.page_bytes)
-    for name in _COSTS:
-        _cost(name, getattr(profile, name))
-    for item in fields(ThreadModel):
-        _cost(f"threads.{item.name}", getattr(profile.threads, item.name))
-    for name, origin in profile.provenance.items():
-        if origin.kind not in _KINDS:
-            raise ArtefactInvalid(f"provenance of {name} is of kind {origin.kind!r}; kinds are {', '.join(_KINDS)}")
-        for text in (origin.source, "none" if origin.doi is None else origin.doi):
-            if not isinstance(text, str) or not text.strip():
-                raise ArtefactInvalid(f"provenance of {name} has {text!r}; source and doi are texts, not empty")
-    if missing := [name for name in constant_names() if name not in profile.provenance]:
-        raise ArtefactInvalid(f"provenance lacks '{missing[0]}'; say where the constant comes from")
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArtefactInvalid(f"{name} is {value!r}; it has to be a whole number of {least} or more")
-
-
-def _cost(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
-        raise ArtefactInvalid(f"{name} is {value!r}; it has to be a number from 0 to 1e9")

@@ -1,4 +1,4 @@
-"""Profiles: what they cost, what their files may hold, and what is refused."""
+"""Profiles: the costs they predict, and which files are refused."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ COSTLY = dataclasses.replace(
 
 
 def test_shipped_profiles_load() -> None:
-    """The package has the four profiles it speaks of, each under its own name."""
+    """The package has four profiles, each under its own name."""
     assert profiles.names() == ("native", "sgx1", "sgx2", "softepc")
     assert [profiles.load(name).name for name in profiles.names()] == list(profiles.names())
 
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_shipped_files_are_what_the_program_writes(name: str, tmp_path: Path) -> None:
-    """A profile that is written and read again is the same, to its SHA-256."""
+    """A profile that is written and read again is equal, and has the same SHA-256."""
     profile = profiles.load(name)
     path = tmp_path / "copy.json"
     path.write_text(profile.to_text(), encoding="utf-8")
@@ -66,7 +66,7 @@ def test_native_adds_nothing() -> None:
 
 
 def test_softepc_says_that_its_costs_are_defaults() -> None:
-    """Until it is calibrated the software EPC's profile is marked, and calibration takes the mark away."""
+    """The software EPC's profile is marked as provisional until it is calibrated."""
     softepc = profiles.load("softepc")
     assert softepc.provisional
     measured = Provenance("measured", "on this machine")
@@ -86,7 +86,7 @@ def test_softepc_says_that_its_costs_are_defaults() -> None:
 
 
 def test_breakdown_adds_up_by_cause() -> None:
-    """Each cause is charged with its own constant."""
+    """Each part of the time uses its own constant."""
     found = COSTLY.in_enclave_ms(100.0, 4e6, counts_of(loads=10, evictions=20, minor_faults=40))
     assert found.compute_ms == pytest.approx(150.0)
     assert found.memory_ms == pytest.approx((4e6 - 10 * 4096) * 0.5 / 1e6)
@@ -97,13 +97,13 @@ def test_breakdown_adds_up_by_cause() -> None:
 
 
 def test_pages_that_were_loaded_are_not_streamed_too() -> None:
-    """What is paged in is charged as paging only; the rest of the weights cannot become negative."""
+    """Loaded pages are charged as paging only; the streamed rest cannot become negative."""
     found = COSTLY.in_enclave_ms(0.0, 4096.0, counts_of(loads=2, evictions=2, minor_faults=0))
     assert found.memory_ms == 0.0
 
 
 def test_threads_beyond_the_first_are_charged() -> None:
-    """Three more threads: compute and paging by their factors, entry by its sum."""
+    """Each further thread multiplies compute and paging by a factor, and adds to the entry."""
     counts = counts_of(loads=100, evictions=0, minor_faults=0)
     found = COSTLY.in_enclave_ms(100.0, 0.0, counts, threads=4)
     assert found.compute_ms == pytest.approx(150.0 * 1.3)
@@ -113,7 +113,7 @@ def test_threads_beyond_the_first_are_charged() -> None:
 
 
 def test_no_counts_mean_no_paging() -> None:
-    """A caller without a page trace gets the other parts."""
+    """Without page counts the other parts are predicted."""
     assert COSTLY.in_enclave_ms(1.0, 0.0, None).paging_ms == 0.0
 
 
@@ -121,8 +121,8 @@ def test_no_counts_mean_no_paging() -> None:
     ("native_ms", "n_bytes", "threads"),
     [(-1.0, 0.0, 1), (float("nan"), 0.0, 1), (1.0, -1.0, 1), (1.0, float("inf"), 1), (1.0, 0.0, 0)],
 )
-def test_times_that_cannot_be_are_refused(native_ms: float, n_bytes: float, threads: int) -> None:
-    """No prediction is made from a time, a size or a number of threads that cannot be."""
+def test_impossible_arguments_are_refused(native_ms: float, n_bytes: float, threads: int) -> None:
+    """Negative or infinite times and sizes, and less than one thread, are usage errors."""
     with pytest.raises(UsageError, match="give"):
         COSTLY.in_enclave_ms(native_ms, n_bytes, None, threads)
 
@@ -135,7 +135,7 @@ def test_only_operators_with_little_arithmetic_stream() -> None:
 
 
 def test_another_epc_changes_the_pages_and_says_so() -> None:
-    """The EPC that is available is an input: it can be given, and its origin is then the caller."""
+    """A caller can give the size of the EPC, and the provenance then says so."""
     smaller = profiles.load("sgx1").with_epc(32 << 20)
     assert smaller.epc_pages == 8192
     assert "32.0 MiB" in smaller.provenance["epc_bytes"].source
@@ -150,32 +150,32 @@ def test_an_epc_without_a_page_is_refused() -> None:
 
 
 def test_every_constant_says_where_it_comes_from() -> None:
-    """No shipped number is without its kind of evidence."""
+    """Every constant of a shipped profile has a provenance."""
     for name in profiles.names():
         assert set(profiles.load(name).provenance) == set(profiles.constant_names())
 
 
 def test_profiles_are_values() -> None:
-    """Equal profiles are interchangeable, as keys too, and their provenance cannot be changed in place."""
+    """Equal profiles have equal hashes, and their provenance cannot be changed in place."""
     assert hash(profiles.load("sgx1")) == hash(profiles.load("sgx1"))
     with pytest.raises(TypeError):
         profiles.load("sgx1").provenance["load_us"] = Provenance("default", "x")  # type: ignore[index]
 
 
 def test_policy_is_read_as_the_models_own() -> None:
-    """The policy of a profile can be handed to the page-replacement model."""
+    """A profile's policy has the type that the page-replacement model takes."""
     assert parsed(document(policy="lru")).policy is Policy.LRU
 
 
 def test_layout_of_the_file_does_not_change_its_sha256() -> None:
-    """The digest is of the content: order of keys, spaces and 1 for 1.0 are no other profile."""
+    """The digest is of the content: the order of keys, spaces, and 1 instead of 1.0 do not change it."""
     plain = document()
     other = dict(reversed(plain.items())) | {"minor_fault_us": 0}
     assert parsed(other).sha256 == parsed(plain).sha256
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    """A misspelt profile is an error of use that names the choice."""
+    """An unknown profile name is a usage error that lists the known names."""
     with pytest.raises(UsageError, match=r"native, sgx1, sgx2, softepc"):
         profiles.load("sgx3")
 
@@ -226,14 +226,14 @@ WITHOUT_LOAD = {name: origin for name, origin in document()["provenance"].items(
     ],
 )
 def test_files_that_break_the_schema_are_refused(changes: dict[str, Any], words: str) -> None:
-    """Each fault is named, with the file it is in."""
+    """The message names the file and its error."""
     with pytest.raises(ArtefactInvalid, match=words) as caught:
         parsed(document(**changes))
     assert str(caught.value).startswith("mine.json: ")
 
 
 def test_a_missing_key_is_named() -> None:
-    """A file that lacks a key is refused by that key."""
+    """The message names the missing key."""
     content = document()
     del content["base_us"]
     with pytest.raises(ArtefactInvalid, match="lacks the key 'base_us'"):
@@ -254,6 +254,6 @@ def test_a_missing_key_is_named() -> None:
     ],
 )
 def test_bytes_that_are_no_profile_are_refused(data: bytes) -> None:
-    """Damaged files end in one kind of error, never in a traceback of the parser."""
+    """A damaged file raises ArtefactInvalid, never an error of the parser."""
     with pytest.raises(ArtefactInvalid, match=r"^mine\.json: "):
         profiles.parse(data, "mine.json")

@@ -1,0 +1,78 @@
+"""Checks of a profile's content, from a file or made in Python. Each raises `ArtefactInvalid`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sectum.errors import ArtefactInvalid
+from sectum.units import format_bytes
+
+if TYPE_CHECKING:
+    from sectum.enclave.profile import Provenance
+
+MAX_FILE_BYTES = 1 << 20
+_KINDS = ("measured", "fitted", "published", "default", "definition")
+
+
+def read_json(data: bytes) -> object:
+    """Read strict JSON: no key occurs twice in an object, and no number is NaN or infinite."""
+    if len(data) > MAX_FILE_BYTES:
+        raise ArtefactInvalid(f"larger than {format_bytes(MAX_FILE_BYTES)}, so not a profile")
+    try:
+        return json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ArtefactInvalid(f"not valid JSON ({error}); correct the file") from error
+
+
+def json_object(value: object, where: str, keys: Collection[str], optional: Collection[str] = ()) -> dict[str, Any]:
+    """Return the content of a JSON object that must have exactly these keys."""
+    if not isinstance(value, dict):
+        raise ArtefactInvalid(f"{where} is not a JSON object; it needs the keys {', '.join(sorted(keys))}")
+    if unknown := sorted(value.keys() - {*keys, *optional}):
+        raise ArtefactInvalid(f"{where} has the unknown key '{unknown[0]}'; remove it, or correct its spelling")
+    if missing := sorted(set(keys) - value.keys()):
+        raise ArtefactInvalid(f"{where} lacks the key '{missing[0]}'; add it")
+    return dict(value)
+
+
+def require_text(name: str, value: object) -> None:
+    """Require a text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ArtefactInvalid(f"{name} is {value!r}; it must be a text that is not empty")
+
+
+def require_whole(name: str, value: object, least: int) -> None:
+    """Require a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArtefactInvalid(f"{name} is {value!r}; it must be a whole number of {least} or more")
+
+
+def require_cost(name: str, value: object) -> None:
+    """Require a number from 0 to 1e9."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
+        raise ArtefactInvalid(f"{name} is {value!r}; it must be a number from 0 to 1e9")
+
+
+def require_provenance(provenance: Mapping[str, Provenance], constants: Collection[str]) -> None:
+    """Require that each constant names its origin."""
+    for name, origin in provenance.items():
+        if origin.kind not in _KINDS:
+            raise ArtefactInvalid(f"provenance of {name} is of kind {origin.kind!r}; kinds are {', '.join(_KINDS)}")
+        require_text(f"the source in the provenance of {name}", origin.source)
+        if origin.doi is not None:
+            require_text(f"the doi in the provenance of {name}", origin.doi)
+    if missing := [name for name in constants if name not in provenance]:
+        raise ArtefactInvalid(f"provenance lacks '{missing[0]}'; say where the constant comes from")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return found
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a JSON number")
