@@ -114,7 +114,8 @@ def _compile(compiler: Sequence[str], sources: Sequence[Path], libraries: Sequen
             )
         except subprocess.TimeoutExpired as error:
             raise EnclaveFailed(
-                f"{compiler[0]} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try again when the machine is less busy"
+                f"{compiler[0]} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try again when the machine is "
+                "less busy"
             ) from error
         if ended.returncode != 0 or not made.is_file():
             raise EnclaveFailed(

@@ -1,1 +1,1 @@
-"""Where a model runs and what that costs: profiles, the page-replacement model, runners."""
+"""Where a model runs, and what that costs: runners and profiles. This package knows no graphs."""

@@ -1,14 +1,14 @@
-"""The process in which a model runs: ``python -m sectum.enclave.runners.child``, started by the runners only.
+"""The process in which a model runs: ``python -m sectum.enclave.runners.child``. Only the runners start it.
 
-Requests come as JSON lines on standard input, the first being the job; answers leave as JSON lines on what
-was standard output. An answer is any number of ``{"row": ...}`` lines and one ``{"result": ...}`` or
-``{"refused": "why"}``; where the model cannot be loaded it is ``{"unusable": "why"}``, and the last. Whatever else
-fails ends the process with a traceback on standard error, and the parent reports its end. Lines stay short: buffers
-of 64 KiB and more would lie in the enclave.
+Requests are JSON lines on standard input; the first is the job. Answers are JSON lines on the original standard output.
+An answer is any number of ``{"row": ...}`` lines and one ``{"result": ...}`` or ``{"refused": "why"}``. If the model
+cannot be loaded, it is ``{"unusable": "why"}``, and the process ends. Any other error ends the process with a traceback
+on standard error, and the parent reports it. Lines are short, because buffers of 64 KiB and more would lie in the
+enclave.
 
-Engine: ONNX Runtime's CPU provider with its defaults, and these settings: ``intra_op_num_threads`` as asked,
-``inter_op_num_threads`` 1; with several threads, workers stop spinning when an inference ends (so that they
-do not run into the reference kernel), and do not spin at all when there are more threads than CPUs.
+The model runs in ONNX Runtime's CPU provider with default settings, except for these: ``intra_op_num_threads`` is that
+of the job and ``inter_op_num_threads`` is 1. With several threads, workers stop spinning when an inference ends, so as
+not to disturb the reference kernels; with more threads than CPUs they do not spin at all.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Counters(ctypes.Structure):
 
 
 class _Pager:
-    """The pager in this process, if it was loaded; else every count is zero."""
+    """The pager in this process. If it is not loaded, every count is zero."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None, use_errno=True)
@@ -73,19 +73,19 @@ class _Pager:
             library.softepc_trace_stop.restype = ctypes.c_size_t
 
     def open(self, epc_bytes: int, policy: str) -> None:
-        """Open the enclave, where it waits for that: in a child of `sectum.enclave.runners.warm_parent`."""
+        """Open the enclave if it was deferred: in a child of `sectum.enclave.runners.warm_parent`."""
         if self._read is None:
             return
         self._library.softepc_set_budget(epc_bytes)
         self._library.softepc_set_policy(policy.encode())
-        self._library.softepc_start()  # refused where it is open already
+        self._library.softepc_start()  # does nothing if it is open already
 
     def counters(self, out: _Counters) -> None:
         if self._read is not None:
             self._read(ctypes.byref(out))
 
     def set_budget(self, n_bytes: int) -> str:
-        """Set the budget; returns the reason if the pager refuses, else an empty string."""
+        """Set the budget; return why the pager refuses it, or an empty string."""
         if self._library.softepc_set_budget(n_bytes) == 0:
             return ""
         return os.strerror(ctypes.get_errno())
@@ -107,7 +107,7 @@ class _Pager:
 
 
 def _status_bytes() -> dict[str, int]:
-    """Memory figures of this process as Linux gives them, in bytes; those it lacks are 0."""
+    """Sizes from this process's status file, in bytes; 0 if one is missing."""
     wanted = dict.fromkeys(("VmRSS", "VmHWM", "RssAnon"), 0)
     for line in Path("/proc/self/status").read_text().splitlines():
         key, _, rest = line.partition(":")
@@ -117,7 +117,7 @@ def _status_bytes() -> dict[str, int]:
 
 
 def _inputs(session: onnxruntime.InferenceSession, seed: int) -> dict[str, NDArray[Any]]:
-    """Values made from the seed: floats in [0, 1), as pixels are; integers and booleans 0 or 1."""
+    """Make inputs from the seed: floats in [0, 1), like pixels; integers and booleans 0 or 1."""
     rng = np.random.default_rng(seed)
     made: dict[str, NDArray[Any]] = {}
     for spec in session.get_inputs():
@@ -150,14 +150,14 @@ class _Server:
             self._read_model(job["model"]), self._options(job), providers=["CPUExecutionProvider"]
         )
         gc.collect()
-        self._wait_clock = WaitClock()  # now that the runtime's threads are there
+        self._wait_clock = WaitClock()  # after the runtime has started its threads
         self._feeds = _inputs(self._session, int(job["seed"]))
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._last_ns = 0
 
     @staticmethod
     def _read_model(path: str) -> bytes:
-        """Copy the file into the process's own memory, as an enclave has to, by itself and not by a call."""
+        """Copy the file into the process's memory, as an enclave must, with its own code instead of a system call."""
         with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             return content[:]
 
@@ -200,8 +200,8 @@ class _Server:
         wait_ns = self._wait_clock.now_ns() - waited
         self._pager.counters(self._after)
         del outputs
-        # Where a hypervisor tells, the thread's own time leaves out what other machines took, which wait_ns of the
-        # scheduler does not. With several threads the slowest decides, and what it waited for is not known.
+        # CPU time excludes what other virtual machines took, if the hypervisor reports it; wait_ns of the scheduler
+        # does not. With several threads the slowest decides, and how long it waited is not known.
         latency_ns = own_ns if self._threads == 1 else wall_ns
         if self._threads == 1:
             wait_ns = max(0, wall_ns - own_ns)
@@ -221,7 +221,7 @@ class _Server:
         return row
 
     def sample(self, n: int, answer: Any) -> None:
-        """Send a row for each of ``n`` inferences; the reference after one is that before the next."""
+        """Send a row for each of ``n`` inferences; the reference after one is the reference before the next."""
         before_ns = self._references.times_ns(self._last_ns)
         for _ in range(n):
             row = self._sample(before_ns)
@@ -233,7 +233,7 @@ class _Server:
         state = hashlib.sha256()
         for name, value in zip(self._outputs, self._run(), strict=True):
             if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-                raise ValueError(f"output {name} is no numeric tensor: it cannot be compared")
+                raise ValueError(f"output {name} is not a numeric tensor: it cannot be compared")
             state.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())
             state.update(np.ascontiguousarray(value).data)
         return state.hexdigest()
@@ -278,21 +278,21 @@ class _Server:
 def main() -> None:
     """Serve the job on standard input until it is closed."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # a library that prints must not speak between the answers
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
 
     def answer(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message).encode() + b"\n")
 
     job = json.loads(sys.stdin.buffer.readline())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # If the parent dies without a word, this ends a run that would never end.
+    # Ends a run that hangs, if the parent was killed and cannot end it.
     cpu_s = math.ceil(float(job["deadline_s"])) * (int(job["threads"]) + 1) + 5
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     try:
         server = _Server(job)
-    except (MemoryError, OSError):  # no fault of the model
+    except (MemoryError, OSError):  # not an error of the model
         raise
-    except Exception as error:  # noqa: BLE001 - the runtime has a class for each reason, and no common one
+    except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common class
         answer({"unusable": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_WHY_CHARACTERS]}"})
         return
     answer({"result": server.describe()})

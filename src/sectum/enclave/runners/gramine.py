@@ -1,7 +1,7 @@
-"""The Gramine runner: the same child in a library OS, in an SGX enclave or, with ``direct``, without one.
+"""The Gramine runner: the same child process in a library OS, in an SGX enclave or, with ``direct``, without one.
 
-No machine with SGX was at hand when this was written: every result says ``unverified``. What is tested is
-the manifest's text and the process path.
+It was written without access to a machine with SGX, so every result says ``unverified``. Tests cover the text of the
+manifest and how the processes are started.
 
 Manifest keys: https://gramine.readthedocs.io/en/stable/manifest-syntax.html
 """
@@ -34,16 +34,16 @@ _PASSED_ON = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_THREAD_TIMEOU
 
 
 def enclave_size_bytes(model_bytes: int) -> int:
-    """Enclave size for a model: a power of two, as SGX wants it.
+    """Give the enclave size for a model: a power of two, as SGX requires.
 
-    Room for the runtime, the model as read, its weights, a repacked copy of them and activations.
+    It holds the runtime, the model's file, its weights, a packed copy of them, and activations.
     """
     needed = _MIN_ENCLAVE_BYTES + 4 * model_bytes
     return 1 << (needed - 1).bit_length()
 
 
 def trusted_paths() -> list[str]:
-    """Return what the interpreter, its modules and the system's libraries read, without nested entries."""
+    """List the folders and files of the interpreter, its modules and the system's libraries, without nested ones."""
     paths = sysconfig.get_paths()
     named = [
         paths["stdlib"],
@@ -69,15 +69,15 @@ def manifest_template(
     enclave_bytes: int,
     threads: int,
 ) -> str:
-    """Text of the manifest's template; ``gramine-manifest`` fills in Gramine's own paths.
+    """Give the text of the manifest's template; ``gramine-manifest`` fills in Gramine's own paths.
 
     Args:
-        command: of the process in the enclave.
-        environment: all it may see.
-        folder: the only folder that it may write to, and where the model lies.
-        trusted: folders and files it may read, whose hashes are in the enclave's measurement.
+        command: command line of the process in the enclave.
+        environment: its whole environment.
+        folder: folder of the model, and the only one that the process may write to.
+        trusted: folders and files that it may read; the enclave's measurement includes their hashes.
         enclave_bytes: address space of the enclave.
-        threads: of the runtime.
+        threads: threads of the runtime.
     """
 
     def text(value: str) -> str:
@@ -119,12 +119,12 @@ class GramineRunner:
     """Runs a model in Gramine.
 
     Args:
-        direct: with ``gramine-direct``: the library OS, without an enclave.
+        direct: use ``gramine-direct``: the library OS without an enclave.
     """
 
     name = "gramine"
     provenance = PROVENANCE_UNVERIFIED
-    counts_pages = False  # the kernel's SGX driver pages, and does not say
+    counts_pages = False  # the kernel's SGX driver pages, and does not report counts
 
     def __init__(self, *, direct: bool = False) -> None:
         self._direct = direct
@@ -144,10 +144,10 @@ class GramineRunner:
         return {name: path for name, path in found.items() if path is not None}
 
     def check(self) -> None:
-        """Look for Gramine's programs and, for SGX, for the device.
+        """Look for Gramine's programs and, for SGX, the device.
 
         Raises:
-            EnclaveUnavailable: one is missing.
+            EnclaveUnavailable: one of them is missing.
         """
         self._tools()
         if not self._direct and not Path("/dev/sgx_enclave").exists():
@@ -166,7 +166,7 @@ class GramineRunner:
             EnclaveDeadline: the model was not ready in time.
         """
         if job.epc_bytes is not None:
-            raise UsageError("gramine runs with the EPC that the machine has: leave epc_bytes out, or use softepc")
+            raise UsageError("gramine uses the whole EPC of the machine: leave epc_bytes out, or use softepc")
         self.check()
         tools = self._tools()
         holder = tempfile.TemporaryDirectory(prefix="sectum-gramine-", ignore_cleanup_errors=True)
@@ -222,10 +222,12 @@ class GramineRunner:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise EnclaveFailed(f"{command[0]} ran longer than {_BUILD_DEADLINE_S:g} s: try it by hand") from error
+            raise EnclaveFailed(
+                f"{command[0]} ran longer than {_BUILD_DEADLINE_S:g} s: run it by hand to see why"
+            ) from error
         if ended.returncode != 0:
             raise EnclaveFailed(
                 f"{command[0]} failed with exit code {ended.returncode}: "
                 f"{ended.stderr.strip()[-1500:] or 'no message'}. "
-                "If it misses a signing key, make one with gramine-sgx-gen-private-key"
+                "If it lacks a signing key, make one with gramine-sgx-gen-private-key"
             )

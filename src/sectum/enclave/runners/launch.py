@@ -1,4 +1,4 @@
-"""What a runner's process is started with, and what its end means."""
+"""How a runner's process is started, and what its exit code means."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _THREAD_VARIABLES = (
 
 
 class Process(Protocol):
-    """What a session needs of the process that it talks to; `subprocess.Popen` has it."""
+    """The process of a session, as `subprocess.Popen` gives it."""
 
     @property
     def pid(self) -> int:
-        """Of the process, which leads a process group of its own."""
+        """Process number; the process leads a process group of its own."""
         ...
 
     @property
     def returncode(self) -> int | None:
-        """None until `wait` has seen the end; negative for a signal."""
+        """Exit code; None until `wait` has seen the end, negative for a signal."""
         ...
 
     @property
     def stdin(self) -> IO[bytes] | None:
-        """Unbuffered."""
+        """Standard input of the process, unbuffered."""
         ...
 
     @property
     def stdout(self) -> IO[bytes] | None:
-        """Unbuffered."""
+        """Standard output of the process, unbuffered."""
         ...
 
     def wait(self, timeout: float | None = None) -> int:
@@ -57,11 +57,11 @@ class Process(Protocol):
 
 
 Launch = Callable[[Path, IO[bytes]], Process]
-"""Starts a process in a folder, its standard error going to the file given."""
+"""Starts a process in a folder, with the file as its standard error."""
 
 
 def program(command: Sequence[str], environment: Mapping[str, str]) -> Launch:
-    """Launch a command with this environment and no other."""
+    """Make a launch of this command, with exactly this environment."""
 
     def launch(folder: Path, stderr: IO[bytes]) -> Process:
         return subprocess.Popen(
@@ -72,7 +72,7 @@ def program(command: Sequence[str], environment: Mapping[str, str]) -> Launch:
             env=dict(environment),
             cwd=folder,
             bufsize=0,
-            start_new_session=True,  # so that what it starts itself can be killed with it
+            start_new_session=True,  # so that its own children can be killed with it
         )
 
     return launch
@@ -84,9 +84,9 @@ def child_command() -> list[str]:
 
 
 def child_environment() -> dict[str, str]:
-    """Return this environment, less what would change the measurement, plus the thread counts.
+    """Return this environment without the variables that change a measurement, with one thread for each library.
 
-    The package root is put on the module path where the interpreter would not find it by itself.
+    The package root is added to the module path if the interpreter would not find it otherwise.
     """
     environment = {
         key: value
@@ -94,7 +94,7 @@ def child_environment() -> dict[str, str]:
         if key != "LD_PRELOAD" and not key.startswith(("SOFTEPC_", "MALLOC_", "OMP_", "KMP_", "GOMP_", "ORT_"))
     }
     environment.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    # OpenBLAS's threads spin for 27 ms after a product, into the inference that follows: 2**4 cycles instead.
+    # OpenBLAS's threads spin for 27 ms after a GEMM, into the next inference. This makes it 2**4 cycles.
     environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
     root = str(Path(__file__).resolve().parents[3])
     named = environment.get("PYTHONPATH", "").split(os.pathsep)
@@ -110,15 +110,15 @@ def ended_error(code: int, said: str, runner: str) -> EnclaveError:
     """Return the error for a process that ended when it should have answered.
 
     Args:
-        code: its exit code; negative for a signal, 86 to 89 from the pager (softepc.h).
-        said: the end of its standard error.
+        code: exit code; negative for a signal, 86 to 89 from the pager (softepc.h).
+        said: the last part of its standard error.
         runner: the runner's name.
     """
     if code in _PAGER_EXITS:
-        return _PAGER_EXITS[code](said or f"the pager ended the {runner} process with exit code {code}, saying nothing")
-    why = f"ended by itself with exit code {code}"
+        return _PAGER_EXITS[code](said or f"the pager ended the {runner} process with exit code {code} and no message")
+    why = f"ended with exit code {code}"
     if code < 0:
         why = f"was killed by {signal.Signals(-code).name}"
         if -code == signal.SIGKILL:
-            why += " (by this machine, perhaps for want of memory: try a smaller batch)"
-    return EnclaveFailed(f"the {runner} process {why} before it answered. Its last words: {said or 'none'}")
+            why += " (by the system, perhaps because memory ran out: try a smaller batch)"
+    return EnclaveFailed(f"the {runner} process {why} before it answered. Its last messages: {said or 'none'}")

@@ -1,4 +1,4 @@
-"""The native runner: the same process, without an enclave. What every comparison starts from."""
+"""The native runner: the same process without an enclave, the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class NativeRunner:
 
     name = "native"
     provenance = PROVENANCE_MEASURED
-    counts_pages = True  # there are none, and that is known
+    counts_pages = True  # always zero
 
     def check(self) -> None:
-        """Return: an ordinary process can always be started."""
+        """Do nothing: an ordinary process can always be started."""
 
     def accept(self, job: Job) -> None:
-        """Refuse a job that it cannot do.
+        """Refuse a job that this runner cannot do.
 
         Raises:
             UsageError: the job has an EPC.

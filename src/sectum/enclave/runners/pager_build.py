@@ -1,4 +1,4 @@
-"""Compiles the software pager for this machine at its first use."""
+"""Compiles the pager for this machine at its first use."""
 
 from __future__ import annotations
 

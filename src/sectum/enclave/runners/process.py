@@ -1,6 +1,6 @@
-"""One child process that runs a model: started, asked, watched and, where it must be, killed.
+"""A session over one child process: starts it, sends requests, watches its memory and deadline, kills it if needed.
 
-The three runners differ in the command and the environment they start, and in nothing else; this is the rest.
+The three runners differ only in the command and the environment that they start; this is everything else.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from sectum.units import format_bytes
 if TYPE_CHECKING:
     from types import TracebackType
 
-_WATCH_S = 0.05  # how often memory is looked at while an answer is awaited
-_CLOSE_S = 2.0  # how long a process may take to leave after its input was closed
+_WATCH_S = 0.05  # how often the child's memory is checked while it works on an answer
+_CLOSE_S = 2.0  # how long a process may take to exit after its input was closed
 _STDERR_TAIL_BYTES = 2000
 
 
 class ChildSession:
-    """A session over one child process; satisfies `sectum.enclave.runners.runner.Session`.
+    """A session over one child process; implements `sectum.enclave.runners.runner.Session`.
 
     Args:
         job: what to run.
         launch: starts the process.
         runner: the runner's name, for messages.
         has_epc: whether the pager is in the process.
-        folder: a folder that `close` removes; made if not given. The child writes to ``out`` in it only.
+        folder: folder that `close` removes; made if not given. The child writes only to ``out`` in it.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class ChildSession:
         except OSError as error:
             self.close()
             raise EnclaveFailed(
-                f"the {runner} process could not be started: {error}. It needs room in {tempfile.gettempdir()} for "
-                "the model (set TMPDIR to another folder) and leave to start processes"
+                f"the {runner} process could not be started: {error}. It needs space for the model in "
+                f"{tempfile.gettempdir()} (set TMPDIR to another folder) and permission to start processes"
             ) from error
         except BaseException:
             self.close()
@@ -99,11 +99,11 @@ class ChildSession:
             }
         )
         if not isinstance(job.model, Path):
-            model.unlink(missing_ok=True)  # the child has its copy: half a gigabyte need not stay on disk
+            model.unlink(missing_ok=True)  # the child has read it; it may be half a gigabyte
         if answer["pager"] != self._has_epc:
             raise EnclaveFailed(
                 f"the {self._runner} process started {'with' if answer['pager'] else 'without'} the pager, "
-                "which was not what was asked: check that no wrapper of python changes LD_PRELOAD"
+                "which was not asked for: check that no wrapper of python changes LD_PRELOAD"
             )
         return SessionInfo(
             versions=answer["versions"],
@@ -111,7 +111,7 @@ class ChildSession:
             start_s=time.monotonic() - self._started_s,
         )
 
-    # What is asked of the child.
+    # The requests.
 
     def sample(self, n: int) -> list[Sample]:
         """Run ``n`` inferences, each between two runs of the reference kernel."""
@@ -125,7 +125,7 @@ class ChildSession:
         return str(self._ask({"do": "digest"}))
 
     def memory(self) -> Memory:
-        """Memory at this moment."""
+        """Read the memory of the process."""
         return Memory(**self._ask({"do": "memory"}))
 
     def set_epc(self, epc_bytes: int | None) -> None:
@@ -148,14 +148,16 @@ class ChildSession:
         from sectum.enclave.runners.runtime_profile import read_profile
 
         if not self._may_profile:
-            raise UsageError("operators are timed once in a session, whose job says profile=True: start another one")
+            raise UsageError(
+                "operators are timed once in a session, and only if its job says profile=True: start another session"
+            )
         self._may_profile = False
         rows: list[Sample] = []
         path = self._ask({"do": "profile", "n": max(1, n)}, on_row=lambda row: rows.append(Sample(**row)))
         return read_profile(Path(path), rows)
 
     def fault_trace(self) -> FaultTrace:
-        """Page faults of one inference.
+        """Record the page faults of one inference.
 
         Raises:
             UsageError: no pager in this runner.
@@ -175,16 +177,16 @@ class ChildSession:
             answer["total"],
         )
 
-    # How it is asked, and what happens when it does not answer.
+    # How a request is sent, and what happens if no answer comes.
 
     def _ask(self, request: Mapping[str, Any], on_row: Callable[[dict[str, int]], None] | None = None) -> Any:
         process = self._process
         if process is None or process.stdin is None or process.returncode is not None:
             raise UsageError(f"this {self._runner} session is closed or has ended: start another one")
-        with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer finds out how
+        with contextlib.suppress(BrokenPipeError):  # it has died: reading the answer tells why
             process.stdin.write(json.dumps(request).encode() + b"\n")
         for line in self._lines(process):
-            if not line.startswith(b"{"):  # a launcher that speaks before the child does
+            if not line.startswith(b"{"):  # output of a launcher, before the child starts
                 continue
             answer = json.loads(line)
             if "row" in answer:
@@ -192,8 +194,8 @@ class ChildSession:
                     on_row(answer["row"])
             elif "unusable" in answer:
                 raise RuntimeRefused(
-                    f"the runtime cannot run this model: {answer['unusable']}. 'sectum predict' does without it; to "
-                    "measure, export the model for the version of ONNX Runtime that is installed here"
+                    f"the runtime cannot run this model: {answer['unusable']}. 'sectum predict' does not need the "
+                    "runtime; to measure, export the model for the version of ONNX Runtime that is installed here"
                 )
             elif "refused" in answer:
                 raise UsageError(f"the {self._runner} process refused {request}: {answer['refused']}")
@@ -202,7 +204,7 @@ class ChildSession:
         return self._report_end(process)
 
     def _lines(self, process: Process) -> Iterator[bytes]:
-        """Lines that the child writes, until it ends; watched meanwhile."""
+        """Give the lines that the child writes until it ends; check its deadline and memory meanwhile."""
         if process.stdout is None:
             return
         fd = process.stdout.fileno()
@@ -216,7 +218,7 @@ class ChildSession:
             if left_s <= 0:
                 self._kill()
                 raise EnclaveDeadline(
-                    f"the {self._runner} process ran longer than its {self._job.deadline_s:g} s and was "
+                    f"the {self._runner} process ran longer than its deadline of {self._job.deadline_s:g} s and was "
                     "stopped: give a longer deadline, a larger EPC or a smaller batch"
                 )
             ready = poller.poll(1000 * min(_WATCH_S, left_s))
@@ -229,11 +231,15 @@ class ChildSession:
 
     def _watch_memory(self, process: Process) -> None:
         now_s = time.monotonic()
-        if now_s - self._watched_s < _WATCH_S / 2:  # many short answers: looking at each would disturb the child
+        if now_s - self._watched_s < _WATCH_S / 2:  # after many short answers, checks would disturb the child
             return
         self._watched_s = now_s
         cap = self._job.memory_cap_bytes
-        if _status_rss_bytes(process.pid) <= cap or (used := _pss_bytes(process.pid)) <= cap:
+        # VmRSS counts a page twice that the pager maps twice. Pss does not, but is slow: it walks the page tables.
+        if _proc_bytes(process.pid, "status", "VmRSS:") <= cap:
+            return
+        used = _proc_bytes(process.pid, "smaps_rollup", "Pss:")
+        if used <= cap:
             return
         self._kill()
         raise EnclaveFailed(
@@ -242,7 +248,7 @@ class ChildSession:
         )
 
     def _report_end(self, process: Process) -> NoReturn:
-        self._kill(_CLOSE_S)  # it closed its output: nothing more can come, and its exit code is what counts
+        self._kill(_CLOSE_S)  # it closed its output, so no answer can come; its exit code tells why
         raise ended_error(process.wait(), self._stderr_tail(), self._runner)
 
     def _stderr_tail(self) -> str:
@@ -252,14 +258,14 @@ class ChildSession:
             return file.read().decode(errors="replace").strip()
 
     def _kill(self, grace_s: float = 0.0) -> None:
-        """End the process, and what it started, when ``grace_s`` have passed; collect it."""
+        """Wait ``grace_s`` for the process to end, then kill it with its own children."""
         process = self._process
         if process is None:
             return
         try:
             process.wait(grace_s)
         except subprocess.TimeoutExpired:
-            # Not collected yet, so the group is still its own. It may end in this very moment.
+            # It was not waited for yet, so the process group is still its own. It may just have ended.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -286,19 +292,10 @@ class ChildSession:
         self.close()
 
 
-def _status_rss_bytes(pid: int) -> int:
-    """Resident bytes, shared ones included and, in the pager's two mappings of one page, counted twice."""
+def _proc_bytes(pid: int, file: str, key: str) -> int:
+    """Read a size from a file of the process in ``/proc``; 0 if it is not there."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) << 10
-    return 0
-
-
-def _pss_bytes(pid: int) -> int:
-    """Resident bytes, each page once. Slower: it walks the page tables."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(key):
                 return int(line.split()[1]) << 10
     return 0

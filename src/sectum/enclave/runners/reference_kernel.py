@@ -1,10 +1,12 @@
-"""The reference kernels: two fixed pieces of work whose times say how fast the machine is at this moment.
+"""The reference kernels: two fixed pieces of work whose times tell how fast the machine is at that moment.
 
-Six products of 256x256 float32 matrices keep the multipliers busy, as dense convolutions do; three hundred sums over
-128 KiB wait for caches, as depthwise convolutions, activations and the pager do. A neighbour on the other hardware
-thread of the core slows the second more than the first, by 1.4 where it is 1.2; on a quiet machine both take 2 to 3 ms.
-Their arrays lie on an anonymous mapping of their own: allocated as the model's are, they would take part in the
-enclave's paging and disturb what they measure.
+The GEMM kernel (``products`` in names and stored fields) multiplies 256x256 float32 matrices six times. It is bound by
+arithmetic, like dense convolutions. The reduction kernel (``sums``) adds up 128 KiB 270 times. It is bound by caches,
+like depthwise convolutions, activations and the pager. A neighbour on the core's other hardware thread slows the
+reduction kernel by 1.4 when it slows the GEMM kernel by 1.2. On a quiet machine both take 2 to 3 ms.
+
+Their arrays lie in an anonymous mapping of their own. If they were allocated like the model's, they would be paged with
+the enclave and disturb the measurement.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ import numpy as np
 SIZE, PRODUCTS = 256, 6
 SUM_ELEMENTS, SUMS = 1 << 15, 270
 SHARE = 0.25
-"""Of an inference's time: how long the kernels run with it, so that both are means over fast and slow moments."""
+"""How long the kernels run, as a share of the inference's time, so that both average fast and slow moments."""
 MOST_RUNS = 40
 
 
 class WaitClock:
-    """Time in which threads could have run but had no CPU, as Linux counts it (schedstat), summed over threads."""
+    """Time in which threads were ready to run but had no CPU, from Linux (schedstat), summed over threads."""
 
     def __init__(self) -> None:
         self._fds = []
@@ -34,15 +36,15 @@ class WaitClock:
             self._fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in tasks]
 
     def now_ns(self) -> int:
-        """Nanoseconds waited by all threads that there were when the clock was made; else 0."""
+        """Nanoseconds waited by all threads that existed when the clock was made; 0 if the kernel does not tell."""
         return sum(int(os.pread(fd, 96, 0).split()[1]) for fd in self._fds)
 
 
 class ReferenceKernels:
     """The kernels and their arrays: three of shape [256, 256], one of [32768], float32.
 
-    They run on one thread, whatever the inference uses: products that share their work among threads spend a
-    quarter more time under the pager, in waking and waiting, and a reference must cost the same everywhere.
+    They run on one thread, however many the inference uses: a GEMM on several threads takes a quarter longer under the
+    pager, for waking and waiting, and a reference must cost the same everywhere.
     """
 
     def __init__(self) -> None:
@@ -55,7 +57,7 @@ class ReferenceKernels:
         rng.random(dtype=np.float32, out=self._a)
         rng.random(dtype=np.float32, out=self._b)
         rng.random(dtype=np.float32, out=self._row)
-        self._products_ns()  # the first product makes the library's buffers
+        self._products_ns()  # the first GEMM allocates the library's buffers
 
     def _products_ns(self) -> int:
         start = time.thread_time_ns()
@@ -70,12 +72,12 @@ class ReferenceKernels:
         return max(1, time.thread_time_ns() - start)
 
     def times_ns(self, around_ns: int = 0) -> tuple[int, int]:
-        """Run both kernels in turn and return the mean time of each, counted while this thread has a CPU.
+        """Run both kernels alternately and return the mean CPU time of each: GEMM kernel, reduction kernel.
 
         Args:
-            around_ns: how long the inference is that this run goes with.
+            around_ns: time of the inference that this run belongs to.
         """
-        np.matmul(self._a, self._b, out=self._out)  # caches: what the inference left there is not its concern
+        np.matmul(self._a, self._b, out=self._out)  # fills the caches, whatever the inference left there
         products_ns = sums_ns = runs = 0
         while runs == 0 or (products_ns + sums_ns < SHARE * around_ns and runs < MOST_RUNS):
             products_ns += self._products_ns()

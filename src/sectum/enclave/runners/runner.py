@@ -1,8 +1,7 @@
-"""Where a model runs: the seam that ``native``, ``softepc`` and ``gramine`` implement.
+"""Where a model runs: the protocol that ``native``, ``softepc`` and ``gramine`` implement.
 
-A `Runner` starts a `Job` and gives back a `Session`: one process that holds the model and answers requests
-until it is closed, runs over its deadline or its memory cap, or dies. Each implementation passes
-`sectum.testing.runner_conformance`.
+A `Runner` starts a `Job` and returns a `Session`: one process that holds the model and answers requests until it is
+closed, exceeds its deadline or its memory cap, or dies. Each implementation passes `sectum.testing.runner_conformance`.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ MIN_EPC_BYTES = 64 * 4096
 
 PROVENANCE_MEASURED = "measured"
 PROVENANCE_UNVERIFIED = "unverified"
-"""What a runner's number is worth: ``unverified`` where the path was not tried on its hardware."""
+"""What a runner's numbers are: ``unverified`` if the runner was not tried on its hardware."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to run, and its limits.
+    """A model to run, and its limits.
 
     Attributes:
         model: path or bytes of an ONNX model whose input shapes are all static, without external data.
-        epc_bytes: protected memory the model may hold at once; None for no limit.
-        policy: how pages are chosen for eviction, ``second-chance`` or ``fifo``.
+        epc_bytes: size of the EPC; None for no limit.
+        policy: which pages are evicted, ``second-chance`` or ``fifo``.
         threads: intra-operator threads of the runtime.
-        seed: the inputs are made from it, equal in every runner.
-        deadline_s: wall seconds the process may live, from its start.
-        memory_cap_bytes: memory the process may use, sealed pages included.
+        seed: of the inputs, which are the same in every runner.
+        deadline_s: seconds of wall time that the process may live.
+        memory_cap_bytes: memory that the process may use, sealed pages included.
         profile: keep the runtime's own profile, for `Session.operator_times`.
         cpus: CPUs to pin the process to; None leaves it to the scheduler.
     """
@@ -56,7 +55,7 @@ class Job:
     cpus: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no runner can do.
+        """Check the fields.
 
         Raises:
             UsageError: a field is out of its range.
@@ -68,15 +67,15 @@ class Job:
         if self.memory_cap_bytes < 1:
             raise UsageError(f"the memory cap is {self.memory_cap_bytes} bytes: give a positive number")
         if self.policy not in ("second-chance", "fifo"):
-            raise UsageError(f"'{self.policy}' is no eviction policy of a runner: give second-chance or fifo")
+            raise UsageError(f"no runner evicts pages by '{self.policy}': give second-chance or fifo")
         check_epc(self.epc_bytes)
 
 
 def check_epc(epc_bytes: int | None) -> None:
-    """Refuse an EPC smaller than the pager can work with.
+    """Refuse an EPC that is too small for the pager.
 
     Raises:
-        UsageError: under 64 pages.
+        UsageError: it has fewer than 64 pages.
     """
     if epc_bytes is not None and epc_bytes < MIN_EPC_BYTES:
         raise UsageError(f"an EPC of {epc_bytes} bytes is too small: give at least {MIN_EPC_BYTES} (64 pages)")
@@ -84,23 +83,22 @@ def check_epc(epc_bytes: int | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One inference, the reference kernels just before and just after it, and what the pager did meanwhile.
+    """One inference, the reference kernels just before and just after it, and the page faults.
 
     Attributes:
-        latency_ns: time of the inference. With one thread, the time in which that thread had a CPU, as the
-            references are timed; with several, the wall time.
+        latency_ns: time of the inference: CPU time with one thread, like the references; wall time with several.
         wall_ns: wall time of the inference.
-        products_before_ns: time of the reference kernel of matrix products, just before.
-        products_after_ns: the same, just after.
-        sums_before_ns: time of the reference kernel of sums, just before.
-        sums_after_ns: the same, just after.
-        loads: sealed pages brought back in this inference.
-        evictions: pages sealed and removed.
+        products_before_ns: time of the GEMM kernel just before.
+        products_after_ns: time of the GEMM kernel just after.
+        sums_before_ns: time of the reduction kernel just before.
+        sums_after_ns: time of the reduction kernel just after.
+        loads: pages loaded.
+        evictions: pages evicted.
         zero_fills: pages touched for the first time since they were allocated.
-        minor_faults: resident pages mapped again (the second chance).
-        handler_ns: time spent serving page faults.
-        wait_ns: time without a CPU. With one thread, all wall time in which it had none; with several, summed over
-            them, what they waited for other processes, or 0 where the kernel does not tell.
+        minor_faults: minor faults.
+        handler_ns: time in the pager's fault handler.
+        wait_ns: time without a CPU. With one thread, all of its wall time without one. With several, how long they
+            waited for other processes, summed over them, or 0 if the kernel does not tell.
     """
 
     latency_ns: int
@@ -122,10 +120,10 @@ class Sample:
         return self.loads, self.evictions, self.zero_fills, self.minor_faults
 
     def reference_ns(self, sums_share: float) -> float:
-        """Reference time around the inference.
+        """Mix the times of the two reference kernels around the inference.
 
         Args:
-            sums_share: from 0 to 1, how much of the inference depends on the machine as sums do, not as products.
+            sums_share: weight of the reduction kernel, from 0 to 1; the rest is that of the GEMM kernel.
         """
         products = (self.products_before_ns + self.products_after_ns) / 2
         sums = (self.sums_before_ns + self.sums_after_ns) / 2
@@ -134,13 +132,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory of the process at this moment.
+    """Memory of the process.
 
     Attributes:
-        live_bytes: allocated by the process; in `softepc`, in the enclave, resident or sealed.
-        resident_bytes: in memory; in `softepc`, in the EPC.
-        peak_resident_bytes: the most that resident_bytes has been.
-        model_live_bytes: how much of live_bytes came with the model: weights, arena and inputs.
+        live_bytes: allocated by the process; in `softepc`, allocated in the enclave, resident or sealed.
+        resident_bytes: resident in memory; in `softepc`, in the EPC.
+        peak_resident_bytes: largest value of resident_bytes so far.
+        model_live_bytes: part of live_bytes that the model takes: weights, arena and inputs.
     """
 
     live_bytes: int
@@ -151,15 +149,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
-    """What the runtime's profile says of one operator, robustly averaged over inferences.
+    """One operator in the runtime's profile, averaged over inferences.
 
     Attributes:
-        name: the node's name in the graph that the runtime executes.
+        name: name of the node that the runtime executes.
         type: operator type, without its domain.
         time_us: trimmed mean of its kernel time.
-        products_us: mean time of the reference kernel of products around the same inferences.
-        sums_us: the same of the kernel of sums.
-        input_shapes: shapes of inputs as the profile gives them.
+        products_us: mean time of the GEMM kernel around the same inferences.
+        sums_us: mean time of the reduction kernel around the same inferences.
+        input_shapes: shapes of inputs, as the profile gives them.
         output_shapes: shapes of outputs.
         input_types: element types of the inputs, as ONNX Runtime names them (``float``).
         parameter_bytes: bytes of constant inputs.
@@ -185,7 +183,7 @@ class FaultTrace:
     Attributes:
         pages: shape [faults], page numbers within the region.
         kinds: shape [faults], 0 zero fill, 1 load, 2 minor fault.
-        total: faults that happened; more than ``len(pages)`` if the recording was full.
+        total: number of faults; more than ``len(pages)`` if the recording was full.
     """
 
     pages: NDArray[np.uint64]
@@ -195,11 +193,11 @@ class FaultTrace:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What the process said of itself when the model was ready.
+    """What the process reported when the model was ready.
 
     Attributes:
-        versions: of python, numpy and onnxruntime in the process.
-        inputs: name to shape and type of each input.
+        versions: versions of python, numpy and onnxruntime in the process.
+        inputs: shape and type of each input, by name.
         start_s: seconds from the start of the process until the model was ready.
     """
 
@@ -209,7 +207,7 @@ class SessionInfo:
 
 
 class Session(Protocol):
-    """One running model. A context manager: leaving it ends the process."""
+    """One running model. It is a context manager that ends the process."""
 
     info: SessionInfo
 
@@ -222,11 +220,11 @@ class Session(Protocol):
         ...
 
     def memory(self) -> Memory:
-        """Memory at this moment."""
+        """Read the memory of the process."""
         ...
 
     def set_epc(self, epc_bytes: int | None) -> None:
-        """Change the protected memory of the running process; None lifts the limit.
+        """Change the size of the EPC; None removes the limit.
 
         Raises:
             UsageError: this runner has no EPC, or the size is too small.
@@ -234,17 +232,17 @@ class Session(Protocol):
         ...
 
     def operator_times(self, n: int) -> list[OperatorTime]:
-        """Profile ``n`` inferences; once in a session, whose job says ``profile=True``.
+        """Profile ``n`` inferences, once in a session whose job says ``profile=True``.
 
         Two inferences warm up first, unless `sample` ran any.
 
         Raises:
-            UsageError: the session was not started for it, or it was called before.
+            UsageError: the job does not say so, or this is the second call.
         """
         ...
 
     def fault_trace(self) -> FaultTrace:
-        """Page faults of one inference.
+        """Record the page faults of one inference.
 
         Raises:
             UsageError: this runner cannot see page faults.
@@ -252,7 +250,7 @@ class Session(Protocol):
         ...
 
     def close(self) -> None:
-        """End the process and give everything back. May be called again."""
+        """End the process and free its resources. May be called again."""
         ...
 
     def __enter__(self) -> Session: ...
@@ -268,8 +266,8 @@ class Runner(Protocol):
 
     Attributes:
         name: ``native``, ``softepc`` or ``gramine``.
-        provenance: ``measured``, or ``unverified`` where the path has not been tried on its hardware.
-        counts_pages: whether samples carry page counts that mean something.
+        provenance: ``measured``, or ``unverified`` if the runner was not tried on its hardware.
+        counts_pages: whether the page counts of samples are valid.
     """
 
     name: str
@@ -277,7 +275,7 @@ class Runner(Protocol):
     counts_pages: bool
 
     def check(self) -> None:
-        """Return if a job can be started here.
+        """Return if a job can be started on this machine.
 
         Raises:
             EnclaveUnavailable: the machine lacks something; the message says how to get it.

@@ -1,7 +1,7 @@
 """Reads the profile that ONNX Runtime writes, and averages each operator's time over inferences.
 
-The runtime cuts a kernel's time down to whole microseconds. Half of one is added back, so that the many small
-operators of a network are not all counted short; what is left is an error of at most half a microsecond each.
+The runtime truncates a kernel's time to whole microseconds. Half a microsecond is added back, so that the many small
+operators of a network are right on average; an error of at most half a microsecond remains for each.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ _CUT_US = 0.5
 @dataclass
 class _Node:
     event: dict[str, Any]
-    time_us: dict[int, float] = field(default_factory=dict)  # run -> sum, as a loop's body runs several times
+    time_us: dict[int, float] = field(default_factory=dict)  # run -> sum: the body of a loop runs several times
 
 
 def trimmed_mean(values: Iterable[float]) -> float:
-    """Mean without the smallest and the largest tenth, of which there is at least one each from three values on.
+    """Mean without the smallest and the largest tenth; from three values on, at least one is left out at each end.
 
-    Not a median: the sum of the operators' means is the mean of the inference, on a machine whose speed moves too.
+    This is no median, so that the operators' means add up to the mean of the inference even if the machine's speed
+    changes.
 
     Raises:
         ValueError: no values.
@@ -47,7 +48,7 @@ def _shapes(described: Sequence[dict[str, list[int]]]) -> tuple[tuple[int, ...],
 
 
 def read_profile(path: Path, samples: Sequence[Sample]) -> list[OperatorTime]:
-    """Operators in the order in which they ran.
+    """Read the operators, in the order in which they ran.
 
     Args:
         path: the profile, a JSON list of events.
@@ -73,13 +74,13 @@ def read_profile(path: Path, samples: Sequence[Sample]) -> list[OperatorTime]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EnclaveFailed(
             f"the runtime's profile could not be read ({type(error).__name__}: {error}): "
-            "it is not of ONNX Runtime 1.31, so install that version"
+            "it was not written by ONNX Runtime 1.31; install that version"
         ) from error
 
 
 def _operator(node: _Node, samples: Sequence[Sample]) -> OperatorTime:
     arguments = node.event["args"]
-    # What the whole run waited for a CPU is taken out of each operator in its proportion.
+    # The time that the run waited for a CPU is subtracted from each operator in proportion.
     mean_us = trimmed_mean(us * samples[run].latency_ns / samples[run].wall_ns for run, us in node.time_us.items())
     return OperatorTime(
         name=node.event["name"].removesuffix(_SUFFIX),

@@ -1,7 +1,7 @@
 """The software enclave: an ordinary process whose large allocations live in an EPC of limited size.
 
-The pager (native/softepc) is preloaded; it seals pages with AES-128-GCM when the budget is full and brings
-them back when they are touched. What the process computes is the same, bit for bit, as without it.
+The pager (native/softepc) is preloaded. It seals pages with AES-128-GCM and evicts them when the budget is used up,
+and loads them when they are touched. The results of the process are bit for bit the same as without it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SoftEpcRunner:
         self._library: Path | None = None
 
     def check(self) -> None:
-        """Compile the pager if that was not done yet, and start an empty process under it.
+        """Compile the pager if it is not compiled yet, and start an empty process under it.
 
         Raises:
             EnclaveUnavailable: no compiler, no userfaultfd, no libcrypto: the message says how to get it.
@@ -39,7 +39,7 @@ class SoftEpcRunner:
         self.library()
 
     def library(self) -> Path:
-        """Return the compiled pager, tried on an empty process the first time.
+        """Return the compiled pager; the first call tests it on an empty process.
 
         Raises:
             EnclaveUnavailable: see `check`.
@@ -61,7 +61,7 @@ class SoftEpcRunner:
             except subprocess.TimeoutExpired as error:
                 raise EnclaveFailed(
                     f"an empty process under the pager did not end within {_PROBE_DEADLINE_S:g} s: "
-                    "try again on a calmer machine"
+                    "try again when the machine is less busy"
                 ) from error
             if probe.returncode != 0:
                 raise ended_error(probe.returncode, probe.stderr.strip(), self.name)
@@ -69,7 +69,7 @@ class SoftEpcRunner:
         return self._library
 
     def accept(self, job: Job) -> None:
-        """Return: it can do every job."""
+        """Do nothing: this runner accepts every job."""
 
     def start(self, job: Job) -> ChildSession:
         """Start the process under the pager and load the model there.

@@ -1,7 +1,7 @@
-"""Starts models in milliseconds: children are forked from a parent that has the runtime loaded.
+"""Starts models in milliseconds: it forks children from a parent that has the runtime loaded.
 
-For campaigns over thousands of networks, where half a second of imports for each would be a third of the time.
-The model's process is the same in every other respect; under the pager, its enclave opens after the fork.
+Campaigns over thousands of networks use it, because half a second of imports for each would take a third of the time.
+The model's process is the same in every other respect. Under the pager, its enclave opens after the fork.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CHILDREN_OF_A_PARENT = 64
-"""All children of one parent have its address-space layout; a new parent now and then has another."""
+"""Children have the address-space layout of their parent, so the parent is replaced after this many of them."""
 _LARGEST_MESSAGE = 1 << 16
 _ANSWER_S = 30.0
 
 
 class _Parent:
-    """The parent process, and what it says of its children."""
+    """The parent process, and what it reports of its children."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.children = 0
@@ -49,14 +49,14 @@ class _Parent:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for the campaign, which then closes the socket
+                start_new_session=True,  # Ctrl-C goes to the campaign only, which then closes the socket
             )
 
     def fork(self, folder: Path, stderr: IO[bytes]) -> Process:
         """Start a child.
 
         Raises:
-            EnclaveFailed: the parent has died, or does not answer.
+            EnclaveFailed: the parent has died or does not answer.
         """
         their_input, our_input = os.pipe()
         our_output, their_output = os.pipe()
@@ -71,7 +71,7 @@ class _Parent:
             stdin.close()
             stdout.close()
             raise EnclaveFailed(
-                f"the process that models are forked from has ended or hangs ({error}): start the command again"
+                f"the process that models are forked from has ended or does not answer ({error}): start the command again"
             ) from error
         finally:
             os.close(their_input)
@@ -82,16 +82,16 @@ class _Parent:
         return _Child(self, pid, stdin, stdout)
 
     def _receive(self, timeout_s: float | None) -> None:
-        """Take one message.
+        """Receive one message.
 
         Raises:
             TimeoutError: none came in time.
-            BrokenPipeError: none will come.
+            BrokenPipeError: the parent has closed its socket.
         """
         self._socket.settimeout(timeout_s)
         message = self._socket.recv(_LARGEST_MESSAGE)
         if not message:
-            raise BrokenPipeError("it closed its socket")
+            raise BrokenPipeError("the parent has closed its socket")
         answer = json.loads(message)
         if "started" in answer:
             self._started.append(answer["started"])
@@ -108,7 +108,7 @@ class _Parent:
         try:
             while pid not in self._codes:
                 self._receive(None if end_s is None else max(1e-3, end_s - time.monotonic()))
-        except ConnectionError:  # nobody will say how the child ended; see that it does
+        except ConnectionError:  # the child's exit code is lost: make sure that it ends
             self.broken = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
@@ -127,7 +127,7 @@ class _Parent:
 
 
 class _Child:
-    """A forked child: what `subprocess.Popen` is to a started one."""
+    """A forked child, with the interface of `subprocess.Popen`."""
 
     def __init__(self, parent: _Parent, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
         self._parent = parent
@@ -149,7 +149,7 @@ class _Child:
 
 
 class WarmRunner:
-    """Runs models where another runner does, starting them faster. Close it, or use it as a context manager.
+    """Runs models like another runner, and starts them faster. Close it, or use it as a context manager.
 
     Args:
         base: the native runner or the software enclave.
@@ -163,7 +163,7 @@ class WarmRunner:
         self._retired: list[_Parent] = []
 
     def check(self) -> None:
-        """Do what the other runner does, and start the parent.
+        """Check the other runner, and start the parent.
 
         Raises:
             EnclaveUnavailable: the other runner cannot start anything here.
@@ -184,7 +184,7 @@ class WarmRunner:
         return ChildSession(job, self._warm_parent().fork, runner=self.name, has_epc=self._has_epc)
 
     def _retire(self) -> None:
-        """Fork no more from this parent; close those of which no session runs any more."""
+        """Fork no more children from this parent; close the retired parents that have no running child."""
         if self._parent is not None:
             self._retired.append(self._parent)
             self._parent = None
@@ -209,7 +209,7 @@ class WarmRunner:
         self._retired, self._parent = [], None
 
     def kill(self) -> None:
-        """End all children at once, whatever they do; may be called from another thread than that which waits."""
+        """Kill all children. Another thread may call this while one waits for a child."""
         for parent in (*self._retired, *([self._parent] if self._parent else [])):
             for pid in tuple(parent.running):
                 with contextlib.suppress(ProcessLookupError):

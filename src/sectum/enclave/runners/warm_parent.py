@@ -1,8 +1,8 @@
 """The process that `WarmRunner` forks its children from: ``python -m sectum.enclave.runners.warm_parent``.
 
-It has the runtime loaded and does nothing with it. Requests come as messages on the Unix socket that is its
-standard input: a folder, and three descriptors for the child's standard input, output and error. It answers with
-the child's process number and, when a child ends, with its exit code; it ends when the socket is closed.
+It has the runtime loaded and does not use it. Requests come as messages on the Unix socket that is its standard input:
+a folder, and three descriptors for the child's standard input, output and error. It answers with the child's process
+number and, when a child ends, with its exit code. It ends when the socket is closed.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _LARGEST_MESSAGE = 1 << 16
 
 
 def _become_child(folder: str, descriptors: list[int]) -> NoReturn:
-    """Take the child's place in the world and serve its job; never returns to the parent's code."""
+    """Take over the child's session, folder and descriptors, and serve its job; never return to the parent's code."""
     code = 1
     try:
-        os.setsid()  # as a started process: what it starts itself can be killed with it
+        os.setsid()  # like a started process: its own children can be killed with it
         for target, descriptor in enumerate(descriptors):  # the first replaces the parent's socket
             os.dup2(descriptor, target)
             os.close(descriptor)
         os.chdir(folder)
         child.main()
         code = 0
-    except BaseException:  # noqa: BLE001 - whatever it was, this process must not go on as its parent
+    except BaseException:  # noqa: BLE001 - after any error, this process must not run the parent's code
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        os._exit(code)  # what the parent had loaded is not this process's to take down
+        os._exit(code)  # without exit handlers: they belong to the parent
 
 
 def serve(requests: socket.socket) -> None:
     """Fork a child for each request until the socket is closed."""
     gc.collect()
-    gc.freeze()  # a collection in a child would touch, and so copy, every page of these objects
+    gc.freeze()  # a collection in a child would write to, and so copy, every page of these objects
     running: dict[int, int] = {}  # pidfd -> process
     poller = select.poll()
     poller.register(requests, select.POLLIN)

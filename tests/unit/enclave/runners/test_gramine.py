@@ -1,4 +1,4 @@
-"""Gramine's manifest, and what happens where Gramine is not."""
+"""Gramine's manifest, and the errors of machines without Gramine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_manifest_is_toml_with_the_enclave_in_it(tmp_path: Path) -> None:
 
 
 def test_only_the_output_folder_is_not_measured(tmp_path: Path) -> None:
-    """All that the enclave reads is hashed into its identity, but for the one folder that it writes to."""
+    """All that the enclave reads is part of its measurement, except for the one folder that it writes to."""
     found = rendered(manifest(tmp_path))
     assert found["sgx"]["allowed_files"] == [f"file:{tmp_path}/out/"]  # type: ignore[index]
     assert f"file:{tmp_path}/model.onnx" in found["sgx"]["trusted_files"]  # type: ignore[index]
@@ -67,14 +67,14 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model_bytes", [0, 100 << 20, 600 << 20])
 def test_enclave_size_is_a_power_of_two_with_room(model_bytes: int) -> None:
-    """SGX wants a power of two; weights may be there twice, beside the model as read."""
+    """The size is a power of two and has room for the model's file and two copies of its weights."""
     size = gramine.enclave_size_bytes(model_bytes)
     assert size & (size - 1) == 0
     assert size >= 3 * model_bytes + (512 << 20)
 
 
 def test_trusted_paths_exist_and_are_not_nested() -> None:
-    """No path is listed twice by way of its parent: hashing takes time."""
+    """No path is listed together with a parent, because hashing takes time."""
     paths = gramine.trusted_paths()
     assert all(Path(path).exists() for path in paths)
     assert not [a for a in paths for b in paths if a != b and a.startswith(f"{b}/")]
@@ -82,7 +82,7 @@ def test_trusted_paths_exist_and_are_not_nested() -> None:
 
 @pytest.mark.parametrize("direct", [True, False])
 def test_missing_gramine_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, direct: bool) -> None:
-    """Without Gramine the message names the missing program, where to get it and what to use instead."""
+    """Without Gramine the message names the missing program, where to get it, and what to use instead."""
     monkeypatch.setenv("PATH", str(tmp_path))
     runner = GramineRunner(direct=direct)
     with pytest.raises(EnclaveUnavailable, match=r"gramine-(direct|sgx).*installation.*softepc"):
@@ -98,13 +98,13 @@ def test_results_are_unverified() -> None:
 
 
 def test_an_epc_is_refused() -> None:
-    """The hardware's EPC cannot be set: asking for it is a mistake, not a wish."""
+    """The hardware's EPC cannot be set, so asking for a size is a usage error."""
     with pytest.raises(UsageError, match="softepc"):
         GramineRunner().start(Job(model=convolutions(), epc_bytes=1 << 20))
 
 
 def test_a_failing_tool_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """When the manifest cannot be built, the tool's own words are in the error."""
+    """If the manifest cannot be built, the error contains the tool's own message."""
     for name in ("gramine-manifest", "gramine-direct"):
         path = tmp_path / name
         path.write_text("#!/bin/sh\necho 'bad manifest' >&2\nexit 3\n")

@@ -1,4 +1,4 @@
-"""The pager is compiled once, kept where only its owner can change it, and missed politely."""
+"""The pager is compiled once, stored where only its owner can change it, and its absence is explained."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_looking_for_the_cache_makes_nothing(cache: Path) -> None:
-    """Asking where the cache is has no side effect."""
+    """Asking for the cache folder does not create it."""
     compiling.cache_folder()
     assert not cache.exists()
 
@@ -69,7 +69,7 @@ def test_it_compiles_and_loads(cache: Path) -> None:
 
 
 def test_it_is_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A second use takes the cached library; another compiler makes another one."""
+    """A second use takes the cached library; another compiler compiles it again."""
     compiling = 'echo run >> "{log}"; while [ "$1" != -o ]; do shift; done; : > "$2"'
     script = f'echo v1; [ "$1" = --version ] || {{ {compiling}; }}'
     log = tmp_path / "log"
@@ -83,7 +83,7 @@ def test_it_is_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_first_uses_at_once_are_harmless(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Several first uses at once agree on one whole library and leave nothing else behind."""
+    """Several first uses at once give one complete library and leave no other files."""
     fake_compiler(
         tmp_path / "bin",
         monkeypatch,
@@ -97,14 +97,14 @@ def test_first_uses_at_once_are_harmless(cache: Path, monkeypatch: pytest.Monkey
 
 
 def test_no_compiler_says_how_to_get_one(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without a compiler the message names the packages, and says what works without."""
+    """Without a compiler the message names the packages to install, and says what works without them."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnclaveUnavailable, match=r"apt-get install gcc libc6-dev.*Predicting works without it"):
         pager_build.pager_library()
 
 
 def test_a_compiler_that_fails_is_quoted(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the compiler said is in the error, and nothing is kept."""
+    """The error contains the compiler's message, and no library is stored."""
     fake_compiler(tmp_path / "bin", monkeypatch, '[ "$1" = --version ] || { echo "no errno.h" >&2; exit 1; }')
     with pytest.raises(EnclaveFailed, match=r"no errno\.h"):
         pager_build.pager_library()
@@ -119,7 +119,7 @@ def test_a_cache_that_others_can_write_is_refused(
     fake_compiler(tmp_path / "bin", monkeypatch, "echo v1")
     cache.mkdir()
     cache.chmod(mode)
-    with pytest.raises(EnclaveUnavailable, match="yours alone"):
+    with pytest.raises(EnclaveUnavailable, match="only you can write"):
         pager_build.pager_library()
 
 

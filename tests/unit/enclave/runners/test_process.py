@@ -1,4 +1,4 @@
-"""The child process: what it is started with, how it is spoken to, and that it never outlives its use."""
+"""The child process: its environment, its answers, and that it never outlives its session."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_environment_is_cleared_of_what_changes_a_measurement(monkeypatch: p
 
 
 def test_relative_module_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child starts in a folder of its own: the caller's relative module paths still mean the same."""
+    """The caller's relative module paths still work, although the child starts in a folder of its own."""
     monkeypatch.setenv("PYTHONPATH", f"lib{os.pathsep}/opt/lib")
     folders = child_environment()["PYTHONPATH"].split(os.pathsep)
     assert folders[-2:] == [str(Path("lib").absolute()), "/opt/lib"]
@@ -46,7 +46,7 @@ def test_a_file_beside_the_caller_is_not_imported(tmp_path: Path, monkeypatch: p
 
 
 def test_a_launcher_may_speak_first() -> None:
-    """Lines that a launcher prints before the child answers are passed over."""
+    """Lines that a launcher prints before the child answers are ignored."""
     command = ["/bin/sh", "-c", 'echo "starting"; exec "$0" "$@"', *child_command()]
     job = Job(model=convolutions())
     with ChildSession(job, program(command, child_environment()), runner="native", has_epc=False) as session:
@@ -54,14 +54,14 @@ def test_a_launcher_may_speak_first() -> None:
 
 
 def test_a_missing_pager_is_noticed() -> None:
-    """A process that was to have an EPC and has none is refused: its numbers would be native ones."""
+    """A process that should have an EPC and has none is refused, because its numbers would be native ones."""
     job = Job(model=convolutions())
     with pytest.raises(EnclaveFailed, match="without the pager"):
         ChildSession(job, program(child_command(), child_environment()), runner="softepc", has_epc=True)
 
 
 def test_a_session_that_ran_over_its_deadline_is_over() -> None:
-    """After its deadline a session says that it has ended, however often it is asked."""
+    """After its deadline every request to a session says that it has ended."""
     with NativeRunner().start(Job(model=endless_loop(), deadline_s=3.0)) as session:
         with pytest.raises(EnclaveDeadline):
             session.sample(1)
@@ -70,7 +70,7 @@ def test_a_session_that_ran_over_its_deadline_is_over() -> None:
 
 
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Model and messages go with the session, whether it ends well or not."""
+    """The session's folder is removed, whether the session ends well or not."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with NativeRunner().start(Job(model=convolutions(), profile=True)) as session:
         session.operator_times(1)
@@ -94,7 +94,7 @@ def test_a_missing_model_is_reported(tmp_path: Path) -> None:
 
 
 def test_the_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
-    """When the parent is killed, the child ends by itself."""
+    """If the parent is killed, the child ends."""
     model = tmp_path / "model.onnx"
     model.write_bytes(convolutions())
     script = (

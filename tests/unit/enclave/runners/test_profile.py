@@ -1,4 +1,4 @@
-"""Reading the runtime's own profile."""
+"""Reading the profile that the runtime writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sample(latency_ns: int = 100, wall_ns: int = 100) -> Sample:
 
 
 def test_warm_up_is_left_out(tmp_path: Path) -> None:
-    """Only the last runs, those with samples, count: the cold first one does not."""
+    """Only the last runs, those with samples, are averaged; the cold first one is not."""
     events = [node("a", 10, 5000), run(0), node("a", 110, 9), run(100), node("a", 210, 9), run(200)]
     (found,) = read_profile(written(tmp_path, events), [sample(), sample()])
     assert found.name == "a"
@@ -51,20 +51,20 @@ def test_warm_up_is_left_out(tmp_path: Path) -> None:
 
 
 def test_nodes_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    """Unnamed nodes share a name in the profile; their index keeps them apart, in the order of execution."""
+    """Unnamed nodes share a name in the profile; their index tells them apart, in the order of execution."""
     events = [run(0), node("", 10, 30, "7"), node("", 50, 20, "3")]
     assert [o.time_us for o in read_profile(written(tmp_path, events), [sample()])] == [30.5, 20.5]
 
 
 def test_a_loop_is_the_sum_of_its_rounds(tmp_path: Path) -> None:
-    """A node that runs twice in an inference costs both times."""
+    """A node that runs twice in an inference takes the sum of both times."""
     events = [run(0), node("a", 10, 30), node("a", 50, 20)]
     (found,) = read_profile(written(tmp_path, events), [sample()])
     assert found.time_us == pytest.approx(51)
 
 
 def test_waiting_is_shared_out(tmp_path: Path) -> None:
-    """An inference that had the CPU for half of its time spent half of each operator's time computing."""
+    """If an inference had a CPU for half of its time, half of each operator's time counts."""
     events = [run(0), node("a", 10, 39)]
     (found,) = read_profile(written(tmp_path, events), [sample(latency_ns=50, wall_ns=100)])
     assert found.time_us == pytest.approx(39.5 / 2)
@@ -72,7 +72,7 @@ def test_waiting_is_shared_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '[{"cat": "Node", "name": "a_kernel_time"}]', '{"a": 1}'])
 def test_other_formats_are_refused(tmp_path: Path, content: str) -> None:
-    """A profile that is not the runtime's gives one clear error."""
+    """A profile that the runtime did not write raises EnclaveFailed."""
     path = tmp_path / "profile.json"
     path.write_text(content)
     with pytest.raises(EnclaveFailed, match=r"ONNX Runtime 1\.31"):
@@ -80,7 +80,7 @@ def test_other_formats_are_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_trimmed_mean_ignores_outliers() -> None:
-    """The outer quarters do not count, and few values are all that there is."""
+    """The smallest and largest tenth are left out, at least one value each from three values on."""
     assert trimmed_mean([1, 10, 12, 1000]) == 11
     assert trimmed_mean([3]) == 3
     with pytest.raises(ValueError, match="no values"):

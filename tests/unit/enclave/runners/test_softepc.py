@@ -1,4 +1,4 @@
-"""The software enclave's runner: paging that can be foreseen, and errors of the pager."""
+"""The software enclave's runner: paging whose counts are known, and errors of the pager."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def native_digest(chain: bytes) -> Iterator[str]:
 
 
 def test_weights_read_in_turn_all_come_back(runner: SoftEpcRunner, chain: bytes) -> None:
-    """Weights twice the EPC, read in turn: every inference loads each of their pages, and evicts as many."""
+    """With weights twice the EPC, every inference loads each of their pages, and evicts as many."""
     with runner.start(Job(model=chain, epc_bytes=TIGHT_BYTES)) as session:
         session.sample(3)
         for sample in session.sample(3):
@@ -74,7 +74,7 @@ def test_outputs_equal_native(
 
 
 def test_the_budget_can_change_while_it_runs(runner: SoftEpcRunner, chain: bytes) -> None:
-    """Shrinking the EPC of a running process makes it page; lifting the limit ends that."""
+    """A smaller EPC makes a running process page; no limit ends that."""
     with runner.start(Job(model=chain)) as session:
         session.sample(2)
         session.set_epc(TIGHT_BYTES)
@@ -86,7 +86,7 @@ def test_the_budget_can_change_while_it_runs(runner: SoftEpcRunner, chain: bytes
 
 
 def test_the_reference_kernel_does_not_page(runner: SoftEpcRunner, chain: bytes) -> None:
-    """Two inferences count the same with a reference between them: the counts are the model's own."""
+    """The reference kernels cause no page faults, so two inferences have the same counts."""
     with runner.start(Job(model=chain, epc_bytes=9 << 20)) as session:
         session.sample(4)
         one, other = session.sample(1)[0], session.sample(1)[0]
@@ -94,7 +94,7 @@ def test_the_reference_kernel_does_not_page(runner: SoftEpcRunner, chain: bytes)
 
 
 def test_the_trace_is_the_count(runner: SoftEpcRunner, chain: bytes) -> None:
-    """The fault trace of an inference holds as many loads as a sample counts, of as many pages."""
+    """The fault trace of an inference has as many loads as a sample counts, each of another page."""
     with runner.start(Job(model=chain, epc_bytes=TIGHT_BYTES)) as session:
         session.sample(3)
         sample = session.sample(1)[0]
@@ -106,7 +106,7 @@ def test_the_trace_is_the_count(runner: SoftEpcRunner, chain: bytes) -> None:
 
 
 def test_native_has_no_epc(chain: bytes) -> None:
-    """The native runner refuses an EPC, at the start and later, and has no page faults to show."""
+    """The native runner refuses an EPC, at the start and later, and sees no page faults."""
     with pytest.raises(UsageError, match="no EPC"):
         NativeRunner().start(Job(model=chain, epc_bytes=1 << 20))
     with NativeRunner().start(Job(model=chain)) as session:
@@ -138,7 +138,7 @@ def test_too_small_an_epc_is_refused(runner: SoftEpcRunner, chain: bytes) -> Non
     ],
 )
 def test_ends_are_told_apart(code: int, error: type[Exception], words: str) -> None:
-    """Each way in which the process can end has its own error, with what the process said."""
+    """Each way in which the process can end has its own error, with the process's message."""
     with pytest.raises(error, match=words):
         raise ended_error(code, "page 7 was changed", "softepc")
 
@@ -154,6 +154,6 @@ def test_ends_are_told_apart(code: int, error: type[Exception], words: str) -> N
     ],
 )
 def test_jobs_out_of_range_are_refused(field: dict[str, object]) -> None:
-    """A job that no runner can do is refused where it is made."""
+    """A job that no runner can do is refused when it is made."""
     with pytest.raises(UsageError):
         Job(model=b"", **field)

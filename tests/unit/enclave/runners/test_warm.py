@@ -1,4 +1,4 @@
-"""Models forked from a warm parent run as models started cold do, and a parent's death costs one of them at most."""
+"""Models forked from a warm parent behave like models started cold; a parent's death ends at most one start."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def enclave() -> Iterator[WarmRunner]:
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes that a process has started and that have not been collected yet."""
+    """Children of a process that have not been waited for yet."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
@@ -62,7 +62,7 @@ def wait_until_gone(*pids: int) -> None:
 
 @pytest.fixture
 def parents() -> set[int]:
-    """Warm parents that this process has started before; to tell the new ones by."""
+    """Warm parents that this process has already, to recognize the new ones."""
     return set(warm_parents())
 
 
@@ -75,7 +75,7 @@ def warm_parents() -> list[int]:
 
 
 def test_it_computes_what_a_cold_start_computes(runner: WarmRunner) -> None:
-    """Outputs, inputs and versions are those of the runner that it stands for, under its name."""
+    """Outputs, inputs, versions and name are those of the runner that it replaces."""
     with NativeRunner().start(JOB) as cold, runner.start(JOB) as forked:
         assert forked.outputs_digest() == cold.outputs_digest()
         assert (forked.info.inputs, forked.info.versions) == (cold.info.inputs, cold.info.versions)
@@ -85,7 +85,7 @@ def test_it_computes_what_a_cold_start_computes(runner: WarmRunner) -> None:
 
 
 def test_sessions_of_one_parent_do_not_disturb_each_other(runner: WarmRunner) -> None:
-    """Several models can run at once, and end in another order than they began in."""
+    """Several models can run at once and end in any order."""
     first, second = runner.start(JOB), runner.start(JOB)
     digest = first.outputs_digest()
     first.close()
@@ -96,7 +96,7 @@ def test_sessions_of_one_parent_do_not_disturb_each_other(runner: WarmRunner) ->
 
 
 def test_a_forked_enclave_pages(enclave: WarmRunner) -> None:
-    """Weights twice the EPC all come back in every inference, and the outputs are the native ones."""
+    """With weights twice the EPC all are loaded in every inference, and the outputs are the native ones."""
     job = Job(model=matrix_chain(LAYERS, SIZE), epc_bytes=4 << 20)
     with enclave.start(job) as session:
         session.sample(3)
@@ -109,7 +109,7 @@ def test_a_forked_enclave_pages(enclave: WarmRunner) -> None:
 
 
 def test_enclaves_of_one_parent_are_apart(enclave: WarmRunner) -> None:
-    """Each has its own EPC and its own counts: one that fits does not page because another does."""
+    """Each child has its own EPC and counts: one that fits does not page because another does."""
     model = matrix_chain(LAYERS, SIZE)
     with enclave.start(Job(model=model, epc_bytes=4 << 20)) as tight, enclave.start(Job(model=model)) as roomy:
         for session in (tight, roomy):
@@ -125,7 +125,7 @@ def test_enclaves_of_one_parent_are_apart(enclave: WarmRunner) -> None:
 def test_a_parent_that_dies_while_a_model_runs_costs_nothing(
     runner: WarmRunner, parents: set[int], kill: signal.Signals
 ) -> None:
-    """The model answers to its end; the next one has a new parent."""
+    """A running model survives its parent's death; the next model has a new parent."""
     session = runner.start(JOB)
     digest = session.outputs_digest()
     (parent,) = set(warm_parents()) - parents
@@ -141,7 +141,7 @@ def test_a_parent_that_dies_while_a_model_runs_costs_nothing(
 
 
 def test_a_parent_that_dies_unseen_costs_one_start(runner: WarmRunner, parents: set[int]) -> None:
-    """Who meets it first is told what happened; the next one has a new parent."""
+    """The first start after a parent's death fails with the reason; the next one has a new parent."""
     runner.start(JOB).close()
     (parent,) = set(warm_parents()) - parents
     os.kill(parent, signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_a_parent_that_dies_unseen_costs_one_start(runner: WarmRunner, parents: 
 def test_a_parent_that_dies_takes_its_models_along_at_the_latest_when_they_are_closed(
     runner: WarmRunner, parents: set[int]
 ) -> None:
-    """No process is left behind that nobody watches, even if it never would end by itself."""
+    """A child that its parent no longer watches is killed, even if it would never end."""
     session = runner.start(JOB)
     (parent,) = set(warm_parents()) - parents
     (child,) = children_of(parent)
@@ -166,7 +166,7 @@ def test_a_parent_that_dies_takes_its_models_along_at_the_latest_when_they_are_c
 
 
 def test_a_model_that_is_killed_costs_itself_only(runner: WarmRunner, parents: set[int]) -> None:
-    """Its end is told as that of a started process is; the parent forks on."""
+    """A killed child raises the same error as a killed process; its parent can fork again."""
     session = runner.start(JOB)
     (parent,) = set(warm_parents()) - parents
     (child,) = children_of(parent)
@@ -179,7 +179,7 @@ def test_a_model_that_is_killed_costs_itself_only(runner: WarmRunner, parents: s
 
 
 def test_a_model_over_its_deadline_is_ended(runner: WarmRunner, parents: set[int]) -> None:
-    """Time and memory of a forked model are watched as those of a started one."""
+    """Deadline and memory cap hold for forked models."""
     session = runner.start(Job(model=JOB.model, deadline_s=2.0))
     (parent,) = set(warm_parents()) - parents
     (child,) = children_of(parent)
@@ -191,7 +191,7 @@ def test_a_model_over_its_deadline_is_ended(runner: WarmRunner, parents: set[int
 
 
 def test_a_model_that_cannot_be_loaded_says_why(runner: WarmRunner) -> None:
-    """The runtime's words reach the caller, and the next model runs."""
+    """If the runtime refuses a model, the error has its message, and the next model runs."""
     with pytest.raises(RuntimeRefused, match=r"ONNXRuntimeError"):
         runner.start(Job(model=b"no model"))
     with runner.start(JOB) as session:
@@ -199,7 +199,7 @@ def test_a_model_that_cannot_be_loaded_says_why(runner: WarmRunner) -> None:
 
 
 def test_closing_ends_the_parent_also_with_a_model_open(parents: set[int]) -> None:
-    """Nothing of it stays behind; it may be closed again, and used again."""
+    """Closing ends all processes; a runner may be closed twice, and used again."""
     runner = WarmRunner(NativeRunner())
     session = runner.start(JOB)
     started = set(warm_parents()) - parents
@@ -217,7 +217,7 @@ def test_closing_ends_the_parent_also_with_a_model_open(parents: set[int]) -> No
 def test_parents_are_replaced_and_ended_when_they_have_had_enough_children(
     runner: WarmRunner, parents: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every model has the same layout of memory, and a long campaign does not pile up processes."""
+    """Parents are replaced after a number of children, and retired parents end."""
     monkeypatch.setattr(warm, "CHILDREN_OF_A_PARENT", 2)
     seen: set[int] = set()
     for _ in range(7):
