@@ -1,8 +1,8 @@
-"""How a number is taken: timing discipline, sampling, and what a measurement carries with it."""
+"""How a number is measured: reference kernels, sampling, latency, operator times, context."""
 
 from __future__ import annotations
 
-from sectum.measure.latency import Measurement, measure, measure_budgets
+from sectum.measure.latency import Measurement, measure
 from sectum.measure.operators import OperatorMeasurement, OperatorRow, measure_operators
 
 __all__ = [
@@ -10,6 +10,5 @@ __all__ = [
     "OperatorMeasurement",
     "OperatorRow",
     "measure",
-    "measure_budgets",
     "measure_operators",
 ]

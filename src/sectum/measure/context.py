@@ -1,4 +1,4 @@
-"""Where and how a number was taken. Reading it changes nothing on the machine."""
+"""Where and when a number was measured. Reading this changes nothing on the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sectum
 
 
 def _field(path: str, key: str) -> str:
-    """Read the value after ``key:`` in a file of the kernel's; empty if there is none."""
+    """Read the value after ``key:`` in one of the kernel's files; empty if there is none."""
     try:
         lines = Path(path).read_text(errors="replace").splitlines()
     except OSError:
@@ -22,7 +22,7 @@ def _field(path: str, key: str) -> str:
 
 
 def _commit(root: Path) -> str:
-    """Find the commit that a checkout's HEAD names, without running git; empty if this is no checkout."""
+    """Find the commit of a checkout's HEAD without running git; empty if this is not a checkout."""
     try:
         head = (root / ".git" / "HEAD").read_text().strip()
         if not head.startswith("ref: "):
@@ -51,10 +51,10 @@ def machine_context() -> dict[str, Any]:
     """Describe this machine now, as plain values for JSON.
 
     Returns:
-        ``cpu_model`` as the kernel names it; ``cores``, the CPUs that this process may use; ``memory_bytes``
-        of the machine, 0 if unknown; ``kernel``, name and release; ``versions`` of python, sectum,
-        onnxruntime and numpy, absent ones left out; ``commit`` of the checkout that sectum runs from, empty
-        for an installed package; ``date``, UTC, ISO 8601.
+        ``cpu_model`` as the kernel names it; ``cores``, the CPUs that this process may use; ``memory_bytes`` of the
+        machine, 0 if unknown; ``kernel``, name and release; ``versions`` of python, sectum, onnxruntime and numpy, as
+        far as they are installed; ``commit`` of the checkout that sectum runs from, empty for an installed package;
+        ``date``, UTC, ISO 8601.
     """
     memory = _field("/proc/meminfo", "MemTotal").split()
     return {

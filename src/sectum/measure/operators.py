@@ -1,4 +1,4 @@
-"""Times of a model's operators, as rows to learn from."""
+"""Measures the times of a model's operators."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class OperatorRow:
     """One operator of the graph that the runtime executes.
 
     Attributes:
-        index: its place in the order of execution.
-        name: of the node.
-        type: without domain, as the runtime's profile gives it.
-        time_ms: at the reference time of `OperatorMeasurement.reference_ms`.
-        reference_ratio: its time over the reference kernel's.
-        input_shapes: in the order of the inputs; constant inputs too, unless the runtime has repacked them.
-        output_shapes: in the order of the outputs.
-        input_types: element types as the runtime names them.
-        parameter_bytes: of constant inputs that the profile knows.
-        output_bytes: of the outputs.
+        index: position in the order of execution.
+        name: name of the node.
+        type: operator type without domain, as the runtime's profile gives it.
+        time_ms: time at the machine's speed of `OperatorMeasurement.reference_ms`.
+        reference_ratio: time over the time of the reference kernels.
+        input_shapes: shapes in the order of the inputs, with constant inputs unless the runtime has packed them.
+        output_shapes: shapes in the order of the outputs.
+        input_types: element types, as the runtime names them.
+        parameter_bytes: size of the constant inputs that the profile has.
+        output_bytes: size of the outputs.
     """
 
     index: int
@@ -53,11 +53,11 @@ class OperatorMeasurement:
     """The operators of one model, and the model as a whole in the same process.
 
     Attributes:
-        rows: in the order of execution.
-        latency_ms: of the whole model in the same process, with the profiler on.
-        reference_ms: the reference time in which milliseconds are given.
+        rows: the operators, in the order of execution.
+        latency_ms: latency of the whole model in the same process, with the profiler on.
+        reference_ms: the reference time that turned ratios into milliseconds.
         reference_source: ``calibration`` or ``this run``.
-        runs: profiled inferences.
+        runs: number of profiled inferences.
         context: machine, versions, runner, threads, seed, date, kind.
     """
 
@@ -69,7 +69,7 @@ class OperatorMeasurement:
     context: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Give plain values, for JSON."""
         return asdict(self)
 
 
@@ -87,12 +87,12 @@ def measure_operators(
 
     Args:
         model: a model with bound shapes.
-        threads: of the runtime.
-        runs: inferences to average over.
+        threads: threads of the runtime.
+        runs: number of inferences to average over.
         references: the reference kernels' typical times on this machine, from a calibration.
         deadline_s: seconds that the process may live.
-        seed: of the inputs.
-        runner: where; natively if not given.
+        seed: seed of the inputs.
+        runner: where the model runs; natively if not given.
 
     Raises:
         EnclaveError: the model could not be run; see `sectum.errors`.
@@ -139,14 +139,14 @@ def measure_operators(
 
 
 def in_references(time: OperatorTime, share: float) -> float:
-    """An operator's time over that of the reference kernels, mixed as for its whole network."""
+    """Give an operator's time over that of the reference kernels, mixed as for its whole network."""
     return time.time_us / (time.products_us + share * (time.sums_us - time.products_us))
 
 
 def match(runtime: OptimizedGraph, times: Iterable[OperatorTime]) -> list[float] | None:
-    """Times in the order of the graph's operators; None where the runtime executed something else.
+    """Assign times to the graph's operators, in their order; None if the runtime executed other operators.
 
-    Operators of the same type and shapes are told apart by their order, which is that of execution in both.
+    Operators of the same type and shapes are matched by their order, which is that of execution in both.
     """
     share = sums_share(runtime)
     waiting: dict[tuple[object, ...], list[float]] = defaultdict(list)

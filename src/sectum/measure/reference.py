@@ -1,24 +1,25 @@
-"""The discipline of a latency: never a time alone, always a ratio to the reference kernels around it.
+"""Latency as a ratio to the reference kernels that run before and after each inference.
 
-A shared machine's speed moves by 20 to 40 %, within milliseconds (a neighbour on the other hardware thread of the
-core) and over minutes. Over fourteen models in eight passes, two medians of wall times agree within 10 % for 63 %
-of the pairs; two ratios for 99 %.
+A shared machine's speed changes by 20 to 40 %, within milliseconds (a neighbour on the core's other hardware thread)
+and over minutes. *Measured* over fourteen models in eight passes: two medians of wall times agree within 10 % for 63 %
+of the pairs, two ratios for 99 %.
 
-Three disturbances, three answers:
+There are two reference kernels, because other load slows dense arithmetic less than everything else. Names and stored
+fields call the GEMM kernel ``products`` and the reduction kernel ``sums``. A latency is compared with a mixture of
+both: the graph tells how much of the time is dense arithmetic, the pager how much is paging.
 
-- *Speed* that moves slows inference and reference alike: the ratio takes it out. An inference of 100 ms is the mean
-  over many fast and slow milliseconds, so means are compared, not medians, and references that go with a long
-  inference are run for longer. Work of two kinds is slowed differently, so there are two kernels, and each
-  latency is compared with a mixture of both: how much of it is dense arithmetic says the graph, how much is
-  paging says the pager.
-- *A burst* that begins or ends within a sample makes its two references disagree: the sample is flagged, kept
+Three disturbances are handled:
+
+- *The speed changes.* Inference and reference slow down alike, so the ratio cancels it. An inference of 100 ms averages
+  many fast and slow milliseconds; therefore means are compared, not medians, and the references of a long inference run
+  longer.
+- *A burst of other load* begins or ends within a sample. Its two references then disagree. The sample is flagged, kept
   in the raw data, and left out of the estimate while enough others remain. So are the most extreme tenths.
-- *Taking turns*: a process on the same CPU, or another machine on the same host, stretches a long inference, but
-  not a reference that fits between two turns. With one thread, time is counted while the thread has a CPU, and
-  only then. With several, the slowest thread decides and what it waited for is not known: samples that
-  waited for over a tenth of their time are flagged.
+- *The thread loses its CPU* to another process or another virtual machine. This stretches a long inference, but not a
+  reference that fits between two such moments. With one thread, CPU time is measured. With several, the slowest thread
+  decides and how long it waited is not known: samples that waited for over a tenth of their time are flagged.
 
-Where most samples are flagged, the calmer half of them is used.
+If most samples are flagged, the less disturbed half of them is used.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
 
 REFERENCES_DISAGREE = 1.6
-"""Ratio of the two references from which on a sample is flagged."""
+"""A sample is flagged if its two references differ by more than this factor."""
 WAITED_SHARE = 0.1
-"""With several threads, their waiting for a CPU as a share of the wall time from which on a sample is flagged."""
+"""With several threads, a sample is flagged if they wait for a CPU for more than this share of its wall time."""
 TRIMMED_SHARE = 0.1
-"""Of the samples, by their ratio: how many are left out at either end."""
-_DENSE_INPUT_CHANNELS = 4  # of a group: fewer, and each value is used too seldom
+"""Share of the samples that is left out at each end, by their ratio."""
+_DENSE_INPUT_CHANNELS = 4  # of a group; with fewer, each value is used too seldom
 _DENSE_FLOPS_PER_S, _OTHER_FLOPS_PER_S, _OTHER_BYTES_PER_S = 75e9, 12e9, 10e9
-_PAGING_OVER_HANDLER = 1.25  # the signal's way into the handler and back is not in the handler's own time
-_FEWEST = 5  # samples that an estimate from a disturbed run takes at least, if there are so many
+_PAGING_OVER_HANDLER = 1.25  # the handler's own time excludes entering and leaving the signal handler
+_FEWEST = 5  # least number of samples in an estimate from a disturbed run, if there are as many
 _STUDENT_975 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom
 _NORMAL_975 = 1.96
 
@@ -53,9 +54,9 @@ class Reading:
     """A sample as a ratio.
 
     Attributes:
-        ratio: latency over the reference kernel's time.
-        disturbed: why the sample is suspect; empty if it is not.
-        disturbance: how much, on a scale on which samples over 1 are suspect.
+        ratio: latency over the time of the reference kernels.
+        disturbed: why the sample is flagged; empty if it is not.
+        disturbance: how much it is disturbed; samples over 1 are flagged.
     """
 
     ratio: float
@@ -65,12 +66,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the samples say together.
+    """The ratio that several samples give.
 
     Attributes:
         ratio: latency over reference time.
         uncertainty: half-width of the 95 % interval of the ratio, relative to it; infinite for one sample.
-        used: for each sample, whether it took part.
+        used: for each sample, whether it was used.
     """
 
     ratio: float
@@ -79,10 +80,10 @@ class Estimate:
 
 
 def sums_share(graph: OptimizedGraph) -> float:
-    """How much of a network's time depends on the machine as sums do, not as matrix products: from 0 to 1.
+    """Estimate the weight of the reduction kernel in a network's reference, from 0 to 1.
 
-    Dense arithmetic is what the second kind is; all other time, first estimates of both taken from rates that were
-    seen on a processor of 2021, is of the first. An error of a fifth shifts a latency by a fiftieth at most.
+    Dense arithmetic is compared with the GEMM kernel, all other work with the reduction kernel. The times of both are
+    estimated with rates of a processor of 2021. An error of a fifth changes a latency by a fiftieth at most.
 
     Args:
         graph: what the runtime executes.
@@ -99,28 +100,28 @@ def sums_share(graph: OptimizedGraph) -> float:
 
 
 def _is_dense(op: Operator, graph: OptimizedGraph) -> bool:
-    """Whether a convolution or product uses what it reads many times: depthwise ones do not."""
+    """Tell whether a convolution or GEMM uses each value many times; a depthwise convolution does not."""
     weight = graph.tensors[op.inputs[1]].shape if len(op.inputs) > 1 and op.inputs[1] else ()
     return len(weight) < 4 or weight[1] >= _DENSE_INPUT_CHANNELS
 
 
 def compared_with(sample: Sample, share: float) -> float:
-    """Reference time, in nanoseconds, that an inference is compared with.
+    """Give the reference time, in nanoseconds, that an inference is compared with.
 
     Args:
-        sample: the inference; its time in the pager's handler, and in the kernel for it, depends on sums.
+        sample: the inference; its paging is compared with the reduction kernel.
         share: `sums_share` of the network.
     """
     return sample.reference_ns(share + (1 - share) * paging_share(sample))
 
 
 def paging_share(sample: Sample) -> float:
-    """How much of an inference's time is paging."""
+    """Give the share of paging in an inference's time."""
     return min(1.0, _PAGING_OVER_HANDLER * sample.handler_ns / sample.wall_ns)
 
 
 def read_sample(sample: Sample, threads: int, share: float) -> Reading:
-    """Turn a sample into a ratio and say whether it is suspect."""
+    """Turn a sample into a ratio, and flag it if it is disturbed."""
     low, high = sorted((sample.products_before_ns, sample.products_after_ns))
     disagreement = (high / low - 1) / (REFERENCES_DISAGREE - 1)
     waiting = sample.wait_ns / sample.wall_ns / WAITED_SHARE if threads > 1 else 0.0
@@ -133,10 +134,10 @@ def read_sample(sample: Sample, threads: int, share: float) -> Reading:
 
 
 def ratio_of_means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Mean latency over mean reference time, and the half-width of its 95 % interval.
+    """Give mean latency over mean reference time, and the half-width of its 95 % interval.
 
-    The most extreme tenths by ratio are left out of the means. The interval is Student's for a trimmed mean (Tukey
-    and McLaughlin 1963), applied to what each latency differs from the ratio times its reference; infinite for one.
+    The most extreme tenths by ratio are left out of the means. The interval is Student's for a trimmed mean (Tukey and
+    McLaughlin 1963), of the differences between each latency and the ratio times its reference; infinite for one.
 
     Args:
         pairs: latency and reference time of each sample, in one unit.
@@ -162,13 +163,13 @@ def ratio_of_means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def estimate(samples: Sequence[Sample], *, threads: int, share: float, period: int = 1) -> Estimate:
-    """Ratio of means; where page faults repeat with a period, the mean over its phases.
+    """Estimate the ratio of means; if page faults repeat with a period, the mean over its phases.
 
     Args:
         samples: consecutive inferences.
         threads: threads of the run.
         share: `sums_share` of the network.
-        period: of the page faults, in inferences.
+        period: period of the page faults, in inferences.
 
     Raises:
         ValueError: no samples.
@@ -182,7 +183,7 @@ def estimate(samples: Sequence[Sample], *, threads: int, share: float, period: i
     for phase in range(period):
         indices = range(phase, len(samples), period)
         chosen = [i for i in indices if used[i]]
-        if 2 * len(chosen) < len(indices):  # disturbed for most of the time: the calmer half is the best there is
+        if 2 * len(chosen) < len(indices):  # mostly disturbed: use the less disturbed half
             calm_first = sorted(indices, key=lambda i: readings[i].disturbance)
             chosen = calm_first[: max(_FEWEST, -(-len(calm_first) // 2))]
             for i in chosen:
@@ -196,13 +197,13 @@ def estimate(samples: Sequence[Sample], *, threads: int, share: float, period: i
 
 
 def together(estimates: Sequence[Estimate]) -> Estimate:
-    """One estimate from those of several processes: their mean; what they differ by counts as uncertainty.
+    """Average the estimates of several processes; their differences add to the uncertainty.
 
     Raises:
-        ValueError: none.
+        ValueError: no estimates.
     """
     if not estimates:
-        raise ValueError("no estimates to put together")
+        raise ValueError("no estimates to average")
     n = len(estimates)
     ratio = statistics.fmean(one.ratio for one in estimates)
     within = math.hypot(*(one.ratio * one.uncertainty for one in estimates)) / n
@@ -213,11 +214,11 @@ def together(estimates: Sequence[Estimate]) -> Estimate:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Typical times of the reference kernels on a machine: what turns ratios into its milliseconds.
+    """Typical times of the reference kernels on a machine. They turn ratios into its milliseconds.
 
     Attributes:
-        products_ms: of the matrix products.
-        sums_ms: of the sums.
+        products_ms: time of the GEMM kernel.
+        sums_ms: time of the reduction kernel.
     """
 
     products_ms: float
@@ -225,7 +226,7 @@ class References:
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> References:
-        """Mean times around samples: the machine's speed while they ran.
+        """Give the mean times around samples: the machine's speed while they ran.
 
         Raises:
             ValueError: no samples.
@@ -237,5 +238,5 @@ class References:
         return cls(products / 1e6, sums / 1e6)
 
     def mixed_ms(self, share: float) -> float:
-        """Time that a ratio is multiplied with, for work of which that share depends on the machine as sums do."""
+        """Give the time to multiply a ratio by, if the reduction kernel has this weight in its reference."""
         return self.products_ms + share * (self.sums_ms - self.products_ms)

@@ -1,4 +1,4 @@
-"""How many inferences make a number: warm up until page faults settle, sample until it is precise."""
+"""How many inferences to run: warm up until page counts settle, then sample until the estimate is precise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNCERTAINTY_BOUND = 0.02
 """Relative half-width of the 95 % interval at which sampling stops."""
 MIN_SAMPLES = 10
 MIN_SAMPLING_S = 1.0
-"""Samples of a fast model are spread over at least this time: a burst of noise must not cover them all."""
+"""Samples of a fast model are spread over at least this time, so that a burst of noise cannot cover them all."""
 MAX_SAMPLES = 400
 MIN_WARM_UP, MAX_WARM_UP = 2, 24
 WARM_UP_SHARE = 0.4
@@ -23,9 +23,9 @@ WARM_UP_SHARE = 0.4
 MAX_PERIOD = 4
 PAGES_TOLERANCE = 16
 SHARE_TOLERANCE = 0.01
-"""Counts are taken as equal that differ by one batch of the pager, or by this share of all faults."""
+"""Counts are equal if they differ by at most one reclaim batch, or by this share of all faults."""
 MINOR_FAULT_WEIGHT = 0.1
-"""A minor fault costs a tenth of a load or less, and its count varies more."""
+"""A minor fault costs at most a tenth of a load, and the number of minor faults varies more."""
 _CHUNK_S = 0.25
 
 
@@ -39,7 +39,7 @@ class StoppedBecause(StrEnum):
 
 
 class Sampler(Protocol):
-    """What sampling asks of a session."""
+    """The part of a session that sampling needs."""
 
     def sample(self, n: int) -> list[Sample]:
         """Run ``n`` inferences."""
@@ -52,10 +52,10 @@ class Sampling:
 
     Attributes:
         warm_up: inferences before the first sample, in order.
-        samples: in order.
-        estimate: of the ratio of latency to reference.
-        period: in inferences, with which page faults repeat; 1 where they are constant or do not settle.
-        settled: whether page faults had settled before the first sample.
+        samples: the samples, in order.
+        estimate: ratio of latency to reference.
+        period: number of inferences after which page counts repeat; 1 if they are constant or do not settle.
+        settled: whether page counts had settled before the first sample.
         stopped_because: why sampling ended.
     """
 
@@ -74,9 +74,9 @@ def _alike(a: Sample, b: Sample) -> bool:
 
 
 def settled_period(samples: Sequence[Sample]) -> int:
-    """Smallest period with which the page counts of the last inferences repeat; 0 if there is none yet.
+    """Find the smallest period with which the page counts of the last inferences repeat; 0 if there is none yet.
 
-    A constant has to show three times, a longer period twice.
+    Constant counts must be seen three times, a longer period twice.
     """
     for period in range(1, MAX_PERIOD + 1):
         shown = max(3, 2 * period)
@@ -101,19 +101,19 @@ def take_samples(
 ) -> Sampling:
     """Warm up, then sample.
 
-    Sampling stops when the uncertainty is within its bound, or after ``runs`` samples if they are given, or
-    when the time allowed would be overrun by one more inference. At least one sample is taken.
+    Sampling stops when the uncertainty is within its bound, or after ``runs`` samples if ``runs`` is given, or when one
+    more inference would take longer than the time allowed. At least one sample is taken.
 
     Args:
         session: a running model.
         threads: threads of the run.
         share: `sectum.measure.reference.sums_share` of the network.
         time_s: seconds allowed, warm-up included.
-        runs: how many samples, whatever their uncertainty.
+        runs: number of samples, whatever their uncertainty.
         uncertainty_bound: relative half-width of the 95 % interval of the ratio.
         least_s: seconds over which samples are spread, however precise they are.
-        fewest: samples that are taken even if the time is over.
-        enough: samples, at least, before their uncertainty may stop sampling.
+        fewest: number of samples that are taken even if the time is over.
+        enough: number of samples from which on their uncertainty may stop sampling.
         clock: seconds, monotonic; for tests.
     """
     begin_s = clock()
@@ -156,5 +156,5 @@ def take_samples(
 
 
 def _whole_s(sample: Sample) -> float:
-    """Seconds that a sample takes of the time allowed: inference and one run of both references."""
+    """Seconds that a sample takes: the inference and one run of both reference kernels."""
     return max(1e-9, (sample.wall_ns + sample.products_after_ns + sample.sums_after_ns) / 1e9)

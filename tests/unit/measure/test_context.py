@@ -1,4 +1,4 @@
-"""What a number carries with it."""
+"""The context of a measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sectum.measure import context
 
 
 def test_context_is_complete_and_plain() -> None:
-    """The context names processor, kernel, versions and date, and is JSON as it stands."""
+    """The context names processor, kernel, versions and date, and can be written as JSON."""
     found = context.machine_context()
     assert json.loads(json.dumps(found)) == found
     assert found["cpu_model"]
@@ -22,7 +22,7 @@ def test_context_is_complete_and_plain() -> None:
 
 
 def test_commit_is_read_from_the_checkout(tmp_path: Path) -> None:
-    """A checkout's commit is found on a branch, packed, and detached; elsewhere it is empty."""
+    """A checkout's commit is found on a branch, packed or detached; elsewhere it is empty."""
     assert context._commit(tmp_path) == ""
     git = tmp_path / ".git"
     (git / "refs" / "heads").mkdir(parents=True)

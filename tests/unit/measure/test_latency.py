@@ -1,4 +1,4 @@
-"""Measuring a small network for real, and what is refused."""
+"""Measuring small networks."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from sectum.enclave.runners.runner import (
     SessionInfo,
 )
 from sectum.enclave.runners.softepc import SoftEpcRunner
-from sectum.errors import EnclaveUnavailable, OutputsDiffer, UsageError
+from sectum.errors import EnclaveUnavailable, OutputsDiffer
 from sectum.graph.ir import Graph
-from sectum.measure import Measurement, measure, measure_budgets, measure_operators
+from sectum.measure import Measurement, measure, measure_operators
 from sectum.measure.reference import References
 from sectum.testing.tiny_models import convolutions, matrix_chain
 
 
 class Model:
-    """Just enough of a model."""
+    """The part of a model that measuring needs."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -122,8 +122,8 @@ class CountingRunner(LyingRunner):
 
 
 @pytest.mark.parametrize(("as_loaded", "told"), [(False, [(2, MIN_EPC_BYTES), (2, 1 << 20)]), (True, [])])
-def test_a_steady_state_begins_with_all_pages_out(as_loaded: bool, told: list[tuple[int, int]]) -> None:
-    """What loading left in the EPC decides nothing, unless that is asked for."""
+def test_a_steady_state_begins_with_all_pages_evicted(as_loaded: bool, told: list[tuple[int, int]]) -> None:
+    """All pages are evicted once before the warm-up, unless the caller asks for the state as loaded."""
     runner = CountingRunner()
     model = Model(convolutions())
     found = measure(model, runner, epc_bytes=1 << 20, runs=6, compare_native=False, as_loaded=as_loaded)
@@ -131,8 +131,8 @@ def test_a_steady_state_begins_with_all_pages_out(as_loaded: bool, told: list[tu
     assert found.context["as_loaded"] is as_loaded
 
 
-def test_pages_that_come_back_by_themselves_are_no_paging() -> None:
-    """A page that was put out before the first inference may be used late: it pages only what has to leave, too."""
+def test_loads_without_evictions_are_no_paging() -> None:
+    """A model is over-committed only if pages are evicted; late loads of pages that were evicted once do not count."""
     found = measure(Model(convolutions()), CountingRunner(), epc_bytes=1 << 20, runs=6, compare_native=False)
     assert found.loads == 7
     assert found.evictions == 0
@@ -147,7 +147,7 @@ def native() -> Measurement:
 
 
 def test_measurement_is_complete(native: Measurement) -> None:
-    """A measurement holds what the latency was made of, and can be read again from its JSON."""
+    """A measurement has the raw data of its latency, and its JSON can be read again."""
     assert native.latency_ms > 0
     assert native.outputs_equal_native is True
     assert native.stopped_because == "runs"
@@ -161,13 +161,13 @@ def test_measurement_is_complete(native: Measurement) -> None:
 
 
 def test_milliseconds_are_ratio_times_reference(native: Measurement) -> None:
-    """Latency lies among the samples' ratios times the reference time given."""
+    """The latency lies among the samples' ratios times the given reference time."""
     ratios = [sample["ratio"] for sample in native.samples]
     assert min(ratios) * 2.5 <= native.latency_ms <= max(ratios) * 2.5
 
 
 def test_without_calibration_the_run_is_its_own_reference() -> None:
-    """Without a calibration the run's own median reference is used, and the result says so."""
+    """Without a calibration the run's own mean reference is used, and the result says so."""
     found = measure(Model(convolutions()), NativeRunner(), runs=2, compare_native=False)
     assert found.reference_source == "this run"
     references = [
@@ -180,13 +180,13 @@ def test_without_calibration_the_run_is_its_own_reference() -> None:
 
 
 def test_other_outputs_are_an_error() -> None:
-    """An enclave that computes something else is never reported as a latency."""
-    with pytest.raises(OutputsDiffer, match="not those of the native run"):
+    """An enclave with other outputs than the native run raises OutputsDiffer, not a latency."""
+    with pytest.raises(OutputsDiffer, match="differ from those of the native run"):
         measure(Model(convolutions()), LyingRunner(), runs=1)
 
 
 def test_counts_that_mean_nothing_are_none() -> None:
-    """A runner that cannot count pages gives None, not zero, and its kind says what it is worth."""
+    """A runner that cannot count pages gives None, not zero, and its kind says that it is unverified."""
     found = measure(Model(convolutions()), LyingRunner(), runs=1, compare_native=False)
     assert found.faults is found.loads is found.evictions is None
     assert found.context["kind"] == "unverified"
@@ -194,7 +194,7 @@ def test_counts_that_mean_nothing_are_none() -> None:
 
 
 def test_a_model_is_measured_in_several_processes() -> None:
-    """What differs from process to process is averaged and counted as uncertainty; EPC sizes are kept apart."""
+    """The ratios of several processes are averaged, and their differences add to the uncertainty."""
 
     class Drifting(LyingRunner):
         started = 0
@@ -207,51 +207,46 @@ def test_a_model_is_measured_in_several_processes() -> None:
             session.sample = lambda n: time.sleep(0.02) or [slow] * n  # type: ignore[method-assign]
             return session
 
-    first, second = measure_budgets(
+    found = measure(
         Model(convolutions()),
         Drifting(),
-        (1 << 20, 2 << 20),
+        epc_bytes=1 << 20,
         deadline_s=1000,
         references=References(1, 1),
         compare_native=False,
     )
-    assert Drifting.started == first.processes == second.processes == 3
-    assert first.latency_ms == pytest.approx(2.0)
-    assert {sample["process"] for sample in first.samples} == {0, 1, 2}
-    assert first.uncertainty == pytest.approx(1.96 * 0.1 / 3**0.5, rel=1e-3)
-    assert (first.context["epc_bytes"], second.context["epc_bytes"]) == (1 << 20, 2 << 20)
+    assert Drifting.started == found.processes == 3
+    assert found.latency_ms == pytest.approx(2.0)
+    assert {sample["process"] for sample in found.samples} == {0, 1, 2}
+    assert found.uncertainty == pytest.approx(1.96 * 0.1 / 3**0.5, rel=1e-3)
+    assert found.context["epc_bytes"] == 1 << 20
 
 
 def test_a_given_number_of_runs_is_kept() -> None:
-    """Asked for three samples, measuring gives three, from one process."""
+    """If three samples are asked for, there are three, from one process."""
     found = measure(Model(convolutions()), LyingRunner(), runs=3, compare_native=False)
     assert (len(found.samples), found.processes) == (3, 1)
 
 
-def test_no_budget_is_refused() -> None:
-    """Measuring under no EPC size at all is a mistake of the caller."""
-    with pytest.raises(UsageError, match="at least one"):
-        measure_budgets(Model(convolutions()), NativeRunner(), ())
-
-
-def test_budgets_in_one_process_show_the_step() -> None:
-    """Eight matrices of 1 MiB page under 4 MiB of EPC and not under 64, with the same outputs."""
+def test_an_epc_smaller_than_the_weights_pages() -> None:
+    """Eight matrices of 1 MiB page in 4 MiB of EPC and not in 64, with the same outputs."""
     runner: Runner = SoftEpcRunner()
     try:
         runner.check()
     except EnclaveUnavailable as error:
         pytest.skip(str(error))
-    roomy, tight = measure_budgets(Model(matrix_chain(8, 512)), runner, (64 << 20, 4 << 20), runs=5)
-    assert roomy.loads == 0
+    roomy, tight = (
+        measure(Model(matrix_chain(8, 512)), runner, epc_bytes=epc_bytes, runs=5) for epc_bytes in (64 << 20, 4 << 20)
+    )
+    assert roomy.evictions == 0
     assert tight.loads is not None
     assert tight.loads > 1000
     assert tight.outputs_equal_native is True
     assert tight.resident_bytes <= 4 << 20
-    assert tight.latency_ms > roomy.latency_ms
 
 
 def test_a_real_network_pages_as_it_should() -> None:
-    """SqueezeNet, 13 MiB live, pages in every inference under 6 MiB of EPC and computes what it computes outside."""
+    """SqueezeNet, 13 MiB live, pages in every inference in 6 MiB of EPC, and its outputs are the native ones."""
     runner = SoftEpcRunner()
     try:
         runner.check()
@@ -268,7 +263,7 @@ def test_a_real_network_pages_as_it_should() -> None:
 
 
 def test_operators_add_up() -> None:
-    """Operators of a network take together about what the network takes."""
+    """The times of a network's operators add up to about the network's latency."""
     found = measure_operators(Model(matrix_chain(6, 768)), runs=9)
     assert [row.index for row in found.rows] == list(range(len(found.rows)))
     assert {row.type for row in found.rows} == {"MatMul"}
@@ -278,6 +273,6 @@ def test_operators_add_up() -> None:
 
 
 def test_measurements_compare_by_value(native: Measurement) -> None:
-    """A measurement is a value: a copy with one change differs from it."""
+    """Measurements compare by value: a copy with one change differs."""
     assert replace(native) == native
     assert replace(native, settled=False) != native

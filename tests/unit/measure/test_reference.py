@@ -1,4 +1,4 @@
-"""The estimator, on synthetic machines that drift, burst and take turns."""
+"""The estimator, on synthetic machines whose speed drifts, changes in bursts, and alternates."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run(
 
 
 def test_drift_cancels() -> None:
-    """A machine that slows down by 40 % over the run gives the ratio of a steady one; wall times do not."""
+    """On a machine that slows down by 40 % over the run the ratio is that of a steady one; wall times are not."""
     rng = random.Random(1)
     drifting = run(rng, 40e6, 40, lambda now_s: 1 + 0.4 * min(1.0, now_s / 1.5))
     ratio = estimate(drifting, threads=1, share=0).ratio
@@ -74,7 +74,7 @@ def test_drift_cancels() -> None:
 
 
 def test_bursts_are_flagged_and_outvoted() -> None:
-    """Short bursts of a third of the speed move the estimate by under 5 %; samples they cut are flagged."""
+    """Short bursts at a third of the speed change the estimate by under 5 %, and disturbed samples are flagged."""
     rng = random.Random(2)
     bursty = run(rng, 20e6, 60, lambda now_s: 3.0 if now_s % 0.25 < 0.05 else 1.0)
     found = estimate(bursty, threads=1, share=0)
@@ -107,28 +107,28 @@ def test_a_disturbed_measurement_agrees_with_a_calm_one(latency_ms: float, longe
 
 
 def test_waiting_flags_only_several_threads() -> None:
-    """Waiting for a CPU is already taken out with one thread; with two it cannot be, and is flagged."""
+    """Waiting for a CPU flags a sample of two threads, not of one, whose time excludes it."""
     waited = sample(10e6, wait_ns=5_000_000)
     assert read_sample(waited, 1, 0).disturbed == ""
     assert read_sample(waited, 2, 0).disturbed == "waited for a CPU"
 
 
 def test_references_that_disagree_are_flagged() -> None:
-    """A sample whose references differ by more than 1.6 is suspect, in either order."""
+    """A sample whose references differ by more than a factor of 1.6 is flagged, in either order."""
     assert read_sample(sample(1e7, 2.5e6, 4.2e6), 1, 0).disturbed
     assert read_sample(sample(1e7, 4.2e6, 2.5e6), 1, 0).disturbed
     assert not read_sample(sample(1e7, 2.5e6, 3.9e6), 1, 0).disturbed
 
 
 def test_a_mostly_disturbed_run_uses_its_calmer_half() -> None:
-    """When most samples are suspect, the less disturbed half counts: one lucky sample does not decide alone."""
+    """If most samples are flagged, the less disturbed half is used, not the few that are not flagged."""
     samples = [sample(1e7, wait_ns=n * 10**7) for n in range(9, -1, -1)]
     assert estimate(samples, threads=2, share=0).used == (False,) * 5 + (True,) * 5
     assert estimate(samples[:3], threads=2, share=0).used == (True,) * 3
 
 
 def test_alternating_faults_are_averaged() -> None:
-    """Inferences that alternate between two costs cost their mean, not one of the two."""
+    """The latency of inferences that alternate between two times is their mean."""
     samples = [sample(1e7 if i % 2 else 2e7) for i in range(21)]
     assert estimate(samples, threads=1, share=0, period=2).ratio == pytest.approx(6.0)
     assert estimate(samples, threads=1, share=0, period=2).uncertainty == pytest.approx(0.0)
@@ -142,7 +142,7 @@ def test_one_sample_has_no_certainty() -> None:
 
 
 def test_no_samples_are_refused() -> None:
-    """Nothing cannot be estimated from."""
+    """An estimate from no samples is refused."""
     with pytest.raises(ValueError, match="no samples"):
         estimate([], threads=1, share=0)
     with pytest.raises(ValueError, match="no samples"):
@@ -164,7 +164,7 @@ def test_the_interval_covers(n: int) -> None:
 
 
 def test_a_fast_and_a_slow_state_of_the_machine_cancel() -> None:
-    """Where the machine is slow every other millisecond, a long inference and short references meet both states.
+    """If the machine is slow every other millisecond, a long inference and short references see both states.
 
     Inferences of 80 ms hold the mean of the two; medians of the references would hold one of them.
     """
@@ -178,8 +178,8 @@ def test_typical_reference_is_the_mean_of_both_sides() -> None:
     assert References.of([sample(1, 1e6, 2e6), sample(1, 2e6, 3e6)]) == References(2.0, 2.0)
 
 
-def test_dense_work_is_compared_with_products_and_the_rest_with_sums() -> None:
-    """The graph says what a network's speed depends on: VGG on products, a depthwise network far more on sums."""
+def test_dense_work_is_compared_with_the_gemm_kernel_and_the_rest_with_the_reduction_kernel() -> None:
+    """VGG is mostly compared with the GEMM kernel, a depthwise network far more with the reduction kernel."""
     shares = {
         name: sums_share(optimize(zoo.to_graph(zoo.build(name)), Cpu.AVX2))
         for name in ("vgg16", "resnet50", "mobilenet_v2")
@@ -190,8 +190,8 @@ def test_dense_work_is_compared_with_products_and_the_rest_with_sums() -> None:
     assert sums_share(as_optimized(Graph("", (), {}, (), (), 17))) == 0
 
 
-def test_paging_is_compared_with_sums() -> None:
-    """Where sums take half as long again and products a fifth, a dense network that pages gives the quiet ratio."""
+def test_paging_is_compared_with_the_reduction_kernel() -> None:
+    """If other load slows reductions by a half and GEMMs by a fifth, a dense network that pages keeps its ratio."""
     dense_ns, paging_ns = 30e6, 60e6
 
     def measured(products: float, sums: float) -> Sample:
@@ -209,7 +209,7 @@ def test_paging_is_compared_with_sums() -> None:
 
 
 def test_processes_that_differ_make_the_estimate_uncertain() -> None:
-    """Three processes that agree are as certain as their samples; three that differ by 10 % are not."""
+    """Differences between processes add to the uncertainty; processes that agree add nothing."""
     alike = together([Estimate(8.0, 0.01, (True,))] * 3)
     apart = together([Estimate(ratio, 0.01, (True,)) for ratio in (7.2, 8.0, 8.8)])
     assert alike.ratio == apart.ratio == pytest.approx(8.0)

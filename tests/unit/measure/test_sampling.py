@@ -1,4 +1,4 @@
-"""When to start counting and when to stop, on sessions that exist only here."""
+"""When sampling starts and when it stops, on scripted sessions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFERENCE_NS = 2_500_000
 
 
 class FakeSession:
-    """Gives samples of a script and lets its own clock run."""
+    """Gives the samples of a script, and has a clock of its own."""
 
     def __init__(self, latencies_ms: Iterable[float], loads: Iterable[int] = itertools.repeat(0)) -> None:
         self._script: Iterator[tuple[float, int]] = zip(latencies_ms, loads, strict=False)
@@ -40,7 +40,7 @@ class FakeSession:
         return made
 
     def clock(self) -> float:
-        """Tell the script's time."""
+        """Give the script's time."""
         return self.now_s
 
 
@@ -49,7 +49,7 @@ def paged(*loads: int) -> list[Sample]:
 
 
 def test_stops_when_precise() -> None:
-    """A quiet model stops as soon as it has its least number of samples over its least time."""
+    """Sampling of a quiet model stops at the least number of samples over the least time."""
     session = FakeSession(itertools.repeat(10.0))
     found = take_samples(session, threads=1, share=0, time_s=60, clock=session.clock)
     assert found.stopped_because is StoppedBecause.PRECISE
@@ -59,7 +59,7 @@ def test_stops_when_precise() -> None:
 
 
 def test_noise_takes_more_samples() -> None:
-    """A noisy model is sampled longer than a quiet one, until the bound holds."""
+    """A noisy model is sampled longer than a quiet one, until its uncertainty is within the bound."""
     rng = random.Random(0)
     session = FakeSession(10.0 * (1 + abs(rng.gauss(0, 0.12))) for _ in itertools.count())
     found = take_samples(session, threads=1, share=0, time_s=600, clock=session.clock)
@@ -89,7 +89,7 @@ def test_a_single_slow_inference_still_gives_a_sample() -> None:
 
 @pytest.mark.parametrize("runs", [1, 3, 25])
 def test_runs_are_exact(runs: int) -> None:
-    """A given number of runs is taken exactly, however precise it is."""
+    """A given number of runs is kept exactly, whatever the uncertainty."""
     session = FakeSession(itertools.repeat(1.0))
     found = take_samples(session, threads=1, share=0, time_s=60, runs=runs, clock=session.clock)
     assert len(found.samples) == runs
@@ -97,7 +97,7 @@ def test_runs_are_exact(runs: int) -> None:
 
 
 def test_warms_up_until_faults_settle() -> None:
-    """Samples start only when page counts repeat."""
+    """Sampling starts only when page counts repeat."""
     session = FakeSession(itertools.repeat(10.0), [9000, 7000, 5000, 4000, 3000, *[2000] * 10_000])
     found = take_samples(session, threads=1, share=0, time_s=60, clock=session.clock)
     assert found.settled
@@ -105,8 +105,8 @@ def test_warms_up_until_faults_settle() -> None:
     assert {s.loads for s in found.samples} == {2000}
 
 
-def test_faults_that_never_settle_are_said() -> None:
-    """Warm-up is bounded; what did not settle is called so."""
+def test_counts_that_never_settle_are_reported() -> None:
+    """The warm-up is bounded, and the result says that counts did not settle."""
     rng = random.Random(0)
     session = FakeSession(itertools.repeat(10.0), (rng.randrange(1000, 90_000) for _ in itertools.count()))
     found = take_samples(session, threads=1, share=0, time_s=60, clock=session.clock)
@@ -128,5 +128,5 @@ def test_faults_that_never_settle_are_said() -> None:
     ],
 )
 def test_period_is_found(loads: tuple[int, ...], period: int) -> None:
-    """The smallest repetition of page counts is found, within the tolerance, from enough inferences."""
+    """The smallest period of page counts is found, within the tolerance, from enough inferences."""
     assert settled_period(paged(*loads)) == period

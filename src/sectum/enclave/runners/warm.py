@@ -71,7 +71,7 @@ class _Parent:
             stdin.close()
             stdout.close()
             raise EnclaveFailed(
-                f"the process that models are forked from has ended or does not answer ({error}): start the command again"
+                f"the process that models are forked from has ended or hangs ({error}): start the command again"
             ) from error
         finally:
             os.close(their_input)

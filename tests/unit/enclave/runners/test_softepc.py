@@ -94,7 +94,7 @@ def test_the_reference_kernel_does_not_page(runner: SoftEpcRunner, chain: bytes)
 
 
 def test_the_trace_is_the_count(runner: SoftEpcRunner, chain: bytes) -> None:
-    """The fault trace of an inference has as many loads as a sample counts, each of another page."""
+    """The fault trace of an inference has about as many loads as a sample counts, each of another page."""
     with runner.start(Job(model=chain, epc_bytes=TIGHT_BYTES)) as session:
         session.sample(3)
         sample = session.sample(1)[0]
