@@ -43,7 +43,7 @@ class Enclave:
     def run(
         self, *command: str, budget_bytes: int = 0, stdin: str = "", timeout_s: float = 120, **settings: object
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the command in the enclave to its end."""
+        """Run the command in the enclave to its end."""
         return subprocess.run(
             command,
             env=self.environment(budget_bytes, **settings),
@@ -55,17 +55,17 @@ class Enclave:
         )
 
     def python(self, code: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-        """Runs Python code in the enclave, by the interpreter itself (no wrapper in between)."""
+        """Run Python code in the enclave, in the interpreter itself (no wrapper in between)."""
         return self.run(sys.executable, "-c", code, *arguments, **options)
 
     def counters(self, report: Path) -> dict[str, object]:
-        """The counters that a process left behind."""
+        """Counters in the report of a process."""
         return json.loads(report.read_text())
 
 
 @pytest.fixture(scope="session")
 def enclave(tmp_path_factory: pytest.TempPathFactory) -> Enclave:
-    """The library and all programs, built in a temporary folder; skips where that cannot work."""
+    """Build the library and all programs in a temporary folder; skip where that cannot work."""
     compiler = shutil.which("cc")
     if not compiler or not shutil.which("make"):
         pytest.skip("no C compiler (cc) or no make: libsoftepc cannot be built")

@@ -1,4 +1,4 @@
-"""An enclave that opens later: when the process, or a child that it forks, asks for it."""
+"""An enclave that opens later: when the process, or a forked child, calls softepc_start."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run(enclave, code: str, **settings: object):
 
 
 def test_there_is_no_enclave_until_it_is_started(enclave):
-    """A deferred process allocates from libc and counts nothing, whatever its budget; started, it pages."""
+    """A deferred process allocates from libc and counts nothing, whatever its budget; once started, it pages."""
     before, region, started, after = run(
         enclave,
         "before = paged(); region = library.softepc_region_base(); started = start()\n"
@@ -72,7 +72,7 @@ def test_there_is_no_enclave_until_it_is_started(enclave):
 
 
 def test_what_was_allocated_before_stays_outside(enclave):
-    """Opening moves nothing: memory of before is as it was, can be resized and freed, and is not counted."""
+    """Memory allocated before the enclave opens stays where it is, can be resized and freed, and is not counted."""
     inside, content, counted = run(
         enclave,
         "old = bytearray(b'y' * (4 << 20)); start()\n"
@@ -85,7 +85,7 @@ def test_what_was_allocated_before_stays_outside(enclave):
 
 
 def test_a_second_start_is_refused(enclave):
-    """It is open already: EALREADY, and the enclave goes on."""
+    """A second start fails with EALREADY and does not disturb the enclave."""
     first, second, content = run(
         enclave,
         "first = start(); big = bytearray(b'z' * (4 << 20)); second = start()\n"
@@ -96,7 +96,7 @@ def test_a_second_start_is_refused(enclave):
 
 
 def test_an_enclave_that_was_not_deferred_cannot_be_started(enclave):
-    """Without SOFTEPC_DEFER, or with 0, it is open from the beginning."""
+    """Without SOFTEPC_DEFER, or with 0, the enclave is open from the beginning."""
     for settings in ({}, {"defer": 0}):
         result = enclave.python(
             PRELUDE + "big = bytearray(1 << 20); print(json.dumps([is_inside(big), start()]))", **settings
@@ -105,7 +105,7 @@ def test_an_enclave_that_was_not_deferred_cannot_be_started(enclave):
 
 
 def test_a_forked_child_opens_an_enclave_of_its_own(enclave):
-    """Its pages are sealed and counted; its parent has no enclave before or after, and can open one later."""
+    """A forked child can open an enclave; its parent has none before or after, and can open one later."""
     child, parent, late = run(
         enclave,
         "def work():\n"
@@ -128,7 +128,7 @@ def test_a_forked_child_opens_an_enclave_of_its_own(enclave):
 
 
 def test_children_of_one_parent_are_apart(enclave):
-    """Two at a time, at the same addresses: each sees its own content only, and counts its own pages."""
+    """Two children with enclaves at the same addresses each see only their own content and counts."""
     first, second = run(
         enclave,
         "filled, go = os.pipe(), os.pipe()\n"
@@ -151,7 +151,7 @@ def test_children_of_one_parent_are_apart(enclave):
 
 
 def test_a_child_of_an_open_enclave_cannot_open_another(enclave):
-    """A fork leaves the enclave behind for good: EALREADY there too, and memory of before is out of reach."""
+    """A child of a process with an open enclave can neither start one nor reach its parent's memory."""
     result = run(
         enclave,
         "start(); big = bytearray(b'x' * (1 << 20))\n"
@@ -161,7 +161,7 @@ def test_a_child_of_an_open_enclave_cannot_open_another(enclave):
 
 
 def test_the_environment_is_cleaned_before_it_opens(enclave):
-    """A program started by a deferred process is in no enclave, and cannot open one."""
+    """A program that a deferred process starts is not in an enclave and cannot open one."""
     assert run(
         enclave,
         "import subprocess\n"
@@ -171,7 +171,7 @@ def test_the_environment_is_cleaned_before_it_opens(enclave):
 
 
 def test_only_who_opened_an_enclave_leaves_a_report(enclave, tmp_path):
-    """A deferred process that never started one has nothing to report."""
+    """A deferred process that never opened its enclave writes no report."""
     report = tmp_path / "report.json"
     enclave.python(PRELUDE, defer=1, report=report)
     assert report.read_text() == ""
@@ -181,7 +181,7 @@ def test_only_who_opened_an_enclave_leaves_a_report(enclave, tmp_path):
 
 @pytest.mark.parametrize("value", ["2", "-1", "yes", "1 ", "0x1"])
 def test_another_value_than_0_or_1_is_refused(enclave, value):
-    """A setting that is not understood ends the process with code 87 before it starts, and names itself."""
+    """A bad setting ends the process with code 87 before it starts, and the message names it."""
     result = enclave.run("/bin/true", defer=value)
     assert result.returncode == 87
     assert result.stderr.startswith("softepc: SOFTEPC_DEFER is")

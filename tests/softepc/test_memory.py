@@ -1,4 +1,4 @@
-"""What a program in the enclave may rely on: its memory, its system calls, the budget, the sealing."""
+"""What a program in the enclave can rely on: its memory, its system calls, the budget, the sealing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STRESS_SECONDS = os.environ.get("SOFTEPC_STRESS_SECONDS", "5")
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_write_is_lost_with_many_threads(enclave, policy):
-    """With eight threads on the same pages under the smallest budget, every byte is what was last written."""
+    """With eight threads on the same pages and the smallest budget, every byte is what was last written."""
     result = enclave.run(
         enclave.program("stress"),
         STRESS_SECONDS,
@@ -29,14 +29,14 @@ def test_no_write_is_lost_with_many_threads(enclave, policy):
 
 
 def test_an_untouched_copy_opens(enclave):
-    """Reading, and not writing, untrusted memory changes nothing: the attacks below fail by their writes."""
+    """Only reading untrusted memory changes nothing, so the attacks below fail because of their writes."""
     result = enclave.run(enclave.program("attack"), "none", budget_bytes=MIN_BUDGET_BYTES)
     assert (result.returncode, result.stdout) == (0, "read 0\n"), result.stderr
 
 
 @pytest.mark.parametrize("attack", ["flip", "replay", "swap"])
 def test_an_attack_on_sealed_pages_ends_the_enclave(enclave, attack):
-    """A changed, replayed or exchanged sealed page is never read: the process ends with code 86 and says why."""
+    """A changed, replayed or exchanged sealed page is never used: the process ends with code 86 and says why."""
     result = enclave.run(enclave.program("attack"), attack, budget_bytes=MIN_BUDGET_BYTES)
     assert result.returncode == 86
     assert result.stdout == ""
@@ -45,7 +45,7 @@ def test_an_attack_on_sealed_pages_ends_the_enclave(enclave, attack):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_resident_memory_never_exceeds_the_budget(enclave, policy):
-    """An observer outside, who reads the size of the memfd all the time, never sees more than the budget."""
+    """An observer outside that polls the size of the memfd never sees more than the budget."""
     process = subprocess.Popen(
         [enclave.program("stress"), "3"],
         env=enclave.environment(MIN_BUDGET_BYTES, policy=policy),
@@ -73,7 +73,7 @@ def test_resident_memory_never_exceeds_the_budget(enclave, policy):
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("budget_bytes", [MIN_BUDGET_BYTES, 1 << 20])
 def test_system_calls_work_on_evicted_buffers(enclave, policy, budget_bytes):
-    """A program need not know that it is in an enclave: its system calls behave as outside, on any buffer."""
+    """System calls on enclave buffers of any size behave as they do outside the enclave."""
     result = enclave.run(enclave.program("calls"), budget_bytes=budget_bytes, policy=policy)
     assert result.returncode == 0, result.stderr
 
@@ -81,27 +81,27 @@ def test_system_calls_work_on_evicted_buffers(enclave, policy, budget_bytes):
 @pytest.mark.parametrize("budget_bytes", [0, MIN_BUDGET_BYTES, 4 << 20])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_malloc_family_keeps_its_promises(enclave, seed, budget_bytes):
-    """Alignment, content over realloc in both directions, zeros of calloc and errno are as the manual says."""
+    """Alignment, the content after realloc, the zeros of calloc, and errno are as the manual says."""
     result = enclave.run(enclave.program("families"), str(seed), budget_bytes=budget_bytes, timeout_s=60)
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("misuse", ["after-free", "overrun", "double-free"])
 def test_misuse_of_memory_is_said(enclave, misuse):
-    """A program with a memory error ends with a message, and never reads someone else's page."""
+    """A program with a memory error ends with a message and never reads another allocation's page."""
     result = enclave.run(enclave.program("misuse"), misuse, budget_bytes=MIN_BUDGET_BYTES)
     assert result.returncode < 0
     assert "in no live allocation" in result.stderr or "no live allocation of the enclave starts" in result.stderr
 
 
 def test_the_handler_allocates_nothing(enclave):
-    """A page is sealed and opened without a call of malloc, so a fault inside of malloc cannot deadlock."""
+    """Sealing and opening a page never calls malloc, so a fault inside malloc cannot deadlock."""
     result = enclave.run(enclave.program("allocations"), budget_bytes=MIN_BUDGET_BYTES)
     assert (result.returncode, result.stdout) == (0, "0 allocations\n"), result.stderr
 
 
 def test_an_ordinary_user_can_use_it(enclave):
-    """No privilege is needed: a user without capabilities gets the same enclave."""
+    """A user without capabilities gets the same enclave."""
     if os.geteuid() != 0:
         pytest.skip("every other test has run as an ordinary user already")
     folder = enclave.folder

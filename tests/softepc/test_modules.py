@@ -1,4 +1,4 @@
-"""The modules of the pager stand on one another, without a circle."""
+"""The modules of the pager depend on each other without a circle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SOURCES = ROOT / "native" / "softepc" / "src"
 
 
 def test_no_two_modules_of_the_pager_include_each_other() -> None:
-    """A module's file and header include only headers of modules that do not need it themselves."""
+    """A module includes only headers of modules that do not depend on it, and none depends on lifecycle.c."""
     included: dict[str, set[str]] = {}
     for path in SOURCES.glob("*.[ch]"):
         found = re.findall(r'^#include "(\w+)\.h"$', path.read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""ONNX Runtime, unchanged, computes in the enclave what it computes outside, bit for bit."""
+"""Unmodified ONNX Runtime has bit for bit the same outputs in the enclave as outside."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(digest.hexdigest(), numpy.unique(output).size)
 
 @pytest.fixture(scope="session", params=["light_resnet50", "light_squeezenet"])
 def model(request, tmp_path_factory) -> Path:
-    """A network of the onnx wheel with random weights: the constants it comes with would hide a lost page."""
+    """A network of the onnx wheel with random weights, because its constant weights would hide a lost page."""
     source = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"{request.param}.onnx"
     if not source.exists():
         pytest.skip("this onnx wheel has no light models")

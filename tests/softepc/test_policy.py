@@ -1,4 +1,4 @@
-"""The counters and the order of faults are those of a page-by-page simulation of the policy."""
+"""The counters and the order of faults equal those of a page-by-page simulation of the policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ZERO_FILL, LOAD, MINOR = 0, 1, 2
 
 
 class Simulation:
-    """The policy of softepc, as its documentation states it. Pages are (allocation, index)."""
+    """The policy of softepc, as documented. Pages are (allocation, index)."""
 
     def __init__(self, budget_pages: int, policy: str) -> None:
         self.budget, self.policy = budget_pages, policy
@@ -69,7 +69,7 @@ class Simulation:
 
 
 def random_script(rng: random.Random, simulation: Simulation, changes: bool) -> list[str]:
-    """Plays random operations on the simulation; returns them as a script for the C program."""
+    """Run random operations on the simulation; return them as a script for the C program."""
     script: list[str] = []
     for _ in range(400):
         choice = rng.random()
@@ -107,7 +107,7 @@ def random_script(rng: random.Random, simulation: Simulation, changes: bool) -> 
 @pytest.mark.parametrize("budget_pages", [64, 100, 777, 0])
 @pytest.mark.parametrize("policy", ["second-chance", "fifo"])
 def test_counters_and_trace_equal_the_simulation(enclave, policy, budget_pages, seed):
-    """What the model is trained to predict, the number of faults, is exactly what the policy says."""
+    """Counters and faults of random operations are exactly those of the policy."""
     changes = seed % 2 == 1
     simulation = Simulation(budget_pages, policy)
     script = random_script(random.Random(f"{policy} {budget_pages} {seed}"), simulation, changes)
@@ -123,7 +123,7 @@ def test_counters_and_trace_equal_the_simulation(enclave, policy, budget_pages, 
 
 
 def test_the_trace_names_pages_within_the_region(enclave):
-    """A trace can be laid over the simulation, because its page numbers count from the region's base."""
+    """Page numbers in a trace count from the region's base."""
     script = "a 0 16\na 1 16\nt 1 3\nt 0 5\nt 1 3\n"
     result = enclave.run(enclave.program("sequence"), stdin=script)
     assert result.stdout.splitlines()[1:] == ["19 0", "5 0"]

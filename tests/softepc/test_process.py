@@ -1,4 +1,4 @@
-"""The enclave as a citizen of its system: configuration, children, signal handlers, threads, exit."""
+"""The enclave's process: configuration, children, signal handlers, threads, exit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MIN_BUDGET_BYTES = 64 * 4096
     ],
 )
 def test_a_bad_setting_is_refused(enclave, name, value, said):
-    """A setting that is not understood ends the process with code 87 before it starts, and names itself."""
+    """A bad setting ends the process with code 87 before it starts, and the message names it."""
     result = enclave.run("/bin/true", **{name.removeprefix("SOFTEPC_").lower(): value})
     assert result.returncode == 87
     assert result.stderr.startswith(f"softepc: {name} is")
@@ -36,7 +36,7 @@ def test_a_bad_setting_is_refused(enclave, name, value, said):
 
 
 def test_a_missing_resource_is_said(enclave):
-    """What the machine lacks ends the process with code 88 and a way out, here for address space."""
+    """If the machine lacks address space, the process ends with code 88 and says what to change."""
     command = f"ulimit -v 1048576; exec env LD_PRELOAD={enclave.library} true"
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert result.returncode == 88
@@ -52,7 +52,7 @@ def test_an_enclave_in_an_enclave_is_refused(enclave):
 
 
 def test_a_full_region_is_out_of_memory(enclave):
-    """When the region has no room left, allocations fail as malloc does, and the process lives on."""
+    """When the region is full, allocations fail like malloc, and the process goes on."""
     code = (
         "import sys\n"
         "try:\n"
@@ -65,7 +65,7 @@ def test_a_full_region_is_out_of_memory(enclave):
 
 
 def test_children_are_ordinary_processes(enclave):
-    """A program started from the enclave works, and is not in an enclave itself."""
+    """A program started from the enclave works and is not in an enclave."""
     code = (
         "import os, subprocess\n"
         "big = bytearray(b'x' * (8 << 20))\n"
@@ -81,14 +81,14 @@ def test_children_are_ordinary_processes(enclave):
 
 @pytest.mark.parametrize("use", ["touch", "call", "resize"])
 def test_a_forked_child_that_uses_the_enclave_fails_loudly(enclave, use):
-    """The enclave does not extend to a forked child: it ends with code 89, never reads zeros, harms no parent."""
+    """A forked child that touches the enclave ends with code 89, reads nothing, and does not disturb its parent."""
     result = enclave.run(enclave.program("children"), use, budget_bytes=MIN_BUDGET_BYTES)
     assert (result.returncode, result.stdout) == (0, "89\n"), result.stderr
     assert "a child of fork() touched" in result.stderr
 
 
 def test_a_forked_child_can_leave_the_enclave_behind(enclave, tmp_path):
-    """A forked child that only frees allocates and exits as any process, and leaves no report."""
+    """A forked child can free enclave memory, allocate and exit, and writes no report."""
     report = tmp_path / "report.json"
     result = enclave.run(enclave.program("children"), "leave", budget_bytes=MIN_BUDGET_BYTES, report=report)
     assert (result.returncode, result.stdout) == (0, "4\n"), result.stderr
@@ -96,7 +96,7 @@ def test_a_forked_child_can_leave_the_enclave_behind(enclave, tmp_path):
 
 
 def test_faulthandler_lives_beside_the_pager(enclave):
-    """A program's own SIGBUS handler neither breaks paging nor is lost: it gets the signals that are its own."""
+    """A program's own SIGBUS handler does not break paging, and gets the signals that the pager did not cause."""
     code = (
         "import faulthandler, os, signal\n"
         "faulthandler.enable()\n"
@@ -111,7 +111,7 @@ def test_faulthandler_lives_beside_the_pager(enclave):
 
 
 def test_a_python_handler_for_sigbus_is_called(enclave):
-    """signal.signal works for SIGBUS and SIGSYS, although the pager's handlers stay first."""
+    """signal.signal works for SIGBUS and SIGSYS, although the pager's handlers run first."""
     code = (
         "import os, signal\n"
         "signal.signal(signal.SIGBUS, lambda number, frame: print('bus'))\n"
@@ -126,7 +126,7 @@ def test_a_python_handler_for_sigbus_is_called(enclave):
 
 
 def test_a_real_sigbus_still_kills(enclave):
-    """SIGBUS outside of the region keeps its meaning: a file that shrank under its mapping."""
+    """SIGBUS outside the region works as usual, for a file that was truncated under its mapping."""
     code = (
         "import mmap, os, tempfile\n"
         "file = tempfile.TemporaryFile(); file.truncate(8192)\n"
@@ -137,7 +137,7 @@ def test_a_real_sigbus_still_kills(enclave):
 
 
 def test_blocking_all_signals_does_not_stop_the_paging(enclave):
-    """A thread that blocks every signal is still served: SIGBUS and SIGSYS are never blocked."""
+    """A thread that blocks every signal is still served, because SIGBUS and SIGSYS are never blocked."""
     code = (
         "import os, signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
@@ -149,7 +149,7 @@ def test_blocking_all_signals_does_not_stop_the_paging(enclave):
 
 
 def test_memory_can_be_used_until_the_last_exit_handler(enclave):
-    """Exit handlers and OpenSSL's own cleaning up do not take the pager down before its users."""
+    """Exit handlers, OpenSSL's included, do not stop the pager while enclave memory is in use."""
     code = (
         "import atexit, hashlib, ssl, threading, time\n"
         "big = bytearray(b'x' * (4 << 20))\n"
@@ -165,7 +165,7 @@ def test_memory_can_be_used_until_the_last_exit_handler(enclave):
 
 
 def test_the_report_is_one_line_of_json(enclave, tmp_path):
-    """The counters at exit are machine-readable, and consistent with each other."""
+    """The report at exit is JSON, and its counters are consistent with each other."""
     report = tmp_path / "report.json"
     code = "big = bytearray(b'x' * (4 << 20)); print(big.count(b'x'))"
     enclave.python(code, budget_bytes=MIN_BUDGET_BYTES, report=report, policy="fifo")
@@ -178,7 +178,7 @@ def test_the_report_is_one_line_of_json(enclave, tmp_path):
 
 
 def test_it_can_be_called_by_ctypes(enclave):
-    """A runner reads counters and moves the budget from inside of the process, without compiled code."""
+    """Python code in the process can read the counters and set the budget with ctypes."""
     code = (
         "import ctypes\n"
         "library = ctypes.CDLL(None)\n"
@@ -196,7 +196,7 @@ def test_it_can_be_called_by_ctypes(enclave):
 
 
 def test_the_benchmark_runs(tmp_path):
-    """The cost of a fault can be measured with its context by one command."""
+    """The benchmark measures the cost of a fault, with its context, in one command."""
     if not shutil.which("cc") or not shutil.which("make"):
         pytest.skip("no C compiler (cc) or no make: the benchmark cannot be built")
     script = ROOT / "benchmarks" / "pager_fault.py"

@@ -1,4 +1,4 @@
-/* Counts what the fault handler allocates, by standing in front of libsoftepc's own malloc. */
+/* Counts the allocations of the fault handler: its malloc takes precedence over libsoftepc's. */
 #include "common.h"
 
 void *__libc_malloc(size_t bytes);

@@ -1,4 +1,4 @@
-/* Owns untrusted memory, as an attacker does: none | flip | replay | swap. */
+/* Changes untrusted memory, like an attacker: none | flip | replay | swap. */
 #include "common.h"
 
 enum { PAGES = 256 };

@@ -1,4 +1,4 @@
-/* System calls on buffers that were evicted a moment ago, from one byte to more than the budget. */
+/* System calls on buffers that were just evicted, from one byte to more than the budget. */
 #include "common.h"
 
 #include <errno.h>

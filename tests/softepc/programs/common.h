@@ -46,7 +46,7 @@ static inline void *outside_memory(size_t bytes)
     return memory;
 }
 
-/* Pushes everything else out, by touching three times the budget. */
+/* Evicts everything else by touching three times the budget. */
 static inline void evict_all(void)
 {
     struct softepc_counters counters;

@@ -1,4 +1,4 @@
-/* The malloc family, at random, against what its manual promises. Argument: a seed. */
+/* Random calls of the malloc family, checked against its manual. Argument: a seed. */
 #include "common.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@ struct slot {
 
 static uint64_t state;
 
-/* Across the threshold of 64 KiB, small sizes as often as large ones. */
+/* Sizes on both sides of the threshold of 64 KiB. */
 static size_t some_size(void)
 {
     const size_t range[] = {100, 65535, 65537, 70000, 300000, 1000000};
@@ -107,7 +107,7 @@ int main(int argc, char **argv)
     CHECK((uintptr_t)huge % (1 << 21) == 0);
     free(huge);
 
-    /* Lowest address first, and neighbours joined again. */
+    /* The lowest address is used first, and adjacent free ranges are merged. */
     char *a = malloc(1 << 20), *b = malloc(1 << 20), *c = malloc(1 << 20);
     CHECK((void *)a == softepc_region_base() && b == a + (1 << 20) && c == b + (1 << 20));
     free(a);
@@ -119,7 +119,7 @@ int main(int argc, char **argv)
     free(c);
     CHECK(errno == 4711);
 
-    /* Thousands of live allocations with holes: still fast, the caller has a time limit. */
+    /* Thousands of live allocations with holes must stay fast: the caller has a time limit. */
     static char *many[20000];
     for (unsigned i = 0; i < 20000; i++)
         CHECK((many[i] = malloc(65536 + (i % 7) * 4096)));
