@@ -4,7 +4,7 @@
  * The region is a memfd mapped twice. The program uses the enclave's mapping: userfaultfd turns
  * each touch of a page that is not mapped there into SIGBUS, and the handler serves the thread that
  * touched it. The pager reads pages that it seals through its own, read-only mapping. The sealed
- * copies lie in a third mapping, which stands for the memory outside of the enclave.
+ * copies lie in a third mapping, which represents the memory outside of the enclave.
  */
 #include "memory.h"
 

@@ -141,14 +141,14 @@ def steady_state(
     """
     if max_rounds < 2:
         raise UsageError(f"max_rounds is {max_rounds}; finding a steady state takes 2 or more rounds")
-    enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
-    if enclave.pages <= enclave.budget:
-        return all_fit(enclave.pages, enclave.operators)
+    simulation = _Simulation(touches, epc_pages, policy, batch, operators, compiled)
+    if simulation.pages <= simulation.budget:
+        return all_fit(simulation.pages, simulation.operators)
     seen: dict[State | bytes, int] = {}
     history: list[RoundCounts] = []
     while len(history) < max_rounds:
-        history.append(enclave.run_round())  # no mean includes the first, cold round
-        state = enclave.epc.state()
+        history.append(simulation.run_round())  # no mean includes the first, cold round
+        state = simulation.epc.state()
         if state in seen:
             return _mean(history, len(history) - 1 - seen[state], settled=True)
         seen[state] = len(history) - 1
@@ -173,8 +173,8 @@ def simulate(
     """
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}; simulate 1 or more")
-    enclave = _Enclave(touches, epc_pages, policy, batch, operators, compiled)
-    return tuple(enclave.run_round() for _ in range(rounds))
+    simulation = _Simulation(touches, epc_pages, policy, batch, operators, compiled)
+    return tuple(simulation.run_round() for _ in range(rounds))
 
 
 def working_set_pages(touches: Iterable[Touch]) -> int:
@@ -233,7 +233,7 @@ def _mean(history: list[RoundCounts], period: int, *, settled: bool) -> PagingCo
     )
 
 
-class _Enclave:
+class _Simulation:
     """An EPC and the touches that are repeated in it."""
 
     def __init__(

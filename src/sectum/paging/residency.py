@@ -103,7 +103,7 @@ class ResidentPages:
                 page = stop
 
     def _load(self, page: int, stop: int, end: int) -> int:
-        """Load ``[page, stop)``, of which no page is resident, and the rest of the touch that this evicts.
+        """Load ``[page, stop)``, where no page is resident, and any later pages of the touch that this evicts.
 
         Args:
             page: first page to load.
