@@ -16,7 +16,7 @@ from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, Runner, Sa
 from sectum.errors import OutputsDiffer
 from sectum.graph.ir import Graph
 from sectum.measure.context import machine_context
-from sectum.measure.reference import References, compared_with, paging_share, read_sample, sums_share, together
+from sectum.measure.reference import References, combine, compared_with, paging_share, read_sample, sums_share
 from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, take_samples
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
@@ -244,7 +244,7 @@ def _measurement(
     samples = [sample for sampling in samplings for sample in sampling.samples]
     paging = statistics.fmean(shares) if (shares := [paging_share(sample) for sample in samples]) else 0.0
     reference_ms = (references or References.of(samples)).mixed_ms(share + (1 - share) * paging)
-    found = together([sampling.estimate for sampling in samplings])
+    found = combine([sampling.estimate for sampling in samplings])
     last = visits[-1]
     return Measurement(
         latency_ms=found.ratio * reference_ms,

@@ -196,7 +196,7 @@ def estimate(samples: Sequence[Sample], *, threads: int, share: float, period: i
     return Estimate(ratio, uncertainty, tuple(used))
 
 
-def together(estimates: Sequence[Estimate]) -> Estimate:
+def combine(estimates: Sequence[Estimate]) -> Estimate:
     """Average the estimates of several processes; their differences add to the uncertainty.
 
     Raises:

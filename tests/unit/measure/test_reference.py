@@ -16,11 +16,11 @@ from sectum.graph.ir import Graph
 from sectum.measure.reference import (
     Estimate,
     References,
+    combine,
     estimate,
     ratio_of_means,
     read_sample,
     sums_share,
-    together,
 )
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
@@ -210,8 +210,8 @@ def test_paging_is_compared_with_the_reduction_kernel() -> None:
 
 def test_processes_that_differ_make_the_estimate_uncertain() -> None:
     """Differences between processes add to the uncertainty; processes that agree add nothing."""
-    alike = together([Estimate(8.0, 0.01, (True,))] * 3)
-    apart = together([Estimate(ratio, 0.01, (True,)) for ratio in (7.2, 8.0, 8.8)])
+    alike = combine([Estimate(8.0, 0.01, (True,))] * 3)
+    apart = combine([Estimate(ratio, 0.01, (True,)) for ratio in (7.2, 8.0, 8.8)])
     assert alike.ratio == apart.ratio == pytest.approx(8.0)
     assert alike.uncertainty == pytest.approx(0.01 / 3**0.5)
     assert apart.uncertainty > 0.1
