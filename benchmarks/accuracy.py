@@ -1,14 +1,14 @@
-"""Predicted against measured: the nine CNNs of the onnx package, over EPC sizes, batches and threads; others, too.
+"""Predicted against measured: the nine CNNs of the onnx package, over EPC sizes, batches and threads, or others.
 
-Every case is predicted, then measured in the software EPC; both are printed side by side, and at the end how many
-predictions were right. Nothing else should run meanwhile, and `sectum calibrate` before.
+Every case is predicted, then measured in the software EPC. Both are printed side by side, and at the end how many
+predictions were right. Run `sectum calibrate` first; nothing else should run meanwhile.
 
     python benchmarks/accuracy.py --demo              six cases in about a minute
-    python benchmarks/accuracy.py                     all cases, drawn by a seed; an hour
+    python benchmarks/accuracy.py                     all cases, in random order; an hour
     python benchmarks/accuracy.py --cases 40 --json   forty of them, as JSON
     python benchmarks/accuracy.py --model my.onnx     cases of your own model
-    python benchmarks/accuracy.py --zoo 40            forty networks of all families, of which none is in the dataset,
-                                                      each in an EPC of half to twice its working set
+    python benchmarks/accuracy.py --zoo 40            forty held-out networks of all families, each in an EPC of half
+                                                      to twice its working set
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DEMO = (
 
 @dataclass(frozen=True)
 class Case:
-    """One network in one enclave: what was predicted, what was measured."""
+    """One network in one enclave, predicted and measured."""
 
     model: str
     epc_bytes: int
@@ -59,7 +59,7 @@ class Case:
     predicted_ms: float
     interval_ms: tuple[float, float]
     measured_ms: float
-    uncertainty: float
+    uncertainty: float | None
     predicted_faults: float
     measured_faults: float
     predicted_overcommit: bool
@@ -78,14 +78,14 @@ class Case:
 
     @property
     def faults_error(self) -> float | None:
-        """The same of the page loads; None where neither pages."""
+        """The same for page loads; None if neither pages."""
         if max(self.measured_faults, self.predicted_faults) < 1:
             return None
         return self.predicted_faults / self.measured_faults - 1 if self.measured_faults else float("inf")
 
 
 def run(path: Path, epc_bytes: int, batch: int, threads: int, longest_ms: float) -> Case | None:
-    """Predict and measure one case; None where it would take too long."""
+    """Predict and measure one case; None if it would take too long."""
     predictor = load_predictor()
     enclave = profiles.load("softepc").with_epc(epc_bytes)
     model = read(path, batch=batch)
@@ -127,23 +127,24 @@ def run(path: Path, epc_bytes: int, batch: int, threads: int, longest_ms: float)
 
 def row(case: Case) -> str:
     """One line of the table."""
+    uncertainty = "" if case.uncertainty is None else f"±{case.uncertainty:4.0%}"
     faults = f"{case.predicted_faults:9.0f} {case.measured_faults:9.0f}"
     return (
-        f"{case.model:<16} {format_bytes(case.epc_bytes):>9} {case.batch:>3} {case.threads:>2} "
+        f"{case.model:<16} {format_bytes(case.epc_bytes):>9} {case.batch:>5} {case.threads:>7} "
         f"{case.predicted_ms:9.1f} [{case.interval_ms[0]:8.1f}, {case.interval_ms[1]:8.1f}] "
-        f"{case.measured_ms:9.1f} ±{case.uncertainty:4.0%} {case.latency_error:+6.0%}  {faults}  "
+        f"{case.measured_ms:9.1f} {uncertainty:5} {case.latency_error:+6.0%}  {faults}  "
         f"{'yes' if case.outputs_equal_native else 'NO'}"
     )
 
 
 HEADER = (
-    f"{'model':<16} {'EPC':>9} {'bat':>3} {'th':>2} {'predicted':>9} {'90 % interval, ms':>20} {'measured':>9} "
-    f"{'':5} {'off':>6}  {'page loads':>9} {'counted':>9}  outputs equal native"
+    f"{'model':<16} {'EPC':>9} {'batch':>5} {'threads':>7} {'ms':>9} {'90 % interval':>20} {'measured':>9} "
+    f"{'':5} {'error':>6} {'page loads':>10} {'measured':>9}  outputs equal"
 )
 
 
 def summary(cases: list[Case]) -> dict[str, object]:
-    """Shares of the cases in which the prediction was right."""
+    """Shares of the cases that were predicted well."""
 
     def share(good: list[bool]) -> float | None:
         return sum(good) / len(good) if good else None
@@ -164,8 +165,27 @@ def summary(cases: list[Case]) -> dict[str, object]:
     }
 
 
+def conclusion(cases: list[Case]) -> str:
+    """What the cases show, in sentences."""
+
+    def how_many(good: list[bool]) -> str:
+        return f"all {len(good)}" if all(good) else f"{sum(good)} of {len(good)}"
+
+    near = sum(abs(case.latency_error) <= 0.10 for case in cases)
+    worst = max(cases, key=lambda case: abs(case.latency_error))
+    verdicts = [case.predicted_overcommit == (case.measured_faults >= 1) for case in cases]
+    within = "" if near == len(cases) else f"{near} of {len(cases)} latencies were predicted within 10 %. "
+    return (
+        f"{within}The largest error is {100 * abs(worst.latency_error):.0f} % of the measured latency ({worst.model} "
+        f"with an EPC of {format_bytes(worst.epc_bytes)}).\n"
+        f"The verdict, whether the network fits in the EPC, was right in {how_many(verdicts)} cases.\n"
+        "The enclave's outputs equal the native run's, bit for bit, in "
+        f"{how_many([case.outputs_equal_native for case in cases])} cases."
+    )
+
+
 def chosen_cases(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Path, int, int, int]]:
-    """Model, EPC in bytes, batch and threads of the cases asked for; a smaller number is a sample of the whole."""
+    """Model, EPC in bytes, batch and threads of the requested cases; ``--cases`` draws some of all."""
     if options.demo:
         yield from [(LIGHT / name, epc * MIB, batch, threads) for name, epc, batch, threads in DEMO]
     elif options.zoo:
@@ -178,7 +198,7 @@ def chosen_cases(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Pa
 
 
 def zoo_cases(networks: int, seed: int, folder: Path) -> Iterator[tuple[Path, int, int, int]]:
-    """Networks that nothing was learned from, written to ``folder``, the families in turn."""
+    """Held-out networks, one family after the other, written to ``folder``."""
     columns = ("structure", "batch", "error")
     rows = dataset.read(DATASET, columns) if DATASET.exists() else []
     known = {campaign.identity(row["structure"], row["batch"]) for row in rows}
@@ -198,7 +218,7 @@ def zoo_cases(networks: int, seed: int, folder: Path) -> Iterator[tuple[Path, in
 
 
 def main() -> int:
-    """Run the cases and print the table."""
+    """Run the cases and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", action="store_true")
     parser.add_argument("--model", type=Path, action="append")
@@ -228,7 +248,9 @@ def main() -> int:
     if options.json:
         json.dump({"cases": [asdict(c) for c in cases], "summary": result, "context": machine_context()}, sys.stdout)
     else:
-        print("\n".join(f"{key:>24} {value:.3g}" for key, value in result.items() if value is not None))
+        print(f"\n{conclusion(cases)}")
+        if not options.demo:
+            print("\n".join(f"{key:>24} {value:.3g}" for key, value in result.items() if value is not None))
     return 0
 
 

@@ -6,28 +6,28 @@ expected and what to do::
     SectumError                     1   never raised itself
     ├── UsageError                  2   an argument is wrong
     ├── ModelError                      the model cannot be used
-    │   ├── ModelUnreadable        10   no such file, or it cannot be read
+    │   ├── ModelUnreadable        10   the file is missing or cannot be read
     │   ├── ModelMalformed         11   not a valid ONNX model
-    │   ├── ModelTooLarge          12   over a limit that guards memory and time
-    │   ├── ModelUnsafe            13   it reaches outside its own folder
+    │   ├── ModelTooLarge          12   exceeds a limit on memory or time
+    │   ├── ModelUnsafe            13   refers to a file outside its own folder
     │   ├── ShapeUnbound           14   dimensions without a value
     │   ├── ShapeInconsistent      15   shapes or types that contradict each other
-    │   ├── OperatorUnsupported    16   an operator without a cost, under --strict
-    │   └── UnknownNetwork         17   no network of that name in the zoo
-    ├── EnclaveError                    the model cannot be run where it was to run
+    │   ├── OperatorUnsupported    16   an operator without a cost model, under --strict
+    │   ├── UnknownNetwork         17   no network of that name in the zoo
+    │   └── RuntimeRefused         18   ONNX Runtime refuses the model
+    ├── EnclaveError                    the model cannot run in the enclave
     │   ├── EnclaveUnavailable     20   the machine lacks something; the message says how to get it
     │   ├── EnclaveTampered        21   protected memory was changed or replayed outside the enclave
-    │   ├── EnclaveFailed          22   the enclave's process died, or ran over its memory cap
-    │   ├── EnclaveDeadline        23   the enclave's process ran over its deadline
-    │   └── OutputsDiffer          24   the enclave computed something else than the native run
+    │   ├── EnclaveFailed          22   the enclave's process died, or exceeded its memory limit
+    │   ├── EnclaveDeadline        23   the enclave's process exceeded its deadline
+    │   └── OutputsDiffer          24   the enclave's outputs differ from the native run's
     └── ArtefactError                   a stored file cannot be used
-        ├── ArtefactInvalid        30   damaged, or made for another schema
+        ├── ArtefactInvalid        30   damaged, or of another schema
         ├── CalibrationInvalid     31   the stored calibration cannot be used
         ├── DatasetInvalid         32   a stored dataset is damaged, empty or of another format
-        └── DatasetBusy            33   another process is collecting into it
+        └── DatasetBusy            33   another process is collecting into the dataset
 
-The confidential accelerator service adds its own branch, 40 to 49, in `sectum.hetee.errors`.
-Ctrl-C ends a command with 130.
+The confidential inference service adds 40 to 49, in `sectum.hetee.errors`. Ctrl-C ends a command with 130.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ class ModelUnreadable(ModelError):
 
 
 class ModelMalformed(ModelError):
-    """The bytes are not a valid ONNX model."""
+    """The file is not a valid ONNX model."""
 
     exit_code = 11
 
 
 class ModelTooLarge(ModelError):
-    """The model is over a limit that guards memory and time."""
+    """The model exceeds a limit on memory or time."""
 
     exit_code = 12
 
 
 class ModelUnsafe(ModelError):
-    """The model reaches outside its own folder."""
+    """The model refers to a file outside its own folder."""
 
     exit_code = 13
 
@@ -88,7 +88,7 @@ class ShapeInconsistent(ModelError):
 
 
 class OperatorUnsupported(ModelError):
-    """An operator has no cost and the caller asked for strictness."""
+    """An operator has no cost model, and --strict was given."""
 
     exit_code = 16
 
@@ -100,17 +100,17 @@ class UnknownNetwork(ModelError):
 
 
 class RuntimeRefused(ModelError):
-    """ONNX Runtime, which is to run the model, refuses it."""
+    """ONNX Runtime refuses the model."""
 
     exit_code = 18
 
 
 class EnclaveError(SectumError):
-    """The model cannot be run where it was to run."""
+    """The model cannot run in the enclave."""
 
 
 class EnclaveUnavailable(EnclaveError):
-    """The machine lacks something that this enclave needs."""
+    """Something that the enclave needs is missing on this machine."""
 
     exit_code = 20
 
@@ -122,19 +122,19 @@ class EnclaveTampered(EnclaveError):
 
 
 class EnclaveFailed(EnclaveError):
-    """The enclave's process died, or ran over its memory cap."""
+    """The enclave's process died, or exceeded its memory limit."""
 
     exit_code = 22
 
 
 class EnclaveDeadline(EnclaveError):
-    """The enclave's process ran over its deadline."""
+    """The enclave's process exceeded its deadline."""
 
     exit_code = 23
 
 
 class OutputsDiffer(EnclaveError):
-    """The enclave computed something else than the native run."""
+    """The enclave's outputs differ from the native run's."""
 
     exit_code = 24
 
@@ -144,7 +144,7 @@ class ArtefactError(SectumError):
 
 
 class ArtefactInvalid(ArtefactError):
-    """A stored artefact is damaged, or made for another schema."""
+    """A stored artefact is damaged, or of another schema."""
 
     exit_code = 30
 

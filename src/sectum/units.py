@@ -1,7 +1,8 @@
-"""Sizes as people write them (``93MiB``) to and from bytes."""
+"""Sizes in bytes, read and written as people do (``93MiB``)."""
 
 from __future__ import annotations
 
+import math
 import re
 
 from sectum.errors import UsageError
@@ -27,12 +28,25 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * factor)
 
 
-def format_bytes(n: int) -> str:
-    """Write bytes for people: ``93.0 MiB``."""
-    for factor, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if n >= factor:
-            return f"{n / factor:.1f} {name}"
-    return f"{n} B"
+def format_bytes(n_bytes: float, *, round_up: bool = False) -> str:
+    """Write a size for people: ``93 MiB``, ``7.5 MiB``, ``105 MiB``, ``1.27 GiB``.
+
+    Args:
+        n_bytes: the size.
+        round_up: never write less than the size, so that an EPC of the written size is large enough.
+    """
+    size = abs(n_bytes)
+    if size < KIB:
+        return f"{n_bytes:.0f} B"
+    # From 1023.5 of the smaller unit on, so that three digits never round to 1,024.
+    unit, step = next(
+        (name, factor) for factor, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")) if size >= 0.9995 * factor
+    )
+    amount = n_bytes / step
+    digits = 0 if size >= 100 * step or amount == int(amount) else 2 if unit == "GiB" and size < 10 * step else 1
+    if round_up:
+        amount = math.ceil(amount * 10**digits) / 10**digits
+    return f"{amount:,.{digits}f} {unit}"
 
 
 def pages(n_bytes: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from sectum.cli.predict.predicting import Request
-from sectum.cli.report.findings import Findings, investigate
+from sectum.cli.report.findings import Findings, gather
 from sectum.cli.report.page import page
 from sectum.predict.prediction import Advice, Coverage
 
@@ -63,13 +63,8 @@ def findings(tmp_path_factory) -> Findings:
             model="zoo:squeezenet1_1",
             enclave="softepc",
             epc_bytes=2 << 20,
-            batch=None,
-            inputs={},
-            threads=1,
-            native_ms=None,
-            strict=False,
         )
-        return investigate(request, measure=False, deadline_s=1.0, progress=lambda _what, _share: None)
+        return gather(request, measure=False, deadline_s=1.0, progress=lambda _what, _share: None)
 
 
 def with_names(findings: Findings, name: str) -> Findings:
@@ -141,14 +136,8 @@ def test_model_file_with_hostile_names_becomes_a_harmless_page(tmp_path):
     request = Request(
         model=str(path),
         enclave="softepc",
-        epc_bytes=None,
-        batch=None,
-        inputs={},
-        threads=1,
-        native_ms=None,
-        strict=False,
     )
-    found = investigate(request, measure=False, deadline_s=1.0, progress=lambda _what, _share: None)
+    found = gather(request, measure=False, deadline_s=1.0, progress=lambda _what, _share: None)
     content = page(found)
     assert structure(content).elements.count("script") == 2
     assert "evil <b>" not in content

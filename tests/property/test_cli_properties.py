@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sectum.cli.options import positive, read_inputs, read_size, whole
-from sectum.cli.render.figures import mebibytes, number, percent
+from sectum.cli.render.figures import number, percent
 from sectum.cli.render.untrusted import printable
 from sectum.cli.report.charts import text
+from sectum.units import format_bytes
 
 CONTEXT = click.Context(click.Command("none"))
 OPTION = click.Option(["--none"])
@@ -36,7 +37,7 @@ def test_text_for_html_holds_no_markup(name):
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e18, max_value=1e18))
 def test_every_number_can_be_written(value):
     assert number(value)
-    assert mebibytes(value)
+    assert format_bytes(value)
     assert percent(value)
 
 

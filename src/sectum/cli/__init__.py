@@ -1,1 +1,1 @@
-"""The only door for people: arguments, printing, exit codes. Nothing else in the project does these."""
+"""The command line: arguments, printing, exit codes. Nothing else in the project does these."""

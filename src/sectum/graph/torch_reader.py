@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sectum.errors import ModelMalformed, UsageError
+from sectum.errors import ModelMalformed
+from sectum.extras import require
 from sectum.graph.limits import Limits
 from sectum.graph.reader import Model, read
 
@@ -30,13 +31,7 @@ def from_torch(module: torch.nn.Module, example_inputs: tuple[Any, ...], *, limi
         ModelMalformed: PyTorch cannot export this module.
         ModelError: whatever :func:`sectum.graph.read` raises.
     """
-    try:
-        import torch
-    except ImportError:
-        raise UsageError(
-            "reading a PyTorch module needs PyTorch, which is not installed: pip install 'sectum[torch]', or "
-            "export the module to an ONNX file and read that"
-        ) from None
+    torch = require("torch", "reading a PyTorch module needs PyTorch; an exported ONNX file does not", "torch")
     training = module.training
     module.eval()
     try:

@@ -204,19 +204,20 @@ class Predictor:
         notes = []
         if self.calibration is None and prepared.native_source == "predicted":
             notes.append(
-                f"not calibrated: these are milliseconds of {self.machine}; 'sectum calibrate' makes them yours"
+                f"not calibrated; times are those of {self.machine}. Run 'sectum calibrate' to predict those of this "
+                "machine"
             )
         if prepared.coverage.unsupported:
             named = ", ".join(f"{kind} ({n})" for kind, n in prepared.coverage.unsupported.items())
-            notes.append(f"operators without a cost of their own, estimated from their bytes: {named}")
+            notes.append(f"operators without a cost model, estimated from their bytes: {named}")
         if prepared.threads > self.operators.most_threads:
-            notes.append(f"operators were measured with up to {self.operators.most_threads} threads, not more")
+            notes.append(f"extrapolated: operators were measured with at most {self.operators.most_threads} threads")
         if not counts.settled:
-            notes.append("page faults do not settle to one number at this EPC size: latency varies between inferences")
+            notes.append("page faults do not reach a steady state at this EPC size: latency varies between inferences")
         if prepared.native_source == "predicted" and profile.name not in (SOFTEPC, "native"):
             notes.append(
-                f"{profile.name} describes another host than the one whose native latency is predicted: "
-                "give that host's own with --native-ms"
+                f"{profile.name} describes another machine than the one whose native latency is predicted: "
+                "give its native latency with --native-ms"
             )
         return notes
 

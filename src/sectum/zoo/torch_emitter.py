@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sectum.errors import UsageError
+from sectum.extras import require
 from sectum.zoo.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -29,13 +29,7 @@ def to_torch(arch: Architecture, *, seed: int | None = None, like_onnx: bool = F
     Raises:
         UsageError: PyTorch is not installed.
     """
-    try:
-        import torch
-    except ImportError:
-        raise UsageError(
-            "making a PyTorch module needs PyTorch, which is not installed: pip install 'sectum[torch]', or use "
-            "sectum.zoo.to_onnx, which does without"
-        ) from None
+    torch = require("torch", "making a PyTorch module needs PyTorch; sectum.zoo.to_onnx does not", "torch")
     from sectum.zoo.torch_modules import wire
     from sectum.zoo.torch_weights import initialise, load_like_onnx
 

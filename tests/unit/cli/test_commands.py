@@ -66,9 +66,9 @@ def test_small_epc_pages_and_advice_says_where_it_stops(run):
 
 def test_people_read_a_verdict_first_and_what_is_predicted(run):
     first, *rest = run("predict", "zoo:squeezenet1_1", "--epc", "2MiB").stdout.splitlines()
-    assert first.startswith("squeezenet1_1 does not fit: it touches ")
+    assert first.startswith("squeezenet1_1 does not fit: its working set is ")
     assert any(line.startswith("latency") and "predicted" in line for line in rest)
-    assert any("milliseconds of" in line for line in rest)
+    assert any(line.startswith("machine") and "calibrated" in line for line in rest)
 
 
 def test_layers_are_listed_in_the_order_of_execution(run, tiny):
@@ -142,7 +142,7 @@ def test_measurement_stands_beside_its_prediction(run, tiny):
     words = ["measure", tiny, "--batch", "1", "--enclave", "native", "--runs", "2"]
     text = run(*words).stdout
     assert "measured" in text
-    assert "\npredicted " in text
+    assert "\nPredicted: " in text
     assert "off by" in text
     assert "off by" not in run(*words, "--no-predict").stdout
 

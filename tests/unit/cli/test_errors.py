@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from sectum.cli.door import exit_codes
+from sectum.cli.exit_codes import exit_codes
 from sectum.testing.tiny_models import convolutions
 
 DOCUMENTED = {code for code, _, _ in exit_codes()}
@@ -58,7 +58,7 @@ def test_an_open_number_of_images_is_one(run, tiny):
 
 def test_a_page_does_not_replace_its_model(run, tiny):
     content = Path(tiny).read_bytes()
-    refused(run("report", tiny, "-o", tiny), 2, "over the model")
+    refused(run("report", tiny, "-o", tiny), 2, "overwrite the model")
     assert Path(tiny).read_bytes() == content
 
 

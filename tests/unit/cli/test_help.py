@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import click
 import pytest
 
 from places import ROOT
-from sectum.cli.door import exit_codes
+from sectum.cli.exit_codes import exit_codes
 from sectum.cli.main import cli
 from sectum.cli.reference import reference
 
@@ -69,3 +70,18 @@ def test_help_loads_nothing_heavy():
 def test_reference_in_docs_is_current():
     stored = ROOT / "docs" / "cli.md"
     assert stored.read_text(encoding="utf-8") == reference(), "run: python -m sectum.cli.reference docs/cli.md"
+
+
+def test_commands_stand_in_the_group_that_they_are_for(run):
+    """A user finds the commands for predicting apart from those for research and for the service."""
+    sections = run("--help").stdout.partition("Options:")[2].partition("Example")[0]
+    used, _, rest = sections.partition("Research:")
+    research, _, service = rest.partition("Confidential inference service:")
+
+    def names(text: str) -> list[str]:
+        return [line.split()[0] for line in text.splitlines() if re.match(r"  \w", line)]
+
+    assert names(used) == ["predict", "measure", "report", "calibrate", "profiles", "zoo"]
+    assert names(research) == ["dataset", "study", "evaluate"]
+    assert names(service) == ["hetee"]
+    assert set(cli.commands) == {*names(used), *names(research), *names(service)}

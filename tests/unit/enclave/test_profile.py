@@ -138,7 +138,7 @@ def test_another_epc_changes_the_pages_and_says_so() -> None:
     """A caller can give the size of the EPC, and the provenance then says so."""
     smaller = profiles.load("sgx1").with_epc(32 << 20)
     assert smaller.epc_pages == 8192
-    assert "32.0 MiB" in smaller.provenance["epc_bytes"].source
+    assert "32 MiB" in smaller.provenance["epc_bytes"].source
     assert smaller.sha256 != profiles.load("sgx1").sha256
     assert smaller.with_epc(None).epc_pages is None
 

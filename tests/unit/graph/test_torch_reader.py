@@ -19,7 +19,7 @@ needs_torch = pytest.mark.skipif(
 def test_missing_torch_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without PyTorch the error names the extra to install."""
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UsageError, match=r"sectum\[torch\]"):
+    with pytest.raises(UsageError, match="scripts/setup torch"):
         from_torch(None, ())  # type: ignore[arg-type]
 
 

@@ -70,5 +70,5 @@ def test_layers_of_a_prediction_bear_the_names_of_the_source():
     """A prediction from Python speaks of the model's operators; a replacement of many goes by the runtime's name."""
     layers = load_predictor().predict(graph_of("convnext_tiny"), profile.load("softepc")).layers
     kinds = {kind(layer) for layer in layers}
-    assert {"MatMul + Add", "Gelu", "LayerNormalization", "ReorderInput, by the runtime"} <= kinds
+    assert {"MatMul + Add", "Gelu", "LayerNormalization", "ReorderInput (added by the runtime)"} <= kinds
     assert not any("nchwc" in layer.name or "~" in layer.name for layer in layers)

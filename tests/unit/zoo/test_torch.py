@@ -179,5 +179,5 @@ def test_a_layer_without_a_form_in_pytorch_is_not_passed_over() -> None:
 def test_without_pytorch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who lacks PyTorch is told what to install, and what does without it."""
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UsageError, match=r"sectum\[torch\].*to_onnx"):
+    with pytest.raises(UsageError, match=r"to_onnx.*scripts/setup torch"):
         zoo.to_torch(zoo.build("squeezenet1_1"))

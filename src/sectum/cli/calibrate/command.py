@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -13,10 +13,7 @@ from sectum.cli.options import examples, json_option
 from sectum.errors import UsageError
 
 _BUSY = 0.1
-"""Processors used by other programs, in the mean, from which on a calibration is doubted."""
-
-if TYPE_CHECKING:
-    from pathlib import Path
+"""With more CPUs than this in use by other programs, on average, a calibration comes with a warning."""
 
 
 @click.command(epilog=examples("sectum calibrate"))
@@ -24,9 +21,9 @@ if TYPE_CHECKING:
 def calibrate(*, as_json: bool) -> None:
     """Measure this machine, so that predictions are in its milliseconds.
 
-    It takes about two minutes, in which nothing else should run. The result is kept in your data folder
-    ($SECTUM_HOME, or $XDG_DATA_HOME/sectum) and used by every later prediction; delete it to go back to the
-    machine that Sectum was shipped with.
+    This takes about two minutes, during which nothing else should run. The result is stored in your data folder
+    ($SECTUM_HOME, or $XDG_DATA_HOME/sectum) and used by all later predictions. Delete it to return to the machine
+    that Sectum's models were measured on.
     """
     from sectum.cli.render.output import print_json
     from sectum.cli.render.progress import progress_bar
@@ -34,47 +31,50 @@ def calibrate(*, as_json: bool) -> None:
     from sectum.predict.calibration import default_path
 
     folder = default_path().parent
-    with _stored_in(folder):  # known before two minutes are spent for it
+    with _storing_in(folder):  # found out before two minutes of measuring
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     with progress_bar() as progress:
         calibration = measure_machine(progress)
-    with _stored_in(folder):
+    with _storing_in(folder):
         path = calibration.store()
     if as_json:
         print_json({"kind": "measured", "path": str(path), **calibration.to_json()})
         return
-    from sectum.cli.render.figures import milliseconds, number
+    from sectum.cli.render.figures import milliseconds, number, plural
     from sectum.cli.render.show import paragraph, rows, say
 
     paragraph(f"Predictions are now in milliseconds of {calibration.machine}.")
     say("")
     entries = [
-        ("reference kernel of products", milliseconds(calibration.references.products_ms), "measured"),
-        ("reference kernel of sums", milliseconds(calibration.references.sums_ms), "measured"),
+        ("GEMM reference kernel", milliseconds(calibration.references.products_ms), "measured"),
+        ("reduction reference kernel", milliseconds(calibration.references.sums_ms), "measured"),
     ]
     for n, costs in calibration.page_costs.items():
-        entries.append((f"page swapped, {_threads(n)}", f"{number(costs.swap_us)} us", "measured in the software EPC"))
-        entries.append((f"page mapped again, {_threads(n)}", f"{number(costs.minor_fault_us)} us", "measured"))
+        threads = plural(n, "thread")
+        entries.append((f"page swap, {threads}", f"{number(costs.swap_us)} us", "measured in the software EPC"))
+        entries.append((f"minor fault, {threads}", f"{number(costs.minor_fault_us)} us", "measured"))
     rows(entries, right=(1,))
+    notes = []
     if not calibration.page_costs:
-        say("")
-        paragraph("Note: the software EPC cannot run here, so the cost of its pages is the shipped one.")
+        notes.append("the software EPC cannot run here; its page costs are those of Sectum's own machine")
     if (others := calibration.context["cpus_used_by_others"]) > _BUSY:
-        say("")
-        paragraph(
-            f"Note: other programs used {number(others)} processors meanwhile, so these numbers may be wrong, those of "
-            "two threads above all. Calibrate again when nothing else runs."
+        notes.append(
+            f"other programs used {number(others)} CPUs during the calibration, so these numbers may be wrong, "
+            "particularly those of two threads. Calibrate again when nothing else runs"
         )
-    say(f"\nStored in {path}")
+    for note in notes:
+        say("")
+        paragraph(f"Note: {note}.", hanging="  ")
+    say(f"\nStored in {path}.")
 
 
 @contextmanager
-def _stored_in(folder: Path) -> Iterator[None]:
-    """Say what to do where nothing can be stored.
+def _storing_in(folder: Path) -> Iterator[None]:
+    """Turn failures to store into a message that says what to do.
 
     Raises:
-        UsageError: the folder cannot be made, or not be written.
+        UsageError: the folder cannot be created or written.
     """
     try:
         yield
@@ -83,7 +83,3 @@ def _stored_in(folder: Path) -> Iterator[None]:
             f"the calibration cannot be stored in {folder}: {error.strerror or error}; set SECTUM_HOME to a folder "
             "that you may write"
         ) from error
-
-
-def _threads(n: int) -> str:
-    return "1 thread" if n == 1 else f"{n} threads"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sectum.cli.render.figures import count, mebibytes, milliseconds, percent
+from sectum.cli.render.figures import count, milliseconds, percent
 from sectum.cli.render.show import paragraph, rows, say
 from sectum.lab.dataset.dataset import BOUNDARY, OVERCOMMITTED_SHARE
+from sectum.units import format_bytes
 
 
 def print_summary(told: dict[str, Any]) -> None:
@@ -29,7 +30,7 @@ def print_summary(told: dict[str, Any]) -> None:
             ("failures", count(sum(told["failures"].values())), "networks without measurements"),
             ("in journals", count(told["networks_in_journals"]), "networks that are in no shard yet, nor counted here"),
             ("shards", count(told["shards"]),
-             f"{mebibytes(told['shard_bytes'])}; {told['spent_hours']:.1f} h of measuring, "
+             f"{format_bytes(told['shard_bytes'])}; {told['spent_hours']:.1f} h of measuring, "
              f"{told['first_date'][:10]} to {told['last_date'][:10]}"),
         ],
         right=(1,),
@@ -65,7 +66,7 @@ def _print_families(told: dict[str, Any]) -> None:
                 count(of["overcommitted_rows"]),
                 count(of["boundary_rows"]),
                 milliseconds(of["median_native_ms"]),
-                mebibytes(of["median_working_set_bytes"]),
+                format_bytes(of["median_working_set_bytes"]),
                 "",
             )
             for family, of in told["by_family"].items()

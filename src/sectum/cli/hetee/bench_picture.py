@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sectum.cli.render.extras import need_extra
 from sectum.cli.render.output import check_writable
-from sectum.errors import UsageError
+from sectum.cli.render.pictures import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,20 +17,16 @@ if TYPE_CHECKING:
 _OURS, _THEIRS = "#3b6fb6", "#b9bec7"
 _STEPS = {"preprocess": "#d9dde3", "compute": "#8d99ab", "encryption": "#c8452f", "transfer": "#e8a33d"}
 _LEAST_PCT = 0.05  # where the logarithmic axis begins; what is less is drawn there and labelled
-_DOTS_PER_INCH = 130
 _BAR = 0.38
 
 
 def check_drawable(path: Path) -> None:
-    """Refuse before a long measurement what could not be drawn after it.
+    """Check before a long measurement that it can be drawn afterwards.
 
     Raises:
         UsageError: matplotlib is not installed, or the file cannot be written.
     """
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise UsageError("pictures are drawn by matplotlib: pip install 'sectum[train]'")
+    need_extra("train", "drawing pictures", "matplotlib")
     check_writable(path)
 
 
@@ -53,9 +49,7 @@ def draw(cells: list[Cell], about: dict[str, Any]) -> bytes:
     axes[1][0].set_ylabel("latency overhead, %, logarithmic\n(figure 8a)")
     axes[2][0].set_ylabel("latency of a batch, ms; H: HETEE, S: Sectum\n(figure 8a)")
     _explain(figure, axes, cells, about)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    return content.getvalue()
+    return png(figure)
 
 
 def _explain(figure: Any, axes: Any, cells: list[Cell], about: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import click
 
 from sectum.cli.hetee.options import check_listenable, chosen_identity, chosen_policy, reaching, service_options
 from sectum.cli.options import examples, json_option, whole
+from sectum.cli.render.extras import need_extra
 from sectum.cli.render.output import print_line
 from sectum.errors import UsageError
 
@@ -35,10 +36,7 @@ def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any
     it listens on the loopback interface only. With --json a line of JSON is printed for each event: 'loaded', for
     each model, 'ready' (with address, policy, evidence and accelerators), 'stopped'.
     """
-    from importlib.util import find_spec
-
-    if find_spec("grpc") is None:
-        raise UsageError("the local door needs grpcio: pip install 'sectum[hetee]'")
+    need_extra("hetee", "the local endpoint", "grpc")
     check_listenable("--port", f"127.0.0.1:{port}")
     contents = _named(models)
     policy = chosen_policy(options["policy"], options["state"])

@@ -47,16 +47,14 @@ def service_options(command: F) -> F:
 
 
 def need_extra() -> None:
-    """Refuse where the libraries of the service are not installed.
+    """Check that the libraries of the service are installed.
 
     Raises:
-        UsageError: naming how to install them.
+        UsageError: one is missing; the message says how to install it.
     """
-    from importlib.util import find_spec
+    from sectum.cli.render import extras
 
-    missing = [name for name in ("cbor2", "cryptography", "msgspec") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"the service needs {', '.join(missing)}: pip install 'sectum[hetee]'")
+    extras.need_extra("hetee", "the service", "cbor2", "cryptography", "msgspec")
 
 
 def policy_for(state: Path | None, roots: Sequence[str] = ()) -> Policy:

@@ -75,8 +75,8 @@ def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
 
 
 def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) -> None:
-    from sectum.cli.render.figures import mebibytes
     from sectum.cli.render.show import rows, say
+    from sectum.units import format_bytes
 
     service, host = state["controller"], state["host"]
     if service is None:
@@ -104,7 +104,7 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
                 f"{worker['batches']:,}",
                 f"{worker['images']:,}",
                 rate,
-                mebibytes(worker["bytes"]),
+                format_bytes(worker["bytes"]),
             )
         )
     if lines:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sectum.cli.measure.measuring import RUNNERS
 from sectum.cli.options import (
     InputShapes,
+    deadline_option,
     epc_option,
     examples,
     json_option,
     model_argument,
-    positive,
     shape_options,
     threads_option,
     whole,
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from sectum.measure.latency import Measurement
     from sectum.predict.prediction import Prediction
 
+_STOPPED = {
+    "precise": "the uncertainty was small enough",
+    "runs": "as many as --runs asked for",
+    "samples": "the maximum number was reached",
+    "deadline": "the deadline passed",
+}
+"""Why sampling ended, by `Measurement.stopped_because`."""
+
 
 @click.command(
     epilog=examples(
@@ -34,10 +43,10 @@ if TYPE_CHECKING:
 @model_argument
 @click.option(
     "--enclave",
-    type=click.Choice(["native", "softepc", "gramine"]),
+    type=click.Choice(RUNNERS),
     default="softepc",
     show_default=True,
-    help="Where to run: native is outside any enclave.",
+    help="Where to run; native is outside an enclave.",
 )
 @epc_option
 @shape_options
@@ -46,30 +55,18 @@ if TYPE_CHECKING:
     "--runs",
     callback=whole(100_000),
     metavar="N",
-    help="Inferences to time.  [default: until the number is certain]",
+    help="Inferences to time.  [default: until the uncertainty is small]",
 )
-@click.option(
-    "--deadline",
-    "deadline_s",
-    callback=positive("seconds", 86_400),
-    default="120",
-    show_default=True,
-    metavar="S",
-    help="Seconds after which measuring ends.",
-)
+@deadline_option("120", "Stop measuring after so many seconds.")
 @click.option(
     "--policy",
     type=click.Choice(["second-chance", "fifo"]),
     default="second-chance",
     show_default=True,
-    help="How the software enclave chooses the pages to evict.",
+    help="Page-replacement policy of the software EPC.",
 )
-@click.option(
-    "--as-loaded",
-    is_flag=True,
-    help="Go on from the pages that loading left in the EPC, in place of putting all out once.",
-)
-@click.option("--no-predict", is_flag=True, help="Leave out the prediction beside the measurement.")
+@click.option("--as-loaded", is_flag=True, help="Keep the pages that loading the model left in the EPC.")
+@click.option("--no-predict", is_flag=True, help="Measure only, without a prediction.")
 @json_option
 def measure(
     *,
@@ -78,22 +75,18 @@ def measure(
     epc_bytes: int | None,
     batch: int | None,
     inputs: InputShapes,
-    threads: int,
-    runs: int | None,
-    deadline_s: float,
-    policy: str,
-    as_loaded: bool,
     no_predict: bool,
     as_json: bool,
+    **conditions: Any,
 ) -> None:
     """Run MODEL in an enclave and measure what one inference costs.
 
-    MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The outputs are compared with those outside
-    the enclave, bit for bit. Measuring goes on until the uncertainty is small or the deadline passes.
+    MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The outputs are compared with the native run's, bit
+    for bit. Measuring ends when the uncertainty is small or the deadline has passed.
 
-    Before, all pages are put out of the EPC once, so that the steady state depends on MODEL and EPC alone. An
-    enclave that was loaded under its limit may page less, for hundreds of inferences at least, where the EPC is up
-    to a tenth smaller than the working set: --as-loaded measures that.
+    All pages are evicted once before measuring, so that the steady state depends only on MODEL and EPC. Without
+    that, an enclave may page less, even for hundreds of inferences, if the EPC is up to a tenth smaller than the
+    working set; --as-loaded measures this.
     """
     from sectum.cli.measure.measuring import measure as measure_model
     from sectum.cli.predict.predicting import load_profile
@@ -106,31 +99,20 @@ def measure(
         epc_bytes = load_profile(enclave, None).epc_bytes
     source = Source(model, batch=batch, inputs=inputs)
     with progress_bar() as progress:
-        progress(f"measuring in {enclave}, at most {deadline_s:g} s", 0.0)
-        measured = measure_model(
-            source,
-            enclave,
-            epc_bytes=epc_bytes,
-            threads=threads,
-            policy=policy,
-            as_loaded=as_loaded,
-            runs=runs,
-            deadline_s=deadline_s,
-        )
-    predicted = None if no_predict or enclave == "gramine" else _predict(source, enclave, epc_bytes, threads)
+        progress(f"measuring in {enclave}, at most {conditions['deadline_s']:g} s", 0.0)
+        measured = measure_model(source, enclave, epc_bytes=epc_bytes, **conditions)
+    predicted = None
+    if not no_predict and enclave != "gramine":
+        from sectum.predict import load_predictor
+
+        profile = load_profile(enclave, epc_bytes)
+        predicted = load_predictor().predict(source.graph, profile, threads=conditions["threads"])
     if as_json:
         from sectum.cli.render.output import print_json
 
         print_json(_to_json(source, measured, predicted))
         return
     _show(source, enclave, epc_bytes, measured, predicted)
-
-
-def _predict(source: Source, enclave: str, epc_bytes: int | None, threads: int) -> Prediction:
-    from sectum.cli.predict.predicting import load_profile
-    from sectum.predict import load_predictor
-
-    return load_predictor().predict(source.graph, load_profile(enclave, epc_bytes), threads=threads)
 
 
 def _to_json(source: Source, measured: Measurement, predicted: Prediction | None) -> dict[str, Any]:
@@ -155,24 +137,28 @@ def _to_json(source: Source, measured: Measurement, predicted: Prediction | None
 def _show(
     source: Source, enclave: str, epc_bytes: int | None, measured: Measurement, predicted: Prediction | None
 ) -> None:
-    from sectum.cli.render.figures import mebibytes, milliseconds
+    from sectum.cli.render.figures import milliseconds, number
     from sectum.cli.render.show import paragraph, rows, say
+    from sectum.units import format_bytes
 
     where = "outside an enclave" if enclave == "native" else f"in {enclave}"
     if epc_bytes is not None:
-        where += f" with {mebibytes(epc_bytes)} of protected memory"
-    paragraph(f"{source.name} takes {milliseconds(measured.latency_ms)} {where}: {_paging(measured)}.")
+        where += f" with an EPC of {format_bytes(epc_bytes)}"
+    paragraph(f"{source.name} takes {milliseconds(measured.latency_ms)} {where}; {_paging(measured)}.")
     say("")
     rows(_facts(measured), right=(1,))
     if predicted is not None:
-        low, high = milliseconds(predicted.interval_ms.low), milliseconds(predicted.interval_ms.high)
+        span = f"{number(predicted.interval_ms.low)} to {milliseconds(predicted.interval_ms.high)}"
         error = f"{predicted.latency_ms / measured.latency_ms - 1:+.0%}".replace("%", " %")
-        unlike = "" if predicted.calibrated else "; not calibrated: these are another machine's milliseconds"
+        other = "" if predicted.calibrated else ". Not calibrated: the prediction is in another machine's milliseconds"
         say("")
-        paragraph(f"predicted {milliseconds(predicted.latency_ms)} [{low}, {high}], off by {error}{unlike}")
+        paragraph(
+            f"Predicted: {milliseconds(predicted.latency_ms)} (90 % interval {span}), off by {error}{other}.",
+            hanging="  ",
+        )
     if measured.context["kind"] == "unverified":
         say("")
-        paragraph("Note: this way of running was never tried on the hardware it is for.")
+        paragraph("Note: this runner has never been tried on the hardware that it is for.", hanging="  ")
 
 
 def _paging(measured: Measurement) -> str:
@@ -182,46 +168,42 @@ def _paging(measured: Measurement) -> str:
         return "pages cannot be counted there"
     if not measured.over_committed:
         return "it does not page"
-    return f"it pages, {count(measured.loads)} loads an inference"
+    return f"it pages, with {count(measured.loads)} page loads per inference"
 
 
 def _facts(measured: Measurement) -> list[tuple[str, str, str]]:
-    from sectum.cli.render.figures import count, mebibytes, milliseconds
+    from sectum.cli.render.figures import count, milliseconds
+    from sectum.units import format_bytes
 
     kind = str(measured.context["kind"])
     used = sum(1 for sample in measured.samples if sample["used"])
-    spread = "one sample, so its uncertainty is not known"
+    spread = "a single sample, so the uncertainty is unknown"
     if measured.uncertainty is not None:
-        spread = f"within {100 * measured.uncertainty:.1f} % (95 % interval)"
-    whose = (
-        f"milliseconds of {measured.context['cpu_model']}, "
-        + ("calibrated" if measured.reference_source == "calibration" else "at its speed in this run")
-    )  # fmt: skip
+        spread = f"± {100 * measured.uncertainty:.1f} % (95 % interval)"
     facts = [
         ("latency", milliseconds(measured.latency_ms), f"{kind}; {spread}"),
-        ("samples", count(len(measured.samples)), f"{used} used; ended because: {measured.stopped_because}"),
+        ("samples", count(len(measured.samples)), f"{used} used; {_STOPPED[measured.stopped_because]}"),
     ]
     names = {
-        "faults": "page faults of an inference",
-        "loads": "pages brought back into protected memory",
-        "evictions": "pages sealed and moved out",
+        "faults": "page faults per inference",
+        "loads": "pages loaded per inference",
+        "evictions": "pages evicted per inference",
     }
     for name, meaning in names.items():
         value = getattr(measured, name)
         if value is not None:
-            unsettled = "" if measured.settled else ", not settled: it varies"
+            unsettled = "" if measured.settled else "; it varies between inferences"
             facts.append((name, count(value), f"{kind}; {meaning}{unsettled}"))
-    whole = measured.context["runner"] == "native"  # no enclave's memory, but that of the process
+    native = measured.context["runner"] == "native"  # it measures the whole process, not an enclave's memory
+    live = "allocated by the process" if native else "allocated in the enclave"
+    resident = "of the process, with its code, in memory" if native else "of that in the EPC"
     facts += [
-        ("live", mebibytes(measured.live_bytes), f"{kind}; allocated{' by the process' if whole else ''}"),
-        (
-            "resident",
-            mebibytes(measured.resident_bytes),
-            f"{kind}; {'with its code' if whole else 'of that'}, in memory",
-        ),
+        ("live", format_bytes(measured.live_bytes), f"{kind}; {live}"),
+        ("resident", format_bytes(measured.resident_bytes), f"{kind}; {resident}"),
     ]
     if measured.outputs_equal_native is not None:
         equal = "equal" if measured.outputs_equal_native else "DIFFERENT"
-        facts.append(("outputs", equal, f"{kind}; compared with those outside the enclave, bit for bit"))
-    facts.append(("time", "", whose))
+        facts.append(("outputs", equal, f"{kind}; compared with the native run's, bit for bit"))
+    speed = "calibrated" if measured.reference_source == "calibration" else "at its speed during this run"
+    facts.append(("machine", "", f"{measured.context['cpu_model']}; {speed}"))
     return facts

@@ -1,8 +1,8 @@
-"""From a command line to a measurement: what `measure` and `report --measure` share."""
+"""From the command line's options to a measurement: what `measure` and `report --measure` share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sectum.errors import UsageError
 
@@ -12,42 +12,31 @@ if TYPE_CHECKING:
     from sectum.measure.latency import Measurement
 
 RUNNERS = ("native", "softepc", "gramine")
-POLICIES = ("second-chance", "fifo")
 
 
 def runner_named(name: str) -> Runner:
-    """Make the place to run in.
+    """Make the runner of this name.
 
     Raises:
-        UsageError: no model can be run there.
+        UsageError: there is none.
     """
-    if name == "native":
-        from sectum.enclave.runners.native import NativeRunner
+    from sectum.enclave.runners.gramine import GramineRunner
+    from sectum.enclave.runners.native import NativeRunner
+    from sectum.enclave.runners.softepc import SoftEpcRunner
 
-        return NativeRunner()
-    if name == "softepc":
-        from sectum.enclave.runners.softepc import SoftEpcRunner
-
-        return SoftEpcRunner()
-    if name == "gramine":
-        from sectum.enclave.runners.gramine import GramineRunner
-
-        return GramineRunner()
-    raise UsageError(f"nothing can be measured in '{name}': choose one of {', '.join(RUNNERS)}")
+    kinds: dict[str, type[Runner]] = {"native": NativeRunner, "softepc": SoftEpcRunner, "gramine": GramineRunner}
+    if name not in kinds:
+        raise UsageError(f"models cannot be measured in '{name}': choose one of {', '.join(RUNNERS)}")
+    return kinds[name]()
 
 
-def measure(
-    source: Source,
-    runner_name: str,
-    *,
-    epc_bytes: int | None,
-    threads: int,
-    policy: str = "second-chance",
-    as_loaded: bool = False,
-    runs: int | None = None,
-    deadline_s: float,
-) -> Measurement:
-    """Run the network where it was asked for, and time it.
+def measure(source: Source, runner_name: str, **conditions: Any) -> Measurement:
+    """Run a network and time it.
+
+    Args:
+        source: the network.
+        runner_name: one of `RUNNERS`.
+        conditions: the keyword arguments of `sectum.measure.latency.measure`, such as ``epc_bytes`` and ``threads``.
 
     Raises:
         EnclaveError: it cannot run there; the message says why.
@@ -56,17 +45,8 @@ def measure(
     from sectum.predict.calibration import load as load_calibration
 
     runner = runner_named(runner_name)
-    model = source.model  # what is wrong with the model is told before what is missing on the machine
+    model = source.model  # first, so that an invalid model is reported before anything that this machine lacks
     runner.check()
     calibration = load_calibration()
-    return measure_latency(
-        model,
-        runner,
-        epc_bytes=epc_bytes,
-        threads=threads,
-        policy=policy,
-        as_loaded=as_loaded,
-        runs=runs,
-        deadline_s=deadline_s,
-        references=None if calibration is None else calibration.references,
-    )
+    references = None if calibration is None else calibration.references
+    return measure_latency(model, runner, references=references, **conditions)

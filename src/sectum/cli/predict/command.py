@@ -21,35 +21,38 @@ if TYPE_CHECKING:
 )
 @model_argument
 @prediction_options
-@click.option("--layers", is_flag=True, help="Show every operator with its share.")
+@click.option("--layers", is_flag=True, help="List every operator with its cost.")
 @json_option
 def predict(*, layers: bool, as_json: bool, **options: Any) -> None:
     """Predict what one inference of MODEL costs in an enclave.
 
-    MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The first line is the verdict; the rest says
-    what the latency is made of, whose milliseconds these are, and what to change.
+    MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The verdict comes first, then the parts of the
+    latency, the memory, and what to change.
     """
     from sectum.cli.predict.predicting import Request
     from sectum.cli.predict.predicting import predict as make_prediction
 
-    answer = make_prediction(Request(**options))
-    advice = answer.advice()
+    result = make_prediction(Request(**options))
+    advice = result.advice()
     if as_json:
         from sectum.cli.render.output import print_json
 
-        print_json(answer.to_json(advice))
+        print_json(result.to_json(advice))
         return
-    _show(answer.prediction, advice, layers=layers)
+    _show(result.prediction, advice, layers=layers)
 
 
 def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None:
     from sectum.cli.predict.advice import sentence
+    from sectum.cli.predict.facts import facts
     from sectum.cli.predict.verdict import verdict
     from sectum.cli.render.show import paragraph, rows, say
 
     paragraph(verdict(prediction))
     say("")
-    rows(_facts(prediction), right=(1,))
+    lines = [(fact.label, fact.value, "; ".join(filter(None, fact[2:]))) for fact in facts(prediction)]
+    machine = f"{prediction.machine}; {'calibrated' if prediction.calibrated else 'not calibrated'}"
+    rows([*lines, ("machine", "", machine)], right=(1,))
     if layers:
         say("")
         rows(
@@ -57,61 +60,9 @@ def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None
             right=(0, 1, 2, 3, 4, 5),
             header=("#", "ms", "compute", "memory", "paging", "loads", "operator", "type"),
         )
-    for item in advice:
+    for line in (*(f"* {sentence(item)}" for item in advice), *(f"Note: {note}." for note in prediction.notes)):
         say("")
-        paragraph(f"* {sentence(item)}", hanging="  ")
-    for note in prediction.notes:
-        say("")
-        paragraph(f"Note: {note}.", hanging="  ")
-
-
-def _facts(prediction: Prediction) -> list[tuple[str, str, str]]:
-    from sectum.cli.render.figures import count, mebibytes, milliseconds, percent
-
-    memory, split = prediction.memory, prediction.breakdown_ms
-    total = prediction.latency_ms or 1.0
-    whose = f"milliseconds of {prediction.machine}" + ("" if prediction.calibrated else ", not calibrated")
-    given = prediction.native_source == "given"
-    images = f"batch {prediction.batch}, threads {prediction.threads}, in {prediction.enclave}"
-    low, high = milliseconds(prediction.interval_ms.low), milliseconds(prediction.interval_ms.high)
-    facts = [
-        (
-            "latency",
-            milliseconds(prediction.latency_ms),
-            f"predicted; 9 of 10 lie in {low} to {high}; {images}",
-        ),
-        ("  compute", milliseconds(split.compute), f"predicted; {percent(split.compute / total)}"),
-        (
-            "  memory",
-            milliseconds(split.memory),
-            f"predicted; {percent(split.memory / total)}: slower memory inside",
-        ),
-        (
-            "  paging",
-            milliseconds(split.paging),
-            f"predicted; {percent(split.paging / total)}: {count(memory.loads)} pages loaded an inference",
-        ),
-        ("outside an enclave", milliseconds(prediction.native_ms), "given by you" if given else "predicted"),
-    ]
-    weights, activations = mebibytes(memory.weight_bytes), mebibytes(memory.activation_bytes)
-    holds = f"predicted; {weights} weights, {activations} activations"
-    facts.append(("working set", mebibytes(memory.working_set_bytes), holds))
-    if memory.epc_bytes is not None and memory.margin_bytes is not None:
-        margin = mebibytes(abs(memory.margin_bytes))
-        left = f"{margin} left" if memory.margin_bytes >= 0 else f"{margin} too little"
-        chance = percent(prediction.overcommit.probability)
-        facts.append(("protected memory", mebibytes(memory.epc_bytes), f"{left}; pages with probability {chance}"))
-    covered = prediction.coverage
-    missing = ", ".join(f"{n} {kind}" for kind, n in covered.unsupported.items())
-    facts.append(
-        (
-            "operators",
-            count(covered.operators),
-            f"without a cost of their own, bounded: {missing}" if missing else "all have a cost of their own",
-        )
-    )
-    facts.append(("time", "", whose))
-    return facts
+        paragraph(line, hanging="  ")
 
 
 def _layer_rows(prediction: Prediction) -> list[tuple[str, ...]]:
@@ -128,7 +79,7 @@ def _layer_rows(prediction: Prediction) -> list[tuple[str, ...]]:
             number(layer.breakdown_ms.paging),
             count(layer.loads),
             printable(layer.name, limit=48),
-            kind(layer) if layer.supported else f"{kind(layer)} (bounded)",
+            kind(layer) if layer.supported else f"{kind(layer)} (no cost model)",
         )
         for index, layer in enumerate(prediction.layers, 1)
     ]

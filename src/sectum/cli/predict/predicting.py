@@ -1,8 +1,8 @@
-"""From a command line to a prediction with its advice: what `predict`, `report` and `measure` share."""
+"""From the command line's options to a prediction: what `predict` and `report` share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the options of a prediction say."""
+    """The options of a prediction."""
 
     model: str
-    enclave: str
-    epc_bytes: int | None
-    batch: int | None
-    inputs: InputShapes
-    threads: int
-    native_ms: float | None
-    strict: bool
+    enclave: str = "softepc"
+    epc_bytes: int | None = None
+    batch: int | None = None
+    inputs: InputShapes = field(default_factory=dict)
+    threads: int = 1
+    native_ms: float | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A prediction and what it was made with. Its layers go by the names that they have in the model."""
+class PredictionResult:
+    """A prediction, and what it was made from. Its layers have the names that they have in the model."""
 
     request: Request
     source: Source
@@ -49,7 +49,7 @@ class Answer:
         return advise(self.predictor, self.source.at_batch, self.prediction, self.profile)
 
     def to_json(self, advice: list[Advice]) -> dict[str, Any]:
-        """Give the prediction as JSON types, with its advice and where it comes from."""
+        """Give the prediction as JSON types, with its advice and its source."""
         from sectum.cli.predict.advice import to_json
 
         return {
@@ -61,10 +61,10 @@ class Answer:
 
 
 def load_profile(name: str, epc_bytes: int | None) -> Profile:
-    """Read the enclave's profile, with another size of EPC where one is given.
+    """Read an enclave profile; ``epc_bytes`` replaces its EPC size.
 
     Raises:
-        UsageError: no such profile, or an EPC for one that has none.
+        UsageError: no such profile, or an EPC size for a profile without EPC.
         ArtefactInvalid: the profile's file is damaged.
     """
     from sectum.enclave import profile as profiles
@@ -77,8 +77,8 @@ def load_profile(name: str, epc_bytes: int | None) -> Profile:
     return found.with_epc(epc_bytes)
 
 
-def predict(request: Request) -> Answer:
-    """Make the prediction that was asked for."""
+def predict(request: Request) -> PredictionResult:
+    """Make the requested prediction."""
     from sectum.ort.costs import require_supported
     from sectum.predict import load_predictor
 
@@ -90,4 +90,5 @@ def predict(request: Request) -> Answer:
     predictor = load_predictor()
     prepared = predictor.prepare(graph, threads=request.threads, native_ms=request.native_ms)
     prediction = predictor.in_enclave(prepared, profile)
-    return Answer(request, source, profile, predictor, prepared, replace(prediction, model=source.name))
+    prediction = replace(prediction, model=source.name)
+    return PredictionResult(request, source, profile, predictor, prepared, prediction)

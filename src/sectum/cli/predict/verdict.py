@@ -1,50 +1,38 @@
-"""A prediction said in one sentence."""
+"""A prediction in one or two sentences."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sectum.cli.render.figures import mebibytes, milliseconds, percent, times
+from sectum.cli.render.figures import milliseconds, percent, times
 from sectum.cli.render.untrusted import printable
+from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     from sectum.predict.prediction import Prediction
 
 EDGE = (0.05, 0.95)
-"""Between these probabilities of paging the sentence says that it may go either way."""
+"""Between these probabilities of paging the verdict is uncertain, and says so."""
 
 SLOWER = 1.05
-"""From this ratio on an enclave is said to be slower than outside."""
+"""From this ratio on, the enclave is called slower."""
 
 
 def verdict(prediction: Prediction) -> str:
-    """Say whether the network fits the enclave and what an inference costs there."""
+    """Say whether the network fits in the EPC, and what one inference costs."""
     name = printable(prediction.model, limit=60) or "The network"
-    latency, native = prediction.latency_ms, prediction.native_ms
-    memory = prediction.memory
-    working_set = mebibytes(memory.working_set_bytes)
+    latency, native, memory = prediction.latency_ms, prediction.native_ms, prediction.memory
+    working_set = format_bytes(memory.working_set_bytes)
+    takes = f"One inference takes about {milliseconds(latency)}"
     if memory.epc_bytes is None:
-        return (
-            f"{name} touches {working_set} in every inference and takes about {milliseconds(latency)} "
-            "with unlimited memory."
-        )
-    epc = mebibytes(memory.epc_bytes)
+        return f"{name} has a working set of {working_set}. {takes}, with unlimited memory."
+    sizes = f"its working set is {working_set} and the EPC holds {format_bytes(memory.epc_bytes)}"
     ratio = latency / native if native > 0 else 1.0
-    slower = f"{times(ratio)} as long as" if ratio >= SLOWER else "about as long as"
-    slower += " outside an enclave"
+    takes += f", {times(ratio) if ratio >= SLOWER else 'about'} as long as outside an enclave"
     if EDGE[0] < prediction.overcommit.probability < EDGE[1]:
-        tendency = "pages" if prediction.overcommit.predicted else "just fits"
-        return (
-            f"{name} is at the edge: it touches {working_set} in every inference and the enclave has {epc}. "
-            f"It probably {tendency}, and then takes about {milliseconds(latency)}, {slower}."
-        )
+        outcome = "pages" if prediction.overcommit.predicted else "just fits"
+        return f"{name} is at the edge: {sizes}. It probably {outcome}. {takes}."
     if prediction.overcommit.predicted:
         share = percent(prediction.breakdown_ms.paging / latency) if latency > 0 else "0 %"
-        return (
-            f"{name} does not fit: it touches {working_set} in every inference and the enclave has {epc}. "
-            f"It takes about {milliseconds(latency)}, {slower}; {share} of that is paging."
-        )
-    return (
-        f"{name} fits: it touches {working_set} of the enclave's {epc} and takes about "
-        f"{milliseconds(latency)}, {slower}."
-    )
+        return f"{name} does not fit: {sizes}. {takes}; {share} of that is paging."
+    return f"{name} fits: {sizes}. {takes}."

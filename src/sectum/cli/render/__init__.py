@@ -1,1 +1,1 @@
-"""What several commands share: text, figures, pictures and output files."""
+"""Shared by several commands: text, numbers, pictures and output files."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import re
 
-from sectum.units import GIB, KIB, MIB
-
 _QUANTITY = re.compile(r"(?<=\d) (?=(?:ms|us|KiB|MiB|GiB|%|times)\b|%)")
 
 
-def unbroken(text: str) -> str:
-    """Tie numbers to their units by spaces at which no line ends."""
+def join_units(text: str) -> str:
+    """Put no-break spaces between numbers and their units."""
     return _QUANTITY.sub("\N{NO-BREAK SPACE}", text)
 
 
@@ -32,38 +30,22 @@ def number(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """Write how many there are: ``141,674``; a mean that is not whole keeps one digit."""
+    """Write a count: ``141,674``; a small mean keeps one digit: ``2.5``."""
     return f"{value:,.0f}" if value == round(value) or value >= 100 else f"{value:,.1f}"
 
 
+def plural(n: int, noun: str) -> str:
+    """Write a count with its noun: ``1 thread``, ``4 threads``."""
+    return f"1 {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def times(factor: float) -> str:
-    """Write a ratio in words: ``5.6 times``."""
+    """Write a ratio: ``5.6 times``."""
     return f"{factor:,.0f} times" if factor >= 20 else f"{factor:.1f} times"
 
 
 def percent(share: float) -> str:
-    """Write a share: ``82 %``; what is there but rounds to nothing is ``< 1 %``."""
+    """Write a share: ``82 %``; less than half a per cent is ``< 1 %``."""
     if 0 < share < 0.005:
         return "< 1 %"
     return f"{share:.0%}".replace("%", " %")
-
-
-def mebibytes(n_bytes: float) -> str:
-    """Write memory so that two amounts can be compared: MiB from 1 MiB up to 10 GiB."""
-    if n_bytes == 0:
-        return "0"
-    unit, step, digits = _scale(n_bytes)
-    return f"{n_bytes / step:,.{digits}f} {unit}"
-
-
-def enough(n_bytes: float) -> str:
-    """Write memory rounded up, so that whoever gives an enclave as much as is written gives it enough."""
-    unit, step, digits = _scale(n_bytes)
-    return f"{math.ceil(n_bytes / step * 10**digits) / 10**digits:,.{digits}f} {unit}"
-
-
-def _scale(n_bytes: float) -> tuple[str, int, int]:
-    """The unit in which memory is written, its bytes, and the digits after the point."""
-    size = abs(n_bytes)
-    unit, step = ("KiB", KIB) if size < MIB else ("MiB", MIB) if size < 10 * GIB else ("GiB", GIB)
-    return unit, step, 0 if size >= 100 * step else 1

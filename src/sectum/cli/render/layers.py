@@ -1,4 +1,4 @@
-"""What a layer is called."""
+"""What a layer does, in words."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from sectum.predict.prediction import Layer
 
 _MOST_LISTED = 3
-"""What replaces more operators than these goes by the runtime's name for it, such as Gelu."""
+"""An operator that replaces more source operators than these goes by the runtime's name for it, such as Gelu."""
 
 
 def kind(layer: Layer) -> str:
-    """What a layer does, in the model's words where it has some: ``Conv + BatchNormalization + Relu``."""
+    """Name the source operators that a layer carries out: ``Conv + BatchNormalization + Relu``."""
     plain = plain_type(layer.type)
     if not layer.fused:
-        return f"{plain}, by the runtime"
+        return f"{plain} (added by the runtime)"
     return " + ".join(layer.fused) if plain in layer.fused or len(layer.fused) <= _MOST_LISTED else plain
 
 

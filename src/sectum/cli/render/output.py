@@ -20,34 +20,34 @@ def print_json(data: Any) -> None:
 
 
 def print_line(data: Any) -> None:
-    """Print JSON on one line, for programs that read a command's events while it runs."""
+    """Print JSON on one line: an event of a command that is still running."""
     click.echo(json.dumps(data, allow_nan=False))
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a place that cannot be written, before any long work is done for it.
+    """Check that a file can be written, before long work is done for it.
 
     Raises:
-        UsageError: it is a folder or standard output, its folder is missing, or it may not be written.
+        UsageError: it is a folder or standard output, its folder is missing, or writing is not permitted.
     """
     if str(path) == "-":
-        raise UsageError("nothing is written to standard output: name a file")
+        raise UsageError("this cannot be written to standard output: name a file")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it")
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}: make it, or name another")
+        raise UsageError(f"there is no folder {path.parent}: create it, or choose another")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"{path} may not be written: name another file")
+        raise UsageError(f"no permission to write {path}: name another file")
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely, or not at all.
 
     Raises:
         UsageError: it cannot be written.
     """
     check_writable(path)
-    if path.exists() and not path.is_file():  # a device or a pipe is written as it is
+    if path.exists() and not path.is_file():  # a device or a pipe is written in place
         try:
             path.write_bytes(content)
         except OSError as error:

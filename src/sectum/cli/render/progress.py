@@ -1,4 +1,4 @@
-"""How far long work has come, on stderr, where a person watches."""
+"""A progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from sectum.cli.render.untrusted import printable
 
 Progress = Callable[[str, float], None]
-"""Told what is being done, and the share of the whole that is done, from 0 to 1."""
+"""Called with what is being done, and the share that is done, from 0 to 1."""
 
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """Show a bar while the body runs; silent where stderr is no terminal."""
+    """Show a bar while the body runs; nothing if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda _what, _share: None
         return

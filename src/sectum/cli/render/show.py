@@ -1,4 +1,4 @@
-"""Paragraphs and tables for people. Everything printed here is plain text: no markup is read from it."""
+"""Paragraphs and tables on the terminal. All text is printed as it is: no markup is interpreted."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from sectum.cli.render.figures import unbroken
+from sectum.cli.render.figures import join_units
 from sectum.cli.render.untrusted import printable
 
 _WIDTH_WITHOUT_TERMINAL = 120
 _LEAST_ROOM = 24
-"""Columns that the text at the end of a row needs; where there are fewer it goes on lines of its own."""
+"""Columns that the text at the end of a row needs; with fewer it goes on lines of its own."""
 _GAP = "  "
 
 
 def say(text: str) -> None:
-    """Print a line as it is; it may hold names from a model."""
+    """Print a line; it may contain untrusted names."""
     click.echo(printable(text, limit=4000, keep="\n"))
 
 
 def paragraph(text: str, *, hanging: str = "") -> None:
-    """Print sentences, wrapped between words to the width of the terminal; ``hanging`` begins all lines but one."""
-    lines = _wrapped(unbroken(printable(text, limit=4000)), _width(), hanging)
+    """Print sentences, wrapped to the width of the terminal; all lines but the first begin with ``hanging``."""
+    lines = _wrapped(join_units(printable(text, limit=4000)), _width(), hanging)
     click.echo("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))
 
 
 def rows(entries: Iterable[Sequence[str]], *, right: Iterable[int] = (), header: Sequence[str] = ()) -> None:
-    """Print a table without rules. Only the text behind the last number is ever wrapped, and nothing is cut off.
+    """Print a table. Only the text after the last number is wrapped, and nothing is cut off.
 
     Args:
-        entries: the cells of each row, as many in each.
-        right: columns that are set flush right: the numbers.
+        entries: the cells of each row, the same number in each.
+        right: columns to align right: the numbers.
         header: titles of the columns; none if empty.
     """
     from rich.cells import cell_len
@@ -58,7 +58,7 @@ def rows(entries: Iterable[Sequence[str]], *, right: Iterable[int] = (), header:
             first, *others = _wrapped(row[-1], room, "") or [""]
             lines = [start + _GAP + first, *(" " * (_width() - room) + line for line in others)]
         for line in lines:
-            click.secho(line.rstrip(), bold=bool(header) and number == 0)
+            click.secho(line.rstrip(), bold=(bool(header) and number == 0) or None)
 
 
 def _wrapped(text: str, width: int, hanging: str) -> list[str]:
@@ -68,7 +68,7 @@ def _wrapped(text: str, width: int, hanging: str) -> list[str]:
 
 
 def _width() -> int:
-    """Columns of the terminal, or a width at which nothing is narrow."""
+    """Columns of the terminal, or a generous width without one."""
     if not sys.stdout.isatty():
         return _WIDTH_WITHOUT_TERMINAL
     return shutil.get_terminal_size((_WIDTH_WITHOUT_TERMINAL, 1)).columns

@@ -1,22 +1,22 @@
-"""Text that comes from a model file, made safe to print on a terminal."""
+"""Untrusted text, such as names in a model file, made safe to print on a terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 
-# Cc: control characters, so that a name cannot carry a terminal's escape sequences. Cf: invisible ones, among
-# them those that turn the reading direction around. Cs: halves of characters, which cannot be encoded.
-# Zl, Zp: ends of lines. Co, Cn: without a meaning of their own.
+# Cc: control characters, with which a name could hold a terminal's escape sequences. Cf: invisible characters, among
+# them those that reverse the reading direction. Cs: surrogates, which cannot be encoded. Zl, Zp: line ends.
+# Co, Cn: private and unassigned characters.
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: str, *, limit: int = 120, keep: str = "") -> str:
-    r"""Write characters that are not plainly visible as escapes, and cut the middle out of what is too long.
+    r"""Escape characters that are not visible, and shorten long text by its middle.
 
     Args:
-        text: anything.
-        limit: the most characters of the result; at least 16.
-        keep: unprintable characters to let through (a message may hold ``"\n"``).
+        text: any text.
+        limit: the maximum length of the result; at least 16.
+        keep: unprintable characters to keep (a message may contain ``"\n"``).
     """
     if len(text) > limit:
         text = f"{text[: limit - limit // 3 - 3]}...{text[-(limit // 3) :]}"

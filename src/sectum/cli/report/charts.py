@@ -1,7 +1,7 @@
-"""The report's charts: geometry as SVG that stretches with the page, text as HTML that does not.
+"""The report's charts: shapes as SVG that stretches with the page, text as HTML that does not.
 
-Every function returns HTML in which all text is escaped. A chart's drawing has the coordinates 0..1000 in
-both directions, whatever its size on the screen; labels are placed in per cent of it.
+Every function returns HTML in which all text is escaped. A chart has coordinates from 0 to 1000 in both directions,
+whatever its size on the screen; labels are placed in per cent of it.
 """
 
 from __future__ import annotations
@@ -9,55 +9,45 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sectum.cli.render.figures import enough, mebibytes, milliseconds, number
+from sectum.cli.render.figures import milliseconds, number
 from sectum.cli.render.untrusted import printable
-from sectum.units import KIB, MIB
+from sectum.units import KIB, format_bytes
 
 if TYPE_CHECKING:
-    from sectum.cli.report.footprint import Footprint
+    from sectum.ort.footprint import Footprint
+    from sectum.plan.epc_curve import CurvePoint
     from sectum.predict.prediction import Breakdown, Layer
 
 SPAN = 1000.0
 FARTHEST_EPC = 2.5
-"""An EPC of more times the memory in use is named in words: drawn to scale it would flatten all else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Latency at one size of EPC; ``low`` and ``high`` bound it."""
-
-    epc_bytes: int
-    latency_ms: float
-    low: float
-    high: float
+"""A larger EPC, as a multiple of the memory in use, is only named: drawn to scale it would flatten everything else."""
 
 
 def text(value: str, *, limit: int = 120) -> str:
-    """Escape text from anywhere for HTML."""
+    """Escape untrusted text for HTML."""
     return html.escape(printable(value, limit=limit))
 
 
 def memory_chart(levels: Sequence[Footprint], epc_bytes: int | None) -> str:
-    """Draw the memory that an inference has touched up to each operator, against the EPC."""
+    """Draw the memory touched up to each operator, against the EPC."""
     peak = max((level.total_bytes for level in levels), default=1) or 1
     drawn_epc = epc_bytes is not None and epc_bytes <= FARTHEST_EPC * peak
     top = 1.12 * max(peak, epc_bytes if epc_bytes is not None and drawn_epc else 0)
     weights = _steps([level.weight_bytes for level in levels], top)
     everything = _steps([level.total_bytes for level in levels], top)
     shapes = [f'<path class="band-live" d="{everything}"/>', f'<path class="band-weights" d="{weights}"/>']
-    labels = list(_y_ticks(_byte_ticks(top), top, mebibytes))
+    labels = list(_y_ticks(_byte_ticks(top), top, format_bytes))
     if epc_bytes is not None and drawn_epc:
         y = SPAN * (1 - epc_bytes / top)
         shapes.insert(0, f'<clipPath id="over"><rect width="{SPAN:g}" height="{y:.1f}"/></clipPath>')
         shapes.append(f'<path class="band-over" clip-path="url(#over)" d="{everything}"/>')
         shapes.append(f'<path class="epc-line" d="M0 {y:.1f}H{SPAN:g}"/>')
         place = f"bottom:{_per_cent(epc_bytes / top)}"
-        labels.append(f'<span class="epc-label" style="{place}">EPC {mebibytes(epc_bytes)}</span>')
+        labels.append(f'<span class="epc-label" style="{place}">EPC {format_bytes(epc_bytes)}</span>')
     elif epc_bytes is not None:
-        labels.append(f'<span class="epc-label at-top">&uarr; EPC {mebibytes(epc_bytes)}, far above</span>')
+        labels.append(f'<span class="epc-label at-top">&uarr; EPC {format_bytes(epc_bytes)}, far above</span>')
     return _frame("memory", shapes, labels)
 
 
@@ -87,9 +77,13 @@ def time_chart(layers: Sequence[Layer]) -> str:
 
 
 def curve_chart(
-    curve: Sequence[Point], measured: Sequence[Point], here: Point, native_ms: float, stops_bytes: int
+    curve: Sequence[CurvePoint],
+    measured: Sequence[CurvePoint],
+    here: CurvePoint,
+    native_ms: float,
+    stops_bytes: int,
 ) -> str:
-    """Draw latency against the size of the EPC, which is on a logarithmic axis."""
+    """Draw latency against the EPC size, which is on a logarithmic axis."""
     low, high = math.log2(curve[0].epc_bytes), math.log2(curve[-1].epc_bytes)
 
     def x(epc_bytes: float) -> float:
@@ -109,19 +103,20 @@ def curve_chart(
     labels += _log_ticks(curve[0].epc_bytes, curve[-1].epc_bytes, x)
     if 0 <= x(stops_bytes) <= 1:
         shapes.append(f'<path class="stops-line" d="M{SPAN * x(stops_bytes):.1f} 0V{SPAN:g}"/>')
-        labels.append(_flag("stops-label", x(stops_bytes), 1.0, f"paging stops: {enough(stops_bytes)}"))
+        caption = f"paging stops: {format_bytes(stops_bytes, round_up=True)}"
+        labels.append(_flag("stops-label", x(stops_bytes), 1.0, caption))
     for point in measured:
         place = f"{_at(x(point.epc_bytes), point.low / top)};height:{_per_cent((point.high - point.low) / top)}"
         labels.append(f'<span class="whisker" style="{place}"></span>')
         labels.append(_dot("measured-dot", x(point.epc_bytes), point.latency_ms / top))
     labels.append(_dot("here-dot", x(here.epc_bytes), here.latency_ms / top))
-    caption = f"{mebibytes(here.epc_bytes)}: {milliseconds(here.latency_ms)}"
+    caption = f"{format_bytes(here.epc_bytes)}: {milliseconds(here.latency_ms)}"
     labels.append(_flag("here-label", x(here.epc_bytes), here.latency_ms / top, caption))
     return _frame("curve", shapes, labels)
 
 
 def stacked_bar(split: Breakdown, whole_ms: float) -> str:
-    """Draw a horizontal bar of its causes; ``whole_ms`` is what the full width stands for."""
+    """Draw a time as a horizontal bar of its causes; the full width is ``whole_ms``."""
     pieces = (
         f'<i class="{cause}" style="width:{_per_cent(value / whole_ms)}"></i>'
         for cause, value in split.by_cause().items()
@@ -139,7 +134,7 @@ def _frame(kind: str, shapes: Iterable[str], labels: Iterable[str]) -> str:
 
 
 def _steps(values: Sequence[float], top: float) -> str:
-    """Outline the area under a staircase with one step an operator."""
+    """Outline the area under a staircase with one step per operator."""
     width = SPAN / max(1, len(values))
     parts = [f"M0 {SPAN:g}"]
     for index, value in enumerate(values):
@@ -172,10 +167,9 @@ def _log_ticks(smallest: int, largest: int, x: Callable[[float], float]) -> Iter
     every = max(1, math.ceil(len(powers) / 8))
     for index, power in enumerate(powers[::every]):
         size = 1 << power
-        label = f"{size // MIB} MiB" if MIB <= size < 1024 * MIB else mebibytes(size)
         thin = " thin" if index % 2 else ""
         thin += " last" if x(size) > 0.95 else ""
-        yield f'<span class="tick-x{thin}" style="left:{_per_cent(x(size))}">{label}</span>'
+        yield f'<span class="tick-x{thin}" style="left:{_per_cent(x(size))}">{format_bytes(size)}</span>'
 
 
 def _dot(kind: str, left: float, bottom: float) -> str:
@@ -183,7 +177,7 @@ def _dot(kind: str, left: float, bottom: float) -> str:
 
 
 def _flag(kind: str, left: float, bottom: float, caption: str) -> str:
-    """Put a label at a point, on the side on which there is room."""
+    """Put a label at a point, on the side that has room."""
     side = "to-left" if left > 0.55 else "to-right"
     return f'<span class="flag {kind} {side}" style="{_at(left, bottom)}">{caption}</span>'
 
@@ -197,5 +191,5 @@ def _per_cent(share: float) -> str:
 
 
 def short_number(value_ms: float) -> str:
-    """Write a time in a table whose header says the unit."""
+    """Write a time for a table whose header names the unit."""
     return "" if value_ms == 0 else number(value_ms)

@@ -1,8 +1,7 @@
-"""The report's page: one HTML file with its own style, drawings and script; it asks the network for nothing.
+"""The report's page: a single HTML file with its own style, drawings and script. It loads nothing.
 
-Names in it come from a model that nobody trusts. All of them are escaped, the data for the script is JSON
-without any angle bracket, the script sets text and never markup, and a content security policy lets only that
-one script run, by its hash.
+Names in it come from an untrusted model. All of them are escaped; the script's data is JSON without angle brackets;
+the script sets text, never markup; and a content security policy allows only that script, by its hash.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
 from sectum.cli.predict.verdict import SLOWER, verdict
-from sectum.cli.render.figures import count, mebibytes, milliseconds, number, percent, times, unbroken
+from sectum.cli.render.figures import count, join_units, milliseconds, number, percent, plural, times
 from sectum.cli.render.layers import kind
 from sectum.cli.render.untrusted import printable
 from sectum.cli.report.charts import (
-    Point,
     curve_chart,
     memory_chart,
     short_number,
@@ -31,30 +29,32 @@ from sectum.cli.report.charts import (
 )
 from sectum.cli.report.sections import (
     advice_cards,
-    facts,
     insight_costs,
     insight_curve,
     insight_memory,
     measured_sentence,
     notes,
+    numbers,
     provenance,
 )
+from sectum.plan.epc_curve import CurvePoint
+from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     from sectum.cli.report.findings import Findings, MeasuredPoint
-    from sectum.cli.report.footprint import Footprint
+    from sectum.ort.footprint import Footprint
     from sectum.predict.prediction import Breakdown, Layer
 
 SHOWN_ROWS = 12
 MOST_ROWS = 1500
-"""Operators in the table of costs: the cheapest of a larger network are summed in one line."""
+"""Rows in the table of costs: the cheapest operators of a larger network are summed in one row."""
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-_IN_WORDS = {"compute": "compute", "memory": "slower memory inside", "paging": "paging"}
+_CAUSES = {"compute": "compute", "memory": "slower memory in the enclave", "paging": "paging"}
 
 
 def page(findings: Findings) -> str:
-    """Make the whole page as HTML."""
+    """Make the page as HTML."""
     script = _asset("report_page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values = {
@@ -64,7 +64,7 @@ def page(findings: Findings) -> str:
         "script": script,
         **_content(findings),
     }
-    # One pass over the template alone: what is put in is never read again, whatever it holds.
+    # One pass over the template: inserted text is never searched for placeholders.
     return _PLACEHOLDER.sub(lambda match: values[match[1]], _asset("report_page.html"))
 
 
@@ -77,7 +77,7 @@ def _content(findings: Findings) -> dict[str, str]:
     layers, split = prediction.layers, prediction.breakdown_ms
     return {
         "title": text(f"{prediction.model} in {prediction.enclave}: Sectum"),
-        "verdict": text(unbroken(verdict(prediction)), limit=600),
+        "verdict": text(join_units(verdict(prediction)), limit=600),
         "subject": _subject(findings),
         "measured": measured_sentence(findings),
         "state": "pages" if prediction.overcommit.predicted else "fits",
@@ -94,7 +94,7 @@ def _content(findings: Findings) -> dict[str, str]:
         "cost_count": count(min(len(layers), MOST_ROWS)),
         "curve_section": _curve_section(findings),
         "advice": advice_cards(findings),
-        "facts": facts(findings),
+        "facts": numbers(findings),
         "provenance": provenance(findings),
         "notes": notes(prediction),
         "data": _script_json(_data(findings)),
@@ -105,15 +105,18 @@ def _content(findings: Findings) -> dict[str, str]:
 
 def _subject(findings: Findings) -> str:
     prediction = findings.prediction
-    images = "1 image" if prediction.batch == 1 else f"batch of {prediction.batch:,}"
-    threads = "1 thread" if prediction.threads == 1 else f"{prediction.threads} threads"
-    parts = (f"<bdi>{text(findings.label, limit=80)}</bdi>", text(prediction.enclave), images, threads)
+    parts = (
+        f"<bdi>{text(findings.label, limit=80)}</bdi>",
+        text(prediction.enclave),
+        f"batch {prediction.batch:,}",
+        plural(prediction.threads, "thread"),
+    )
     return " &middot; ".join(parts)
 
 
 def _time_legend(split: Breakdown) -> str:
     return "".join(
-        f'<li><i class="key {cause}"></i><b>{milliseconds(value)}</b> {_IN_WORDS[cause]}'
+        f'<li><i class="key {cause}"></i><b>{milliseconds(value)}</b> {_CAUSES[cause]}'
         f' <span class="quiet">{percent(value / split.total)}</span></li>'
         for cause, value in split.by_cause().items()
         if value > 0
@@ -124,26 +127,26 @@ def _memory_legend(findings: Findings) -> str:
     shown = [("band-weights", "weights"), ("band-live", "activations")]
     epc_bytes = findings.prediction.memory.epc_bytes
     if epc_bytes is not None and any(level.total_bytes > epc_bytes for level in findings.footprints):
-        shown.append(("band-over", "beyond the EPC"))
+        shown.append(("band-over", "over the EPC"))
     return "".join(f' <span><i class="key {band}"></i> {meaning}</span>' for band, meaning in shown)
 
 
 def _tiles(findings: Findings) -> str:
     prediction, memory = findings.prediction, findings.prediction.memory
     ratio = prediction.latency_ms / prediction.native_ms if prediction.native_ms > 0 else 1.0
-    slower = f"{times(ratio)} as long inside" if ratio >= SLOWER else "just as long inside"
+    slower = f"{times(ratio)} faster than in the enclave" if ratio >= SLOWER else "about as fast as in the enclave"
     inside = next((m for m in findings.measured if m.epc_bytes is not None), None)
     outside = next((m for m in findings.measured if m.epc_bytes is None), None)
-    span = f"90 %: {number(prediction.interval_ms.low)} to {milliseconds(prediction.interval_ms.high)}"
-    limit = "no limit" if memory.epc_bytes is None else f"the EPC has {mebibytes(memory.epc_bytes)}"
-    source = "given" if prediction.native_source == "given" else "predicted"
+    span = f"90 % interval {number(prediction.interval_ms.low)} to {milliseconds(prediction.interval_ms.high)}"
+    limit = "no limit" if memory.epc_bytes is None else f"the EPC holds {format_bytes(memory.epc_bytes)}"
     loads = None if inside is None or inside.measurement.loads is None else count(inside.measurement.loads)
+    native = milliseconds(prediction.native_ms)
     return "".join(
         [
             _tile("latency", milliseconds(prediction.latency_ms), "predicted", span, _measured_ms(inside)),
-            _tile("outside an enclave", milliseconds(prediction.native_ms), source, slower, _measured_ms(outside)),
-            _tile("working set", mebibytes(memory.working_set_bytes), "predicted", limit, None),
-            _tile("pages loaded an inference", count(memory.loads), "predicted", "4 KiB each", loads),
+            _tile("outside an enclave", native, prediction.native_source, slower, _measured_ms(outside)),
+            _tile("working set", format_bytes(memory.working_set_bytes), "predicted", limit, None),
+            _tile("page loads per inference", count(memory.loads), "predicted", "4 KiB each", loads),
         ]
     )
 
@@ -162,11 +165,11 @@ def _tile(label: str, value: str, kind: str, detail: str, measured: str | None) 
 
 def _memory_table(layers: Sequence[Layer], levels: Sequence[Footprint]) -> str:
     rows = (
-        f'<tr><td>{index}</td><th scope="row"><bdi>{text(layer.name)}</bdi></th><td>{mebibytes(level.weight_bytes)}'
-        f"</td><td>{mebibytes(level.total_bytes)}</td><td>{milliseconds(layer.breakdown_ms.total)}</td></tr>"
+        f'<tr><td>{index}</td><th scope="row"><bdi>{text(layer.name)}</bdi></th><td>{format_bytes(level.weight_bytes)}'
+        f"</td><td>{format_bytes(level.total_bytes)}</td><td>{milliseconds(layer.breakdown_ms.total)}</td></tr>"
         for index, (layer, level) in enumerate(zip(layers, levels, strict=True), 1)
     )
-    return _table(("#", "operator", "weights so far", "all memory so far", "time"), rows)
+    return _table(("#", "operator", "weights touched so far", "memory touched so far", "time"), rows)
 
 
 def _cost_rows(layers: Sequence[Layer]) -> str:
@@ -177,7 +180,7 @@ def _cost_rows(layers: Sequence[Layer]) -> str:
     if rest:
         rows.append(
             f'<tr class="rest" role="row"><td role="cell" class="n"></td><td role="cell" class="op">'
-            f"{count(len(rest))} cheaper operators</td>"
+            f"{count(len(rest))} other operators</td>"
             f'<td role="cell" class="t">{number(sum(rest))}</td></tr>'
         )
     return "".join(rows)
@@ -185,7 +188,7 @@ def _cost_rows(layers: Sequence[Layer]) -> str:
 
 def _cost_row(rank: int, index: int, layer: Layer, largest: float) -> str:
     split = layer.breakdown_ms
-    bounded = "" if layer.supported else ' <span class="tag bounded">bounded</span>'
+    estimated = "" if layer.supported else ' <span class="tag estimated">no cost model</span>'
     hidden = " hidden" if rank >= SHOWN_ROWS else ""
     cells = "".join(
         f'<td role="cell" class="c {cause}">{short_number(value)}</td>' for cause, value in split.by_cause().items()
@@ -193,10 +196,10 @@ def _cost_row(rank: int, index: int, layer: Layer, largest: float) -> str:
     return (
         f'<tr role="row" data-i="{index - 1}"{hidden}><td role="cell" class="n">{index}</td>'
         f'<th role="rowheader" scope="row" class="op"><bdi>{text(layer.name, limit=80)}</bdi>'
-        f"<small><bdi>{text(kind(layer), limit=60)}</bdi>{bounded}</small></th>"
+        f"<small><bdi>{text(kind(layer), limit=60)}</bdi>{estimated}</small></th>"
         f'<td role="cell" class="b">{stacked_bar(split, largest)}</td>'
         f'<td role="cell" class="t">{number(split.total)}</td>{cells}'
-        f'<td role="cell" class="w">{mebibytes(layer.weight_bytes) if layer.weight_bytes else ""}</td></tr>'
+        f'<td role="cell" class="w">{format_bytes(layer.weight_bytes) if layer.weight_bytes else ""}</td></tr>'
     )
 
 
@@ -205,27 +208,27 @@ def _curve_section(findings: Findings) -> str:
     if not findings.curve or prediction.memory.epc_bytes is None:
         return ""
     interval = prediction.interval_ms
-    here = Point(prediction.memory.epc_bytes, prediction.latency_ms, interval.low, interval.high)
+    here = CurvePoint(prediction.memory.epc_bytes, prediction.latency_ms, interval.low, interval.high)
     measured = [
-        Point(point.epc_bytes, point.measurement.latency_ms, point.low_ms, point.high_ms)
+        CurvePoint(point.epc_bytes, point.measurement.latency_ms, point.low_ms, point.high_ms)
         for point in findings.measured
         if point.epc_bytes is not None
     ]
     stops_bytes = prediction.memory.working_set_bytes
     chart = curve_chart(findings.curve, measured, here, prediction.native_ms, stops_bytes)
     rows = (
-        f'<tr><th scope="row">{mebibytes(p.epc_bytes)}</th><td>{milliseconds(p.latency_ms)}</td>'
+        f'<tr><th scope="row">{format_bytes(p.epc_bytes)}</th><td>{milliseconds(p.latency_ms)}</td>'
         f"<td>{milliseconds(p.low)} to {milliseconds(p.high)}</td></tr>"
         for p in findings.curve
     )
-    table = _table(("EPC", "latency, predicted", "90 % interval"), rows)
+    table = _table(("EPC", "predicted latency", "90 % interval"), rows)
     dots = '<li><i class="key measured-key"></i>measured, 95 % interval</li>' if measured else ""
     return (
         '<section aria-labelledby="h-curve"><header><h2 id="h-curve">Latency against EPC size</h2>'
         f"<p>{insight_curve(findings)}</p></header><div><figure>"
-        f'<div class="scrub" tabindex="0" role="img" aria-label="Predicted latency for sizes of EPC from '
-        f"{mebibytes(findings.curve[0].epc_bytes)} to {mebibytes(findings.curve[-1].epc_bytes)}. "
-        f'{insight_curve(findings)} The table below holds the numbers." data-scrub="curve">{chart}</div>'
+        f'<div class="scrub" tabindex="0" role="img" aria-label="Predicted latency for EPC sizes from '
+        f"{format_bytes(findings.curve[0].epc_bytes)} to {format_bytes(findings.curve[-1].epc_bytes)}. "
+        f'{insight_curve(findings)} The table below has the numbers." data-scrub="curve">{chart}</div>'
         '<figcaption><ul class="legend">'
         '<li><i class="key curve-key"></i>predicted, with its 90 % interval</li>'
         '<li><i class="key native-key"></i>outside an enclave</li>'
@@ -246,7 +249,7 @@ def _data(findings: Findings) -> dict[str, Any]:
     layers: list[dict[str, Any]] = []
     for layer, level in zip(findings.prediction.layers, findings.footprints, strict=True):
         split = layer.breakdown_ms
-        touched, weights = mebibytes(level.total_bytes), mebibytes(level.weight_bytes)
+        touched, weights = format_bytes(level.total_bytes), format_bytes(level.weight_bytes)
         layers.append(
             {
                 "name": printable(layer.name),
@@ -258,9 +261,9 @@ def _data(findings: Findings) -> dict[str, Any]:
                 "lines": [
                     f"{milliseconds(split.total)}; outside an enclave {milliseconds(layer.native_ms)}",
                     ", ".join(f"{cause} {number(value)}" for cause, value in split.by_cause().items()) + " ms",
-                    f"weights {mebibytes(layer.weight_bytes)}, {count(layer.loads)} pages loaded",
+                    f"weights {format_bytes(layer.weight_bytes)}, {count(layer.loads)} page loads",
                     f"output {'x'.join(map(str, layer.output_shape)) or 'scalar'}",
-                    f"touched so far {touched}, of it weights {weights}",
+                    f"touched so far: {touched}, including {weights} of weights",
                     f"runs as {printable(layer.type)}",
                 ],
             }
@@ -268,10 +271,10 @@ def _data(findings: Findings) -> dict[str, Any]:
     curve = [
         {
             "epc": point.epc_bytes,
-            "title": f"EPC {mebibytes(point.epc_bytes)}",
+            "title": f"EPC {format_bytes(point.epc_bytes)}",
             "lines": [
                 f"{milliseconds(point.latency_ms)} predicted",
-                f"90 %: {number(point.low)} to {milliseconds(point.high)}",
+                f"90 % interval {number(point.low)} to {milliseconds(point.high)}",
             ],
         }
         for point in findings.curve
@@ -280,6 +283,6 @@ def _data(findings: Findings) -> dict[str, Any]:
 
 
 def _script_json(data: dict[str, Any]) -> str:
-    """JSON that may stand in a script element: ASCII, and without any character that could end it."""
+    """JSON that is safe in a script element: ASCII, without any character that could end the element."""
     written = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

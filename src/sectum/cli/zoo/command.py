@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sectum.cli.options import LARGEST_BATCH, examples, json_option, whole
+from sectum.cli.options import LARGEST_BATCH, examples, json_option, output_option, whole
 
 
 @click.group(
@@ -14,7 +14,7 @@ from sectum.cli.options import LARGEST_BATCH, examples, json_option, whole
 )
 @click.pass_context
 def zoo(ctx: click.Context) -> None:
-    """List or write published networks, with seeded weights."""
+    """List published networks, or write one as an ONNX file."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -22,26 +22,15 @@ def zoo(ctx: click.Context) -> None:
 @zoo.command("list", epilog=examples("sectum zoo list"))
 @json_option
 def list_networks(*, as_json: bool) -> None:
-    """List the networks that zoo:NAME stands for."""
+    """List the networks that zoo:NAME can name."""
     from sectum import zoo as networks
     from sectum.cli.render.output import print_json
     from sectum.cli.render.show import rows
 
     built = [networks.build(name) for name in networks.names()]
     if as_json:
-        print_json(
-            {
-                "networks": [
-                    {
-                        "name": a.name,
-                        "family": a.family,
-                        "parameters": a.parameters,
-                        "resolution": a.resolution,
-                    }
-                    for a in built
-                ]
-            }
-        )
+        fields = ("name", "family", "parameters", "resolution")
+        print_json({"networks": [{field: getattr(network, field) for field in fields} for network in built]})
         return
     rows(
         [(a.name, a.family, f"{a.parameters:,}", f"{a.resolution} x {a.resolution}") for a in built],
@@ -52,26 +41,20 @@ def list_networks(*, as_json: bool) -> None:
 
 @zoo.command(epilog=examples("sectum zoo export resnet50", "sectum zoo export vgg16 -o vgg16.onnx --batch 1"))
 @click.argument("name")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to write.  [default: NAME.onnx]",
-)
-@click.option("--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Images in one inference.  [default: open]")
+@output_option("File to write.  [default: NAME.onnx]")
+@click.option("--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Images per inference.  [default: open]")
 @json_option
 def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) -> None:
-    """Write a network of the zoo as an ONNX file.
+    """Write a network of the zoo, with seeded weights, as an ONNX file.
 
-    Without --batch the number of images stays open: it is bound when the file is used.
+    Without --batch the batch dimension stays open; it gets a value when the file is used.
     """
     from hashlib import sha256
 
     from sectum import zoo as networks
-    from sectum.cli.render.figures import mebibytes
     from sectum.cli.render.output import check_writable, print_json, write_file
     from sectum.cli.render.show import say
+    from sectum.units import format_bytes
 
     architecture = networks.build(name.removeprefix("zoo:"))
     path = output or Path(f"{architecture.name}.onnx")
@@ -89,4 +72,4 @@ def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) 
             }
         )
         return
-    say(f"{path}: {architecture.name}, {architecture.parameters:,} parameters, {mebibytes(len(content))}")
+    say(f"Wrote {path}: {architecture.name}, {architecture.parameters:,} parameters, {format_bytes(len(content))}.")

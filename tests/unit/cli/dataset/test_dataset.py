@@ -224,7 +224,7 @@ def test_what_cannot_be_drawn_is_told(tmp_path: Path, run: Run, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = run("dataset", "show", something, "--pictures", tmp_path / "new")
     assert result.exit_code == 2
-    assert "pip install 'sectum[train]'" in result.stderr
+    assert "scripts/setup train" in result.stderr
 
 
 def test_a_folder_without_a_dataset_is_told(tmp_path: Path, run: Run) -> None:

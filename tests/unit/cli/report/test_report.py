@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 
 from sectum.cli.predict.predicting import Request
-from sectum.cli.report.charts import Point, curve_chart, memory_chart, time_chart
-from sectum.cli.report.findings import MeasuredPoint, investigate
-from sectum.cli.report.footprint import Footprint
+from sectum.cli.report.charts import curve_chart, memory_chart, time_chart
+from sectum.cli.report.findings import MeasuredPoint, gather
 from sectum.cli.report.page import MOST_ROWS, SHOWN_ROWS, page
 from sectum.measure.latency import Measurement
 from sectum.measure.reference import References
 from sectum.ort import Cpu
+from sectum.ort.footprint import Footprint
+from sectum.plan.epc_curve import CurvePoint
 from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.prediction import Breakdown
 from sectum.units import GIB, MIB
@@ -25,13 +26,8 @@ def findings_for(enclave: str, epc_bytes: int | None = None):
         model="zoo:squeezenet1_1",
         enclave=enclave,
         epc_bytes=epc_bytes,
-        batch=None,
-        inputs={},
-        threads=1,
-        native_ms=None,
-        strict=False,
     )
-    return investigate(request, measure=False, deadline_s=1.0, progress=lambda _what, _share: None)
+    return gather(request, measure=False, deadline_s=1.0, progress=lambda _what, _share: None)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +86,7 @@ def test_page_can_be_made_for_every_shipped_profile(enclave):
 def test_page_names_the_kind_of_every_number_and_whose_milliseconds_they_are(paging):
     words = body(page(paging))
     assert "predicted" in words
-    assert "Milliseconds of" in words
+    assert "Predicted for the machine" in words
     assert "Not calibrated" in words
     # Nothing of this model was measured; the constants of the profile were.
     assert "measured" not in words.replace("us; measured: regression over", "")
@@ -106,12 +102,13 @@ def test_measured_numbers_stand_beside_predicted_ones(paging):
     assert "measured-dot" in content
     assert "whisker" in content
     assert "1,999" in body(content)
-    assert "equal, bit for bit" in body(content)
+    assert "compared with the native run" in body(content)
 
 
 def test_single_sample_has_no_interval(paging):
     content = page(replace(paging, measured=(MeasuredPoint(3 * MIB, measurement(50.0, None)),)))
-    assert "50.0 ms, so the prediction (in another machine's milliseconds) is off" in body(content).replace("  ", " ")
+    words = body(content).replace("  ", " ")
+    assert "50.0 ms. The prediction, which is in another machine's milliseconds, is off" in words
 
 
 def test_only_the_costliest_layers_are_shown_at_first(paging):
@@ -127,7 +124,7 @@ def test_only_the_costliest_layers_are_shown_at_first(paging):
 def test_layers_beyond_the_limit_are_summed_not_dropped(paging):
     layers = (paging.prediction.layers * 40)[: MOST_ROWS + 5]
     content = page(with_layers(paging, layers))
-    assert "5 cheaper operators" in content
+    assert "5 other operators" in content
 
 
 def test_network_without_operators_has_a_page(paging):
@@ -149,8 +146,8 @@ def test_chart_of_memory_says_what_the_verdict_says(epc_bytes):
     assert fits == (epc_bytes == 16 * MIB)
     assert ("squeezenet1_1 fits" in words) == fits
     assert ("stays below the EPC" in words) == fits
-    assert ("passes the EPC at operator" in words) == (not fits)
-    assert ("beyond the EPC" in words) == (not fits)
+    assert ("exceeds the EPC at operator" in words) == (not fits)
+    assert ("over the EPC" in words) == (not fits)
 
 
 def test_page_names_the_costs_that_were_used(monkeypatch):
@@ -165,7 +162,7 @@ def test_page_names_the_costs_that_were_used(monkeypatch):
     )
     monkeypatch.setattr("sectum.predict.load_calibration", lambda: calibration)
     words = " ".join(body(page(findings_for("softepc", 3 * MIB))).split())
-    assert "Loading a page 12.3 us; measured: sectum calibrate, a day" in words
+    assert "Page load 12.3 us; measured: sectum calibrate, a day" in words
 
 
 def test_epc_line_lies_between_what_is_below_and_above_it():
@@ -188,8 +185,8 @@ def test_bars_of_an_operator_are_as_high_as_its_time(paging):
 
 
 def test_point_on_the_curve_lies_where_its_size_and_latency_say():
-    curve = [Point(MIB, 10, 9, 11), Point(4 * MIB, 10, 9, 11)]
-    chart = curve_chart(curve, [], Point(2 * MIB, 5.5, 5, 6), 1.0, 9 * MIB)
+    curve = [CurvePoint(MIB, 10, 9, 11), CurvePoint(4 * MIB, 10, 9, 11)]
+    chart = curve_chart(curve, [], CurvePoint(2 * MIB, 5.5, 5, 6), 1.0, 9 * MIB)
     left, bottom = re.search(r'here-dot" style="left:([\d.]+)%;bottom:([\d.]+)%', chart).groups()
     assert float(left) == pytest.approx(50)
     assert float(bottom) == pytest.approx(100 * 5.5 / (1.1 * 11), abs=0.1)

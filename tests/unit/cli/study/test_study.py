@@ -97,7 +97,7 @@ def test_what_cannot_be_drawn_is_told(run: Run, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = run("study", "show", fill(tmp_path / "some", cases()[:5]), "--pictures", tmp_path / "new")
     assert result.exit_code == 2
-    assert "pip install 'sectum[train]'" in result.stderr
+    assert "scripts/setup train" in result.stderr
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)

@@ -1,4 +1,4 @@
-"""How the memory that an inference touches grows from operator to operator."""
+"""How the memory that an inference has touched grows from operator to operator."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of the distinct pages that were touched up to the end of one operator.
+    """Bytes of the distinct pages touched up to the end of one operator.
 
     Attributes:
         weight_bytes: those that hold weights.
-        total_bytes: those and the ones of inputs, activations and scratch memory. The last operator's is the working
-            set, so it passes the size of the EPC exactly where the network does not fit.
+        total_bytes: all of them: weights, inputs, activations and scratch memory. The last operator's is the working
+            set, so it exceeds the EPC exactly where the network does not fit.
     """
 
     weight_bytes: int
@@ -33,13 +33,13 @@ def footprints(trace: PageTrace, operators: int) -> tuple[Footprint, ...]:
         return (Footprint(0, 0),) * operators
     first = np.array([touch.first_page for touch in trace.touches])
     end = first + np.array([touch.n_pages for touch in trace.touches])
-    # Between two edges all pages are touched by the same operators.
+    # The pages between two neighbouring edges are touched by the same operators.
     edges = np.unique(np.concatenate([first, end]))
     n_pages = np.diff(edges)
     starts, stops = np.searchsorted(edges, first), np.searchsorted(edges, end)
     touched_by = np.full(n_pages.size, operators)
     for touch, start, stop in zip(reversed(trace.touches), starts[::-1], stops[::-1], strict=True):
-        touched_by[start:stop] = touch.operator  # the earliest comes last and stays
+        touched_by[start:stop] = touch.operator  # in reverse order, so that the earliest touch remains
     of_weights = np.where(edges[:-1] < trace.weight_pages, n_pages, 0)
     weights, everything = (
         np.bincount(touched_by, pages, operators + 1)[:operators].cumsum().astype(int) * PAGE_BYTES

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sectum.cli.predict.predicting import Request, predict
-from sectum.cli.report.footprint import Footprint, footprints
+from sectum import zoo
+from sectum.ort.footprint import Footprint, footprints
 from sectum.ort.page_trace import PageTrace
 from sectum.paging.replacement import Touch
+from sectum.predict import load_predictor
 from sectum.units import PAGE_BYTES
 
 
@@ -29,16 +30,11 @@ def test_operators_that_touch_nothing_have_no_footprint():
     assert footprints(trace(weight_pages=0), 2) == (Footprint(0, 0), Footprint(0, 0))
 
 
-@pytest.mark.parametrize(("network", "batch"), [("zoo:squeezenet1_1", 1), ("zoo:resnet18", 3)])
+@pytest.mark.parametrize(("network", "batch"), [("squeezenet1_1", 1), ("resnet18", 3)])
 def test_the_last_level_is_the_working_set(network, batch):
     """The staircase ends at the memory that the verdict speaks of, so both agree on whether the network fits."""
-    request = Request(
-        model=network, enclave="softepc", epc_bytes=None, batch=batch, inputs={}, threads=1,
-        native_ms=None, strict=False,
-    )  # fmt: skip
-    answer = predict(request)
-    levels = footprints(answer.prepared.trace, len(answer.prediction.layers))
-    memory = answer.prediction.memory
-    assert levels[-1] == Footprint(memory.weight_bytes, memory.working_set_bytes)
+    trace = load_predictor().prepare(zoo.to_graph(zoo.build(network), batch)).trace
+    levels = footprints(trace, 1 + max(touch.operator for touch in trace.touches))
+    assert levels[-1] == Footprint(trace.used_weight_pages * PAGE_BYTES, trace.pages * PAGE_BYTES)
     totals = [level.total_bytes for level in levels]
     assert totals == sorted(totals)

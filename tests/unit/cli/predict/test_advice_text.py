@@ -21,17 +21,18 @@ LAYERS = [
     ("kind", "values", "expected"),
     [
         ("epc", {"epc_bytes": 30_642_176, "latency_ms": 112.94, "speedup": 6.26},
-         "Paging stops at 29.3 MiB of protected memory; an inference then takes 113 ms, 6.3 times faster."),
-        ("layers", {"layers": LAYERS}, "The costliest 2 layers take 75 % of the time: conv (1,230 ms), fc (26.4 ms)."),
-        ("layers", {"layers": LAYERS[:1]}, "The costliest layer takes 50 % of the time: conv (1,230 ms)."),
+         "Paging stops at an EPC of 29.3 MiB: one inference then takes 113 ms, 6.3 times faster."),
+        ("layers", {"layers": LAYERS},
+         "The 2 most expensive layers take 75 % of the time: conv (1,230 ms), fc (26.4 ms)."),
+        ("layers", {"layers": LAYERS[:1]}, "The most expensive layer takes 50 % of the time: conv (1,230 ms)."),
         ("layers", {"layers": []}, "No layer takes any time."),
         ("weights", {"missing_bytes": 12 * MIB, "freed_bytes": 392 * MIB, "layers": LAYERS[1:]},
-         "12.0 MiB are missing, and this layer holds 392 MiB of weights: fc (392 MiB). Shrink it by what is missing, "
-         "or run it in another enclave, and the rest fits."),
+         "Shrink the weights of this layer by 12 MiB, or run the layer in another enclave, and the model fits: "
+         "fc (392 MiB)."),
         ("batch", {"batch": 0, "epc_bytes": 93 * MIB, "or_more": False},
-         "No batch fits 93.0 MiB without paging, not even one image."),
+         "No batch size fits in 93 MiB without paging, not even 1."),
         ("batch", {"batch": 64, "epc_bytes": 93 * MIB, "or_more": True, "ms_per_image": 10.25},
-         "The largest batch that fits 93.0 MiB without paging is 64 or more: 10.2 ms an image."),
+         "A batch of 64 fits in 93 MiB without paging, at 10.2 ms per image; larger batches were not tried."),
     ],
 )  # fmt: skip
 def test_advice_is_a_sentence_with_its_numbers_as_they_are_written_elsewhere(kind, values, expected):

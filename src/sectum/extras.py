@@ -1,0 +1,27 @@
+"""Libraries that only some commands need, and how to install them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from sectum.errors import UsageError
+
+
+def require(module: str, purpose: str, extra: str) -> Any:
+    """Import a module of an optional library.
+
+    Args:
+        module: its full name.
+        purpose: what needs which library, as a sentence without its full stop.
+        extra: of pyproject.toml, the one that brings the library.
+
+    Raises:
+        UsageError: it is not installed; the message says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"{purpose}. In a checkout of Sectum, run scripts/setup {extra}, or .venv/bin/pip install '.[{extra}]'"
+        ) from error

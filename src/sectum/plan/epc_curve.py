@@ -1,0 +1,54 @@
+"""Latency against the size of the EPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sectum.enclave.profile import Profile
+from sectum.predict.predictor import Predictor
+from sectum.predict.prepared import Prepared
+from sectum.units import MIB, PAGE_BYTES
+
+_POINTS = 36
+_SMALLEST_BYTES = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Latency in milliseconds at one EPC size; ``low`` and ``high`` are the ends of its interval."""
+
+    epc_bytes: int
+    latency_ms: float
+    low: float
+    high: float
+
+
+def epc_curve(predictor: Predictor, prepared: Prepared, profile: Profile) -> tuple[CurvePoint, ...]:
+    """Predict the latency at other EPC sizes, in rising order; empty for a profile without EPC.
+
+    Args:
+        predictor: the one that prepared the network.
+        prepared: the network.
+        profile: the enclave.
+    """
+    if profile.epc_bytes is None:
+        return ()
+    points = []
+    for size in epc_sizes(prepared.trace.pages * PAGE_BYTES, profile.epc_bytes):
+        there = predictor.in_enclave(prepared, profile.with_epc(size))
+        points.append(CurvePoint(size, there.latency_ms, there.interval_ms.low, there.interval_ms.high))
+    return tuple(points)
+
+
+def epc_sizes(working_set_bytes: int, epc_bytes: int) -> list[int]:
+    """Choose EPC sizes that show the curve: evenly spaced on a logarithmic axis, and on both sides of its step.
+
+    Paging stops at the working set; the interval's step lies up to one per cent from it.
+    """
+    low = max(_SMALLEST_BYTES, min(working_set_bytes // 4, epc_bytes // 2))
+    high = 2 * max(working_set_bytes, epc_bytes, _SMALLEST_BYTES)
+    ratio = (high / low) ** (1 / (_POINTS - 1))
+    sizes = {round(low * ratio**index) for index in range(_POINTS)}
+    step = (round(working_set_bytes * factor) for factor in (0.99, 0.995, 1, 1.005, 1.01))
+    sizes |= {epc_bytes} | {size for size in step if low < size < high}
+    return sorted(sizes)
