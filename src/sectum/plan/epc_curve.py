@@ -35,8 +35,8 @@ def epc_curve(predictor: Predictor, prepared: Prepared, profile: Profile) -> tup
         return ()
     points = []
     for size in epc_sizes(prepared.trace.pages * PAGE_BYTES, profile.epc_bytes):
-        there = predictor.in_enclave(prepared, profile.with_epc(size))
-        points.append(CurvePoint(size, there.latency_ms, there.interval_ms.low, there.interval_ms.high))
+        latency_ms, interval = predictor.latency_and_interval(prepared, profile.with_epc(size))
+        points.append(CurvePoint(size, latency_ms, interval.low, interval.high))
     return tuple(points)
 
 

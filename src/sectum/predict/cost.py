@@ -45,6 +45,12 @@ class InferenceCost:
         compute, memory, paging = (sum(column.tolist()) for column in (self.compute_ms, self.memory_ms, self.paging_ms))
         return Breakdown(compute, memory, paging + self.entry_ms)
 
+    @property
+    def unmodelled_ms(self) -> float:
+        """The part of `compute_ms` that lies in operators without a cost model."""
+        costs = self.network.features.costs
+        return float(sum(ms for ms, cost in zip(self.compute_ms.tolist(), costs, strict=True) if not cost.supported))
+
 
 def inference_costs(
     operators: OperatorModel, profile: Profile, counted: Sequence[tuple[Prepared, PagingCounts]]

@@ -13,25 +13,22 @@ from sectum.predict.prediction import Interval
 # native latency; with one thread, and with four. See docs/sgx-profile.md.
 _HARDWARE_OFF, _HARDWARE_OFF_THREADS = 0.08, 0.31
 UNKNOWN_OPERATOR_FACTOR = 4.0
-"""How many times its estimate an operator without a cost of its own may take, for the interval's upper end."""
+"""How many times its estimate an operator without a cost model may take, for the interval's upper end."""
 
 _LEAST_DOUBT = 0.05
 """Between this probability of over-commitment and one less this, the interval covers both regimes."""
 
 
-def interval(
-    operators: OperatorModel, profile: Profile, inference: InferenceCost, unknown_ms: float, probability: float
-) -> Interval:
+def interval(operators: OperatorModel, profile: Profile, inference: InferenceCost, probability: float) -> Interval:
     """The 90 % interval of an inference's latency.
 
     Args:
         operators: knows how far predictions were off in each regime.
         profile: the enclave.
         inference: as predicted.
-        unknown_ms: the part of its time that lies in operators without a cost of their own.
         probability: that the inference pages.
     """
-    network, breakdown = inference.network, inference.breakdown_ms
+    network, breakdown, unmodelled_ms = inference.network, inference.breakdown_ms, inference.unmodelled_ms
     native = breakdown.compute + breakdown.memory
     certain = float(network.native_ms.sum()) if network.native_source == "given" else 0.0
     pagings = {inference.counts.over_committed: breakdown.paging}
@@ -45,8 +42,8 @@ def interval(
         low, high = operators.widths[regime]
         unsure = native + paging - certain
         ends += [
-            certain + max(0.0, unsure - unknown_ms) * low,
-            certain + unsure * high + UNKNOWN_OPERATOR_FACTOR * unknown_ms,
+            certain + max(0.0, unsure - unmodelled_ms) * low,
+            certain + unsure * high + UNKNOWN_OPERATOR_FACTOR * unmodelled_ms,
         ]
     return _widened_for_hardware(ends, profile, network.threads)
 

@@ -82,7 +82,7 @@ class Layer:
         live_bytes: all weights, and the activations alive while it runs.
         loads: pages loaded while it runs.
         flops: floating-point operations.
-        supported: whether it has a cost of its own.
+        supported: whether it has a cost model.
         fused: types of the model's operators that it carries out, in the model's order; empty where that is not known.
     """
 
@@ -102,7 +102,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Operators of the model: how many, how many have a cost of their own, the others by type and count."""
+    """Operators of the model: how many, how many have a cost model, the others by type and count."""
 
     operators: int
     supported: int
@@ -127,7 +127,7 @@ class Prediction:
         overcommit: the verdict on memory.
         memory: the working set against the protected memory.
         breakdown_ms: latency by cause.
-        coverage: which operators have a cost of their own.
+        coverage: which operators have a cost model.
         layers: every operator in the order of execution.
         notes: what a person should know before relying on the numbers.
     """

@@ -27,7 +27,7 @@ from sectum.predict.cost import SOFTEPC, InferenceCost, inference_costs
 from sectum.predict.features import OperatorFeatures, assemble, describe_graph
 from sectum.predict.interval import interval
 from sectum.predict.operator_model import OperatorModel
-from sectum.predict.prediction import Breakdown, Coverage, Layer, Memory, Overcommit, Prediction
+from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
 from sectum.predict.prepared import Prepared, TracedNetwork
 from sectum.units import GIB, PAGE_BYTES, format_bytes
 
@@ -64,7 +64,7 @@ class Predictor:
             threads: compute threads of the runtime.
             native_ms: latency outside an enclave where the caller knows it better; the model's share of each layer
                 is kept.
-            strict: refuse operators that have no cost of their own.
+            strict: refuse operators that have no cost model.
 
         Raises:
             OperatorUnsupported: strict, and there is one.
@@ -137,8 +137,6 @@ class Predictor:
         """Finish a prediction for one enclave."""
         profile = self.with_measured_costs(profile, prepared.threads)
         inference = self._inference(prepared, profile)
-        layers = _layers(inference)
-        unknown_ms = sum(layer.breakdown_ms.compute for layer in layers if not layer.supported)
         probability = self.overcommit_probability(prepared.trace.pages, profile.epc_pages)
         covered = prepared.coverage
         return Prediction(
@@ -149,20 +147,27 @@ class Predictor:
             batch=_batch(prepared.source),
             threads=prepared.threads,
             latency_ms=inference.breakdown_ms.total,
-            interval_ms=interval(self.operators, profile, inference, unknown_ms, probability),
+            interval_ms=interval(self.operators, profile, inference, probability),
             native_ms=float(prepared.native_ms.sum()),
             native_source=prepared.native_source,
             overcommit=Overcommit(predicted=inference.counts.over_committed, probability=probability),
             memory=_memory(prepared.trace, profile, inference.counts),
             breakdown_ms=inference.breakdown_ms,
             coverage=Coverage(covered.operators, covered.supported, dict(covered.unsupported)),
-            layers=layers,
+            layers=_layers(inference),
             notes=tuple(self._notes(prepared, profile, inference.counts)),
         )
 
     def latency_ms(self, prepared: Prepared, profile: Profile) -> float:
         """The latency that `in_enclave` predicts, without the rest of the prediction."""
         return self._inference(prepared, self.with_measured_costs(profile, prepared.threads)).breakdown_ms.total
+
+    def latency_and_interval(self, prepared: Prepared, profile: Profile) -> tuple[float, Interval]:
+        """The latency in milliseconds that `in_enclave` predicts, with its interval, without the rest."""
+        profile = self.with_measured_costs(profile, prepared.threads)
+        inference = self._inference(prepared, profile)
+        probability = self.overcommit_probability(prepared.trace.pages, profile.epc_pages)
+        return inference.breakdown_ms.total, interval(self.operators, profile, inference, probability)
 
     def _inference(self, prepared: Prepared, profile: Profile) -> InferenceCost:
         counts = prepared.counts(profile, profile.epc_pages)

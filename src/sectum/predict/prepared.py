@@ -64,7 +64,7 @@ class Prepared:
 
     @cached_property
     def coverage(self) -> Coverage:
-        """Which of the source's operators have a cost of their own."""
+        """Which of the source's operators have a cost model."""
         return coverage(self.source)
 
     def counts(
