@@ -92,6 +92,6 @@ class CommandGroup(click.Group):
             message = f"the output cannot be written: {error.strerror or error}; free some space, or write elsewhere"
             fail("UsageError", message, UsageError.exit_code, as_json=as_json)
         except MemoryError:
-            message = "this machine has not enough memory for this model"
+            message = "this machine does not have enough memory for this model"
             fail("MemoryError", message, DEFECT, as_json=as_json)
         sys.exit(code if isinstance(code, int) else 0)
