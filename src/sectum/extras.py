@@ -8,6 +8,11 @@ from typing import Any
 from sectum.errors import UsageError
 
 
+def how_to_install(extra: str) -> str:
+    """Say how an extra of pyproject.toml is installed, as a sentence without its full stop."""
+    return f"In a checkout of Sectum, run scripts/setup {extra}, or .venv/bin/pip install '.[{extra}]'"
+
+
 def require(module: str, purpose: str, extra: str) -> Any:
     """Import a module of an optional library.
 
@@ -22,6 +27,4 @@ def require(module: str, purpose: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise UsageError(
-            f"{purpose}. In a checkout of Sectum, run scripts/setup {extra}, or .venv/bin/pip install '.[{extra}]'"
-        ) from error
+        raise UsageError(f"{purpose}. {how_to_install(extra)}") from error

@@ -5,28 +5,26 @@ for Machine Learning Workloads", BTW 2023, doi 10.18420/BTW2023-44: four network
 threads, in an enclave and outside on the same host. `data/sgx-measurements.csv` holds them.
 
 The form is that of `Profile.in_enclave_ms`; page faults come from the page-replacement model, run on the
-layer trace of each network. What is fitted minimises the mean absolute relative error, which is also what is
-reported; every constant is bounded by what it means: compute is not faster inside, nothing costs less than
-nothing.
+layer trace of each network. The fit minimises the mean absolute relative error, which is also the error that is
+reported. Every constant is bounded by its meaning: computing is not faster inside, and no cost is negative.
 
-Run ``python -m sectum.lab.sgx.fit --markdown`` for the report.
+Run ``python -m sectum.lab.sgx --markdown`` for the report.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import itertools
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.profile import Profile, ThreadModel, load
+from sectum.extras import require
 from sectum.lab.sgx.networks import streamed_bytes, trace
 from sectum.paging.replacement import PagingCounts, steady_state
 
@@ -35,7 +33,7 @@ _DIGITS = 4  # of a fitted constant, as the profiles store it
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
+class PublishedTimes:
     """One row of the data: medians, and where they were taken."""
 
     platform: str
@@ -47,10 +45,10 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class FittedTimes:
     """A measurement beside what the fit says: of all rows, and of the rows of the other networks only."""
 
-    measurement: Measurement
+    measurement: PublishedTimes
     in_sample_ms: float
     held_out_ms: float
 
@@ -65,12 +63,12 @@ class Prediction:
         return self.held_out_ms / self.measurement.enclave_ms - 1
 
 
-def measurements() -> tuple[Measurement, ...]:
+def measurements() -> tuple[PublishedTimes, ...]:
     """Read the published measurements."""
     source = resources.files("sectum.lab.sgx") / "data" / "sgx-measurements.csv"
     with source.open(encoding="utf-8") as file:
         return tuple(
-            Measurement(
+            PublishedTimes(
                 platform=row["platform"],
                 model=row["model"],
                 threads=int(row["threads"]),
@@ -87,7 +85,7 @@ def _paging(model: str, batch: int, epc_pages: int) -> PagingCounts:
     return steady_state(trace(model, batch), epc_pages)
 
 
-def predicted_ms(profile: Profile, row: Measurement) -> float:
+def predicted_ms(profile: Profile, row: PublishedTimes) -> float:
     """Time in the enclave, in milliseconds, that the profile gives for a measured row's native time."""
     assert profile.epc_pages is not None
     counts = _paging(row.model, row.batch, profile.epc_pages)
@@ -149,12 +147,12 @@ def fitted_profile(name: str, without: str | None = None, solver: Solver | None 
     return replace(one, threads=ThreadModel(*(_round(value) for value in per_thread)))
 
 
-def predictions(name: str, solver: Solver | None = None) -> tuple[Prediction, ...]:
+def predictions(name: str, solver: Solver | None = None) -> tuple[FittedTimes, ...]:
     """Set each measured row of a platform beside the fit, with its network seen and not seen."""
     rows = [row for row in measurements() if row.platform == PLATFORMS[name]]
     fit = fitted_profile(name, solver=solver)
     held_out = {model: fitted_profile(name, model, solver) for model in sorted({row.model for row in rows})}
-    return tuple(Prediction(row, predicted_ms(fit, row), predicted_ms(held_out[row.model], row)) for row in rows)
+    return tuple(FittedTimes(row, predicted_ms(fit, row), predicted_ms(held_out[row.model], row)) for row in rows)
 
 
 def mape(errors: Iterable[float]) -> float:
@@ -162,7 +160,9 @@ def mape(errors: Iterable[float]) -> float:
     return float(np.mean([abs(error) for error in errors]))
 
 
-def _fit(base: Profile, units: Sequence[Profile], rows: Sequence[Measurement], solver: Solver) -> NDArray[np.float64]:
+def _fit(
+    base: Profile, units: Sequence[Profile], rows: Sequence[PublishedTimes], solver: Solver
+) -> NDArray[np.float64]:
     """Find how many units of each constant, 0 or more, make the relative errors smallest in the mean.
 
     Args:
@@ -178,10 +178,9 @@ def _fit(base: Profile, units: Sequence[Profile], rows: Sequence[Measurement], s
 
 
 def least_absolute(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Minimise the sum of ``|matrix @ x - target|`` over ``x >= 0``, exactly.
+    """Minimise the sum of ``|matrix @ x - target|`` over ``x >= 0``, by linear programming.
 
-    The minimum of such a sum lies at a vertex: a point where as many rows are met exactly, or constants are
-    0, as there are constants. There are few, so each is tried. A constant that no row depends on is 0.
+    A constant that no row depends on is 0.
 
     Args:
         matrix: shape ``(rows, constants)``.
@@ -189,62 +188,24 @@ def least_absolute(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> 
 
     Returns:
         ``x``, shape ``(constants,)``.
+
+    Raises:
+        UsageError: SciPy is not installed.
     """
-    n = matrix.shape[1]
-    equations = np.vstack([matrix, np.eye(n)])
-    values = np.concatenate([target, np.zeros(n)])
-    best, best_cost = np.zeros(n), float(np.abs(target).sum())
-    for chosen in itertools.combinations(range(len(values)), n):
-        system = equations[list(chosen)]
-        if np.linalg.matrix_rank(system) < n:
-            continue
-        x = np.linalg.solve(system, values[list(chosen)])
-        cost = float(np.abs(matrix @ x - target).sum())
-        if x.min() > -1e-12 and cost < best_cost * (1 - 1e-12):
-            best, best_cost = np.maximum(x, 0.0), cost
-    return best
+    rows, constants = matrix.shape
+    cost = np.concatenate([np.zeros(constants), np.ones(2 * rows)])  # of what is above each target, and below it
+    equal = np.hstack([matrix, -np.eye(rows), np.eye(rows)])
+    return np.asarray(_scipy_optimize().linprog(cost, A_eq=equal, b_eq=target).x[:constants])
 
 
 def least_squares(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Minimise the sum of ``(matrix @ x - target)**2`` over ``x >= 0``; `least_absolute` is compared with it.
+    """Minimise the sum of ``(matrix @ x - target)**2`` over ``x >= 0``; `least_absolute` is compared with it."""
+    return np.asarray(_scipy_optimize().nnls(matrix, target)[0])
 
-    Args:
-        matrix: shape ``(rows, constants)``.
-        target: shape ``(rows,)``.
 
-    Returns:
-        ``x``, shape ``(constants,)``.
-    """
-    n = matrix.shape[1]
-    best, best_cost = np.zeros(n), float(target @ target)
-    for free in itertools.product([False, True], repeat=n):  # the constants that are not 0
-        x = np.zeros(n)
-        x[list(free)] = np.linalg.lstsq(matrix[:, list(free)], target, rcond=None)[0]
-        error = matrix @ x - target
-        cost = float(error @ error)
-        if x.min() >= 0 and cost < best_cost:
-            best, best_cost = x, cost
-    return best
+def _scipy_optimize() -> Any:
+    return require("scipy.optimize", "the SGX profiles are fitted by SciPy", "train")
 
 
 def _round(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the report, or a profile with its constants fitted anew, to the standard output."""
-    parser = argparse.ArgumentParser(prog="python -m sectum.lab.sgx.fit", description=main.__doc__)
-    choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--markdown", action="store_true", help="the report, as docs/sgx-profile.md holds it")
-    choice.add_argument("--profile", choices=tuple(PLATFORMS), help="its JSON, for enclave/profiles/")
-    chosen = parser.parse_args(arguments)
-    if chosen.markdown:
-        from sectum.lab.sgx.report import markdown
-
-        sys.stdout.write(markdown())
-    else:
-        sys.stdout.write(fitted_profile(chosen.profile).to_text())
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,7 @@ _FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerSizes:
     """Float32 elements of one layer at batch 1; each weight is used at ``positions`` places of the output."""
 
     weights: int
@@ -22,45 +22,45 @@ class Layer:
     positions: int
 
 
-class Network:
-    """Layers in a row; what a layer makes is what the next one reads."""
+class LayerSequence:
+    """Layers, each of which reads what the one before it writes."""
 
     def __init__(self, channels: int, side: int) -> None:
         self.inputs = channels * side * side
         self.channels, self.side = channels, side
-        self.layers: list[Layer] = []
+        self.layers: list[LayerSizes] = []
 
-    def conv(self, channels: int, kernel: int, stride: int = 1, padding: int = 0) -> Network:
+    def conv(self, channels: int, kernel: int, stride: int = 1, padding: int = 0) -> LayerSequence:
         """Add a convolution, with a bias and its activation function in place."""
         weights = (self.channels * kernel * kernel + 1) * channels
         self.side = (self.side + 2 * padding - kernel) // stride + 1
         self.channels = channels
         positions = self.side * self.side
-        self.layers.append(Layer(weights, channels * positions, positions))
+        self.layers.append(LayerSizes(weights, channels * positions, positions))
         return self
 
-    def pool(self, kernel: int) -> Network:
+    def pool(self, kernel: int) -> LayerSequence:
         """Add a pooling of stride 2."""
         self.side = (self.side - kernel) // 2 + 1
-        self.layers.append(Layer(0, self.channels * self.side * self.side, 1))
+        self.layers.append(LayerSizes(0, self.channels * self.side * self.side, 1))
         return self
 
-    def dense(self, *widths: int) -> Network:
+    def dense(self, *widths: int) -> LayerSequence:
         """Add fully connected layers, each with a bias."""
         for width in widths:
             inputs = self.channels * self.side * self.side
-            self.layers.append(Layer((inputs + 1) * width, width, 1))
+            self.layers.append(LayerSizes((inputs + 1) * width, width, 1))
             self.channels, self.side = width, 1
         return self
 
 
-def _alexnet_trunk() -> Network:
-    trunk = Network(3, 227).conv(96, 11, stride=4).pool(3).conv(256, 5, padding=2).pool(3)
+def _alexnet_trunk() -> LayerSequence:
+    trunk = LayerSequence(3, 227).conv(96, 11, stride=4).pool(3).conv(256, 5, padding=2).pool(3)
     return trunk.conv(384, 3, padding=1).conv(384, 3, padding=1).conv(256, 3, padding=1).pool(3)
 
 
-def _vgg16_trunk() -> Network:
-    trunk = Network(3, 224)
+def _vgg16_trunk() -> LayerSequence:
+    trunk = LayerSequence(3, 224)
     for channels, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(count):
             trunk.conv(channels, 3, padding=1)
@@ -69,10 +69,10 @@ def _vgg16_trunk() -> Network:
 
 
 @cache
-def network(model: str) -> Network:
+def network(model: str) -> LayerSequence:
     """Build a network: AlexNet without groups (``alex``), with a small head, VGG-16, or a perceptron."""
     if model == "large_mlp":
-        return Network(784, 1).dense(4000, 2000, 1000, 10)
+        return LayerSequence(784, 1).dense(4000, 2000, 1000, 10)
     if model == "vgg16":
         return _vgg16_trunk().dense(4096, 4096, 1000)
     return _alexnet_trunk().dense(*((4096, 4096, 1000) if model == "alex" else (500,)))

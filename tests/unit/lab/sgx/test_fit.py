@@ -11,9 +11,12 @@ from hypothesis.extra.numpy import arrays
 from places import ROOT
 from sectum.enclave import profile as profiles
 from sectum.lab.sgx import fit as sgx_fit
+from sectum.lab.sgx.__main__ import main
 from sectum.lab.sgx.networks import streamed_bytes, trace, weight_bytes
 from sectum.lab.sgx.report import markdown
 from sectum.paging.replacement import working_set_pages
+
+pytest.importorskip("scipy", reason="the profiles are fitted by SciPy: install the extra train")
 
 FOUND = {name: sgx_fit.predictions(name) for name in sgx_fit.PLATFORMS}
 SINGLE = [p for rows in FOUND.values() for p in rows if p.measurement.threads == 1]
@@ -39,7 +42,7 @@ def test_a_held_out_network_does_not_touch_its_own_fit(monkeypatch: pytest.Monke
     assert before != sgx_fit.fitted_profile("sgx1")
     rows = sgx_fit.measurements()
     wrong = tuple(
-        sgx_fit.Measurement(r.platform, r.model, r.threads, r.batch, 100 * r.enclave_ms, r.native_ms)
+        sgx_fit.PublishedTimes(r.platform, r.model, r.threads, r.batch, 100 * r.enclave_ms, r.native_ms)
         if r.model == "large_mlp"
         else r
         for r in rows
@@ -108,6 +111,6 @@ def test_no_point_has_a_smaller_error_than_the_solvers(
 def test_module_writes_the_report_and_the_profiles(
     arguments: list[str], beginning: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``python -m sectum.lab.sgx.fit`` makes what the repository holds."""
-    sgx_fit.main(arguments)
+    """``python -m sectum.lab.sgx`` makes what the repository holds."""
+    main(arguments)
     assert capsys.readouterr().out.startswith(beginning)
