@@ -33,6 +33,7 @@ from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import SectumError
 from sectum.graph import read
 from sectum.lab.dataset import campaign, dataset
+from sectum.lab.dataset.task import identity
 from sectum.measure.context import machine_context
 from sectum.measure.latency import measure
 from sectum.predict import load_predictor
@@ -201,13 +202,13 @@ def zoo_cases(networks: int, seed: int, folder: Path) -> Iterator[tuple[Path, in
     """Held-out networks, one family after the other, written to ``folder``."""
     columns = ("structure", "batch", "error")
     rows = dataset.read(DATASET, columns) if DATASET.exists() else []
-    known = {campaign.identity(row["structure"], row["batch"]) for row in rows}
+    known = {identity(row["structure"], row["batch"]) for row in rows}
     predictor, rng = load_predictor(), random.Random(seed)
     # The shipped dataset's plans have seeds 2 to 4.
     unknown = (
         task
         for task in campaign.tasks(1000 + seed)
-        if campaign.identity(zoo.structure(task.architecture()), task.batch) not in known
+        if identity(zoo.structure(task.architecture()), task.batch) not in known
     )
     for number, task in enumerate(itertools.islice(unknown, networks)):
         architecture = task.architecture()

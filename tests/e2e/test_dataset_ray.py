@@ -15,8 +15,8 @@ import pytest
 from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
 from sectum.lab.dataset import engines
-from sectum.lab.dataset.campaign import SAMPLE, Task
 from sectum.lab.dataset.engines import RayEngine
+from sectum.lab.dataset.task import SAMPLE, Task
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sectum[ray]'")
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sectum.lab.dataset import dataset
-from sectum.lab.dataset.campaign import SAMPLE, Task, collect
+from sectum.lab.dataset.campaign import collect
 from sectum.lab.dataset.dataset import SAMPLE_COLUMNS, DatasetWriter
+from sectum.lab.dataset.task import SAMPLE, Task
 
 MACHINE = "here"
 SHARD_NETWORKS = 5

@@ -9,7 +9,7 @@ from typing import Any
 
 from dataset_records import run
 from sectum.graph.reader import read
-from sectum.lab.study.cases import Case, Sweep
+from sectum.lab.study.cases import StudyCase, Sweep
 from sectum.lab.study.networks import Kind, Order, Synthetic, to_bytes
 from sectum.lab.study.store import StudyWriter
 from sectum.ort import stored
@@ -35,30 +35,43 @@ def maps(distinct: int, steps: int, order: Order = Order.BACK, **changes: Any) -
     return Synthetic(kind=Kind.MAPS, order=order, distinct=distinct, steps=steps, **sizes)
 
 
-def cases() -> list[Case]:
+def cases() -> list[StudyCase]:
     """Make a small study with every sweep."""
     near = tuple(size * MIB for size in (2, 3))
     networks = [*(weights(n, n, resolution=r) for n, r in ((3, 1), (3, 4), (3, 16))), maps(3, 1), maps(3, 2)]
-    held = [Case(sweep=Sweep.COMPUTATION, network=network, occupations=(0.8, 1.25, 2.0)) for network in networks]
+    held = [
+        StudyCase(sweep=Sweep.COMPUTATION, network=network, working_sets_over_epc=(0.8, 1.25, 2.0))
+        for network in networks
+    ]
     sixteen = (16 * MIB,)
     return [
-        *(Case(sweep=Sweep.MEMORY, network=weights(n, 5), epc_sizes=near) for n in (1, 2, 3, 4, 5)),
+        *(StudyCase(sweep=Sweep.MEMORY, network=weights(n, 5), epc_sizes=near) for n in (1, 2, 3, 4, 5)),
         *(
-            Case(sweep=Sweep.ORDER, network=weights(3, 6, order), policy=policy, occupations=(0.9, 1.02, 1.5, 2.0, 3.0))
+            StudyCase(
+                sweep=Sweep.ORDER,
+                network=weights(3, 6, order),
+                policy=policy,
+                working_sets_over_epc=(0.9, 1.02, 1.5, 2.0, 3.0),
+            )
             for order in (Order.CYCLE, Order.BACK)
             for policy in ("second-chance", "fifo")
         ),
         *held,
-        *(Case(sweep=Sweep.BATCH, network=maps(3, 1, batch=batch), epc_sizes=sixteen) for batch in (1, 2, 4, 8)),
-        Case(sweep=Sweep.OPERATORS, network=weights(3, 6, Order.BETWEEN), occupations=(0.8, 1.5)),
+        *(StudyCase(sweep=Sweep.BATCH, network=maps(3, 1, batch=batch), epc_sizes=sixteen) for batch in (1, 2, 4, 8)),
+        StudyCase(sweep=Sweep.OPERATORS, network=weights(3, 6, Order.BETWEEN), working_sets_over_epc=(0.8, 1.5)),
         *(
-            Case(sweep=Sweep.COMPUTATION, network=case.network, occupations=case.occupations, threads=2)
+            StudyCase(
+                sweep=Sweep.COMPUTATION,
+                network=case.network,
+                working_sets_over_epc=case.working_sets_over_epc,
+                threads=2,
+            )
             for case in held
         ),
     ]
 
 
-def record(case: Case, **changes: Any) -> dict[str, Any]:
+def record(case: StudyCase, **changes: Any) -> dict[str, Any]:
     """Make the record of a case: native latency + loads x `LOAD_US` + minor faults x `MINOR_FAULT_US`, exactly.
 
     An inference loads the whole working set where it exceeds the EPC, else nothing.
@@ -106,7 +119,7 @@ def _latency(latency_ms: float) -> dict[str, float]:
     return {"latency": latency_ms / REFERENCE_MS, "products_ms": REFERENCE_MS, "sums_ms": REFERENCE_MS}
 
 
-def _profiles(case: Case, graph: Any, working_set_bytes: int) -> list[dict[str, Any]]:
+def _profiles(case: StudyCase, graph: Any, working_set_bytes: int) -> list[dict[str, Any]]:
     """Every operator takes 1 ms; where pages are short, those with a matrix of their own pay for it."""
     places = [("native", None), *(("softepc", size) for size in case.epcs(working_set_bytes))]
     convolutions = [index for index, op in enumerate(graph.operators) if op.type == "Conv"]
@@ -121,7 +134,7 @@ def _profiles(case: Case, graph: Any, working_set_bytes: int) -> list[dict[str, 
     return profiles
 
 
-def fill(folder: Path, planned: list[Case] | None = None) -> Path:
+def fill(folder: Path, planned: list[StudyCase] | None = None) -> Path:
     """Store the records of a small study."""
     with StudyWriter(
         folder, "here", {"cpu_model": "a processor", "kernel": "Linux 6.18", "date": "2026-01-02"}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.lab.dataset.shards import ShardWriter
 
 
 @contextmanager
@@ -18,17 +23,46 @@ def kept(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say_aside(f"Stopped; {same}.")
+        click.echo(f"Stopped; {same}.", err=True)
         raise
     except OSError as error:
         raise UsageError(f"collecting into {folder} ended: {error}. Put that right; {same}") from error
 
 
-def say_aside(text: str) -> None:
-    """Print a line for people on stderr."""
-    click.echo(text, err=True)
+def collected(writer: ShardWriter, records: Generator[Mapping[str, Any], None, None], to_do: int) -> tuple[int, int]:
+    """Go through the records of a campaign and show how far it is.
+
+    Args:
+        writer: that stores them.
+        records: as they are measured; closed at the end, so that Ctrl-C leaves shards wherever it strikes.
+        to_do: how many there will be.
+
+    Returns:
+        How many were measured, and how many of these failed.
+    """
+    from sectum.cli.render.progress import progress_bar
+
+    if writer.cut_off_bytes:
+        click.echo("The last record was cut off when its process ended. It is measured again.", err=True)
+    measured = failures = 0
+    begin_s = time.monotonic()
+    with progress_bar() as progress, closing(records):
+        progress("starting", 0.0)
+        for record in records:
+            measured += 1
+            failures += bool(record["error"])
+            left_s = (time.monotonic() - begin_s) / measured * (to_do - measured)
+            progress(f"{to_do - measured} left, {_duration(left_s)}; {_line(record)}", measured / to_do)
+    return measured, failures
 
 
-def duration(seconds: float) -> str:
+def _line(record: Mapping[str, Any]) -> str:
+    from sectum.lab.dataset.dataset import run_ms
+
+    outcome = record["error"] or f"{run_ms(record['runs'][0]):.1f} ms"
+    return f"{record['key']}: {outcome}"
+
+
+def _duration(seconds: float) -> str:
     """Write how long work will take, roughly."""
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min" if seconds >= 90 else "1 min"

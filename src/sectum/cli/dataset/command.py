@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,6 @@ from sectum.cli.options import examples, json_option
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
-    from sectum.lab.dataset.campaign import Task
     from sectum.lab.dataset.engines import Engine
 
 FOLDER = Path("data/networks")
@@ -32,7 +29,7 @@ def dataset() -> None:
     type=click.IntRange(1, 1_000_000),
     default=6700,
     show_default=True,
-    help="Stop when the folder holds so many; those that it holds already count.",
+    help="Stop when the folder holds this many networks, those that it holds already included.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides which networks.")
 @click.option("--machine", default=None, metavar="NAME", help="This machine's name in the dataset.  [default: its CPU]")
@@ -41,26 +38,28 @@ def dataset() -> None:
     "cpus",
     type=click.IntRange(0),
     multiple=True,
-    help="Pin the networks to this CPU. May be given more than once: one network at a time on each.",
+    help="Pin the networks to this CPU. Give it several times to measure one network at a time on each.",
 )
 @click.option(
     "--repeat",
     type=click.IntRange(1),
     default=None,
     metavar="N",
-    help="Measure N networks that this machine measured again, drawn at random: how much do two measurements differ?",
+    help="Measure N networks of this machine again, drawn at random, to see how much two measurements differ.",
 )
 @click.option(
-    "--family", "families", multiple=True, metavar="NAME", help="Keep to this family. May be given more than once."
+    "--family", "families", multiple=True, metavar="NAME", help="Measure only this family. May be given several times."
 )
 @click.option(
     "--heavy",
     "only_heavy",
     is_flag=True,
-    help="Keep to networks with 48 MiB of weights or more, however long they take.",
+    help="Measure only networks with 48 MiB of weights or more, however long they take.",
 )
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--address", default="local", show_default=True, help="Of the Ray cluster; local starts one here.")
+@click.option(
+    "--address", default="local", show_default=True, help="Address of the Ray cluster; local starts one here."
+)
 @json_option
 def collect(
     *, folder: Path, networks: int, seed: int, machine: str | None, cpus: tuple[int, ...], repeat: int | None,
@@ -68,16 +67,15 @@ def collect(
 ) -> None:  # fmt: skip
     """Measure networks until the folder holds as many as asked for.
 
-    A network takes a few seconds. It may be stopped at any moment and started again with the same command: what
-    was measured is kept. Nothing else should run on the machine meanwhile.
+    A network takes a few seconds. You may stop at any moment and go on with the same command: what was measured is
+    kept. Nothing else should run on the machine meanwhile.
     """
-    from sectum.cli.dataset.collecting import duration, kept, say_aside
+    from sectum.cli.dataset.collecting import collected, kept
     from sectum.cli.render.output import print_json
-    from sectum.cli.render.progress import progress_bar
     from sectum.cli.render.show import say
-    from sectum.lab.dataset.campaign import collect as collect_networks
-    from sectum.lab.dataset.campaign import tasks
-    from sectum.lab.dataset.dataset import DatasetWriter, machine_name
+    from sectum.lab.dataset import campaign
+    from sectum.lab.dataset.dataset import DatasetWriter
+    from sectum.lab.dataset.shards import machine_name
     from sectum.measure.context import machine_context
     from sectum.zoo import families as zoo_families
 
@@ -85,25 +83,15 @@ def collect(
         raise UsageError(f"'{unknown[0]}' is no family of networks: give one of {', '.join(zoo_families())}")
     name = machine or machine_name(str(machine_context()["cpu_model"]))
     where = _engine(engine, address, name, cpus)
-    failures = measured = 0
     context = where.context()
     with kept(folder), DatasetWriter(folder, name, context) as writer:
-        if writer.cut_off_bytes:
-            say_aside("The last record was cut off when its process ended: its network is measured again.")
-        planned: Any = tasks(seed, writer.keys, families=families, only_heavy=only_heavy)
+        planned: Any = campaign.tasks(seed, writer.keys, families=families, only_heavy=only_heavy)
         if repeat is not None:
             writer.flush()
-            planned = _measured_by(context.get("nodes", {name}), folder, repeat, seed)
+            planned = campaign.to_repeat(folder, context.get("nodes", {name}), repeat, seed)
             networks = len(writer.keys | {task.key for task in planned})
-        before, begin_s = len(writer.keys), time.monotonic()
-        with progress_bar() as progress:
-            progress("starting", 0.0)
-            for record in collect_networks(writer, planned, where, networks):
-                measured += 1
-                failures += bool(record["error"])
-                left_s = (time.monotonic() - begin_s) / measured * (networks - len(writer.keys))
-                share = (len(writer.keys) - before) / max(1, networks - before)
-                progress(f"{networks - len(writer.keys)} left, {duration(left_s)}; {_line(record)}", share)
+        records = campaign.collect(writer, planned, where, networks)
+        measured, failures = collected(writer, records, networks - len(writer.keys))
         held = len(writer.keys)
     if as_json:
         print_json({"folder": str(folder), "measured": measured, "failed": failures, "networks": held})
@@ -128,9 +116,9 @@ def show(*, folder: Path, pictures: Path | None, as_json: bool) -> None:
     """
     from sectum.cli.dataset.pictures import draw
     from sectum.cli.dataset.show import print_summary
-    from sectum.cli.dataset.summary import summary, survey
     from sectum.cli.render.output import print_json
     from sectum.cli.render.show import say
+    from sectum.lab.dataset.summary import summary, survey
 
     found = survey(folder)
     told = summary(folder, found)
@@ -143,18 +131,6 @@ def show(*, folder: Path, pictures: Path | None, as_json: bool) -> None:
         say(f"drawn: {path}")
 
 
-def _measured_by(machines: Container[str], folder: Path, networks: int, seed: int) -> list[Task]:
-    """Networks to measure again. Those of other machines are left out: they would differ by more than noise."""
-    from sectum.lab.dataset.campaign import repeated
-    from sectum.lab.dataset.dataset import read
-
-    fields = ["key", "family", "source", "seed", "width", "resolution", "batch", "error", "machine"]
-    planned = repeated((row for row in read(folder, fields) if row["machine"] in machines), networks, seed)
-    if not planned:
-        raise UsageError(f"{folder} holds no network that this machine measured: give its --machine, or collect first")
-    return planned
-
-
 def _engine(name: str, address: str, machine: str, cpus: tuple[int, ...]) -> Engine:
     from sectum.lab.dataset.engines import LocalEngine, RayEngine
 
@@ -164,16 +140,7 @@ def _engine(name: str, address: str, machine: str, cpus: tuple[int, ...]) -> Eng
         return RayEngine(machine, address)
     if strange := sorted(set(cpus) - os.sched_getaffinity(0)):
         here = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
-        raise UsageError(f"--cpu {strange[0]} is none that may be used here: those are {here}")
+        raise UsageError(f"--cpu {strange[0]} may not be used here: give some of {here}")
     if len(set(cpus)) < len(cpus):
-        raise UsageError(f"--cpu {max(cpus, key=cpus.count)} is given twice: two networks would take turns on it")
+        raise UsageError(f"--cpu {max(cpus, key=cpus.count)} is given twice: give each CPU once")
     return LocalEngine(machine, [(cpu,) for cpu in cpus] or (None,))
-
-
-def _line(record: dict[str, Any]) -> str:
-    if record["error"]:
-        return f"{record['key']}: {record['error']}"
-    from sectum.lab.dataset.dataset import run_ms
-
-    native = record["runs"][0]
-    return f"{record['key']}: {run_ms(native):.1f} ms"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sectum.cli.dataset.summary import Survey
 from sectum.cli.render.pictures import draw_all, plot
 from sectum.errors import UsageError
 from sectum.lab.dataset.dataset import BOUNDARY
+from sectum.lab.dataset.summary import EnclaveRow, Survey
 from sectum.units import MIB
 
 if TYPE_CHECKING:
@@ -45,24 +45,58 @@ def _native_latency(axes: Axes, found: Survey) -> None:
         medianprops={"color": _PAGES},
         tick_labels=[f"{family} ({len(found.native_ms[family])})" for family in families],
     )
-    axes.set(xscale="log", xlabel="latency outside an enclave, ms", title="Native latency by family (measurements)")
+    axes.set(
+        xscale="log",
+        xlabel="native latency, ms",
+        title="Native latency by family (and number of measurements)",
+    )
     _plain_numbers(axes.xaxis)
 
 
 def _working_set(axes: Axes, found: Survey) -> None:
-    for pages, colour, label in _KINDS:
-        chosen = [row for row in found.rows if row.is_overcommitted is pages]
-        axes.scatter(
-            [row.epc_bytes / MIB for row in chosen],
-            [row.working_set_bytes / MIB for row in chosen],
-            s=5, color=colour, alpha=0.5, linewidths=0, label=f"{label} ({len(chosen):,})",
-        )  # fmt: skip
+    _scatter(axes, found.rows, lambda row: row.epc_bytes / MIB, lambda row: row.working_set_bytes / MIB)
     ends = [min(row.epc_bytes for row in found.rows) / MIB, max(row.epc_bytes for row in found.rows) / MIB]
     axes.plot(ends, ends, color="black", linewidth=0.8, label="working set = EPC")
-    axes.set(xscale="log", yscale="log", xlabel="EPC, MiB", ylabel="working set, MiB", title="What was measured")
+    axes.set(xscale="log", yscale="log", xlabel="EPC, MiB", ylabel="working set, MiB")
+    axes.set_title("Working set and EPC of all rows (measured)")
     _plain_numbers(axes.xaxis)
     _plain_numbers(axes.yaxis)
     axes.legend(frameon=False, markerscale=3)
+
+
+def _loads(axes: Axes, found: Survey) -> None:
+    _against_ratio(axes, found, lambda row: row.loaded_share)
+    axes.set(ylabel="pages loaded / pages of the working set")
+    axes.set_title("Pages loaded in an inference, relative to the working set (measured)")
+
+
+def _slowdown(axes: Axes, found: Survey) -> None:
+    _against_ratio(axes, found, lambda row: row.slowdown)
+    axes.set(yscale="log", ylabel="slowdown, times")
+    axes.set_title("Slowdown: latency in the enclave / native latency (measured)")
+    _plain_numbers(axes.yaxis)
+
+
+def _against_ratio(axes: Axes, found: Survey, value: Callable[[EnclaveRow], float]) -> None:
+    """Draw a value of all rows over working set / EPC."""
+    axes.set(xscale="log", xlabel="working set / EPC (shaded: the boundary)")
+    axes.axvspan(*BOUNDARY, color=_NEAR, linewidth=0, zorder=0)
+    axes.axvline(1, color="black", linewidth=0.8, zorder=0)
+    shown = [row for row in found.rows if row.working_set_bytes]  # 0 has no place on a logarithmic axis
+    _scatter(axes, shown, lambda row: row.working_set_over_epc, value)
+    _plain_numbers(axes.xaxis)
+    axes.legend(frameon=False, markerscale=3, loc="upper left")
+
+
+def _scatter(
+    axes: Axes, rows: Sequence[EnclaveRow], x: Callable[[EnclaveRow], float], y: Callable[[EnclaveRow], float]
+) -> None:
+    for pages, colour, label in ((False, _FITS, "fits"), (True, _PAGES, "over-committed")):
+        chosen = [row for row in rows if row.is_overcommitted is pages]
+        axes.scatter(
+            list(map(x, chosen)), list(map(y, chosen)), s=5, color=colour, alpha=0.4, linewidths=0,
+            label=f"{label} ({len(chosen):,})",
+        )  # fmt: skip
 
 
 def _plain_numbers(axis: Axis) -> None:
@@ -74,44 +108,6 @@ def _plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _loads(axes: Axes, found: Survey) -> None:
-    axes.scatter(
-        [row.occupation for row in found.rows],
-        [row.loaded_share for row in found.rows],
-        s=5, color=_PAGES, alpha=0.4, linewidths=0,
-    )  # fmt: skip
-    _against_occupation(axes, "The cliff: pages loaded in an inference, as a share of the working set's")
-    axes.set(ylabel="pages loaded / pages of the working set")
-
-
-def _slowdown(axes: Axes, found: Survey) -> None:
-    for pages, colour, label in _KINDS:
-        chosen = [row for row in found.rows if row.is_overcommitted is pages]
-        axes.scatter(
-            [row.occupation for row in chosen],
-            [row.slowdown for row in chosen],
-            s=5, color=colour, alpha=0.4, linewidths=0, label=label,
-        )  # fmt: skip
-    _against_occupation(axes, "What it costs: latency in the enclave over native latency")
-    axes.set(yscale="log", ylabel="slowdown, times")
-    axes.set_yticks(_SLOWDOWNS)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.minorticks_off()
-    axes.legend(frameon=False, markerscale=3)
-
-
-def _against_occupation(axes: Axes, title: str) -> None:
-    axes.axvspan(*BOUNDARY, color=_NEAR, linewidth=0, zorder=0)
-    axes.axvline(1, color="black", linewidth=0.8, zorder=0)
-    axes.set(xscale="log", xlabel="working set / EPC (shaded: the boundary)", title=title)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xticks(_OCCUPATIONS)
-    axes.minorticks_off()
-
-
-_OCCUPATIONS = (0.2, 0.5, 1, 2, 5)
-_SLOWDOWNS = (1, 2, 5, 10, 20, 50)
-_KINDS = ((False, _FITS, "fits"), (True, _PAGES, "over-committed"))
 _PICTURES: dict[str, Callable[..., None]] = {
     "native-latency": _native_latency,
     "working-set": _working_set,

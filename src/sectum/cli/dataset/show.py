@@ -11,24 +11,26 @@ from sectum.units import format_bytes
 
 
 def print_summary(told: dict[str, Any]) -> None:
-    """Print the figures of `sectum.cli.dataset.summary.summary`, and a line for each family."""
+    """Print the figures of `sectum.lab.dataset.summary.summary`, and a line for each family."""
     low, high = BOUNDARY
     n = max(1, told["rows"])
     rows(
         [
-            ("networks", count(told["networks"]), "distinct structures, measured"),
-            ("rows", count(told["rows"]), "a network under one size of EPC"),
+            ("networks", count(told["networks"]),
+             f"measured, of {count(told['structures'])} distinct structures; the rest differs in batch or machine"),
+            ("rows", count(told["rows"]),
+             f"a network under one size of EPC; {count(told['repeated_rows'])} of networks that were measured again"),
             ("over-committed", count(told["overcommitted_rows"]),
              f"{percent(told['overcommitted_rows'] / n)}; a steady-state inference loads over "
              f"{100 * OVERCOMMITTED_SHARE:g} % of its working set's pages"),
             ("boundary", count(told["boundary_rows"]),
              f"{percent(told['boundary_rows'] / n)}; working set {low:g} to {high:g} times the EPC"),
-            ("unsettled", count(told["unsettled_rows"]), "page counts had not shown to be steady when sampling began"),
-            ("single", count(told["single_sample_rows"]), "rows whose latency is that of one inference"),
-            ("other outputs", count(told["rows_with_other_outputs"]), "than the native run's"),
+            ("unsettled", count(told["unsettled_rows"]), "rows whose page counts may not have been steady"),
+            ("one sample", count(told["single_sample_rows"]), "rows whose latency is that of one inference"),
+            ("other outputs", count(told["rows_with_other_outputs"]), "rows with other outputs than the native run"),
             ("measured again", count(told["repeats"]), _noise(told["label_noise"])),
             ("failures", count(sum(told["failures"].values())), "networks without measurements"),
-            ("in journals", count(told["networks_in_journals"]), "networks that are in no shard yet, nor counted here"),
+            ("in journals", count(told["networks_in_journals"]), "networks that are in no shard yet, not counted"),
             ("shards", count(told["shards"]),
              f"{format_bytes(told['shard_bytes'])}; {told['spent_hours']:.1f} h of measuring, "
              f"{told['first_date'][:10]} to {told['last_date'][:10]}"),

@@ -1,12 +1,9 @@
-"""``sectum study``: what over-commitment does to latency, measured on made-up networks, and what follows from it."""
+"""``sectum study``: what over-commitment does to latency, measured on synthetic networks."""
 
 from __future__ import annotations
 
 import os
-import time
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,7 +15,7 @@ FOLDER = Path("data/study")
 
 @click.group(epilog=examples("sectum study run --folder mine --cpu 1", "sectum study show mine"))
 def study() -> None:
-    """Measure how latency depends on occupation of the enclave's memory, and show what is seen."""
+    """Measure how latency depends on working set and EPC, and show the results."""
 
 
 @study.command(epilog=examples("sectum study run --cpu 1", "sectum study run --folder mine --limit 5"))
@@ -30,9 +27,11 @@ def study() -> None:
     default="1",
     show_default=True,
     metavar="N",
-    help="Compute threads. With more than one, only cases that depend on them; each needs an idle CPU.",
+    help="Compute threads, each on an idle CPU. With more than one, only cases that depend on threads are measured.",
 )
-@click.option("--cpu", "cpus", type=click.IntRange(0), multiple=True, help="Pin to this CPU; repeat it for more.")
+@click.option(
+    "--cpu", "cpus", type=click.IntRange(0), multiple=True, help="Pin to this CPU. May be given several times."
+)
 @click.option("--machine", default=None, metavar="NAME", help="This machine's name in the folder.  [default: its CPU]")
 @click.option("--limit", type=click.IntRange(1), default=None, metavar="N", help="Measure N cases and stop.")
 @json_option
@@ -42,12 +41,11 @@ def run(
 ) -> None:  # fmt: skip
     """Measure the cases that the folder does not hold yet.
 
-    All of them take about ten minutes. It may be stopped at any moment and started again with the same
-    command: what was measured is kept. Nothing else should run on the machine meanwhile.
+    All of them take about ten minutes. You may stop at any moment and go on with the same command: what was measured
+    is kept. Nothing else should run on the machine meanwhile.
     """
-    from sectum.cli.dataset.collecting import duration, kept, say_aside
+    from sectum.cli.dataset.collecting import collected, kept
     from sectum.cli.render.output import print_json
-    from sectum.cli.render.progress import progress_bar
     from sectum.cli.render.show import say
     from sectum.lab.dataset.engines import LocalEngine
     from sectum.lab.dataset.shards import machine_name
@@ -61,20 +59,9 @@ def run(
     name = machine or machine_name(str(machine_context()["cpu_model"]))
     engine = LocalEngine(name, [cpus or None], measure_case)
     planned = plan(seed, threads)
-    failures = measured = 0
     with kept(folder), StudyWriter(folder, name, engine.context() | {"seed": seed, "cpus": cpus}) as writer:
-        if writer.cut_off_bytes:
-            say_aside("The last record was cut off when its process ended: its case is measured again.")
         to_do = min(sum(case.key not in writer.keys for case in planned), limit or len(planned))
-        begin_s = time.monotonic()
-        # Closed before the writer is, so that Ctrl-C leaves shards, wherever it strikes.
-        with progress_bar() as progress, closing(collect(writer, planned, engine, to_do)) as records:
-            progress("starting", 0.0)
-            for record in records:
-                measured += 1
-                failures += bool(record["error"])
-                left_s = (time.monotonic() - begin_s) / measured * (to_do - measured)
-                progress(f"{to_do - measured} left, {duration(left_s)}; {_line(record)}", measured / to_do)
+        measured, failures = collected(writer, collect(writer, planned, engine, to_do), to_do)
         left = sum(case.key not in writer.keys for case in planned)
     if as_json:
         print_json({"folder": str(folder), "measured": measured, "failed": failures, "left": left})
@@ -82,14 +69,15 @@ def run(
         say(f"{measured} cases measured, {failures} of them failed; {left} of the study's are left.")
 
 
-def _line(record: dict[str, Any]) -> str:
-    return f"{record['key']}: {record['error']}" if record["error"] else str(record["key"])
-
-
 @study.command(epilog=examples("sectum study show", "sectum study show mine --only cliff"))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER)
-@click.option("--only", metavar="NAME", multiple=True, help="Of the observations; their names are in brackets.")
-@click.option("--markdown", is_flag=True, help="Print a page for docs/study.md.")
+@click.option(
+    "--only",
+    metavar="NAME",
+    multiple=True,
+    help="Show only this observation; the names are in brackets. May be given several times.",
+)
+@click.option("--markdown", is_flag=True, help="Print the page docs/study.md.")
 @click.option(
     "--pictures",
     type=click.Path(file_okay=False, path_type=Path),
@@ -98,7 +86,7 @@ def _line(record: dict[str, Any]) -> str:
 )
 @json_option
 def show(*, folder: Path, only: tuple[str, ...], markdown: bool, pictures: Path | None, as_json: bool) -> None:
-    """Show what is seen in FOLDER, data/study if not given: every number comes from the measurements there."""
+    """Show what the measurements in FOLDER show, data/study if not given."""
     from sectum.cli.render.output import print_json
     from sectum.cli.render.show import say
     from sectum.cli.study.page import page, print_study

@@ -1,4 +1,4 @@
-"""The study on a terminal and as a page of Markdown."""
+"""Prints the study on a terminal and as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -52,27 +52,27 @@ def _origin(about: Mapping[str, Any]) -> str:
     machines = "; ".join(dict.fromkeys(places))
     return (
         f"{count(about['cases'])} cases with {count(about['runs'])} runs in the software enclave, measured in "
-        f"{number(about['minutes'])} minutes ({machines}); {count(about['failures'])} cases failed, "
+        f"{number(about['minutes'])} minutes ({machines}). {count(about['failures'])} cases failed, "
         f"{count(about['unequal'])} runs had other outputs than natively, {count(about['unsettled'])} had not settled "
-        "when sampling began. Milliseconds are those of reference kernels that take "
-        f"{number(about['products_ms'])} ms (products) and {number(about['sums_ms'])} ms (sums). Measured unless it "
-        "says simulated."
+        "when sampling began. Milliseconds are those of a machine on which the reference kernels take "
+        f"{number(about['products_ms'])} ms (GEMM) and {number(about['sums_ms'])} ms (reduction). Numbers are measured "
+        "unless they are called simulated."
     )
 
 
 _HEAD = """\
-# How latency depends on occupation
+# How latency depends on the working set and the EPC
 
-This page is generated: `sectum study show --markdown > docs/study.md`, from the measurements in `data/study`; each
-section ends with the command that prints it alone. Each observation is a test on the same data, in
-`tests/unit/lab/study/test_observations.py`.
+This page is generated from the measurements in `data/study` by `sectum study show --markdown > docs/study.md`. Each
+section ends with the command that prints it alone. `tests/unit/lab/study/test_observations.py` tests each observation
+on the same data.
 
-The networks are made up, so that memory and computation can be set apart. *Weights*: convolutions of 1x1 on small maps,
-each with a matrix of 1 MiB that it shares with others or not; memory is the number of matrices, computation the number
-of convolutions and the size of the maps. *Maps*: cheap operators on maps of 1 MiB, all of which are kept and added up
-in the end; memory is the number of maps, computation the number of operators on each. The *working set* is what one
-inference touches, counted by the pager; *occupation* is working set over EPC. An inference *pages* where it loads more
-than 0.1 % of its working set in the steady state."""
+The networks are synthetic, so that memory and computation can be varied separately. *Weights*: convolutions of 1x1 on
+small maps, each with a matrix of 1 MiB that is its own or shared. The number of matrices sets the memory; the number
+of convolutions and the size of the maps set the computation. *Maps*: cheap operators on maps of 1 MiB, all of which
+are kept and added up in the end. The number of maps sets the memory, the number of operators on each sets the
+computation. The *working set* is the pages that one inference touches, counted by the pager. An inference is
+*over-committed*, or *pages*, where it loads more than 0.1 % of its working set in the steady state."""
 
 _TAIL = """\
 ## Measure it again
@@ -82,6 +82,6 @@ sectum study run --folder mine --cpu 1     # about ten minutes; may be stopped a
 sectum study show mine --pictures pictures
 ```
 
-Latencies are taken as everywhere in Sectum: as ratios to reference kernels around each inference
-(`docs/adr/0004-two-reference-kernels.md`), outputs compared bit for bit with the native ones. Rows are as in
-`docs/dataset.md`, the columns that make a network are in `sectum.lab.study.store.schema`."""
+Latencies are taken as everywhere in Sectum: as ratios to reference kernels that run before and after each inference
+(`docs/adr/0004-two-reference-kernels.md`). Outputs are compared bit for bit with the native ones. Runs have the
+columns of `docs/dataset.md`; the columns that describe a network are in `sectum.lab.study.store.schema`."""

@@ -59,25 +59,25 @@ def _latency(axes: Axes, *, study: Study) -> None:
     """Computation held, memory varied, under each EPC."""
     points = [point for point in study.of(Sweep.MEMORY) if point.epc_bytes]
     for colour, epc_bytes in zip(_COLOURS, sorted({point.epc_bytes or 0 for point in points}), strict=False):
-        chosen = sorted((p for p in points if p.epc_bytes == epc_bytes), key=lambda p: p.network.working_set_bytes)
-        mib = [point.network.working_set_bytes / MIB for point in chosen]
+        chosen = sorted((p for p in points if p.epc_bytes == epc_bytes), key=lambda p: p.case.working_set_bytes)
+        mib = [point.case.working_set_bytes / MIB for point in chosen]
         axes.plot(
             mib, [p.latency_ms for p in chosen],
             marker="o", markersize=3.5, linewidth=1.2, color=colour, label=f"{epc_bytes / MIB:g} MiB of EPC",
         )  # fmt: skip
         axes.axvline(epc_bytes / MIB, color=colour, linewidth=0.8, linestyle=":")
-    native = sorted({(p.network.working_set_bytes / MIB, p.network.native_ms) for p in points})
+    native = sorted({(p.case.working_set_bytes / MIB, p.case.native_ms) for p in points})
     axes.plot(*zip(*native, strict=True), color="black", linewidth=0.8, linestyle="--", label="native")
     axes.set(
         xscale="log", yscale="log", xlabel="working set, MiB (dotted: the EPC)", ylabel="latency, ms",
-        title="The same computation with more memory",
+        title="Latency by working set, at equal computation (measured)",
     )  # fmt: skip
     _plain_ticks(axes, [8, 12, 16, 24, 32, 48, 64, 93, 128], [2, 5, 10, 20, 50, 100, 200, 500, 1000])
     axes.legend(frameon=False)
 
 
 def _loads(figure: Figure, *, curves: list[Numbers]) -> None:
-    """Loads against occupation: a plot for each network, a line for each policy."""
+    """Loads against working set / EPC: a plot for each network, a line for each policy."""
     networks = sorted({(curve["kind"], curve["order"]) for curve in curves}, key=_ORDERS.index)
     columns = min(3, len(networks))
     grid = figure.subplots(-(-len(networks) // columns), columns, sharex=True, sharey=True, squeeze=False)
@@ -87,7 +87,7 @@ def _loads(figure: Figure, *, curves: list[Numbers]) -> None:
         for curve in (curve for curve in curves if (curve["kind"], curve["order"]) == network):
             policy = curve["policy"]
             axes.plot(
-                curve["occupation"], curve["loaded_share"],
+                curve["working_set_over_epc"], curve["loaded_share"],
                 color=_POLICIES[policy], linewidth=1.3, linestyle=":" if curve["simulated"] else "-",
                 marker="" if curve["simulated"] else "o", markersize=2.5,
                 label=policy + (" (simulated)" if curve["simulated"] else ""),
@@ -97,7 +97,7 @@ def _loads(figure: Figure, *, curves: list[Numbers]) -> None:
         axes.title.set_size("medium")
         _plain_ticks(axes, [0.5, 1, 2, 3], None)
     grid[0, 0].legend(frameon=False, fontsize="small", loc="center right")
-    figure.suptitle("Pages loaded in an inference, by order of accesses and policy")
+    figure.suptitle("Pages loaded in an inference, by order of access and replacement policy")
     figure.supxlabel("working set / EPC", fontsize="medium")
     figure.supylabel("pages loaded / pages of the working set", fontsize="medium")
 
@@ -110,37 +110,39 @@ def _page_cost(axes: Axes, *, study: Study, cost: Numbers) -> None:
                      linewidths=0, label=label)  # fmt: skip
     ends = [min(point.loads for point in points), max(point.loads for point in points)]
     axes.plot(ends, [loads * cost["load_us"] / 1e3 for loads in ends], color="black", linewidth=0.8,
-              label=f"{cost['load_us']:.1f} us a page")  # fmt: skip
+              label=f"median: {cost['load_us']:.1f} us a page")  # fmt: skip
     axes.set(
         xscale="log", yscale="log", xlabel="pages loaded in an inference",
-        ylabel="latency beyond that without a limit, ms",
-        title="What a page costs, whatever the network",
+        ylabel="latency minus latency without a limit, ms",
+        title="Latency that the EPC limit adds, by pages loaded (measured)",
     )  # fmt: skip
     _plain_ticks(axes, [1000, 2000, 5000, 10_000, 20_000, 50_000], [10, 20, 50, 100, 200, 500, 1000])
     axes.legend(frameon=False)
 
 
 def _addition(axes: Axes, *, study: Study, added: Numbers) -> None:
-    """Native latency and costs of pages stacked, beside what was measured."""
+    """Native latency and page costs stacked, beside the measured latency."""
     points = [p for p in study.of(Sweep.COMPUTATION) if p.is_over_committed]
-    points.sort(key=lambda p: (p.network.kind != "weights", round(p.occupation, 1), p.network.flops))
+    points.sort(key=lambda p: (p.case.kind != "weights", round(20 * p.working_set_over_epc), p.case.flops))
     places = range(len(points))
-    native = [point.network.native_ms for point in points]
-    pages = [(added["load_us"] * p.loads + added["minor_fault_us"] * p.minor_faults) / 1e3 for p in points]
+    native = [point.case.native_ms for point in points]
+    paging = [point.paging_ms(added["load_us"], added["minor_fault_us"]) for point in points]
     axes.bar(places, native, color=_COLOURS[0], label="native latency")
-    axes.bar(places, pages, bottom=native, color=_COLOURS[1], alpha=0.75, label="pages, at the cost seen elsewhere")
+    axes.bar(places, paging, bottom=native, color=_COLOURS[1], alpha=0.75, label="page costs fitted to other sweeps")
     axes.plot(places, [p.latency_ms for p in points], "D", color="black", markersize=4, label="measured in the enclave")
-    axes.set_xticks(places, [f"{p.network.flops / 1e9:.2g}" for p in points], fontsize="x-small")
+    axes.set_xticks(places, [f"{p.case.flops / 1e9:.2g}" for p in points], fontsize="x-small")
     groups: dict[str, list[int]] = {}
     for place, point in enumerate(points):
-        groups.setdefault(f"{point.network.kind}, working set\n{point.occupation:.2f} x EPC", []).append(place)
+        groups.setdefault(f"{point.case.kind}, working set\n{point.working_set_over_epc:.2f} x EPC", []).append(place)
     for label, members in groups.items():
         axes.text(
             sum(members) / len(members), -0.07, label,
             transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize="small",
         )  # fmt: skip
-    top = 1.3 * max(point.latency_ms for point in points)
-    axes.set(ylabel="latency, ms (below the bars: GFLOP)", title="Computation and paging add up", ylim=(0, top))
+    axes.set(
+        ylabel="latency, ms (below the bars: GFLOP)", ylim=(0, 1.3 * max(point.latency_ms for point in points)),
+        title=f"Native latency plus page costs: off by {100 * added['median_error']:.0f} % in the median",
+    )  # fmt: skip
     axes.legend(frameon=False)
 
 
@@ -149,20 +151,20 @@ def _slowdown(axes: Axes, *, study: Study) -> None:
     points = [point for point in study.of(Sweep.COMPUTATION) if point.epc_bytes]
     groups: dict[tuple[str, float], list[Point]] = {}
     for point in points:
-        groups.setdefault((str(point.network.kind), round(point.occupation * 20) / 20), []).append(point)
-    for (kind, occupation), chosen in sorted(groups.items(), reverse=True):
-        chosen.sort(key=lambda p: p.network.flops)
+        groups.setdefault((str(point.case.kind), round(point.working_set_over_epc * 20) / 20), []).append(point)
+    for (kind, ratio), chosen in sorted(groups.items(), reverse=True):
+        chosen.sort(key=lambda p: p.case.flops)
         axes.plot(
-            [p.network.flops / p.network.working_set_bytes for p in chosen], [p.slowdown for p in chosen],
+            [p.case.flops / p.case.working_set_bytes for p in chosen], [p.slowdown for p in chosen],
             marker="o" if kind == "weights" else "s", markersize=4, linewidth=1.2,
             linestyle="-" if kind == "weights" else "--",
-            color=_COLOURS[0] if occupation < 1 else _COLOURS[4] if occupation < 1.5 else _COLOURS[1],
-            label=f"{kind}, working set / EPC {occupation:g}",
+            color=_COLOURS[0] if ratio < 1 else _COLOURS[4] if ratio < 1.5 else _COLOURS[1],
+            label=f"{kind}, working set / EPC {ratio:g}",
         )  # fmt: skip
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(
         xscale="log", yscale="log", xlabel="FLOP per byte of the working set", ylabel="latency / native latency",
-        title="The slowdown is no constant",
+        title="Slowdown by arithmetic intensity (measured)",
     )  # fmt: skip
     _plain_ticks(axes, [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500], [1, 2, 5, 10, 20, 50, 100])
     axes.legend(frameon=False, fontsize="small")
@@ -176,7 +178,7 @@ def _batch(axes: Axes, *, kinds: dict[str, Numbers]) -> None:
         if of["weights_mib"] > 1:
             axes.axhline(of["weights_mib"], color=colour, linewidth=0.8, linestyle=":", label=f"{kind}: weights alone")
     axes.set(
-        xlabel="images in an inference", ylabel="MiB", title="Batch: activations grow, weights do not", ylim=(0, None)
+        xlabel="images in an inference", ylabel="MiB", title="Working set by batch size (measured)", ylim=(0, None)
     )
     axes.set_xticks(next(iter(kinds.values()))["images"])
     axes.legend(frameon=False)
@@ -185,7 +187,7 @@ def _batch(axes: Axes, *, kinds: dict[str, Numbers]) -> None:
 def _by_sweep(points: Iterable[Point]) -> dict[str, list[Point]]:
     groups: dict[str, list[Point]] = {}
     for point in points:
-        groups.setdefault(f"sweep of {point.network.sweep}", []).append(point)
+        groups.setdefault(f"sweep of {point.case.sweep}", []).append(point)
     return dict(sorted(groups.items()))
 
 

@@ -5,76 +5,33 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from sectum import zoo
 from sectum.errors import ShapeInconsistent, UsageError
 from sectum.graph.ir import Graph
+from sectum.lab.dataset.dataset import DatasetWriter, read
+from sectum.lab.dataset.engines import Engine, store
+from sectum.lab.dataset.shards import Record
+from sectum.lab.dataset.task import SAMPLE, Task, identity, task_of
 from sectum.ort.costs import cost
 from sectum.units import PAGE_BYTES
 
-if TYPE_CHECKING:
-    from sectum.lab.dataset.dataset import DatasetWriter
-    from sectum.lab.dataset.engines import Engine
-
-SAMPLE = "sample"
 NAMED_SHARE = 0.12
-"""Of the networks: published ones, at another width and resolution. All others are random relatives of them."""
+"""Share of the networks that are published ones, at another width and resolution; others are drawn from families."""
 WIDTHS = (0.5, 0.75, 1.0, 1.0, 1.25)
 BATCHES = (1, 1, 1, 1, 1, 1, 1, 1, 2, 4)
 COMMON_S, MAX_GFLOP = 0.1, 6.0
-"""Of networks whose inference takes longer than the first when it pages, fewer are taken, with the square of that time;
-of more than the second none: large ones are there, and do not take all of a campaign's time."""
+"""A network whose inference takes longer than the first when it pages is taken less often, by the square of that time;
+one of more work than the second never is. So there are large networks, but they do not take a campaign's whole time."""
 _GFLOP_S, _PAGE_S = 1 / 40, 25e-6  # of a core of 2021
 MAX_WEIGHT_BYTES = 256 << 20
 HEAVY_WEIGHT_BYTES = 48 << 20
-"""Weights of networks that are measured for their weights: a plan for all has few of them, as paging takes its time."""
-DIGEST_CHARACTERS = 32
-"""Of a structure's or topology's digest that are stored: no two of ten thousand agree in that many."""
+"""Weights of networks that ``only_heavy`` keeps to: an ordinary plan has few of them, because paging takes its time."""
 _DRAWS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One network to measure; the same fields always make the same network.
-
-    Attributes:
-        source: ``sample``, or the name of a published network.
-        family: to draw from; of a published network, the family that it belongs to.
-        seed: of the draw and of the weights; of the EPC sizes too.
-        width: of a published network.
-        resolution: of a published network, in pixels; a sample draws its own.
-        batch: images in an inference.
-        repeat: 0, or how many times it was measured before.
-    """
-
-    source: str
-    family: str
-    seed: int
-    width: float
-    resolution: int
-    batch: int
-    repeat: int = 0
-
-    @property
-    def key(self) -> str:
-        """Names the task within a dataset."""
-        what = self.family if self.source == SAMPLE else f"{self.source}:w{self.width:g}:r{self.resolution}"
-        again = f"#{self.repeat}" if self.repeat else ""
-        return f"{what}/{self.seed}/b{self.batch}{again}"
-
-    def architecture(self) -> zoo.Architecture:
-        """Make the network."""
-        if self.source == SAMPLE:
-            return zoo.sample(self.family, random.Random(self.seed))  # noqa: S311 - a network, not a secret
-        return zoo.build(self.source, resolution=self.resolution, width=self.width, seed=self.seed)
-
-
-def identity(structure: str, batch: int) -> str:
-    """Name what two tasks share if they would measure the same thing."""
-    return f"{structure[:DIGEST_CHARACTERS]}/b{batch}"
 
 
 def affordable(graph: Graph, luck: float) -> bool:
@@ -175,19 +132,19 @@ def _family(name: str, width: float, resolution: int) -> str | None:
 
 
 def new_tasks(planned: Iterable[Task], writer: DatasetWriter) -> Iterator[Task]:
-    """Tasks that the dataset does not hold yet, nor their like: an equal network with equal batch."""
-    given: set[str] = set()  # on a cluster some are being measured, and stored later
+    """Tasks that the dataset does not hold yet. A network whose equal it holds, with an equal batch, is left out."""
+    measured = {identity(row["structure"], row["batch"]) for row in writer.known.values()}
     for task in planned:
         if task.key in writer.keys:
             continue
         what = identity(zoo.structure(task.architecture()), task.batch)
-        if task.repeat or what not in writer.identities | given:
-            given.add(what)
+        if task.repeat or what not in measured:
+            measured.add(what)  # at once: on a cluster it is stored later
             yield task
 
 
 def repeated(rows: Iterable[dict[str, Any]], networks: int, seed: int) -> list[Task]:
-    """Draw networks that were measured well, to be measured again: the noise of the labels.
+    """Draw networks that were measured without failure, to be measured again: the noise of the labels.
 
     Args:
         rows: of a dataset.
@@ -200,30 +157,35 @@ def repeated(rows: Iterable[dict[str, Any]], networks: int, seed: int) -> list[T
     return [replace(task_of(row), repeat=1) for row in chosen]
 
 
-def task_of(row: dict[str, Any]) -> Task:
-    """Rebuild the task that a row was measured for."""
-    resolution = 0 if row["source"] == SAMPLE else row["resolution"]
-    repeat = int(row["key"].partition("#")[2] or 0)
-    return Task(row["source"], row["family"], row["seed"], row["width"], resolution, row["batch"], repeat)
+def to_repeat(folder: Path, machines: Container[str], networks: int, seed: int) -> list[Task]:
+    """Draw networks to measure again. Those of other machines are left out: they would differ by more than noise.
+
+    Args:
+        folder: of the dataset.
+        machines: names of the machines that are going to measure.
+        networks: how many.
+        seed: of the draw.
+
+    Raises:
+        UsageError: these machines have measured nothing.
+    """
+    fields = ["key", "family", "source", "seed", "width", "resolution", "batch", "error", "machine"]
+    planned = repeated((row for row in read(folder, fields) if row["machine"] in machines), networks, seed)
+    if not planned:
+        raise UsageError(f"{folder} holds no network that this machine measured: give its --machine, or collect first")
+    return planned
 
 
-def collect(writer: DatasetWriter, planned: Iterable[Task], engine: Engine, networks: int) -> Iterator[dict[str, Any]]:
-    """Measure and store until the dataset holds as many networks; yields each record when it is safe.
+def collect(
+    writer: DatasetWriter, planned: Iterable[Task], engine: Engine, networks: int
+) -> Generator[Record, None, None]:
+    """Measure and store until the dataset holds as many networks; see `sectum.lab.dataset.engines.store`.
 
     Args:
         writer: of the dataset.
         planned: what to measure, in this order; what is there already is left out.
         engine: where.
         networks: to stop at, those included that were there before.
-
-    Raises:
-        EnclaveUnavailable: the software enclave cannot run.
-        OSError: the disk is full; what was stored stays.
     """
-    missing = networks - len(writer.keys)
-    try:
-        for record in engine.measure(itertools.islice(new_tasks(planned, writer), max(0, missing))):
-            writer.add(record)
-            yield record
-    finally:  # Ctrl-C too
-        writer.flush()
+    missing = max(0, networks - len(writer.keys))
+    return store(engine, itertools.islice(new_tasks(planned, writer), missing), writer)

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sectum.lab.dataset import shards as on_disk
-from sectum.lab.dataset.campaign import identity
-from sectum.lab.dataset.shards import Form, Record, ShardWriter, in_journals, machine_name
+from sectum.lab.dataset.shards import Form, ShardWriter
 from sectum.measure.reference import References
 from sectum.units import PAGE_BYTES
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = [
-    "BOUNDARY",
-    "FORMAT",
-    "OVERCOMMITTED_SHARE",
-    "SAMPLE_COLUMNS",
-    "SHARD_NETWORKS",
-    "DatasetWriter",
-    "Record",
-    "contexts",
-    "in_journals",
-    "is_over_committed",
-    "machine_name",
-    "read",
-    "run_fields",
-    "run_ms",
-    "schema",
-    "shards",
-]
 
 FORMAT = 1
 SHARD_NETWORKS = 100
@@ -41,48 +20,50 @@ SAMPLE_COLUMNS = (
     "products_before_ns", "products_after_ns", "sums_before_ns", "sums_after_ns",
 )  # fmt: skip
 """What a run keeps of each sample, as columns ``sample_latency_ns`` and so on."""
+END_COLUMNS = {"error": "string", "machine": "string", "date": "string", "seconds": "float32"}
+"""The last ones of a row: why there are no further runs, where and when it was measured, and for how long."""
 BOUNDARY = (0.8, 1.25)
 """Working set over EPC: between these it is not plain to see whether it fits."""
 OVERCOMMITTED_SHARE = 0.001
 """Of its working set's pages: an inference that loads more of them, in the steady state, is over-committed."""
 
 
-def run_fields() -> pa.StructType:
-    """Columns of a run: one network in one place, under one EPC size.
+_RUN_COLUMNS = {
+    "place": "string", "epc_bytes": "int64",
+    "latency": "float64", "uncertainty": "float32", "products_ms": "float32", "sums_ms": "float32",
+    "sums_share": "float32", "stopped_because": "string", "settled": "bool", "period": "int8", "warm_up": "int16",
+    "loads": "float32", "evictions": "float32", "minor_faults": "float32", "zero_fills": "float32",
+    "live_bytes": "int64", "resident_bytes": "int64", "peak_resident_bytes": "int64", "outputs_equal_native": "bool",
+}  # fmt: skip
+_NETWORK_COLUMNS = {
+    "key": "string", "family": "string", "source": "string", "seed": "int64", "width": "float32",
+    "resolution": "int32", "batch": "int32", "threads": "int32", "structure": "string", "topology": "string",
+    "graph": "string", "weight_bytes": "int64", "flops": "int64", "working_set_bytes": "int64",
+    "model_live_bytes": "int64",
+}  # fmt: skip
+
+
+def columns(types: Mapping[str, str]) -> list[pa.Field]:
+    """Columns with these names, of types that are named as pyarrow names them."""
+    import pyarrow as pa
+
+    return [pa.field(name, pa.type_for_alias(alias)) for name, alias in types.items()]
+
+
+def run_columns() -> pa.DataType:
+    """Type of the column ``runs``: one network in one place, under one EPC size.
 
     ``place`` (``native`` or ``softepc``), ``epc_bytes`` (null natively), ``latency`` and its relative ``uncertainty``,
     page counts of one inference, memory at its end, and the samples that the latency comes from.
     """
     import pyarrow as pa
 
-    return pa.struct(
-        [
-            pa.field("place", pa.string()),
-            pa.field("epc_bytes", pa.int64()),
-            pa.field("latency", pa.float64()),
-            pa.field("uncertainty", pa.float32()),
-            pa.field("products_ms", pa.float32()),
-            pa.field("sums_ms", pa.float32()),
-            pa.field("sums_share", pa.float32()),
-            pa.field("stopped_because", pa.string()),
-            pa.field("settled", pa.bool_()),
-            pa.field("period", pa.int8()),
-            pa.field("warm_up", pa.int16()),
-            pa.field("loads", pa.float32()),
-            pa.field("evictions", pa.float32()),
-            pa.field("minor_faults", pa.float32()),
-            pa.field("zero_fills", pa.float32()),
-            pa.field("live_bytes", pa.int64()),
-            pa.field("resident_bytes", pa.int64()),
-            pa.field("peak_resident_bytes", pa.int64()),
-            pa.field("outputs_equal_native", pa.bool_()),
-            *(pa.field(f"sample_{name}", pa.list_(pa.int64())) for name in SAMPLE_COLUMNS),
-        ]
-    )
+    samples = [pa.field(f"sample_{name}", pa.list_(pa.int64())) for name in SAMPLE_COLUMNS]
+    return pa.list_(pa.struct([*columns(_RUN_COLUMNS), *samples]))
 
 
 def schema() -> pa.Schema:
-    """Columns of a shard. Times are in units of the reference kernel's time, or in nanoseconds where they say so.
+    """Columns of a shard. Times are normalized latencies, or in nanoseconds where they say so.
 
     A network: ``key`` names it within a dataset; ``family``, ``source`` (``sample`` or a published network's name),
     ``seed``, ``width``, ``resolution``, ``batch``, ``threads`` say how to make it; ``structure`` and ``topology`` are
@@ -90,69 +71,29 @@ def schema() -> pa.Schema:
     `sectum.ort.stored` writes it, and ``operator_times`` goes with its operators. ``error`` says why there is
     nothing else. ``machine`` and ``date``: where and when.
 
-    ``runs`` have the columns of `run_fields`, the native one first.
+    ``runs`` have the columns of `run_columns`, the native one first.
     """
     import pyarrow as pa
 
     return pa.schema(
         [
-            pa.field("key", pa.string()),
-            pa.field("family", pa.string()),
-            pa.field("source", pa.string()),
-            pa.field("seed", pa.int64()),
-            pa.field("width", pa.float32()),
-            pa.field("resolution", pa.int32()),
-            pa.field("batch", pa.int32()),
-            pa.field("threads", pa.int32()),
-            pa.field("structure", pa.string()),
-            pa.field("topology", pa.string()),
-            pa.field("graph", pa.string()),
-            pa.field("weight_bytes", pa.int64()),
-            pa.field("flops", pa.int64()),
-            pa.field("working_set_bytes", pa.int64()),
-            pa.field("model_live_bytes", pa.int64()),
+            *columns(_NETWORK_COLUMNS),
             pa.field("operator_times", pa.list_(pa.float32())),
-            pa.field("runs", pa.list_(run_fields())),
-            pa.field("error", pa.string()),
-            pa.field("machine", pa.string()),
-            pa.field("date", pa.string()),
-            pa.field("seconds", pa.float32()),
+            pa.field("runs", run_columns()),
+            *columns(END_COLUMNS),
         ]
     )
 
 
-FORM = Form(str(FORMAT), schema, "networks", ("key", "structure", "batch"))
-
-
-def read(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of all shards; see `sectum.lab.dataset.shards.read`."""
-    return on_disk.read(folder, FORM, columns)
-
-
-def shards(folder: Path) -> list[Path]:
-    """Paths of the shards; see `sectum.lab.dataset.shards.shards`."""
-    return on_disk.shards(folder, FORM)
-
-
-def contexts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Machine, versions and date of each shard; see `sectum.lab.dataset.shards.contexts`."""
-    return on_disk.contexts(folder, FORM)
+FORM = Form(str(FORMAT), schema, "networks", "data/networks", ("key", "structure", "batch"))
+read, shards, contexts = FORM.read, FORM.shards, FORM.contexts
 
 
 class DatasetWriter(ShardWriter):
-    """Adds networks to a folder; see `sectum.lab.dataset.shards.ShardWriter` for what it takes and raises.
-
-    Attributes:
-        identities: of the networks that the folder holds; see `sectum.lab.dataset.campaign.identity`.
-    """
+    """Adds networks to a folder; see `sectum.lab.dataset.shards.ShardWriter` for what it takes and raises."""
 
     def __init__(self, folder: Path, machine: str, context: Mapping[str, Any]) -> None:
-        self.identities: set[str] = set()
         super().__init__(folder, machine, context, FORM, shard_rows=SHARD_NETWORKS)
-
-    def _note(self, row: Record) -> None:
-        super()._note(row)
-        self.identities.add(identity(row["structure"], row["batch"]))
 
 
 def is_over_committed(loads: float, working_set_bytes: int) -> bool:

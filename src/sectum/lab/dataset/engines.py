@@ -6,25 +6,24 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.enclave.runners.warm import WarmRunner
 from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
-from sectum.lab.dataset.dataset import machine_name
-from sectum.lab.dataset.network import Places, measure_network
+from sectum.extras import require
+from sectum.lab.dataset.network import measure_network
+from sectum.lab.dataset.runs import Places
+from sectum.lab.dataset.shards import Record, ShardWriter, machine_name
+from sectum.lab.dataset.task import Task
 from sectum.measure.context import machine_context
 
-if TYPE_CHECKING:
-    from sectum.lab.dataset.campaign import Task
-
-Record = dict[str, Any]
 Measuring = Callable[[Any, Places], Record]
 """Measures one task of a campaign; a failure is a record with its reason under ``error``."""
 
 FAILURES_IN_A_ROW = 8
-"""So many networks do not fail one after the other of themselves: the machine is to blame."""
+"""When this many networks in a row fail, the machine is to blame, not the networks."""
 _NODE_READY_S = 120.0
 
 
@@ -35,7 +34,7 @@ class Engine(Protocol):
         """Describe the machine or machines, as plain values for JSON."""
         ...
 
-    def measure(self, tasks: Iterable[Task]) -> Iterator[Record]:
+    def measure(self, tasks: Iterable[Any]) -> Iterator[Record]:
         """Take tasks one by one, as there is room for them, and give their records as they come.
 
         Raises:
@@ -46,7 +45,7 @@ class Engine(Protocol):
 
 
 class _Machine:
-    """Measures on the machine that it is made on, with warm parents."""
+    """Measures on the machine where it is created, with warm parents."""
 
     def __init__(self, name: str, cpus: tuple[int, ...] | None, measuring: Measuring | None = None) -> None:
         self._measuring = measuring or measure_network
@@ -64,7 +63,7 @@ class _Machine:
         return machine_context()
 
     def measure(self, task: Any) -> Record:
-        """Measure a network; where that fails once more, under new parents, it is the network that fails."""
+        """Measure a network. After a failure it is measured again, with new parents; that result counts."""
         record = self._measuring(task, self._places)
         if record["error"] and not self._ended:
             self.close()
@@ -72,12 +71,12 @@ class _Machine:
         return record
 
     def close(self) -> None:
-        """End the parents; the next network would start new ones."""
+        """End the parents. The next network would start new ones."""
         self._native.close()
         self._enclave.close()
 
     def kill(self) -> None:
-        """End the network in hand at once; whoever measures it, in another thread, finds it failed."""
+        """End the network that is being measured; the thread that measures it sees a failure."""
         self._ended = True
         self._native.kill()
         self._enclave.kill()
@@ -88,9 +87,9 @@ class LocalEngine:
 
     Args:
         machine: its name in the dataset.
-        places: sets of CPUs; each measures one network after the other, and what runs is pinned to them. None leaves
-            them to the scheduler. What neighbours do to a measurement is in docs/dataset.md.
-        measuring: what is done with a task; if not given, tasks are networks of a dataset.
+        places: sets of CPUs. Each set measures one network after the other, pinned to its CPUs; None leaves them to the
+            scheduler. docs/dataset.md says how much networks that run side by side disturb each other.
+        measuring: how a task is measured; if not given, tasks are networks of a dataset.
     """
 
     def __init__(
@@ -153,12 +152,8 @@ class RayEngine:
     """
 
     def __init__(self, machine: str, address: str) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise UsageError("the engine ray needs Ray: pip install 'sectum[ray]'") from error
-        self._ray = ray
-        # A dashboard's processes would disturb, and what is sent around is small.
+        self._ray = ray = require("ray", "the engine ray needs Ray", "ray")
+        # A dashboard's processes would disturb the measurements, and records are small.
         here = {"include_dashboard": False, "object_store_memory": 128 << 20} if address == "local" else {}
         try:
             if not ray.is_initialized():
@@ -180,7 +175,7 @@ class RayEngine:
     def _start(self, name: str, node: Mapping[str, Any]) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        # All CPUs of the node: what else Ray would start there disturbed the measurement.
+        # All CPUs of the node, so that Ray starts nothing else there.
         options = {
             "num_cpus": int(node["Resources"]["CPU"]),
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
@@ -225,7 +220,7 @@ class RayEngine:
             node, task = running.pop(done)
             try:
                 record = self._ray.get(done)
-            except self._ray.exceptions.RayActorError:  # the node is gone: another one measures the network
+            except self._ray.exceptions.RayActorError:  # the node is gone: another measures the network
                 lost.append(task)
                 continue
             except self._ray.exceptions.RayTaskError as error:
@@ -236,8 +231,24 @@ class RayEngine:
             raise EnclaveFailed("no node of the Ray cluster is left: start them, and the same command again")
 
 
+def store(engine: Engine, tasks: Iterable[Any], writer: ShardWriter) -> Generator[Record, None, None]:
+    """Measure tasks and store their records; yields each record when it is safe.
+
+    Raises:
+        EnclaveUnavailable: the software enclave cannot run.
+        EnclaveFailed: network after network fails.
+        OSError: the disk is full; what was stored stays.
+    """
+    try:
+        for record in engine.measure(tasks):
+            writer.add(record)
+            yield record
+    finally:  # Ctrl-C too
+        writer.flush()
+
+
 def trusted(records: Iterable[Record]) -> Iterator[Record]:
-    """Hold failures back until a network succeeds: only then is it known that the machine does not fail.
+    """Hold failures back until a network succeeds: only then is it clear that the machine can measure.
 
     Raises:
         EnclaveFailed: too many fail in a row, or all.
@@ -263,5 +274,5 @@ def _failing(failed: Sequence[Record]) -> EnclaveFailed:
     many = "1 network" if len(failed) == 1 else f"{len(failed)} networks in a row"
     return EnclaveFailed(
         f"{many} failed, the last on {last['machine']} with '{last['error']}': "
-        "put that right and give the same command again; they will be measured then"
+        "put that right and give the same command again; these networks are measured then"
     )

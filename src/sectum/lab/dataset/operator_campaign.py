@@ -1,8 +1,7 @@
-"""Operators timed in real networks, stored in shards: what the operator models are trained on.
+"""Times of operators in many networks, with one thread and with two: training data for the operator models.
 
-A campaign is a plan (a list of networks that its seed decides) and a folder of Parquet shards. It may be stopped at
-any moment and started again: a network is either in a shard as a whole or still to be done. A shard is written beside
-its name and renamed, so that none is ever half there.
+A campaign is a plan (a list of networks that its seed decides) and a folder of shards. It may be stopped at any moment
+and started again with the same command.
 
 ``python -m sectum.lab.dataset.operator_campaign --folder data/operators/my-machine --networks 400``
 """
@@ -13,10 +12,10 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sectum import zoo
 from sectum.enclave.runners.native import NativeRunner
@@ -24,7 +23,9 @@ from sectum.enclave.runners.runner import Job
 from sectum.errors import EnclaveError, UsageError
 from sectum.graph import read as graph_of
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+from sectum.lab.dataset.dataset import columns
 from sectum.lab.dataset.operator_mix import operator_mix
+from sectum.lab.dataset.shards import Form, Record, ShardWriter, machine_name, parquet
 from sectum.measure.context import machine_context
 from sectum.measure.operators import match
 from sectum.measure.reference import References, estimate, sums_share
@@ -32,6 +33,9 @@ from sectum.ort.costs import cost
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import OptimizedGraph
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 OPERATOR_MIX = "operator_mix"
 NAMED = "zoo:"
@@ -44,7 +48,7 @@ SHARD_NETWORKS = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class OperatorTask:
     """One network to time: its family, the seed that draws it, batch and threads."""
 
     family: str
@@ -58,7 +62,7 @@ class Task:
         return f"{self.family}/{self.seed}/b{self.batch}/t{self.threads}"
 
 
-def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2), only: str | None = None) -> list[Task]:
+def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2), only: str | None = None) -> list[OperatorTask]:
     """The tasks of a campaign: families in turn, each network with every number of threads."""
     rng = random.Random(seed)  # noqa: S311 - a plan, not a secret
     families, named = zoo.families(), zoo.names()
@@ -74,11 +78,11 @@ def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2), only: str | 
             family = NAMED + rng.choice(named)
         else:
             family = families[index % len(families)]
-        tasks += [Task(family, network_seed, batch, n) for n in threads[: 1 + index % len(threads)]]
+        tasks += [OperatorTask(family, network_seed, batch, n) for n in threads[: 1 + index % len(threads)]]
     return tasks
 
 
-def build(task: Task) -> tuple[bytes, Graph]:
+def build(task: OperatorTask) -> tuple[bytes, Graph]:
     """The network of a task, as a model with static shapes and as a graph."""
     rng = random.Random(task.seed)  # noqa: S311 - a network, not a secret
     if task.family == OPERATOR_MIX:
@@ -122,30 +126,38 @@ def restore(description: str, cpu: Cpu) -> OptimizedGraph:
     return OptimizedGraph("", (op,), tensors, activations, tuple(outputs), 0, cpu, ((),), ("",))
 
 
-@dataclass(frozen=True)
-class Row:
-    """What one task gave: ``error`` says why there are no times."""
+def schema() -> pa.Schema:
+    """Columns of a shard: the fields of a task, its operators as `describe` writes them, and their times.
 
-    task: Task
-    descriptions: tuple[str, ...]
-    times_references: tuple[float, ...]
-    total_references: float
-    reference_ms: float
-    error: str
+    ``times_references`` and ``total_references`` are normalized latencies; ``error`` says why there are none.
+    """
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            *columns({"key": "string", "family": "string", "seed": "int64", "batch": "int64", "threads": "int64"}),
+            pa.field("operators", pa.list_(pa.string())),
+            pa.field("times_references", pa.list_(pa.float32())),
+            *columns({"total_references": "float64", "reference_ms": "float64", "error": "string"}),
+        ]
+    )
 
 
-def run(task: Task) -> Row:
-    """Time the operators of one network, natively."""
+FORM = Form("operators-1", schema, "networks", "data/operators")
 
-    def failed(reason: str) -> Row:
-        return Row(task, (), (), 0.0, 0.0, reason)
 
+def run(task: OperatorTask) -> dict[str, Any]:
+    """Time the operators of one network natively; a failure is a record with its reason."""
+    record = {
+        "key": task.key, **asdict(task), "operators": [], "times_references": [], "total_references": 0.0,
+        "reference_ms": 0.0, "error": "",
+    }  # fmt: skip
     content, graph = build(task)
     runtime = optimize(graph, Cpu.here())
     if sum(cost(op, runtime).flops for op in runtime.operators) > MAX_GFLOP * 1e9:
-        return failed(f"skipped: over {MAX_GFLOP} GFLOP")
+        return record | {"error": f"skipped: over {MAX_GFLOP} GFLOP"}
     if runtime.weight_bytes > MAX_WEIGHT_BYTES:
-        return failed(f"skipped: over {MAX_WEIGHT_BYTES} bytes of weights")
+        return record | {"error": f"skipped: over {MAX_WEIGHT_BYTES} bytes of weights"}
     job = Job(model=content, threads=task.threads, deadline_s=120)
     try:
         with NativeRunner().start(job) as session:
@@ -154,74 +166,48 @@ def run(task: Task) -> Row:
         with NativeRunner().start(replace(job, profile=True)) as session:
             times = session.operator_times(PROFILED_INFERENCES)
     except EnclaveError as error:
-        return failed(f"{type(error).__name__}: {error}")
+        return record | {"error": f"{type(error).__name__}: {error}"}
     matched = match(runtime, times)
     if matched is None:
-        return failed("the runtime executed other operators than its model says")
+        return record | {"error": "the runtime executed other operators than its model says"}
     share = sums_share(runtime)
     references = References.of(samples)
     over_products = references.mixed_ms(share) / references.products_ms
-    return Row(
-        task,
-        tuple(describe(op, runtime) for op in runtime.operators),
-        tuple(over_products * time for time in matched),
-        over_products * estimate(samples, threads=task.threads, share=share).ratio,
-        references.products_ms,
-        "",
-    )
+    return record | {
+        "operators": [describe(op, runtime) for op in runtime.operators],
+        "times_references": [over_products * time for time in matched],
+        "total_references": over_products * estimate(samples, threads=task.threads, share=share).ratio,
+        "reference_ms": references.products_ms,
+    }
 
 
-def collect(folder: Path, tasks: Sequence[Task]) -> Iterator[tuple[int, Row]]:
-    """Run the tasks that the folder does not hold yet, storing a shard at a time; yields each with its number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    done = {row["key"] for row in read(folder)}
-    pending: list[Row] = []
-    try:
-        for index, task in enumerate(tasks):
-            if task.key in done:
-                continue
-            row = run(task)
-            pending.append(row)
-            yield index, row
-            if len(pending) >= SHARD_NETWORKS:
-                _write_shard(folder, pending)
-                pending = []
-    finally:
-        if pending:
-            _write_shard(folder, pending)
+def collect(folder: Path, tasks: Sequence[OperatorTask]) -> Iterator[tuple[int, Record]]:
+    """Run and store the tasks that the folder does not hold yet; yields each with its number.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+        DatasetBusy: another process collects into this folder.
+        DatasetInvalid: the folder holds other files than shards of this form.
+        OSError: the disk is full; what was stored stays.
+    """
+    context = machine_context()
+    with ShardWriter(
+        folder, machine_name(str(context["cpu_model"])), context, FORM, shard_rows=SHARD_NETWORKS
+    ) as writer:
+        try:
+            for index, task in enumerate(tasks):
+                if task.key not in writer.keys:
+                    record = run(task)
+                    writer.add(record)
+                    yield index, record
+        finally:
+            writer.flush()
 
 
-def read(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Rows of all shards, as dictionaries."""
-    import pyarrow.parquet as pq
-
-    for path in sorted(folder.glob("operators-*.parquet")):
-        yield from pq.read_table(path).to_pylist()
-
-
-def _write_shard(folder: Path, rows: Sequence[Row]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table(
-        {
-            "key": [row.task.key for row in rows],
-            "family": [row.task.family for row in rows],
-            "seed": [row.task.seed for row in rows],
-            "batch": [row.task.batch for row in rows],
-            "threads": [row.task.threads for row in rows],
-            "operators": [list(row.descriptions) for row in rows],
-            "times_references": pa.array([list(row.times_references) for row in rows], type=pa.list_(pa.float32())),
-            "total_references": [row.total_references for row in rows],
-            "reference_ms": [row.reference_ms for row in rows],
-            "error": [row.error for row in rows],
-        }
-    ).replace_schema_metadata({"context": json.dumps(machine_context()), "kind": "measured"})
-    number = len(list(folder.glob("operators-*.parquet")))
-    target = folder / f"operators-{number:04d}.parquet"
-    partial = target.with_suffix(".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(target)
+def read(folder: Path) -> Iterator[Record]:
+    """Rows of all shards, those included that were stored before shards had digests."""
+    for path in sorted(folder.glob("*.parquet")):
+        yield from parquet().read_table(path).to_pylist()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -236,17 +222,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UsageError("--networks: give 1 or more")
     tasks = plan(options.networks, options.seed, only=options.only)
     try:
-        _report(collect(options.folder, tasks), len(tasks))
+        for index, record in collect(options.folder, tasks):
+            ms = record["total_references"] * record["reference_ms"]
+            outcome = record["error"] or f"{len(record['operators'])} operators, {ms:.1f} ms"
+            print(f"{index + 1}/{len(tasks)} {record['key']}: {outcome}", file=sys.stderr)  # noqa: T201
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
         return 130
     return 0
-
-
-def _report(rows: Iterator[tuple[int, Row]], total: int) -> None:
-    for index, row in rows:
-        outcome = row.error or f"{len(row.descriptions)} operators, {row.total_references * row.reference_ms:.1f} ms"
-        print(f"{index + 1}/{total} {row.task.key}: {outcome}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Random chains of the operators that CNN families use rarely, so that the operator models have seen them too.
+"""Random chains of operators that the CNN families rarely use, so that operator models are trained on them too.
 
-Local response normalisation, grouped and transposed convolution, large matrix products, layouts changed by hand,
-resizing, padding, gates: real models hold them (the CNNs of the onnx package, text detectors), the sampled families
-hardly do.
+Local response normalization, grouped and transposed convolution, large matrix products, transposes, resizing, padding,
+gates: real models contain them (the CNNs of the onnx package, text detectors), the sampled families hardly do.
 """
 
 from __future__ import annotations

@@ -11,12 +11,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sectum.errors import DatasetInvalid, UsageError
+from sectum.extras import require
 from sectum.lab.dataset.journal import Journal, sync_folder
 
 if TYPE_CHECKING:
@@ -37,69 +38,69 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Form:
-    """What the shards of one kind of campaign hold.
+    """What the shards of one kind of campaign hold, and how they are read.
 
     Attributes:
-        name: in their metadata; shards of another are refused.
+        name: in their metadata; shards of another form are refused.
         schema: makes their columns; one is ``key``, which names a row within a folder.
         rows: what a row is called, in the plural.
-        known_by: columns that a writer wants to know of the rows that are there.
+        shipped: folder with this project's own shards, in a checkout of its repository.
+        known_by: columns that a writer keeps of the rows that are there.
     """
 
     name: str
     schema: Callable[[], pa.Schema]
     rows: str
+    shipped: str
     known_by: tuple[str, ...] = ("key",)
 
+    def shards(self, folder: Path) -> list[Path]:
+        """Paths of a folder's shards, in the order of their names.
 
-def read(folder: Path, form: Form, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of all shards, each verified first. Rows of a journal that is not in a shard yet are not among them.
+        Raises:
+            DatasetInvalid: there is none.
+        """
+        paths = sorted(folder.glob("*.parquet"))
+        if not paths and (waiting := in_journals(folder)):
+            raise DatasetInvalid(
+                f"{folder} holds no shards (*.parquet) yet, but {waiting} {self.rows} in a journal: they are put into "
+                "a shard when there are many, when the campaign ends, and when it is interrupted by Ctrl-C"
+            )
+        if not paths:
+            found = f"{folder} holds no shards (*.parquet)" if folder.is_dir() else f"there is no folder {folder}"
+            raise DatasetInvalid(
+                f"{found}. Sectum's own {self.rows} are in {self.shipped} of a checkout of its repository: run the "
+                "command there, or give a folder that a campaign collected into"
+            )
+        return paths
 
-    Args:
-        folder: of the campaign.
-        form: of its shards.
-        columns: to read; all if not given. ``runs.list.element.latency`` is the column ``latency`` of the runs.
+    def read(self, folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Rows of a folder's shards, each shard verified first. Rows that are only in a journal are not among them.
 
-    Raises:
-        UsageError: pyarrow is not installed.
-        DatasetInvalid: a shard is damaged or of another format, or there is none.
-    """
-    for path in shards(folder, form):
-        yield from _read_shard(path, form, columns).to_pylist()
+        Args:
+            folder: of the campaign.
+            columns: to read; all if not given. ``runs.list.element.latency`` is the column ``latency`` of the runs.
 
+        Raises:
+            UsageError: pyarrow is not installed.
+            DatasetInvalid: a shard is damaged or of another form, or there is none.
+        """
+        for path in self.shards(folder):
+            yield from _read_shard(path, self, columns).to_pylist()
 
-def shards(folder: Path, form: Form) -> list[Path]:
-    """Paths of the shards, in the order of their names.
+    def contexts(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """Machine, versions and date of each shard, by its file's name.
 
-    Raises:
-        DatasetInvalid: there is none.
-    """
-    paths = sorted(folder.glob("*.parquet"))
-    if not paths and (waiting := in_journals(folder)):
-        raise DatasetInvalid(
-            f"{folder} holds no shards (*.parquet) yet, but {waiting} {form.rows} in a journal: they are put into a "
-            "shard when there are many, when the campaign ends, and when it is interrupted by Ctrl-C"
-        )
-    if not paths:
-        found = f"{folder} holds no shards (*.parquet)" if folder.is_dir() else f"there is no folder {folder}"
-        raise DatasetInvalid(f"{found}: give the folder that a campaign collected into")
-    return paths
-
-
-def contexts(folder: Path, form: Form) -> dict[str, dict[str, Any]]:
-    """Machine, versions and date of each shard, by its file's name.
-
-    Raises:
-        UsageError: pyarrow is not installed.
-        DatasetInvalid: a shard is damaged or of another format, or there is none.
-    """
-    return {
-        path.name: json.loads(_read_shard(path, form, []).schema.metadata[b"context"]) for path in shards(folder, form)
-    }
+        Raises:
+            UsageError: pyarrow is not installed.
+            DatasetInvalid: a shard is damaged or of another form, or there is none.
+        """
+        metadata = {path.name: _read_shard(path, self, []).schema.metadata for path in self.shards(folder)}
+        return {name: json.loads(of[b"context"]) for name, of in metadata.items()}
 
 
 def in_journals(folder: Path) -> int:
-    """Rows that are measured and in no shard yet; a campaign that is running may add to them meanwhile."""
+    """Rows that are measured and in no shard yet; a running campaign may add to them meanwhile."""
     return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.journal"))
 
 
@@ -109,18 +110,17 @@ def machine_name(text: str) -> str:
     return "-".join(part for part in kept.split("-") if part)[:_NAME_CHARACTERS].strip("-") or "machine"
 
 
-def _parquet() -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UsageError(
-            "measurements are stored as Parquet, which needs pyarrow: pip install 'sectum[train]'"
-        ) from error
-    return pq
+def parquet() -> Any:
+    """The module pyarrow.parquet.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+    """
+    return require("pyarrow.parquet", "measurements are stored as Parquet, which needs pyarrow", "train")
 
 
 def _read_shard(path: Path, form: Form, columns: Sequence[str] | None) -> pa.Table:
-    pq = _parquet()
+    pq = parquet()
     import pyarrow as pa
 
     match = _SHARD.fullmatch(path.name)
@@ -160,7 +160,7 @@ class ShardWriter:
         shard_rows: that the journal is emptied at.
 
     Attributes:
-        keys: of the rows that the folder holds, those of other machines too.
+        known: rows that the folder holds, those of other machines too, by key; with the columns of `Form.known_by`.
         cut_off_bytes: of a record that was being written when the last process was killed; it is dropped.
 
     Raises:
@@ -173,13 +173,13 @@ class ShardWriter:
     def __init__(self, folder: Path, machine: str, context: Mapping[str, Any], form: Form, *, shard_rows: int) -> None:
         if not _NAME.fullmatch(machine):
             raise UsageError(f"'{machine}' is no name for a machine: use up to 32 small letters, digits and dashes")
-        _parquet()  # before anything is measured
+        parquet()  # before anything is measured
         self.machine = machine
         self._folder = folder
         self._context = dict(context)
         self._form = form
         self._shard_rows = shard_rows
-        self.keys: set[str] = set()
+        self.known: dict[str, Record] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(folder / f"{machine}.journal")
         try:
@@ -203,9 +203,13 @@ class ShardWriter:
             self._journal.close()
             raise
 
+    @property
+    def keys(self) -> KeysView[str]:
+        """Keys of the rows that the folder holds."""
+        return self.known.keys()
+
     def _note(self, row: Record) -> None:
-        """Remember a row that is there; it has the columns that the form says at least."""
-        self.keys.add(row["key"])
+        self.known[row["key"]] = {name: row[name] for name in self._form.known_by}
 
     def _is_own(self, name: str) -> bool:
         match = _SHARD.fullmatch(name)
@@ -218,7 +222,7 @@ class ShardWriter:
             UsageError: it is stored already.
             OSError: the disk is full; nothing is lost but this record.
         """
-        if record["key"] in self.keys:
+        if record["key"] in self.known:
             raise UsageError(f"{record['key']} is in {self._folder} already")
         self._journal.append(record)
         self._note(record)
@@ -233,7 +237,7 @@ class ShardWriter:
         """
         if not self._journal.records:
             return
-        pq = _parquet()
+        pq = parquet()
         import pyarrow as pa
 
         metadata = {"format": self._form.name, "kind": "measured", "context": json.dumps(self._context)}

@@ -14,7 +14,8 @@ from typing import Any
 
 from sectum import zoo
 from sectum.errors import DatasetInvalid, UsageError
-from sectum.lab.dataset.campaign import DIGEST_CHARACTERS, identity, tasks
+from sectum.lab.dataset.campaign import tasks
+from sectum.lab.dataset.task import DIGEST_CHARACTERS, identity
 from sectum.ort import stored
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize

@@ -1,1 +1,1 @@
-"""The empirical study: made-up networks whose memory and computation are varied one at a time."""
+"""The empirical study: synthetic networks whose memory and computation are varied one at a time."""

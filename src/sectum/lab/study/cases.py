@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from sectum.lab.study.networks import Kind, Order, Synthetic
 from sectum.units import MIB, PAGE_BYTES
@@ -19,11 +20,11 @@ MEMORY_MIB = {
 """Sweep of memory: matrices of 1 MiB under each size of EPC, dense where they pass it. The largest EPC is what a
 processor with 128 MB of it leaves to enclaves."""
 STEPS = 144
-"""Of the sweep of memory: convolutions that use the matrices in turn, in two whole rounds or more up to 72 MiB."""
+"""Convolutions in the sweep of memory. They use the matrices in turn, in at least two whole rounds up to 72 MiB."""
 POLICIES = ("second-chance", "fifo")
-OCCUPATIONS = (0.5, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 2.0, 3.0)
-"""Working set over EPC, dense where it passes 1."""
-HELD_OCCUPATIONS = (0.8, 1.25, 2.0)
+WORKING_SETS_OVER_EPC = (0.5, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 2.0, 3.0)
+"""Dense where they pass 1."""
+HELD_WORKING_SETS_OVER_EPC = (0.8, 1.25, 2.0)
 """While computation varies."""
 
 
@@ -43,16 +44,16 @@ class Sweep(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class StudyCase:
     """One network, in one process natively and in one enclave, under several sizes of EPC.
 
     Attributes:
         sweep: what it is part of.
         network: to measure.
-        policy: of eviction.
+        policy: of replacement.
         threads: of the runtime.
         epc_sizes: in bytes.
-        occupations: working set over EPC; sizes that depend on the working set.
+        working_sets_over_epc: sizes of EPC that depend on the working set.
     """
 
     sweep: Sweep
@@ -60,7 +61,7 @@ class Case:
     policy: str = POLICIES[0]
     threads: int = 1
     epc_sizes: tuple[int, ...] = ()
-    occupations: tuple[float, ...] = ()
+    working_sets_over_epc: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -69,11 +70,11 @@ class Case:
 
     def epcs(self, working_set_bytes: int) -> list[int]:
         """Sizes of EPC to measure under, in bytes, whole pages, the largest first."""
-        relative = [int(working_set_bytes / occupation) // PAGE_BYTES * PAGE_BYTES for occupation in self.occupations]
+        relative = [int(working_set_bytes / ratio) // PAGE_BYTES * PAGE_BYTES for ratio in self.working_sets_over_epc]
         return sorted({*self.epc_sizes, *relative}, reverse=True)
 
 
-def plan(seed: int = 0, threads: int = 1) -> list[Case]:
+def plan(seed: int = 0, threads: int = 1) -> list[StudyCase]:
     """Cases of the study, in an order in which the machine's drift falls on all sweeps alike.
 
     Args:
@@ -89,61 +90,46 @@ def plan(seed: int = 0, threads: int = 1) -> list[Case]:
     return seeded
 
 
-def _weights(order: Order, distinct: int, steps: int, resolution: int, batch: int = 1) -> Synthetic:
-    """Matrices of 1 MiB."""
-    return Synthetic(
-        kind=Kind.WEIGHTS,
-        order=order,
-        distinct=distinct,
-        steps=steps,
-        channels=512,
-        resolution=resolution,
-        batch=batch,
-    )
+_weights = partial(Synthetic, kind=Kind.WEIGHTS, channels=512)
+"""Matrices of 1 MiB."""
+_maps = partial(Synthetic, kind=Kind.MAPS, channels=64)
+"""Maps of 1 MiB at a resolution of 64."""
 
 
-def _maps(order: Order, distinct: int, steps: int, resolution: int = 64, batch: int = 1) -> Synthetic:
-    """Maps of 1 MiB at a resolution of 64."""
-    return Synthetic(
-        kind=Kind.MAPS,
-        order=order,
-        distinct=distinct,
-        steps=steps,
-        channels=64,
-        resolution=resolution,
-        batch=batch,
-    )
-
-
-def _memory() -> Iterator[Case]:
+def _memory() -> Iterator[StudyCase]:
     for distinct in sorted({distinct for sizes in MEMORY_MIB.values() for distinct in sizes}):
         epcs = tuple(epc_mib * MIB for epc_mib, sizes in MEMORY_MIB.items() if distinct in sizes)
-        yield Case(sweep=Sweep.MEMORY, network=_weights(Order.CYCLE, distinct, STEPS, 4), epc_sizes=epcs)
+        network = _weights(order=Order.CYCLE, distinct=distinct, steps=STEPS, resolution=4)
+        yield StudyCase(sweep=Sweep.MEMORY, network=network, epc_sizes=epcs)
 
 
-def _orders() -> Iterator[Case]:
-    networks = [_weights(order, 24, 48, 4) for order in Order]
-    networks += [_maps(order, 24, 2) for order in (Order.CYCLE, Order.BACK)]
+def _orders() -> Iterator[StudyCase]:
+    networks = [_weights(order=order, distinct=24, steps=48, resolution=4) for order in Order]
+    networks += [_maps(order=order, distinct=24, steps=2, resolution=64) for order in (Order.CYCLE, Order.BACK)]
     for network in networks:
         for policy in POLICIES:
-            yield Case(sweep=Sweep.ORDER, network=network, policy=policy, occupations=OCCUPATIONS)
+            yield StudyCase(
+                sweep=Sweep.ORDER, network=network, policy=policy, working_sets_over_epc=WORKING_SETS_OVER_EPC
+            )
 
 
-def _computation() -> Iterator[Case]:
-    networks = [_weights(Order.CYCLE, 32, 32, resolution) for resolution in (1, 2, 4, 8, 16, 32)]
-    networks += [_maps(Order.BACK, 24, steps) for steps in (1, 2, 4, 8)]
+def _computation() -> Iterator[StudyCase]:
+    networks = [
+        _weights(order=Order.CYCLE, distinct=32, steps=32, resolution=resolution) for resolution in (1, 2, 4, 8, 16, 32)
+    ]
+    networks += [_maps(order=Order.BACK, distinct=24, steps=steps, resolution=64) for steps in (1, 2, 4, 8)]
     for network in networks:
-        yield Case(sweep=Sweep.COMPUTATION, network=network, occupations=HELD_OCCUPATIONS)
+        yield StudyCase(sweep=Sweep.COMPUTATION, network=network, working_sets_over_epc=HELD_WORKING_SETS_OVER_EPC)
 
 
-def _batches() -> Iterator[Case]:
+def _batches() -> Iterator[StudyCase]:
+    weights = _weights(order=Order.CYCLE, distinct=48, steps=48, channels=256, resolution=16)
+    maps = _maps(order=Order.BACK, distinct=16, steps=2, resolution=32)
     for batch in (1, 2, 4, 8, 16):
-        weights = Synthetic(
-            kind=Kind.WEIGHTS, order=Order.CYCLE, distinct=48, steps=48, channels=256, resolution=16, batch=batch
-        )
-        for network in (weights, _maps(Order.BACK, 16, 2, 32, batch)):
-            yield Case(sweep=Sweep.BATCH, network=network, epc_sizes=(16 * MIB, 32 * MIB))
+        for network in (weights, maps):
+            yield StudyCase(sweep=Sweep.BATCH, network=replace(network, batch=batch), epc_sizes=(16 * MIB, 32 * MIB))
 
 
-def _operators() -> Iterator[Case]:
-    yield Case(sweep=Sweep.OPERATORS, network=_weights(Order.BETWEEN, 24, 48, 8), occupations=(0.8, 1.5))
+def _operators() -> Iterator[StudyCase]:
+    network = _weights(order=Order.BETWEEN, distinct=24, steps=48, resolution=8)
+    yield StudyCase(sweep=Sweep.OPERATORS, network=network, working_sets_over_epc=(0.8, 1.5))

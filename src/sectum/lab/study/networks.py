@@ -1,4 +1,4 @@
-"""Made-up networks whose memory, computation and order of memory accesses are set one by one.
+"""Synthetic networks whose memory, computation and order of memory accesses are set one by one.
 
 ``weights``: convolutions of 1x1 on small maps, each with a weight matrix that it shares with others or not. Memory is
 the number of distinct matrices, computation the number of steps times the positions of the map. ``maps``: cheap
@@ -33,11 +33,11 @@ class Kind(StrEnum):
 
 
 class Order(StrEnum):
-    """In which order a network comes back to what it has used.
+    """In which order a network uses its matrices or maps again.
 
-    ``cycle`` begins again with the first: 1 2 3 1 2 3; steps that are left after the last whole round repeat the last.
-    ``back`` turns round: 1 2 3 3 2 1. ``blocks`` uses each as often as it will at once: 1 1 2 2 3 3. ``between`` puts
-    one matrix that all share between every two: 1 0 2 0 3 0.
+    ``cycle`` starts again with the first: 1 2 3 1 2 3; steps after the last whole round repeat the last. ``back`` goes
+    through them in reverse: 1 2 3 3 2 1. ``blocks`` uses each several times in a row: 1 1 2 2 3 3. ``between`` uses one
+    shared matrix between all others: 1 0 2 0 3 0.
     """
 
     CYCLE = "cycle"
@@ -52,7 +52,7 @@ class Synthetic:
 
     Attributes:
         kind: what fills its memory.
-        order: in which it comes back to that.
+        order: in which it uses that again.
         distinct: matrices, or maps: its memory.
         steps: of ``weights``, convolutions; of ``maps``, operators on each map before the next one begins.
         channels: of the maps; a matrix is as many squared.
@@ -138,7 +138,7 @@ def _matrix(which: int) -> str:
 
 
 def _maps(network: Synthetic) -> tuple[list[onnx.NodeProto], list[Weight]]:
-    """Each map is made from the one before; those after the first operator lie in its place."""
+    """Each map is made from the one before it; its later operators work in place."""
     nodes, source, made = [], INPUT, []
     for index in range(network.distinct):
         for step in range(network.steps):

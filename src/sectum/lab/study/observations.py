@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from sectum.lab.study.costs import addition, operators, page_cost, slowdown, threads
 from sectum.lab.study.fits import Numbers
+from sectum.lab.study.memory import batches, cliff, inside, reuse
 from sectum.lab.study.points import Study
-from sectum.lab.study.working_set_share import batches, cliff, inside, reuse
 
 OBSERVATIONS: dict[str, Callable[[Study], Numbers | None]] = {
     "inside": inside,
@@ -26,7 +26,7 @@ OBSERVATIONS: dict[str, Callable[[Study], Numbers | None]] = {
 def about(study: Study) -> Numbers:
     """What was measured, how much of it, and where."""
     return {
-        "cases": len({point.network.key for point in study.points}),
+        "cases": len({point.case.key for point in study.points}),
         "runs": len(study.points),
         "failures": len(study.failures),
         "unequal": study.unequal,

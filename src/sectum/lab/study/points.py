@@ -1,4 +1,4 @@
-"""The study's measurements as points: one network in one enclave, beside its native run."""
+"""The study's measurements as points: one case under one size of EPC, beside its native run."""
 
 from __future__ import annotations
 
@@ -21,20 +21,12 @@ from sectum.units import PAGE_BYTES
 
 
 @dataclass(frozen=True)
-class Network:
-    """What the points of one case share.
+class MeasuredCase:
+    """A case and what was measured of it natively; its points share it.
 
     Attributes:
-        key: of the case.
-        sweep: that it belongs to.
-        kind: what fills its memory.
-        order: in which it comes back to that.
-        distinct: matrices, or maps.
-        steps: see `sectum.lab.study.networks.Synthetic`.
-        resolution: of the maps, in pixels.
-        batch: images in an inference.
-        policy: of eviction.
-        threads: of the runtime.
+        key, sweep, policy, threads: see `sectum.lab.study.cases.StudyCase`.
+        kind, order, distinct, steps, resolution, batch: see `sectum.lab.study.networks.Synthetic`.
         flops: of an inference.
         weight_bytes: of what the runtime executes.
         working_set_bytes: measured, in whole pages.
@@ -68,42 +60,40 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A network in the enclave; page counts are of one inference.
+    """A case in the enclave; page counts are of one inference.
 
     Attributes:
-        network: that was run.
+        case: that was measured.
         epc_bytes: protected memory; None without a limit.
         latency_ms: at the machine's typical speed.
         unlimited_ms: latency in the same enclave without a limit.
-        loads: sealed pages brought back.
+        loads: pages loaded.
         minor_faults: resident pages mapped again.
-        uncertainty: half-width of the latency's 95 % interval, relative to it; None for a single sample.
         settled: whether page counts had settled before the first sample.
     """
 
-    network: Network
+    case: MeasuredCase
     epc_bytes: int | None
     latency_ms: float
     unlimited_ms: float
     loads: float
     minor_faults: float
-    uncertainty: float | None
     settled: bool
 
     @property
-    def occupation(self) -> float:
-        """Working set over EPC; 0 without a limit."""
-        return self.network.working_set_bytes / self.epc_bytes if self.epc_bytes else 0.0
+    def working_set_over_epc(self) -> float:
+        """Over 1, the working set does not fit; 0 without a limit."""
+        return self.case.working_set_bytes / self.epc_bytes if self.epc_bytes else 0.0
 
     @property
     def loaded_share(self) -> float:
         """Pages loaded in an inference over pages of the working set; above 1 where some are loaded repeatedly."""
-        return self.loads * PAGE_BYTES / self.network.working_set_bytes
+        return self.loads * PAGE_BYTES / self.case.working_set_bytes
 
     @property
     def is_over_committed(self) -> bool:
         """Whether it pages in the steady state."""
-        return is_over_committed(self.loads, self.network.working_set_bytes)
+        return is_over_committed(self.loads, self.case.working_set_bytes)
 
     @property
     def extra_ms(self) -> float:
@@ -118,20 +108,24 @@ class Point:
     @property
     def slowdown(self) -> float:
         """Latency over native latency."""
-        return self.latency_ms / self.network.native_ms
+        return self.latency_ms / self.case.native_ms
+
+    def paging_ms(self, load_us: float, minor_fault_us: float) -> float:
+        """What its page counts cost, at these prices."""
+        return (load_us * self.loads + minor_fault_us * self.minor_faults) / 1e3
 
 
 @dataclass(frozen=True)
-class Profile:
-    """Times of a network's operators in one place, in their order.
+class OperatorProfile:
+    """Times of a case's operators in one place, in their order.
 
     Attributes:
-        network: that was run.
+        case: that was measured.
         epc_bytes: protected memory; None natively.
         operator_ms: at the machine's typical speed.
     """
 
-    network: Network
+    case: MeasuredCase
     epc_bytes: int | None
     operator_ms: tuple[float, ...]
 
@@ -151,7 +145,7 @@ class Study:
     """
 
     points: tuple[Point, ...]
-    profiles: tuple[Profile, ...]
+    profiles: tuple[OperatorProfile, ...]
     failures: Mapping[str, str]
     references: References
     contexts: Mapping[str, Mapping[str, Any]]
@@ -161,7 +155,7 @@ class Study:
     def of(self, *sweeps: Sweep, threads: int = 1) -> list[Point]:
         """Points of some sweeps; of all if none is named."""
         chosen = sweeps or tuple(Sweep)
-        return [p for p in self.points if p.network.sweep in chosen and p.network.threads == threads]
+        return [p for p in self.points if p.case.sweep in chosen and p.case.threads == threads]
 
 
 def load(folder: Path) -> Study:
@@ -176,13 +170,15 @@ def load(folder: Path) -> Study:
     runs = [run for row in measured for run in row["runs"]]
     references = References(*(_median(run[name] for run in runs) for name in ("products_ms", "sums_ms")))
     points: list[Point] = []
-    profiles: list[Profile] = []
+    profiles: list[OperatorProfile] = []
     for row in measured:
         native, *enclaves = row["runs"]
-        network = _network(row, _ms(native, references))
-        points += _points(network, enclaves, references)
+        case = _case(row, _ms(native, references))
+        points += _points(case, enclaves, references)
         profiles += [
-            Profile(network, profile["epc_bytes"], tuple(references.mixed_ms(0) * t for t in profile["operator_times"]))
+            OperatorProfile(
+                case, profile["epc_bytes"], tuple(references.mixed_ms(0) * t for t in profile["operator_times"])
+            )
             for profile in row["profiles"]
         ]
     return Study(
@@ -196,12 +192,12 @@ def load(folder: Path) -> Study:
     )
 
 
-def _network(row: Mapping[str, Any], native_ms: float) -> Network:
+def _case(row: Mapping[str, Any], native_ms: float) -> MeasuredCase:
     same = (
         "key", "distinct", "steps", "resolution", "batch", "policy", "threads", "flops", "weight_bytes",
         "working_set_bytes", "nchwc_block",
     )  # fmt: skip
-    return Network(
+    return MeasuredCase(
         **{name: row[name] for name in same},
         sweep=Sweep(row["sweep"]),
         kind=Kind(row["kind"]),
@@ -211,17 +207,16 @@ def _network(row: Mapping[str, Any], native_ms: float) -> Network:
     )
 
 
-def _points(network: Network, runs: Iterable[Mapping[str, Any]], references: References) -> list[Point]:
+def _points(case: MeasuredCase, runs: Iterable[Mapping[str, Any]], references: References) -> list[Point]:
     unlimited, *limited = runs
     return [
         Point(
-            network=network,
+            case=case,
             epc_bytes=run["epc_bytes"],
             latency_ms=_ms(run, references),
             unlimited_ms=_ms(unlimited, references),
             loads=run["loads"],
             minor_faults=run["minor_faults"],
-            uncertainty=run["uncertainty"],
             settled=run["settled"],
         )
         for run in (unlimited, *limited)

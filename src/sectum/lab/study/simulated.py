@@ -1,25 +1,25 @@
-"""What another policy of eviction would do to the networks of the study: simulated, page by page."""
+"""What another replacement policy would do to the networks of the study: simulated, page by page."""
 
 from __future__ import annotations
 
-from sectum.lab.study.points import Network
+from sectum.lab.study.points import MeasuredCase
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import Policy, steady_state, working_set_pages
 
 
-def trace(network: Network) -> PageTrace:
+def trace(case: MeasuredCase) -> PageTrace:
     """Pages that an inference touches, in order."""
-    return page_trace(network.graph, threads=network.threads)
+    return page_trace(case.graph, threads=case.threads)
 
 
-def loaded_share(pages: PageTrace, occupation: float, policy: Policy) -> float:
+def loaded_share(pages: PageTrace, working_set_over_epc: float, policy: Policy) -> float:
     """Pages loaded in a steady-state inference over pages of the working set.
 
     Args:
         pages: that are touched.
-        occupation: working set over EPC.
-        policy: of eviction.
+        working_set_over_epc: decides the EPC.
+        policy: of replacement.
     """
     all_pages = working_set_pages(pages.touches)
-    epc_pages = max(1, int(all_pages / occupation))
+    epc_pages = max(1, int(all_pages / working_set_over_epc))
     return steady_state(pages.touches_under(epc_pages), epc_pages, policy).loads / all_pages

@@ -13,8 +13,8 @@ from click.testing import Result
 
 from dataset_records import failed, record
 from dataset_records import run as measured
-from sectum.cli.dataset.summary import EnclaveRow, agreement
 from sectum.lab.dataset.dataset import DatasetWriter
+from sectum.lab.dataset.summary import EnclaveRow, agreement
 from sectum.units import MIB, PAGE_BYTES
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
@@ -52,7 +52,7 @@ def told(run: Run) -> Show:
 
 
 def test_networks_rows_and_families_are_counted(tmp_path: Path, told: Show) -> None:
-    """A network counts once, whatever its batch and however often it was measured; a row is one size of EPC."""
+    """A network counts once, however often it was measured; a structure once for all batches; a row is one EPC."""
     fill(
         tmp_path,
         record(1),
@@ -62,8 +62,9 @@ def test_networks_rows_and_families_are_counted(tmp_path: Path, told: Show) -> N
         failed(5),
     )
     summary = told(tmp_path)
-    assert (summary["networks"], summary["rows"], summary["measurements"], summary["repeats"]) == (2, 8, 4, 1)
-    assert summary["families"] == {"alexnet": 1, "vgg": 1}
+    assert (summary["networks"], summary["structures"], summary["repeats"]) == (3, 2, 1)
+    assert (summary["rows"], summary["repeated_rows"]) == (8, 2)
+    assert {family: of["networks"] for family, of in summary["by_family"].items()} == {"alexnet": 2, "vgg": 1}
     assert summary["failures"] == {"EnclaveDeadline: too long": 1}
     assert summary["spent_hours"] == pytest.approx(5 * 4.5 / 3600)
     assert (summary["first_date"], summary["shards"], summary["networks_in_journals"]) == (record(1)["date"], 1, 0)
@@ -236,9 +237,9 @@ def test_a_folder_without_a_dataset_is_told(tmp_path: Path, run: Run) -> None:
 
 
 def test_a_row_knows_its_shares() -> None:
-    """Occupation is working set over EPC; what is loaded is a share of the working set."""
-    row = EnclaveRow("vgg", 4 * MIB, 2 * MIB, 512.0, True, False, True, 10.0, 5.0)
-    assert (row.occupation, row.loaded_share) == (2.0, 0.5)
+    """Working set over EPC, and pages loaded over pages of the working set."""
+    row = EnclaveRow("vgg", 4 * MIB, 2 * MIB, 512.0, True, False, True, 5.0)
+    assert (row.working_set_over_epc, row.loaded_share) == (2.0, 0.5)
 
 
 def test_a_cpu_twice_is_refused(run: Run, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_pyarrow_is_asked_for(run, shard, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     result = run("evaluate", "--retrain", "--data", shard)
     assert result.exit_code == 2
-    assert "pip install 'sectum[train]'" in result.stderr
+    assert "pip install '.[train]'" in result.stderr
 
 
 def test_an_unknown_learner_is_refused_before_anything_is_read(run, tmp_path):

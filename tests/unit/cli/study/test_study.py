@@ -34,7 +34,7 @@ def test_every_observation_is_told_with_its_numbers(run: Run, folder: Path) -> N
     assert result.exit_code == 0
     assert re.findall(r"\[([a-z-]+)\]", result.stdout) == list(OBSERVATIONS)
     assert "Not measured" not in result.stdout
-    assert "a load costs 12.0 us and a minor fault 1.50 us" in re.sub(r"\s+", " ", result.stdout)
+    assert "12.0 us for a load and 1.50 us for a minor fault" in re.sub(r"\s+", " ", result.stdout)
 
 
 def test_one_observation_can_be_asked_for(run: Run, folder: Path) -> None:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -14,7 +14,8 @@ from dataset_records import failed, record
 from sectum import zoo
 from sectum.errors import UsageError
 from sectum.lab.dataset import campaign
-from sectum.lab.dataset.campaign import SAMPLE, Task, affordable, collect, identity, new_tasks, repeated, task_of, tasks
+from sectum.lab.dataset.campaign import affordable, collect, new_tasks, repeated, tasks
+from sectum.lab.dataset.task import SAMPLE, Task, task_of
 from sectum.ort.costs import cost
 
 SEED = 5
@@ -26,29 +27,22 @@ def planned() -> list[Task]:
     return list(itertools.islice(tasks(SEED), PLANNED))
 
 
-class Held(NamedTuple):
-    """What planning asks of a dataset."""
-
-    keys: set[str]
-    identities: set[str]
-
-
 class Writer:
     """Remembers what is stored, as `DatasetWriter` does."""
 
-    def __init__(self) -> None:
-        self.keys: set[str] = set()
-        self.identities: set[str] = set()
-        self.records: list[dict[str, Any]] = []
+    def __init__(self, *stored: dict[str, Any]) -> None:
+        self.known = {one["key"]: one for one in stored}
         self.flushed = 0
 
+    @property
+    def keys(self) -> set[str]:
+        return set(self.known)
+
     def add(self, one: dict[str, Any]) -> None:
-        self.records.append(one)
-        self.keys.add(one["key"])
-        self.identities.add(identity(one["structure"], one["batch"]))
+        self.known[one["key"]] = one
 
     def flush(self) -> None:
-        self.flushed = len(self.records)
+        self.flushed = len(self.known)
 
 
 def measured(task: Task, **changes: Any) -> dict[str, Any]:
@@ -171,23 +165,21 @@ def test_what_costs_more_is_taken_more_seldom(name: str, width: float, luck: flo
 def test_what_the_dataset_holds_is_left_out(planned: list[Task]) -> None:
     """Neither a stored task comes again, nor another one whose network is the same; other batches do."""
     first, second, third = planned[:3]
-    alike = identity(zoo.structure(second.architecture()), second.batch)
-    held = Held({first.key}, {alike})
+    held = Writer(measured(first), measured(second, key="the same network, from another seed"))
     other_batch = replace(second, batch=second.batch + 1)
     assert list(new_tasks([first, second, third, other_batch], held)) == [third, other_batch]
 
 
 def test_a_network_that_is_being_measured_is_not_given_twice(planned: list[Task]) -> None:
     """On a cluster several tasks are under way, and none of them in the dataset yet."""
-    assert list(new_tasks([planned[0], planned[0]], Held(set(), set()))) == [planned[0]]
+    assert list(new_tasks([planned[0], planned[0]], Writer())) == [planned[0]]
 
 
 def test_a_network_that_is_measured_again_is_no_duplicate(planned: list[Task]) -> None:
     """Repeats are wanted although their network is there; each of them once."""
     again = replace(planned[0], repeat=1)
-    alike = identity(zoo.structure(again.architecture()), again.batch)
-    assert list(new_tasks([again], Held({planned[0].key}, {alike}))) == [again]
-    assert list(new_tasks([again], Held({again.key}, {alike}))) == []
+    assert list(new_tasks([again], Writer(measured(planned[0])))) == [again]
+    assert list(new_tasks([again], Writer(measured(planned[0]), measured(again)))) == []
 
 
 def test_repeats_are_drawn_from_what_was_measured_well(planned: list[Task]) -> None:
@@ -205,8 +197,7 @@ def test_repeats_are_drawn_from_what_was_measured_well(planned: list[Task]) -> N
 
 def test_collecting_stops_at_the_number_that_was_asked_for(planned: list[Task]) -> None:
     """What the dataset holds already counts, and all is in a shard at the end."""
-    writer = Writer()
-    writer.add(measured(planned[0]))
+    writer = Writer(measured(planned[0]))
     assert [one["key"] for one in collect(writer, planned, FakeEngine(), 4)] == [task.key for task in planned[1:4]]
     assert len(writer.keys) == writer.flushed == 4
     assert list(collect(writer, planned, FakeEngine(), 4)) == []
@@ -221,7 +212,7 @@ def test_what_was_measured_before_the_end_is_stored(planned: list[Task], error: 
         list(collect(writer, planned, FakeEngine(2, error), 6))
     assert writer.flushed == 2
     list(collect(writer, planned, FakeEngine(), 6))
-    assert [one["key"] for one in writer.records] == [task.key for task in planned[:6]]
+    assert list(writer.known) == [task.key for task in planned[:6]]
 
 
 def test_a_campaign_goes_through_a_real_dataset(planned: list[Task], tmp_path: Path) -> None:

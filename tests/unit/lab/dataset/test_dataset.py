@@ -17,9 +17,9 @@ from dataset_records import failed, record, room_for
 from places import ROOT
 from sectum.errors import DatasetBusy, DatasetInvalid, UsageError
 from sectum.lab.dataset import dataset
-from sectum.lab.dataset.campaign import identity
-from sectum.lab.dataset.dataset import DatasetWriter, contexts, in_journals, machine_name, read, schema
+from sectum.lab.dataset.dataset import DatasetWriter, contexts, read, schema
 from sectum.lab.dataset.journal import Journal
+from sectum.lab.dataset.shards import in_journals, machine_name
 
 pa = pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 pq = pytest.importorskip("pyarrow.parquet", reason="shards are Parquet: install sectum[train]")
@@ -78,7 +78,7 @@ def test_a_record_is_safe_when_add_returns(tmp_path: Path) -> None:
     assert in_journals(tmp_path) == 1
     with writer(tmp_path) as again:
         assert again.keys == {"alexnet/1/b1"}
-        assert again.identities == {identity(record(1)["structure"], 1)}
+        assert again.known["alexnet/1/b1"] == {name: record(1)[name] for name in ("key", "structure", "batch")}
         again.add(record(2))
         again.flush()
     assert in_journals(tmp_path) == 0
@@ -298,7 +298,7 @@ def test_a_file_that_is_not_named_as_a_shard_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_shards_is_told(tmp_path: Path) -> None:
     """A folder that was mistyped is not an empty dataset, nor is one whose networks are in a journal yet."""
-    with pytest.raises(DatasetInvalid, match="give the folder that a campaign collected into"):
+    with pytest.raises(DatasetInvalid, match="data/networks of a checkout"):
         list(read(tmp_path / "elsewhere"))
     with writer(tmp_path) as into:
         into.add(record(1))
@@ -333,7 +333,7 @@ def test_a_machine_gets_a_name_that_is_one(tmp_path: Path, text: str, name: str)
 def test_without_pyarrow_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who lacks it is told before a hundred networks are measured, and how to get it."""
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(UsageError, match=r"pip install 'sectum\[train\]'"):
+    with pytest.raises(UsageError, match=r"run scripts/setup train, or .venv/bin/pip install '\.\[train\]'"):
         writer(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -12,9 +12,9 @@ import pytest
 from dataset_records import failed, record
 from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
 from sectum.lab.dataset import engines
-from sectum.lab.dataset.campaign import SAMPLE, Task
 from sectum.lab.dataset.engines import FAILURES_IN_A_ROW, LocalEngine, RayEngine, trusted
-from sectum.lab.dataset.network import Places
+from sectum.lab.dataset.runs import Places
+from sectum.lab.dataset.task import SAMPLE, Task
 
 
 def task(number: int) -> Task:
@@ -164,7 +164,7 @@ def test_a_machine_on_which_everything_fails_ends_the_campaign() -> None:
     """Thousands of networks are not written off because a disk is full; none of those is stored as failed."""
     told = trusted([record(0), *(failed(number, "EnclaveFailed: no room") for number in range(1, 1000))])
     assert next(told)["seed"] == 0
-    with pytest.raises(EnclaveFailed, match=r"8 networks in a row failed, .* no room.*will be measured then"):
+    with pytest.raises(EnclaveFailed, match=r"8 networks in a row failed, .* no room.*are measured then"):
         next(told)
 
 
@@ -203,5 +203,5 @@ def test_the_context_is_of_this_machine() -> None:
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks for a cluster and lacks Ray is told what to install."""
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"pip install 'sectum\[ray\]'"):
+    with pytest.raises(UsageError, match="run scripts/setup ray"):
         RayEngine("here", "local")

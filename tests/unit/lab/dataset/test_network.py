@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from sectum import zoo
 from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, OperatorTime, Sample
 from sectum.errors import EnclaveDeadline, EnclaveFailed, SectumError, UsageError
-from sectum.lab.dataset import network
-from sectum.lab.dataset.campaign import SAMPLE, Task
-from sectum.lab.dataset.network import BOUNDARY, SMALLEST_EPC_BYTES, WIDE, Places, epc_sizes, measure_network
+from sectum.lab.dataset import network, runs
+from sectum.lab.dataset.network import NEAR, SMALLEST_EPC_BYTES, WIDE, epc_sizes, measure_network
+from sectum.lab.dataset.runs import Places
+from sectum.lab.dataset.task import SAMPLE, Task
 from sectum.ort import stored
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
@@ -105,7 +106,7 @@ class FakeRunner:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples need not be spread over time here."""
-    monkeypatch.setattr(network, "LEAST_S", 0.0)
+    monkeypatch.setattr(runs, "LEAST_S", 0.0)
 
 
 def measured(native: FakeRunner | None = None, enclave: FakeRunner | None = None, task: Task = TASK) -> dict[str, Any]:
@@ -197,11 +198,11 @@ def test_a_failure_is_a_row_with_its_reason(where: str, step: str, error: Sectum
 
 def test_a_single_sample_has_no_uncertainty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be known is left out, not written as a number."""
-    monkeypatch.setattr(network, "FEWEST", 1)
-    monkeypatch.setattr(network, "ENCLAVE_S", 0.0)
-    _, *runs = measured()["runs"]
-    assert [len(run["sample_loads"]) for run in runs] == [1, 1]
-    assert [run["uncertainty"] for run in runs] == [None, None]
+    monkeypatch.setattr(runs, "FEWEST", 1)
+    monkeypatch.setattr(runs, "ENCLAVE_S", 0.0)
+    _, *limited = measured()["runs"]
+    assert [len(run["sample_loads"]) for run in limited] == [1, 1]
+    assert [run["uncertainty"] for run in limited] == [None, None]
 
 
 @given(st.integers(1, 4 << 30), st.integers(0, 2**32))
@@ -209,7 +210,7 @@ def test_epc_sizes_lie_within_their_ranges(working_set_bytes: int, seed: int) ->
     """One near the working set, one from a wide range, in whole pages, and none that the pager would refuse."""
     near, wide = epc_sizes(working_set_bytes, random.Random(seed))
     assert near % PAGE_BYTES == wide % PAGE_BYTES == 0
-    for size, factor, least in ((near, BOUNDARY, MIN_EPC_BYTES), (wide, WIDE, SMALLEST_EPC_BYTES)):
+    for size, factor, least in ((near, NEAR, MIN_EPC_BYTES), (wide, WIDE, SMALLEST_EPC_BYTES)):
         assert size >= least
         assert size <= max(least, working_set_bytes * factor * 1.001)
         assert size >= working_set_bytes / factor * 0.999 - PAGE_BYTES
@@ -219,7 +220,7 @@ def test_epc_sizes_fill_their_ranges() -> None:
     """As many are above the working set as below it, near it and far from it."""
     rng = random.Random(0)
     drawn = [epc_sizes(100 * MIB, rng) for _ in range(2000)]
-    for sizes, factor in zip(zip(*drawn, strict=True), (BOUNDARY, WIDE), strict=True):
+    for sizes, factor in zip(zip(*drawn, strict=True), (NEAR, WIDE), strict=True):
         places = [math.log(size / (100 * MIB), factor) for size in sizes]
         quarters = [sum(low <= place < low + 0.5 for place in places) / len(places) for low in (-1, -0.5, 0, 0.5)]
         assert quarters == pytest.approx([0.25] * 4, abs=0.04)

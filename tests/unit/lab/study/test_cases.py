@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from sectum.lab.study.cases import OCCUPATIONS, POLICIES, STEPS, Case, Sweep, plan
+from sectum.lab.study.cases import POLICIES, STEPS, WORKING_SETS_OVER_EPC, StudyCase, Sweep, plan
 from sectum.lab.study.networks import Kind, Order
 from sectum.units import MIB, PAGE_BYTES
 
 
-def of(sweep: Sweep) -> list[Case]:
+def of(sweep: Sweep) -> list[StudyCase]:
     return [case for case in plan() if case.sweep is sweep]
 
 
@@ -42,10 +42,10 @@ def test_memory_is_varied_on_both_sides_of_each_epc_and_computation_is_not() -> 
 
 
 def test_orders_are_compared_under_equal_conditions() -> None:
-    """The same networks under both policies, at the same occupations."""
+    """The same networks under both policies, at the same ratios of working set to EPC."""
     cases = of(Sweep.ORDER)
     assert len(cases) == len(POLICIES) * (len(Order) + 2)
-    assert {case.occupations for case in cases} == {OCCUPATIONS}
+    assert {case.working_sets_over_epc for case in cases} == {WORKING_SETS_OVER_EPC}
     assert len({(case.network.kind, case.network.distinct, case.network.steps) for case in cases}) == len(Kind)
 
 
@@ -54,15 +54,15 @@ def test_sizes_of_epc_are_whole_pages_the_largest_first() -> None:
     case = of(Sweep.ORDER)[0]
     sizes = case.epcs(24 * MIB + PAGE_BYTES)
     assert sizes == sorted(sizes, reverse=True)
-    assert len(sizes) == len(OCCUPATIONS)
+    assert len(sizes) == len(WORKING_SETS_OVER_EPC)
     assert all(size % PAGE_BYTES == 0 for size in sizes)
-    for size, occupation in zip(reversed(sizes), reversed(OCCUPATIONS), strict=True):
-        assert 0 <= (24 * MIB + PAGE_BYTES) / size - occupation < 0.01 * occupation
+    for size, ratio in zip(reversed(sizes), reversed(WORKING_SETS_OVER_EPC), strict=True):
+        assert 0 <= (24 * MIB + PAGE_BYTES) / size - ratio < 0.01 * ratio
 
 
 def test_with_more_threads_only_what_depends_on_them_is_measured() -> None:
     """Cases with two threads have a counterpart with one."""
-    one = {(case.network, case.occupations) for case in plan()}
+    one = {(case.network, case.working_sets_over_epc) for case in plan()}
     more = plan(threads=2)
     assert 0 < len(more) < len(plan())
-    assert all(case.threads == 2 and (case.network, case.occupations) in one for case in more)
+    assert all(case.threads == 2 and (case.network, case.working_sets_over_epc) in one for case in more)

@@ -34,8 +34,8 @@ def test_points_are_the_runs_in_the_enclave_at_the_machines_typical_speed(study:
     assert len(study.points) == sum(2 + len(case.epcs(MIB)) - 1 for case in cases())
     assert study.references.mixed_ms(0.3) == pytest.approx(REFERENCE_MS)
     for point in study.points:
-        assert (point.occupation > 1) == point.is_over_committed
-        expected = point.network.native_ms + (LOAD_US * point.loads + MINOR_FAULT_US * point.minor_faults) / 1e3
+        assert (point.working_set_over_epc > 1) == point.is_over_committed
+        expected = point.case.native_ms + (LOAD_US * point.loads + MINOR_FAULT_US * point.minor_faults) / 1e3
         assert point.latency_ms == pytest.approx(expected)
 
 
@@ -95,7 +95,7 @@ def test_operators_with_pages_of_their_own_pay_for_them(study: Study) -> None:
 
 
 def test_threads_are_compared_with_one(study: Study) -> None:
-    """The same cases, at the same occupations."""
+    """The same cases, at the same ratios of working set to EPC."""
     numbers = observed(study, "threads")
     assert (numbers["n"], numbers["threads"], numbers["loads_ratio"]) == (10, 2, 1)
     assert numbers["load_us_more"] == pytest.approx(numbers["load_us_one"])

@@ -55,7 +55,7 @@ def test_inside_the_epc_latency_is_native_latency(study: Study) -> None:
     assert 0.85 < kinds["maps"]["over_native"] < 1.5
 
 
-def test_inside_the_epc_occupation_costs_nothing(study: Study) -> None:
+def test_a_nearly_full_epc_costs_nothing(study: Study) -> None:
     """An EPC that is nearly full is as fast as one without a limit."""
     for kind in observed(study, "inside")["kinds"].values():
         assert kind["near_full_over_unlimited"] == pytest.approx(1, abs=0.08)
@@ -119,8 +119,8 @@ def test_the_cost_of_a_page_does_not_depend_on_computation(study: Study) -> None
     assert max(by_gflop.values()) < 1.6 * min(by_gflop.values())
 
 
-def test_computation_and_paging_add_up(study: Study) -> None:
-    """Native latency plus pages, at the cost that they have in the other sweeps, is the latency in the enclave."""
+def test_native_latency_plus_page_costs_is_near_the_measured_latency(study: Study) -> None:
+    """With costs fitted to the other sweeps, the sum is off by less than 12 % in the median."""
     sums = observed(study, "addition")
     assert sums["n"] >= 12
     assert sums["median_error"] < 0.12
@@ -128,7 +128,7 @@ def test_computation_and_paging_add_up(study: Study) -> None:
 
 
 def test_no_constant_slowdown_describes_it(study: Study) -> None:
-    """Under equal occupation the ratio to native latency varies by an order of magnitude; the sum does much better."""
+    """At equal working set / EPC the slowdown varies by an order of magnitude; the sum is much closer."""
     ratios = observed(study, "slowdown")
     assert ratios["range"] > 10
     assert ratios["constant_within_10_percent"] < 0.3

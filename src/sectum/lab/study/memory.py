@@ -1,4 +1,4 @@
-"""What the measurements show of memory: where latency is native, where pages begin, and how many there are.
+"""What the measurements show of memory: where latency is native, where paging begins, and how many pages are loaded.
 
 Each observation is a function of the stored points and nothing else; it is None where nothing was measured that it
 could be made from.
@@ -17,21 +17,21 @@ from sectum.lab.study.simulated import loaded_share, trace
 from sectum.paging.replacement import Policy
 from sectum.units import MIB, PAGE_BYTES
 
-TOLD_OCCUPATIONS = (0.98, 1.02, 1.1, 1.35, 2.0, 3.0)
-"""At which the curves are told in numbers."""
+TABULATED = (0.98, 1.02, 1.1, 1.35, 2.0, 3.0)
+"""Working set / EPC: the columns of the table of curves."""
 SECOND_CHANCE = str(Policy.SECOND_CHANCE)
 _TIGHT_EPC_BYTES = 16 * MIB  # of the sweep of batches: the EPC whose loads are told
 
 
 def inside(study: Study) -> Numbers | None:
-    """While everything fits: latency in the enclave over native latency, and how it moves with occupation."""
+    """While everything fits: latency in the enclave over native latency, and whether a nearly full EPC is slower."""
     fitting = [point for point in study.of() if not point.is_over_committed]
     if not fitting:
         return None
     kinds = {}
-    for kind, points in grouped(fitting, lambda point: point.network.kind).items():
+    for kind, points in grouped(fitting, lambda point: point.case.kind).items():
         ratios = [point.slowdown for point in points]
-        near = [p.latency_ms / p.unlimited_ms for p in points if 0.8 <= p.occupation <= 1]
+        near = [p.latency_ms / p.unlimited_ms for p in points if 0.8 <= p.working_set_over_epc <= 1]
         kinds[str(kind)] = {
             "n": len(ratios),
             "over_native": statistics.median(ratios),
@@ -49,13 +49,13 @@ def cliff(study: Study) -> Numbers | None:
         below = [point for point in points if epc_bytes and not point.is_over_committed]
         above = [point for point in points if epc_bytes and point.is_over_committed]
         if below and above:
-            last, first = max(below, key=_occupation), min(above, key=_occupation)
+            last, first = max(below, key=_ratio), min(above, key=_ratio)
             steps.append(
                 {
                     "epc_mib": epc_bytes / MIB,
-                    "last_fitting_mib": last.network.working_set_bytes / MIB,
+                    "last_fitting_mib": last.case.working_set_bytes / MIB,
                     "last_fitting_ms": last.latency_ms,
-                    "first_paging_mib": first.network.working_set_bytes / MIB,
+                    "first_paging_mib": first.case.working_set_bytes / MIB,
                     "first_paging_ms": first.latency_ms,
                     "step": first.latency_ms / last.latency_ms,
                     "flat_below": spread(point.latency_ms for point in below),
@@ -68,54 +68,52 @@ def cliff(study: Study) -> Numbers | None:
 
 
 def reuse(study: Study) -> Numbers | None:
-    """Pages loaded over pages of the working set, by order of accesses, policy and occupation.
+    """Pages loaded over pages of the working set, by access order, policy and working set / EPC.
 
-    The pager has no policy ``lru``: that one is simulated, at the same occupations.
+    The pager has no policy ``lru``: that one is simulated, at the same ratios.
     """
     curves = []
-    by_curve = grouped(study.of(Sweep.ORDER), lambda p: (p.network.kind, p.network.order, p.network.policy))
+    by_curve = grouped(study.of(Sweep.ORDER), lambda p: (p.case.kind, p.case.order, p.case.policy))
     for (kind, order, policy), points in sorted(by_curve.items()):
-        limited = sorted((point for point in points if point.epc_bytes), key=_occupation)
-        occupations = [point.occupation for point in limited]
-        if not occupations or occupations[-1] < 2:
+        limited = sorted((point for point in points if point.epc_bytes), key=_ratio)
+        ratios = [point.working_set_over_epc for point in limited]
+        if not ratios or ratios[-1] < 2:
             continue
         shares = [point.loaded_share for point in limited]
-        curves.append(_curve(str(kind), str(order), policy, occupations, shares, simulated=False))
+        curves.append(_curve(str(kind), str(order), policy, ratios, shares, simulated=False))
         if policy == SECOND_CHANCE:
-            pages = trace(limited[0].network)
-            shares = [loaded_share(pages, occupation, Policy.LRU) for occupation in occupations]
-            curves.append(_curve(str(kind), str(order), str(Policy.LRU), occupations, shares, simulated=True))
+            pages = trace(limited[0].case)
+            shares = [loaded_share(pages, ratio, Policy.LRU) for ratio in ratios]
+            curves.append(_curve(str(kind), str(order), str(Policy.LRU), ratios, shares, simulated=True))
     return {"curves": curves} if curves else None
 
 
-def _curve(
-    kind: str, order: str, policy: str, occupations: list[float], shares: list[float], *, simulated: bool
-) -> Numbers:
-    def at(occupation: float) -> float:
-        return shares[min(range(len(shares)), key=lambda index: abs(occupations[index] - occupation))]
+def _curve(kind: str, order: str, policy: str, ratios: list[float], shares: list[float], *, simulated: bool) -> Numbers:
+    def at(ratio: float) -> float:
+        return shares[min(range(len(shares)), key=lambda index: abs(ratios[index] - ratio))]
 
     return {
         "kind": kind,
         "order": order,
         "policy": policy,
         "simulated": simulated,
-        "occupation": occupations,
+        "working_set_over_epc": ratios,
         "loaded_share": shares,
-        "at": {f"{occupation:g}": at(occupation) for occupation in TOLD_OCCUPATIONS},
+        "at": {f"{ratio:g}": at(ratio) for ratio in TABULATED},
     }
 
 
 def batches(study: Study) -> Numbers | None:
-    """Images varied: what of the working set grows with them."""
+    """Images varied: which part of the working set grows with them."""
     kinds = {}
-    for kind, points in sorted(grouped(study.of(Sweep.BATCH), lambda point: point.network.kind).items()):
-        sets = {point.network.batch: point.network for point in points}
+    for kind, points in sorted(grouped(study.of(Sweep.BATCH), lambda point: point.case.kind).items()):
+        sets = {point.case.batch: point.case for point in points}
         if len(sets) < 3:
             continue
         images = sorted(sets)
         mib = [sets[batch].working_set_bytes / MIB for batch in images]
         slope, intercept = np.polyfit(images, mib, 1)
-        tight = sorted((p for p in points if p.epc_bytes == _TIGHT_EPC_BYTES), key=lambda p: p.network.batch)
+        tight = sorted((p for p in points if p.epc_bytes == _TIGHT_EPC_BYTES), key=lambda p: p.case.batch)
         kinds[str(kind)] = {
             "images": images,
             "working_set_mib": mib,
@@ -124,7 +122,7 @@ def batches(study: Study) -> Numbers | None:
             "without_images_mib": float(intercept),
             "residual_mib": float(np.abs(np.polyval([slope, intercept], images) - mib).max()),
             "loads_16_mib": [point.loads for point in tight],
-            "ms_per_image_16_mib": [point.latency_ms / point.network.batch for point in tight],
+            "ms_per_image_16_mib": [point.latency_ms / point.case.batch for point in tight],
             "ms_per_image_native": [sets[batch].native_ms / batch for batch in images],
         }
     return {"kinds": kinds} if kinds else None
@@ -132,13 +130,13 @@ def batches(study: Study) -> Numbers | None:
 
 def _page_uses(point: Point) -> int:
     """Pages of matrices in all whole rounds of an inference, however often each is used."""
-    rounds = point.network.steps // point.network.distinct
-    return rounds * point.network.distinct * MIB // PAGE_BYTES
+    rounds = point.case.steps // point.case.distinct
+    return rounds * point.case.distinct * MIB // PAGE_BYTES
 
 
 def _use_us(point: Point) -> float:
     return 1e3 * point.extra_ms / _page_uses(point)
 
 
-def _occupation(point: Point) -> float:
-    return point.occupation
+def _ratio(point: Point) -> float:
+    return point.working_set_over_epc

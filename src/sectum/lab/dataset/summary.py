@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sectum.lab.dataset import dataset
+from sectum.lab.dataset.shards import in_journals
 from sectum.units import PAGE_BYTES
 
 SAME_EPC_BYTES = 16 * PAGE_BYTES
@@ -27,7 +28,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class EnclaveRow:
-    """A network under one size of EPC; latency in milliseconds at the machine's speed of that time."""
+    """A network under one size of EPC."""
 
     family: str
     working_set_bytes: int
@@ -36,12 +37,11 @@ class EnclaveRow:
     settled: bool
     is_single: bool
     outputs_equal_native: bool
-    latency_ms: float
     slowdown: float
 
     @property
-    def occupation(self) -> float:
-        """Working set over EPC."""
+    def working_set_over_epc(self) -> float:
+        """Over 1, the working set does not fit."""
         return self.working_set_bytes / self.epc_bytes
 
     @property
@@ -60,7 +60,7 @@ class EnclaveRow:
     @property
     def is_boundary(self) -> bool:
         """Whether working set and EPC are of about one size."""
-        return dataset.BOUNDARY[0] <= self.occupation <= dataset.BOUNDARY[1]
+        return dataset.BOUNDARY[0] <= self.working_set_over_epc <= dataset.BOUNDARY[1]
 
 
 @dataclass
@@ -68,23 +68,27 @@ class Survey:
     """All networks of a folder, without their samples and graphs.
 
     Attributes:
-        families: of each structure that was measured, the family.
+        structures: that were measured; networks of one structure differ in batch or machine.
+        by_family: networks of each family that were measured.
+        by_machine: networks that were measured on each machine.
         native_ms: latencies of each family.
         rows: each network under each size of EPC, those measured again included.
         failures: reasons, with how often.
-        networks_of: measured networks by machine.
         repeats: networks that were measured a second time.
+        repeated_rows: rows of these.
         dates: of all.
         spent_s: in measuring, failures included.
         noise: later over first latency of the same network in the same place, by place.
     """
 
-    families: dict[str, str] = field(default_factory=dict)
+    structures: set[str] = field(default_factory=set)
+    by_family: Counter[str] = field(default_factory=Counter)
+    by_machine: Counter[str] = field(default_factory=Counter)
     native_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     rows: list[EnclaveRow] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
-    networks_of: Counter[str] = field(default_factory=Counter)
     repeats: int = 0
+    repeated_rows: int = 0
     dates: list[str] = field(default_factory=list)
     spent_s: float = 0.0
     noise: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -109,11 +113,13 @@ def survey(folder: Path) -> Survey:
         key, _, again = network["key"].partition("#")
         if again:
             found.repeats += 1
+            found.repeated_rows += len(network["runs"]) - 1
             later.append(((key, network["machine"]), network["runs"]))
         else:
             first[key, network["machine"]] = network["runs"]
-            found.families.setdefault(network["structure"], network["family"])
-            found.networks_of[network["machine"]] += 1
+            found.structures.add(network["structure"])
+            found.by_family[network["family"]] += 1
+            found.by_machine[network["machine"]] += 1
         _add_runs(found, network)
     for which, runs in later:
         for place, ratio in _later_over_first(first.get(which, []), runs):
@@ -134,7 +140,6 @@ def _add_runs(found: Survey, network: Mapping[str, Any]) -> None:
                 settled=run["settled"],
                 is_single=run["uncertainty"] is None,
                 outputs_equal_native=run["outputs_equal_native"],
-                latency_ms=dataset.run_ms(run),
                 slowdown=run["latency"] / native["latency"],
             )
             found.rows.append(row)
@@ -173,13 +178,13 @@ def summary(folder: Path, found: Survey) -> dict[str, Any]:
         noise |= {place: agreement(ratios) for place, ratios in sorted(found.noise.items())}
     return {
         "folder": str(folder),
-        "networks": len(found.families),
+        "networks": found.by_machine.total(),
+        "structures": len(found.structures),
         "rows": len(found.rows),
+        "repeated_rows": found.repeated_rows,
         "overcommitted_rows": sum(row.is_overcommitted for row in found.rows),
         "boundary_rows": sum(row.is_boundary for row in found.rows),
-        "families": dict(sorted(Counter(found.families.values()).items())),
         "by_family": by_family(found),
-        "measurements": found.networks_of.total() + found.repeats,
         "repeats": found.repeats,
         "label_noise": noise,
         "failures": dict(found.failures.most_common()),
@@ -192,7 +197,7 @@ def summary(folder: Path, found: Survey) -> dict[str, Any]:
         "spent_hours": found.spent_s / 3600,
         "shards": len(dataset.shards(folder)),
         "shard_bytes": sum(path.stat().st_size for path in dataset.shards(folder)),
-        "networks_in_journals": dataset.in_journals(folder),
+        "networks_in_journals": in_journals(folder),
     }
 
 
@@ -210,7 +215,7 @@ def by_family(found: Survey) -> dict[str, dict[str, float]]:
             "median_native_ms": statistics.median(found.native_ms[family]),
             "median_working_set_bytes": statistics.median(row.working_set_bytes for row in rows[family]),
         }
-        for family, networks in sorted(Counter(found.families.values()).items())
+        for family, networks in sorted(found.by_family.items())
     }
 
 
@@ -227,5 +232,5 @@ def _machines(folder: Path, found: Survey) -> dict[str, Any]:
                 for name in ("cpu_model", "memory_bytes", "kernel", "versions")
             },
         }
-        for machine, networks in sorted(found.networks_of.items())
+        for machine, networks in sorted(found.by_machine.items())
     }

@@ -1,0 +1,62 @@
+"""What a campaign measures: a network that is made from a seed, and what names it in a dataset."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sectum import zoo
+
+SAMPLE = "sample"
+DIGEST_CHARACTERS = 32
+"""Stored of a structure's or topology's digest: no two of ten thousand agree in that many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One network to measure; the same fields always make the same network.
+
+    Attributes:
+        source: ``sample``, or the name of a published network.
+        family: to draw from; of a published network, the family that it belongs to.
+        seed: of the draw and of the weights; of the EPC sizes too.
+        width: of a published network.
+        resolution: of a published network, in pixels; a sample draws its own.
+        batch: images in an inference.
+        repeat: 0, or how many times it was measured before.
+    """
+
+    source: str
+    family: str
+    seed: int
+    width: float
+    resolution: int
+    batch: int
+    repeat: int = 0
+
+    @property
+    def key(self) -> str:
+        """Names the task within a dataset."""
+        what = self.family if self.source == SAMPLE else f"{self.source}:w{self.width:g}:r{self.resolution}"
+        again = f"#{self.repeat}" if self.repeat else ""
+        return f"{what}/{self.seed}/b{self.batch}{again}"
+
+    def architecture(self) -> zoo.Architecture:
+        """Make the network."""
+        if self.source == SAMPLE:
+            return zoo.sample(self.family, random.Random(self.seed))  # noqa: S311 - a network, not a secret
+        return zoo.build(self.source, resolution=self.resolution, width=self.width, seed=self.seed)
+
+
+def identity(structure: str, batch: int) -> str:
+    """Name what two tasks share if they would measure the same thing."""
+    return f"{structure[:DIGEST_CHARACTERS]}/b{batch}"
+
+
+def task_of(row: Mapping[str, Any]) -> Task:
+    """Rebuild the task that a row was measured for."""
+    resolution = 0 if row["source"] == SAMPLE else row["resolution"]
+    repeat = int(row["key"].partition("#")[2] or 0)
+    return Task(row["source"], row["family"], row["seed"], row["width"], resolution, row["batch"], repeat)
