@@ -14,7 +14,6 @@ from click.testing import Result
 from dataset_records import failed, record
 from dataset_records import run as measured
 from sectum.lab.dataset.dataset import DatasetWriter
-from sectum.lab.dataset.summary import EnclaveRow, agreement
 from sectum.units import MIB, PAGE_BYTES
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
@@ -146,7 +145,6 @@ def test_without_repeats_the_noise_is_not_known(tmp_path: Path, told: Show) -> N
     """No number stands where none was measured."""
     fill(tmp_path, record(1))
     assert told(tmp_path)["label_noise"] is None
-    assert agreement([]) is None
 
 
 def test_machines_are_told_by_what_they_are(tmp_path: Path, told: Show) -> None:
@@ -234,12 +232,6 @@ def test_a_folder_without_a_dataset_is_told(tmp_path: Path, run: Run) -> None:
         result = run("dataset", "show", folder)
         assert result.exit_code == 32
         assert said in result.stderr
-
-
-def test_a_row_knows_its_shares() -> None:
-    """Working set over EPC, and pages loaded over pages of the working set."""
-    row = EnclaveRow("vgg", 4 * MIB, 2 * MIB, 512.0, True, False, True, 5.0)
-    assert (row.working_set_over_epc, row.loaded_share) == (2.0, 0.5)
 
 
 def test_a_cpu_twice_is_refused(run: Run, tmp_path: Path) -> None:
