@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
     from sectum.graph.limits import Limits
-    from sectum.graph.reader import Model, read
+    from sectum.graph.parsed_model import Model, ParsedModel
+    from sectum.graph.reader import parse, read
     from sectum.graph.torch_reader import from_torch
 
-__all__ = ["Graph", "Limits", "Model", "Operator", "Tensor", "TensorKind", "from_torch", "read"]
+__all__ = ["Graph", "Limits", "Model", "Operator", "ParsedModel", "Tensor", "TensorKind", "from_torch", "parse", "read"]
 
 _HOMES = {
-    "Graph": "ir", "Operator": "ir", "Tensor": "ir", "TensorKind": "ir", "Limits": "limits", "Model": "reader",
-    "read": "reader", "from_torch": "torch_reader",
+    "Graph": "ir", "Operator": "ir", "Tensor": "ir", "TensorKind": "ir", "Limits": "limits", "Model": "parsed_model",
+    "ParsedModel": "parsed_model", "parse": "reader", "read": "reader", "from_torch": "torch_reader",
 }  # fmt: skip
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sectum.errors import ShapeInconsistent, ShapeUnbound, UsageError
+from sectum.graph.inference_context import Constant, Shape
 from sectum.graph.limits import Limits
 from sectum.graph.onnx_format import RawNode, RawValueInfo
 from sectum.graph.shapes import Facts
-from sectum.graph.site import Constant, Shape
 
 _RESHAPERS: Mapping[str, int] = {"Reshape": 1, "Expand": 1, "Resize": 3}
 """Operators with an input that lists the output's sizes, and that input's position."""

@@ -14,6 +14,7 @@ import numpy as np
 from sectum.errors import ModelTooLarge
 from sectum.graph.binding import Rewrite
 from sectum.graph.external_data import ExternalRange
+from sectum.graph.inference_context import Constant, Typed
 from sectum.graph.onnx_format import RawModel, RawNode
 from sectum.graph.protobuf import (
     BYTES,
@@ -26,7 +27,6 @@ from sectum.graph.protobuf import (
     fields,
 )
 from sectum.graph.raw_tensor import DTYPE_CODES, RawTensor
-from sectum.graph.site import Constant, Typed
 
 _PROTOBUF_LIMIT = 2**31 - 1
 Chunk = bytes | memoryview

@@ -6,24 +6,24 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from sectum.graph.inference_context import Constant, InferenceContext, Shape
 from sectum.graph.layout_rules import shape_range, slices
-from sectum.graph.site import Constant, Shape, Site
 
 MAX_ELEMENTS = 1024
 """Larger constants have no known value: shapes and axes are far smaller, and this bounds all evaluation."""
 
-Fold = Callable[[Site, list[Constant], Shape], "Constant | None"]
+Fold = Callable[[InferenceContext, list[Constant], Shape], "Constant | None"]
 
 
-def fold(site: Site, made: Shape, dtype: str) -> Constant | None:
+def fold(ctx: InferenceContext, made: Shape, dtype: str) -> Constant | None:
     """Value of the operator's first output, or None where it is unknown.
 
     Args:
-        site: the operator with its inputs.
+        ctx: the operator with its inputs.
         made: shape of the output, as its shape rule gave it.
         dtype: type of the output.
     """
-    rule = FOLDS.get(site.node.op_type) if not site.node.domain else None
+    rule = FOLDS.get(ctx.node.op_type) if not ctx.node.domain else None
     if rule is None or len(made) > 8:
         return None
     size = 1
@@ -32,15 +32,15 @@ def fold(site: Site, made: Shape, dtype: str) -> Constant | None:
     if size > MAX_ELEMENTS:
         return None
     known: list[Constant] = []
-    if site.node.op_type not in _NEED_NO_VALUES:
-        for value, shape in zip(site.values, site.shapes, strict=True):
+    if ctx.node.op_type not in _NEED_NO_VALUES:
+        for value, shape in zip(ctx.values, ctx.shapes, strict=True):
             if value is None:
                 if shape is not None:
                     return None
             else:
                 known.append(value)
     with np.errstate(all="ignore"):
-        result = rule(site, known, made)
+        result = rule(ctx, known, made)
     if result is None or result.shape != made:
         return None
     return result.astype(dtype, copy=False) if dtype != result.dtype.name else result
@@ -56,46 +56,46 @@ def _divide(a: Constant, b: Constant) -> Constant | None:
     return quotient
 
 
-def _modulo(site: Site, v: list[Constant]) -> Constant | None:
+def _modulo(ctx: InferenceContext, v: list[Constant]) -> Constant | None:
     if not v[1].all():
         return None
-    return np.fmod(*v) if site.integer("fmod", 0) else np.mod(*v)
+    return np.fmod(*v) if ctx.integer("fmod", 0) else np.mod(*v)
 
 
-def _gather(site: Site, v: list[Constant]) -> Constant | None:
-    axis = site.axis(site.integer("axis", 0), v[0].ndim)
+def _gather(ctx: InferenceContext, v: list[Constant]) -> Constant | None:
+    axis = ctx.axis(ctx.integer("axis", 0), v[0].ndim)
     size = v[0].shape[axis] if v[0].ndim else 0
     if v[1].dtype.kind != "i" or not size or (v[1].size and not -size <= v[1].min() <= v[1].max() < size):
         return None
     return v[0].take(v[1].astype(np.int64), axis=axis)
 
 
-def _constant_of_shape(site: Site, made: Shape) -> Constant | None:
-    value = site.node.attributes.get("value", 0.0)
+def _constant_of_shape(ctx: InferenceContext, made: Shape) -> Constant | None:
+    value = ctx.node.attributes.get("value", 0.0)
     return np.full(made, value) if isinstance(value, (int, float)) else None
 
 
 def _reduce(kind: Callable[..., Constant]) -> Fold:
-    def rule(site: Site, v: list[Constant], made: Shape) -> Constant | None:
-        axes = site.ints("axes") or (tuple(int(a) for a in v[1].ravel()) if len(v) > 1 else None)
-        if axes is None and site.integer("noop_with_empty_axes", 0):
+    def rule(ctx: InferenceContext, v: list[Constant], made: Shape) -> Constant | None:
+        axes = ctx.ints("axes") or (tuple(int(a) for a in v[1].ravel()) if len(v) > 1 else None)
+        if axes is None and ctx.integer("noop_with_empty_axes", 0):
             return v[0]
         return kind(v[0], axis=axes or None).reshape(made)
 
     return rule
 
 
-def _range(_: Site, v: list[Constant], made: Shape) -> Constant:
+def _range(_: InferenceContext, v: list[Constant], made: Shape) -> Constant:
     result: Constant = v[0].ravel()[0] + np.arange(made[0]) * v[2].ravel()[0]
     return result
 
 
-def _expand(_: Site, v: list[Constant], made: Shape) -> Constant:
+def _expand(_: InferenceContext, v: list[Constant], made: Shape) -> Constant:
     return np.broadcast_to(v[0], made)
 
 
-def _split(site: Site, v: list[Constant], made: Shape) -> Constant:
-    axis = site.axis(site.integer("axis", 0), v[0].ndim)
+def _split(ctx: InferenceContext, v: list[Constant], made: Shape) -> Constant:
+    axis = ctx.axis(ctx.integer("axis", 0), v[0].ndim)
     return v[0][(slice(None),) * axis + (slice(0, made[axis]),)]
 
 
@@ -104,7 +104,7 @@ def _elementwise(function: Callable[..., Constant | None]) -> Fold:
 
 
 def _many(function: Callable[..., Constant]) -> Fold:
-    def rule(_: Site, v: list[Constant], __: Shape) -> Constant:
+    def rule(_: InferenceContext, v: list[Constant], __: Shape) -> Constant:
         result = v[0]
         for value in v[1:]:
             result = function(result, value)
@@ -113,7 +113,7 @@ def _many(function: Callable[..., Constant]) -> Fold:
     return rule
 
 
-def _moved(_: Site, v: list[Constant], made: Shape) -> Constant:
+def _moved(_: InferenceContext, v: list[Constant], made: Shape) -> Constant:
     return v[0].reshape(made)
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from sectum.errors import ModelMalformed, ModelTooLarge
 from sectum.graph.ir import AttributeValue
 from sectum.graph.limits import Limits
-from sectum.graph.protobuf import BYTES, VARINT, FieldBudget, fields, signed
+from sectum.graph.message_reader import MessageReader, Span
+from sectum.graph.protobuf import BYTES, VARINT, Buffer, fields, signed
 from sectum.graph.raw_attribute import RawAttribute, parse_attribute
 from sectum.graph.raw_tensor import RawTensor, parse_tensor
 
 _SHARED_BYTES = 512
-Span = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -69,15 +69,12 @@ class RawModel:
     rest: list[tuple[int, Span]]
 
 
-class Parser:
+class Parser(MessageReader):
     """Parses one file under limits. All methods raise ModelMalformed or ModelTooLarge."""
 
-    def __init__(self, buf: bytes, limits: Limits) -> None:
-        self.buf = buf
-        self.limits = limits
-        self.budget = FieldBudget(limits.fields)
+    def __init__(self, buf: Buffer, limits: Limits) -> None:
+        super().__init__(buf, limits)
         self._nodes = 0
-        self._tensors = 0
         self._attributes: dict[bytes, RawAttribute] = {}
 
     def model(self) -> RawModel:
@@ -131,7 +128,7 @@ class Parser:
                     )
                 raw.nodes.append(self.node(a, b, depth))
             elif number == 5:
-                raw.initialisers.append(self.tensor(a, b))
+                raw.initialisers.append(parse_tensor(self, a, b))
             elif number == 11:
                 raw.inputs.append((self._value_name(a, b), (a, b)))
             elif number == 12:
@@ -241,16 +238,6 @@ class Parser:
                 size = None if symbol in ("", "?") else symbol  # Paddle writes "?" for unrelated dimensions
         return size
 
-    def tensor(self, start: int, stop: int) -> RawTensor:
-        """TensorProto in ``buf[start:stop]``."""
-        self._tensors += 1
-        if self._tensors > self.limits.tensors:
-            raise ModelTooLarge(
-                f"the model has more than {self.limits.tensors} constant tensors; check its source or raise "
-                "Limits.tensors"
-            )
-        return parse_tensor(self.buf, start, stop, self.budget, self.limits, self.text)
-
     def _value_name(self, start: int, stop: int) -> str:
         for number, kind, a, b in fields(self.buf, start, stop, self.budget):
             if number == 1 and kind == BYTES:
@@ -274,20 +261,3 @@ class Parser:
             elif number == 10 and kind == BYTES:
                 domain = self.text(a, b)
         return domain, name
-
-    def text(self, start: int, stop: int) -> str:
-        """UTF-8 text in ``buf[start:stop]``."""
-        if stop - start > self.limits.text_bytes:
-            raise ModelTooLarge(f"a name at byte {start} is longer than {self.limits.text_bytes} bytes")
-        try:
-            return self.buf[start:stop].decode()
-        except UnicodeDecodeError:
-            raise ModelMalformed(
-                f"a name at byte {start} is not UTF-8 text: the file is damaged or no ONNX model"
-            ) from None
-
-    @staticmethod
-    def expect(condition: bool, what: str) -> None:
-        """Raise ModelMalformed unless the condition holds."""
-        if not condition:
-            raise ModelMalformed(f"{what} is encoded wrongly: the file is damaged or no ONNX model")

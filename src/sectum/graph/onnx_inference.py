@@ -6,34 +6,35 @@ import re
 from collections.abc import Mapping
 
 from sectum.errors import ModelMalformed, ShapeInconsistent
+from sectum.graph.inference_context import InferenceContext, Typed
+from sectum.graph.protobuf import Buffer
 from sectum.graph.raw_tensor import DTYPE_CODES, DTYPES
-from sectum.graph.site import Site, Typed
 
 
-def infer_by_onnx(site: Site, opsets: Mapping[str, int], buf: bytes) -> dict[str, Typed]:
+def infer_by_onnx(ctx: InferenceContext, opsets: Mapping[str, int], buf: Buffer) -> dict[str, Typed]:
     """Output types as ``onnx.shape_inference`` finds them; outputs that it cannot find are absent.
 
     Raises:
         ShapeInconsistent: ONNX finds a contradiction.
         ModelMalformed: no such operator in this operator set.
     """
-    _check_einsum(site)
+    _check_einsum(ctx)
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
     from onnx import checker, defs, helper, shape_inference
 
-    node = site.node
+    node = ctx.node
     version = opsets.get(node.domain, 1)
     try:
         schema = defs.get_schema(node.op_type, min(version, defs.onnx_opset_version()), node.domain)
     except defs.SchemaError:
         raise ModelMalformed(
             f"operator set {version} of '{node.domain or 'ai.onnx'}' has no operator {node.op_type} "
-            f"(operator '{site.label}'): export the model again with a newer operator set"
+            f"(operator '{ctx.label}'): export the model again with a newer operator set"
         ) from None
     types = {}
     data = {}
-    for name, shape, dtype, value in zip(node.inputs, site.shapes, site.dtypes, site.values, strict=True):
+    for name, shape, dtype, value in zip(node.inputs, ctx.shapes, ctx.dtypes, ctx.values, strict=True):
         if shape is None or dtype is None:
             continue
         types[name] = helper.make_tensor_type_proto(DTYPE_CODES[dtype], shape)
@@ -42,7 +43,7 @@ def infer_by_onnx(site: Site, opsets: Mapping[str, int], buf: bytes) -> dict[str
     try:
         proto = onnx.NodeProto.FromString(buf[node.span[0] : node.span[1]])
         # An operator taken out of an If has other names than in the file.
-        proto.name = site.label
+        proto.name = ctx.label
         proto.ClearField("input")
         proto.input.extend(node.inputs)
         proto.ClearField("output")
@@ -61,7 +62,7 @@ def infer_by_onnx(site: Site, opsets: Mapping[str, int], buf: bytes) -> dict[str
     ) as problem:
         first_line = str(problem).strip().splitlines()[0][:200] if str(problem).strip() else repr(problem)
         raise ShapeInconsistent(
-            f"operator '{site.label}' ({node.op_type}): ONNX's shape inference says: {first_line}. "
+            f"operator '{ctx.label}' ({node.op_type}): ONNX's shape inference says: {first_line}. "
             "Check the input shapes that you gave, or export the model again"
         ) from None
     result: dict[str, Typed] = {}
@@ -79,10 +80,10 @@ _TERM = r"[A-Za-z ]*(?:\.\.\.[A-Za-z ]*)?"
 _EINSUM = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
 
 
-def _check_einsum(site: Site) -> None:
+def _check_einsum(ctx: InferenceContext) -> None:
     # ONNX 1.23's inference of Einsum does not end on other characters, nor on two ellipses in one term.
-    if site.node.op_type == "Einsum" and not _EINSUM.fullmatch(site.text("equation", "")):
+    if ctx.node.op_type == "Einsum" and not _EINSUM.fullmatch(ctx.text("equation", "")):
         raise ModelMalformed(
-            f"the equation of operator '{site.label}' (Einsum) must be terms of letters with one ellipsis at most, "
+            f"the equation of operator '{ctx.label}' (Einsum) must be terms of letters with one ellipsis at most, "
             "commas between them and one arrow: export the model again"
         )

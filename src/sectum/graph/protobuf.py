@@ -8,10 +8,14 @@ do not occur in ONNX and are refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from mmap import mmap
 
 from sectum.errors import ModelMalformed, ModelTooLarge
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+Buffer = bytes | mmap
+"""Bytes of a file, or memory that holds a part of them (see `sectum.graph.model_file`)."""
 
 Field = tuple[int, int, int, int]
 """Number, wire type, and for a varint its value (then 0), otherwise where its payload starts and stops."""
@@ -40,7 +44,7 @@ class FieldBudget:
             )
 
 
-def varint(buf: bytes, pos: int, end: int) -> tuple[int, int]:
+def varint(buf: Buffer, pos: int, end: int) -> tuple[int, int]:
     """Unsigned varint at ``pos`` (at most 10 bytes, 64 bits) and the position after it."""
     value = shift = 0
     while True:
@@ -63,7 +67,7 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def fields(buf: bytes, pos: int, end: int, budget: FieldBudget) -> Iterator[Field]:
+def fields(buf: Buffer, pos: int, end: int, budget: FieldBudget) -> Iterator[Field]:
     """Walk over the fields of the message in ``buf[pos:end]``.
 
     Raises:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sectum.errors import ModelMalformed, ModelTooLarge
 from sectum.graph.ir import AttributeValue
+from sectum.graph.message_reader import MessageReader, Span
 from sectum.graph.protobuf import BYTES, FIXED32, VARINT, fields, signed, varint
-from sectum.graph.raw_tensor import RawTensor
-
-if TYPE_CHECKING:
-    from sectum.graph.onnx_format import Parser
+from sectum.graph.raw_tensor import RawTensor, parse_tensor
 
 # AttributeProto.AttributeType
 _FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS, _TENSORS, _GRAPHS = range(1, 11)
@@ -26,7 +24,7 @@ class RawAttribute:
     name: str
     value: AttributeValue | None = None
     tensor: RawTensor | None = None
-    graphs: list[tuple[int, int]] = field(default_factory=list)
+    graphs: list[Span] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -35,7 +33,7 @@ class _Parts:
     declared: int = 0
     scalars: dict[int, AttributeValue] = field(default_factory=dict)
     tensors: list[RawTensor] = field(default_factory=list)
-    graphs: list[tuple[int, int]] = field(default_factory=list)
+    graphs: list[Span] = field(default_factory=list)
     ints: list[int] = field(default_factory=list)
     floats: list[float] = field(default_factory=list)
     strings: list[str] = field(default_factory=list)
@@ -52,14 +50,14 @@ class _Parts:
         return _STRINGS if self.strings else _INTS
 
 
-def parse_attribute(parser: Parser, start: int, stop: int) -> RawAttribute:
-    """AttributeProto in ``buf[start:stop]`` of the parser.
+def parse_attribute(reader: MessageReader, start: int, stop: int) -> RawAttribute:
+    """AttributeProto in ``buf[start:stop]`` of the reader.
 
     Raises:
         ModelMalformed: encoded wrongly, or without a name.
         ModelTooLarge: a list or a text over its limit.
     """
-    parts = _collect(parser, start, stop)
+    parts = _collect(reader, start, stop)
     if not parts.name:
         raise ModelMalformed(f"an attribute at byte {start} has no name: export the model again")
     result = RawAttribute(parts.name)
@@ -74,25 +72,25 @@ def parse_attribute(parser: Parser, start: int, stop: int) -> RawAttribute:
     elif kind == _STRINGS:
         result.value = tuple(parts.strings)
     elif kind == _TENSOR:
-        parser.expect(len(parts.tensors) == 1, f"tensor attribute '{parts.name}'")
+        reader.expect(len(parts.tensors) == 1, f"tensor attribute '{parts.name}'")
         result.tensor = parts.tensors[0]
-        if result.tensor.elements == 1 and (array := result.tensor.array(parser.buf)) is not None:
+        if result.tensor.elements == 1 and (array := result.tensor.array(reader.buf)) is not None:
             fill: Any = array.item()
             result.value = fill
     elif kind in (_GRAPH, _GRAPHS):
-        parser.expect(kind == _GRAPHS or len(parts.graphs) == 1, f"graph attribute '{parts.name}'")
+        reader.expect(kind == _GRAPHS or len(parts.graphs) == 1, f"graph attribute '{parts.name}'")
         result.graphs = parts.graphs
     elif kind != _TENSORS and not _GRAPHS < kind <= _LAST_TYPE:
         raise ModelMalformed(f"attribute '{parts.name}' has the unknown type {kind}: export the model again")
     return result
 
 
-def _collect(parser: Parser, start: int, stop: int) -> _Parts:
-    buf = parser.buf
+def _collect(reader: MessageReader, start: int, stop: int) -> _Parts:
+    buf = reader.buf
     parts = _Parts()
-    for number, kind, a, b in fields(buf, start, stop, parser.budget):
+    for number, kind, a, b in fields(buf, start, stop, reader.budget):
         if number == 1 and kind == BYTES:
-            parts.name = parser.text(a, b)
+            parts.name = reader.text(a, b)
         elif number == 20 and kind == VARINT:
             parts.declared = a
         elif number == 3 and kind == VARINT:
@@ -101,32 +99,32 @@ def _collect(parser: Parser, start: int, stop: int) -> _Parts:
             parts.ints.append(signed(a))
         elif number == 8 and kind == BYTES:
             # Every number takes a byte or more: the list cannot be longer than its encoding.
-            _count(parser, parts, len(parts.ints) + b - a)
+            _count(reader, parts, len(parts.ints) + b - a)
             while a < b:
                 value, a = varint(buf, a, b)
                 parts.ints.append(signed(value))
         elif number == 2 and kind == FIXED32:
             parts.scalars[_FLOAT] = struct.unpack_from("<f", buf, a)[0]
         elif number == 7 and kind in (FIXED32, BYTES):
-            _count(parser, parts, len(parts.floats) + (b - a) // 4)
-            parser.expect((b - a) % 4 == 0, "a list of floats")
+            _count(reader, parts, len(parts.floats) + (b - a) // 4)
+            reader.expect((b - a) % 4 == 0, "a list of floats")
             parts.floats.extend(struct.unpack_from(f"<{(b - a) // 4}f", buf, a))
         elif number == 4 and kind == BYTES:
-            parts.scalars[_STRING] = _loose_text(parser, a, b)
+            parts.scalars[_STRING] = _loose_text(reader, a, b)
         elif number == 9 and kind == BYTES:
-            parts.strings.append(_loose_text(parser, a, b))
+            parts.strings.append(_loose_text(reader, a, b))
         elif number in (5, 10) and kind == BYTES:
-            parts.tensors.append(parser.tensor(a, b))
+            parts.tensors.append(parse_tensor(reader, a, b))
         elif number in (6, 11) and kind == BYTES:
             parts.graphs.append((a, b))
         else:
-            parser.expect(number > 11, f"attribute field {number}")
-    _count(parser, parts, max(len(parts.ints), len(parts.strings)))
+            reader.expect(number > 11, f"attribute field {number}")
+    _count(reader, parts, max(len(parts.ints), len(parts.strings)))
     return parts
 
 
-def _count(parser: Parser, parts: _Parts, n: int) -> None:
-    limit = parser.limits.attribute_elements
+def _count(reader: MessageReader, parts: _Parts, n: int) -> None:
+    limit = reader.limits.attribute_elements
     if n > limit:
         raise ModelTooLarge(
             f"attribute '{parts.name}' lists more than {limit} values; check the file's source or raise "
@@ -134,11 +132,11 @@ def _count(parser: Parser, parts: _Parts, n: int) -> None:
         )
 
 
-def _loose_text(parser: Parser, start: int, stop: int) -> str:
+def _loose_text(reader: MessageReader, start: int, stop: int) -> str:
     # A string attribute may hold any bytes; no cost depends on those that are no text.
-    if stop - start > parser.limits.text_bytes:
+    if stop - start > reader.limits.text_bytes:
         raise ModelTooLarge(
-            f"a string attribute at byte {start} is longer than {parser.limits.text_bytes} bytes: check the "
+            f"a string attribute at byte {start} is longer than {reader.limits.text_bytes} bytes: check the "
             "file's source or raise Limits.text_bytes"
         )
-    return parser.buf[start:stop].decode(errors="backslashreplace")
+    return reader.buf[start:stop].decode(errors="backslashreplace")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 
 from sectum.errors import ModelMalformed
 from sectum.graph.ir import DTYPE_BYTES
-from sectum.graph.limits import Limits
-from sectum.graph.protobuf import BYTES, FIXED32, FIXED64, VARINT, FieldBudget, fields, signed, varint
+from sectum.graph.message_reader import MessageReader, Span
+from sectum.graph.protobuf import BYTES, FIXED32, FIXED64, VARINT, Buffer, fields, signed, varint
 
 # TensorProto.DataType
 DTYPES: dict[int, str] = {
@@ -29,8 +28,6 @@ _FIELD_OF = {
     "float32": _FLOAT_DATA, "complex64": _FLOAT_DATA, "float64": _DOUBLE_DATA, "complex128": _DOUBLE_DATA,
     "int64": _INT64_DATA, "uint32": _UINT64_DATA, "uint64": _UINT64_DATA, "string": _STRING_DATA,
 }  # fmt: skip
-
-Span = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -57,7 +54,7 @@ class RawTensor:
             return -(-self.elements // 2)
         return self.elements * DTYPE_BYTES[self.dtype]
 
-    def array(self, buf: bytes) -> NDArray[np.generic] | None:
+    def array(self, buf: Buffer) -> NDArray[np.generic] | None:
         """Values, copied; None for types that numpy lacks and for external data."""
         if self.dtype not in _NUMPY or self.external is not None:
             return None
@@ -68,39 +65,39 @@ class RawTensor:
         return _typed_array(buf, self, dtype)
 
 
-def parse_tensor(
-    buf: bytes, start: int, stop: int, budget: FieldBudget, limits: Limits, text: Callable[[int, int], str]
-) -> RawTensor:
-    """TensorProto in ``buf[start:stop]``; its payload is measured, not read.
+def parse_tensor(reader: MessageReader, start: int, stop: int) -> RawTensor:
+    """TensorProto in ``buf[start:stop]`` of the reader; its payload is measured, not read.
 
     Raises:
         ModelMalformed: the payload does not fit the shape, or the type is unknown.
         ModelTooLarge: over a limit.
     """
+    reader.count_tensor()
+    buf, limits = reader.buf, reader.limits
     name = ""
     dims: list[int] = []
     code = location = 0
     payload: Span | None = None
     typed: list[tuple[int, int, int, int]] = []
     entries: dict[str, str] = {}
-    for number, kind, a, b in fields(buf, start, stop, budget):
+    for number, kind, a, b in fields(buf, start, stop, reader.budget):
         if number == 1 and kind == VARINT:
             dims.append(signed(a))
         elif number == 1 and kind == BYTES:
             while a < b and len(dims) <= limits.rank:
-                value, a = varint(buf, a, b)
-                dims.append(signed(value))
+                size, a = varint(buf, a, b)
+                dims.append(signed(size))
         elif number == 2 and kind == VARINT:
             code = a
         elif number == 8 and kind == BYTES:
-            name = text(a, b)
+            name = reader.text(a, b)
         elif number == _RAW and kind == BYTES:
             payload = (a, b)
         elif number in (_FLOAT_DATA, _INT32_DATA, _STRING_DATA, _INT64_DATA, _DOUBLE_DATA, _UINT64_DATA):
             typed.append((number, kind, a, b))
         elif number == 13 and kind == BYTES:
-            key, value_text = _entry(buf, a, b, budget, text)
-            entries[key] = value_text
+            key, value = _entry(reader, a, b)
+            entries[key] = value
         elif number == 14 and kind == VARINT:
             location = a
         elif number in (1, 2, 8, _RAW, 13, 14):
@@ -121,17 +118,17 @@ def parse_tensor(
     return tensor
 
 
-def _entry(buf: bytes, start: int, stop: int, budget: FieldBudget, text: Callable[[int, int], str]) -> tuple[str, str]:
+def _entry(reader: MessageReader, start: int, stop: int) -> tuple[str, str]:
     key = value = ""
-    for number, kind, a, b in fields(buf, start, stop, budget):
+    for number, kind, a, b in fields(reader.buf, start, stop, reader.budget):
         if number == 1 and kind == BYTES:
-            key = text(a, b)
+            key = reader.text(a, b)
         elif number == 2 and kind == BYTES:
-            value = text(a, b)
+            value = reader.text(a, b)
     return key, value
 
 
-def _check_payload(buf: bytes, tensor: RawTensor) -> None:
+def _check_payload(buf: Buffer, tensor: RawTensor) -> None:
     if tensor.payload is not None:
         held = tensor.payload[1] - tensor.payload[0]
         wanted, unit = tensor.n_bytes, "bytes"
@@ -153,7 +150,7 @@ def _typed_count(tensor: RawTensor) -> int:
     return tensor.n_bytes if tensor.dtype in ("int4", "uint4") else tensor.elements
 
 
-def _held_values(buf: bytes, tensor: RawTensor) -> int:
+def _held_values(buf: Buffer, tensor: RawTensor) -> int:
     held = 0
     right = _FIELD_OF.get(tensor.dtype, _INT32_DATA)
     for number, kind, a, b in tensor.typed:
@@ -171,7 +168,7 @@ def _held_values(buf: bytes, tensor: RawTensor) -> int:
     return held
 
 
-def _typed_array(buf: bytes, tensor: RawTensor, dtype: np.dtype[np.generic]) -> NDArray[np.generic] | None:
+def _typed_array(buf: Buffer, tensor: RawTensor, dtype: np.dtype[np.generic]) -> NDArray[np.generic] | None:
     if tensor.dtype in ("float16", "complex64", "complex128", "string"):
         return None
     unsigned = tensor.dtype in ("uint32", "uint64")

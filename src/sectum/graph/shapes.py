@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sectum.errors import ModelMalformed, ModelTooLarge, ShapeInconsistent
 from sectum.graph.folding import MAX_ELEMENTS, fold
+from sectum.graph.inference_context import Constant, InferenceContext, InputDecides, Shape, Typed
 from sectum.graph.ir import DTYPE_BYTES
 from sectum.graph.layout_rules import LAYOUT_RULES
 from sectum.graph.limits import Limits
 from sectum.graph.onnx_format import RawNode
+from sectum.graph.protobuf import Buffer
 from sectum.graph.raw_tensor import RawTensor
 from sectum.graph.shape_rules import RULES
-from sectum.graph.site import Constant, InputDecides, Shape, Site, Typed
 
 ALL_RULES = {**RULES, **LAYOUT_RULES}
 FLOATS_KEPT = 16
@@ -23,6 +24,14 @@ FLOATS_KEPT = 16
 
 _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
                      "Bernoulli"})  # fmt: skip
+
+
+StatedType = Callable[[str], Typed | None]
+"""Gives the shape and type that the file states for a tensor, or None."""
+
+
+def says_nothing(_: str) -> None:
+    """Stand for a file that states nothing."""
 
 
 @dataclass(slots=True)
@@ -33,15 +42,21 @@ class Facts:
         types: shape and element type of each tensor.
         values: values of small constants.
         constants: names of tensors that are known before the first inference.
-        declared: shapes and types that the file states, for operators that nobody here knows.
+        stated: what the file states, for operators that have no rule here.
     """
 
     types: dict[str, Typed] = field(default_factory=dict)
     values: dict[str, Constant] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
-    declared: Mapping[str, Typed] = field(default_factory=dict)
+    stated: StatedType = says_nothing
     weight_bytes: int = 0
     activation_bytes: int = 0
+
+    def copy(self, stated: StatedType) -> Facts:
+        """Same facts, to be added to, beside what the file states."""
+        return Facts(
+            dict(self.types), dict(self.values), set(self.constants), stated, self.weight_bytes, self.activation_bytes
+        )
 
     def add(self, name: str, typed: Typed, constant: bool, limits: Limits) -> None:
         """Record a tensor.
@@ -68,7 +83,7 @@ class Facts:
                     "use a smaller input or raise Limits.activation_bytes"
                 )
 
-    def add_tensor(self, buf: bytes, name: str, tensor: RawTensor, limits: Limits) -> None:
+    def add_tensor(self, buf: Buffer, name: str, tensor: RawTensor, limits: Limits) -> None:
         """Record an initialiser or a Constant, with its value where it is small."""
         self.add(name, (tensor.shape, tensor.dtype), True, limits)
         if keeps_value(tensor.shape, tensor.dtype):
@@ -87,7 +102,7 @@ def keeps_value(shape: Shape, dtype: str) -> bool:
     return elements <= FLOATS_KEPT
 
 
-def site_of(node: RawNode, facts: Facts, opset: int) -> Site:
+def context_of(node: RawNode, facts: Facts, opset: int) -> InferenceContext:
     """Operator with what is known about its inputs.
 
     Raises:
@@ -112,10 +127,10 @@ def site_of(node: RawNode, facts: Facts, opset: int) -> Site:
         shapes.append(typed[0])
         dtypes.append(typed[1])
         values.append(known.get(name))
-    return Site(node, shapes, dtypes, values, opset)
+    return InferenceContext(node, shapes, dtypes, values, opset)
 
 
-def infer(node: RawNode, facts: Facts, opsets: Mapping[str, int], buf: bytes, limits: Limits) -> None:
+def infer(node: RawNode, facts: Facts, opsets: Mapping[str, int], buf: Buffer, limits: Limits) -> None:
     """Add the outputs of one operator without subgraphs to the facts.
 
     Raises:
@@ -126,45 +141,45 @@ def infer(node: RawNode, facts: Facts, opsets: Mapping[str, int], buf: bytes, li
     if node.op_type == "Constant" and not node.domain:
         _constant(node, facts, buf, limits)
         return
-    site = site_of(node, facts, opsets.get("", 1))
+    ctx = context_of(node, facts, opsets.get("", 1))
     rule = ALL_RULES.get((node.domain, node.op_type))
     types: list[Typed | None]
     if rule is not None:
         try:
-            types = list(rule(site))
+            types = list(rule(ctx))
         except InputDecides:
-            types = [facts.declared.get(name) for name in node.outputs]
+            types = [facts.stated(name) for name in node.outputs]
             if None in types:
                 raise
     else:
-        types = _foreign(site, facts, opsets, buf)
-    constant = _is_constant(node, site, facts)
+        types = _foreign(ctx, facts, opsets, buf)
+    constant = _is_constant(node, ctx, facts)
     for index, name in enumerate(node.outputs):
         if not name:
             continue
         typed = types[index] if index < len(types) else None
         if typed is None:
             raise ShapeInconsistent(
-                f"the shape of tensor '{name}', made by operator '{site.label}' ({node.op_type}), cannot be "
+                f"the shape of tensor '{name}', made by operator '{ctx.label}' ({node.op_type}), cannot be "
                 "found. Store shapes in the file (onnx.shape_inference) or replace the operator"
             )
         facts.add(name, typed, constant, limits)
         if constant and index == 0 and keeps_value(*typed):
-            value = fold(site, *typed)
+            value = fold(ctx, *typed)
             if value is not None:
                 facts.values[name] = value
 
 
-def _is_constant(node: RawNode, site: Site, facts: Facts) -> bool:
+def _is_constant(node: RawNode, ctx: InferenceContext, facts: Facts) -> bool:
     if node.op_type in ("Shape", "Size") and not node.domain:
         return True  # shapes are static here, so a runtime folds these whatever they look at
     if node.op_type in _RANDOM or node.graphs:
         return False
     constants = facts.constants
-    return bool(site.shapes) and all(not name or name in constants for name in node.inputs)
+    return bool(ctx.shapes) and all(not name or name in constants for name in node.inputs)
 
 
-def _constant(node: RawNode, facts: Facts, buf: bytes, limits: Limits) -> None:
+def _constant(node: RawNode, facts: Facts, buf: Buffer, limits: Limits) -> None:
     if len(node.outputs) != 1 or node.inputs:
         raise ModelMalformed(f"Constant '{node.name}' must have one output and no input: export the model again")
     name = node.outputs[0]
@@ -189,10 +204,10 @@ def _constant(node: RawNode, facts: Facts, buf: bytes, limits: Limits) -> None:
     raise ModelMalformed(f"Constant '{node.name}' has no value that Sectum can read: store it as a dense tensor")
 
 
-def _foreign(site: Site, facts: Facts, opsets: Mapping[str, int], buf: bytes) -> list[Typed | None]:
+def _foreign(ctx: InferenceContext, facts: Facts, opsets: Mapping[str, int], buf: Buffer) -> list[Typed | None]:
     """Types by ONNX's own inference, then by what the file states."""
     from sectum.graph.onnx_inference import infer_by_onnx
 
-    node = site.node
-    found = infer_by_onnx(site, opsets, buf) if node.domain in ("", "ai.onnx.ml") else {}
-    return [found.get(name) or facts.declared.get(name) for name in node.outputs]
+    node = ctx.node
+    found = infer_by_onnx(ctx, opsets, buf) if node.domain in ("", "ai.onnx.ml") else {}
+    return [found.get(name) or facts.stated(name) for name in node.outputs]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sectum.errors import ModelMalformed
 from sectum.extras import require
 from sectum.graph.limits import Limits
-from sectum.graph.reader import Model, read
+from sectum.graph.parsed_model import Model
+from sectum.graph.reader import read
 
 if TYPE_CHECKING:
     import torch

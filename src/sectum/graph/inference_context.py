@@ -1,4 +1,4 @@
-"""One operator with what is known about its inputs: what a shape rule or a constant rule looks at."""
+"""One operator with what is known about its inputs: what a shape rule or a constant folding rule looks at."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class InputDecides(ShapeInconsistent):
 
 
 @dataclass(slots=True)
-class Site:
+class InferenceContext:
     """An operator and its inputs. Absent optional inputs have ``None`` everywhere.
 
     Attributes:

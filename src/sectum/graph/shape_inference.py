@@ -1,0 +1,164 @@
+"""Shapes of a whole graph at given input shapes; branches whose condition is constant are put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sectum.errors import ModelMalformed, ShapeInconsistent
+from sectum.graph.binding import Rebatch
+from sectum.graph.inference_context import Shape, Typed
+from sectum.graph.onnx_format import Parser, RawGraph, RawModel, RawNode
+from sectum.graph.operator_order import captures, subgraph_operators
+from sectum.graph.shapes import Facts, StatedType, infer, says_nothing
+
+
+class ShapeInference:
+    """Infers the shapes of one parsed model, as often as it is bound.
+
+    Args:
+        parser: the one that parsed the model.
+        raw: the model.
+        nodes: its operators, in an order in which they can run.
+    """
+
+    def __init__(self, parser: Parser, raw: RawModel, nodes: list[RawNode]) -> None:
+        self._buf, self._limits = parser.buf, parser.limits
+        self._opsets = raw.opsets
+        self._nodes = nodes
+        self._initialisers = Facts()
+        for tensor in raw.graph.initialisers:
+            self._initialisers.add_tensor(self._buf, tensor.name, tensor, self._limits)
+
+    def run(
+        self, inputs: Mapping[str, Typed], stated: StatedType = says_nothing, rebatch: Rebatch | None = None
+    ) -> tuple[Facts, list[RawNode]]:
+        """Facts about all tensors, and the operators with branches of constant conditions put in place.
+
+        Args:
+            inputs: shape and type of each input of the graph.
+            stated: what the file states about a tensor.
+            rebatch: changes shape constants on the way.
+
+        Raises:
+            ModelError: whatever is wrong with the model.
+        """
+        facts = self._initialisers.copy(stated)
+        for name, typed in inputs.items():
+            facts.add(name, typed, False, self._limits)
+        result: list[RawNode] = []
+        for index, node in enumerate(self._nodes):
+            if rebatch is None:
+                self._step(node, facts, result)
+                continue
+            try:
+                self._step(rebatch.adjust(index, node, facts, self._limits), facts, result)
+            except ShapeInconsistent as problem:
+                raise ShapeInconsistent(
+                    f"{rebatch.complaint()}: {problem}. Export the model with a symbolic batch"
+                ) from None
+        return facts, result
+
+    def _step(self, node: RawNode, facts: Facts, result: list[RawNode]) -> None:
+        if not node.graphs:
+            if node.op_type in ("If", "Loop", "Scan") and not node.domain:
+                raise ModelMalformed(f"{node.op_type} '{node.name}' lacks its subgraphs: export the model again")
+            infer(node, facts, self._opsets, self._buf, self._limits)
+            result.append(node)
+            return
+        if node.op_type == "If" and not node.domain:
+            condition = facts.values.get(node.inputs[0]) if node.inputs else None
+            branches = [node.graphs.get("then_branch"), node.graphs.get("else_branch")]
+            if condition is not None and condition.size == 1:
+                branch = branches[0 if condition.item() else 1]
+                if branch is None:
+                    raise ModelMalformed(f"If '{node.name}' lacks a branch: export the model again")
+                for inner in self._inlined(node, branch, node.outputs, facts):
+                    self._step(inner, facts, result)
+                return
+        self._control_flow(node, facts)
+        result.append(replace(node, inputs=node.inputs + captures(node)))
+
+    def _control_flow(self, node: RawNode, facts: Facts) -> None:
+        """Find the output types of an operator whose subgraphs do not become part of the graph."""
+        found: list[Typed | None] = [facts.stated(name) for name in node.outputs]
+        if None in found and node.op_type == "If" and not node.domain:
+            found = self._larger_branch(node, facts)
+        elif None in found and node.op_type == "Loop" and not node.domain:
+            # What is carried round the loop comes out as it went in; what is collected is stated or unknown.
+            carried = [facts.types.get(name) for name in node.inputs[2:]]
+            found = [f or (carried[i] if i < len(carried) else None) for i, f in enumerate(found)]
+        for name, typed in zip(node.outputs, found, strict=True):
+            if not name:
+                continue
+            if typed is None:
+                raise ShapeInconsistent(
+                    f"the shape of tensor '{name}', made by the control-flow operator '{node.name}' "
+                    f"({node.op_type}), cannot be found: state it in the file (value_info)"
+                )
+            facts.add(name, typed, False, self._limits)
+
+    def _larger_branch(self, node: RawNode, facts: Facts) -> list[Typed | None]:
+        best: list[Typed | None] = [None] * len(node.outputs)
+        for key, branch in node.graphs.items():
+            names = [f"{node.name or node.outputs[0]}/{key}/{i}" for i in range(len(node.outputs))]
+            for inner in self._inlined(node, branch, names, facts, key):
+                self._step(inner, facts, [])
+            for i, name in enumerate(names):
+                typed = facts.types[name]
+                known = best[i]
+                if known is None or _elements(typed[0]) > _elements(known[0]):
+                    best[i] = typed
+        return best
+
+    def _inlined(
+        self, node: RawNode, branch: RawGraph, outputs: list[str], facts: Facts, key: str = ""
+    ) -> list[RawNode]:
+        """Branch's operators under names that cannot clash, the last ones making ``outputs``."""
+        if len(branch.outputs) != len(outputs) or branch.inputs:
+            raise ModelMalformed(f"the branches of If '{node.name}' do not make its outputs: export the model again")
+        prefix = f"{node.name or node.outputs[0]}/{key}/"
+        inner = {t.name for t in branch.initialisers}
+        for tensor in branch.initialisers:
+            facts.add_tensor(self._buf, prefix + tensor.name, tensor, self._limits)
+        ordered = subgraph_operators(branch)
+        for sub in ordered:
+            inner.update(name for name in sub.outputs if name)
+
+        def name_of(name: str) -> str:
+            return prefix + name if name in inner else name
+
+        renamed = [_rename(sub, inner, prefix) for sub in ordered]
+        for made, (name, _) in zip(outputs, branch.outputs, strict=True):
+            renamed.append(RawNode("Identity", "", made, [name_of(name)], [made], {}, {}, {}, (0, 0)))
+        return renamed
+
+
+def _rename(node: RawNode, inner: set[str], prefix: str) -> RawNode:
+    graphs = {}
+    for key, graph in node.graphs.items():
+        own = {t.name for t in graph.initialisers} | {name for name, _ in graph.inputs}
+        own.update(name for sub in graph.nodes for name in sub.outputs)
+        visible = inner - own
+        graphs[key] = RawGraph(
+            graph.name,
+            [_rename(sub, visible, prefix) for sub in graph.nodes],
+            graph.initialisers,
+            graph.inputs,
+            [(prefix + name if name in visible else name, span) for name, span in graph.outputs],
+            graph.value_infos,
+        )
+    return replace(
+        node,
+        name=prefix + node.name,
+        inputs=[prefix + name if name in inner else name for name in node.inputs],
+        outputs=[prefix + name if name in inner else name for name in node.outputs],
+        graphs=graphs,
+    )
+
+
+def _elements(shape: Shape) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
