@@ -10,6 +10,8 @@ from sectum.errors import ModelError
 from sectum.graph.ir import Graph
 from sectum.predict.prediction import Advice, Prediction
 from sectum.predict.predictor import Predictor
+from sectum.predict.prepared import LaidOut, Prepared
+from sectum.units import PAGE_BYTES
 
 LARGEST_BATCH = 64
 TOP_LAYERS = 3
@@ -17,38 +19,39 @@ TOP_LAYERS = 3
 
 def advise(
     predictor: Predictor,
-    read_at_batch: Callable[[int], Graph],
+    prepared: Prepared,
     prediction: Prediction,
     profile: Profile,
+    at_batch: Callable[[int], Graph],
 ) -> list[Advice]:
     """Compute what would make the inference cheaper.
 
     Args:
         predictor: the one that made the prediction.
-        read_at_batch: gives the network at another batch; may raise a ModelError where it cannot be re-batched.
+        prepared: the network that it was made for.
         prediction: the prediction to improve on.
         profile: the enclave it was made for.
+        at_batch: gives the network at another batch; may raise a ModelError where it cannot be re-batched.
     """
     advice = [_costly_layers(prediction)]
     if profile.epc_bytes is None:
         return advice
     if prediction.overcommit.predicted:
-        advice.insert(0, _enough_epc(predictor, read_at_batch(prediction.batch), prediction, profile))
+        advice.insert(0, _enough_epc(predictor, prepared, prediction, profile))
         if (weights := _weights_in_the_way(prediction)) is not None:
             advice.append(weights)
-    largest = _largest_batch(predictor, read_at_batch, prediction, profile)
+    largest = _largest_batch(predictor, prepared, prediction, profile, at_batch)
     if largest is not None:
         advice.append(largest)
     return advice
 
 
-def _enough_epc(predictor: Predictor, graph: Graph, prediction: Prediction, profile: Profile) -> Advice:
+def _enough_epc(predictor: Predictor, prepared: Prepared, prediction: Prediction, profile: Profile) -> Advice:
     """An EPC that holds the working set never pages, whatever the policy; a smaller one pages in every inference."""
-    given = prediction.native_ms if prediction.native_source == "given" else None
     epc_bytes = prediction.memory.working_set_bytes
-    there = predictor.predict(graph, profile.with_epc(epc_bytes), threads=prediction.threads, native_ms=given)
-    speedup = prediction.latency_ms / there.latency_ms
-    return Advice("epc", {"epc_bytes": epc_bytes, "latency_ms": there.latency_ms, "speedup": speedup})
+    latency_ms = predictor.latency_ms(prepared, profile.with_epc(epc_bytes))
+    speedup = prediction.latency_ms / latency_ms
+    return Advice("epc", {"epc_bytes": epc_bytes, "latency_ms": latency_ms, "speedup": speedup})
 
 
 def _costly_layers(prediction: Prediction) -> Advice:
@@ -78,27 +81,29 @@ def _weights_in_the_way(prediction: Prediction) -> Advice | None:
 
 
 def _largest_batch(
-    predictor: Predictor, read_at_batch: Callable[[int], Graph], prediction: Prediction, profile: Profile
+    predictor: Predictor,
+    prepared: Prepared,
+    prediction: Prediction,
+    profile: Profile,
+    at_batch: Callable[[int], Graph],
 ) -> Advice | None:
     epc_bytes = profile.epc_bytes or 0
-    graphs: dict[int, Graph] = {}
-
-    def fits(batch: int) -> bool:
-        graphs[batch] = read_at_batch(batch)
-        return predictor.working_set_bytes(graphs[batch], threads=prediction.threads) <= epc_bytes
-
+    largest: LaidOut | Prepared = prepared  # of those that fit
+    fitting, failing = 0, LARGEST_BATCH + 1
     try:
-        fitting, failing = 0, LARGEST_BATCH + 1
         while failing - fitting > 1:
             batch = min(fitting * 2 or 1, (fitting + failing) // 2)
-            if fits(batch):
-                fitting = batch
+            own = batch == prediction.batch
+            network = prepared if own else predictor.lay_out(at_batch(batch), threads=prediction.threads)
+            if network.trace.pages * PAGE_BYTES <= epc_bytes:
+                fitting, largest = batch, network
             else:
                 failing = batch
     except ModelError:
         return None  # hard-coded for one batch: there is nothing to advise
     values: dict[str, Any] = {"batch": fitting, "epc_bytes": epc_bytes, "or_more": fitting == LARGEST_BATCH}
     if fitting and prediction.native_source == "predicted":  # a latency that was given does not hold for other batches
-        there = predictor.predict(graphs[fitting], profile, threads=prediction.threads)
-        values["ms_per_image"] = there.latency_ms / fitting
+        if isinstance(largest, LaidOut):
+            (largest,) = predictor.prepare_all([largest])
+        values["ms_per_image"] = predictor.latency_ms(largest, profile) / fitting
     return Advice("batch", values)

@@ -46,7 +46,7 @@ class PredictionResult:
         """Compute what would make the inference cheaper."""
         from sectum.plan.advice import advise
 
-        return advise(self.predictor, self.source.at_batch, self.prediction, self.profile)
+        return advise(self.predictor, self.prepared, self.prediction, self.profile, self.source.at_batch)
 
     def to_json(self, advice: list[Advice]) -> dict[str, Any]:
         """Give the prediction as JSON types, with its advice and its source."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ from sectum.cli.options import InputShapes
 from sectum.errors import ModelMalformed, ModelUnreadable, ShapeUnbound, UsageError
 
 if TYPE_CHECKING:
-    from sectum.graph import Model
+    from sectum.graph import Model, ParsedModel
     from sectum.graph.ir import Graph
     from sectum.zoo import Architecture
 
@@ -44,7 +46,7 @@ class Source:
     @property
     def sha256(self) -> str | None:
         """SHA-256 of the model's file; None where there is no file."""
-        return None if self.from_zoo else self.model.sha256
+        return None if self.from_zoo else self._parsed.sha256
 
     @cached_property
     def graph(self) -> Graph:
@@ -58,21 +60,37 @@ class Source:
     @cached_property
     def model(self) -> Model:
         """The network with its weights, as it is run."""
-        from sectum.graph import read
-
         if self.from_zoo:
             from sectum import zoo
+            from sectum.graph import read
 
             return read(zoo.to_bytes(self.architecture, batch=self._zoo_batch))
+        return self._bound(self.batch, self.inputs)
+
+    @cached_property
+    def _parsed(self) -> ParsedModel:
+        """The model's file, which is opened and parsed once."""
+        from sectum.graph import parse
+
         self._check_path()
-        path, inputs = Path(self.text), self.inputs or None
-        try:
+        with self._naming_the_file():
+            return parse(Path(self.text))
+
+    def _bound(self, batch: int | None, inputs: InputShapes) -> Model:
+        parsed = self._parsed
+        with self._naming_the_file():
             try:
-                return read(path, batch=self.batch, inputs=inputs)
+                return parsed.bind(batch=batch, inputs=inputs)
             except ShapeUnbound:
-                if self.batch is not None:
+                if batch is not None:
                     raise
-            return read(path, batch=1, inputs=inputs)  # a model that leaves the number of images open
+            return parsed.bind(batch=1, inputs=inputs)  # a model that leaves the number of images open
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Make sure that errors about the model name its file."""
+        try:
+            yield
         except ModelMalformed as error:
             if self.text in str(error):
                 raise
@@ -99,15 +117,19 @@ class Source:
         return zoo.build(name, resolution=shape[2])
 
     def at_batch(self, batch: int) -> Graph:
-        """Read or make the same network with another number of images.
+        """Give the same network with another number of images. Nothing is read again.
 
         Raises:
             ModelError: it cannot be re-batched.
         """
         if batch == self.batch:
             return self.graph
+        if self.from_zoo:
+            from sectum import zoo
+
+            return zoo.to_graph(self.architecture, batch)
         inputs = {name: (batch, *shape[1:]) for name, shape in self.inputs.items()}
-        return Source(self.text, batch=batch, inputs=inputs).graph
+        return self._bound(batch, inputs).graph
 
     def _check_path(self) -> None:
         """Say what else was probably meant where there is no such file."""
