@@ -7,9 +7,10 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from sectum.errors import SectumError
-from sectum.graph import read
+from sectum.graph import model_file, read
 from sectum.ort import cost, coverage
 
 CPU_SECONDS_PER_CASE = 5
@@ -45,26 +46,38 @@ def peak_rss_mib() -> int:
     return next(int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
+def verdict(case: dict[str, Any]) -> dict[str, object]:
+    """Say what comes of a case."""
+    signal.alarm(WALL_SECONDS_PER_CASE)
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS_PER_CASE)
+    try:
+        use(case["path"], case["as_bytes"], case["batch"])
+    except SectumError as problem:
+        return {"outcome": type(problem).__name__, "exit_code": problem.exit_code, "message": str(problem)}
+    except TooSlow:
+        return {"outcome": "hang", "exit_code": -1, "message": "out of time"}
+    except BaseException as problem:  # noqa: BLE001  # whatever escapes is the finding
+        return {"outcome": "escaped", "exit_code": -1, "message": repr(problem)}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.alarm(0)
+    return {"outcome": "accepted", "exit_code": 0, "message": ""}
+
+
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     # SIGALRM keeps its default action, death: a Python handler would not run while a C function does not return.
     signal.signal(signal.SIGPROF, ring)
+    model_file.BIG_BYTES = 16 << 10
     for line in sys.stdin:
         case = json.loads(line)
-        signal.alarm(WALL_SECONDS_PER_CASE)
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS_PER_CASE)
-        try:
-            use(case["path"], case["as_bytes"], case["batch"])
-            answer = {"outcome": "accepted", "exit_code": 0, "message": ""}
-        except SectumError as problem:
-            answer = {"outcome": type(problem).__name__, "exit_code": problem.exit_code, "message": str(problem)}
-        except TooSlow:
-            answer = {"outcome": "hang", "exit_code": -1, "message": "out of time"}
-        except BaseException as problem:  # noqa: BLE001  # whatever escapes is the finding
-            answer = {"outcome": "escaped", "exit_code": -1, "message": repr(problem)}
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.alarm(0)
+        model_file.WHOLE_BYTES = 16 << 20
+        answer = verdict(case)
+        if not case["as_bytes"] and answer["exit_code"] >= 0:
+            model_file.WHOLE_BYTES = 0  # as a file that is too large to be loaded whole
+            without_weights = verdict(case)
+            if without_weights["exit_code"] != answer["exit_code"]:
+                answer = {"outcome": "differs", "exit_code": -1, "message": f"{answer} {without_weights}"}
         answer["peak_rss_mib"] = peak_rss_mib()
         print(json.dumps(answer), flush=True)
 

@@ -102,6 +102,35 @@ def spliced(folder: Path) -> Iterator[Case]:
         yield Case(f"splice-{seed}", save(folder, f"splice-{seed}", data), ANY)
 
 
+def weighted(folder: Path) -> Iterator[Case]:
+    """A model with weights in initialisers, constants and subgraphs, with bytes changed around them, and cut off."""
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [node("Constant", [], ["c"], value=weight("", 3, 64, 64)), node("Add", ["x", "c"], ["b"])],
+            name, [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)],
+        )
+        for name in ("then", "else")
+    }  # fmt: skip
+    source = model(
+        [node("If", ["yes"], ["i"], **branches), node("Conv", ["i", "w"], ["a"]), node("Add", ["a", "v"])],
+        {"x": [1, 3, 64, 64]},
+        initialisers=[numpy_helper.from_array(np.array(True), "yes"), weight("w", 512, 3, 1, 1),
+                      weight("v", 512, 64, 64)],
+    ).SerializeToString()  # fmt: skip
+    payload = np.ones(2, np.float32).tobytes()
+    around = [at for at in range(len(source)) if source[at : at + 8] not in (payload, payload[1:] + payload[:1],
+              payload[2:] + payload[:2], payload[3:] + payload[:3])]  # fmt: skip
+    yield Case("weighted", save(folder, "weighted", source), frozenset({0}))
+    for seed in range(40):
+        rng = random.Random(seed)
+        data = bytearray(source)
+        for _ in range(rng.choice((1, 2, 5))):
+            at = rng.choice(around)
+            data[at] = rng.choice((rng.randrange(256), data[at] ^ (1 << rng.randrange(8)), 0xFF, 0x80, 0))
+        end = rng.choice((len(data), len(data), rng.choice(around)))
+        yield Case(f"weighted-{seed}", save(folder, f"weighted-{seed}", bytes(data[:end])), ANY)
+
+
 def no_onnx(folder: Path) -> Iterator[Case]:
     """Files that are something else."""
     rng = random.Random(0)
@@ -439,5 +468,5 @@ def external(folder: Path) -> Iterator[Case]:
 
 MAKERS: dict[str, Maker] = {
     maker.__name__: maker
-    for maker in (flipped, truncated, spliced, no_onnx, bombs, memory, structure, attributes, external)
+    for maker in (flipped, truncated, spliced, weighted, no_onnx, bombs, memory, structure, attributes, external)
 }

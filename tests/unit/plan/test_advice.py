@@ -2,63 +2,102 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from sectum.graph import read
+from sectum.graph import parse
 from sectum.plan.advice import advise
 from sectum.predict import sweep
 from sectum.units import MIB, PAGE_BYTES
 
 
 @pytest.fixture(scope="module")
-def read_squeezenet(light):
-    return lambda batch: read(light / "light_squeezenet.onnx", batch=batch).graph
+def squeezenet_at(light):
+    parsed = parse(light / "light_squeezenet.onnx")
+    return lambda batch: parsed.bind(batch=batch).graph
 
 
-def by_kind(advice):
-    return {item.kind: item for item in advice}
+def advice_for(predictor, graph, enclave, at_batch=None, **options):
+    """Prediction, and the advice that goes with it by its kind."""
+    prepared = predictor.prepare(graph, **options)
+    prediction = predictor.in_enclave(prepared, enclave)
+    items = advise(predictor, prepared, prediction, enclave, at_batch or (lambda _: graph))
+    return prediction, {item.kind: item.values for item in items}
 
 
 def test_the_advised_epc_is_the_smallest_that_ends_paging(predictor, alexnet, softepc):
     """At the advised size there is no paging, one page below there is."""
     enclave = softepc.with_epc(93 * MIB)
-    prediction = predictor.predict(alexnet, enclave)
-    advised = by_kind(advise(predictor, lambda _: alexnet, prediction, enclave))["epc"].values["epc_bytes"]
+    _, advice = advice_for(predictor, alexnet, enclave)
+    advised = advice["epc"]["epc_bytes"]
     enough, short = sweep(predictor, alexnet, enclave, [advised, advised - PAGE_BYTES])
     assert not enough.overcommit.predicted
     assert short.overcommit.predicted
 
 
-def test_the_advised_batch_is_the_largest_that_fits(predictor, softepc, read_squeezenet):
-    """The advised batch does not page, the next one does."""
+@pytest.mark.parametrize("native_ms", [None, 20.0])
+def test_the_latency_at_the_advised_epc_is_the_prediction_there(predictor, alexnet, softepc, native_ms):
+    """What the advice promises of more memory is to the last bit what a prediction with that memory says."""
+    enclave = softepc.with_epc(93 * MIB)
+    prediction, advice = advice_for(predictor, alexnet, enclave, native_ms=native_ms)
+    there = predictor.predict(alexnet, enclave.with_epc(advice["epc"]["epc_bytes"]), native_ms=native_ms)
+    assert advice["epc"]["latency_ms"] == there.latency_ms
+    assert advice["epc"]["speedup"] == prediction.latency_ms / there.latency_ms
+
+
+@pytest.mark.parametrize("own", [1, 3])
+def test_the_advised_batch_is_the_largest_that_fits(predictor, softepc, squeezenet_at, own):
+    """The advised batch does not page, the next one does, and an image takes what a prediction says."""
     enclave = softepc.with_epc(32 * MIB)
-    prediction = predictor.predict(read_squeezenet(1), enclave)
-    batch = by_kind(advise(predictor, read_squeezenet, prediction, enclave))["batch"].values["batch"]
+    _, advice = advice_for(predictor, squeezenet_at(own), enclave, squeezenet_at)
+    batch = advice["batch"]["batch"]
     assert batch > 1
-    assert not predictor.predict(read_squeezenet(batch), enclave).overcommit.predicted
-    assert predictor.predict(read_squeezenet(batch + 1), enclave).overcommit.predicted
+    there = predictor.predict(squeezenet_at(batch), enclave)
+    assert not there.overcommit.predicted
+    assert predictor.predict(squeezenet_at(batch + 1), enclave).overcommit.predicted
+    assert advice["batch"]["ms_per_image"] == there.latency_ms / batch
+
+
+def test_no_batch_is_laid_out_twice(predictor, softepc, squeezenet_at, monkeypatch):
+    """Each batch that is tried is re-batched and laid out once, the model's own never, and no layers are computed."""
+    enclave = softepc.with_epc(32 * MIB)
+    prepared = predictor.prepare(squeezenet_at(2))
+    prediction = predictor.in_enclave(prepared, enclave)
+    tried, laid_out = Counter(), Counter()
+    lay_out = predictor.lay_out
+
+    def at_batch(batch):
+        tried[batch] += 1
+        return squeezenet_at(batch)
+
+    def counting_lay_out(graph, *, threads):
+        laid_out[graph.tensors[graph.inputs[0]].shape[0]] += 1
+        return lay_out(graph, threads=threads)
+
+    monkeypatch.setattr(predictor, "lay_out", counting_lay_out)
+    monkeypatch.setattr(predictor, "in_enclave", None)
+    advise(predictor, prepared, prediction, enclave, at_batch)
+    assert tried == laid_out
+    assert set(tried.values()) == {1}
+    assert 2 not in tried
 
 
 def test_a_model_too_large_for_any_batch_is_told_so(predictor, alexnet, softepc):
     """Where not even one image fits, the advice says so in place of a number."""
-    enclave = softepc.with_epc(93 * MIB)
-    prediction = predictor.predict(alexnet, enclave)
-    item = by_kind(advise(predictor, lambda _: alexnet, prediction, enclave))["batch"]
-    assert item.values["batch"] == 0
+    _, advice = advice_for(predictor, alexnet, softepc.with_epc(93 * MIB))
+    assert advice["batch"]["batch"] == 0
 
 
 def test_the_costliest_layers_are_named_with_their_share(predictor, alexnet, softepc):
     """The layers named are those with the largest latency, in order."""
-    enclave = softepc.with_epc(93 * MIB)
-    prediction = predictor.predict(alexnet, enclave)
-    named = by_kind(advise(predictor, lambda _: alexnet, prediction, enclave))["layers"].values["layers"]
+    prediction, advice = advice_for(predictor, alexnet, softepc.with_epc(93 * MIB))
     ranked = sorted(prediction.layers, key=lambda layer: -layer.breakdown_ms.total)
+    named = advice["layers"]["layers"]
     assert [layer["name"] for layer in named] == [layer.name for layer in ranked[: len(named)]]
 
 
 def test_layers_that_would_make_it_fit_hold_enough_weights(predictor, alexnet, softepc):
     """The weights named are at least as large as what is missing."""
-    enclave = softepc.with_epc(93 * MIB)
-    prediction = predictor.predict(alexnet, enclave)
-    item = by_kind(advise(predictor, lambda _: alexnet, prediction, enclave))["weights"]
-    assert sum(layer["weight_bytes"] for layer in item.values["layers"]) >= -prediction.memory.margin_bytes
+    prediction, advice = advice_for(predictor, alexnet, softepc.with_epc(93 * MIB))
+    assert sum(layer["weight_bytes"] for layer in advice["weights"]["layers"]) >= -prediction.memory.margin_bytes
