@@ -8,9 +8,8 @@ file.
 nn-Meter 2.0 needs older libraries than Sectum and lives in an environment of its own::
 
     python3.11 -m venv /tmp/nnmeter
-    /tmp/nnmeter/bin/pip install nn-meter==2.0 onnx==1.16.2 "numpy<2" "networkx<3" "protobuf<5"
-    "setuptools<80" python benchmarks/ingestion_vs_nnmeter.py --nnmeter-python /tmp/nnmeter/bin/python --json
-    out.json
+    /tmp/nnmeter/bin/pip install nn-meter==2.0 onnx==1.16.2 "numpy<2" "networkx<3" "protobuf<5" "setuptools<80"
+    python benchmarks/ingestion_vs_nnmeter.py --nnmeter-python /tmp/nnmeter/bin/python --json out.json
 
 (onnx 1.9 and 1.10, which nn-Meter names as tested, have no wheels for Python 3.11.)
 """

@@ -1,4 +1,4 @@
-"""Weights kept in files beside the model: where they may lie, and reading them.
+"""Weights in files beside the model: where those may be, and reading them.
 
 A model is untrusted, and so are the paths in it. A location is accepted only if it is relative, has no
 ``..``, and after all symbolic links are resolved lies in the model's own folder, as a regular file with one

@@ -4,8 +4,8 @@ A file up to `WHOLE_BYTES` is loaded whole. Of a larger one only the structure i
 place for every byte of the file: a byte lies there at its offset in the file, and pages into which nothing was loaded
 take no memory. What is left out are payloads of tensors over `BIG_BYTES`, of which the parser wants the place alone.
 
-The file is read, not mapped. Whoever can write to a mapped file can end the process that maps it, by making the file
-shorter (SIGBUS); a model need not be trusted, nor the one who wrote it. See docs/adr/0008-weights-stay-in-the-file.md.
+The file is read, not mapped: whoever can write to a mapped file can kill the process that maps it, by truncating the
+file (SIGBUS). See docs/adr/0009-weights-stay-in-the-file.md.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from sectum.units import KIB, MIB
 
 WHOLE_BYTES = 16 * MIB
 BIG_BYTES = 64 * KIB
-"""Messages over this size are looked into for payloads of this size. Constants whose values are read are smaller:
-1,024 elements of 16 bytes at most (`sectum.graph.folding.MAX_ELEMENTS`)."""
+"""Payloads over this size are left out. Constants whose values are read are smaller: 1,024 elements of 16 bytes at most
+(`sectum.graph.folding.MAX_ELEMENTS`)."""
 
 _AHEAD_BYTES = 4 * KIB
 _HEADER_BYTES = 20  # of a field: a tag and a length, or a tag and a number, of 10 bytes each
 _COPY_BYTES = 1 * MIB
 
 _Message: TypeAlias = "Mapping[int, _Message | None]"
-# Where big payloads lie: for each message the fields that lead to one. None is the payload: raw, float and double data.
+# For each message the fields that lead to payloads. None marks a payload: raw data, float data, double data.
 _TENSOR: _Message = {9: None, 4: None, 10: None}
 _GRAPH: dict[int, _Message | None] = {5: _TENSOR}
 _ATTRIBUTE: _Message = {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH}
@@ -181,7 +181,8 @@ class _Structure:
             message: which of its fields lead to big payloads.
             depth: of the message in other messages.
         """
-        # `fields` reads the next header when it is resumed. It lies at `known` or, behind numbers, up to `reach`.
+        # `fields` reads the next header when it is resumed. That begins between `known` and `reach`, since how long a
+        # number is encoded is not known here.
         known = reach = start
         self.load(known, reach + _HEADER_BYTES)
         for number, kind, a, b in fields(self.buf, start, stop, self._budget):

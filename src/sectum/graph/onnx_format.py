@@ -1,4 +1,4 @@
-"""ONNX files as they are written: a parser of the ``onnx.proto`` messages that a network's cost depends on.
+"""The ONNX file format: a parser of the ``onnx.proto`` messages that a network's cost depends on.
 
 The parser works on the file's bytes and keeps, for big payloads, where they lie instead of what they hold.
 Memory is therefore bounded by the number of operators, however large the weights. Field numbers:

@@ -81,7 +81,7 @@ _EINSUM = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
 
 
 def _check_einsum(ctx: InferenceContext) -> None:
-    # ONNX 1.23's inference of Einsum does not end on other characters, nor on two ellipses in one term.
+    # ONNX 1.23's inference of Einsum never returns for other characters, nor for two ellipses in one term.
     if ctx.node.op_type == "Einsum" and not _EINSUM.fullmatch(ctx.text("equation", "")):
         raise ModelMalformed(
             f"the equation of operator '{ctx.label}' (Einsum) must be terms of letters with one ellipsis at most, "

@@ -22,7 +22,7 @@ from sectum.graph.shapes import Facts
 
 
 class ParsedModel:
-    """A model's file, parsed. Binding it reads nothing again, and parses nothing but what it needs for the first time.
+    """A model's file, parsed. Binding it to shapes reads nothing from the file again.
 
     Args:
         file: its bytes.

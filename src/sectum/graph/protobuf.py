@@ -1,4 +1,4 @@
-"""The protobuf wire format: a walk over fields that copies nothing and allocates nothing of its own.
+"""The protobuf wire format: iterating over the fields of a message without copying them, and encoding fields.
 
 Source: the protocol-buffers encoding document. A field is a tag (number << 3 | wire type) and a payload; wire
 types in use are 0 (varint), 1 (8 bytes), 2 (a length, then that many bytes) and 5 (4 bytes). Groups (3 and 4)

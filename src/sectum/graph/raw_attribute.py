@@ -1,4 +1,4 @@
-"""Attributes of operators as they lie in the file."""
+"""Attributes of operators as stored in the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constant tensors as they lie in the file: where the payload is, and how many bytes it must have."""
+"""Constant tensors as stored in the file: where the payload is, and how many bytes it must have."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from sectum.graph.binding import Rebatch
 from sectum.graph.inference_context import Shape, Typed
 from sectum.graph.onnx_format import Parser, RawGraph, RawModel, RawNode
 from sectum.graph.operator_order import captures, subgraph_operators
-from sectum.graph.shapes import Facts, StatedType, infer, says_nothing
+from sectum.graph.shapes import Facts, StatedType, infer, nothing_stated
 
 
 class ShapeInference:
@@ -31,7 +31,7 @@ class ShapeInference:
             self._initialisers.add_tensor(self._buf, tensor.name, tensor, self._limits)
 
     def run(
-        self, inputs: Mapping[str, Typed], stated: StatedType = says_nothing, rebatch: Rebatch | None = None
+        self, inputs: Mapping[str, Typed], stated: StatedType = nothing_stated, rebatch: Rebatch | None = None
     ) -> tuple[Facts, list[RawNode]]:
         """Facts about all tensors, and the operators with branches of constant conditions put in place.
 
@@ -85,7 +85,7 @@ class ShapeInference:
         if None in found and node.op_type == "If" and not node.domain:
             found = self._larger_branch(node, facts)
         elif None in found and node.op_type == "Loop" and not node.domain:
-            # What is carried round the loop comes out as it went in; what is collected is stated or unknown.
+            # Loop-carried values keep their shapes. Shapes of scan outputs are stated in the file, or unknown.
             carried = [facts.types.get(name) for name in node.inputs[2:]]
             found = [f or (carried[i] if i < len(carried) else None) for i, f in enumerate(found)]
         for name, typed in zip(node.outputs, found, strict=True):

@@ -77,12 +77,17 @@ def _windows(ctx: InferenceContext, spatial: Shape, kernel: Shape) -> Shape:
     return tuple(result)
 
 
+def _group(ctx: InferenceContext) -> int:
+    group = ctx.integer("group", 1)
+    if group < 1:
+        raise ModelMalformed(f"operator '{ctx.label}' ({ctx.node.op_type}) has group {group}: it must be 1 or more")
+    return group
+
+
 def _conv(ctx: InferenceContext) -> list[Typed]:
     (batch, channels, *spatial), n = _spatial(ctx)
     weight = ctx.shape(1)
-    group = ctx.integer("group", 1)
-    if group < 1:
-        raise ModelMalformed(f"operator '{ctx.label}' (Conv) has group {group}: it must be 1 or more")
+    group = _group(ctx)
     if len(weight) != n + 2:
         ctx.fail(f"its weight has {len(weight)} dimensions instead of {n + 2}")
     if channels != weight[1] * group or weight[0] % group:
@@ -100,9 +105,7 @@ def _conv(ctx: InferenceContext) -> list[Typed]:
 def _conv_transpose(ctx: InferenceContext) -> list[Typed]:
     (batch, channels, *spatial), n = _spatial(ctx)
     weight = ctx.shape(1)
-    group = ctx.integer("group", 1)
-    if group < 1:
-        raise ModelMalformed(f"operator '{ctx.label}' (ConvTranspose) has group {group}: it must be 1 or more")
+    group = _group(ctx)
     if len(weight) != n + 2 or channels != weight[0]:
         ctx.fail(f"{channels} channels do not fit the weight {list(weight)}")
     kernel = ctx.positive("kernel_shape", n, 1) if "kernel_shape" in ctx.node.attributes else weight[2:]
@@ -233,7 +236,7 @@ def _prelu(ctx: InferenceContext) -> list[Typed]:
     return [(shape, ctx.same_dtype(0, 1))]
 
 
-def _fused_gelu_bias(ctx: InferenceContext) -> list[Typed]:
+def _bias_gelu(ctx: InferenceContext) -> list[Typed]:
     return [(ctx.broadcast([ctx.shape(0), ctx.shape(1)]), ctx.same_dtype(0, 1))]
 
 
@@ -287,5 +290,5 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("com.microsoft", "QuickGelu"): _same,
     ("com.microsoft", "Gelu"): _same,
     ("com.microsoft", "FastGelu"): _same,
-    ("com.microsoft", "BiasGelu"): _fused_gelu_bias,
+    ("com.microsoft", "BiasGelu"): _bias_gelu,
 }  # fmt: skip

@@ -30,8 +30,8 @@ StatedType = Callable[[str], Typed | None]
 """Gives the shape and type that the file states for a tensor, or None."""
 
 
-def says_nothing(_: str) -> None:
-    """Stand for a file that states nothing."""
+def nothing_stated(_: str) -> None:
+    """Give None: for a file that states no shapes."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Facts:
     types: dict[str, Typed] = field(default_factory=dict)
     values: dict[str, Constant] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
-    stated: StatedType = says_nothing
+    stated: StatedType = nothing_stated
     weight_bytes: int = 0
     activation_bytes: int = 0
 

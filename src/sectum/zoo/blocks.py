@@ -15,6 +15,7 @@ from sectum.zoo.layers import (
     Pair,
     Pool,
 )
+from sectum.zoo.variation import Variation
 
 
 def pair(size: int | Pair) -> Pair:
@@ -105,6 +106,16 @@ def squeeze_excite(b: Builder, x: int, squeezed: int, act: Nonlinearity, gate: N
         s = b.add(Activation(act), conv(b, s, squeezed, bias=True), name="act")
         s = b.add(Activation(gate), conv(b, s, b.channels(x), bias=True), name="gate")
         return b.add(Gate(), x, s, name="scale")
+
+
+def hidden_classifier(b: Builder, v: Variation, x: int, classes: int, *, space: int, features: int) -> int:
+    """Average down to ``space`` x ``space``, then two hidden fully connected layers and that of the classes."""
+    x = pool_to(b, x, space)
+    with b.scope("classifier"):
+        x = b.add(Flatten(), x)
+        for _ in range(2):
+            x = relu(b, b.add(Linear(v.channels(features)), x))
+        return b.add(Linear(classes), x)
 
 
 def classifier(b: Builder, x: int, classes: int) -> int:

@@ -1,8 +1,8 @@
 """When two networks are the same network, and when they are near relatives.
 
-A network is written down operator by operator, from its output backwards, with tensors numbered in the order
-in which they are met. Operators keep the order of their inputs, so there is only one such order: neither names
-nor the order of construction leave a trace, and what the output does not need is not met.
+A digest is made of the operators in the order in which a walk from the output backwards visits them, with tensors
+numbered in that order. Operators keep the order of their inputs, so there is only one such walk: the digest depends
+neither on names nor on the order of construction, and leaves out what the output does not need.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _outline(op: LoweredOperator, lowered: Lowered) -> Description | None:
         assert isinstance(weight, Weight)
         attributes["group"] = int(attributes["group"] != 1 and weight.shape[1] == 1)
     elif op.type == "AveragePool" and _is_flattened(op.outputs[0], lowered):
-        return None  # it stands for adaptive pooling: its window follows the resolution, and so does its being there
+        return None  # it stands for adaptive pooling: the resolution decides its window, and whether it is there
     return sorted(attributes.items()), len(op.outputs)
 
 

@@ -1,4 +1,4 @@
-"""Architectures as graphs, without weights: milliseconds where reading the emitted model takes seconds."""
+"""Architectures as graphs, without making their weights."""
 
 from __future__ import annotations
 

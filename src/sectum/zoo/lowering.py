@@ -30,7 +30,7 @@ SHARED_GAIN = math.sqrt(0.5)
 # SiLU and its like keep less of the variance than ReLU, for which convolutions are scaled.
 SMOOTH_GAIN = 1.1
 SMOOTH = (ly.Nonlinearity.SILU, ly.Nonlinearity.HARD_SWISH)
-# A gate is open on average, or what the input says would fade from block to block.
+# Gates are open on average; otherwise the signal would fade from block to block.
 GATE_SHIFT = 2.0
 GATES = (ly.Nonlinearity.SIGMOID, ly.Nonlinearity.HARD_SIGMOID)
 
@@ -142,7 +142,7 @@ class _Lowering:
         operator = LoweredOperator(f"{node.name}.{role}", kind, inputs, (output,), attributes)
         self.result.operators.append(operator)
 
-    # One method for each layer that is more than a name.
+    # One method for each layer that needs more than an operator type.
 
     def conv(self, node: Node) -> None:
         layer = _as(ly.Conv, node)

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from sectum import __version__
 from sectum.errors import ModelTooLarge
+from sectum.graph.protobuf import encode_bytes, encode_header
 from sectum.zoo.architecture import Architecture
 from sectum.zoo.lowered import INPUT, OPSET, OUTPUT, Integers, Lowered, Weight
 from sectum.zoo.lowering import lower
@@ -25,8 +26,8 @@ IR_VERSION = 8  # the one that was released with opset 17
 SYMBOLIC_BATCH = "N"
 LARGEST_MODEL_BYTES = 2**31 - 1  # protobuf reads no larger message
 
-# Field numbers of onnx.proto and the wire type "length-delimited".
-_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA, _DELIMITED = 7, 5, 9, 2
+# Field numbers of onnx.proto.
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 
 
 def to_onnx(
@@ -93,7 +94,7 @@ def _pieces(
             f"{arch.name} would take {graph_bytes / 1e6:.0f} MB, and an ONNX file holds at most "
             f"{LARGEST_MODEL_BYTES / 1e6:.0f} MB: choose a smaller width or resolution"
         )
-    yield head + _tag(_MODEL_GRAPH) + _varint(graph_bytes) + before
+    yield head + encode_header(_MODEL_GRAPH, graph_bytes) + before
     tiles = Tiles(arch.seed if seed is None else seed)
     for constant_head, constant in zip(constant_heads, lowered.constants.values(), strict=True):
         yield constant_head
@@ -128,23 +129,8 @@ def _constant_head(constant: Weight | Integers) -> bytes:
     if isinstance(constant, Integers):
         size = [len(constant.values)]
         proto = helper.make_tensor(constant.name, TensorProto.INT64, size, constant.values)
-        body = bytes(proto.SerializeToString())
-        return _tag(_GRAPH_INITIALIZER) + _varint(len(body)) + body
+        return encode_bytes(_GRAPH_INITIALIZER, proto.SerializeToString())
     proto = TensorProto(name=constant.name, dims=constant.shape, data_type=TensorProto.FLOAT)
     raw = 4 * constant.elements
-    body = bytes(proto.SerializeToString()) + _tag(_TENSOR_RAW_DATA) + _varint(raw)
-    return _tag(_GRAPH_INITIALIZER) + _varint(len(body) + raw) + body
-
-
-def _tag(number: int) -> bytes:
-    return _varint(number << 3 | _DELIMITED)
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the top bit says that more follow."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    body = bytes(proto.SerializeToString()) + encode_header(_TENSOR_RAW_DATA, raw)
+    return encode_header(_GRAPH_INITIALIZER, len(body) + raw) + body

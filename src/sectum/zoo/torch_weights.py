@@ -14,8 +14,8 @@ from sectum.zoo.weights import Tiles
 
 LINEAR_SPREAD = 0.01  # torchvision's, of VGG, MobileNet and others, and of SqueezeNet's last convolution
 LAYER_SCALE = 1e-6  # ConvNeXt's: each block begins as the identity
-# SqueezeNet has a ReLU behind its classes. One that closes never opens again, and with few classes most do; a
-# bias that all classes share changes no softmax.
+# SqueezeNet applies a ReLU to its class scores. A score that is always 0 gets no gradient and stays 0, and with few
+# classes most do; a bias that all classes share does not change the softmax.
 OPEN_BIAS = 1.0
 
 _STATISTICS = {"running_mean": "mean", "running_var": "variance"}

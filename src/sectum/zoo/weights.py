@@ -1,4 +1,4 @@
-"""Made-up weights that cost next to nothing: one block of normal numbers, tiled.
+"""Synthetic weights that are cheap to make: one block of normal numbers, tiled.
 
 What a network costs does not depend on its weights' values, as long as no two tensors are equal (a runtime
 would merge them) and no activation is infinite, denormal or always zero. So all tensors are tiles of one

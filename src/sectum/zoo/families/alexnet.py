@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from sectum.zoo.architecture import Builder
-from sectum.zoo.blocks import classifier, conv_act, max_pool, pool_to, relu
+from sectum.zoo.blocks import classifier, conv_act, hidden_classifier, max_pool
 from sectum.zoo.families.family import Family
-from sectum.zoo.layers import Flatten, Linear
 from sectum.zoo.variation import Drawn, Variation
 
 HEAD_FEATURES = 4096
@@ -45,12 +44,7 @@ def alexnet(b: Builder, v: Variation, classes: int, *, table: Table, global_pool
         x = max_pool(b, x, 3, 2)
     if global_pool:
         return classifier(b, x, classes)
-    x = pool_to(b, x, HEAD_SPACE)
-    with b.scope("classifier"):
-        x = b.add(Flatten(), x)
-        for _ in range(2):
-            x = relu(b, b.add(Linear(v.channels(HEAD_FEATURES)), x))
-        return b.add(Linear(classes), x)
+    return hidden_classifier(b, v, x, classes, space=HEAD_SPACE, features=HEAD_FEATURES)
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:

@@ -1,4 +1,4 @@
-"""Random chains of single operators, of no published kind: what operators cost where no family puts them so.
+"""Random chains of single operators: they show what operators cost in places where no published family has them.
 
 Some operators are used by one family alone: layer normalisation by ConvNeXt, long concatenations by DenseNet, large
 fully connected layers by AlexNet and VGG. Networks that users bring combine them otherwise.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from sectum.zoo.architecture import Builder
-from sectum.zoo.blocks import classifier, conv, max_pool, pool_to, relu
+from sectum.zoo.blocks import classifier, conv, hidden_classifier, max_pool, relu
 from sectum.zoo.families.family import Family
-from sectum.zoo.layers import BatchNorm, Flatten, Linear
+from sectum.zoo.layers import BatchNorm
 from sectum.zoo.variation import Drawn, Variation
 
 STAGE_CHANNELS = (64, 128, 256, 512, 512)
@@ -27,12 +27,7 @@ def vgg(b: Builder, v: Variation, classes: int, *, depth: int, batch_norm: bool,
             x = max_pool(b, x, 2, 2)
     if global_pool:
         return classifier(b, x, classes)
-    x = pool_to(b, x, HEAD_SPACE)
-    with b.scope("classifier"):
-        x = b.add(Flatten(), x)
-        for _ in range(2):
-            x = relu(b, b.add(Linear(v.channels(HEAD_FEATURES)), x))
-        return b.add(Linear(classes), x)
+    return hidden_classifier(b, v, x, classes, space=HEAD_SPACE, features=HEAD_FEATURES)
 
 
 def draw(b: Builder, v: Drawn, classes: int) -> int:
