@@ -10,7 +10,7 @@ from sectum.errors import ModelError
 from sectum.graph.ir import Graph
 from sectum.predict.prediction import Advice, Prediction
 from sectum.predict.predictor import Predictor
-from sectum.predict.prepared import LaidOut, Prepared
+from sectum.predict.prepared import Prepared, TracedNetwork
 from sectum.units import PAGE_BYTES
 
 LARGEST_BATCH = 64
@@ -88,13 +88,13 @@ def _largest_batch(
     at_batch: Callable[[int], Graph],
 ) -> Advice | None:
     epc_bytes = profile.epc_bytes or 0
-    largest: LaidOut | Prepared = prepared  # of those that fit
+    largest: TracedNetwork | Prepared = prepared  # of those that fit
     fitting, failing = 0, LARGEST_BATCH + 1
     try:
         while failing - fitting > 1:
             batch = min(fitting * 2 or 1, (fitting + failing) // 2)
             own = batch == prediction.batch
-            network = prepared if own else predictor.lay_out(at_batch(batch), threads=prediction.threads)
+            network = prepared if own else predictor.trace(at_batch(batch), threads=prediction.threads)
             if network.trace.pages * PAGE_BYTES <= epc_bytes:
                 fitting, largest = batch, network
             else:
@@ -103,7 +103,7 @@ def _largest_batch(
         return None  # hard-coded for one batch: there is nothing to advise
     values: dict[str, Any] = {"batch": fitting, "epc_bytes": epc_bytes, "or_more": fitting == LARGEST_BATCH}
     if fitting and prediction.native_source == "predicted":  # a latency that was given does not hold for other batches
-        if isinstance(largest, LaidOut):
+        if isinstance(largest, TracedNetwork):
             (largest,) = predictor.prepare_all([largest])
         values["ms_per_image"] = predictor.latency_ms(largest, profile) / fitting
     return Advice("batch", values)

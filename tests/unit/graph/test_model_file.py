@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 import os
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sectum import zoo
 from sectum.errors import ModelUnreadable, ShapeUnbound
-from sectum.graph import Limits, model_file, parse, read, stored
+from sectum.graph import Graph, Limits, model_file, parse, read
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +36,19 @@ def path(source: bytes, tmp_path: Path) -> Path:
     return file
 
 
+def content(graph: Graph) -> tuple[Graph, dict[str, object]]:
+    """All that a graph says but its name, which a file has and bytes have not."""
+    values = {name: tensor.value.tolist() for name, tensor in graph.tensors.items() if tensor.value is not None}
+    return dataclasses.replace(graph, name=""), values
+
+
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_the_graph_is_that_of_the_whole_file(path: Path, source: bytes) -> None:
     """A model whose weights stay in the file has the same graph as the same bytes."""
-    assert stored.dumps(read(path, batch=2).graph) == stored.dumps(read(source, batch=2).graph)
+    assert content(read(path, batch=2).graph) == content(read(source, batch=2).graph)
 
 
 def test_big_weights_are_left_out(path: Path, source: bytes) -> None:
@@ -90,7 +97,7 @@ def test_constants_and_subgraphs_are_looked_into(tmp_path: Path) -> None:
     data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
     (tmp_path / "constants.onnx").write_bytes(data)
     model = read(tmp_path / "constants.onnx")
-    assert stored.dumps(model.graph) == stored.dumps(read(data).graph)
+    assert content(model.graph) == content(read(data).graph)
     assert model.graph.tensors["y"].shape == (32, 2048)
     buf = model_file.load(tmp_path / "constants.onnx", Limits()).buf
     assert np.count_nonzero(np.frombuffer(buf, np.uint8)) < 0.1 * len(data)
@@ -146,7 +153,7 @@ def test_a_model_is_bound_again_without_its_file(path: Path, source: bytes) -> N
     parsed = parse(path)
     path.unlink()
     for batch in (1, 3, 1):
-        assert stored.dumps(parsed.bind(batch=batch).graph) == stored.dumps(read(source, batch=batch).graph)
+        assert content(parsed.bind(batch=batch).graph) == content(read(source, batch=batch).graph)
     assert parsed.bind(inputs={"input": (2, 3, 224, 224)}).graph.tensors["output"].shape == (2, 1000)
     spent = parsed._parser.budget.used
     parsed.bind(batch=2)

@@ -59,26 +59,26 @@ def test_the_advised_batch_is_the_largest_that_fits(predictor, softepc, squeezen
     assert advice["batch"]["ms_per_image"] == there.latency_ms / batch
 
 
-def test_no_batch_is_laid_out_twice(predictor, softepc, squeezenet_at, monkeypatch):
-    """Each batch that is tried is re-batched and laid out once, the model's own never, and no layers are computed."""
+def test_no_batch_is_traced_twice(predictor, softepc, squeezenet_at, monkeypatch):
+    """Each batch that is tried is re-batched and traced once, the model's own never, and no layers are computed."""
     enclave = softepc.with_epc(32 * MIB)
     prepared = predictor.prepare(squeezenet_at(2))
     prediction = predictor.in_enclave(prepared, enclave)
-    tried, laid_out = Counter(), Counter()
-    lay_out = predictor.lay_out
+    tried, traced = Counter(), Counter()
+    trace = predictor.trace
 
     def at_batch(batch):
         tried[batch] += 1
         return squeezenet_at(batch)
 
-    def counting_lay_out(graph, *, threads):
-        laid_out[graph.tensors[graph.inputs[0]].shape[0]] += 1
-        return lay_out(graph, threads=threads)
+    def counting_trace(graph, *, threads):
+        traced[graph.tensors[graph.inputs[0]].shape[0]] += 1
+        return trace(graph, threads=threads)
 
-    monkeypatch.setattr(predictor, "lay_out", counting_lay_out)
+    monkeypatch.setattr(predictor, "trace", counting_trace)
     monkeypatch.setattr(predictor, "in_enclave", None)
     advise(predictor, prepared, prediction, enclave, at_batch)
-    assert tried == laid_out
+    assert tried == traced
     assert set(tried.values()) == {1}
     assert 2 not in tried
 
