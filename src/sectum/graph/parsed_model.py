@@ -18,7 +18,7 @@ from sectum.graph.model_file import ModelFile
 from sectum.graph.onnx_format import Parser, RawModel, RawNode, RawValueInfo
 from sectum.graph.raw_tensor import DTYPES
 from sectum.graph.shape_inference import ShapeInference
-from sectum.graph.shapes import Facts
+from sectum.graph.shapes import Facts, nothing_stated
 
 
 class ParsedModel:
@@ -47,6 +47,7 @@ class ParsedModel:
         self._outputs = [replace(parser.value_info(span), name=name) for name, span in raw.graph.outputs]
         self._dtypes = {info.name: DTYPES[info.elem_type] for info in inputs}
         self._inference = ShapeInference(parser, raw, nodes)
+        self._latest: tuple[Mapping[str, Shape], Mapping[str, int], tuple[Facts, list[RawNode]]] | None = None
 
     @property
     def name(self) -> str:
@@ -82,14 +83,10 @@ class ParsedModel:
         return Model(self, _graph(self.name, self._raw, placed, facts, tuple(self._dtypes), outputs), rewrites)
 
     def _infer(self, binding: Binding) -> tuple[Facts, list[RawNode], list[Rewrite]]:
-        def typed(shapes: Mapping[str, Shape]) -> dict[str, Typed]:
-            return {name: (shape, self._dtypes[name]) for name, shape in shapes.items()}
-
-        stated = partial(self._stated, symbols=binding.symbols)
         before = binding.original
         if before is None:
             try:
-                facts, placed = self._inference.run(typed(binding.shapes), stated)
+                facts, placed = self._as_stored(binding.shapes, binding.symbols)
             except ShapeInconsistent:
                 # Exporters leave a batch of 1 in shape constants although the input's batch is open.
                 before = at_batch_one(self._inputs, binding)
@@ -98,11 +95,22 @@ class ParsedModel:
             else:
                 self._check_outputs(facts)
                 return facts, placed, []
-        old, _ = self._inference.run(typed(before), stated)
+        old, _ = self._as_stored(before, binding.symbols)
         rebatch = Rebatch(old, before, binding.shapes)
-        facts, placed = self._inference.run(typed(binding.shapes), rebatch=rebatch)
+        facts, placed = self._inference.run(self._typed(binding.shapes), rebatch=rebatch)
         rebatch.check_outputs(facts, [info.name for info in self._outputs])
         return facts, placed, rebatch.rewrites
+
+    def _as_stored(self, shapes: Mapping[str, Shape], symbols: Mapping[str, int]) -> tuple[Facts, list[RawNode]]:
+        """Infer without changes to shape constants; the last result is kept, since re-batching starts from it."""
+        if self._latest is None or self._latest[:2] != (shapes, symbols):
+            facts, placed = self._inference.run(self._typed(shapes), partial(self._stated, symbols=symbols))
+            facts.stated = nothing_stated  # it refers to this object: a cycle would keep the file open
+            self._latest = shapes, symbols, (facts, placed)
+        return self._latest[2]
+
+    def _typed(self, shapes: Mapping[str, Shape]) -> dict[str, Typed]:
+        return {name: (shape, self._dtypes[name]) for name, shape in shapes.items()}
 
     def _stated(self, name: str, symbols: Mapping[str, int]) -> Typed | None:
         """Shape and type that the file states for a tensor, where they are complete."""

@@ -137,13 +137,14 @@ def test_a_replaced_file_is_still_the_one_that_was_read(path: Path, source: byte
 
 
 def test_files_are_closed_with_their_models(path: Path) -> None:
-    """A model's file is closed when the last object that needs it is gone, and at once if the model is refused."""
+    """A model's file is closed as soon as nobody holds the model, and when the model is refused."""
     before = open_files()
     model = read(path, batch=1)
     assert open_files() == before + 1
+    del model
+    assert open_files() == before
     with pytest.raises(ShapeUnbound):
         read(path)
-    del model
     gc.collect()
     assert open_files() == before
 
