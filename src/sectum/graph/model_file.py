@@ -32,7 +32,7 @@ BIG_BYTES = 64 * KIB
 
 _AHEAD_BYTES = 4 * KIB
 _HEADER_BYTES = 20  # of a field: a tag and a length, or a tag and a number, of 10 bytes each
-_COPY_BYTES = 1 * MIB
+_HASHED_BYTES = 1 * MIB
 
 _Message: TypeAlias = "Mapping[int, _Message | None]"
 # For each message the fields that lead to payloads. None marks a payload: raw data, float data, double data.
@@ -59,32 +59,13 @@ class ModelFile:
             weakref.finalize(self, os.close, fd)
             self._state = _state(fd)
 
-    def chunks(self) -> Iterator[bytes]:
-        """All bytes, in order.
-
-        Raises:
-            ModelUnreadable: the file cannot be read, or is not what it was when it was opened.
-        """
-        if isinstance(self.buf, bytes):
-            yield self.buf
-            return
-        assert self._fd is not None
-        for at in range(0, len(self.buf), _COPY_BYTES):
-            try:
-                chunk = os.pread(self._fd, min(_COPY_BYTES, len(self.buf) - at), at)
-            except OSError as problem:
-                raise _unreadable(self.path, problem) from None
-            if _state(self._fd) != self._state:
-                raise _changed(self.path)
-            yield chunk
-
     def content(self) -> bytes:
         """All bytes.
 
         Raises:
             ModelUnreadable: the file cannot be read, or is not what it was when it was opened.
         """
-        return self.buf if isinstance(self.buf, bytes) else b"".join(self.chunks())
+        return b"".join(self._chunks(len(self.buf)))
 
     def sha256(self) -> str:
         """SHA-256 of all bytes, in hexadecimal.
@@ -93,9 +74,25 @@ class ModelFile:
             ModelUnreadable: the file cannot be read, or is not what it was when it was opened.
         """
         digest = hashlib.sha256()
-        for chunk in self.chunks():
+        for chunk in self._chunks(_HASHED_BYTES):
             digest.update(chunk)
         return digest.hexdigest()
+
+    def _chunks(self, n_bytes: int) -> Iterator[bytes]:
+        """All bytes in order, as many at a time."""
+        if self._fd is None:
+            yield self.buf[:]
+            return
+        at = 0
+        while at < len(self.buf):
+            try:
+                chunk = os.pread(self._fd, min(n_bytes, len(self.buf) - at), at)
+            except OSError as problem:
+                raise _unreadable(self.path, problem) from None
+            if not chunk or _state(self._fd) != self._state:
+                raise _changed(self.path)
+            yield chunk
+            at += len(chunk)
 
 
 def load(source: str | os.PathLike[str] | bytes, limits: Limits) -> ModelFile:

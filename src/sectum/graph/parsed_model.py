@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 
 from sectum.errors import ModelMalformed, ShapeInconsistent
 from sectum.graph.binding import Binding, Rebatch, Rewrite, at_batch_one, bind
@@ -49,12 +47,6 @@ class ParsedModel:
         self._inference = ShapeInference(parser, raw, nodes)
         self._latest: tuple[Mapping[str, Shape], Mapping[str, int], tuple[Facts, list[RawNode]]] | None = None
 
-    @property
-    def name(self) -> str:
-        """File name without its ending, or the graph's own name for a model given as bytes."""
-        path = self._file.path
-        return (path.stem if path else "") or self._raw.graph.name or "model"
-
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the source bytes, in hexadecimal; weights in other files are not part of it.
@@ -80,7 +72,8 @@ class ParsedModel:
         """
         facts, placed, rewrites = self._infer(bind(self._inputs, batch, inputs))
         outputs = tuple(info.name for info in self._outputs)
-        return Model(self, _graph(self.name, self._raw, placed, facts, tuple(self._dtypes), outputs), rewrites)
+        name = (self._file.path.stem if self._file.path else "") or self._raw.graph.name or "model"
+        return Model(self, _graph(name, self._raw, placed, facts, tuple(self._dtypes), outputs), rewrites)
 
     def _infer(self, binding: Binding) -> tuple[Facts, list[RawNode], list[Rewrite]]:
         before = binding.original
@@ -144,7 +137,7 @@ class ParsedModel:
                     f"{list(shape)}: check the input shapes that you gave, or export the model again"
                 )
 
-    def bound_chunks(self, graph: Graph, rewrites: list[Rewrite]) -> Iterable[Chunk]:
+    def bound_chunks(self, graph: Graph, rewrites: list[Rewrite]) -> list[Chunk]:
         """ONNX model for one binding, as parts to be written one after the other.
 
         Raises:
@@ -159,7 +152,7 @@ class ParsedModel:
             and (raw.ir_version < 4 or len(self._inputs) == len(raw.graph.inputs))
             and all(info.shape == graph.tensors[info.name].shape for info in (*self._inputs, *self._outputs))
         ):
-            return self._file.chunks()
+            return [self._file.content()]
         inputs, outputs = (
             {name: (graph.tensors[name].shape, graph.tensors[name].dtype) for name in names}
             for names in (graph.inputs, graph.outputs)
@@ -174,7 +167,8 @@ class Model:
 
     Attributes:
         parsed: the model as it was parsed, to be bound to other shapes.
-        graph: the network with static shapes, operators as in the file.
+        graph: the network with static shapes, operators as in the file. Its name is that of the file without
+            the ending, or the graph's own for a model given as bytes.
     """
 
     parsed: ParsedModel
@@ -182,17 +176,8 @@ class Model:
     _rewrites: list[Rewrite] = field(repr=False)
 
     @property
-    def name(self) -> str:
-        """File name without its ending, or the graph's own name for a model given as bytes."""
-        return self.parsed.name
-
-    @property
     def sha256(self) -> str:
-        """SHA-256 of the source bytes, in hexadecimal; weights in other files are not part of it.
-
-        Raises:
-            ModelUnreadable: the file is not what it was when it was read.
-        """
+        """See :attr:`ParsedModel.sha256`."""
         return self.parsed.sha256
 
     def bound_bytes(self) -> bytes:
@@ -203,18 +188,6 @@ class Model:
             ModelError: the file, or weights in other files, can no longer be read.
         """
         return b"".join(self.parsed.bound_chunks(self.graph, self._rewrites))
-
-    def write_bound(self, path: str | os.PathLike[str]) -> None:
-        """Write :meth:`bound_bytes` to a file.
-
-        Raises:
-            ModelTooLarge: over the 2 GiB that an ONNX file can hold.
-            ModelError: the file, or weights in other files, can no longer be read.
-            OSError: the file cannot be written.
-        """
-        chunks = self.parsed.bound_chunks(self.graph, self._rewrites)
-        with Path(path).open("wb") as file:
-            file.writelines(chunks)
 
 
 def _graph(
