@@ -1,9 +1,16 @@
-"""How a number is measured: reference kernels, sampling, latency, operator times, context."""
+"""How a number is measured: reference kernels, sampling, latency, operator times, context.
+
+What measures is loaded at its first use: predicting needs the reference kernels' description alone.
+"""
 
 from __future__ import annotations
 
-from sectum.measure.latency import Measurement, measure
-from sectum.measure.operators import OperatorMeasurement, OperatorRow, measure_operators
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sectum.measure.latency import Measurement, measure
+    from sectum.measure.operators import OperatorMeasurement, OperatorRow, measure_operators
 
 __all__ = [
     "Measurement",
@@ -12,3 +19,15 @@ __all__ = [
     "measure",
     "measure_operators",
 ]
+
+_HOMES = {
+    "Measurement": "latency", "measure": "latency", "OperatorMeasurement": "operators", "OperatorRow": "operators",
+    "measure_operators": "operators",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

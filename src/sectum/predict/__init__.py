@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sectum.predict.calibration import load as load_calibration
 from sectum.predict.operator_model import OperatorModel, shipped_for
 from sectum.predict.prediction import Advice, Prediction
 from sectum.predict.predictor import Predictor, sweep
-from sectum.predict.search import Candidate, Candidates, predict_many
+
+if TYPE_CHECKING:
+    from sectum.predict.search import Candidate, Candidates, predict_many
 
 __all__ = [
     "Advice",
@@ -34,3 +38,11 @@ def load_predictor(*, calibration: bool = True) -> Predictor:
     """
     found = load_calibration() if calibration else None
     return Predictor(OperatorModel.load(shipped_for(found.cpu) if found else None), found)
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("Candidate", "Candidates", "predict_many"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sectum.predict import search  # it loads the zoo, which a single prediction does not need
+
+    return getattr(search, name)

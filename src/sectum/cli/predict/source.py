@@ -133,12 +133,15 @@ class Source:
 
     def _check_path(self) -> None:
         """Say what else was probably meant where there is no such file."""
-        from sectum import zoo
-
         if not self.text:
             raise UsageError("the model's name is empty: give the path of an ONNX file, or zoo:NAME")
-        name = Path(self.text).name.lower()
-        if name in zoo.names() and not Path(self.text).exists():
+        path = Path(self.text)
+        if path.exists():
+            return
+        from sectum import zoo
+
+        name = path.name.lower()
+        if name in zoo.names():
             raise ModelUnreadable(f"there is no file '{self.text}': did you mean {ZOO}{name}?")
 
     @property
