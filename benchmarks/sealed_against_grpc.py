@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sealed_path import ANSWERS, BLOCK_BYTES, MIB, ON_THE_WAY, SealedPath, model, timed
 
 from sectum.hetee.bench.context import machine
-from sectum.hetee.bench.rack import Rack
+from sectum.hetee.bench.local_rack import LocalRack
 from sectum.hetee.errors import HeteeError
 
 NAME = "localhost"
@@ -177,7 +177,11 @@ class GrpcPath:
 def measure(mibs: list[int], repetitions: int) -> list[dict[str, Any]]:
     """Both paths for each size of batches."""
     rows = []
-    with Rack("paced") as rack, rack.connect() as session, GrpcPath() as theirs:
+    with (
+        LocalRack("paced=1", arguments=["--spares", "1"]) as rack,
+        rack.connect_and_settle(accelerator="paced") as session,
+        GrpcPath() as theirs,
+    ):
         session.load(model())
         for mib in mibs:
             data = np.random.default_rng(1).integers(0, 256, mib * MIB, np.uint8)

@@ -39,7 +39,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sectum.hetee.bench.context import machine
-from sectum.hetee.bench.rack import Rack
+from sectum.hetee.bench.local_rack import LocalRack
 from sectum.hetee.client import Session
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.host.sockets import PIPE_BYTES, enlarge
@@ -232,12 +232,14 @@ def timed(run: Callable[[int], None], batches: int, pids: list[int]) -> tuple[fl
     return (time.perf_counter() - begun_s) / batches, (processor_s(pids) - before_s) / batches
 
 
-def measure(rack: Rack, mib: int, chunk_kib: int | None, repetitions: int) -> Iterator[dict[str, Any]]:
+def measure(rack: LocalRack, mib: int, chunk_kib: int | None, repetitions: int) -> Iterator[dict[str, Any]]:
     """Both answers of one batch size and chunk size."""
     data = np.random.default_rng(1).integers(0, 256, mib * MIB, np.uint8)
     chunk_bytes = usual_chunk_bytes(data.nbytes, alone=False) if chunk_kib is None else chunk_kib << 10
     batches = max(ON_THE_WAY, BLOCK_BYTES // data.nbytes)
-    with rack.connect(chunk_bytes=None if chunk_kib is None else chunk_bytes) as session:
+    with rack.connect_and_settle(
+        accelerator="paced", chunk_bytes=None if chunk_kib is None else chunk_bytes
+    ) as session:
         session.load(model())
         pids = rack.pids()
         for answer, outputs in ANSWERS.items():
@@ -290,7 +292,7 @@ def main() -> int:
     if not quiet:
         print("batch MiB  chunk KiB  answer  AES alone ms  bare ms  path ms  share  cpu share  bare share  of bare")
     try:
-        with Rack("paced") as rack:
+        with LocalRack("paced=1", arguments=["--spares", "1"]) as rack:
             for mib in arguments.mib or [1, 9]:
                 for chunk_kib in [None, *(arguments.chunk_kib or CHUNKS_KIB)]:
                     for row in measure(rack, mib, chunk_kib, arguments.repetitions):

@@ -1,7 +1,11 @@
-"""Roles killed at random while batches are on their way: ``.venv/bin/python tools/hetee_kills.py --kills 100``.
+"""Kills roles of the service at random while batches are in flight.
 
-Every batch has to be answered once, with its own result, or to end in a clear error within two seconds of the kill;
-and the service has to recover by itself.
+Run it from a checkout, with the extra ``hetee`` installed::
+
+    .venv/bin/python tools/hetee_kills.py --kills 100 --seed 1
+
+Each batch must be answered once, with its own result, or end in a clear error within two seconds of the kill, and the
+service must recover by itself. The program prints JSON; its exit code is 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -27,13 +31,13 @@ from sectum.testing.hetee_rack import Rack, adding_model, until
 ROLES = ("worker", "host", "controller")
 ERROR_S = 2.0
 RECOVERY_S = 60.0
-# What a client may be told, when a role was killed: that something was lost.
+# The refusals that a client may get when a role was killed.
 CLEAR = {Refusal.WORKER_LOST, Refusal.HOST_LOST, Refusal.CONTROLLER_LOST}
 
 
 @dataclass
 class Tally:
-    """What came of the kills."""
+    """The outcome of all kills."""
 
     kills: Counter[str] = field(default_factory=Counter)
     answered: int = 0
@@ -44,16 +48,16 @@ class Tally:
 
 
 def kill(rack: Rack, role: str) -> None:
-    """Kill one role, with SIGKILL; one that was killed before and is not there yet, as soon as it is."""
+    """Send SIGKILL to one role; if it is being restarted, wait until it exists."""
     if role == "worker":
-        with suppress(ProcessLookupError):  # it went with its controller, which was killed before
+        with suppress(ProcessLookupError):  # it died with its controller
             os.kill(rack.serving_pid(), signal.SIGKILL)
     else:
         os.kill(until(lambda: getattr(rack.launcher, role).pid, what=role), signal.SIGKILL)
 
 
 def one_kill(rack: Rack, session: Session, role: str, rng: random.Random, tally: Tally) -> None:
-    """Send batches, kill a role in the middle, and see what comes of each."""
+    """Send batches, kill a role meanwhile, and check the outcome of each batch."""
     batches: list[np.ndarray] = []
     futures: list[Future[Result]] = []
     moment_s = rng.uniform(0.0, 0.15)
@@ -83,7 +87,7 @@ def one_kill(rack: Rack, session: Session, role: str, rng: random.Random, tally:
             tally.answered += 1
             (output,) = result.outputs.values()
             if output.shape != batch.shape or not np.array_equal(output, batch + 1):
-                tally.wrong.append(f"{role}: a batch got another's result")
+                tally.wrong.append(f"{role}: a batch got another batch's result")
             try:
                 result.signed.result(ERROR_S + 60)
             except HeteeError as error:  # killed between a result and its receipt
@@ -91,18 +95,18 @@ def one_kill(rack: Rack, session: Session, role: str, rng: random.Random, tally:
 
 
 def note(tally: Tally, error: HeteeError, killed_s: float | None) -> None:
-    """Take note of an error: it has to be clear, and in time."""
+    """Count an error, which must be clear and come in time."""
     late_s = time.monotonic() - killed_s if killed_s is not None else 0.0
     tally.errors[error.code.name] += 1
     tally.slowest_error_s = max(tally.slowest_error_s, late_s)
     if error.code not in CLEAR:
-        tally.wrong.append(f"an error that does not say what was lost: {error}")
+        tally.wrong.append(f"an error does not say what was lost: {error}")
     if late_s > ERROR_S:
-        tally.wrong.append(f"an error {late_s:.2f} s after the kill: {error}")
+        tally.wrong.append(f"an error came {late_s:.2f} s after the kill: {error}")
 
 
 def recovered(rack: Rack, session: Session | None, content: bytes, tally: Tally) -> Session:
-    """A session with the model loaded, as soon as the service gives one."""
+    """Wait until the service recovers; returns a session with the model loaded."""
     begun_s = time.monotonic()
     while True:
         try:
@@ -122,7 +126,7 @@ def recovered(rack: Rack, session: Session | None, content: bytes, tally: Tally)
 
 
 def run(rack: Rack, kills: int, seed: int, roles: tuple[str, ...] = ROLES) -> Tally:
-    """Kill so many times."""
+    """Kill a role ``kills`` times; with as many kills as roles, each role once."""
     rng, tally, content = random.Random(seed), Tally(), adding_model()
     session = recovered(rack, None, content, Tally())
     for number in range(kills):
@@ -134,10 +138,10 @@ def run(rack: Rack, kills: int, seed: int, roles: tuple[str, ...] = ROLES) -> Ta
 
 
 def main() -> None:
-    """Kill, and print what came of it as JSON; exit code 1 if anything was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100, metavar="N", help="number of kills (default 100)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the random choices (default 1)")
     arguments = parser.parse_args()
     with Rack("cpu=1") as rack:
         tally = run(rack, arguments.kills, arguments.seed)

@@ -1,9 +1,12 @@
-"""Mutated frames, messages, handshakes and evidence: each is refused with a refusal, or was not changed.
+"""Feeds mutated frames, messages, handshakes and evidence to every parser of the service.
+
+Run it from a checkout, with the extra ``hetee`` installed::
 
     .venv/bin/python tools/hetee_mutations.py --mutations 1000000 --seed 7
 
-What counts as found: another exception than a refusal, a mutant that is accepted as something that nobody sent, one
-that takes longer than a second, and memory that grows.
+Each mutant must be refused with a refusal, or be equal to what it was made from. The program reports any other
+exception, a mutant that is accepted as something that nobody sent, one that takes longer than a second, and growing
+memory. Its exit code is 1 if it found anything.
 """
 
 from __future__ import annotations
@@ -32,24 +35,24 @@ from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.host.sockets import Inflow, SourceEnded
-from sectum.hetee.wire.frames import AheadReader, Frame, FrameReader, plain_frame
+from sectum.hetee.host.sockets import IncomingFrames, SourceEnded
+from sectum.hetee.wire.frames import BufferedFrameReader, Frame, FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import (
     SCHEMAS,
+    AcceleratorCount,
     Accept,
-    Batch,
+    BatchOpening,
     Configure,
     Failure,
-    Fleet,
     Loaded,
     Message,
     Pace,
     Ping,
     Pixels,
     Ready,
-    Result,
+    ResultOpening,
     Slot,
     State,
     Tensor,
@@ -58,7 +61,7 @@ from sectum.hetee.wire.messages import (
     encode,
     read,
 )
-from sectum.hetee.wire.streams import Assembly, Ledger
+from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 from sectum.hetee.wire.tensors import layout
 from sectum.testing.session_pair import bytes_of, one_frame
 
@@ -73,14 +76,14 @@ TENSORS = (
     Tensor("words", "string", (2,), "utf8", (3, 4)),
 )
 MESSAGES: tuple[tuple[Kind, Message], ...] = (
-    (Kind.ACCEPT, Accept("sectum", "0.1.0", 60_000, (Fleet("cpu", 4), Fleet("paced", 1)))),
+    (Kind.ACCEPT, Accept("sectum", "0.1.0", 60_000, (AcceleratorCount("cpu", 4), AcceleratorCount("paced", 1)))),
     (Kind.CONFIGURE, Configure("paced", count=2, wait_ms=1000)),
     (Kind.VOUCH, Vouch(0, b"e" * 300, b"k" * 32, b"r" * 32, ("cpu0",), ("seccomp", "netns"), ("landlock",))),
     (Kind.FAIL, Failure(Refusal.BUSY, "no accelerator within 1000 ms")),
     (Kind.PING, Ping(1 << 40)),
     (Kind.READY, Ready(0, 256 << 20, 16, ("cpu0",))),
-    (Kind.BATCH, Batch(b"m" * 32, TENSORS, 5000, ("logits",), (Pace(1000, 2000, "Fig. 8a"),))),
-    (Kind.RESULT, Result(TENSORS[1:], paced=True)),
+    (Kind.BATCH, BatchOpening(b"m" * 32, TENSORS, 5000, ("logits",), (Pace(1000, 2000, "Fig. 8a"),))),
+    (Kind.RESULT, ResultOpening(TENSORS[1:], paced=True)),
     (Kind.LOADED, Loaded(b"m" * 32, (Slot("x", "float32", ("N", 3, 224, 224)),), (), 12_345)),
     (Kind.STATE, State((WorkerStatus(0, "serving", ("cpu0",), 1, 2, 3, 4),), 0, 1, draining=False)),
 )
@@ -92,12 +95,12 @@ class Forged(Exception):
 
 @dataclass
 class Target:
-    """Something that takes bytes of others.
+    """A parser of untrusted bytes.
 
     Attributes:
-        seeds: valid inputs; mutants are made of them.
-        feed: takes a mutant and the seed that it was made of; raises a refusal, or Forged.
-        weight: how often it is chosen.
+        seeds: valid inputs, from which mutants are made.
+        feed: takes a mutant and its seed; raises a refusal, or Forged.
+        weight: how often it is chosen, relative to other targets.
     """
 
     seeds: list[bytes]
@@ -106,25 +109,25 @@ class Target:
 
 
 def only_frame(mutant: bytes) -> Frame:
-    """Read a mutant that was one frame; where none or several were made of it, a role would refuse or wait."""
+    """Read a mutant of one frame. If it is no longer exactly one frame, a role would refuse it or wait for more."""
     try:
         return one_frame(mutant)
     except ValueError:
-        raise refusal(Refusal.TRUNCATED, "not one frame any more") from None
+        raise refusal(Refusal.TRUNCATED, "the mutant is not one frame") from None
 
 
 def _frames(mutant: bytes, _seed: bytes) -> None:
     reader = FrameReader(frozenset(Kind))
     for frame in reader.feed(mutant):
         if frame.header.pack() != bytes(frame.header.pack()):
-            raise Forged("a header is written in another way than it was read")
+            raise Forged("a header is not encoded as it was read")
         if frame.header.kind in SCHEMAS and not frame.header.kind.sealed:
             _message(frame.header.kind, bytes(frame.payload))
     reader.end()
 
 
 class Source:
-    """A socket that holds some bytes, and gives at most so many with a call."""
+    """A socket that holds some bytes, and returns at most ``step`` bytes for each call."""
 
     def __init__(self, data: bytes, step: int) -> None:
         self._left, self._step = memoryview(data), step
@@ -146,7 +149,7 @@ def _step(mutant: bytes) -> int:
 
 
 def _read(frames: Iterable[Frame]) -> tuple[list[tuple[Header, bytes]], HeteeError | None]:
-    """Frames until the end, and why that was no good one."""
+    """The frames until the end, and the refusal that ended them, if any."""
     read: list[tuple[Header, bytes]] = []
     try:
         for frame in frames:
@@ -163,8 +166,8 @@ def _simply(mutant: bytes) -> Iterator[Frame]:
 
 
 def _ahead(mutant: bytes, _seed: bytes) -> None:
-    """Who reads ahead makes the same of any bytes as who reads a frame at a time."""
-    reader = AheadReader(frozenset(Kind), Source(mutant, _step(mutant)).receive)
+    """The buffered reader must read the same frames from any bytes as the plain reader."""
+    reader = BufferedFrameReader(frozenset(Kind), Source(mutant, _step(mutant)).receive)
     read, error = _read(iter(reader.next, None))
     wanted, wanted_error = _read(_simply(mutant))
     if read != wanted or (error and error.code) != (wanted_error and wanted_error.code):
@@ -174,20 +177,20 @@ def _ahead(mutant: bytes, _seed: bytes) -> None:
 
 
 def _inflow(mutant: bytes, _seed: bytes) -> None:
-    """A host forwards whole frames, in their order, as they came, and nothing of one that is none."""
+    """A host must forward whole frames in order and unchanged, and nothing of bytes that are not a frame."""
     source = Source(mutant, _step(mutant))
-    inflow, forwarded, headers, ended = Inflow(source), bytearray(), list[Header](), None  # type: ignore[arg-type]
+    incoming, forwarded, headers, ended = IncomingFrames(source), bytearray(), list[Header](), None  # type: ignore[arg-type]
     try:
         while True:
-            run = inflow.run(inflow.header(), frozenset(Kind))
+            run = incoming.run(incoming.header(), frozenset(Kind))
             n_bytes = sum(HEADER_BYTES + header.length for header in run)
-            part = bytearray(inflow.take(n_bytes))
+            part = bytearray(incoming.take(n_bytes))
             rest = memoryview(bytearray(n_bytes - len(part)))
             while rest and (got := source.recv_into(rest)):
                 part, rest = part + rest[:got], rest[got:]
             forwarded += part
             headers += run
-            if rest:  # the last one is cut off: so is the connection that it was forwarded to
+            if rest:  # the last frame is cut off, which ends the connection
                 headers.pop()
                 break
     except SourceEnded:
@@ -207,13 +210,13 @@ def _inflow(mutant: bytes, _seed: bytes) -> None:
 def _message(kind: Kind, payload: bytes) -> Message:
     message = read(kind, payload)
     if encode(message) != payload:
-        raise Forged(f"{kind.name} is written in another way than it was read")
+        raise Forged(f"{kind.name} is not encoded as it was read")
     return message
 
 
 def _messages(mutant: bytes, _seed: bytes) -> None:
     message = _message(Kind(mutant[0]) if mutant and mutant[0] in SCHEMAS else Kind.BATCH, mutant[1:])
-    if isinstance(message, Batch | Result):
+    if isinstance(message, BatchOpening | ResultOpening):
         places = layout(message.tensors)
         if places and places[-1].end > 2 << 30:
             raise Forged("tensors that do not fit into a stream")
@@ -237,7 +240,7 @@ def _records() -> Target:
 
 
 def _streams() -> Target:
-    """A peer with the keys that breaks the rules: its frames are authentic, what they say is not sensible."""
+    """A peer that has the keys but breaks the rules: its frames are authentic, but make no sense."""
 
     def head(kind: Kind, chunk: int = 0, length: int = 116) -> bytes:
         return Header(kind, length, 0, SESSION, 0, 3, chunk, 3, 9000).pack()
@@ -245,7 +248,7 @@ def _streams() -> Target:
     seed = head(Kind.BATCH) + b"".join(head(Kind.CHUNK, at, n + 16) for at, n in enumerate((4096, 4096, 808)))
 
     def feed(mutant: bytes, _seed: bytes) -> None:
-        assembly, ledger, taken = Assembly(), Ledger(20_000, 2), 0
+        assembly, ledger, taken = ChunkReassembly(), Ledger(20_000, 2), 0
         for at in range(0, len(mutant), HEADER_BYTES):
             header = parse(mutant[at : at + HEADER_BYTES])
             if header.kind is Kind.CHUNK:
@@ -279,14 +282,14 @@ def _handshake() -> list[Target]:
         return ControllerHandshake(lambda nonce: b"evidence" + nonce, lambda _identity: True)
 
     def feed_hello(mutant: bytes, _seed: bytes) -> None:
-        # A changed HELLO is a HELLO of somebody else: it is answered, but nobody can prove anything with it.
+        # A changed HELLO is answered like another client's, but nobody can finish that handshake.
         controller().receive(only_frame(mutant))
 
     def feed_attest(mutant: bytes, seed: bytes) -> None:
         client, peer = ClientHandshake(identity, _nothing), controller()
         offered = peer.receive(one_frame(client.hello()))
         assert offered is not None
-        # The mutant is a pattern of changes, carried over to this handshake's own message.
+        # Apply the mutant's changes to this handshake's own message.
         bent = _carried_over(offered, seed, mutant)
         client.receive(only_frame(bent))
         if bent != offered:
@@ -310,7 +313,7 @@ def _handshake() -> list[Target]:
 
 
 def _carried_over(own: bytes, seed: bytes, mutant: bytes) -> bytes:
-    """Change a message as another of the same form was changed: same places, same differences."""
+    """Apply the difference between ``seed`` and ``mutant`` to ``own``."""
     paired = bytes(a ^ b ^ c for a, b, c in zip(own, seed, mutant, strict=False))
     return paired + mutant[len(paired) :]
 
@@ -362,11 +365,11 @@ def _policy() -> Target:
 
 
 def targets() -> dict[str, Target]:
-    """Everything that takes bytes of others, with seeds for it."""
+    """All parsers of untrusted bytes, with seeds for each."""
     plain = [(kind, message) for kind, message in MESSAGES if not kind.sealed]
     frames = b"".join(plain_frame(kind, encode(message)) for kind, message in plain)
     error = plain_frame(Kind.ERROR, encode(Failure(Refusal.HOST_LOST, "the worker's connection ended")))
-    long = plain_frame(Kind.ERROR, bytes(40_000))  # more than is received ahead
+    long = plain_frame(Kind.ERROR, bytes(40_000))  # larger than the read-ahead buffer
     hello, attest, proof = _handshake()
     evidence, receipt = _evidence()
     return {
@@ -392,7 +395,7 @@ INTERESTING = [
 
 
 def mutate(data: bytes, other: bytes, chance: random.Random) -> bytes:
-    """Change one to three things of ``data``; pieces may come from ``other``."""
+    """Make one to three changes to ``data``; inserted bytes may come from ``other``."""
     bent = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         at = chance.randrange(len(bent) + 1)
@@ -419,7 +422,7 @@ def mutate(data: bytes, other: bytes, chance: random.Random) -> bytes:
 
 @dataclass
 class Outcome:
-    """What came of a run: for each target how often each verdict was given, and what was found."""
+    """The outcome of a run: the number of each verdict for each target, and everything that was found."""
 
     verdicts: dict[str, Counter[str]] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
@@ -428,12 +431,12 @@ class Outcome:
 
 
 def resident_bytes() -> int:
-    """How much memory this process has."""
+    """The resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def run(mutations: int, seed: int, *, progress: Callable[[int], None] = lambda _done: None) -> Outcome:
-    """Feed so many mutants. The same seed gives the same mutants of the same seeds."""
+    """Feed ``mutations`` mutants. The same seed gives the same mutants."""
     chance, outcome, aims = random.Random(seed), Outcome(), targets()
     names, weights = list(aims), [aim.weight for aim in aims.values()]
     for name, aim in aims.items():
@@ -455,7 +458,7 @@ def run(mutations: int, seed: int, *, progress: Callable[[int], None] = lambda _
             verdict = "accepted"
         except HeteeError as error:
             verdict = error.code.name
-        except BaseException as error:  # whatever else comes out is what is looked for
+        except BaseException as error:  # any other exception is a finding
             if isinstance(error, KeyboardInterrupt):
                 raise
             verdict = "FOUND"
@@ -465,7 +468,7 @@ def run(mutations: int, seed: int, *, progress: Callable[[int], None] = lambda _
         if took_s > SLOWEST_S:
             outcome.found.append(f"{name}: {took_s:.1f} s: {mutant[:200].hex()}")
         outcome.verdicts[name][verdict] += 1
-        # What is loaded and cached at first is no growth: the second half must not need more than the first.
+        # Ignore what is loaded and cached at first: memory must not grow in the second half.
         if done == mutations // 2:
             settled = resident_bytes()
         if not done % 10_000:
@@ -478,9 +481,11 @@ def run(mutations: int, seed: int, *, progress: Callable[[int], None] = lambda _
 
 def main() -> int:
     """Run the program."""
-    parser = argparse.ArgumentParser(description="Feeds mutated frames, messages, handshakes and evidence.")
-    parser.add_argument("--mutations", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--mutations", type=int, default=1_000_000, metavar="N", help="number of mutants (default 1,000,000)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the mutants (default 1)")
     arguments = parser.parse_args()
     begin_s = time.monotonic()
 

@@ -1,7 +1,12 @@
-"""Many clients at once on few accelerators: ``.venv/bin/python tools/hetee_soak.py --seconds 300``.
+"""Runs many clients on few accelerators for a long time.
 
-No batch may fail, every client has to get its turn, and the memory of every role has to stay what it was. Time is
-counted from when every client has had its first answer: starting two dozen workers is not what is watched here.
+Run it from a checkout, with the extra ``hetee`` installed::
+
+    .venv/bin/python tools/hetee_soak.py --seconds 300
+
+No batch may fail, each client must be served, and the memory of each role must not grow. Time counts from the moment
+when each client has its first answer, so that the start of the workers is not measured. The program prints JSON; its
+exit code is 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -22,19 +27,19 @@ from sectum.hetee.errors import HeteeError
 from sectum.testing.hetee_rack import Rack, adding_model
 
 CLIENTS, ACCELERATORS, SECONDS, BATCH = 24, 4, 300.0, 64
-# What memory may grow by between the first and the last third of the time: allocators keep what they once had.
+# Allowed growth of memory between the first and the last third of the time: allocators keep freed memory.
 GROWTH_MIB, GROWTH_SHARE = 8.0, 0.1
-# A service that answers some and not others for so many times the time of the test has starved them.
+# Clients that have no answer after this many times the duration count as starved.
 PATIENCE = 10
 
 
 class Client(threading.Thread):
-    """One data owner: sends batches until it is told to stop, and checks each answer.
+    """One data owner, which sends batches until it is told to stop, and checks each answer.
 
     Attributes:
-        answered: batches since everybody was ready.
-        longest_s: the longest time from sending a batch to its answer, since then.
-        errors: what went wrong; nothing may.
+        answered: number of batches answered since all clients were ready.
+        longest_s: longest time from sending a batch to its answer, since then.
+        errors: everything that went wrong.
     """
 
     def __init__(self, rack: Rack, number: int, together: threading.Barrier, stop: threading.Event, batch: int) -> None:
@@ -65,11 +70,11 @@ class Client(threading.Thread):
         numbers = np.full((self._batch, 64), self._number * 1000 + turn % 1000, np.float32)
         result = session.infer(numbers, deadline_ms=600_000)
         if not np.array_equal(result.outputs["y"], numbers + 1):
-            self.errors.append("another's result")
+            self.errors.append("a batch got another batch's result")
 
 
 def resident_mib(pid: int | None) -> float | None:
-    """Memory that a process has, in MiB; None if it has ended."""
+    """Resident memory of a process in MiB; None if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -79,15 +84,15 @@ def resident_mib(pid: int | None) -> float | None:
 
 
 def fairness(counts: Sequence[int]) -> float:
-    """Jain's index: 1 if all have the same, 1/n if one of n has everything (Jain, Chiu, Hawe: DEC-TR-301, 1984)."""
+    """Jain's index: 1 if all counts are equal, 1/n if one of n has all (Jain, Chiu, Hawe: DEC-TR-301, 1984)."""
     squares = sum(count * count for count in counts)
     return sum(counts) ** 2 / (len(counts) * squares) if squares else 0.0
 
 
 class Memory:
-    """Samples of what the processes of a rack hold: host, controller, and the workers that serve now.
+    """Samples of the memory of host, controller, and the workers that serve now.
 
-    A client keeps its session, so these workers are there to the end; spares come and go.
+    Each client keeps its session, so these workers live until the end. Spare workers are not sampled.
     """
 
     def __init__(self, rack: Rack) -> None:
@@ -99,7 +104,7 @@ class Memory:
         self.samples: dict[str, list[float]] = {}
 
     def sample(self) -> None:
-        """Look once."""
+        """Take one sample of each process."""
         self.seconds.append(round(time.monotonic() - self._begun_s, 1))
         for name, pid in self._pids.items():
             found = resident_mib(pid)
@@ -107,7 +112,7 @@ class Memory:
                 self.samples.setdefault(name, []).append(found)
 
     def report(self) -> dict[str, dict[str, float]]:
-        """Of each role that was there all the time: the median of the first and of the last third, in MiB, and most."""
+        """For each process that lived all the time: medians of the first and last third, and the maximum, in MiB."""
         whole = {name: found for name, found in self.samples.items() if len(found) == len(self.seconds)}
         third = max(len(self.seconds) // 3, 1)
         return {
@@ -120,7 +125,7 @@ class Memory:
         }
 
     def over_time(self, points: int = 30) -> dict[str, list[float]]:
-        """What a drawing of it needs: seconds, then MiB of host, controller, and all workers together."""
+        """Series for a chart: seconds, then MiB of host, of controller, and of all workers together."""
         step = max(len(self.seconds) // points, 1)
         workers = [found for name, found in self.samples.items() if name.startswith("worker")]
         workers = [found for found in workers if len(found) == len(self.seconds)]
@@ -134,7 +139,7 @@ class Memory:
 
 
 def grown(memory: dict[str, dict[str, float]]) -> list[str]:
-    """Those whose memory did not stay what it was."""
+    """The processes whose memory grew."""
     return [
         f"{name}: {found['first']} MiB, then {found['last']} MiB"
         for name, found in memory.items()
@@ -143,19 +148,19 @@ def grown(memory: dict[str, dict[str, float]]) -> list[str]:
 
 
 def served(threads: Iterable[Client]) -> bool:
-    """Whether everybody had an answer."""
+    """Whether each client had an answer."""
     return all(thread.answered for thread in threads)
 
 
 def run(clients: int = CLIENTS, accelerators: int = ACCELERATORS, seconds: float = SECONDS) -> dict[str, Any]:
-    """Have so many clients work for so long; what came of it."""
+    """Run the clients for ``seconds``; returns the results."""
     stop, together = threading.Event(), threading.Barrier(clients + 1)
     with Rack(f"cpu={accelerators}", arguments=["--spares", "2", "--enclaves", str(clients)]) as rack:
         threads = [Client(rack, number, together, stop, BATCH) for number in range(clients)]
         for thread in threads:
             thread.start()
         before = (rack.launcher.host.pid, rack.launcher.controller.pid)
-        with suppress(threading.BrokenBarrierError):  # a client says why
+        with suppress(threading.BrokenBarrierError):  # the client's errors say why
             together.wait()
         memory = Memory(rack)
         begun_s, passed_s = time.monotonic(), 0.0
@@ -187,18 +192,20 @@ def run(clients: int = CLIENTS, accelerators: int = ACCELERATORS, seconds: float
 
 
 def wrong(found: dict[str, Any]) -> list[str]:
-    """What must not be: errors, a role that was started again, somebody who starved, memory that grew."""
-    starved = [] if found["answered"]["least"] else ["a client had no answer while others had"]
-    restarted = ["host or controller was started again"] if found["restarted"] else []
+    """Everything that was wrong: errors, a restarted role, a starved client, memory that grew."""
+    starved = [] if found["answered"]["least"] else ["a client was starved: it had no answer"]
+    restarted = ["the host or the controller was restarted"] if found["restarted"] else []
     return [*found["errors"], *restarted, *starved, *found["memory_grown"]]
 
 
 def main() -> None:
-    """Work, and print what came of it as JSON; exit code 1 if anything was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=int, default=CLIENTS)
-    parser.add_argument("--accelerators", type=int, default=ACCELERATORS)
-    parser.add_argument("--seconds", type=float, default=SECONDS)
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=CLIENTS, metavar="N", help=f"clients (default {CLIENTS})")
+    parser.add_argument(
+        "--accelerators", type=int, default=ACCELERATORS, metavar="N", help=f"CPU accelerators (default {ACCELERATORS})"
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=f"duration (default {SECONDS:g})")
     arguments = parser.parse_args()
     found = run(arguments.clients, arguments.accelerators, arguments.seconds)
     print(json.dumps(found | {"wrong": wrong(found)}, indent=2))

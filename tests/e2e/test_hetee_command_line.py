@@ -98,7 +98,7 @@ def test_one_command_starts_it_and_one_classifies(tmp_path: Path, classifier: Pa
     assert up.returncode == 0
     assert "wiped" in (state / "log.jsonl").read_text()
     error = sectum("infer", classifier, photographs[0], *where, code=46)
-    assert "nobody answers" in error
+    assert "no service answers" in error
 
 
 def triton_python() -> str | None:
@@ -126,7 +126,7 @@ def ask_triton(address: str, pictures: list[Path]) -> dict[str, Any]:
 def test_an_unmodified_tritonclient_uses_the_service(rack: Rack, classifier: Path, photographs: list[Path]) -> None:
     """A program with tritonclient alone gets, through the door, what ONNX Runtime computes; also after a kill -9."""
     pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
-    where = ("--state", rack.places.directory, "--url", rack.url, "--port", free_port())
+    where = ("--state", rack.paths.directory, "--url", rack.url, "--port", free_port())
     with running("connect", classifier, *where) as door:
         said = "".join(lines_until(door, "SOFTWARE"))
         address = re.findall(r"127\.0\.0\.1:\d+", said)[0]

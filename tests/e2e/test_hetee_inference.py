@@ -163,7 +163,7 @@ def test_an_event_loop_is_not_blocked(rack: Rack, classifier: Path) -> None:
                 await asyncio.sleep(0.01)
 
         ticking = asyncio.create_task(tick())
-        async with connect_async(rack.url, rack.policy()) as session:
+        async with connect_async(rack.url, rack.policy) as session:
             await session.load(classifier)
             results = await asyncio.gather(*(session.infer(images) for _ in range(6)))
         ticking.cancel()

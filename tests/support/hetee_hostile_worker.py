@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sectum.hetee.worker.confinement import Report, close_off, confine, isolate
+from sectum.hetee.worker.confinement import ConfinementReport, close_off, confine, isolate
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -90,7 +90,7 @@ def main() -> None:
             "no-new-descriptors": (confine, "_no_new_descriptors"),
         }[layer]
         setattr(module, name, refuse)
-    report = Report()
+    report = ConfinementReport()
     isolate(report)
     close_off(report, 5)
     outcomes: dict[str, str] = {}

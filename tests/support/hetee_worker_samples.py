@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sectum.hetee.errors import HeteeError
-from sectum.hetee.worker.enclave import Enclave
+from sectum.hetee.worker.enclave_server import EnclaveServer
 from sectum.testing.worker_peer import Client
 
 
@@ -28,7 +28,7 @@ def jpeg(width: int, height: int, mode: str = "RGB", **options) -> bytes:
 class Served:
     """An enclave, the client that it serves, and how its serving ended."""
 
-    enclave: Enclave
+    enclave: EnclaveServer
     client: Client
     ended: queue.SimpleQueue[HeteeError | None]
 

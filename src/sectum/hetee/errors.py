@@ -1,19 +1,19 @@
-"""Every reason for which a role of the service refuses something.
+"""All refusals of the service.
 
-A refusal has a code that travels on the wire and is the same on both sides; ``docs/spec/wire-format.md`` lists them
-all, with the scope of what ends. The classes below group the codes for callers and for exit codes::
+A refusal has a code that is sent to the peer and is the same on both sides; ``docs/spec/wire-format.md`` lists all
+codes with their scope. The classes below group the codes, for callers and for exit codes::
 
     SectumError
-    └── HeteeError                  40   the root of this service; its ``code`` says which refusal it is
-        ├── FrameRefused            41   01xx: bytes that are no frame of this protocol
-        ├── HandshakeRefused        42   02xx: no session came about
-        ├── RecordRefused           43   03xx: a sealed frame is not the next authentic one of its session
-        ├── MessageRefused          44   04xx: opened, but not a valid message
+    └── HeteeError                  40   base class; its ``code`` says which refusal it is
+        ├── FrameRefused            41   01xx: the bytes are not a frame of this protocol
+        ├── HandshakeRefused        42   02xx: the handshake failed
+        ├── RecordRefused           43   03xx: a record is not the next authentic one of its session
+        ├── MessageRefused          44   04xx: a record was opened, but holds no valid message
         ├── StreamRefused           45   05xx: a model or a batch broke the rules of streams
-        ├── ServiceRefused          46   06xx: the service cannot serve, or a role of it is gone
-        ├── WorkRefused             47   07xx: one model or batch could not be worked on
-        ├── EvidenceRefused         48   0801-0803: evidence that is not genuine, fresh and chained
-        └── PolicyRefused           49   0804: genuine evidence that the owner's policy does not accept
+        ├── ServiceRefused          46   06xx: the service cannot serve, or one of its roles is gone
+        ├── WorkRefused             47   07xx: a model or a batch could not be processed
+        ├── EvidenceRefused         48   0801-0803: the evidence is not genuine, not fresh or not chained to a root
+        └── PolicyRefused           49   0804: the evidence is genuine, but the owner's policy does not accept it
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Scope(Enum):
 
 
 class Refusal(IntEnum):
-    """Codes of refusals, with what ends and what the person who meets one can do."""
+    """Codes of refusals, each with its scope and advice for the user."""
 
     scope: Scope
     advice: str
 
     def __new__(cls, code: int, scope: str, advice: str) -> Refusal:
-        """A number that also knows its scope and what to do."""
+        """Make a member with its scope and advice."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.scope = Scope(scope)
@@ -58,17 +58,17 @@ class Refusal(IntEnum):
 
     BAD_SUITE = 0x0201, "c", "use the same version of sectum on both sides"
     BAD_SHARE = 0x0202, "c", "the peer is faulty or hostile; connect again"
-    HANDSHAKE_UNOPENED = 0x0203, "c", "somebody changed the handshake on its way; connect again, by another way"
-    BAD_FINISHED = 0x0204, "c", "somebody changed the handshake on its way; connect again, by another way"
+    HANDSHAKE_UNOPENED = 0x0203, "c", "the handshake was modified in transit; connect again over another network"
+    BAD_FINISHED = 0x0204, "c", "the handshake was modified in transit; connect again over another network"
     BAD_SIGNATURE = 0x0205, "c", "the client does not hold the identity key that it names"
     NOT_ADMITTED = 0x0206, "c", "ask the operator to admit your public key"
     HANDSHAKE_LATE = 0x0207, "c", "the peer or the network is too slow; connect again"
 
-    WRONG_SESSION = 0x0301, "c", "frames of sessions were mixed up on their way; connect again"
-    WRONG_EPOCH = 0x0302, "c", "a record was replayed or removed on its way; connect again"
-    REPLAYED = 0x0303, "c", "a record was replayed on its way; connect again"
-    GAP = 0x0304, "c", "a record was removed or reordered on its way; connect again"
-    NOT_AUTHENTIC = 0x0305, "c", "a record was changed on its way; connect again"
+    WRONG_SESSION = 0x0301, "c", "frames of different sessions were mixed up in transit; connect again"
+    WRONG_EPOCH = 0x0302, "c", "a record was replayed or removed in transit; connect again"
+    REPLAYED = 0x0303, "c", "a record was replayed in transit; connect again"
+    GAP = 0x0304, "c", "a record was removed or reordered in transit; connect again"
+    NOT_AUTHENTIC = 0x0305, "c", "a record was modified in transit; connect again"
     EXHAUSTED = 0x0306, "c", "connect again: a new session has new keys"
     WIPED = 0x0307, "c", "the session has ended; connect again"
 
@@ -79,7 +79,7 @@ class Refusal(IntEnum):
     CHUNK_SIZE = 0x0502, "c", "the peer is faulty; connect again"
     UNKNOWN_STREAM = 0x0503, "c", "the peer is faulty; connect again"
     STREAM_REUSED = 0x0504, "c", "the peer is faulty; connect again"
-    CREDIT_EXCEEDED = 0x0505, "c", "send less at a time than the worker granted"
+    CREDIT_EXCEEDED = 0x0505, "c", "send no more at a time than the worker granted"
     TOO_MANY_STREAMS = 0x0506, "c", "wait for answers before sending more"
     INTERLEAVED = 0x0507, "c", "finish one stream before opening the next"
 
@@ -90,29 +90,29 @@ class Refusal(IntEnum):
     WORKER_LOST = 0x0605, "r", "load the model and send the batch again: the service makes a new enclave"
     CONTROLLER_LOST = 0x0606, "c", "connect again; the service restarts by itself"
     HOST_LOST = 0x0607, "c", "connect again; the service restarts by itself"
-    NO_ROUTE = 0x0608, "r", "wait until a worker is vouched for"
-    INTERNAL = 0x0609, "c", "look into the log of that role"
+    NO_ROUTE = 0x0608, "r", "wait until the controller has vouched for a worker"
+    INTERNAL = 0x0609, "c", "see the log of that role"
 
     MODEL_REFUSED = 0x0701, "s", "check the model with sectum predict"
     DIGEST_DIFFERS = 0x0702, "s", "send the model again"
     NO_MODEL = 0x0703, "s", "load the model first"
-    INPUT_REFUSED = 0x0704, "s", "send what the model's inputs want"
-    DEADLINE = 0x0705, "s", "give more time or smaller batches"
-    CANCELLED = 0x0706, "s", "nothing to do: the client wished it"
+    INPUT_REFUSED = 0x0704, "s", "send what the model's inputs need"
+    DEADLINE = 0x0705, "s", "allow more time, or send smaller batches"
+    CANCELLED = 0x0706, "s", "nothing to do: the client asked for it"
     COMPUTE_FAILED = 0x0707, "s", "check the model with sectum predict"
 
     EVIDENCE_MALFORMED = 0x0801, "c", "use the same version of sectum on both sides"
-    NOT_GENUINE = 0x0802, "c", "do not send data there, or trust its root if you know why"
-    STALE = 0x0803, "c", "do not send data there; if clocks differ, set them"
-    POLICY = 0x0804, "c", "do not send data there, or change the policy if you know why"
+    NOT_GENUINE = 0x0802, "c", "do not send data there, unless you have a reason to trust its root"
+    STALE = 0x0803, "c", "do not send data there; if the clocks differ, correct them"
+    POLICY = 0x0804, "c", "do not send data there, unless you have a reason to change the policy"
 
 
 class HeteeError(SectumError):
-    """Something was refused.
+    """A role of the service refused something.
 
     Attributes:
-        code: which refusal it is; its ``scope`` says what ends.
-        detail: what happened and what was expected, never with secret bytes in it.
+        code: the refusal; its ``scope`` says what ends.
+        detail: what happened and what was expected, without secrets.
     """
 
     exit_code: ClassVar[int] = 40
@@ -124,25 +124,25 @@ class HeteeError(SectumError):
 
 
 class FrameRefused(HeteeError):
-    """Bytes that are no frame of this protocol, or not one that this peer may send now."""
+    """The bytes are not a frame of this protocol, or not one that this peer may send now."""
 
     exit_code = 41
 
 
 class HandshakeRefused(HeteeError):
-    """No session came about."""
+    """The handshake failed."""
 
     exit_code = 42
 
 
 class RecordRefused(HeteeError):
-    """A sealed frame is not the next authentic one of its session."""
+    """A record is not the next authentic one of its session."""
 
     exit_code = 43
 
 
 class MessageRefused(HeteeError):
-    """A frame's payload is not a valid message."""
+    """A record was opened, but holds no valid message."""
 
     exit_code = 44
 
@@ -154,25 +154,25 @@ class StreamRefused(HeteeError):
 
 
 class ServiceRefused(HeteeError):
-    """The service cannot serve, or a role of it is gone."""
+    """The service cannot serve, or one of its roles is gone."""
 
     exit_code = 46
 
 
 class WorkRefused(HeteeError):
-    """One model or batch could not be worked on."""
+    """A model or a batch could not be processed."""
 
     exit_code = 47
 
 
 class EvidenceRefused(HeteeError):
-    """Evidence that is not genuine, fresh and chained to a trusted root."""
+    """The evidence is not genuine, not fresh, or not chained to a trusted root."""
 
     exit_code = 48
 
 
 class PolicyRefused(HeteeError):
-    """Genuine evidence that the owner's policy does not accept."""
+    """The evidence is genuine, but the owner's policy does not accept it."""
 
     exit_code = 49
 
@@ -190,11 +190,11 @@ _CLASSES: dict[int, type[HeteeError]] = {
 
 
 def refusal(code: Refusal, detail: str, advice: str = "") -> HeteeError:
-    """Make the error of a code, of the class that its number belongs to.
+    """Make the error for a code, of the class that the code belongs to.
 
     Args:
         code: the refusal.
-        detail: what happened and what was expected; shown to people and sent to the peer, so without secrets.
-        advice: what to do, where it is something else than is usual for the code.
+        detail: what happened and what was expected, without secrets: it is shown to users and sent to the peer.
+        advice: what to do, if it differs from the code's usual advice.
     """
     return (PolicyRefused if code is Refusal.POLICY else _CLASSES[code >> 8])(code, detail, advice)

@@ -1,4 +1,4 @@
-"""A whole rack on one machine: starts the controller, then the host, and again what dies."""
+"""Runs a whole rack on one machine: starts the controller, then the host, and restarts either if it dies."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from sectum.hetee.attest.endorsement import load, manufacture, store
 
 _POLL_S = 0.05
 _SLOWEST_RESTART_S = 2.0
-_LONG_ENOUGH_S = 10.0  # a role that ran so long is started again at once
+_LONG_ENOUGH_S = 10.0  # a role that ran for this long is restarted at once
 _KILL_S = 5.0
 _TRIES = 2
 _SOCKET_PATH_BYTES = 107
 
 
 def state_directory() -> Path:
-    """Where a rack keeps its endorsement, its socket and its log, if nobody says otherwise."""
+    """The default folder for a rack's endorsement, socket and log."""
     home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home) / "sectum" / "hetee"
 
 
 @dataclass(frozen=True)
-class Places:
-    """The files of a rack in its directory."""
+class RackPaths:
+    """The files of a rack in its folder."""
 
     directory: Path
 
@@ -50,42 +50,42 @@ class Places:
 
     @property
     def socket(self) -> Path:
-        """Where the controller listens."""
+        """The Unix socket on which the controller listens."""
         return self.directory / "run" / "controller.sock"
 
     @property
     def policy(self) -> Path:
-        """What accepts this rack, for clients; written when it is started for people."""
+        """A policy for clients that accepts this rack; ``sectum hetee up`` writes it."""
         return self.directory / "policy.json"
 
     @property
     def log(self) -> Path:
-        """What all roles write."""
+        """The log of all roles."""
         return self.directory / "log.jsonl"
 
 
-def provision(places: Places) -> None:
-    """Manufacture an endorsement in software, the first time.
+def provision(paths: RackPaths) -> None:
+    """Make a software endorsement, unless there is one.
 
     Raises:
-        EvidenceRefused: there is one that cannot be used.
-        UsageError: the directory cannot be used.
+        EvidenceRefused: the existing endorsement is unusable.
+        UsageError: the folder is unusable.
     """
-    if len(os.fsencode(places.socket)) > _SOCKET_PATH_BYTES:
+    if len(os.fsencode(paths.socket)) > _SOCKET_PATH_BYTES:
         raise UsageError(
-            f"{places.socket} is longer than {_SOCKET_PATH_BYTES} bytes, the limit for sockets: use --state"
+            f"{paths.socket} is longer than {_SOCKET_PATH_BYTES} bytes, the limit for sockets: use --state"
         )
     try:
-        places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not places.endorsement.exists():
-            store(manufacture(), places.endorsement)
+        paths.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not paths.endorsement.exists():
+            store(manufacture(), paths.endorsement)
     except OSError as error:
-        raise UsageError(f"{places.directory} cannot be used: {error.strerror}; name another with --state") from None
-    load(places.endorsement)
+        raise UsageError(f"{paths.directory} cannot be used: {error.strerror}; name another with --state") from None
+    load(paths.endorsement)
 
 
-class Role:
-    """A process that is started again when it ends."""
+class RoleProcess:
+    """A process that is restarted when it ends."""
 
     def __init__(self, name: str, arguments: Sequence[str], log: IO[bytes]) -> None:
         self.name = name
@@ -97,11 +97,11 @@ class Role:
 
     @property
     def pid(self) -> int | None:
-        """Its process; None while there is none."""
+        """The process id; None while there is no process."""
         return self._process.pid if self._process is not None else None
 
     def check(self) -> int | None:
-        """Start it if it is due. Gives how it ended, once for each end."""
+        """Start the process if it is due; returns its exit code once each time that it has ended."""
         now = time.monotonic()
         if self._process is not None:
             code = self._process.poll()
@@ -115,7 +115,7 @@ class Role:
             return code
         if now >= self._next_s:
             self._started_s = now
-            # A session of its own: Ctrl-C is for the launcher, which then stops everything in order.
+            # A session of its own, so that Ctrl-C reaches the launcher only, which stops everything in order.
             command = [*self._command, "--with-parent", str(os.getpid())]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
@@ -123,13 +123,13 @@ class Role:
         return None
 
     def ask_to_end(self) -> None:
-        """Ask it to end; a controller that is asked twice does not wait for its sessions."""
+        """Send SIGTERM. A controller that gets a second one does not wait for its sessions."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
 
     def stop(self, wait_s: float) -> None:
-        """Ask it to end, and make it end when it takes too long."""
+        """Send SIGTERM, and SIGKILL if it takes longer than ``wait_s``."""
         if self._process is None:
             return
         self.ask_to_end()
@@ -145,20 +145,20 @@ class Launcher:
     """Keeps a controller and a host running.
 
     Args:
-        places: of the rack; provisioned already.
+        paths: files of the rack, which is provisioned already.
         listen: ``host:port`` for clients.
         metrics: ``host:port`` for operators.
-        controller: further arguments of the controller.
-        drain_s: how long sessions may finish when it is stopped.
-        tell: is told what a person should know.
+        controller: additional arguments of the controller.
+        drain_s: time that open sessions have to finish when the rack stops.
+        tell: called with messages for a person.
 
     Raises:
-        UsageError: another rack has this folder.
+        UsageError: another rack runs in this folder.
     """
 
     def __init__(
         self,
-        places: Places,
+        paths: RackPaths,
         *,
         listen: str,
         metrics: str,
@@ -166,57 +166,56 @@ class Launcher:
         drain_s: float,
         tell: Callable[[str], None],
     ) -> None:
-        self._log = places.log.open("ab")
+        self._log = paths.log.open("ab")
         try:
-            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by the roles, too, which write there
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the roles inherit the lock
         except BlockingIOError:
             self._log.close()
-            raise UsageError(
-                f"another rack runs in {places.directory}: stop it, or name another with --state"
-            ) from None
-        socket_path = str(places.socket)
+            raise UsageError(f"another rack runs in {paths.directory}: stop it, or name another with --state") from None
+        socket_path = str(paths.socket)
         drain = ["--drain-s", f"{drain_s:g}"]
-        arguments = ["--socket", socket_path, "--endorsement", str(places.endorsement), *drain, *controller]
-        self.controller = Role("controller", arguments, self._log)
-        self.host = Role("host", ["--controller", socket_path, "--listen", listen, "--metrics", metrics], self._log)
-        self._places, self._drain_s, self._tell = places, drain_s, tell
+        arguments = ["--socket", socket_path, "--endorsement", str(paths.endorsement), *drain, *controller]
+        self.controller = RoleProcess("controller", arguments, self._log)
+        self.host = RoleProcess(
+            "host", ["--controller", socket_path, "--listen", listen, "--metrics", metrics], self._log
+        )
+        self._paths, self._drain_s, self._tell = paths, drain_s, tell
 
     def start(
         self, ready: Callable[[], bool], limit_s: float = 60.0, *, stopped: Callable[[], bool] = lambda: False
     ) -> None:
-        """Start both, and wait until the service answers or is stopped.
+        """Start both, and wait until the service is ready or is stopped.
 
         Raises:
-            UsageError: another rack answers there already, or a role or every worker ended instead; its last words are
-            in the message.
+            UsageError: another rack uses the addresses, or a role or all workers ended; the message holds their error.
         """
         if ready():
-            raise UsageError("another rack answers at these addresses already: stop it, or give others")
+            raise UsageError("another rack already answers at these addresses: stop it, or use others")
         until_s = time.monotonic() + limit_s
-        begun = self._places.log.stat().st_size
+        begun = self._paths.log.stat().st_size
         while not stopped() and not ready():
             for role in (self.controller, self.host):
                 if role.check() is not None:
                     self._ended(role, begun)
             self._check_workers(begun)
             if time.monotonic() > until_s:
-                raise UsageError(f"the service is not ready after {limit_s:g} s: see {self._places.log}")
+                raise UsageError(f"the service is not ready after {limit_s:g} s: see {self._paths.log}")
             time.sleep(_POLL_S)
 
     def _lines(self, begun: int) -> list[str]:
-        with self._places.log.open("rb") as log:
+        with self._paths.log.open("rb") as log:
             log.seek(begun)
             return log.read().decode(errors="replace").splitlines()
 
-    def _ended(self, role: Role, begun: int) -> None:
-        # A role says in a sentence why it cannot start; its events are JSON.
+    def _ended(self, role: RoleProcess, begun: int) -> None:
+        # The role's error message is the last line that is not JSON.
         words = [line for line in self._lines(begun) if line and not line.startswith("{")]
-        detail = words[-1].removeprefix("sectum: ") if words else f"see {self._places.log}"
+        detail = words[-1].removeprefix("sectum: ") if words else f"see {self._paths.log}"
         detail = detail.removeprefix(f"sectum hetee {role.name}: error: ")
         raise UsageError(f"the {role.name} cannot start: {detail}")
 
     def _check_workers(self, begun: int) -> None:
-        # A controller would try for ever. What a worker says of itself as it starts is true of the next one, too.
+        # The controller retries without end, but a worker that refuses to start will refuse again.
         events = []
         for line in self._lines(begun):
             with suppress(ValueError):
@@ -226,24 +225,24 @@ class Launcher:
             raise UsageError(f"no worker can start: {reasons[-1]}")
 
     def run(self, stopped: Callable[[], bool]) -> None:
-        """Start again what dies, until it is stopped."""
+        """Restart what dies, until ``stopped``."""
         while not stopped():
             for role in (self.controller, self.host):
                 code = role.check()
                 if code is not None:
-                    self._tell(f"the {role.name} ended ({_how(code)}) and is started again")
+                    self._tell(f"the {role.name} ended ({_describe(code)}) and is restarted")
             time.sleep(_POLL_S)
 
     def hurry(self) -> None:
-        """End sessions at once while `stop` waits for them."""
+        """Make `stop` end sessions at once instead of waiting for them."""
         self.controller.ask_to_end()
 
     def stop(self) -> None:
-        """Let the controller drain, then end everything."""
+        """Let the controller drain its sessions, then stop everything."""
         self.controller.stop(self._drain_s + _KILL_S)
         self.host.stop(_KILL_S)
         self._log.close()
 
 
-def _how(code: int) -> str:
+def _describe(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

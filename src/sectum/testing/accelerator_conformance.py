@@ -1,13 +1,13 @@
-"""What every accelerator of a worker has to do.
+"""Conformance tests for accelerators.
 
-Subclass `AcceleratorConformance` in a test module and give it an accelerator::
+Subclass `AcceleratorConformance` in a test module and define its accelerator::
 
     class TestMine(AcceleratorConformance):
         @pytest.fixture
         def accelerator(self) -> Accelerator:
             return MyAccelerator("mine:0")
 
-One that this machine does not have is skipped in that fixture, with its reason.
+If this machine does not have the accelerator, skip in that fixture with the reason.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from sectum.hetee.errors import Refusal, WorkRefused
 from sectum.hetee.wire.messages import Pace
 from sectum.hetee.worker.accelerators.protocol import Accelerator, Stop
-from sectum.hetee.worker.models import Model, inspect
+from sectum.hetee.worker.models import CheckedModel, inspect
 from sectum.testing.tiny_models import convolutions, endless_loop, matrix_chain
 
 Inputs = dict[str, NDArray[np.float32]]
 
-_SOON_S = 5.0  # generous: what is tested is that a call ends, not how fast
+_SOON_S = 5.0  # generous: the test checks that a call ends, not how fast
 _COMPUTE_MS = 30
 
 
@@ -44,34 +44,34 @@ class AcceleratorConformance:
 
     @pytest.fixture
     def accelerator(self) -> Accelerator:
-        """Give the accelerator under test: every suite has its own."""
+        """The accelerator under test. Each suite defines it."""
         raise NotImplementedError("give this suite a fixture named accelerator")
 
     @pytest.fixture
-    def model(self) -> Model:
-        """Give two convolutions; input ``x`` [1, 8, 32, 32], output ``y`` [1, 10]."""
+    def model(self) -> CheckedModel:
+        """A model with two convolutions; input ``x`` [1, 8, 32, 32], output ``y`` [1, 10]."""
         return inspect(convolutions())
 
     @pytest.fixture
     def inputs(self) -> Inputs:
-        """Give one input."""
+        """One input of the model."""
         return {"x": np.random.default_rng(3).random((1, 8, 32, 32), np.float32)}
 
     def test_names_itself(self, accelerator: Accelerator) -> None:
-        """A result can say what computed it, and whether anything did."""
+        """The accelerator states its name, its kind and whether it is paced."""
         assert isinstance(accelerator, Accelerator)
         assert re.fullmatch(r"[a-z]+:\d+", accelerator.name)
         assert accelerator.name.partition(":")[0] == accelerator.kind
         assert isinstance(accelerator.paced, bool)
 
-    def test_gives_the_outputs_asked_for(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
+    def test_gives_the_outputs_asked_for(self, accelerator: Accelerator, model: CheckedModel, inputs: Inputs) -> None:
         """Outputs come in the order of their names, with the model's shapes and types."""
         (y,) = accelerator.load(model).run(inputs, ("y",), Stop(), _pace(accelerator))
         assert y.shape == (1, 10)
         assert y.dtype == np.float32
 
-    def test_computes_or_waits(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
-        """It computes what ONNX Runtime computes on a CPU; or it is paced, and takes the time that it was given."""
+    def test_computes_or_waits(self, accelerator: Accelerator, model: CheckedModel, inputs: Inputs) -> None:
+        """It computes what ONNX Runtime computes on a CPU; or it is paced, and waits for the given time."""
         import onnxruntime
 
         begun_s = time.monotonic()
@@ -82,8 +82,8 @@ class AcceleratorConformance:
         session = onnxruntime.InferenceSession(model.content, providers=["CPUExecutionProvider"])
         np.testing.assert_allclose(y, session.run(None, inputs)[0], rtol=1e-4, atol=1e-5)
 
-    def test_keeps_models_apart(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
-        """Two models are on it at once, and each computes its own."""
+    def test_keeps_models_apart(self, accelerator: Accelerator, model: CheckedModel, inputs: Inputs) -> None:
+        """Two loaded models do not affect each other."""
         other = inspect(matrix_chain(2, 16))
         first, second = accelerator.load(model), accelerator.load(other)
         x = np.ones((1, 16), np.float32)
@@ -91,7 +91,7 @@ class AcceleratorConformance:
         assert first.run(inputs, ("y",), Stop(), _pace(accelerator))[0].shape == (1, 10)
 
     def test_stops_when_asked(self, accelerator: Accelerator) -> None:
-        """A computation without end ends soon after its stop is set, and before it if that was set before."""
+        """An endless computation ends soon after its stop is set, and at once if it was set before."""
         loaded, inputs = accelerator.load(inspect(endless_loop())), {"x": np.zeros(1, np.float32)}
         for delay_s in (0.1, 0.0):
             stop = Stop()
@@ -105,8 +105,8 @@ class AcceleratorConformance:
                 loaded.run(inputs, ("y",), stop, _pace(accelerator, 600_000))
             assert time.monotonic() - begun_s < _SOON_S
 
-    def test_refuses_what_it_cannot_run(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
-        """A wrong shape, or an output that there is not, is refused; the model can be used after that."""
+    def test_refuses_what_it_cannot_run(self, accelerator: Accelerator, model: CheckedModel, inputs: Inputs) -> None:
+        """A wrong shape or an unknown output is refused, and the model stays usable."""
         loaded = accelerator.load(model)
         for wrong, names in (({"x": inputs["x"][:, :7]}, ("y",)), (inputs, ("nothing",))):
             with pytest.raises(WorkRefused) as caught:
@@ -114,8 +114,8 @@ class AcceleratorConformance:
             assert caught.value.code in (Refusal.INPUT_REFUSED, Refusal.COMPUTE_FAILED)
         assert loaded.run(inputs, ("y",), Stop(), _pace(accelerator))
 
-    def test_reset_says_what_was_cleaned(self, accelerator: Accelerator, model: Model, inputs: Inputs) -> None:
-        """After a reset nothing of the models before is usable, it says what it did, and it takes the next ones."""
+    def test_reset_says_what_was_cleaned(self, accelerator: Accelerator, model: CheckedModel, inputs: Inputs) -> None:
+        """A reset says what it did, makes earlier models unusable, and leaves the accelerator ready for new ones."""
         loaded = accelerator.load(model)
         loaded.run(inputs, ("y",), Stop(), _pace(accelerator))
         said = accelerator.reset()

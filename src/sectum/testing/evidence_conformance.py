@@ -36,31 +36,31 @@ class EvidenceConformance:
 
     @pytest.fixture
     def provider(self) -> Provider:
-        """Give the provider under test: every suite has its own."""
+        """The provider under test. Each suite defines it."""
         raise NotImplementedError("give this suite a fixture named provider")
 
     @pytest.fixture
     def verifier(self) -> Verifier:
-        """Give a verifier that trusts the provider's root."""
+        """A verifier that trusts the provider's root."""
         raise NotImplementedError("give this suite a fixture named verifier")
 
     @pytest.fixture
     def stranger(self) -> Verifier:
-        """Give a verifier of the same format that trusts other roots only."""
+        """A verifier of the same format that trusts other roots only."""
         raise NotImplementedError("give this suite a fixture named stranger")
 
     @pytest.fixture
     def subject(self) -> Subject:
-        """Give whom the evidence is about; a provider of hardware evidence gives its own."""
+        """The subject of the evidence. A provider of hardware evidence overrides it."""
         return Subject("controller", "0.1.0", bytes(range(32)))
 
     @pytest.fixture
     def nonce(self) -> bytes:
-        """Give what the evidence has to answer."""
+        """The nonce that the evidence must answer."""
         return secrets.token_bytes(32)
 
     def test_keeps_to_the_protocols(self, provider: Provider, verifier: Verifier) -> None:
-        """Both are what the seam asks for, and the verifier knows the provider's format."""
+        """Both implement their protocols, and the verifier supports the provider's format."""
         assert isinstance(provider, Provider)
         assert isinstance(verifier, Verifier)
         assert provider.format in verifier.formats
@@ -77,18 +77,18 @@ class EvidenceConformance:
         assert len(data) <= EVIDENCE_BYTES
 
     def test_software_says_so(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
-        """Evidence without hardware behind it calls itself software wherever a person looks."""
+        """Evidence without hardware calls itself SOFTWARE wherever a person reads it."""
         claims = verify(provider.evidence(subject, nonce), nonce, [verifier], time.time())
         assert claims.hardware == (claims.format != "software")
         assert claims.hardware or "SOFTWARE" in str(claims)
 
     def test_debug_is_told(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
-        """What can be debugged cannot say that it cannot."""
+        """Evidence about a subject that can be debugged says so."""
         debugged = Subject(subject.role, subject.version, subject.measurement, debug=True)
         assert verify(provider.evidence(debugged, nonce), nonce, [verifier], time.time()).debug
 
     def test_other_nonce_is_stale(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
-        """Evidence for one handshake is of no use in another."""
+        """Evidence for one handshake is refused in another."""
         data = provider.evidence(subject, nonce)
         for other in (secrets.token_bytes(32), nonce[:-1] + bytes([nonce[-1] ^ 1]), bytes(32)):
             with pytest.raises(EvidenceRefused) as caught:
@@ -96,7 +96,7 @@ class EvidenceConformance:
             assert caught.value.code is Refusal.STALE
 
     def test_time_of_validity(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
-        """Evidence is refused long before it was made and long after."""
+        """Evidence is refused long before and long after it was made."""
         data = provider.evidence(subject, nonce)
         for now_s in (time.time() - _LIFETIME_S, time.time() + _LIFETIME_S):
             with pytest.raises(EvidenceRefused):
@@ -105,7 +105,7 @@ class EvidenceConformance:
     def test_other_root_is_not_trusted(
         self, provider: Provider, stranger: Verifier, subject: Subject, nonce: bytes
     ) -> None:
-        """Evidence with a chain to another root is not genuine; nor is any where nothing is trusted."""
+        """Evidence with a chain to another root is refused, and all evidence is refused if no root is trusted."""
         data = provider.evidence(subject, nonce)
         for verifiers in ([stranger], []):
             with pytest.raises(EvidenceRefused) as caught:

@@ -1,4 +1,4 @@
-"""Both ends of a session in one process, for tests of whatever speaks through it."""
+"""Both ends of a session in one process, for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.channel.data import data_channel
-from sectum.hetee.channel.handshake import Admit, Attest, CheckEvidence, ClientHandshake, ControllerHandshake, Session
+from sectum.hetee.channel.handshake import (
+    Admit,
+    Attest,
+    CheckEvidence,
+    ClientHandshake,
+    ControllerHandshake,
+    EstablishedSession,
+)
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
@@ -17,11 +24,11 @@ from sectum.hetee.wire.kinds import Kind, Role
 
 
 def one_frame(data: bytes | bytearray) -> Frame:
-    """Read bytes that are exactly one frame, of whatever type.
+    """Read bytes that are exactly one frame, of any type.
 
     Raises:
-        FrameRefused: one of them is none.
-        ValueError: they are none or several.
+        FrameRefused: the bytes are not a frame.
+        ValueError: the bytes hold no frame, or several.
     """
     reader = FrameReader(frozenset(Kind))
     frames = list(reader.feed(data))
@@ -31,14 +38,14 @@ def one_frame(data: bytes | bytearray) -> Frame:
 
 
 def bytes_of(secret: Secret) -> bytes:
-    """The bytes of a secret, to compare."""
+    """The bytes of a secret, for comparisons."""
     with secret.reveal() as view:
         return bytes(view)
 
 
 @dataclass
 class Ends:
-    """A direction's two ends."""
+    """The two ends of one direction."""
 
     sealer: Sealer
     opener: Opener
@@ -46,7 +53,7 @@ class Ends:
 
 @dataclass
 class DataPair:
-    """The data channel of one worker: client to worker, and back."""
+    """The data channel of one worker, in both directions."""
 
     up: Ends
     down: Ends
@@ -54,10 +61,10 @@ class DataPair:
 
 @dataclass
 class SessionPair:
-    """A session's two ends, after its handshake."""
+    """The two ends of a session after its handshake."""
 
-    client: Session
-    controller: Session
+    client: EstablishedSession
+    controller: EstablishedSession
     identity: bytes
 
     def worker(self, index: int = 0, vouch: bytes = b"vouch") -> DataPair:
@@ -82,18 +89,18 @@ def connect(
     answer: Change = bytes,
     proof: Change = bytes,
 ) -> SessionPair:
-    """Carry out a handshake, perhaps through somebody who changes its frames.
+    """Perform a handshake, optionally with frames that are modified in transit.
 
     Args:
-        attest: as `ControllerHandshake` takes it.
-        check_evidence: as `ClientHandshake` takes it.
-        admit: as `ControllerHandshake` takes it.
-        hello: what happens to HELLO on its way.
-        answer: what happens to ATTEST on its way.
-        proof: what happens to PROOF on its way.
+        attest: argument of `ControllerHandshake`.
+        check_evidence: argument of `ClientHandshake`.
+        admit: argument of `ControllerHandshake`.
+        hello: modifies HELLO.
+        answer: modifies ATTEST.
+        proof: modifies PROOF.
 
     Raises:
-        HeteeError: what one of the sides refused.
+        HeteeError: one of the sides refused.
     """
     client = ClientHandshake(Ed25519PrivateKey.generate(), check_evidence)
     controller = ControllerHandshake(attest, admit)

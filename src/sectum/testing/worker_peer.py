@@ -1,7 +1,6 @@
-"""A controller and a client in one, for one real worker: for its tests, and for measuring it alone.
+"""A minimal controller and client for one real worker, for tests of the worker and for measuring it alone.
 
-It keeps to the protocol, one call at a time, and checks little; the project's own client and controller are in
-`sectum.hetee`.
+It follows the protocol, one call at a time, and checks little. The real client and controller are in `sectum.hetee`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from sectum.hetee.wire.frames import FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, chunks_needed
 from sectum.hetee.wire.kinds import ALLOWED, TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Message, decode, encode
-from sectum.hetee.wire.streams import Assembly
+from sectum.hetee.wire.streams import ChunkReassembly
 from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.preparation import as_tensor as travelling
 
@@ -44,7 +43,7 @@ _TIMEOUT_S = 30.0
 
 
 class Answer(NamedTuple):
-    """How a stream ended: with outputs and a receipt, or refused."""
+    """The answer to a stream: outputs and a receipt, or a refusal."""
 
     outputs: dict[str, NDArray[Any]]
     receipt: Receipt | None
@@ -65,11 +64,11 @@ class Link:
         self._socket.sendall(plain_frame(kind, encode(message)))
 
     def close(self) -> None:
-        """End it, as a controller's death does."""
+        """Close the link, as a controller that dies does."""
         self._socket.close()
 
     def receive(self, kind: Kind, schema: type[M]) -> M:
-        """Wait for a message of this kind; beats in between are dropped."""
+        """Wait for a message of this kind; heartbeats in between are dropped."""
         while True:
             n_bytes = self._socket.recv_into(self._reader.writable())
             if not n_bytes:
@@ -77,7 +76,7 @@ class Link:
             frame = self._reader.advance(n_bytes)
             if frame and frame.header.kind is kind:
                 return decode(frame.payload, schema)
-            assert not frame or frame.header.kind is Kind.BEAT, f"{frame.header.kind.name}, expected {kind.name}"
+            assert not frame or frame.header.kind is Kind.HEARTBEAT, f"{frame.header.kind.name}, expected {kind.name}"
 
 
 class Client:
@@ -85,8 +84,8 @@ class Client:
 
     Args:
         sock: the other end of the worker's descriptor 4.
-        receipt_key: of BORN.
-        chunk_bytes: plaintext of a chunk.
+        receipt_key: receipt key from STARTED.
+        chunk_bytes: plaintext bytes of a chunk.
     """
 
     def __init__(self, sock: socket.socket, receipt_key: bytes, *, chunk_bytes: int = 1 << 18) -> None:
@@ -124,7 +123,7 @@ class Client:
             assert header.kind is Kind.CREDIT, f"{header.kind.name}, expected {kind.name}"
 
     def open_stream(self, kind: Kind, message: Message, parts: Sequence[memoryview]) -> int:
-        """Send CODE or BATCH with all its chunks; ``parts`` are its plaintext. Gives the stream's number."""
+        """Send CODE or BATCH with all its chunks; ``parts`` are its plaintext. Returns the stream's number."""
         self.stream += 1
         total = sum(map(len, parts))
         chunks = chunks_needed(total, self._chunk_bytes)
@@ -138,7 +137,7 @@ class Client:
         return self.stream
 
     def send_chunk(self, part: memoryview, index: int, chunks: int, total: int, context: bytes) -> None:
-        """Seal a chunk of the stream that was opened last, and send it."""
+        """Seal a chunk of the last opened stream, and send it."""
         n_bytes = self.sealer.seal_into(
             Kind.CHUNK, part, self._frame, stream=self.stream, chunk=index, chunks=chunks, total=total, context=context
         )
@@ -146,7 +145,7 @@ class Client:
 
     def load(self, content: bytes) -> messages.Loaded | messages.Failure:
         """Send a model and wait for the answer."""
-        code = messages.Code(format="onnx", sha256=hashlib.sha256(content).digest())
+        code = messages.CodeOpening(format="onnx", sha256=hashlib.sha256(content).digest())
         self.open_stream(Kind.CODE, code, [memoryview(content)])
         while True:
             header, payload = self.receive()
@@ -165,8 +164,8 @@ class Client:
         deadline_ms: int = DEADLINE_MS,
         pace: messages.Pace | None = None,
     ) -> int:
-        """Send a batch without waiting for its answer; gives its stream. ``model`` is a SHA-256."""
-        message = messages.Batch(
+        """Send a batch without waiting for its answer; returns its stream. ``model`` is a SHA-256."""
+        message = messages.BatchOpening(
             model=model,
             tensors=tuple(tensors),
             deadline_ms=deadline_ms,
@@ -194,8 +193,8 @@ class Client:
             self.credited_bytes += decode(opened, messages.Credit).credit_bytes
 
     def _result(self, opening: Header, opened: bytearray) -> Answer:
-        result = decode(opened, messages.Result)
-        assembly = Assembly()
+        result = decode(opened, messages.ResultOpening)
+        assembly = ChunkReassembly()
         assembly.begin(opening, opened)
         data = memoryview(bytearray(opening.total))
         while True:
@@ -210,7 +209,7 @@ class Client:
             if header.kind is Kind.CREDIT:
                 self.credited_bytes += decode(message, messages.Credit).credit_bytes
             if header.kind is Kind.RECEIPT:
-                token = decode(message, messages.Receipt).receipt
+                token = decode(message, messages.SignedReceipt).receipt
                 receipt = open_receipt(token, self._receipt_key, SESSION, INDEX, opening.stream)
                 return Answer(_arrays(result.tensors, data), receipt, None, result.paced)
 
@@ -224,7 +223,7 @@ class Client:
 
 
 def as_tensor(name: str, array: NDArray[Any], **fields: Any) -> messages.Tensor:
-    """Describe an array as it is sent raw."""
+    """Describe an array that is sent raw."""
     return messages.Tensor(name=name, dtype=array.dtype.name, shape=array.shape, **fields)  # type: ignore[arg-type]
 
 
@@ -242,13 +241,13 @@ def _arrays(tensors: tuple[messages.Tensor, ...], data: memoryview) -> dict[str,
 
 
 class WorkerUnderTest:
-    """A real worker process, with the two ends that its controller and its client would have.
+    """A real worker process, with the controller's end of its link and the client's end of its data socket.
 
     Attributes:
-        born: what it said at its start.
-        link: to it.
-        data: to it.
-        process: it.
+        started: its STARTED message.
+        link: the controller's end of the link.
+        data: the client's end of the data socket.
+        process: the process.
     """
 
     def __init__(self, *arguments: str, module: str = "sectum.hetee.worker", stderr: int | None = None) -> None:
@@ -272,7 +271,7 @@ class WorkerUnderTest:
             )
         self.data, self.link = data, Link(link)
         try:
-            self.born: messages.Born = self.link.receive(Kind.BORN, messages.Born)
+            self.started: messages.Started = self.link.receive(Kind.STARTED, messages.Started)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -280,16 +279,16 @@ class WorkerUnderTest:
     def assign(
         self, accelerators: Sequence[str] = ("cpu:0",), *, credit_bytes: int = 256 << 20, open_streams: int = 8
     ) -> Client:
-        """Give it a session and accelerators, and wait until it is ready."""
+        """Send RELEASE and GRANT, and wait for READY."""
         self.release(credit_bytes=credit_bytes, open_streams=open_streams, kind=accelerators[0].partition(":")[0])
         self.link.send(Kind.GRANT, messages.Accelerators(accelerators=tuple(accelerators)))
-        client = Client(self.data, self.born.receipt_key)
+        client = Client(self.data, self.started.receipt_key)
         client.expect(Kind.READY, messages.Ready)
         return client
 
     def release(self, *, credit_bytes: int = 1 << 20, open_streams: int = 8, kind: str = "cpu") -> None:
-        """Give it the keys of the session."""
-        sealed = release(Secret(SECRET), self.born.worker_key, SESSION, INDEX)
+        """Send RELEASE with the keys of the session."""
+        sealed = release(Secret(SECRET), self.started.worker_key, SESSION, INDEX)
         message = messages.Release(
             session=SESSION,
             index=INDEX,
@@ -301,7 +300,7 @@ class WorkerUnderTest:
         self.link.send(Kind.RELEASE, message)
 
     def wipe(self, deadline_ms: int = 0) -> messages.Wiped:
-        """End its session; what it returns meanwhile is dropped."""
+        """Send WIPE and wait for WIPED; RETURNED messages in between are dropped."""
         self.link.send(Kind.WIPE, messages.Deadline(deadline_ms=deadline_ms))
         while True:
             try:
@@ -311,7 +310,7 @@ class WorkerUnderTest:
                     raise
 
     def ended(self, seconds: float = 10.0) -> int:
-        """Wait for its end; gives its exit code."""
+        """Wait for the end of the process; returns its exit code."""
         descriptor = os.pidfd_open(self.process.pid)
         try:
             assert select.select([descriptor], [], [], seconds)[0], f"the worker did not end within {seconds} s"
@@ -333,7 +332,7 @@ class WorkerUnderTest:
             self.process.stderr.close()
 
 
-# A program that does what a controller does: the two descriptors become 3 and 4, and a module is executed.
+# A program that moves the two descriptors to 3 and 4, as a controller does, and executes a module.
 START = """
 import fcntl, os, sys
 ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 200) for end in ({link}, {data})]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lying_host import DOWN, UP, LyingHost, Meddle, Seen
+from hetee_hostile_host import DOWN, UP, HostileHost, Seen, Tamper
 from sectum.hetee.errors import FrameRefused, HandshakeRefused, HeteeError, Refusal
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind, Plane
@@ -21,10 +21,10 @@ from sectum.testing.hetee_rack import Rack, error_within, until
 NUMBERS = np.arange(300_000, dtype=np.float32)  # several chunks, both ways
 
 
-def attempt(rack: Rack, model: bytes, meddle: Meddle) -> tuple[list[Any], HeteeError | None]:
+def attempt(rack: Rack, model: bytes, tamper: Tamper) -> tuple[list[Any], HeteeError | None]:
     """Use the service through a lying host: the results that were accepted, and what ended it."""
     accepted: list[Any] = []
-    with LyingHost(rack.port, meddle) as host:
+    with HostileHost(rack.port, tamper) as host:
 
         def use() -> None:
             with rack.connect(url=host.url, timeout_s=3) as session:
@@ -38,17 +38,17 @@ def attempt(rack: Rack, model: bytes, meddle: Meddle) -> tuple[list[Any], HeteeE
     return accepted, error
 
 
-def once(kind: Kind, direction: str, act: Callable[[Seen], Iterable[bytes] | None]) -> tuple[Meddle, list[Seen]]:
+def once(kind: Kind, direction: str, act: Callable[[Seen], Iterable[bytes] | None]) -> tuple[Tamper, list[Seen]]:
     """Do something to the first frame of a type, and forward the others as they are."""
     done: list[Seen] = []
 
-    def meddle(seen: Seen, _host: LyingHost) -> Iterable[bytes] | None:
+    def tamper(seen: Seen, _host: HostileHost) -> Iterable[bytes] | None:
         if done or (seen.header.kind, seen.direction) != (kind, direction):
             return [seen.data]
         done.append(seen)
         return act(seen)
 
-    return meddle, done
+    return tamper, done
 
 
 def flipped(data: bytes, bit: int) -> bytes:
@@ -87,8 +87,8 @@ def test_a_flipped_bit_is_noticed(rack: Rack, doubler: bytes, place: str) -> Non
     """One bit of payload, tag or header, in any frame of either direction, ends the session; nothing false is taken."""
     kind, direction = PLACES[place]
     for at in (-1, 64, 20, 40):  # the tag, the payload's beginning, the session id, the stream
-        meddle, done = once(kind, direction, lambda seen, at=at: [flipped(seen.data, at % len(seen.data) * 8 + 3)])  # type: ignore[misc]
-        accepted, error = attempt(rack, doubler, meddle)
+        tamper, done = once(kind, direction, lambda seen, at=at: [flipped(seen.data, at % len(seen.data) * 8 + 3)])  # type: ignore[misc]
+        accepted, error = attempt(rack, doubler, tamper)
         assert done, "no such frame came by"
         assert error is not None
         for output in accepted:
@@ -106,8 +106,8 @@ def test_a_lost_repeated_or_cut_frame_is_noticed(rack: Rack, doubler: bytes, pla
         "twice": lambda seen: [seen.data, seen.data],
         "cut": lambda seen: [seen.data[: len(seen.data) // 2]],
     }
-    meddle, done = once(kind, direction, acts[act])
-    accepted, error = attempt(rack, doubler, meddle)
+    tamper, done = once(kind, direction, acts[act])
+    accepted, error = attempt(rack, doubler, tamper)
     assert done
     assert error is not None
     assert len(accepted) < 3
@@ -121,7 +121,7 @@ def test_two_chunks_in_another_order_are_noticed(rack: Rack, doubler: bytes, dir
     kept: list[bytes] = []
     swapped: list[bool] = []
 
-    def meddle(seen: Seen, _host: LyingHost) -> Iterable[bytes]:
+    def tamper(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
         if seen.header.kind is not Kind.CHUNK or seen.direction != direction or seen.header.chunks < 3 or swapped:
             return [seen.data]
         if not kept:
@@ -130,7 +130,7 @@ def test_two_chunks_in_another_order_are_noticed(rack: Rack, doubler: bytes, dir
         swapped.append(True)
         return [seen.data, kept[0]]
 
-    accepted, error = attempt(rack, doubler, meddle)
+    accepted, error = attempt(rack, doubler, tamper)
     assert swapped
     assert error is not None
     assert not accepted
@@ -138,10 +138,10 @@ def test_two_chunks_in_another_order_are_noticed(rack: Rack, doubler: bytes, dir
 
 def test_a_client_s_own_record_sent_back_to_it_is_not_believed(rack: Rack, doubler: bytes) -> None:
     """A record that is reflected to its sender is no answer: directions have different keys."""
-    meddle, done = once(Kind.CHUNK, UP, lambda _seen: [])
+    tamper, done = once(Kind.CHUNK, UP, lambda _seen: [])
 
-    def reflect(seen: Seen, host: LyingHost) -> Iterable[bytes] | None:
-        replaced = meddle(seen, host)
+    def reflect(seen: Seen, host: HostileHost) -> Iterable[bytes] | None:
+        replaced = tamper(seen, host)
         if done and seen is done[0]:
             host.send(DOWN, seen.data)
         return replaced
@@ -164,25 +164,25 @@ def test_frames_of_another_session_are_not_believed(rack: Rack, doubler: bytes) 
         for output in accepted:
             np.testing.assert_array_equal(output, NUMBERS * 2)
 
-    def record(seen: Seen, _host: LyingHost) -> Iterable[bytes]:
+    def record(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
         if seen.direction == DOWN:
             recorded.setdefault(seen.header.kind, seen.data)
         return [seen.data]
 
     assert attempt(rack, doubler, record)[1] is None
     for kind in (Kind.ATTEST, Kind.ACCEPT, Kind.VOUCH, Kind.READY, Kind.LOADED, Kind.RESULT, Kind.RECEIPT):
-        meddle, done = once(kind, DOWN, lambda _seen, kind=kind: [recorded[kind]])  # type: ignore[misc]
-        accepted, error = attempt(rack, doubler, meddle)
+        tamper, done = once(kind, DOWN, lambda _seen, kind=kind: [recorded[kind]])  # type: ignore[misc]
+        accepted, error = attempt(rack, doubler, tamper)
         assert done
         assert error is not None
         check(kind, accepted)
         # And with this session's id put into it, so that only the key is wrong.
-        meddle, done = once(
+        tamper, done = once(
             kind,
             DOWN,
             lambda seen, kind=kind: [recorded[kind][:16] + seen.data[16:32] + recorded[kind][32:]],  # type: ignore[misc]
         )
-        accepted, error = attempt(rack, doubler, meddle)
+        accepted, error = attempt(rack, doubler, tamper)
         assert done
         assert error is not None
         check(kind, accepted)
@@ -196,13 +196,13 @@ def test_batches_given_to_another_tenant_s_worker_are_refused(
 ) -> None:
     """R3: a batch that a host gives to another tenant's worker, as it is or under that one's id, has no result."""
     crossed: list[Seen] = []
-    with LyingHost(rack.port) as victim:
+    with HostileHost(rack.port) as victim:
         other = rack.connect(url=victim.url)
         other.load(doubler)
         worker = rack.serving_pid()
         id_of_other = next(seen.header.session for seen in victim.seen if seen.header.kind is Kind.CODE)
 
-        def cross(seen: Seen, _host: LyingHost) -> Iterable[bytes]:
+        def cross(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
             if seen.direction != UP or not (crossed or seen.header.kind is Kind.BATCH):
                 return [seen.data]
             crossed.append(seen)
@@ -210,7 +210,7 @@ def test_batches_given_to_another_tenant_s_worker_are_refused(
             victim.send(UP, seen.data[:16] + label + seen.data[32:])
             return []
 
-        with LyingHost(rack.port, cross) as host:
+        with HostileHost(rack.port, cross) as host:
 
             def use() -> None:
                 with rack.connect(url=host.url) as session:
@@ -237,10 +237,10 @@ def test_a_host_that_stops_forwarding_is_noticed_within_seconds(
     """When frames of a channel stop, in both directions, the session ends with what was lost: it does not hang."""
     stopped = threading.Event()
 
-    def meddle(seen: Seen, _host: LyingHost) -> Iterable[bytes]:
+    def tamper(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
         return [] if stopped.is_set() and seen.header.kind.plane is plane else [seen.data]
 
-    with LyingHost(rack.port, meddle) as host, rack.connect(url=host.url) as session:
+    with HostileHost(rack.port, tamper) as host, rack.connect(url=host.url) as session:
         session.load(doubler)
         stopped.set()
 
@@ -260,8 +260,8 @@ def test_a_delayed_frame_is_only_late(rack: Rack, doubler: bytes) -> None:
         time.sleep(1.0)
         return [seen.data]
 
-    meddle, done = once(Kind.CHUNK, UP, late)
-    accepted, error = attempt(rack, doubler, meddle)
+    tamper, done = once(Kind.CHUNK, UP, late)
+    accepted, error = attempt(rack, doubler, tamper)
     assert done
     assert error is None
     assert len(accepted) == 3
@@ -270,8 +270,8 @@ def test_a_delayed_frame_is_only_late(rack: Rack, doubler: bytes) -> None:
 def test_an_error_that_a_host_invents_ends_nothing(rack: Rack, doubler: bytes) -> None:
     """ERROR is not authenticated: a session goes on as if it had not come."""
     invented = plain_frame(Kind.ERROR, encode(Failure(code=Refusal.WORKER_LOST, detail="believe me")))
-    meddle, done = once(Kind.RESULT, DOWN, lambda seen: [invented, seen.data])
-    accepted, error = attempt(rack, doubler, meddle)
+    tamper, done = once(Kind.RESULT, DOWN, lambda seen: [invented, seen.data])
+    accepted, error = attempt(rack, doubler, tamper)
     assert done
     assert error is None
     assert len(accepted) == 3
@@ -281,23 +281,23 @@ def test_an_error_that_ends_no_connection_explains_no_end(rack: Rack, doubler: b
     """NO_ROUTE is about one frame: a connection that ends later ends because the host was lost."""
     told = plain_frame(Kind.ERROR, encode(Failure(code=Refusal.NO_ROUTE, detail="no worker is routed")))
 
-    def meddle(seen: Seen, _host: LyingHost) -> Iterable[bytes] | None:
+    def tamper(seen: Seen, _host: HostileHost) -> Iterable[bytes] | None:
         if seen.direction is DOWN and seen.header.kind is Kind.CHUNK:
             return None
         return [told, seen.data] if seen.header.kind is Kind.RESULT else [seen.data]
 
-    accepted, error = attempt(rack, doubler, meddle)
+    accepted, error = attempt(rack, doubler, tamper)
     assert not accepted
     assert error is not None
     assert error.code is Refusal.HOST_LOST
 
 
-@pytest.mark.parametrize("kind", [Kind.ROUTE, Kind.STATE, Kind.BORN, Kind.HELLO])
+@pytest.mark.parametrize("kind", [Kind.ROUTE, Kind.STATE, Kind.STARTED, Kind.HELLO])
 def test_frames_that_are_not_for_a_client_end_its_session(rack: Rack, doubler: bytes, kind: Kind) -> None:
     """What a client may not be sent is UNEXPECTED, wherever it comes from."""
     forged = plain_frame(kind, b"\x80" if kind is not Kind.HELLO else bytes(1250), stream=int(kind is Kind.ROUTE))
-    meddle, done = once(Kind.LOADED, DOWN, lambda seen: [forged, seen.data])
-    accepted, error = attempt(rack, doubler, meddle)
+    tamper, done = once(Kind.LOADED, DOWN, lambda seen: [forged, seen.data])
+    accepted, error = attempt(rack, doubler, tamper)
     assert done
     assert not accepted
     assert isinstance(error, FrameRefused)
@@ -312,7 +312,7 @@ def test_a_host_that_talks_to_the_controller_itself_is_refused_and_others_are_se
         plain_frame(Kind.GRANT, b"\x80"),
         plain_frame(Kind.STATE, b"\x80"),
     ):
-        meddle, _ = once(Kind.HELLO, UP, lambda _seen, forged=forged: [forged])  # type: ignore[misc]
-        _, error = attempt(rack, doubler, meddle)
+        tamper, _ = once(Kind.HELLO, UP, lambda _seen, forged=forged: [forged])  # type: ignore[misc]
+        _, error = attempt(rack, doubler, tamper)
         assert isinstance(error, FrameRefused | HandshakeRefused | HeteeError)
     assert attempt(rack, doubler, lambda seen, _host: [seen.data])[1] is None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from lying_host import LyingHost
+from hetee_hostile_host import HostileHost
 from sectum.hetee.client import Session
 from sectum.hetee.errors import Refusal, WorkRefused
 from sectum.testing.hetee_rack import Rack, found_in_memory, may_look_into_processes, memory_of, until
@@ -34,8 +34,8 @@ def open_files(pid: int) -> dict[int, str]:
 
 def secrets_of(session: Session) -> dict[str, bytes]:
     """The traffic secrets of a live session, as its own client has them."""
-    control = session._exchange.connection.session
-    enclave = session._exchange.enclave
+    control = session._transport.connection.session
+    enclave = session._transport.enclave
     assert enclave is not None
     directions = {
         "control up": control.sealer,
@@ -52,17 +52,17 @@ def marker(seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def used(rack: Rack, doubler: bytes) -> Iterator[tuple[Session, LyingHost, np.ndarray, np.ndarray]]:
+def used(rack: Rack, doubler: bytes) -> Iterator[tuple[Session, HostileHost, np.ndarray, np.ndarray]]:
     """A session that has just computed something secret, through a host that records everything."""
     numbers = marker(os.getpid())
-    with LyingHost(rack.port) as host, rack.connect(url=host.url) as session:
+    with HostileHost(rack.port) as host, rack.connect(url=host.url) as session:
         session.load(doubler)
         answer = session.infer(numbers).outputs["y"]
         yield session, host, numbers, answer
 
 
 def test_a_host_sees_neither_plaintext_nor_keys(
-    rack: Rack, doubler: bytes, used: tuple[Session, LyingHost, np.ndarray, np.ndarray]
+    rack: Rack, doubler: bytes, used: tuple[Session, HostileHost, np.ndarray, np.ndarray]
 ) -> None:
     """R2: of input, result, model and keys nothing is in the host's memory, in traffic, in logs or in files."""
     session, host, numbers, answer = used
@@ -74,7 +74,7 @@ def test_a_host_sees_neither_plaintext_nor_keys(
         "model": doubler[4:60],
         **secrets_of(session),
     }
-    session_id = session._exchange.connection.session.session_id
+    session_id = session._transport.connection.session.session_id
     searched = b"".join(memory_of(pid))
     assert session_id in searched, "the search finds what a host does have: the session's id in a header"
     assert b"sectum" in searched
@@ -82,13 +82,13 @@ def test_a_host_sees_neither_plaintext_nor_keys(
     assert session_id in host.traffic
     assert len(host.traffic) > numbers.nbytes * 2
     assert not {name for name, needle in needles.items() if needle in host.traffic}
-    for file in (path for path in rack.places.directory.rglob("*") if path.is_file()):
+    for file in (path for path in rack.paths.directory.rglob("*") if path.is_file()):
         content = file.read_bytes()
         assert not {name for name, needle in needles.items() if needle in content or needle.hex().encode() in content}
 
 
 def test_the_controller_does_not_see_batches(
-    rack: Rack, used: tuple[Session, LyingHost, np.ndarray, np.ndarray]
+    rack: Rack, used: tuple[Session, HostileHost, np.ndarray, np.ndarray]
 ) -> None:
     """The controller holds the control keys of the session, and neither its batches nor the released data keys."""
     session, _, numbers, answer = used
@@ -154,9 +154,9 @@ def test_a_tenant_cannot_use_the_model_of_another(rack: Rack, doubler: bytes) ->
 def test_private_keys_of_the_machine_are_in_the_controller_only(rack: Rack) -> None:
     """R8: the endorsement key is in no host and no worker; the worker's and host's memory have no attestation key."""
     until(rack.ready, what="a clean worker")
-    key = load_pem_private_key((rack.places.endorsement / "endorsement.key").read_bytes(), None)
+    key = load_pem_private_key((rack.paths.endorsement / "endorsement.key").read_bytes(), None)
     raw = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())  # type: ignore[union-attr, call-arg]
-    pem = (rack.places.endorsement / "endorsement.key").read_bytes().splitlines()[1]
+    pem = (rack.paths.endorsement / "endorsement.key").read_bytes().splitlines()[1]
     for pid in [*rack.worker_pids(), rack.launcher.host.pid]:
         assert pid is not None
         assert not found_in_memory(pid, {"raw": raw, "pem": pem})
@@ -181,7 +181,7 @@ def test_a_host_holds_sockets_and_pipes_only(rack: Rack, doubler: bytes) -> None
     with rack.connect() as session:
         session.load(doubler)
         found = open_files(pid)
-    allowed = ("socket:", "pipe:", "anon_inode:", "/dev/null", str(rack.places.log))
+    allowed = ("socket:", "pipe:", "anon_inode:", "/dev/null", str(rack.paths.log))
     assert not [target for target in found.values() if not target.startswith(allowed)]
 
 
@@ -197,8 +197,8 @@ def test_spare_workers_share_no_socket_with_each_other(rack: Rack) -> None:
 def test_what_is_vouched_for_is_confined(rack: Rack, doubler: bytes) -> None:
     """VOUCH says what confines the worker, and the kernel says the same: seccomp filters, no new privileges."""
     with rack.connect() as session:
-        assert session._exchange.enclave is not None
-        vouch = session._exchange.enclave.vouch
+        assert session._transport.enclave is not None
+        vouch = session._transport.enclave.vouch
         status = Path(f"/proc/{rack.serving_pid()}/status").read_text()
     assert vouch.confinement
     seccomp = any("seccomp" in word for word in vouch.confinement)

@@ -11,12 +11,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import sectum
-from lying_host import DOWN, UP, LyingHost, Seen
+from hetee_hostile_host import DOWN, UP, HostileHost, Seen
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import connect
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import EvidenceRefused, HandshakeRefused, HeteeError, PolicyRefused, Refusal, ServiceRefused
-from sectum.hetee.launcher import Places, provision
+from sectum.hetee.launcher import RackPaths, provision
 from sectum.hetee.wire.kinds import Kind
 from sectum.testing.hetee_rack import Rack, error_within, free_port, until
 
@@ -24,26 +24,26 @@ from sectum.testing.hetee_rack import Rack, error_within, free_port, until
 @pytest.mark.parametrize("role", ["controller", "worker"])
 def test_another_measurement_is_not_accepted(rack: Rack, role: str) -> None:
     """R6: a policy that names other software refuses controller or worker, though the evidence is genuine."""
-    policy = rack.policy()
+    policy = rack.policy
     measurements = {**policy.measurements, role: ("ab" * 32,)}
     with pytest.raises(PolicyRefused) as caught:
-        rack.connect(policy=rack.policy(measurements=measurements))
+        rack.connect(policy=rack.changed_policy(measurements=measurements))
     assert role in str(caught.value)
 
 
 def test_another_root_is_not_trusted(rack: Rack, tmp_path: Path) -> None:
     """R6: a service that was endorsed by a manufacturer whom the policy does not name is not genuine."""
-    other = Places(tmp_path / "other")
+    other = RackPaths(tmp_path / "other")
     provision(other)
     with pytest.raises(EvidenceRefused) as caught:
-        rack.connect(policy=rack.policy(roots=(other.root.read_text().strip(),)))
+        rack.connect(policy=rack.changed_policy(roots=(other.root.read_text().strip(),)))
     assert caught.value.code is Refusal.NOT_GENUINE
 
 
 def test_software_evidence_has_to_be_allowed_by_name(rack: Rack) -> None:
     """A policy that names hardware formats only refuses this service."""
     with pytest.raises(HeteeError) as caught:
-        rack.connect(policy=rack.policy(formats=("sgx", "tdx")))
+        rack.connect(policy=rack.changed_policy(formats=("sgx", "tdx")))
     assert caught.value.code in (Refusal.NOT_GENUINE, Refusal.POLICY)
 
 
@@ -53,21 +53,21 @@ def test_a_service_in_debug_mode_is_not_accepted(doubler: bytes) -> None:
         with pytest.raises(PolicyRefused) as caught:
             rack.connect()
         assert "debugging is on" in str(caught.value)
-        with rack.connect(policy=rack.policy(debug=True)) as session:
+        with rack.connect(policy=rack.changed_policy(debug=True)) as session:
             assert session.load(doubler).inputs
 
 
 def test_changed_software_is_not_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doubler: bytes) -> None:
     """R6, R9: one byte more in the package, and the measurement differs from what a policy for the original accepts."""
     with Rack("cpu=1") as original:
-        policy = original.policy()
+        policy = original.policy
         copy = tmp_path / "changed" / "sectum"
         shutil.copytree(Path(sectum.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
         changed = copy / "hetee" / "worker" / "__init__.py"
         changed.write_text(changed.read_text() + "#\n")
         monkeypatch.setenv("PYTHONPATH", str(copy.parent))
         directory = tmp_path / "rack"
-        shutil.copytree(original.places.endorsement, directory / "endorsement")
+        shutil.copytree(original.paths.endorsement, directory / "endorsement")
         (directory / "endorsement").chmod(0o700)
         with Rack("cpu=1", directory=directory) as rack, pytest.raises(PolicyRefused) as caught:
             rack.connect(policy=policy)
@@ -91,7 +91,7 @@ def test_who_is_not_admitted_is_not_served(tmp_path: Path, doubler: bytes) -> No
 
 def recorded(rack: Rack, kind: Kind, direction: str) -> bytes:
     """A frame of an honest session."""
-    with LyingHost(rack.port) as host:
+    with HostileHost(rack.port) as host:
         rack.connect(url=host.url).close()
         return next(seen.data for seen in host.seen if (seen.header.kind, seen.direction) == (kind, direction))
 
@@ -101,11 +101,11 @@ def test_a_handshake_of_before_opens_nothing(rack: Rack, kind: Kind, direction: 
     """A replayed message of an earlier handshake, its evidence stale, leads to no session on either side."""
     old = recorded(rack, kind, direction)
 
-    def replay(seen: Seen, _host: LyingHost) -> Iterable[bytes]:
+    def replay(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
         return [old] if (seen.header.kind, seen.direction) == (kind, direction) else [seen.data]
 
     before = len(rack.events("vouched"))
-    with LyingHost(rack.port, replay) as host, pytest.raises(HeteeError):
+    with HostileHost(rack.port, replay) as host, pytest.raises(HeteeError):
         rack.connect(url=host.url, timeout_s=3)
     assert len(rack.events("vouched")) == before
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from places import ROOT
 from sectum.hetee.attest.evidence import verify
 from sectum.hetee.attest.software import SoftwareVerifier
-from sectum.hetee.channel.exchange import ClientShare
+from sectum.hetee.channel.key_exchange import ClientShare
 from sectum.hetee.channel.record import Opener, Rekeying
 from sectum.hetee.channel.schedule import HandshakeKeys, worker_traffic
 from sectum.hetee.channel.secret import Secret

@@ -98,7 +98,7 @@ def test_a_handshake_through_a_meddling_host_fails_or_is_untouched(patch: bytes,
     """Overwriting any bytes of any handshake message is refused by one side, unless nothing was changed."""
     changed = False
 
-    def meddle(data: bytes) -> bytes:
+    def tamper(data: bytes) -> bytes:
         nonlocal changed
         bent = bytearray(data)
         bent[at : at + len(patch)] = patch[: max(0, len(data) - at)]
@@ -106,7 +106,7 @@ def test_a_handshake_through_a_meddling_host_fails_or_is_untouched(patch: bytes,
         return bytes(bent)
 
     try:
-        pair = connect(**{where: meddle})
+        pair = connect(**{where: tamper})
     except HeteeError:
         assert changed
     else:

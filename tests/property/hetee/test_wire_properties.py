@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sectum.hetee.errors import FrameRefused, HeteeError, MessageRefused, Refusal, StreamRefused
-from sectum.hetee.wire.frames import AheadReader, FrameReader, plain_frame
+from sectum.hetee.wire.frames import BufferedFrameReader, FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, MAGIC, Header, chunks_needed, parse, usual_chunk_bytes
 from sectum.hetee.wire.kinds import CHUNK_BYTES, STREAM_BYTES, Kind
 from sectum.hetee.wire.messages import SCHEMAS, Tensor, encode, read
-from sectum.hetee.wire.streams import Assembly, Ledger
+from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 from sectum.hetee.wire.tensors import layout
 
 PLAIN = sorted(kind for kind in Kind if not kind.sealed and kind not in (Kind.HELLO, Kind.ATTEST, Kind.PROOF))
@@ -97,7 +97,7 @@ def test_reading_ahead_differs_in_nothing_but_its_calls(
             memory[:n_bytes], left = left[:n_bytes], left[n_bytes:]
             return n_bytes
 
-        yield from iter(AheadReader(frozenset(PLAIN), receive).next, None)
+        yield from iter(BufferedFrameReader(frozenset(PLAIN), receive).next, None)
 
     assert _outcome(ahead) == _outcome(plainly)
 
@@ -179,7 +179,7 @@ def test_tensors_never_overlap(tensors: tuple[Tensor, ...]) -> None:
 def test_chunks_cover_a_stream_exactly(total: int, chunk_bytes: int) -> None:
     """Chunks of any allowed size go to places that follow each other and fill the stream to its end."""
     chunks = -(-total // chunk_bytes)
-    assembly, at = Assembly(), 0
+    assembly, at = ChunkReassembly(), 0
     assembly.begin(Header(Kind.BATCH, 50, session=b"s" * 16, stream=1, chunks=chunks, total=total), b"opening")
     for index in range(chunks):
         n_bytes = min(chunk_bytes, total - at)
@@ -252,9 +252,9 @@ TestStreams = Streams.TestCase
 
 
 @given(st.lists(st.binary(max_size=100), max_size=10))
-def test_refusals_never_carry_other_exceptions(pieces: list[bytes]) -> None:
+def test_refusals_never_carry_other_exceptions(input_tensors: list[bytes]) -> None:
     """Only refusals come out of a reader, whatever goes in and whatever came before."""
     reader = FrameReader(frozenset(Kind))
-    for piece in pieces:
+    for piece in input_tensors:
         with contextlib.suppress(HeteeError):
             list(reader.feed(piece))

@@ -12,26 +12,26 @@ import pytest
 from sectum.errors import UsageError
 from sectum.hetee import launcher
 from sectum.hetee.errors import EvidenceRefused
-from sectum.hetee.launcher import Launcher, Places, Role, provision, state_directory
+from sectum.hetee.launcher import Launcher, RackPaths, RoleProcess, provision, state_directory
 
 
 def test_an_endorsement_is_made_once(tmp_path: Path) -> None:
     """The first time makes a root and a key that others cannot read; later ones keep them."""
-    places = Places(tmp_path / "rack")
-    provision(places)
-    root = places.root.read_text()
-    assert (places.endorsement / "endorsement.key").stat().st_mode & 0o077 == 0
-    provision(places)
-    assert places.root.read_text() == root
-    (places.endorsement / "endorsement.key").write_bytes(b"damaged")
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
+    root = paths.root.read_text()
+    assert (paths.endorsement / "endorsement.key").stat().st_mode & 0o077 == 0
+    provision(paths)
+    assert paths.root.read_text() == root
+    (paths.endorsement / "endorsement.key").write_bytes(b"damaged")
     with pytest.raises(EvidenceRefused):
-        provision(places)
+        provision(paths)
 
 
 def test_a_path_that_no_socket_can_have_is_refused(tmp_path: Path) -> None:
     """A folder with a name that is too long for sockets is an error that says so, before anything is started."""
     with pytest.raises(UsageError) as caught:
-        provision(Places(tmp_path / ("long" * 30)))
+        provision(RackPaths(tmp_path / ("long" * 30)))
     assert "--state" in str(caught.value)
 
 
@@ -44,7 +44,7 @@ def test_the_folder_follows_the_convention(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_role_is_started_again_ever_more_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What dies at once is started again at once the first time, then after 0.1, 0.2 s, ...; not in a busy loop."""
     with (tmp_path / "log").open("ab") as log:
-        role = Role("nothing_of_that_name", [], log)
+        role = RoleProcess("nothing_of_that_name", [], log)
         ends = []
         begun_s = time.monotonic()
         while len(ends) < 4:
@@ -59,10 +59,10 @@ def test_a_role_is_started_again_ever_more_slowly(tmp_path: Path, monkeypatch: p
 
 def test_why_a_role_cannot_start_is_said(tmp_path: Path) -> None:
     """The sentence that a role leaves with is in the launcher's error."""
-    places = Places(tmp_path / "rack")
-    provision(places)
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
     made = Launcher(
-        places,
+        paths,
         listen="203.0.113.1:1",
         metrics="127.0.0.1:0",
         controller=["--accelerators", "cpu=1"],
@@ -79,12 +79,12 @@ def test_why_a_role_cannot_start_is_said(tmp_path: Path) -> None:
 
 def test_a_folder_has_one_rack(tmp_path: Path) -> None:
     """Two launchers in one folder would share a socket: the second is refused, also if its addresses are others."""
-    places = Places(tmp_path / "rack")
-    provision(places)
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
 
     def made() -> Launcher:
         where = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0"}
-        return Launcher(places, **where, controller=[], drain_s=0.1, tell=lambda _line: None)
+        return Launcher(paths, **where, controller=[], drain_s=0.1, tell=lambda _line: None)
 
     first = made()
     with pytest.raises(UsageError):
@@ -95,10 +95,10 @@ def test_a_folder_has_one_rack(tmp_path: Path) -> None:
 
 def test_addresses_where_a_rack_answers_already_are_refused(tmp_path: Path) -> None:
     """Another rack that answers is not taken for one's own."""
-    places = Places(tmp_path / "rack")
-    provision(places)
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
     made = Launcher(
-        places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+        paths, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
     )
     with pytest.raises(UsageError):
         made.start(lambda: True)
@@ -108,10 +108,10 @@ def test_addresses_where_a_rack_answers_already_are_refused(tmp_path: Path) -> N
 
 def test_who_is_stopped_before_it_is_ready_is_no_error(tmp_path: Path) -> None:
     """Ctrl-C while nothing is started yet starts nothing, and is not taken for another rack's answer."""
-    places = Places(tmp_path / "rack")
-    provision(places)
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
     made = Launcher(
-        places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+        paths, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
     )
     made.start(lambda: False, stopped=lambda: True)
     assert made.controller.pid is None
@@ -120,16 +120,16 @@ def test_who_is_stopped_before_it_is_ready_is_no_error(tmp_path: Path) -> None:
 
 def test_what_keeps_every_worker_from_starting_is_said(tmp_path: Path) -> None:
     """When workers end before they are ready, what they said of themselves is the error; a late one is none."""
-    places = Places(tmp_path / "rack")
-    provision(places)
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
     made = Launcher(
-        places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+        paths, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
     )
     late = '{"role": "controller", "event": "worker_not_started", "why": "it ended before it was ready"}\n'
     refused = '{"role": "worker", "event": "refused", "detail": "cuda:0: this ONNX Runtime was not built for it"}\n'
-    places.log.write_text(late * 3)
+    paths.log.write_text(late * 3)
     made._check_workers(0)
-    places.log.write_text((refused + late) * 2 + '{"role": "wor')
+    paths.log.write_text((refused + late) * 2 + '{"role": "wor')
     with pytest.raises(UsageError) as caught:
         made._check_workers(0)
     assert "cuda:0" in str(caught.value)
@@ -147,14 +147,14 @@ def alive(pid: int) -> bool:
 LAUNCHER = """
 import sys, time
 from pathlib import Path
-from sectum.hetee.launcher import Launcher, Places
-places = Places(Path(sys.argv[1]))
+from sectum.hetee.launcher import Launcher, RackPaths
+paths = RackPaths(Path(sys.argv[1]))
 made = Launcher(
-    places, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+    paths, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
 )
 for role in (made.controller, made.host):
     role.check()
-while "ready" not in places.log.read_text():
+while "ready" not in paths.log.read_text():
     time.sleep(0.05)
 print(made.controller.pid, made.host.pid, flush=True)
 time.sleep(60)
@@ -163,10 +163,10 @@ time.sleep(60)
 
 def test_roles_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     """A killed launcher leaves no role behind: the kernel tells them."""
-    places = Places(tmp_path / "rack")
-    provision(places)
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
     # A process of its own, not a fork: the tests' process may be too large to be copied.
-    with subprocess.Popen([sys.executable, "-P", "-c", LAUNCHER, places.directory], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen([sys.executable, "-P", "-c", LAUNCHER, paths.directory], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         pids = [int(word) for word in child.stdout.readline().split()]
         child.kill()

@@ -23,7 +23,7 @@ from sectum.hetee.attest.endorsement import Endorsement, manufacture
 from sectum.hetee.attest.evidence import Evidence, Subject, read_evidence
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.attest.token import HARDWARE, NONCE, Signer
-from sectum.hetee.channel.exchange import answer_share
+from sectum.hetee.channel.key_exchange import answer_share
 from sectum.hetee.channel.record import Rekeying, Sealer
 from sectum.hetee.channel.schedule import HandshakeKeys, worker_traffic
 from sectum.hetee.channel.secret import Secret

@@ -13,7 +13,7 @@ from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from sectum.hetee.bench.cell import Cell
-    from sectum.hetee.bench.overheads import Estimate
+    from sectum.hetee.bench.overheads import BootstrapEstimate
     from sectum.hetee.bench.workload import Mode
 
 _NETWORKS = ("VGG16", "GoogLeNet", "ResNet50", "ResNet101", "ResNet152")
@@ -23,7 +23,7 @@ _FEWEST = 4
 
 @click.group(epilog=examples("sectum hetee bench inference --picture figures.png"))
 def bench() -> None:
-    """Measure what confidentiality costs, beside the numbers that HETEE's paper published."""
+    """Measure what confidentiality costs, and compare it with the numbers that HETEE's paper published."""
 
 
 @bench.command(
@@ -41,7 +41,11 @@ def bench() -> None:
     help="Repeat it for several.  [default: all]",
 )
 @click.option(
-    "--batch", "sizes", type=click.Choice(_BATCHES), multiple=True, help="Images in one; repeat it.  [default: all]"
+    "--batch",
+    "sizes",
+    type=click.Choice(_BATCHES),
+    multiple=True,
+    help="Batch size in images; repeat it for several.  [default: all]",
 )
 @click.option(
     "--batches",
@@ -49,43 +53,58 @@ def bench() -> None:
     default="24",
     show_default=True,
     metavar="N",
-    help="Batches of each cell whose latency is taken, for baseline and service each.",
+    help="Batches to measure in each cell, for the baseline and for the service.",
 )
-@click.option("--real-decode", is_flag=True, help="Send JPEG files, and decode them for real.")
-@click.option("--real-compute", is_flag=True, help="Compute the networks for real, and prepare their inputs for real.")
+@click.option("--real-decode", is_flag=True, help="Send JPEG files and really decode them.")
+@click.option("--real-compute", is_flag=True, help="Really prepare the inputs and compute the networks.")
 @click.option(
     "--accelerator",
     type=click.Choice(["cpu", "cuda"]),
-    help="What computes with --real-compute.  [default: cuda where ONNX Runtime has it, else cpu]",
+    help="Accelerator for --real-compute.  [default: cuda if ONNX Runtime supports it, else cpu]",
 )
-@click.option("--threads", callback=whole(256), default="1", show_default=True, metavar="N", help="For one cpu.")
-@click.option("--seed", callback=whole(2**31), default="1", show_default=True, metavar="N", help="Of images and order.")
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the figures, too.")
+@click.option(
+    "--threads",
+    callback=whole(256),
+    default="1",
+    show_default=True,
+    metavar="N",
+    help="Threads of one cpu accelerator.",
+)
+@click.option(
+    "--seed",
+    callback=whole(2**31),
+    default="1",
+    show_default=True,
+    metavar="N",
+    help="Seed of the images and of the order.",
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the figures into this file."
+)
 @json_option
 def inference(*, picture: Path | None, as_json: bool, **options: Any) -> None:
     """Measure HETEE's figures 7a and 8a: five networks, batches of 4 to 64 images, one accelerator.
 
-    The confidential service (host, controller, worker and client, each a process, sealed from end to end) takes
-    turns with a plain baseline: the same worker without sealing, attestation and host. By default both wait for the
-    published times of HETEE's GPU in place of preprocessing and computing, so that they do equal work and the
-    difference is what the service costs; every cell says so. Let nothing else run meanwhile. All 25 cells take about
-    10 minutes. Ctrl-C ends it, and what is measured by then is printed.
+    The confidential service takes turns with a plain baseline, which is the same worker without sealing, attestation
+    and host. By default both wait for the published times of HETEE's GPU instead of preprocessing and computing. Then
+    they do equal work, and the difference is the cost of the service. Every cell says whether it is paced or real.
+    Run nothing else meanwhile. All 25 cells take about 10 minutes. Ctrl-C stops and prints what was measured so far.
     """
     need_extra()
     from sectum.cli.hetee.bench_picture import check_drawable, draw
     from sectum.cli.render.output import print_json, write_file
     from sectum.cli.render.progress import progress_bar
     from sectum.hetee.bench.context import context
-    from sectum.hetee.bench.inference import Plan, run
+    from sectum.hetee.bench.inference import BenchPlan, run
 
     if picture is not None:
         check_drawable(picture)
     if options["batches"] < _FEWEST:
-        raise UsageError(f"medians of {options['batches']} batches mean nothing: give --batches {_FEWEST} or more")
+        raise UsageError(f"{options['batches']} batches are too few for a median: give --batches {_FEWEST} or more")
     mode = _mode(options["real_decode"], options["real_compute"], options["accelerator"])
     networks = tuple(name for name in _NETWORKS if name in options["networks"]) or _NETWORKS
     sizes = tuple(int(size) for size in _BATCHES if size in options["sizes"]) or tuple(map(int, _BATCHES))
-    plan = Plan(networks, sizes, mode, options["batches"], options["threads"], options["seed"])
+    plan = BenchPlan(networks, sizes, mode, options["batches"], options["threads"], options["seed"])
     cells: list[Cell] = []
     interrupted = False
     with progress_bar() as progress:
@@ -112,7 +131,7 @@ def _mode(real_decode: bool, real_compute: bool, accelerator: str | None) -> Mod
 
     if not real_compute:
         if accelerator is not None:
-            raise UsageError("--accelerator says what computes: give --real-compute with it")
+            raise UsageError("--accelerator needs --real-compute")
         return Mode(real_decode=real_decode)
     import onnxruntime
 
@@ -181,12 +200,12 @@ def _show(cells: list[Cell], about: dict[str, Any]) -> None:
     click.echo()
     paragraph(
         f"Measured on {about['machine']}, {_cores(about)}; medians of {about['batches']} batches, ± is half of "
-        "a 95 % interval. Throughput: baseline / service - 1, with batches always on their way. Latency: (encryption "
-        "+ transfer) / (preprocess + compute), one batch on its way. vs baseline: latency of the service / that of "
-        "the baseline - 1. HETEE: as published, read off its figures where it prints no number."
+        "a 95 % interval. Throughput: baseline / service - 1, with several batches in flight. Latency: (encryption "
+        "+ transfer) / (preprocess + compute), with one batch in flight. vs baseline: latency of the service / that "
+        "of the baseline - 1. HETEE: published numbers, read off the figures where the paper prints none."
     )
     if any("paced" in (cell.preprocess, cell.compute) for cell in cells):
-        paragraph("paced: the published time of HETEE's GPU was waited for, nothing was done.")
+        paragraph("paced: nothing was computed; the program waited for the published time of HETEE's GPU.")
     paragraph(f"{SOFTWARE}.")
 
 
@@ -194,5 +213,5 @@ def _cores(about: dict[str, Any]) -> str:
     return "1 core" if about["cores"] == 1 else f"{about['cores']} cores"
 
 
-def _with_noise(found: Estimate) -> str:
+def _with_noise(found: BootstrapEstimate) -> str:
     return f"{found.value:.2f} ±{found.half_width:.2f}"

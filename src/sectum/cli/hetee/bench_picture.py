@@ -1,4 +1,4 @@
-"""HETEE's figures 7a and 8a with ours beside them."""
+"""Draws HETEE's figures 7a and 8a with our measurements beside them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 _OURS, _THEIRS = "#3b6fb6", "#b9bec7"
 _STEPS = {"preprocess": "#d9dde3", "compute": "#8d99ab", "encryption": "#c8452f", "transfer": "#e8a33d"}
-_LEAST_PCT = 0.05  # where the logarithmic axis begins; what is less is drawn there and labelled
+_LEAST_PCT = 0.05  # start of the logarithmic axis; smaller values are drawn there and labelled
 _BAR = 0.38
 
 
 def check_drawable(path: Path) -> None:
-    """Check before a long measurement that it can be drawn afterwards.
+    """Check before a long measurement that its picture can be drawn.
 
     Raises:
         UsageError: matplotlib is not installed, or the file cannot be written.
@@ -31,11 +31,11 @@ def check_drawable(path: Path) -> None:
 
 
 def draw(cells: list[Cell], about: dict[str, Any]) -> bytes:
-    """Draw cells as a PNG: overheads of throughput and latency above, latency in its four steps below."""
+    """Draw cells as a PNG: throughput and latency overheads at the top, the four steps of latency below."""
     from matplotlib.figure import Figure
 
     networks = list(dict.fromkeys(cell.network for cell in cells))
-    # Narrow pictures would cut their titles off.
+    # A narrower picture would cut off its title.
     figure = Figure(figsize=(max(2.9 * len(networks), 7.5), 10), layout="constrained")
     axes = figure.subplots(3, len(networks), sharey="row", squeeze=False)
     for column, network in enumerate(networks):

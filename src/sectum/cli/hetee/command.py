@@ -26,31 +26,31 @@ from sectum.cli.options import examples, json_option
     )
 )
 def hetee() -> None:
-    """Run models confidentially on accelerators of a machine that is not trusted.
+    """Run models confidentially on the accelerators of an untrusted machine.
 
-    Models and images are sealed for a worker that has shown evidence of what it runs. SOFTWARE evidence, which
-    is all that a machine without a hardware enclave has, is no protection against that machine's administrator.
+    Models and images are encrypted for a worker that has proved which software it runs. A machine without a hardware
+    enclave has only SOFTWARE evidence, which does not protect against that machine's administrator.
     """
 
 
 @hetee.command(
     epilog=examples("sectum hetee policy -o policy.json", "sectum hetee policy --root root.pub -o policy.json")
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="File to write.")
 @click.option(
     "--root",
     "roots",
     multiple=True,
     metavar="HEX|FILE",
-    help="Public key of a manufacturer to trust, or a file with it.  [default: this machine's]",
+    help="Public key of a trusted manufacturer, or a file with it.  [default: this machine's]",
 )
 @state_option
 @json_option
 def policy(*, output: Path | None, roots: tuple[str, ...], state: Path | None, as_json: bool) -> None:
-    """Write a policy that accepts the software which is installed here, and nothing else.
+    """Write a policy that accepts exactly the software that is installed here.
 
-    It accepts SOFTWARE evidence, signed under the roots that are named; it names them and the measurements of
-    controller and worker. Without --output it is printed.
+    It accepts SOFTWARE evidence under the given roots, for the measurements of the controller and the worker that are
+    installed here. Without --output it is printed.
     """
     from sectum.cli.render.output import print_json, write_file
     from sectum.cli.render.show import say
@@ -73,7 +73,7 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_op
 
 
 def _become(role: str, arguments: Sequence[str]) -> NoReturn:
-    """Replace this process by a role: nothing of the command line stays in its memory."""
+    """Replace this process by a role, so that nothing of the command line stays in its memory."""
     command = [sys.executable, "-P", "-m", f"sectum.hetee.{role}", *arguments]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606  # no shell, and a fixed program
@@ -85,7 +85,7 @@ def _become(role: str, arguments: Sequence[str]) -> NoReturn:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="...")
 def host(*, arguments: tuple[str, ...]) -> None:
-    """Run the untrusted host by itself; 'sectum hetee host --help' shows its options."""
+    """Run only the untrusted host; 'sectum hetee host --help' shows its options."""
     _become("host", arguments)
 
 
@@ -95,7 +95,7 @@ def host(*, arguments: tuple[str, ...]) -> None:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="...")
 def controller(*, arguments: tuple[str, ...]) -> None:
-    """Run the security controller by itself; 'sectum hetee controller --help' shows its options."""
+    """Run only the security controller; 'sectum hetee controller --help' shows its options."""
     _become("controller", arguments)
 
 

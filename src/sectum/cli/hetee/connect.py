@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.hetee.options import check_listenable, chosen_identity, chosen_policy, reaching, service_options
+from sectum.cli.hetee.options import (
+    check_listenable,
+    chosen_identity,
+    chosen_policy,
+    explaining_unreachable,
+    service_options,
+)
 from sectum.cli.options import examples, json_option, whole
 from sectum.cli.render.extras import need_extra
 from sectum.cli.render.output import print_line
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
-    from sectum.hetee.client.gateway import Gateway
+    from sectum.hetee.client.reconnecting_session import ReconnectingSession
 
 
 @click.command(
@@ -24,54 +30,58 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
-@click.option("--port", callback=whole(65535), default="8001", show_default=True, metavar="N", help="On 127.0.0.1.")
-@click.option("--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="The kind.")
+@click.option(
+    "--port", callback=whole(65535), default="8001", show_default=True, metavar="N", help="Port on 127.0.0.1."
+)
+@click.option(
+    "--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Kind of accelerator."
+)
 @service_options
 @json_option
 def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any) -> None:
-    """Open a local door to the service for programs that speak the Open Inference Protocol (v2, gRPC).
+    """Run a local gateway to the service for clients of the Open Inference Protocol (v2, gRPC).
 
-    The service is attested, the models are loaded, and then any client of that protocol, such as tritonclient,
-    can use them at 127.0.0.1 under the names given here. Between that program and this door nothing is sealed:
-    it listens on the loopback interface only. With --json a line of JSON is printed for each event: 'loaded', for
-    each model, 'ready' (with address, policy, evidence and accelerators), 'stopped'.
+    It verifies the service's evidence and loads the models. Then any client of that protocol, such as tritonclient,
+    can use them at 127.0.0.1 under the names given here. The connection between that client and the gateway is not
+    encrypted, so the gateway listens on the loopback interface only. With --json it prints one line of JSON for each
+    event: 'loaded' for each model, 'ready' (with address, policy, evidence and accelerators), 'stopped'.
     """
-    need_extra("hetee", "the local endpoint", "grpc")
+    need_extra("hetee", "the gateway", "grpc")
     check_listenable("--port", f"127.0.0.1:{port}")
     contents = _named(models)
     policy = chosen_policy(options["policy"], options["state"])
-    from sectum.hetee.client.door import Door
-    from sectum.hetee.client.gateway import Gateway
+    from sectum.hetee.client.open_inference_gateway import OpenInferenceGateway
+    from sectum.hetee.client.reconnecting_session import ReconnectingSession
 
-    # Whoever ends this process, its session is ended in order.
+    # End the session in order, however this process is told to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    gateway = Gateway(
+    session = ReconnectingSession(
         options["url"], policy, identity=chosen_identity(options["identity"]), accelerator=options["accelerator"]
     )
     try:
         for name, content in contents.items():
-            with reaching(options["url"]):
-                loaded = gateway.add(name, content)
+            with explaining_unreachable(options["url"]):
+                loaded = session.add(name, content)
             if as_json:
                 print_line({"event": "loaded", "model": name, "sha256": loaded.digest.hex()})
             else:
                 click.echo(f"loaded {name}")
-        with Door(gateway, port) as door:
-            _greet(gateway, f"127.0.0.1:{door.port}", options, as_json=as_json)
-            door.wait()
+        with OpenInferenceGateway(session, port) as gateway:
+            _greet(session, f"127.0.0.1:{gateway.port}", options, as_json=as_json)
+            gateway.wait()
     finally:
-        gateway.close()
+        session.close()
         if as_json:
             print_line({"event": "stopped"})
 
 
-def _greet(gateway: Gateway, address: str, options: dict[str, Any], *, as_json: bool) -> None:
+def _greet(session: ReconnectingSession, address: str, options: dict[str, Any], *, as_json: bool) -> None:
     if not as_json:
         click.echo(f"Open Inference Protocol at {address}; Ctrl-C ends it")
-        click.secho(gateway.protection, bold=True)
+        click.secho(session.protection, bold=True)
         return
-    claims = gateway.claims
+    claims = session.claims
     assert claims is not None
     policy = options["policy"]
     print_line(
@@ -99,6 +109,6 @@ def _named(models: tuple[str, ...]) -> dict[str, bytes]:
         if not given:
             name, model = Path(text.removeprefix("zoo:")).stem, text
         if not name or name in found:
-            raise UsageError(f"'{text}' gives no name of its own: write NAME=MODEL")
+            raise UsageError(f"'{text}' gives no name, or one that is used twice: write NAME=MODEL")
         found[name] = read_model(model)
     return found

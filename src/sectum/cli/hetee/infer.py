@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.hetee.options import SOFTWARE, chosen_identity, chosen_policy, reaching, service_options
+from sectum.cli.hetee.options import SOFTWARE, chosen_identity, chosen_policy, explaining_unreachable, service_options
 from sectum.cli.options import examples, json_option, positive, whole
 from sectum.errors import ModelUnreadable, UsageError
 
@@ -33,21 +33,21 @@ _NAMED = 3
 )
 @click.argument("model", metavar="MODEL")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--batch", callback=whole(1024), metavar="N", help="Images sent at a time.  [default: the model's, or 64]"
-)
+@click.option("--batch", callback=whole(1024), metavar="N", help="Batch size in images.  [default: the model's, or 64]")
 @click.option(
     "--pixels",
     type=click.Choice(["imagenet", "unit", "bytes"]),
     default="imagenet",
     show_default=True,
-    help="Numbers that the model wants: of ImageNet's mean and deviation, 0 to 1, or 0 to 255.",
+    help="How the model expects pixels: normalised by ImageNet's mean and deviation, 0 to 1, or 0 to 255.",
 )
 @click.option(
-    "--top", callback=whole(1000), default="3", show_default=True, metavar="K", help="Classes that are shown."
+    "--top", callback=whole(1000), default="3", show_default=True, metavar="K", help="Number of classes to show."
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE.npz", help="Write all outputs as arrays.")
-@click.option("--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="The kind.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE.npz", help="Write all outputs to this file.")
+@click.option(
+    "--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Kind of accelerator."
+)
 @click.option(
     "--wait",
     "wait_s",
@@ -60,10 +60,10 @@ _NAMED = 3
 @service_options
 @json_option
 def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | None, **options: Any) -> None:
-    """Run MODEL on JPEG images in an enclave of the service, and check what it signs.
+    """Run MODEL on JPEG images in an enclave of the service, and check the signed receipts.
 
-    MODEL is an ONNX file with one image input, or zoo:NAME. Neither the model nor an image is sent before the
-    evidence of controller and worker was verified and your policy accepts it.
+    MODEL is an ONNX file with one image input, or zoo:NAME. The model and the images are sent only after the evidence
+    of the controller and the worker was verified and your policy has accepted it.
     """
     from sectum.cli.render.output import check_writable, print_json, write_file
 
@@ -93,10 +93,10 @@ def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | 
 
 
 def read_model(text: str) -> bytes:
-    """The bytes of an ONNX file or of a network of the zoo, its number of images left open.
+    """The bytes of an ONNX file, or of a network of the zoo with any batch size.
 
     Raises:
-        ModelUnreadable: there is no such file, or it cannot be read.
+        ModelUnreadable: the file does not exist, or cannot be read.
     """
     from sectum import zoo
 
@@ -113,10 +113,10 @@ def read_model(text: str) -> bytes:
 
 
 def _check_image(image: str) -> None:
-    """Refuse what is no JPEG before anything is sent.
+    """Check that a file is a JPEG, before anything is sent.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not.
     """
     try:
         with Path(image).open("rb") as file:
@@ -129,14 +129,14 @@ def _check_image(image: str) -> None:
 
 
 def _archive(results: list[Result]) -> bytes:
-    """All outputs as an ``.npz`` file: those of several batches one after the other, text as text and not pickled."""
+    """All outputs as an ``.npz`` file, with the batches concatenated, and text as text instead of pickled objects."""
     import io
     import zipfile
 
     import numpy as np
 
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:  # numpy.savez has parameters, which outputs may be called as
+    with zipfile.ZipFile(file, "w") as archive:  # an output may have the name of a parameter of numpy.savez
         for name in results[0].outputs:
             joined = results[0].outputs[name]
             if len(results) > 1:
@@ -144,7 +144,7 @@ def _archive(results: list[Result]) -> bytes:
                     joined = np.concatenate([np.atleast_1d(result.outputs[name]) for result in results])
                 except ValueError:
                     raise UsageError(
-                        f"the output '{name}' has another shape in each batch: send all images in one, with --batch"
+                        f"the output '{name}' has a different shape in each batch: send all images in one, with --batch"
                     ) from None
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, joined.astype(str) if joined.dtype == object else joined)
@@ -153,7 +153,7 @@ def _archive(results: list[Result]) -> bytes:
 
 @contextmanager
 def _about(*names: str) -> Iterator[None]:
-    """Say which files a refusal is about."""
+    """Add the names of the files to a refusal."""
     from sectum.hetee.errors import WorkRefused
 
     try:
@@ -172,7 +172,7 @@ def _session(options: dict[str, Any]) -> Session:
     policy = chosen_policy(options["policy"], options["state"])
     from sectum.hetee.client import connect
 
-    with reaching(options["url"]):
+    with explaining_unreachable(options["url"]):
         return connect(
             options["url"],
             policy,
@@ -195,7 +195,7 @@ def _pixels(name: str) -> Pixels:
 
 
 def _classes(images: tuple[str, ...], result: Result, top: int) -> list[dict[str, Any]]:
-    """For each image the classes with the highest scores, if the first output has a row of scores for each."""
+    """The classes with the highest scores for each image, if the first output has a row of scores for each."""
     import numpy as np
 
     scores = next(iter(result.outputs.values()))
@@ -210,7 +210,7 @@ def _classes(images: tuple[str, ...], result: Result, top: int) -> list[dict[str
 
 
 def _score(value: Any) -> float | None:
-    """A score; None where it is no number, which JSON has no word for."""
+    """A score; None if it is not finite, because JSON has no NaN."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -246,7 +246,7 @@ def _json(session: Session, model: str, found: list[dict[str, Any]], results: li
 def _shown(score: float | None) -> str:
     from sectum.cli.render.figures import number
 
-    return "no number" if score is None else number(score)
+    return "not a number" if score is None else number(score)
 
 
 def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) -> None:

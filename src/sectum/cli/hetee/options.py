@@ -1,4 +1,4 @@
-"""What the commands of ``sectum hetee`` share: where the service is, and what of it is accepted."""
+"""Options and checks that the commands of ``sectum hetee`` share."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ state_option = click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="The rack's folder: endorsement, socket, log.  [default: ~/.local/state/sectum/hetee]",
+    help="Folder of the rack, for endorsement, socket and log.  [default: ~/.local/state/sectum/hetee]",
 )
 
 
 def service_options(command: F) -> F:
-    """Add what says which service is used, and whether it is trusted."""
+    """Add the options that name the service, the policy and the identity."""
     command = state_option(command)
     command = click.option(
         "--identity",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Your identity key; made if it is missing.  [default: a new one each time]",
+        help="Your identity key; made if the file is missing.  [default: a new key each time]",
     )(command)
     command = click.option(
         "--policy",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="What you accept, as 'sectum hetee policy' writes it.  [default: this machine's rack]",
+        help="Policy file, as written by 'sectum hetee policy'.  [default: accept this machine's rack]",
     )(command)
-    return click.option("--url", default=URL, show_default=True, metavar="URL", help="The service.")(command)
+    return click.option("--url", default=URL, show_default=True, metavar="URL", help="Address of the service.")(command)
 
 
 def need_extra() -> None:
@@ -61,38 +61,29 @@ def policy_for(state: Path | None, roots: Sequence[str] = ()) -> Policy:
     """Make a policy for the software that is installed here.
 
     Args:
-        state: folder of the rack whose root is trusted if no other is named; None for the default one.
-        roots: in hexadecimal, or files with them.
+        state: folder of the rack whose root is trusted if ``roots`` is empty; None for the default folder.
+        roots: trusted roots in hexadecimal, or files with them.
 
     Raises:
         UsageError: there is no root.
     """
     need_extra()
-    from sectum.hetee.attest.measurement import CONTROLLER, WORKER, Measurer
-    from sectum.hetee.attest.policy import Policy
-    from sectum.hetee.launcher import Places, state_directory
+    from sectum.hetee.installed_policy import installed_policy
+    from sectum.hetee.launcher import RackPaths, state_directory
 
     if not roots:
-        root = Places(state or state_directory()).root
+        root = RackPaths(state or state_directory()).root
         if not root.is_file():
             raise UsageError(
-                f"there is no rack at {root.parent.parent}: start 'sectum hetee up' first, or for a service elsewhere "
-                "use the policy that 'sectum hetee policy' writes there, or name its --root"
+                f"there is no rack in {root.parent.parent}: start 'sectum hetee up' first. For a service on another "
+                "machine, use the policy that 'sectum hetee policy' writes there, or name its --root"
             )
         roots = (str(root),)
-    measurer = Measurer()
-    return Policy(
-        formats=("software",),
-        measurements={
-            "controller": (measurer.measure(CONTROLLER).hex(),),
-            "worker": (measurer.measure(WORKER).hex(),),
-        },
-        roots=tuple(_root(text) for text in roots),
-    )
+    return installed_policy(_root(text) for text in roots)
 
 
 def policy_file(policy: Policy) -> bytes:
-    """A policy as a file for people to read and change."""
+    """A policy as indented JSON."""
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(policy), indent=2) + b"\n"
@@ -105,32 +96,32 @@ def _root(text: str) -> str:
             return word.lower()
     except (OSError, ValueError):
         pass
-    raise UsageError(f"'{text}' is no root: write 64 hexadecimal digits, or name a file with them")
+    raise UsageError(f"'{text}' is not a root: give 64 hexadecimal digits, or a file with them")
 
 
 def check_listenable(option: str, address: str) -> None:
-    """Refuse an address that cannot be listened on, before anything is started for it.
+    """Check that a process can listen on an address, before it is started.
 
     Raises:
-        UsageError: ``host:port`` is malformed, taken, or not this machine's.
+        UsageError: ``host:port`` is malformed, in use, or not this machine's.
     """
     import socket
 
     name, _, port = address.rpartition(":")
     if not name or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
-        raise UsageError(f"{option}: '{address}' is no address: write for example 127.0.0.1:7625")
+        raise UsageError(f"{option}: '{address}' is not an address: write for example 127.0.0.1:7625")
     try:
         family = socket.AF_INET6 if ":" in name else socket.AF_INET
         socket.create_server((name.strip("[]"), int(port)), family=family).close()
     except (OSError, UnicodeError) as error:
         why = str((isinstance(error, OSError) and error.strerror) or error).partition(" (while")[0]
         raise UsageError(
-            f"{option}: {address} cannot be used ({why}): stop what listens there, or name another"
+            f"{option}: cannot listen on {address} ({why}): stop the program that does, or use another address"
         ) from None
 
 
 def check_url(url: str) -> None:
-    """Refuse what is no address of a service.
+    """Check the address of a service.
 
     Raises:
         UsageError: it is not ``hetee://host:port``.
@@ -145,8 +136,8 @@ def check_url(url: str) -> None:
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[None]:
-    """Say what to do where nobody answers."""
+def explaining_unreachable(url: str) -> Iterator[None]:
+    """Add advice to the error if the service does not answer."""
     from sectum.hetee.errors import Refusal, ServiceRefused, refusal
 
     check_url(url)
@@ -155,7 +146,7 @@ def reaching(url: str) -> Iterator[None]:
     except ServiceRefused as error:
         if error.code is not Refusal.HOST_LOST:
             raise
-        advice = "see that 'sectum hetee up' runs there, or name the service with --url"
+        advice = "check that 'sectum hetee up' runs there, or name the service with --url"
         raise refusal(error.code, error.detail, advice) from None
 
 
@@ -163,22 +154,22 @@ def chosen_policy(policy: Path | None, state: Path | None) -> Policy:
     """The policy that the options name, or one for the rack of this machine.
 
     Raises:
-        UsageError: there is no such file, or no rack.
-        PolicyRefused: the file is no policy.
+        UsageError: the file or the rack does not exist.
+        PolicyRefused: the file is not a policy.
     """
     need_extra()
     if policy is not None and not policy.is_file():
-        raise UsageError(f"there is no policy '{policy}': 'sectum hetee policy -o {policy}' writes one")
+        raise UsageError(f"there is no file '{policy}': 'sectum hetee policy -o {policy}' writes a policy")
     from sectum.hetee.client import read_policy_file
 
     return policy_for(state) if policy is None else read_policy_file(policy)
 
 
 def chosen_identity(path: Path | None) -> Any:
-    """The identity key that the options name; made if there is none yet.
+    """The identity key that the options name; made if the file does not exist.
 
     Raises:
-        UsageError: the file is no key, or others can read it.
+        UsageError: the file is not a key, or others can read it.
     """
     from sectum.hetee.client import load_identity, make_identity
     from sectum.hetee.errors import HandshakeRefused

@@ -17,16 +17,16 @@ _TIMEOUT_S = 2.0
 
 
 def ask(address: str) -> dict[str, Any] | None:
-    """The counts of the service whose host answers operators at ``host:port``; None if nobody does."""
+    """The counts of the service whose host answers operators at ``host:port``; None if none answers."""
     from http.client import HTTPConnection, HTTPException
 
     name, _, port = address.rpartition(":")
     if not port.isdecimal():
-        raise UsageError(f"'{address}' is no address: write for example 127.0.0.1:7626")
+        raise UsageError(f"'{address}' is not an address: write for example 127.0.0.1:7626")
     try:
         connection = HTTPConnection(name.strip("[]"), int(port), timeout=_TIMEOUT_S)
     except HTTPException:
-        raise UsageError(f"'{address}' is no address: write for example 127.0.0.1:7626") from None
+        raise UsageError(f"'{address}' is not an address: write for example 127.0.0.1:7626") from None
     try:
         connection.request("GET", "/state")
         found = json.loads(connection.getresponse().read(1 << 20))
@@ -38,8 +38,14 @@ def ask(address: str) -> dict[str, Any] | None:
 
 
 @click.command(epilog=examples("sectum hetee top", "sectum hetee top --once --json"))
-@click.option("--metrics", default=METRICS, show_default=True, metavar="HOST:PORT", help="As of 'up'.")
-@click.option("--once", is_flag=True, help="Show it once; so it is where the output is no terminal.")
+@click.option(
+    "--metrics",
+    default=METRICS,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Address for operators, as given to 'up'.",
+)
+@click.option("--once", is_flag=True, help="Show it once; the default if the output is not a terminal.")
 @click.option(
     "--every",
     "every_s",
@@ -47,11 +53,11 @@ def ask(address: str) -> dict[str, Any] | None:
     default="1",
     show_default=True,
     metavar="S",
-    help="How often.",
+    help="Seconds between updates.",
 )
 @json_option
 def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
-    """Show enclaves, the accelerators that they own, queues and rates. Ctrl-C ends it."""
+    """Show enclaves, their accelerators, queues and rates. Ctrl-C ends it."""
     from sectum.cli.render.output import print_json
 
     before, then = None, 0.0
@@ -61,7 +67,7 @@ def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
             from sectum.hetee.errors import Refusal, refusal
 
             detail = f"no host answers operators at {metrics}"
-            raise refusal(Refusal.HOST_LOST, detail, "see that 'sectum hetee up' runs, or name its --metrics")
+            raise refusal(Refusal.HOST_LOST, detail, "check that 'sectum hetee up' runs, or name its --metrics")
         if as_json:
             print_json(state)
         else:
@@ -85,7 +91,7 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
     spare = sum(worker["state"] == "spare" for worker in service["workers"])
     draining = "; it is being stopped" if service["draining"] else ""
     say(
-        f"{service['sessions']} sessions, {service['waiting']} waiting for an enclave, {spare} clean workers ready, "
+        f"{service['sessions']} sessions, {service['waiting']} waiting for an enclave, {spare} spare workers, "
         f"{host['open']} connections{draining}"
     )
     earlier = {w["index"]: w for w in (before or {}).get("controller", {}).get("workers", ())} if before else {}
@@ -99,7 +105,7 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
             (
                 str(worker["index"]),
                 worker["state"],
-                ", ".join(worker["accelerators"]) or "waits",
+                ", ".join(worker["accelerators"]) or "waiting",
                 f"{worker['open_streams']:,}",
                 f"{worker['batches']:,}",
                 f"{worker['images']:,}",

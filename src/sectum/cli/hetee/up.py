@@ -25,32 +25,41 @@ from sectum.errors import UsageError
 
 
 @click.command(epilog=examples("sectum hetee up", "sectum hetee up --accelerators cpu=2,paced=4 --listen 0.0.0.0:7625"))
-@click.option("--listen", default="127.0.0.1:7625", show_default=True, metavar="HOST:PORT", help="For clients.")
+@click.option("--listen", default="127.0.0.1:7625", show_default=True, metavar="HOST:PORT", help="Address for clients.")
 @click.option(
     "--metrics",
     default=METRICS,
     show_default=True,
     metavar="HOST:PORT",
-    help="For operators: /metrics, /health, /state.",
+    help="Address for operators: /metrics, /health, /state.",
 )
 @click.option(
     "--accelerators",
     metavar="KIND=N,...",
-    help="Kinds cpu, cuda, paced, and how many of each.  [default: cpu=CORES,paced=4]",
+    help="Number of accelerators of each kind: cpu, cuda, paced.  [default: cpu=CORES,paced=4]",
 )
-@click.option("--threads", callback=whole(256), default="1", show_default=True, metavar="N", help="For one cpu.")
+@click.option(
+    "--threads",
+    callback=whole(256),
+    default="1",
+    show_default=True,
+    metavar="N",
+    help="Threads of one cpu accelerator.",
+)
 @click.option(
     "--memory-mib",
     callback=whole(1 << 24),
     metavar="N",
-    help="Memory that a worker may have.  [default: half of the machine's; with cuda any]",
+    help="Limit on a worker's private memory.  [default: half of the machine's; no limit with cuda]",
 )
-@click.option("--spares", callback=whole(64), default="2", show_default=True, metavar="N", help="Clean workers kept.")
+@click.option(
+    "--spares", callback=whole(64), default="2", show_default=True, metavar="N", help="Spare workers to keep ready."
+)
 @click.option(
     "--admit",
     type=click.Path(dir_okay=False, exists=True),
     metavar="FILE",
-    help="Public keys of the clients that are served.  [default: all]",
+    help="File with the public keys of the clients to serve.  [default: serve all]",
 )
 @click.option(
     "--drain",
@@ -59,7 +68,7 @@ from sectum.errors import UsageError
     default="30",
     show_default=True,
     metavar="S",
-    help="How long sessions may finish when it is stopped.",
+    help="Seconds that open sessions have to finish when the rack is stopped.",
 )
 @state_option
 @json_option
@@ -73,29 +82,29 @@ def up(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Run a whole rack on this machine: controller, host, and the workers that they need.
+    """Run a whole rack on this machine: controller, host, and workers.
 
-    What dies is started again. Ctrl-C stops it: sessions may finish; a second Ctrl-C ends them. What clients
-    elsewhere need in order to trust it is written to policy.json in its folder. With --json a line of JSON is
-    printed for each event: 'provisioned' where the folder is new, 'ready' (with url, policy, evidence and
-    accelerators), 'restarted', 'stopping', 'stopped'.
+    A process that dies is restarted. Ctrl-C stops the rack and lets open sessions finish; a second Ctrl-C ends them.
+    The rack writes policy.json to its folder; clients on other machines need it. With --json it prints one line of JSON
+    for each event: 'provisioned' if the folder is new, 'ready' (with url, policy, evidence and accelerators),
+    'restarted', 'stopping', 'stopped'.
     """
     need_extra()
     tell = partial(_tell, as_json=as_json)
-    from sectum.hetee.launcher import Launcher, Places, provision, state_directory
+    from sectum.hetee.launcher import Launcher, RackPaths, provision, state_directory
 
     accelerators = accelerators or _default_accelerators()
-    places = Places(state or state_directory())
-    fresh = not places.endorsement.exists()
-    provision(places)
+    paths = RackPaths(state or state_directory())
+    fresh = not paths.endorsement.exists()
+    provision(paths)
     if fresh:
-        text = f"made an endorsement for this machine, in software: {places.endorsement}"
-        tell("provisioned", text, endorsement=str(places.endorsement))
+        text = f"made a software endorsement for this machine: {paths.endorsement}"
+        tell("provisioned", text, endorsement=str(paths.endorsement))
     stops: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stops.append(1))
     launcher = Launcher(
-        places,
+        paths,
         listen=listen,
         metrics=metrics,
         controller=_controller(accelerators, **options),
@@ -104,10 +113,10 @@ def up(
     )
     try:
         _check_addresses(listen, metrics)
-        write_file(places.policy, policy_file(policy_for(places.directory)))
+        write_file(paths.policy, policy_file(policy_for(paths.directory)))
         launcher.start(lambda: _ready(metrics), stopped=lambda: bool(stops))
         if not stops:
-            _greet(places, listen, metrics, accelerators, as_json=as_json)
+            _greet(paths, listen, metrics, accelerators, as_json=as_json)
         launcher.run(lambda: bool(stops))
         tell("stopping", f"stopping; sessions have {drain_s:g} s to finish", drain_s=drain_s)
         signal.signal(signal.SIGINT, lambda *_: launcher.hurry())
@@ -127,10 +136,10 @@ def _check_addresses(listen: str, metrics: str) -> None:
     check_listenable("--listen", listen)
     check_listenable("--metrics", metrics)
     if listen == metrics:
-        raise UsageError(f"--listen and --metrics are both {listen}: name another for one of them")
+        raise UsageError(f"--listen and --metrics are both {listen}: use different addresses")
     for option, address in (("--listen", listen), ("--metrics", metrics)):
         if int(address.rpartition(":")[2]) == 0:
-            raise UsageError(f"{option}: port 0 is any port, and nobody would know which: name one")
+            raise UsageError(f"{option}: port 0 means any free port: give a fixed one")
 
 
 def _default_accelerators() -> str:
@@ -142,14 +151,14 @@ def _default_accelerators() -> str:
 def _controller(
     accelerators: str, *, threads: int, memory_mib: int | None, spares: int, admit: str | None
 ) -> list[str]:
-    """The arguments of the controller; it checks them itself."""
+    """The arguments of the controller, which checks them."""
     arguments = ["--accelerators", accelerators, "--threads", str(threads), "--spares", str(spares)]
     arguments += [] if memory_mib is None else ["--memory-mib", str(memory_mib)]
     return arguments + (["--admit", admit] if admit else [])
 
 
 def _ready(metrics: str) -> bool:
-    """Whether host and controller answer and a clean worker waits."""
+    """Whether host and controller answer and a spare worker is ready."""
     from sectum.cli.hetee.top import ask
 
     state = ask(metrics)
@@ -157,21 +166,21 @@ def _ready(metrics: str) -> bool:
     return any(worker["state"] == "spare" for worker in workers.get("workers", ()))
 
 
-def _greet(places: Any, listen: str, metrics: str, accelerators: str, *, as_json: bool) -> None:
+def _greet(paths: Any, listen: str, metrics: str, accelerators: str, *, as_json: bool) -> None:
     if as_json:
         counts = {kind: int(count) for kind, _, count in (word.partition("=") for word in accelerators.split(","))}
         ready = {"event": "ready", "address": listen, "url": f"hetee://{listen}"}
-        trust = {"policy": str(places.policy.absolute()), "evidence": "software", "hardware": False}
-        rest = {"accelerators": counts, "metrics": f"http://{metrics}/metrics", "log": str(places.log.absolute())}
+        trust = {"policy": str(paths.policy.absolute()), "evidence": "software", "hardware": False}
+        rest = {"accelerators": counts, "metrics": f"http://{metrics}/metrics", "log": str(paths.log.absolute())}
         print_line(ready | trust | rest)
         return
     click.echo(f"ready at hetee://{listen} with {accelerators}")
     click.secho(SOFTWARE, bold=True)
     from sectum.hetee.launcher import state_directory
 
-    where = "" if places.directory == state_directory() else f" --state {places.directory}"
+    where = "" if paths.directory == state_directory() else f" --state {paths.directory}"
     where += "" if f"hetee://{listen}" == URL else f" --url hetee://{listen}"
     operators = "" if metrics == METRICS else f" --metrics {metrics}"
     click.echo(f"try in another terminal:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg{where}")
-    click.echo(f"for clients elsewhere: their --policy is {places.policy}")
-    click.echo(f"for operators: http://{metrics}/metrics, sectum hetee top{operators}; log: {places.log}")
+    click.echo(f"for clients on other machines: --policy {paths.policy}")
+    click.echo(f"for operators: http://{metrics}/metrics, sectum hetee top{operators}; log: {paths.log}")

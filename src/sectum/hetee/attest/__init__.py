@@ -1,1 +1,1 @@
-"""Evidence: made, verified (is it genuine?) and validated (do I accept it?). ``docs/spec/handshake.md`` in Python."""
+"""Evidence: making it, verifying it (is it genuine?), validating it (do I accept it?); see docs/spec/handshake.md."""

@@ -1,4 +1,4 @@
-"""Manufacturing in software: a root, and the endorsement key of one machine. Not for workers or hosts."""
+"""The software manufacturer: a root key, and the endorsement key of one machine. Not for workers or hosts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sectum.hetee.attest.token import (
 from sectum.hetee.errors import Refusal, refusal
 
 ENDORSEMENT_LIFE_S = 365 * 24 * 3600
-_START_ANEW = "move the directory away: 'sectum hetee up' makes a new one, which clients then have to trust"
+_START_ANEW = "move the folder away: 'sectum hetee up' makes a new one, which clients then have to trust"
 _KEY, _CERTIFICATE, _ROOT = "endorsement.key", "endorsement.cwt", "root.pub"
 
 
@@ -39,10 +39,10 @@ class Endorsement:
     """The endorsement key of one machine, and its certificate.
 
     Attributes:
-        root: public key of the manufacturer, 32 bytes; what a client has to trust.
-        key: private; used once for each start, to sign the attestation key.
+        root: public key of the manufacturer, 32 bytes, which a client must trust.
+        key: private key, used once at each start to sign the attestation key.
         certificate: CWT, signed by the manufacturer.
-        device: EAT's ueid: 01 and 16 random bytes.
+        device: the device's ueid (EAT): 01 and 16 random bytes.
     """
 
     root: bytes
@@ -55,12 +55,11 @@ class Endorsement:
 
 
 def manufacture(root: Ed25519PrivateKey | None = None, *, now_s: float | None = None) -> Endorsement:
-    """Make a machine's endorsement key and have a manufacturer sign it.
+    """Make a machine's endorsement key, signed by a manufacturer.
 
     Args:
-        root: the manufacturer's key; None makes one that is forgotten when it has signed, so that it endorses
-            this one machine and no other, ever.
-        now_s: seconds since 1970; the time now if None.
+        root: the manufacturer's key; None makes one and drops it after signing, so that it endorses this machine only.
+        now_s: seconds since 1970; None for now.
     """
     root = root or Ed25519PrivateKey.generate()
     now = int(time.time() if now_s is None else now_s)
@@ -81,13 +80,13 @@ def manufacture(root: Ed25519PrivateKey | None = None, *, now_s: float | None = 
 
 
 def store(endorsement: Endorsement, directory: Path) -> None:
-    """Write an endorsement into a new directory that only its owner can read.
+    """Write an endorsement into a new folder that only its owner can read.
 
     Raises:
-        EvidenceRefused: there is something already; an endorsement is never replaced silently.
+        EvidenceRefused: the folder exists and is not empty; an endorsement is never replaced silently.
     """
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Made aside and moved into place whole: who finds the directory finds all of it.
+    # Made in a temporary folder and renamed, so that a folder that exists is complete.
     with tempfile.TemporaryDirectory(dir=directory.parent, ignore_cleanup_errors=True) as scratch:
         made = Path(scratch) / directory.name
         made.mkdir(mode=0o700)
@@ -100,19 +99,19 @@ def store(endorsement: Endorsement, directory: Path) -> None:
             made.rename(directory)
         except OSError as error:
             detail = f"{directory} cannot be made, or is not empty: {error.strerror}"
-            raise refusal(Refusal.NOT_GENUINE, detail, "use what is there, or another directory") from None
+            raise refusal(Refusal.NOT_GENUINE, detail, "use the existing endorsement, or another folder") from None
 
 
 def load(directory: Path) -> Endorsement:
     """Read what `store` wrote.
 
     Raises:
-        EvidenceRefused: something of it is missing, damaged, or readable by others.
+        EvidenceRefused: a file is missing, damaged, or readable by others.
     """
     try:
         mode = (directory / _KEY).stat().st_mode
         if mode & 0o077:
-            detail = f"{directory / _KEY} can be read by others; expected mode 0600"
+            detail = f"other users can read {directory / _KEY}; expected mode 0600"
             raise refusal(Refusal.NOT_GENUINE, detail, _START_ANEW)
         key = load_pem_private_key((directory / _KEY).read_bytes(), None)
         root = bytes.fromhex((directory / _ROOT).read_text())

@@ -1,4 +1,4 @@
-"""What evidence is, who makes it, and who says whether it is genuine."""
+"""Evidence, the protocol of those who make it, and the protocol of those who verify it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Part = Annotated[bytes, Meta(max_length=32 << 10)]
 
 
 class Evidence(Message, frozen=True):
-    """Evidence as it travels: a token that answers a nonce, and the chain from a root to the token's key."""
+    """Evidence as it is sent: a token that answers a nonce, and the chain from a root to the token's key."""
 
     format: Format
     token: Part
@@ -28,13 +28,13 @@ class Evidence(Message, frozen=True):
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom evidence is about.
+    """The subject of evidence.
 
     Attributes:
         role: ``controller`` or ``worker``.
-        version: of its software.
-        measurement: SHA-256 of its software, 32 bytes.
-        debug: whether somebody may look into it.
+        version: version of its software.
+        measurement: measurement of its software, 32 bytes.
+        debug: whether it can be debugged.
     """
 
     role: str
@@ -45,17 +45,17 @@ class Subject:
 
 @dataclass(frozen=True)
 class Claims:
-    """What genuine evidence says. Whether that is enough is for a `policy.Policy` to say.
+    """The claims of verified evidence. A `policy.Policy` decides whether to accept them.
 
     Attributes:
-        format: the kind of evidence.
-        measurement: 32 bytes, or 48 of TDX.
+        format: format of the evidence.
+        measurement: 32 bytes, or 48 for TDX.
         debug: whether debugging is possible.
-        device: which machine; empty where the format does not tell.
-        signer: the attestation key (Ed25519, 32 bytes); empty where the format has none of its own.
-        role: empty where the format does not tell.
-        version: of the software; empty where the format does not tell.
-        tcb_status: of the platform, as its vendor words it; empty where the format has none.
+        device: identifier of the machine; empty if the format has none.
+        signer: the attestation key (Ed25519, 32 bytes); empty if the format has none.
+        role: role of the subject; empty if the format does not state it.
+        version: version of the software; empty if the format does not state it.
+        tcb_status: status of the platform, in its vendor's words; empty if the format has none.
         advisories: security advisories that apply to the platform.
     """
 
@@ -71,7 +71,7 @@ class Claims:
 
     @property
     def hardware(self) -> bool:
-        """Whether hardware stands behind the evidence."""
+        """Whether the evidence comes from hardware."""
         return self.format != "software"
 
     def __str__(self) -> str:
@@ -85,38 +85,38 @@ class Claims:
 
 @runtime_checkable
 class Provider(Protocol):
-    """Makes evidence. ``sectum.testing.evidence_conformance`` says what it has to do."""
+    """Makes evidence. ``sectum.testing.evidence_conformance`` tests an implementation."""
 
     @property
     def format(self) -> Format:
-        """The kind of evidence that it makes."""
+        """The format of the evidence that it makes."""
         ...
 
     def evidence(self, subject: Subject, nonce: bytes) -> bytes:
-        """Make evidence about a subject that answers a nonce of 32 bytes; encoded."""
+        """Make evidence about a subject that answers a nonce of 32 bytes; returns it encoded."""
         ...
 
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Says whether evidence is genuine, fresh and chained to a root that it trusts. Knows no policy."""
+    """Verifies that evidence is genuine, fresh and chained to a trusted root. It knows no policy."""
 
     @property
     def formats(self) -> frozenset[str]:
-        """The kinds of evidence that it can verify."""
+        """The formats of evidence that it can verify."""
         ...
 
     def verify(self, evidence: Evidence, nonce: bytes, now_s: float) -> Claims:
         """Verify, at a time in seconds since 1970.
 
         Raises:
-            EvidenceRefused: it is not genuine, or stale.
+            EvidenceRefused: it is not genuine, or is stale.
         """
         ...
 
 
 def read_evidence(data: bytes) -> Evidence:
-    """Read evidence as it travels.
+    """Decode evidence.
 
     Raises:
         EvidenceRefused: ``EVIDENCE_MALFORMED``.
@@ -126,7 +126,7 @@ def read_evidence(data: bytes) -> Evidence:
             raise refusal(Refusal.MALFORMED, "too long")
         return decode(data, Evidence)
     except HeteeError:
-        raise refusal(Refusal.EVIDENCE_MALFORMED, f"{len(data)} bytes that are no evidence") from None
+        raise refusal(Refusal.EVIDENCE_MALFORMED, f"{len(data)} bytes are not evidence") from None
 
 
 def verify(data: bytes, nonce: bytes, verifiers: Collection[Verifier], now_s: float) -> Claims:
@@ -134,8 +134,8 @@ def verify(data: bytes, nonce: bytes, verifiers: Collection[Verifier], now_s: fl
 
     Args:
         data: encoded evidence.
-        nonce: what it has to answer, 32 bytes.
-        verifiers: those that the relying party trusts.
+        nonce: the nonce that it must answer, 32 bytes.
+        verifiers: the verifiers to use.
         now_s: seconds since 1970.
 
     Raises:
@@ -145,4 +145,4 @@ def verify(data: bytes, nonce: bytes, verifiers: Collection[Verifier], now_s: fl
     for verifier in verifiers:
         if evidence.format in verifier.formats:
             return verifier.verify(evidence, nonce, now_s)
-    raise refusal(Refusal.NOT_GENUINE, f"evidence of format {evidence.format}, for which nothing is trusted here")
+    raise refusal(Refusal.NOT_GENUINE, f"the policy does not accept evidence of the format {evidence.format}")

@@ -1,4 +1,4 @@
-"""Measuring software: one SHA-256 over the files of a role."""
+"""Measures the software of a role: one SHA-256 over a manifest of its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sectum
 
 @dataclass(frozen=True)
 class Software:
-    """What a role runs: parts of this package, and distributions."""
+    """The software of a role: parts of this package, and installed distributions."""
 
     parts: tuple[str, ...]
     distributions: tuple[str, ...]
@@ -27,10 +27,10 @@ WORKER = Software((*_CORE, "units.py", "graph"), (*_BASE, "numpy", "onnx", "onnx
 
 
 class Measurer:
-    """Measures software, and again quickly: a file is read anew when its inode, size or time changed.
+    """Measures software. It reads a file again only when its inode, size or time has changed.
 
     Args:
-        package: where this package's files are.
+        package: folder of this package.
     """
 
     def __init__(self, package: Path | None = None) -> None:
@@ -43,7 +43,7 @@ class Measurer:
         return hashlib.sha256("\n".join(self.manifest(software)).encode()).digest()
 
     def manifest(self, software: Software) -> list[str]:
-        """One line for each file, sorted: SHA-256, size in bytes, path; then the interpreter."""
+        """One line for each file, sorted by path: SHA-256, size in bytes, path; then the interpreter."""
         lines = [
             self._line(f"sectum/{path.relative_to(self._package).as_posix()}", path) for path in self._own(software)
         ]
@@ -72,7 +72,7 @@ class Measurer:
 
 
 def _files_of(name: str) -> Iterator[tuple[str, Path]]:
-    """The files of a distribution: code and data, without its tests and what pip writes differently everywhere."""
+    """The files of a distribution, without its tests, caches and the metadata that pip writes."""
     try:
         files = metadata.distribution(name).files
     except metadata.PackageNotFoundError:

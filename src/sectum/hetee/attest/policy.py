@@ -1,4 +1,4 @@
-"""What a data owner accepts: which roots she trusts, and what genuine evidence has to say."""
+"""The data owner's policy: which roots are trusted, and which claims are accepted."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _WRITE_ONE = "correct it; 'sectum hetee policy' writes one"
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An owner's policy, as she writes it in JSON. What is not named is not accepted.
+    """A data owner's policy, written as JSON. Whatever it does not name is refused.
 
     Attributes:
-        formats: kinds of evidence; ``software`` has to be named to be accepted.
-        measurements: for each role those that are accepted, in hexadecimal.
-        roots: public keys of software manufacturers that are trusted; needed to verify, not looked at here.
-        version_least: the lowest version of the software; empty accepts any.
+        formats: accepted formats of evidence; ``software`` is accepted only if it is named.
+        measurements: accepted measurements for each role, in hexadecimal.
+        roots: public keys of trusted software manufacturers; used by the verifier, not by `validate`.
+        version_least: lowest accepted version of the software; empty accepts any.
         debug: whether software that can be debugged is accepted.
-        devices: those that are accepted; empty accepts any.
-        tcb_status: what a hardware platform's status may be, in its vendor's words.
-        advisories: those of the vendor that may apply to the platform.
+        devices: accepted devices; empty accepts any.
+        tcb_status: accepted status of a hardware platform, in its vendor's words.
+        advisories: vendor's advisories that may apply to the platform.
     """
 
     formats: tuple[Format, ...]
@@ -40,10 +40,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     advisories: tuple[str, ...] = ()
 
     def validate(self, claims: Claims, role: str) -> None:
-        """Check whether verified claims are what is accepted for a role.
+        """Check whether the policy accepts verified claims for a role.
 
         Raises:
-            PolicyRefused: saying what is not accepted, and what is.
+            PolicyRefused: it does not; the message says what it would accept.
         """
         accepted = self.measurements.get(role, ())
         reasons = {
@@ -74,20 +74,20 @@ def _list(words: tuple[str, ...]) -> str:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """Numbers of a version; one that is not made of numbers is lower than all."""
+    """The numbers of a version. A text without numbers counts as lower than every version."""
     match = re.match(r"\d{1,9}(?:\.\d{1,9}){0,7}", text)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 def read_policy(data: bytes) -> Policy:
-    """Read a policy in JSON.
+    """Read a policy from JSON.
 
     Raises:
-        PolicyRefused: it is not one; the message says where.
+        PolicyRefused: it is not a policy; the message says where it is wrong.
     """
     if len(data) > POLICY_BYTES:
         raise refusal(Refusal.POLICY, f"the policy has {len(data)} bytes, the limit is {POLICY_BYTES}", _WRITE_ONE)
     try:
         return msgspec.json.decode(data, type=Policy)
     except (ValueError, RecursionError) as error:
-        raise refusal(Refusal.POLICY, f"the policy cannot be read: {error}", _WRITE_ONE) from None
+        raise refusal(Refusal.POLICY, f"the policy is not valid: {error}", _WRITE_ONE) from None

@@ -1,4 +1,4 @@
-"""Verifying DCAP quotes of Intel SGX and TDX, with ``dcap-qvl``, to Intel's root."""
+"""Verifies DCAP quotes of Intel SGX and TDX up to Intel's root, with ``dcap-qvl``."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _TDX_DEBUG = 0x01  # TUD.DEBUG, Intel TDX module specification, TD_ATTRIBUTES
 class QuoteVerifier:
     """Verifies a quote with the collateral that comes with it; both are signed by Intel.
 
-    The package that it uses is in the extra ``hetee``.
+    It needs the package ``dcap-qvl`` from the extra ``hetee``.
     """
 
     formats: ClassVar[frozenset[str]] = frozenset({"sgx", "tdx"})
 
     def verify(self, evidence: Evidence, nonce: bytes, now_s: float) -> Claims:
-        """Verify at a time in seconds since 1970: report data has to be the nonce and zeros.
+        """Verify at a time in seconds since 1970. The report data must be the nonce and zeros.
 
         Raises:
             EvidenceRefused: it is malformed, not genuine, or stale.
         """
         claims, report_data = self.verify_quote(evidence, now_s)
         if report_data != nonce + bytes(64 - NONCE_BYTES):
-            raise refusal(Refusal.STALE, "a quote that was made for something else than this handshake")
+            raise refusal(Refusal.STALE, "the quote was made for another handshake")
         return claims
 
     def verify_quote(self, evidence: Evidence, now_s: float) -> tuple[Claims, bytes]:
-        """Verify all but what the quote answers; also give its report data, 64 bytes.
+        """Verify everything but the nonce; also returns the report data, 64 bytes.
 
         Raises:
             EvidenceRefused: it is malformed or not genuine.
@@ -39,7 +39,7 @@ class QuoteVerifier:
         import dcap_qvl  # type: ignore[import-untyped]
 
         if len(evidence.chain) != 1:
-            raise refusal(Refusal.EVIDENCE_MALFORMED, "a quote without its collateral")
+            raise refusal(Refusal.EVIDENCE_MALFORMED, "the quote comes without its collateral")
         try:
             quote = dcap_qvl.parse_quote(evidence.token)
             collateral = dcap_qvl.QuoteCollateralV3.from_json(evidence.chain[0].decode())
@@ -47,7 +47,7 @@ class QuoteVerifier:
         except (ValueError, RuntimeError) as error:
             raise refusal(Refusal.NOT_GENUINE, f"the quote does not verify: {str(error)[:200]}") from None
         if quote.is_sgx() != (evidence.format == "sgx"):
-            raise refusal(Refusal.NOT_GENUINE, f"evidence says {evidence.format}, its quote is of another kind")
+            raise refusal(Refusal.NOT_GENUINE, f"the evidence says {evidence.format}, but its quote is of another kind")
         measurement, debug = _measured(quote.report, evidence.format)
         claims = Claims(
             format=evidence.format,

@@ -1,4 +1,4 @@
-"""Signed records: a worker's receipt for a batch, a controller's record of a cleaning."""
+"""Signed records: a worker's receipt for a batch, and a controller's record of an enclave's cleaning."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ _CLEANING: Schema = _COMMON | {ENDED: str, WIPED_BYTES: int, ACCELERATORS: dict,
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a worker says that it did with one batch.
+    """What a worker states about one batch.
 
     Attributes:
-        session: 16 bytes.
-        index: of the enclave.
-        stream: of the batch.
-        model: SHA-256, 32 bytes.
-        measurement: of the worker, 32 bytes.
+        session: session id, 16 bytes.
+        index: index of the enclave.
+        stream: stream of the batch.
+        model: SHA-256 of the model, 32 bytes.
+        measurement: measurement of the worker, 32 bytes.
         times_ns: nanoseconds of each of `STEPS`.
-        paced: whether published times were waited for.
-        items: images or rows in the batch.
-        hardware: the format of evidence behind the worker; ``software`` means none.
-        issued_s: seconds since 1970.
+        paced: whether the accelerator waited for published times instead of computing.
+        items: number of images or rows.
+        hardware: format of the evidence behind the worker; ``software`` means that no hardware protects it.
+        issued_s: time of signing, seconds since 1970.
     """
 
     session: bytes
@@ -76,17 +76,17 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What a controller did at the end of an enclave.
+    """What a controller states about the end of an enclave.
 
     Attributes:
-        session: 16 bytes.
-        index: of the enclave.
+        session: session id, 16 bytes.
+        index: index of the enclave.
         ended: ``wiped`` or ``killed``.
-        wiped_bytes: what the worker overwrote before its process ended.
-        accelerators: for each what was done to it.
-        pid: of the process, which was collected.
-        hardware: the format of evidence behind the controller; ``software`` means none.
-        issued_s: seconds since 1970.
+        wiped_bytes: number of bytes that the worker overwrote before its process ended.
+        accelerators: each accelerator with what was done to clean it.
+        pid: id of the process, which has ended.
+        hardware: format of the evidence behind the controller; ``software`` means that no hardware protects it.
+        issued_s: time of signing, seconds since 1970.
     """
 
     session: bytes
@@ -100,19 +100,19 @@ class Cleaning:
 
 
 class ReceiptSigner:
-    """A worker's receipt key, made at its start. ``public_key`` goes into BORN."""
+    """A worker's receipt key, made at its start. ``public_key`` is sent in STARTED."""
 
     def __init__(self) -> None:
         self._signer = Signer(Ed25519PrivateKey.generate())
         self.public_key = self._signer.public_key
 
     def sign(self, receipt: Receipt) -> bytes:
-        """Sign a receipt; its time is now."""
+        """Sign a receipt, issued now."""
         return self._signer.sign(_receipt_claims(receipt))
 
 
 def sign_cleaning(cleaning: Cleaning, sign_record: Callable[[dict[int, Any]], bytes]) -> bytes:
-    """Sign a record of a cleaning, with the attestation key's `sign_record`."""
+    """Sign a cleaning record with ``sign_record``, which uses the attestation key."""
     claims = _claims("cleaning", cleaning.session, cleaning.index, cleaning.hardware)
     claims |= {ENDED: cleaning.ended, WIPED_BYTES: cleaning.wiped_bytes, PID: cleaning.pid}
     return sign_record(claims | {ACCELERATORS: cleaning.accelerators})
@@ -134,21 +134,21 @@ def open_receipt(token: bytes, receipt_key: bytes, session: bytes, index: int, s
 
     Args:
         token: payload of RECEIPT.
-        receipt_key: of the VOUCH of this enclave, 32 bytes.
-        session: 16 bytes.
-        index: of the enclave.
-        stream: of the batch.
+        receipt_key: the receipt key from the enclave's VOUCH, 32 bytes.
+        session: session id, 16 bytes.
+        index: index of the enclave.
+        stream: stream of the batch.
 
     Raises:
-        EvidenceRefused: it is malformed, not genuine, or about something else.
+        EvidenceRefused: it is malformed, not genuine, or about another batch.
     """
     claims = open_token(token, receipt_key, _RECEIPT)
     _check(claims, "receipt", (session, index))
     times = claims[TIMES_NS]
     if set(times) != set(STEPS) or any(type(ns) is not int or ns < 0 for ns in times.values()):
-        raise refusal(Refusal.EVIDENCE_MALFORMED, "a receipt with other times than those of the four steps")
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "the receipt does not have the times of the four steps")
     if claims[STREAM] != stream:
-        raise refusal(Refusal.STALE, f"a receipt for stream {claims[STREAM]}, expected {stream}")
+        raise refusal(Refusal.STALE, f"the receipt is for stream {claims[STREAM]}, expected {stream}")
     return Receipt(
         session=session,
         index=index,
@@ -164,22 +164,24 @@ def open_receipt(token: bytes, receipt_key: bytes, session: bytes, index: int, s
 
 
 def open_cleaning(token: bytes, attestation_key: bytes, session: bytes, index: int) -> Cleaning:
-    """Verify the record of a cleaning.
+    """Verify a cleaning record.
 
     Args:
         token: payload of CLEANED.
         attestation_key: `Claims.signer` of the controller's evidence, 32 bytes.
-        session: 16 bytes.
-        index: of the enclave.
+        session: session id, 16 bytes.
+        index: index of the enclave.
 
     Raises:
-        EvidenceRefused: it is malformed, not genuine, or about something else.
+        EvidenceRefused: it is malformed, not genuine, or about another enclave.
     """
     claims = open_token(token, attestation_key, _CLEANING)
     _check(claims, "cleaning", (session, index))
     done = claims[ACCELERATORS]
     if any(type(word) is not str for pair in done.items() for word in pair):
-        raise refusal(Refusal.EVIDENCE_MALFORMED, "a cleaning with accelerators that are no text")
+        raise refusal(
+            Refusal.EVIDENCE_MALFORMED, "the cleaning record names accelerators with something else than text"
+        )
     return Cleaning(
         session=session,
         index=index,
@@ -194,6 +196,6 @@ def open_cleaning(token: bytes, attestation_key: bytes, session: bytes, index: i
 
 def _check(claims: dict[int, Any], name: str, about: tuple[bytes, int]) -> None:
     if (claims[SUB], claims[EAT_PROFILE]) != (name, PROFILE):
-        raise refusal(Refusal.EVIDENCE_MALFORMED, f"a signed record that is no {name}")
+        raise refusal(Refusal.EVIDENCE_MALFORMED, f"the signed record is not a {name} record")
     if (claims[SESSION], claims[INDEX]) != about:
-        raise refusal(Refusal.STALE, f"a {name} of another session or enclave")
+        raise refusal(Refusal.STALE, f"the {name} record is of another session or enclave")

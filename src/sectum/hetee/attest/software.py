@@ -1,4 +1,4 @@
-"""Verifying evidence of the format ``software``: real signatures, no hardware behind them."""
+"""Verifies evidence of the format ``software``: its signatures are real, but no hardware protects the keys."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ TOKEN: Schema = _COMMON | _SOFTWARE | {NONCE: bytes}
 
 
 class SoftwareVerifier:
-    """Verifies the chain manufacturer root, endorsement key, attestation key, token.
+    """Verifies the chain from the manufacturer's root over endorsement key and attestation key to the token.
 
     Args:
-        roots: public keys of manufacturers that are trusted (Ed25519, 32 bytes each).
+        roots: public keys of the trusted manufacturers (Ed25519, 32 bytes each).
     """
 
     formats = frozenset({SOFTWARE})
@@ -62,23 +62,23 @@ class SoftwareVerifier:
             EvidenceRefused: it is malformed, not genuine, or stale.
         """
         if len(evidence.chain) != 2:
-            raise refusal(Refusal.EVIDENCE_MALFORMED, f"a chain of {len(evidence.chain)} certificates, expected 2")
+            raise refusal(Refusal.EVIDENCE_MALFORMED, f"the chain has {len(evidence.chain)} certificates, expected 2")
         endorsement = self._from_root(evidence.chain[0])
         attestation = open_token(evidence.chain[1], confirmed_key(endorsement), ATTESTATION)
         signer = confirmed_key(attestation)
         token = open_token(evidence.token, signer, TOKEN)
         if not hmac.compare_digest(token[NONCE], nonce):
-            raise refusal(Refusal.STALE, "evidence that was made for something else than this handshake")
+            raise refusal(Refusal.STALE, "the evidence was made for another handshake")
         names = (("manufacturer", "endorsement"), ("endorsement", "attestation"), ("attestation", token[SWNAME]))
         links = (endorsement, attestation, token)
         for link, name in zip(links, names, strict=True):
             _check_link(link, name, now_s)
         if len({link[UEID] for link in links}) != 1 or attestation[BOOTSEED] != token[BOOTSEED]:
-            raise refusal(Refusal.NOT_GENUINE, "certificates of different devices or starts in one chain")
+            raise refusal(Refusal.NOT_GENUINE, "the chain mixes certificates of different devices or starts")
         return Claims(
             format="software",
             measurement=token[MEASUREMENT],
-            # A debugged controller can vouch for anything: its state counts for what it signs.
+            # A controller under a debugger can sign anything, so its state also counts for workers.
             debug=DEBUG_ENABLED in (attestation[DBGSTAT], token[DBGSTAT]),
             device=token[UEID],
             signer=signer,
@@ -96,8 +96,8 @@ class SoftwareVerifier:
 def _check_link(link: dict[int, Any], name: tuple[str, str], now_s: float) -> None:
     wanted = link[HARDWARE] == SOFTWARE and link[EAT_PROFILE] == PROFILE and (link[ISS], link[SUB]) == name
     if not wanted or len(link[UEID]) != 17 or len(link.get(MEASUREMENT, bytes(32))) != 32:
-        raise refusal(Refusal.EVIDENCE_MALFORMED, "a certificate with claims that software evidence does not have")
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a certificate has claims that software evidence cannot have")
     if link.get(DBGSTAT, DEBUG_ENABLED) not in (DEBUG_ENABLED, DEBUG_DISABLED_SINCE_BOOT):
-        raise refusal(Refusal.EVIDENCE_MALFORMED, "a certificate with a debug state that software cannot have")
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a certificate has a debug state that software cannot have")
     if not link[NBF] - CLOCK_SKEW_S <= now_s <= link[EXP] + CLOCK_SKEW_S:
-        raise refusal(Refusal.STALE, f"the certificate of the {name[1]} is outside its time of validity")
+        raise refusal(Refusal.STALE, f"the certificate of the {name[1]} is not valid at this time")

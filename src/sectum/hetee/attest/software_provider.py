@@ -1,4 +1,4 @@
-"""Making evidence of the format ``software``: the controller's attestation key. Not for workers or hosts."""
+"""Makes evidence of the format ``software`` with the controller's attestation key. Not for workers or hosts."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ ATTESTATION_LIFE_S = 30 * 24 * 3600
 
 
 class SoftwareProvider:
-    """Holds the attestation key, made at the start of the controller and never stored.
+    """Holds the attestation key, which is made at the start of the controller and never stored.
 
     Args:
-        endorsement: of this machine; its key signs the attestation key here, and is not kept.
-        controller: who holds the attestation key.
+        endorsement: endorsement of this machine; its key signs the attestation key once, and is not kept.
+        controller: the controller, which holds the attestation key.
         clock_s: seconds since 1970.
     """
 
@@ -79,11 +79,11 @@ class SoftwareProvider:
         }
 
     def evidence(self, subject: Subject, nonce: bytes) -> bytes:
-        """Make evidence that answers a nonce of 32 bytes; encoded."""
+        """Make evidence that answers a nonce of 32 bytes; returns it encoded."""
         claims = self._claims("attestation", subject.role, subject, TOKEN_LIFE_S)
         claims[NONCE] = nonce
         return encode(Evidence(format=self.format, token=self._signer.sign(claims), chain=self._chain))
 
     def sign_record(self, claims: dict[int, Any]) -> bytes:
-        """Sign a record of the controller, such as that of a cleaning."""
+        """Sign a record of the controller, such as a cleaning record."""
         return self._signer.sign(claims)

@@ -1,7 +1,7 @@
 """Signed claims: CWT (RFC 8392) in COSE_Sign1 (RFC 9052) with EdDSA, and nothing else.
 
-The form is one, so it is written here rather than by a library of all of COSE: a receipt is signed and verified for
-every batch while its client waits. That another implementation reads and writes the same bytes is tested.
+Only one form is allowed, so this module writes it without a COSE library: a receipt is signed and verified for every
+batch while its client waits. A test checks that the library ``cwt`` reads and writes the same bytes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ MEASUREMENT, HARDWARE = -70001, -70002
 SESSION, INDEX, STREAM, MODEL, TIMES_NS, PACED, ITEMS = range(-70010, -70017, -1)
 ENDED, WIPED_BYTES, ACCELERATORS, PID = range(-70020, -70024, -1)
 
-# COSE_Sign1 (tag 18, four parts), protected {1: -8} (EdDSA), unprotected {4: key id of 8 bytes}; what follows is the
-# payload, then the signature of 64 bytes.
+# COSE_Sign1 (tag 18, four parts), protected {1: -8} (EdDSA), unprotected {4: key id of 8 bytes}. Then follow the
+# payload and the signature of 64 bytes.
 _HEAD = bytes.fromhex("d284 43a10127 a10448")
 _SIGNATURE = bytes.fromhex("5840")
-# What is signed, before the payload: Sig_structure of "Signature1", the protected part, and no further data.
+# The signed bytes before the payload: Sig_structure with "Signature1", the protected part, and no external data.
 _SIGNED = bytes.fromhex("84") + b"\x6aSignature1" + bytes.fromhex("43a10127 40")
 
 Schema = dict[int, type]
 
 
 def key_id(public_key: bytes) -> bytes:
-    """How a token names the key that signed it."""
+    """The key id by which a token names the key that signed it."""
     return hashlib.sha256(public_key).digest()[:8]
 
 
@@ -53,7 +53,7 @@ class Signer:
         return f"Signer({self.public_key.hex()[:16]})"
 
     def sign(self, claims: dict[int, Any]) -> bytes:
-        """Sign claims; `IAT` and what else is wanted has to be among them."""
+        """Sign claims, which must include `IAT`."""
         payload = _byte_string(_canonical(claims))
         return self._head + payload + _SIGNATURE + self._key.sign(_SIGNED + payload)
 
@@ -65,7 +65,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def _byte_string(data: bytes) -> bytes:
-    """What CBOR makes of bytes of a token: the shortest head for their number, and themselves."""
+    """Encode bytes as a CBOR byte string with the shortest head."""
     n_bytes = len(data)
     if n_bytes < 24:
         return bytes([0x40 + n_bytes]) + data
@@ -81,9 +81,9 @@ def open_token(token: bytes, public_key: bytes, schema: Schema) -> dict[int, Any
     """Verify a token's signature and form.
 
     Args:
-        token: as `Signer.sign` makes it.
+        token: a token from `Signer.sign`.
         public_key: Ed25519, 32 bytes.
-        schema: the claims that have to be there, no others, and their types.
+        schema: exactly the claims that the token must have, with their types.
 
     Raises:
         EvidenceRefused: ``EVIDENCE_MALFORMED`` or ``NOT_GENUINE``.
@@ -95,24 +95,24 @@ def open_token(token: bytes, public_key: bytes, schema: Schema) -> dict[int, Any
         raise refusal(Refusal.NOT_GENUINE, "a signature in the evidence is wrong") from None
     claims = _load(payload)
     fits = isinstance(claims, dict) and claims.keys() == schema.keys()
-    # type() and not isinstance: True is no number here.
+    # type() instead of isinstance(), so that True does not count as a number.
     if not fits or any(type(claims[claim]) is not wanted for claim, wanted in schema.items()):
-        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token's claims are not those that its kind has")
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token does not have exactly the claims of its kind")
     opened: dict[int, Any] = claims
     return opened
 
 
 def _payload(token: bytes, public_key: bytes) -> bytes:
-    """The signed bytes of a token in its one form, the signature not yet verified.
+    """The signed bytes of a token. The signature is not verified yet.
 
-    All of that form but payload and signature is fixed, so a CBOR parser meets nothing else, and claims are parsed only
-    after their signature was verified.
+    Everything but payload and signature is fixed, so no CBOR parser is needed for it, and claims are parsed only after
+    their signature was verified.
     """
     rest = token.removeprefix(_HEAD)
     if len(token) > TOKEN_BYTES or len(rest) + len(_HEAD) != len(token) or len(rest) < 8 + len(_SIGNATURE) + 64:
         raise refusal(Refusal.EVIDENCE_MALFORMED, "a token is not a COSE_Sign1 with EdDSA and a key id")
     if rest[:8] != key_id(public_key):
-        raise refusal(Refusal.NOT_GENUINE, "a token is signed by another key than the one it has to be")
+        raise refusal(Refusal.NOT_GENUINE, "a token is signed by another key than expected")
     signed = rest[8:-64]
     for prefix in (1, 2, 3):
         payload = signed[prefix : -len(_SIGNATURE)]
@@ -122,7 +122,7 @@ def _payload(token: bytes, public_key: bytes) -> bytes:
 
 
 def _load(data: bytes) -> Any:
-    """Decode what has the one canonical encoding of its value."""
+    """Decode CBOR that is the canonical encoding of its value."""
     import cbor2
 
     try:
@@ -150,5 +150,5 @@ def confirmed_key(claims: dict[int, Any]) -> bytes:
     key = confirmation.get(1) if isinstance(confirmation, dict) else None
     public_key = key.get(-2) if isinstance(key, dict) else None
     if not isinstance(public_key, bytes) or len(public_key) != 32 or confirmation != cose_public_key(public_key):
-        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token confirms something else than an Ed25519 key")
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token's confirmation claim is not an Ed25519 key")
     return public_key

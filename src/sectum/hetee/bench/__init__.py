@@ -1,1 +1,1 @@
-"""HETEE's figures, measured: the confidential service against a plain baseline, in one run."""
+"""Measures HETEE's figures 7a and 8a: the confidential service against a plain baseline, in one run."""

@@ -1,4 +1,4 @@
-"""The plain baseline's client: the same worker code, reached without sealing, evidence or host."""
+"""The client of the plain baseline: the same worker code without sealing, evidence or host."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
 
-from sectum.hetee.client.inputs import Inputs, pieces
+from sectum.hetee.client.inputs import Inputs, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import ALLOWED, MIB, TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Message, Pace, Pixels, Slot, decode, encode
-from sectum.hetee.worker.plain import PlainInlet, PlainOutlet
+from sectum.hetee.worker.plain import PlainRecordReader, PlainRecordWriter
 
 DEADLINE_MS = 600_000
 _LOAD_S = 300.0
@@ -33,7 +33,7 @@ class PlainResult(NamedTuple):
 
     Attributes:
         data: its outputs, one after the other.
-        times_ns: gets those of the worker's steps, which come after the outputs; nobody signed them.
+        times_ns: gets the times of the worker's steps, which come after the outputs and are not signed.
     """
 
     data: memoryview
@@ -49,14 +49,14 @@ class _Pending:
 
 
 class Baseline:
-    """A plain worker in a process of its own and its one client, used in a ``with`` statement.
+    """A plain worker in a process of its own, and its only client, used in a ``with`` statement.
 
     Args:
-        accelerator: such as ``paced:0``.
-        threads: that compute one batch, on a CPU.
-        credit_bytes: of batches that are on their way at a time; what the service grants.
-        open_streams: batches at a time; what the service grants.
-        chunk_bytes: size of the chunks that batches are sent in; None for the usual one.
+        accelerator: name of the accelerator, such as ``paced:0``.
+        threads: number of threads that compute one batch on a CPU.
+        credit_bytes: largest total of batches in flight; as granted by the service.
+        open_streams: largest number of batches in flight; as granted by the service.
+        chunk_bytes: size of the chunks that batches are sent in; None for the usual size.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Baseline:
         command = [sys.executable, "-P", "-m", "sectum.hetee.worker.plain", "--accelerator", accelerator]
         command += ["--threads", str(threads), "--credit-mib", str(credit_bytes // MIB)]
         command += ["--open-streams", str(open_streams)]
-        # A session of its own: Ctrl-C is for whoever measures.
+        # A session of its own, so that Ctrl-C reaches only the benchmark.
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
         )
@@ -79,12 +79,12 @@ class Baseline:
         port = self._process.stdout.readline()
         if not port:
             self._process.wait(_END_S)
-            raise refusal(Refusal.HOST_LOST, "the plain worker did not start; its last words are above")
+            raise refusal(Refusal.HOST_LOST, "the plain worker did not start; its error is above")
         self._socket = socket.create_connection(("127.0.0.1", int(port)), _START_S)
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._inlet = PlainInlet(self._socket, ALLOWED[Role.WORKER, Role.CLIENT])
-        self._outlet = PlainOutlet(self._socket)
+        self._reader = PlainRecordReader(self._socket, ALLOWED[Role.WORKER, Role.CLIENT])
+        self._writer = PlainRecordWriter(self._socket)
         self._chunk_bytes = chunk_bytes
         self._pending: dict[int, _Pending] = {}
         self._stream = 0
@@ -114,9 +114,9 @@ class Baseline:
         """Send a model, whose SHA-256 is ``digest``, and wait until it is loaded.
 
         Raises:
-            HeteeError: it was refused, or the worker ended.
+            HeteeError: the model was refused, or the worker ended.
         """
-        code = messages.Code(format="onnx", sha256=digest)
+        code = messages.CodeOpening(format="onnx", sha256=digest)
         pending = self._send(Kind.CODE, code, Plaintext([memoryview(model)], self._chunk_bytes))
         loaded = pending.future.result(_LOAD_S)
         assert isinstance(loaded, messages.Loaded)
@@ -127,13 +127,13 @@ class Baseline:
         """Send a batch, as `sectum.hetee.client.session.Session.submit` does.
 
         Raises:
-            HeteeError: the worker ended. The future raises what befalls the batch later.
+            HeteeError: the worker ended. Later errors are raised by the future.
         """
         alone = all(pending.future.done() for pending in tuple(self._pending.values()))
         if alone:
-            self._outlet.message(Kind.WAKE, encode(messages.Empty()))
-        given = pieces(inputs, self._slots, pixels)
-        batch = messages.Batch(
+            self._writer.message(Kind.WAKE, encode(messages.Empty()))
+        given = input_tensors(inputs, self._slots, pixels)
+        batch = messages.BatchOpening(
             model=self._digest,
             tensors=tuple(piece.tensor for piece in given),
             deadline_ms=DEADLINE_MS,
@@ -146,10 +146,10 @@ class Baseline:
         stream, chunks, total = self._stream, plaintext.chunks, plaintext.total
         pending = self._pending[stream] = _Pending()
         try:
-            self._outlet.message(kind, encode(opening), stream=stream, chunks=chunks, total=total)
+            self._writer.message(kind, encode(opening), stream=stream, chunks=chunks, total=total)
             for index, parts in enumerate(plaintext.cut()):
                 part = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
-                self._outlet.chunk(part, stream=stream, chunk=index, chunks=chunks, total=total, context=b"")
+                self._writer.chunk(part, stream=stream, chunk=index, chunks=chunks, total=total, context=b"")
         except OSError as error:
             raise refusal(Refusal.HOST_LOST, f"the plain worker ended: {error}") from None
         return pending
@@ -157,7 +157,7 @@ class Baseline:
     def _receive(self) -> None:
         ended = refusal(Refusal.HOST_LOST, "the plain worker ended")
         try:
-            while (header := self._inlet.next()) is not None:
+            while (header := self._reader.next()) is not None:
                 self._take(header)
         except OSError:
             pass
@@ -172,12 +172,12 @@ class Baseline:
         if header.kind is Kind.CHUNK:
             pending = self._pending[header.stream]
             begin, end = pending.received_bytes, pending.received_bytes + header.length - TAG_BYTES
-            self._inlet.chunk(header, pending.data[begin:end], b"")
+            self._reader.chunk(header, pending.data[begin:end], b"")
             pending.received_bytes = end
             if end == len(pending.data):
                 pending.future.set_result(PlainResult(pending.data, pending.times_ns))
             return
-        payload = self._inlet.message(header)
+        payload = self._reader.message(header)
         if header.kind is Kind.RESULT:
             pending = self._pending[header.stream]
             pending.data = memoryview(bytearray(header.total))
@@ -189,5 +189,5 @@ class Baseline:
             said = decode(payload, messages.Failure)
             self._pending.pop(header.stream).future.set_exception(refusal(said.code, said.detail))
         elif header.kind is Kind.RECEIPT:
-            times_ns = json.loads(decode(payload, messages.Receipt).receipt)["times_ns"]
+            times_ns = json.loads(decode(payload, messages.SignedReceipt).receipt)["times_ns"]
             self._pending.pop(header.stream).times_ns.set_result(times_ns)

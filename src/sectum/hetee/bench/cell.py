@@ -1,4 +1,4 @@
-"""One cell of the figures: a network, a batch size, and what was measured of it."""
+"""One cell of the figures: the measurements of one network at one batch size."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sectum.hetee.bench.overheads import Breakdown, Estimate, estimate, throughput_overhead_pct
+from sectum.hetee.bench.overheads import BootstrapEstimate, LatencyBreakdown, estimate, throughput_overhead_pct
 from sectum.hetee.bench.published import published
-from sectum.hetee.bench.workload import How
+from sectum.hetee.bench.workload import PacedOrReal
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Latencies:
     """Samples of one system, in milliseconds, in the order in which they were taken.
 
     Attributes:
-        total: what the client waited.
-        preprocess: what the worker says of it, and the two that follow.
-        compute: on the accelerator.
-        encryption: sealing and opening, client and worker together.
+        total: time that the client waited.
+        preprocess: time of preprocessing, from the worker's receipt.
+        compute: time on the accelerator, from the worker's receipt.
+        encryption: time of sealing and opening, in client and worker together.
     """
 
     total: list[float] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Latencies:
     encryption: list[float] = field(default_factory=list)
 
     def add(self, total_ms: float, times_ns: dict[str, int], encryption_ms: float) -> None:
-        """Take note of one batch."""
+        """Add the sample of one batch."""
         self.total.append(total_ms)
         self.preprocess.append(times_ns["preprocess"] / 1e6)
         self.compute.append(times_ns["compute"] / 1e6)
@@ -37,21 +37,21 @@ class Latencies:
 
     @property
     def worked(self) -> list[float]:
-        """Preprocessing and computing of each batch."""
+        """Time of preprocessing and computing of each batch."""
         return [a + b for a, b in zip(self.preprocess, self.compute, strict=True)]
 
     @property
     def added(self) -> list[float]:
-        """What each batch took beyond that."""
+        """The rest of each batch's latency."""
         return [a - b for a, b in zip(self.total, self.worked, strict=True)]
 
     @property
-    def breakdown(self) -> Breakdown:
-        """Of the medians."""
+    def breakdown(self) -> LatencyBreakdown:
+        """The breakdown of the median latency."""
         preprocess_ms, compute_ms, encryption_ms, added_ms = map(
             statistics.median, (self.preprocess, self.compute, self.encryption, self.added)
         )
-        return Breakdown.of(preprocess_ms + compute_ms + added_ms, preprocess_ms, compute_ms, encryption_ms)
+        return LatencyBreakdown.of(preprocess_ms + compute_ms + added_ms, preprocess_ms, compute_ms, encryption_ms)
 
     def json(self) -> dict[str, list[float]]:
         """All samples, in milliseconds."""
@@ -60,55 +60,55 @@ class Latencies:
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured; of pairs, the baseline is the first.
+    """The measurements of one cell. In each pair the baseline comes first, then the service.
 
     Attributes:
-        network: as the paper calls it.
-        batch: images in one.
-        preprocess: whether it was waited for or done.
-        compute: whether it was waited for or done.
-        latencies: with one batch on its way.
-        rates: batches a second with several on their way; one for each block of batches.
+        network: the paper's name of the network.
+        batch: number of images in a batch.
+        preprocess: whether preprocessing was paced or real.
+        compute: whether computing was paced or real.
+        latencies: latencies with one batch in flight.
+        rates: batches a second with several in flight, one number for each block of batches.
     """
 
     network: str
     batch: int
-    preprocess: How
-    compute: How
+    preprocess: PacedOrReal
+    compute: PacedOrReal
     latencies: tuple[Latencies, Latencies]
     rates: tuple[list[float], list[float]]
 
     @property
-    def breakdown(self) -> Breakdown:
-        """Of the service."""
+    def breakdown(self) -> LatencyBreakdown:
+        """The breakdown of the service's latency."""
         return self.latencies[1].breakdown
 
     @cached_property
-    def throughput_overhead_pct(self) -> Estimate:
+    def throughput_overhead_pct(self) -> BootstrapEstimate:
         """Baseline / service - 1."""
         return estimate(self.rates, lambda m: throughput_overhead_pct(m[0], m[1]))
 
     @cached_property
-    def latency_overhead_pct(self) -> Estimate:
+    def latency_overhead_pct(self) -> BootstrapEstimate:
         """(Encryption + transfer) / (preprocess + compute) of the service."""
         service = self.latencies[1]
         samples = (service.added, service.preprocess, service.compute)
         return estimate(samples, lambda m: 100 * m[0] / (m[1] + m[2]))
 
     @cached_property
-    def added_ms_per_image(self) -> Estimate:
+    def added_ms_per_image(self) -> BootstrapEstimate:
         """(Encryption + transfer) / images of the service."""
         return estimate((self.latencies[1].added,), lambda m: m[0] / self.batch)
 
     @cached_property
-    def over_baseline_pct(self) -> Estimate:
-        """How much longer the client waits for the service than for the baseline: believes no worker's clock."""
+    def over_baseline_pct(self) -> BootstrapEstimate:
+        """How much longer the client waits for the service than for the baseline, by the client's clock alone."""
         baseline, service = self.latencies
         ratios = [b / a for a, b in zip(baseline.total, service.total, strict=True)]
         return estimate((ratios,), lambda m: 100 * (m[0] - 1))
 
     def json(self) -> dict[str, Any]:
-        """For programs: numbers, their intervals of 95 %, HETEE's beside them, and all samples."""
+        """Numbers with their 95 % intervals, HETEE's published numbers, and all samples."""
         estimates = {
             name: getattr(self, name)
             for name in ("throughput_overhead_pct", "latency_overhead_pct", "added_ms_per_image", "over_baseline_pct")

@@ -1,4 +1,4 @@
-"""Where and how numbers were taken: what travels with them."""
+"""The context of measurements: the machine, the versions and the settings, stored with the numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from sectum import __version__
 
 if TYPE_CHECKING:
-    from sectum.hetee.bench.inference import Plan
+    from sectum.hetee.bench.inference import BenchPlan
 
 _PACKAGES = ("cryptography", "numpy", "onnxruntime", "msgspec")
 
 
 def machine() -> dict[str, Any]:
-    """The machine, what runs on it, and the versions of what matters here."""
+    """The machine, its load, and the versions of the software."""
     return {
         "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": _processor(),
@@ -34,7 +34,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def context(plan: Plan) -> dict[str, Any]:
+def context(plan: BenchPlan) -> dict[str, Any]:
     """The machine, and what was measured on it and how."""
     from sectum.hetee.bench.published import ON
     from sectum.hetee.worker.accelerators.published import SOURCE

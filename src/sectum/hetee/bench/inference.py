@@ -1,4 +1,4 @@
-"""Figures 7a and 8a: the confidential service against the plain baseline, cell by cell, both in one run."""
+"""Measures figures 7a and 8a: the confidential service against the plain baseline, cell by cell, in one run."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ import numpy as np
 
 from sectum.hetee.bench.baseline import DEADLINE_MS, Baseline
 from sectum.hetee.bench.cell import Cell, Latencies
-from sectum.hetee.bench.rack import Rack
+from sectum.hetee.bench.local_rack import LocalRack
 from sectum.hetee.bench.workload import Mode, Workload, model, workload
 from sectum.hetee.client import Session
 
-Told = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 
-_WARM_UP = 2  # batches of each size, of which nothing is kept
-_ON_THE_WAY = 6  # batches at a time, when throughput is measured: four are prepared while one is computed
-_FILLING = 2  # answers at the beginning of a block that come while the pipeline still fills
-_BLOCK_S = 0.3  # at least, of answers in one block
+_WARM_UP = 2  # batches of each size that are sent before measuring
+_IN_FLIGHT = 6  # batches at a time when throughput is measured: four are prepared while one is computed
+_FILLING = 2  # first answers of a block, which come while the pipeline fills and are not counted
+_BLOCK_S = 0.3  # shortest duration of a block of answers
 _BLOCK_ANSWERS = 6, 40
 _PAIRS_A_BLOCK = 6
 _LOAD_S = 600.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be measured.
+class BenchPlan:
+    """What to measure.
 
     Attributes:
-        networks: of the paper.
-        batches: images in one.
-        mode: what of it is real.
-        count: batches of each cell and system whose latency is taken.
-        threads: that compute one batch, where a CPU does.
-        seed: of images, and of the order of baseline and service.
+        networks: networks of the paper.
+        batches: batch sizes, in images.
+        mode: which steps are real and which are paced.
+        count: number of batches whose latency is measured, for each cell and system.
+        threads: number of threads that compute one batch on a CPU.
+        seed: seed of the images, and of the order of baseline and service.
     """
 
     networks: tuple[str, ...]
@@ -53,27 +53,27 @@ class Plan:
     seed: int = 1
 
 
-class _Answer(NamedTuple):
+class _Timing(NamedTuple):
     times_ns: dict[str, int]
     encryption_ms: float
 
 
-class _System:
-    """The service or the baseline, as they are measured: in the same way."""
+class _MeasuredSystem:
+    """The service or the baseline. Both are measured in the same way."""
 
-    def __init__(self, send: Callable[[Workload], Future[Any]], read: Callable[[Any], _Answer]) -> None:
+    def __init__(self, send: Callable[[Workload], Future[Any]], read: Callable[[Any], _Timing]) -> None:
         self._send, self._read = send, read
 
-    def latency(self, work: Workload) -> tuple[float, _Answer]:
-        """Milliseconds from handing a batch in until its answer is in hand, nothing else on its way."""
+    def latency(self, work: Workload) -> tuple[float, _Timing]:
+        """Milliseconds from passing a batch in until its result is returned, with no other batch in flight."""
         begun_s = time.perf_counter()
         result = self._send(work).result()
         return (time.perf_counter() - begun_s) * 1e3, self._read(result)
 
     def batches_per_s(self, work: Workload, answers: int) -> float:
-        """Answers a second while there is always another batch on its way."""
+        """Answers a second while there is always another batch in flight."""
         ends_s: list[float] = []
-        room = threading.Semaphore(_ON_THE_WAY)
+        room = threading.Semaphore(_IN_FLIGHT)
 
         def answered(_: Future[Any]) -> None:
             ends_s.append(time.perf_counter())
@@ -84,77 +84,81 @@ class _System:
             room.acquire()
             futures.append(self._send(work))
             futures[-1].add_done_callback(answered)
-        for _ in range(_ON_THE_WAY):
+        for _ in range(_IN_FLIGHT):
             room.acquire()
         for future in futures:
             future.result()
         return answers / (ends_s[-1] - ends_s[_FILLING - 1])
 
 
-def _service(session: Session) -> _System:
+def _service(session: Session) -> _MeasuredSystem:
     def send(work: Workload) -> Future[Any]:
         return session.submit(work.inputs, pixels=work.pixels, pace=work.pace, deadline_ms=DEADLINE_MS)
 
-    def read(result: Any) -> _Answer:
+    def read(result: Any) -> _Timing:
         times_ns = result.receipt.times_ns
-        return _Answer(times_ns, result.encryption_ms + times_ns["encryption"] / 1e6)
+        return _Timing(times_ns, result.encryption_ms + times_ns["encryption"] / 1e6)
 
-    return _System(send, read)
+    return _MeasuredSystem(send, read)
 
 
-def _plain(baseline: Baseline) -> _System:
+def _plain(baseline: Baseline) -> _MeasuredSystem:
     def send(work: Workload) -> Future[Any]:
         return baseline.submit(work.inputs, pixels=work.pixels, pace=work.pace)
 
-    return _System(send, lambda result: _Answer(result.times_ns.result(), 0.0))
+    return _MeasuredSystem(send, lambda result: _Timing(result.times_ns.result(), 0.0))
 
 
-def run(plan: Plan, told: Told) -> Iterator[Cell]:
+def run(plan: BenchPlan, progress: Progress) -> Iterator[Cell]:
     """Measure cell after cell.
 
     Args:
-        plan: which.
-        told: is told what is being measured, and the share of all that is done.
+        plan: what to measure.
+        progress: called with what is being measured, and the share of all that is done.
 
     Yields:
-        Cells, each as soon as it is measured.
+        Each cell as soon as it is measured.
 
     Raises:
-        HeteeError: service or baseline failed, or refuse the work.
+        HeteeError: the service or the baseline failed, or refused the work.
         UsageError: the service cannot be started.
     """
     cells = len(plan.networks) * len(plan.batches)
     order = np.random.default_rng(plan.seed)
-    told("starting the service", 0.0)
-    with Rack(plan.mode.kind, threads=plan.threads) as rack:
+    progress("starting the service", 0.0)
+    arguments = ["--threads", str(plan.threads), "--spares", "1"]
+    with LocalRack(f"{plan.mode.kind}=1", arguments=arguments) as rack:
         for number, network in enumerate(plan.networks):
             done = number * len(plan.batches)
-            told(f"{network}: attesting, loading the model", done / cells)
+            progress(f"{network}: attesting, loading the model", done / cells)
             content = model(network, plan.mode)
-            with rack.connect() as session, Baseline(f"{plan.mode.kind}:0", threads=plan.threads) as baseline:
+            with (
+                rack.connect_and_settle(accelerator=plan.mode.kind) as session,
+                Baseline(f"{plan.mode.kind}:0", threads=plan.threads) as baseline,
+            ):
                 session.load(content, timeout_s=_LOAD_S)
                 baseline.load(content, hashlib.sha256(content).digest())
                 del content
                 systems = _plain(baseline), _service(session)
                 for at, batch in enumerate(plan.batches, done):
                     work = workload(network, batch, plan.mode, plan.seed)
-                    tell = partial(_tell, told, f"{network}, batch {batch}", at, cells)
+                    tell = partial(_tell, progress, f"{network}, batch {batch}", at, cells)
                     latencies, rates = _measure(systems, work, plan.count, order, tell)
                     yield Cell(network, batch, plan.mode.preprocess, plan.mode.compute, latencies, rates)
 
 
-def _tell(told: Told, name: str, done: int, cells: int, share: float) -> None:
-    told(name, (done + share) / cells)
+def _tell(progress: Progress, name: str, done: int, cells: int, share: float) -> None:
+    progress(name, (done + share) / cells)
 
 
 def _measure(
-    systems: tuple[_System, _System],
+    systems: tuple[_MeasuredSystem, _MeasuredSystem],
     work: Workload,
     count: int,
     order: np.random.Generator,
-    told: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> tuple[tuple[Latencies, Latencies], tuple[list[float], list[float]]]:
-    """Latencies and batches a second of baseline and service, which take turns in random order."""
+    """Latencies and batches a second of the baseline and the service, which take turns in random order."""
     warm = [[system.latency(work)[1] for _ in range(_WARM_UP)] for system in systems]
     compute_s = statistics.median(answer.times_ns["compute"] for answer in warm[0]) / 1e9
     least, most = _BLOCK_ANSWERS
@@ -164,7 +168,7 @@ def _measure(
     blocks = max(2, round(count / _PAIRS_A_BLOCK))
     for block in range(blocks):
         for pair in range(count * block // blocks, count * (block + 1) // blocks):
-            told(pair / count)
+            progress(pair / count)
             for which in order.permutation(2):
                 total_ms, answer = systems[which].latency(work)
                 latencies[which].add(total_ms, answer.times_ns, answer.encryption_ms)

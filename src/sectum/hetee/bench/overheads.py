@@ -1,4 +1,4 @@
-"""Overheads as HETEE's paper counts them, and how sure they are."""
+"""Overheads as HETEE's paper defines them, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _OUTSIDE_PCT = 2.5  # on either side of an interval of 95 %
 
 
 @dataclass(frozen=True)
-class Breakdown:
-    """The latency of one batch in the four steps of the paper's figure 8; they add up to all that the client waits.
+class LatencyBreakdown:
+    """The latency of one batch in the four steps of the paper's figure 8, which add up to the client's waiting time.
 
     Attributes:
-        preprocess_ms: the time in which the worker turned what was sent into the model's input; what arrives meanwhile
-            costs no time of its own.
-        compute_ms: on the accelerator.
-        encryption_ms: all sealing and opening, in client and worker; at most what is left, as some of it is hidden
-            behind preprocessing.
-        transfer_ms: all the rest: sockets, the host, queues, waking up, signing and checking the receipt.
+        preprocess_ms: time in which the worker converted the batch to the model's input. Data that arrives meanwhile
+            adds no time.
+        compute_ms: time on the accelerator.
+        encryption_ms: all sealing and opening in client and worker, but at most the rest of the latency, because some
+            of it is hidden behind preprocessing.
+        transfer_ms: everything else: sockets, the host, queues, waking up, signing and checking the receipt.
     """
 
     preprocess_ms: float
@@ -32,20 +32,20 @@ class Breakdown:
     transfer_ms: float
 
     @classmethod
-    def of(cls, total_ms: float, preprocess_ms: float, compute_ms: float, encryption_ms: float) -> Breakdown:
-        """Split what the client waited; what nobody accounts for is transfer."""
+    def of(cls, total_ms: float, preprocess_ms: float, compute_ms: float, encryption_ms: float) -> LatencyBreakdown:
+        """Split the client's waiting time. The part that belongs to no other step is transfer."""
         added_ms = total_ms - preprocess_ms - compute_ms
         shown_ms = min(encryption_ms, max(added_ms, 0.0))
         return cls(preprocess_ms, compute_ms, shown_ms, added_ms - shown_ms)
 
     @property
     def added_ms(self) -> float:
-        """What the batch takes beyond preprocessing and computing."""
+        """The time beyond preprocessing and computing."""
         return self.encryption_ms + self.transfer_ms
 
     @property
     def total_ms(self) -> float:
-        """What the client waits."""
+        """The client's waiting time."""
         return self.preprocess_ms + self.compute_ms + self.added_ms
 
     @property
@@ -64,8 +64,8 @@ def throughput_overhead_pct(baseline_per_s: float, service_per_s: float) -> floa
     return 100 * (baseline_per_s / service_per_s - 1)
 
 
-class Estimate(NamedTuple):
-    """A number and the interval that holds it in 95 % of repetitions, from the scatter of its own samples."""
+class BootstrapEstimate(NamedTuple):
+    """A number with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -73,7 +73,7 @@ class Estimate(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """Half of the interval."""
+        """Half of the interval's width."""
         return (self.high - self.low) / 2
 
     def json(self) -> list[float]:
@@ -87,14 +87,14 @@ def estimate(
     *,
     paired: bool = True,
     seed: int = 0,
-) -> Estimate:
+) -> BootstrapEstimate:
     """A statistic of medians, with its bootstrap interval (percentiles, 2000 resamples).
 
     Args:
-        samples: rows of samples; with ``paired`` all rows were taken together, column by column.
-        statistic: of an array [rows, n] of the rows' medians, n numbers.
-        paired: whether columns are drawn whole, or each row by itself.
-        seed: of the resampling.
+        samples: rows of samples; with ``paired`` the samples of one column were taken together.
+        statistic: maps an array [rows, n] of the rows' medians to n numbers.
+        paired: whether to resample whole columns, or each row by itself.
+        seed: seed of the resampling.
     """
     rows = [np.asarray(row, np.float64) for row in samples]
     draw = np.random.default_rng(seed)
@@ -105,4 +105,4 @@ def estimate(
         medians = np.array([np.median(row[draw.integers(0, len(row), (_RESAMPLES, len(row)))], axis=1) for row in rows])
     value = float(np.asarray(statistic(np.array([[np.median(row)] for row in rows]))).reshape(-1)[0])
     low, high = np.percentile(np.asarray(statistic(medians)), [_OUTSIDE_PCT, 100 - _OUTSIDE_PCT])
-    return Estimate(value, float(low), float(high))
+    return BootstrapEstimate(value, float(low), float(high))

@@ -1,8 +1,8 @@
-"""HETEE's own numbers, as the paper prints them or as they were read off its figures.
+"""HETEE's published numbers, as the paper prints them or as they were read off its figures.
 
 ``hetee_figures.csv`` holds figures 7a and 8a and table III of Zhu et al., IEEE S&P 2020,
-doi 10.1109/SP40000.2020.00054, inference only; its last column says which numbers are printed and how exactly the
-others were read. The paper does not write its definitions down. They follow from its numbers: throughput overhead is
+doi 10.1109/SP40000.2020.00054, inference only. Its last column says which numbers are printed, and how precisely the
+others were read. The paper does not define its overheads, but its numbers show the definitions: throughput overhead is
 baseline / HETEE - 1, which turns figure 7a into table III; latency overhead is (encryption + transfer) / (preprocess
 + compute), which turns the bars of figure 8a into their labels. `overheads` computes ours in the same way.
 """
@@ -24,11 +24,11 @@ class Published:
     """One cell of figures 7a and 8a.
 
     Attributes:
-        throughput_overhead_pct: of HETEE over its plain baseline, in percent.
-        latency_overhead_pct: of the same, in percent; printed in the paper.
-        preprocess_ms: of one batch, read off to about 4 ms, as are those that follow.
-        compute_ms: of one batch on the GPU.
-        encryption_and_transfer_ms: what HETEE adds to a batch.
+        throughput_overhead_pct: throughput overhead of HETEE over its plain baseline, in percent.
+        latency_overhead_pct: latency overhead, in percent; printed in the paper.
+        preprocess_ms: preprocessing of one batch; this and the next two were read off to about 4 ms.
+        compute_ms: computing one batch on the GPU.
+        encryption_and_transfer_ms: time that HETEE adds to a batch.
     """
 
     throughput_overhead_pct: float

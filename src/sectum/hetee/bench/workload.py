@@ -1,4 +1,4 @@
-"""What is computed: the paper's networks, batches of images, and what of it is paced."""
+"""The workload: the paper's networks, batches of images, and which steps are paced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sectum.hetee.client.session import AcceleratorKind
 from sectum.hetee.wire.messages import Pace, Pixels
 from sectum.hetee.worker.accelerators.published import pace
 
-How = Literal["paced", "real"]
+PacedOrReal = Literal["paced", "real"]
 
 SIDE = 224  # table II of the paper
 CLASSES = 1000
@@ -24,7 +24,7 @@ _ZOO = {
     "ResNet101": "resnet101",
     "ResNet152": "resnet152",
 }
-# The mean of ImageNet's training images is about 500x375 and 110 KB.
+# An average image of ImageNet's training set has about 500x375 pixels and 110 KB.
 _PHOTOGRAPH = 500, 375
 _QUALITY = 92
 _PHOTOGRAPHS = 8
@@ -32,12 +32,12 @@ _PHOTOGRAPHS = 8
 
 @dataclass(frozen=True)
 class Mode:
-    """What is done for real. What is not is paced, at the times that the paper published.
+    """Which steps are real. The others are paced with the times that the paper published.
 
     Attributes:
-        real_decode: images travel as JPEG files, and are decoded; else as bytes of pixels.
-        real_compute: the network is computed; then preprocessing is real, too.
-        kind: of accelerator that computes; ``paced`` where nothing is computed.
+        real_decode: whether images are sent as JPEG files and decoded; otherwise they are sent as pixels.
+        real_compute: whether the network is computed; then preprocessing is real, too.
+        kind: kind of the accelerator; ``paced`` if nothing is computed.
     """
 
     real_decode: bool = False
@@ -45,25 +45,25 @@ class Mode:
     kind: AcceleratorKind = "paced"
 
     @property
-    def preprocess(self) -> How:
-        """Whether preprocessing is waited for or done."""
+    def preprocess(self) -> PacedOrReal:
+        """Whether preprocessing is paced or real."""
         return "real" if self.real_decode or self.real_compute else "paced"
 
     @property
-    def compute(self) -> How:
-        """Whether computing is waited for or done."""
+    def compute(self) -> PacedOrReal:
+        """Whether computing is paced or real."""
         return "real" if self.real_compute else "paced"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One batch, which is sent again and again.
+    """One batch, which is sent repeatedly.
 
     Attributes:
-        inputs: as a client hands them in.
-        pixels: how they become numbers.
-        pace: the times to wait for; None where nothing is paced.
-        n_bytes: of plaintext that travel to the worker.
+        inputs: inputs, as a client passes them in.
+        pixels: conversion of the pixels.
+        pace: the times to wait for; None if nothing is paced.
+        n_bytes: number of plaintext bytes sent to the worker.
     """
 
     inputs: Inputs
@@ -75,8 +75,8 @@ class Workload:
 def model(network: str, mode: Mode) -> bytes:
     """The ONNX file of a network.
 
-    Where nothing is computed, a model with the network's input and output stands for it: all that a paced accelerator
-    asks of one is the shape of its outputs.
+    If nothing is computed, this is a small model with the same input and output, because a paced accelerator needs only
+    the shapes of the outputs.
     """
     if mode.real_compute:
         from sectum import zoo
@@ -102,13 +102,13 @@ def _stand_in() -> bytes:
 
 
 def workload(network: str, batch: int, mode: Mode, seed: int) -> Workload:
-    """A batch of images that were drawn at random.
+    """A batch of random images.
 
     Args:
         network: one of `sectum.hetee.bench.published.networks`.
-        batch: images.
-        mode: what is real.
-        seed: of the images.
+        batch: number of images.
+        mode: which steps are real.
+        seed: seed of the images.
     """
     times = None if mode.real_compute else pace(network, batch)
     if times is not None and mode.real_decode:
@@ -123,7 +123,7 @@ def workload(network: str, batch: int, mode: Mode, seed: int) -> Workload:
 
 
 def _photograph(draw: np.random.Generator) -> bytes:
-    """A JPEG as large as ImageNet's are on average, with structure on every scale, as photographs have it."""
+    """A JPEG of ImageNet's average size, with structure on every scale, like a photograph."""
     from PIL import Image
 
     width, height = _PHOTOGRAPH

@@ -1,1 +1,1 @@
-"""Handshake, key schedule and record protection: ``docs/spec/handshake.md`` and ``key-schedule.md`` in Python."""
+"""Handshake, key schedule and record protection; implements ``docs/spec/handshake.md`` and ``key-schedule.md``."""

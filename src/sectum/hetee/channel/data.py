@@ -1,4 +1,4 @@
-"""The data channel between a client and one worker."""
+"""The keys of the data channel between a client and one worker."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sectum.hetee.wire.kinds import Role
 
 
 def data_channel(role: Role, worker: Secret, session_id: bytes) -> tuple[Sealer, Opener]:
-    """Make both directions from a worker's secret, which is wiped.
+    """Derive both directions from a worker's secret, which is then wiped.
 
     Args:
-        role: whose ends: CLIENT or WORKER.
-        worker: what `Session.worker_secret` or `WorkerKey.accept` gave.
+        role: the caller's role, CLIENT or WORKER.
+        worker: what `EstablishedSession.worker_secret` or `WorkerKey.accept` gave.
         session_id: 16 bytes.
     """
     from_client, from_worker = worker_traffic(worker)

@@ -1,4 +1,4 @@
-"""The handshake, as two state machines: frames in, frames out, then a session."""
+"""The handshake as two state machines that take frames, return frames, and give a session at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sectum.hetee.channel.exchange import CONTROLLER_SHARE_BYTES, ClientShare, answer_share
+from sectum.hetee.channel.key_exchange import CONTROLLER_SHARE_BYTES, ClientShare, answer_share
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import vouch_digest
 from sectum.hetee.channel.schedule import IV_BYTES, HandshakeKeys, SessionKeys, mac
@@ -29,7 +29,7 @@ _PROLOGUE = b"sectum-hetee/1\0"
 _OFFER_AT = NONCE_BYTES + CONTROLLER_SHARE_BYTES
 
 Attest = Callable[[bytes], bytes]
-"""Gives evidence (encoded) for a nonce of 32 bytes."""
+"""Makes encoded evidence for a nonce of 32 bytes."""
 CheckEvidence = Callable[[bytes, bytes], None]
 """Verifies and validates evidence (first) for a nonce (second), or raises EvidenceRefused or PolicyRefused."""
 Admit = Callable[[bytes], bool]
@@ -41,12 +41,12 @@ def _hash(*parts: bytes) -> bytes:
 
 
 def attest_nonce(th1: bytes) -> bytes:
-    """What the controller's evidence has to answer."""
+    """The nonce that the controller's evidence must answer."""
     return _hash(b"sectum1 attest\0", th1)
 
 
 def _seal_once(key: Secret, header: Header, before: bytes, plaintext: bytes) -> bytes:
-    """A frame whose payload ends in ``plaintext``, sealed; the key is wiped, as it seals one message."""
+    """Make a frame whose payload is ``before`` and the sealed ``plaintext``; wipes the key, which seals one message."""
     header = header._replace(length=len(before) + len(plaintext) + TAG_BYTES)
     head = header.pack()
     with key.reveal() as view:
@@ -76,14 +76,14 @@ def _check_session(frame: Frame, session_id: bytes) -> None:
         raise refusal(Refusal.WRONG_SESSION, f"{frame.header.kind.name} of another session")
 
 
-class Session:
-    """A session after its handshake, on either side.
+class EstablishedSession:
+    """The keys of a session after its handshake, on either side.
 
     Attributes:
         session_id: 16 bytes, public.
-        th4: the transcript's hash, 32 bytes, public.
-        sealer: for records to the peer on the control channel.
-        opener: for records from the peer.
+        th4: hash of the transcript, 32 bytes, public.
+        sealer: seals records to the peer on the control channel.
+        opener: opens records from the peer.
     """
 
     def __init__(self, role: Role, session_id: bytes, th4: bytes, keys: SessionKeys) -> None:
@@ -95,14 +95,14 @@ class Session:
         self.sealer, self.opener = Sealer(out, session_id), Opener(back, session_id)
 
     def __repr__(self) -> str:
-        return f"Session({self.session_id.hex()})"
+        return f"EstablishedSession({self.session_id.hex()})"
 
     def worker_nonce(self, index: int, worker_key: bytes, receipt_key: bytes) -> bytes:
-        """What the evidence in VOUCH has to answer: it binds session, enclave and the worker's keys."""
+        """The nonce that the evidence in VOUCH must answer: it binds the session, the enclave and the worker's keys."""
         return _hash(b"sectum1 vouch\0", self.th4, index.to_bytes(4), worker_key, receipt_key)
 
     def worker_secret(self, vouch_payload: bytes | bytearray | memoryview) -> Secret:
-        """The secret of the worker that this VOUCH, opened, vouches for. Once for each, in their order."""
+        """The secret of the worker in this VOUCH, given the opened payload. Call it once for each VOUCH, in order."""
         return self._keys.worker(vouch_digest(vouch_payload))
 
     def wipe(self) -> None:
@@ -123,7 +123,7 @@ class ClientHandshake:
     """The client's side.
 
     Args:
-        identity: the client's key; its public half is shown to an attested controller only.
+        identity: the client's key; its public half is sent only to a controller whose evidence was accepted.
         check_evidence: verifies and validates the controller's evidence.
     """
 
@@ -132,7 +132,7 @@ class ClientHandshake:
         self._check_evidence = check_evidence
         self._state = _State.NEW
         self._share = ClientShare()
-        self.session: Session | None = None
+        self.session: EstablishedSession | None = None
 
     def hello(self) -> bytes:
         """The first frame."""
@@ -142,15 +142,15 @@ class ClientHandshake:
         return plain_frame(Kind.HELLO, self._hello)
 
     def receive(self, frame: Frame) -> bytes:
-        """Take ATTEST, give PROOF; `session` is there from then on.
+        """Take ATTEST and return PROOF. Sets `session`.
 
         Raises:
-            HandshakeRefused: the controller or somebody between did not keep to the protocol.
-            EvidenceRefused, PolicyRefused: as ``check_evidence``.
-            HeteeError: other refusals of frames and messages. After any, the handshake is dead.
+            HandshakeRefused: the controller broke the protocol, or the frame was modified.
+            EvidenceRefused, PolicyRefused: from ``check_evidence``.
+            HeteeError: other refusals of frames and messages. After any refusal the handshake is unusable.
         """
         if self._state is not _State.WAITING:
-            raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name}, which this handshake does not wait for")
+            raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name}, which this handshake does not expect now")
         self._state = _State.DEAD
         _check_kind(frame, Kind.ATTEST)
         if len(frame.payload) <= _OFFER_AT + TAG_BYTES:
@@ -181,7 +181,7 @@ class ClientHandshake:
         proof = encode(Proof(identity=identity, signature=signature, finished=finished))
         sealed = _seal_once(keys.seal_c, Header(Kind.PROOF, 0, session=keys.session_id), b"", proof)
         th4 = _hash(th3, signature, finished)
-        self.session = Session(Role.CLIENT, keys.session_id, th4, keys.session(th4))
+        self.session = EstablishedSession(Role.CLIENT, keys.session_id, th4, keys.session(th4))
         return sealed
 
 
@@ -189,23 +189,23 @@ class ControllerHandshake:
     """The controller's side.
 
     Args:
-        attest: gives evidence for a nonce.
-        admit: whether an identity is served.
+        attest: makes evidence for a nonce.
+        admit: tells whether an identity is served.
     """
 
     def __init__(self, attest: Attest, admit: Admit) -> None:
         self._attest, self._admit = attest, admit
         self._state = _State.NEW
         self._keys: HandshakeKeys | None = None
-        self.session: Session | None = None
+        self.session: EstablishedSession | None = None
         self.identity = b""
 
     def receive(self, frame: Frame) -> bytes | None:
-        """Take HELLO and give ATTEST; take PROOF and give None: `session` and `identity` are there from then on.
+        """Take HELLO and return ATTEST; or take PROOF, set `session` and `identity`, and return None.
 
         Raises:
-            HandshakeRefused: the client or somebody between did not keep to the protocol.
-            HeteeError: other refusals of frames and messages. After any, the handshake is dead.
+            HandshakeRefused: the client broke the protocol, or the frame was modified.
+            HeteeError: other refusals of frames and messages. After any refusal the handshake is unusable.
         """
         state, self._state = self._state, _State.DEAD
         try:
@@ -214,7 +214,7 @@ class ControllerHandshake:
                 self._state = _State.WAITING
                 return answer
             if state is not _State.WAITING:
-                raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name}, which this handshake does not wait for")
+                raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name}, which this handshake does not expect now")
             self._admit_client(frame)
             self._state = _State.DONE
         finally:
@@ -255,7 +255,7 @@ class ControllerHandshake:
             raise refusal(Refusal.NOT_ADMITTED, f"the identity {proof.identity.hex()[:16]}... is not on the list")
         self.identity = proof.identity
         th4 = _hash(th3, proof.signature, proof.finished)
-        self.session = Session(Role.CONTROLLER, keys.session_id, th4, keys.session(th4))
+        self.session = EstablishedSession(Role.CONTROLLER, keys.session_id, th4, keys.session(th4))
 
     def wipe(self) -> None:
         """Overwrite the keys of an unfinished handshake."""

@@ -1,4 +1,4 @@
-"""Record protection: sealing and opening frames under a traffic secret."""
+"""Record protection: seals and opens frames under a traffic secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPOCH_END = (1 << 32) - 1
 
 @dataclass(frozen=True)
 class Rekeying:
-    """After how much an epoch ends. Both sides have to agree; the protocol's numbers are the defaults."""
+    """The size of an epoch. Both sides must use the same numbers; the defaults are the protocol's."""
 
     records: int = 1 << 20
     n_bytes: int = 1 << 36
@@ -32,25 +32,25 @@ PROTOCOL_REKEYING = Rekeying()
 
 
 def seal_into(cipher: AESGCM, nonce: Buffer, plaintext: Buffer, associated: Buffer, out: memoryview) -> None:
-    """AES-256-GCM into ``out``, which takes the plaintext's bytes and 16 of tag; it may begin with the plaintext."""
+    """Seal with AES-256-GCM into ``out``, 16 bytes longer than the plaintext; it may begin with the plaintext."""
     cipher.encrypt_into(nonce, plaintext, associated, out)
 
 
 def open_into(cipher: AESGCM, nonce: Buffer, sealed: Buffer, associated: Buffer, out: memoryview) -> None:
-    """Open AES-256-GCM into ``out``, which takes 16 bytes less than ``sealed`` and may be its beginning.
+    """Open AES-256-GCM into ``out``, 16 bytes shorter than ``sealed``; it may be the beginning of ``sealed``.
 
     Raises:
-        RecordRefused: ``NOT_AUTHENTIC``; ``out`` is zero then.
+        RecordRefused: ``NOT_AUTHENTIC``; ``out`` is then zero.
     """
     try:
         cipher.decrypt_into(nonce, sealed, associated, out)
     except InvalidTag:
         out[:] = bytes(len(out))
-        raise refusal(Refusal.NOT_AUTHENTIC, f"a tag over {len(out)} bytes is wrong") from None
+        raise refusal(Refusal.NOT_AUTHENTIC, f"the tag over {len(out)} bytes is wrong") from None
 
 
 class _Direction:
-    """Epoch, key and counter of one direction; the sender's and the receiver's move in step."""
+    """Epoch, key and counter of one direction, kept equal by sender and receiver."""
 
     def __init__(self, traffic: Secret, session: bytes, rekeying: Rekeying = PROTOCOL_REKEYING) -> None:
         self.session = session
@@ -67,7 +67,7 @@ class _Direction:
 
     @property
     def epoch(self) -> int:
-        """The number of the current key."""
+        """The current epoch."""
         return self._epoch
 
     @property
@@ -76,7 +76,7 @@ class _Direction:
         return self._sequence
 
     def wipe(self) -> None:
-        """Overwrite the keys; every further record is refused."""
+        """Overwrite the keys. Every further record is refused."""
         self._traffic.wipe()
         self._iv = 0
         self._cipher = None
@@ -88,9 +88,9 @@ class _Direction:
             self._iv = int.from_bytes(iv)
 
     def _step(self, n_bytes: int) -> AESGCM:
-        """Begin a new epoch if this record has to; refuse if nothing is left."""
+        """Begin a new epoch if this record needs one; refuse if the numbers are used up."""
         if self._cipher is None:
-            raise refusal(Refusal.WIPED, "a record after the keys of its direction were wiped")
+            raise refusal(Refusal.WIPED, "the keys of this direction were wiped")
         if self._records >= self._rekeying.records or self._bytes + n_bytes > self._rekeying.n_bytes:
             if self._epoch + 1 >= EPOCH_END:
                 raise refusal(Refusal.EXHAUSTED, "no epoch is left in this session")
@@ -115,8 +115,8 @@ class _Direction:
 class Sealer(_Direction):
     """Seals the records of one direction.
 
-    Threads may seal at the same time: each record has its number before it is sealed, so no nonce is used twice. They
-    then have to be sent in the order of their numbers.
+    Threads may seal concurrently: each record gets its number before it is sealed, so no nonce is used twice. Records
+    must be sent in the order of their numbers.
     """
 
     def __init__(self, traffic: Secret, session: bytes, rekeying: Rekeying = PROTOCOL_REKEYING) -> None:
@@ -135,19 +135,19 @@ class Sealer(_Direction):
         total: int = 0,
         context: bytes = b"",
     ) -> int:
-        """Write a whole frame into ``out`` and return its length: 64 and 16 bytes more than ``plaintext``.
+        """Write a whole frame into ``out`` and return its length: 80 bytes more than ``plaintext``.
 
-        The plaintext may lie in ``out`` from byte 64 on: then it is sealed in place.
+        The plaintext may be in ``out`` from byte 64 on; it is then sealed in place.
 
         Args:
             kind: a sealed type.
-            plaintext: what the payload will open to.
+            plaintext: plaintext of the payload.
             out: at least as long as the frame.
             stream: as the specification gives it for ``kind``.
             chunk: index of a CHUNK.
-            chunks: their number, in openings and CHUNK.
-            total: bytes of all chunks' plaintext, in openings and CHUNK.
-            context: for CHUNK, `wire.streams.Assembly.context`.
+            chunks: number of chunks, in openings and CHUNK.
+            total: plaintext bytes of all chunks, in openings and CHUNK.
+            context: for CHUNK, `wire.streams.ChunkReassembly.context`.
 
         Raises:
             RecordRefused: ``EXHAUSTED`` or ``WIPED``.
@@ -177,16 +177,16 @@ class Sealer(_Direction):
 
 
 class Opener(_Direction):
-    """Opens the records of one direction, each once and in order. After a refusal it is wiped."""
+    """Opens the records of one direction, each once and in order. A refusal wipes its keys."""
 
     def open_into(self, header: Header, sealed: Buffer, out: memoryview, *, context: bytes = b"") -> None:
         """Open the payload of a frame into ``out``, which may be the beginning of ``sealed``.
 
         Args:
-            header: the frame's header, as `wire.header.parse` read it.
+            header: the frame's header, from `wire.header.parse`.
             sealed: the frame's payload.
             out: exactly 16 bytes shorter than ``sealed``; zero after a refusal.
-            context: for CHUNK, `wire.streams.Assembly.context`.
+            context: for CHUNK, `wire.streams.ChunkReassembly.context`.
 
         Raises:
             RecordRefused: it is not the next authentic record of this direction.

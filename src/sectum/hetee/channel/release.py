@@ -1,4 +1,4 @@
-"""Releasing a session's secret to one worker: HPKE (RFC 9180), single-shot, base mode."""
+"""Releases a session's secret to one worker with HPKE (RFC 9180), single-shot, base mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 def hpke_open(private_key: X25519PrivateKey, info: bytes, sealed: bytes) -> Secret:
-    """Open ``enc`` and ciphertext.
+    """Open ``sealed``, which is the encapsulated key and the ciphertext.
 
     Raises:
         RecordRefused: ``NOT_AUTHENTIC``.
@@ -23,7 +23,7 @@ def hpke_open(private_key: X25519PrivateKey, info: bytes, sealed: bytes) -> Secr
     try:
         return Secret(SUITE.decrypt(sealed, private_key, info))
     except (InvalidTag, ValueError):
-        raise refusal(Refusal.NOT_AUTHENTIC, "a released key that was not sealed to this worker") from None
+        raise refusal(Refusal.NOT_AUTHENTIC, "the released key was not sealed to this worker") from None
 
 
 def _info(session_id: bytes, index: int) -> bytes:
@@ -34,10 +34,10 @@ def release(worker: Secret, worker_key: bytes, session_id: bytes, index: int) ->
     """Seal a worker's secret to its key, and wipe the secret.
 
     Args:
-        worker: what `SessionKeys.worker` gave.
-        worker_key: X25519 public key of BORN, 32 bytes.
+        worker: the secret from `SessionKeys.worker`.
+        worker_key: X25519 public key from STARTED, 32 bytes.
         session_id: 16 bytes.
-        index: of the enclave.
+        index: index of the enclave.
 
     Returns:
         80 bytes: encapsulated key, ciphertext, tag.
@@ -56,14 +56,14 @@ def release(worker: Secret, worker_key: bytes, session_id: bytes, index: int) ->
 
 
 class WorkerKey:
-    """A worker's key for one release, made at its start. ``public`` goes into BORN."""
+    """A worker's key for one release, made at its start. ``public`` is sent in STARTED."""
 
     def __init__(self) -> None:
         self._private: X25519PrivateKey | None = X25519PrivateKey.generate()
         self.public = self._private.public_key().public_bytes_raw()
 
     def accept(self, sealed: bytes, session_id: bytes, index: int) -> Secret:
-        """Open a release and forget the private key: a worker takes one session in its life.
+        """Open a release and drop the private key: a worker serves one session in its life.
 
         Raises:
             RecordRefused: ``NOT_AUTHENTIC``; ``WIPED`` if a release was already accepted.
@@ -75,5 +75,5 @@ class WorkerKey:
 
 
 def vouch_digest(payload: bytes | bytearray | memoryview) -> bytes:
-    """SHA-256 of the payload of VOUCH, opened: what both sides derive the worker's secret from."""
+    """SHA-256 of the opened payload of VOUCH, from which both sides derive the worker's secret."""
     return hashlib.sha256(payload).digest()

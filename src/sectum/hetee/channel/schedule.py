@@ -1,4 +1,4 @@
-"""The key schedule: from two shared secrets to all keys, by HKDF-SHA256 with labels."""
+"""The key schedule: derives all keys from two shared secrets, with HKDF-SHA256 and labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IV_BYTES = 12
 
 
 def expand(secret: Secret, label: str, context: bytes = b"", n_bytes: int = KEY_BYTES) -> Secret:
-    """HKDF-Expand with the info of TLS 1.3 (RFC 8446, section 7.1), its prefix being ``sectum1``."""
+    """HKDF-Expand with the info of TLS 1.3 (RFC 8446, section 7.1) and the prefix ``sectum1``."""
     name = b"sectum1 " + label.encode()
     info = n_bytes.to_bytes(2) + len(name).to_bytes(1) + name + len(context).to_bytes(1) + context
     derived = Secret.empty(n_bytes)
@@ -26,7 +26,7 @@ def expand(secret: Secret, label: str, context: bytes = b"", n_bytes: int = KEY_
 
 
 def extract(mlkem_secret: Secret, x25519_secret: Secret) -> Secret:
-    """Join the two shared secrets (32 bytes each) to the handshake secret, and wipe them."""
+    """Derive the handshake secret from the two shared secrets (32 bytes each), and wipe them."""
     joined = Secret.empty(len(mlkem_secret) + len(x25519_secret))
     with mlkem_secret.reveal() as mlkem, x25519_secret.reveal() as x25519, joined.reveal() as both:
         both[: len(mlkem)] = mlkem
@@ -44,7 +44,7 @@ def mac(key: Secret, transcript: bytes) -> bytes:
 
 
 class HandshakeKeys:
-    """What the handshake itself is protected with. ``k``: sent by the controller; ``c``: by the client."""
+    """The keys that protect the handshake: ``k`` marks the controller's, ``c`` the client's."""
 
     def __init__(self, handshake: Secret, th1: bytes) -> None:
         self._handshake = handshake
@@ -54,7 +54,7 @@ class HandshakeKeys:
         self.mac_k, self.mac_c = expand(handshake, "mac k", th1), expand(handshake, "mac c", th1)
 
     def session(self, th4: bytes) -> SessionKeys:
-        """Derive the session's secrets, and wipe everything of the handshake."""
+        """Derive the session's secrets, and wipe all secrets of the handshake."""
         root = expand(self._handshake, "session", th4)
         self.wipe()
         return SessionKeys(root)
@@ -66,7 +66,7 @@ class HandshakeKeys:
 
 
 class SessionKeys:
-    """The traffic secrets of the control channel, and the chain from which each worker's secret comes."""
+    """The traffic secrets of the control channel, and the chain from which workers' secrets are derived."""
 
     def __init__(self, root: Secret) -> None:
         self.control_c, self.control_k = expand(root, "control c"), expand(root, "control k")
@@ -74,7 +74,7 @@ class SessionKeys:
         root.wipe()
 
     def worker(self, vouch: bytes) -> Secret:
-        """Derive the secret of the next worker, and forget what it was derived from.
+        """Derive the secret of the next worker, and wipe the chain secret that it came from.
 
         Args:
             vouch: SHA-256 of the payload of its VOUCH.
@@ -92,7 +92,7 @@ class SessionKeys:
 
 
 def worker_traffic(worker: Secret) -> tuple[Secret, Secret]:
-    """The traffic secrets of a worker: client to worker, worker to client. Wipes the worker's secret."""
+    """The traffic secrets from client to worker and from worker to client. Wipes the worker's secret."""
     pair = expand(worker, "data c"), expand(worker, "data w")
     worker.wipe()
     return pair

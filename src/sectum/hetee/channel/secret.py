@@ -1,4 +1,4 @@
-"""Bytes that must not be seen, and are overwritten after use."""
+"""Secret bytes that are overwritten after use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sectum.hetee.errors import Refusal, refusal
 
 
 class Secret:
-    """Secret bytes in one buffer that is overwritten by `wipe`, at the latest when the object goes.
+    """Secret bytes in one buffer, which `wipe` overwrites, at the latest when the object is deleted.
 
-    It does not show its bytes in ``repr``, is compared in constant time, and can be neither copied nor pickled.
-    What Python does not allow to wipe is said in ``docs/spec/threat-model.md``.
+    ``repr`` does not show the bytes, comparison takes constant time, and copying and pickling are forbidden.
+    ``docs/spec/threat-model.md`` lists what Python does not allow to wipe.
     """
 
     __slots__ = ("_buffer", "_wiped")
@@ -30,7 +30,7 @@ class Secret:
 
     @contextmanager
     def reveal(self) -> Iterator[memoryview]:
-        """Give, for a ``with`` block, a view of the bytes themselves; after the block it cannot be used.
+        """Give a view of the bytes for a ``with`` block; the view is released afterwards.
 
         Raises:
             RecordRefused: ``WIPED``.
@@ -42,11 +42,11 @@ class Secret:
 
     @property
     def wiped(self) -> bool:
-        """Whether the bytes are gone."""
+        """Whether the bytes were overwritten."""
         return self._wiped
 
     def wipe(self) -> None:
-        """Overwrite the bytes; wiping twice is wiping once."""
+        """Overwrite the bytes. Further calls have no effect."""
         self._wiped = True
         self._buffer[:] = bytes(len(self._buffer))
 
@@ -62,7 +62,7 @@ class Secret:
         with self.reveal() as mine, other.reveal() as theirs:
             return hmac.compare_digest(mine, theirs)
 
-    __hash__ = None  # type: ignore[assignment]  # a hash of the bytes would tell about them
+    __hash__ = None  # type: ignore[assignment]  # a hash would reveal information about the bytes
 
     def __copy__(self) -> NoReturn:
         raise TypeError("a Secret cannot be copied: share it")

@@ -1,4 +1,4 @@
-"""The data owner's library.
+"""The client library for data owners.
 
 ::
 
@@ -9,21 +9,21 @@
         result = session.infer(["cat.jpg", "dog.jpg"])
         print(result.outputs, result.receipt)
 
-`connect` sends nothing before the controller's evidence was verified and the policy has accepted it, and no model or
-image before the same was done for the worker.
+The client sends its identity only after it has verified the controller's evidence and the policy has accepted it. It
+sends models and images only after the same check of the worker.
 """
 
 from __future__ import annotations
 
 from sectum.hetee.client.asynchronous import AsyncSession, connect_async
 from sectum.hetee.client.identity import load_identity, make_identity
-from sectum.hetee.client.results import Loaded, Result
+from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.session import Session, connect
 from sectum.hetee.client.trust import Trust, read_policy_file
 
 __all__ = [
     "AsyncSession",
-    "Loaded",
+    "LoadedModel",
     "Result",
     "Session",
     "Trust",

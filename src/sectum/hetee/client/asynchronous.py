@@ -1,4 +1,4 @@
-"""The same for programs with an event loop: sealing and waiting happen in threads, nothing blocks the loop."""
+"""The session for asyncio: sealing and waiting happen in threads, so that the event loop is never blocked."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client.inputs import Inputs
-from sectum.hetee.client.results import Loaded, Result
+from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.session import Session, connect
 
 
 class AsyncSession:
-    """A session whose methods are awaited. Made by `connect_async`."""
+    """A session with asynchronous methods. `connect_async` makes it."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    async def load(self, model: str | Path | bytes, **options: Any) -> Loaded:
-        """As `Session.load`."""
+    async def load(self, model: str | Path | bytes, **options: Any) -> LoadedModel:
+        """See `Session.load`."""
         return await asyncio.to_thread(self.session.load, model, **options)
 
     async def infer(self, inputs: Inputs, **options: Any) -> Result:
-        """As `Session.infer`, with the receipt there, too, so that asking blocks nothing; many may be awaited."""
+        """See `Session.infer`. The result already has its receipt. Many calls may be awaited at a time."""
         future = await asyncio.to_thread(self.session.submit, inputs, **options)
         result = await asyncio.wrap_future(future)
         await asyncio.wrap_future(result.signed)
         return result
 
     async def close(self, deadline_ms: int = 5000) -> None:
-        """As `Session.close`."""
+        """See `Session.close`."""
         await asyncio.to_thread(self.session.close, deadline_ms)
 
 
 class connect_async:  # noqa: N801  # used like a function
-    """As `connect`, for ``async with``. It takes the same arguments."""
+    """`connect` for ``async with``, with the same arguments."""
 
     def __init__(self, url: str, policy: Policy | str | Path, **options: Any) -> None:
         self._url, self._policy, self._options = url, policy, options

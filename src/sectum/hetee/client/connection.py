@@ -1,4 +1,4 @@
-"""The client's socket: the handshake, frames in and out, and signs of life."""
+"""The client's connection to a host: the handshake, then frames in both directions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from contextlib import suppress
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sectum.hetee.channel.handshake import ClientHandshake, Session
+from sectum.hetee.channel.handshake import ClientHandshake, EstablishedSession
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
-from sectum.hetee.wire.frames import AheadReader, Frame
+from sectum.hetee.wire.frames import BufferedFrameReader, Frame
 from sectum.hetee.wire.kinds import DOWNSTREAM, Kind, Plane
 from sectum.hetee.wire.messages import Failure, decode
 
@@ -27,15 +27,15 @@ _URL = re.compile(r"(?:hetee://)?(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[^:/\[\
 
 
 def parse_url(url: str) -> tuple[str, int]:
-    """Read ``hetee://host:port``; scheme and port may be missing.
+    """Parse ``hetee://host:port``. The scheme and the port are optional.
 
     Raises:
-        ServiceRefused: it is none.
+        ServiceRefused: it is not such a URL.
     """
     match = _URL.fullmatch(url)
     port = int(match["port"] or PORT) if match else 0
     if match is None or not 0 < port < 65536:
-        raise refusal(Refusal.HOST_LOST, f"'{url}' is no address: write for example hetee://127.0.0.1:{PORT}")
+        raise refusal(Refusal.HOST_LOST, f"'{url}' is not an address: write for example hetee://127.0.0.1:{PORT}")
     return match["six"] or match["name"], port
 
 
@@ -43,38 +43,38 @@ class Connection:
     """A connection to a host, and through it to a controller whose evidence was accepted.
 
     Args:
-        url: of the host.
-        trust: decides about evidence.
+        url: address of the host.
+        trust: verifies and validates evidence.
         identity: the owner's key.
-        timeout_s: for connecting and for the handshake.
+        timeout_s: time limit for connecting, and for the handshake.
 
     Attributes:
-        session: of the control channel.
+        session: the established session, with the keys of the control channel.
     """
 
     def __init__(self, url: str, trust: Trust, identity: Ed25519PrivateKey, timeout_s: float = HANDSHAKE_S) -> None:
         self._lock = threading.Lock()
         self._hint: Failure | None = None
         self._sent_bytes = 0
-        self._until_s = float("inf")  # for whatever is received
-        self._reader = AheadReader(DOWNSTREAM, self._receive)
+        self._until_s = float("inf")  # time limit for receiving
+        self._reader = BufferedFrameReader(DOWNSTREAM, self._receive)
         address = parse_url(url)
         try:
             self._socket = socket.create_connection(address, timeout_s)
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or error
-            detail = f"nobody answers at {address[0]}:{address[1]} ({why})"
+            detail = f"no service answers at {address[0]}:{address[1]} ({why})"
             raise refusal(Refusal.HOST_LOST, detail) from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            self.session = self._shake_hands(trust, identity, time.monotonic() + timeout_s)
+            self.session = self._handshake(trust, identity, time.monotonic() + timeout_s)
         except HeteeError:
             self._socket.close()
             raise
         self._until_s = float("inf")
         self._socket.settimeout(None)
 
-    def _shake_hands(self, trust: Trust, identity: Ed25519PrivateKey, until_s: float) -> Session:
+    def _handshake(self, trust: Trust, identity: Ed25519PrivateKey, until_s: float) -> EstablishedSession:
         handshake = ClientHandshake(identity, trust.check_controller)
         self._until_s = until_s
         try:
@@ -89,7 +89,7 @@ class Connection:
         return handshake.session
 
     def _next(self) -> Frame:
-        """Receive the next frame but ERROR, which is only remembered."""
+        """Receive the next frame that is not an ERROR."""
         while True:
             frame = self._reader.next()
             if frame is None:
@@ -98,28 +98,28 @@ class Connection:
                 return frame
 
     def _receive(self, memory: memoryview, whole: bool) -> int:
-        if self._until_s < float("inf"):  # of all, not of each piece that a host hands out
+        if self._until_s < float("inf"):  # one limit for all bytes, however slowly a host sends them
             self._socket.settimeout(max(self._until_s - time.monotonic(), 0.001))
         return self._socket.recv_into(memory, 0, socket.MSG_WAITALL if whole else 0)
 
     def _take_hint(self, frame: Frame) -> bool:
-        """An ERROR is not authenticated: it is believed only as a reason for an end that comes anyway."""
+        """Remember an ERROR. It is not authenticated, so it only explains why a connection ended."""
         if frame.header.kind is not Kind.ERROR:
             return False
         hint = decode(frame.payload, Failure)
-        if hint.code.scope is Scope.CONNECTION:  # the others, NO_ROUTE above all, end no connection and explain no end
+        if hint.code.scope is Scope.CONNECTION:  # NO_ROUTE, for example, ends no connection
             self._hint = hint
         return True
 
     def ended(self, error: Exception | None) -> HeteeError:
-        """Why the connection ended, as far as anybody told."""
+        """The reason for the connection's end, as far as it is known."""
         if self._hint is not None:
-            return refusal(self._hint.code, f"{self._hint.detail} (said by the host, not authenticated)")
+            return refusal(self._hint.code, f"{self._hint.detail} (the host says so; this is not authenticated)")
         why = f": {error}" if error is not None else ""
         return refusal(Refusal.HOST_LOST, f"the connection to the host ended{why}")
 
     def frames(self, take: Callable[[Frame], None]) -> HeteeError:
-        """Receive frames until the connection ends, and say why it did; errors of ``take`` end it."""
+        """Pass frames to ``take`` until the connection ends or ``take`` raises; returns the reason."""
         try:
             while frame := self._reader.next():
                 if not self._take_hint(frame):
@@ -133,11 +133,11 @@ class Connection:
             return self.ended(error)
 
     def send(self, seal: Callable[[], bytes | bytearray | memoryview]) -> None:
-        """Seal a frame and send it, in one step: records leave in the order in which they were sealed.
+        """Seal a frame and send it under one lock, so that records are sent in the order in which they were sealed.
 
         Raises:
             ServiceRefused: ``HOST_LOST``.
-            HeteeError: as ``seal``.
+            HeteeError: from ``seal``.
         """
         with self._lock:
             frame = seal()
@@ -149,11 +149,11 @@ class Connection:
 
     @property
     def sent_bytes(self) -> int:
-        """How much was handed to the kernel since the handshake."""
+        """Number of bytes passed to the kernel since the handshake."""
         return self._sent_bytes
 
     def received_bytes(self) -> int:
-        """How much of that the host's side has received, as its kernel says."""
+        """Number of these bytes that the host's kernel has acknowledged."""
         sent_bytes = self._sent_bytes
         try:
             return sent_bytes - int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
@@ -161,7 +161,7 @@ class Connection:
             return sent_bytes
 
     def shutdown(self) -> None:
-        """End the connection; who receives notices."""
+        """Shut the connection down, which ends `frames`."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -172,5 +172,5 @@ class Connection:
 
 
 def for_worker(frame: Frame) -> bool:
-    """Whether a frame is of the data channel."""
+    """Whether a frame belongs to the data channel."""
     return frame.header.kind.plane is Plane.DATA

@@ -1,4 +1,4 @@
-"""The data owner's identity key: Ed25519, in a PEM file that only she can read."""
+"""The data owner's identity key: Ed25519, in a PEM file that only the owner can read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_identity(path: Path) -> Ed25519PrivateKey:
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     except OSError as error:
-        raise refusal(Refusal.BAD_SIGNATURE, f"no identity key can be made at {path}: {error.strerror}") from None
+        raise refusal(Refusal.BAD_SIGNATURE, f"cannot write an identity key to {path}: {error.strerror}") from None
     return key
 
 
@@ -32,14 +32,14 @@ def load_identity(path: Path) -> Ed25519PrivateKey:
     """Read what `make_identity` wrote.
 
     Raises:
-        HandshakeRefused: it is missing, readable by others, or no Ed25519 key.
+        HandshakeRefused: it is missing, readable by others, or not an Ed25519 key.
     """
     try:
         if path.stat().st_mode & 0o077:
-            raise refusal(Refusal.BAD_SIGNATURE, f"the identity key {path} can be read by others: chmod 600 it")
+            raise refusal(Refusal.BAD_SIGNATURE, f"other users can read the identity key {path}: chmod 600 it")
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
-        raise refusal(Refusal.BAD_SIGNATURE, f"the identity key {path} cannot be used: {error}") from None
+        raise refusal(Refusal.BAD_SIGNATURE, f"cannot use the identity key {path}: {error}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise refusal(Refusal.BAD_SIGNATURE, f"the identity key {path} is not Ed25519")
     return key

@@ -1,4 +1,4 @@
-"""What an owner hands in, as tensors of a batch: JPEG files, arrays, texts."""
+"""Turns what the caller passes in, such as JPEG files, arrays or strings, into the tensors of a batch."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ Image = str | PathLike[str] | bytes
 Inputs = Mapping[str, Any] | Sequence[Image] | Image | NDArray[Any]
 
 
-class Piece(NamedTuple):
-    """A tensor, and its bytes as they follow each other in the stream."""
+class InputTensor(NamedTuple):
+    """A tensor's description, and its bytes in one or more parts."""
 
     tensor: Tensor
     parts: tuple[memoryview, ...]
 
 
-def pieces(inputs: Inputs, slots: Sequence[Slot], pixels: Pixels | None) -> list[Piece]:
-    """Make tensors of what was handed in.
+def input_tensors(inputs: Inputs, slots: Sequence[Slot], pixels: Pixels | None) -> list[InputTensor]:
+    """Describe the inputs of a batch as tensors.
 
     Args:
         inputs: JPEG images (paths or bytes), an array, or a mapping from the model's inputs to either.
         slots: the model's inputs.
-        pixels: how images become numbers; None: ImageNet's mean and deviation for JPEGs, and for arrays of uint8.
+        pixels: how pixels are converted to numbers. None converts JPEG images for a floating-point input with
+            ImageNet's mean and deviation, and leaves arrays as they are.
 
     Raises:
-        WorkRefused: ``INPUT_REFUSED``, it does not fit the model.
+        WorkRefused: ``INPUT_REFUSED``, the inputs do not fit the model.
     """
     if not isinstance(inputs, Mapping):
         if len(slots) != 1:
@@ -49,11 +50,11 @@ def pieces(inputs: Inputs, slots: Sequence[Slot], pixels: Pixels | None) -> list
         inputs = {slots[0].name: inputs}
     known = {slot.name: slot for slot in slots}
     if set(inputs) != set(known):
-        raise refusal(Refusal.INPUT_REFUSED, f"inputs {sorted(inputs)} were given, the model's are {sorted(known)}")
-    return [_piece(known[name], value, pixels) for name, value in inputs.items()]
+        raise refusal(Refusal.INPUT_REFUSED, f"got the inputs {sorted(inputs)}, the model has {sorted(known)}")
+    return [_input_tensor(known[name], value, pixels) for name, value in inputs.items()]
 
 
-def _piece(slot: Slot, value: Any, pixels: Pixels | None) -> Piece:
+def _input_tensor(slot: Slot, value: Any, pixels: Pixels | None) -> InputTensor:
     if isinstance(value, np.ndarray):
         return _array(slot, value, pixels)
     files = [value] if isinstance(value, str | bytes | PathLike) else list(value)
@@ -74,7 +75,7 @@ def _read(image: Image) -> bytes:
     return data
 
 
-def _images(slot: Slot, files: list[bytes], pixels: Pixels | None) -> Piece:
+def _images(slot: Slot, files: list[bytes], pixels: Pixels | None) -> InputTensor:
     if pixels is None and slot.dtype in _FLOATING:
         pixels = IMAGENET if len(slot.shape) == 4 and 1 not in (slot.shape[1], slot.shape[3]) else Pixels()
     tensor = Tensor(
@@ -85,20 +86,20 @@ def _images(slot: Slot, files: list[bytes], pixels: Pixels | None) -> Piece:
         sizes=tuple(map(len, files)),
         pixels=() if pixels is None else (pixels,),
     )
-    return Piece(tensor, tuple(map(memoryview, files)))
+    return InputTensor(tensor, tuple(map(memoryview, files)))
 
 
-def _array(slot: Slot, array: NDArray[Any], pixels: Pixels | None) -> Piece:
+def _array(slot: Slot, array: NDArray[Any], pixels: Pixels | None) -> InputTensor:
     if array.dtype.kind in "OUS":
         texts = [item if isinstance(item, bytes) else str(item).encode() for item in array.reshape(-1)]
         tensor = Tensor(
             name=slot.name, dtype="string", shape=array.shape, encoding="utf8", sizes=tuple(map(len, texts))
         )
-        return Piece(tensor, tuple(map(memoryview, texts)))
+        return InputTensor(tensor, tuple(map(memoryview, texts)))
     name = array.dtype.name
     if name not in ITEM_BYTES:
-        raise refusal(Refusal.INPUT_REFUSED, f"'{slot.name}' is an array of {name}, which does not travel")
-    if not (array.flags.c_contiguous and array.dtype.isnative):  # native is little-endian on all that this runs on
+        raise refusal(Refusal.INPUT_REFUSED, f"'{slot.name}' is an array of {name}, which cannot be sent")
+    if not (array.flags.c_contiguous and array.dtype.isnative):  # all supported machines are little-endian
         array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
     converted = pixels is not None and name == "uint8" and slot.dtype in _FLOATING
     tensor = Tensor(
@@ -107,7 +108,7 @@ def _array(slot: Slot, array: NDArray[Any], pixels: Pixels | None) -> Piece:
         shape=array.shape,
         pixels=(pixels,) if converted and pixels is not None else (),
     )
-    return Piece(tensor, (_flat(array),))
+    return InputTensor(tensor, (_flat(array),))
 
 
 def _flat(array: NDArray[Any]) -> memoryview:

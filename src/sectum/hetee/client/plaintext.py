@@ -1,22 +1,22 @@
-"""A stream's plaintext, cut into chunks without joining it first."""
+"""The plaintext of a stream, cut into chunks without copying it into one buffer first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sectum.hetee.client.inputs import Piece
+from sectum.hetee.client.inputs import InputTensor
 from sectum.hetee.wire.header import chunks_needed, usual_chunk_bytes
 from sectum.hetee.wire.messages import Tensor
 from sectum.hetee.wire.tensors import layout
 
 
 class Plaintext:
-    """Bytes of a CODE or a BATCH, where they are.
+    """The bytes of a CODE or a BATCH, in several parts.
 
     Args:
-        parts: memory in its order; a number stands for so many zeros.
-        chunk_bytes: size of all chunks but the last; None for the usual one.
-        alone: whether no other result is waited for.
+        parts: memory in the order of the stream; a number stands for that many zero bytes.
+        chunk_bytes: size of all chunks but the last; None for the usual size.
+        alone: whether no other result is pending.
     """
 
     def __init__(
@@ -29,22 +29,24 @@ class Plaintext:
         self.chunks = chunks_needed(self.total, self._chunk_bytes)
 
     @classmethod
-    def of(cls, pieces: Sequence[Piece], chunk_bytes: int | None = None, *, alone: bool = True) -> Plaintext:
-        """The tensors of a batch, each at its place.
+    def of(
+        cls, input_tensors: Sequence[InputTensor], chunk_bytes: int | None = None, *, alone: bool = True
+    ) -> Plaintext:
+        """The tensors of a batch, with the padding between them.
 
         Raises:
             MessageRefused: ``BAD_TENSOR``, they do not fit into a stream.
         """
-        tensors: tuple[Tensor, ...] = tuple(piece.tensor for piece in pieces)
+        tensors: tuple[Tensor, ...] = tuple(piece.tensor for piece in input_tensors)
         parts: list[memoryview | int] = []
         at = 0
-        for place, piece in zip(layout(tensors), pieces, strict=True):
+        for place, piece in zip(layout(tensors), input_tensors, strict=True):
             parts += [place.begin - at, *piece.parts]
             at = place.end
         return cls(parts, chunk_bytes, alone=alone)
 
     def cut(self) -> Iterator[list[memoryview]]:
-        """Give the parts of each chunk in its order: one where the chunk lies in one piece of memory."""
+        """Yield the parts of each chunk. A chunk that is contiguous in memory has one part."""
         chunk: list[memoryview] = []
         room = self._chunk_bytes
         for part in self._parts:

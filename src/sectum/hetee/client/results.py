@@ -1,4 +1,4 @@
-"""What comes back."""
+"""Loaded models and results, as the caller gets them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sectum.hetee.wire.tensors import layout
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model that an enclave has loaded.
 
     Attributes:
-        digest: SHA-256 of its file, 32 bytes.
-        inputs: name, dtype and shape of each; a dimension is a number, or a text where it is open.
-        outputs: the same.
-        load_ms: how long loading took.
+        digest: SHA-256 of the file, 32 bytes.
+        inputs: name, dtype and shape of each input; a dimension is a number, or a text if it is not fixed.
+        outputs: the same for each output.
+        load_ms: time that loading took.
     """
 
     digest: bytes
@@ -38,10 +38,10 @@ class Result:
 
     Attributes:
         outputs: arrays by name.
-        paced: whether a published compute time was waited for, so that the outputs mean nothing.
-        elapsed_ms: from the first byte sent until the outputs were there, as the client saw it.
-        encryption_ms: of that, what the client itself spent in sealing and opening.
-        signed: gets the receipt, verified, or why there is none.
+        paced: whether the accelerator waited for a published time instead of computing; then the outputs are zeros.
+        elapsed_ms: time from the first byte sent until the outputs were complete, as measured by the client.
+        encryption_ms: the part of it that the client spent sealing and opening.
+        signed: gets the verified receipt, or an error.
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -52,22 +52,22 @@ class Result:
 
     @property
     def receipt(self) -> Receipt:
-        """What the worker signed: model, measurement, times of each step, paced or real.
+        """What the worker signed: model, measurement, time of each step, paced or real.
 
-        It comes just after the outputs, which are authentic without it, and is waited for here. One that is not
-        genuine ends the session, whether anybody looks at it or not.
+        The receipt comes just after the outputs, which are authentic without it; this property waits for it. A receipt
+        that is not genuine ends the session.
 
         Raises:
-            HeteeError: it was not genuine, or the worker was lost before it came.
+            HeteeError: the receipt is not genuine, or the worker was lost before it came.
         """
         return self.signed.result()
 
 
 def arrays(tensors: tuple[Tensor, ...], data: memoryview) -> dict[str, NDArray[Any]]:
-    """The arrays of a result, in the memory that they were opened into.
+    """The arrays of a result, as views of the memory that they were opened into.
 
     Raises:
-        MessageRefused: ``BAD_TENSOR``, they contradict each other or the data.
+        MessageRefused: ``BAD_TENSOR``, the tensors contradict each other or the data.
     """
     found: dict[str, NDArray[Any]] = {}
     for place in layout(tensors, len(data)):
@@ -75,7 +75,7 @@ def arrays(tensors: tuple[Tensor, ...], data: memoryview) -> dict[str, NDArray[A
         if tensor.name in found:
             raise refusal(Refusal.BAD_TENSOR, f"two outputs are called '{tensor.name[:40]}'")
         if tensor.encoding == "jpeg":
-            raise refusal(Refusal.BAD_TENSOR, "an output comes as JPEG")
+            raise refusal(Refusal.BAD_TENSOR, "an output is encoded as JPEG")
         if tensor.encoding == "utf8":
             found[tensor.name] = _texts(tensor, data, place.begin, place.ends)
         else:

@@ -1,4 +1,4 @@
-"""A confidential session: one enclave, models and batches sent to it, answers and receipts checked."""
+"""A confidential session: sends models and batches to one enclave, and checks answers and receipts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.attest.records import Cleaning
 from sectum.hetee.client.connection import HANDSHAKE_S, Connection
-from sectum.hetee.client.enclave import Enclave, Pending
-from sectum.hetee.client.exchange import Exchange
-from sectum.hetee.client.inputs import Inputs, pieces
+from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
+from sectum.hetee.client.inputs import Inputs, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
-from sectum.hetee.client.results import Loaded, Result
+from sectum.hetee.client.results import LoadedModel, Result
+from sectum.hetee.client.transport import Transport
 from sectum.hetee.client.trust import Trust, read_policy_file
 from sectum.hetee.errors import EvidenceRefused, HeteeError, RecordRefused, Refusal, refusal
 from sectum.hetee.wire import messages
@@ -42,31 +42,31 @@ def connect(
     timeout_s: float = HANDSHAKE_S,
     chunk_bytes: int | None = None,
 ) -> Session:
-    """Attest a service and have an enclave made there.
+    """Verify a service's evidence, and get an enclave there.
 
     Args:
         url: ``hetee://host:port``.
         policy: what the owner accepts, or the path of its JSON file.
-        identity: the owner's key; None makes one for this session alone.
-        accelerator: the kind wanted.
-        count: how many of them.
-        wait_s: how long to wait for a free one.
-        timeout_s: for connecting and for the handshake.
-        chunk_bytes: size of the chunks that models and batches are sent in, 4 KiB to 1 MiB; None: it follows their
-            size.
+        identity: the owner's key; None makes a new one for this session.
+        accelerator: kind of accelerator.
+        count: number of accelerators.
+        wait_s: how long to wait for a free enclave.
+        timeout_s: time limit for connecting, and for the handshake.
+        chunk_bytes: size of the chunks that models and batches are sent in, 4 KiB to 1 MiB; None derives it from the
+            size of the model or batch.
 
     Returns:
         A session, to be used in a ``with`` statement.
 
     Raises:
-        EvidenceRefused: the evidence is not genuine, fresh and chained to a root of the policy.
-        PolicyRefused: it is genuine, but not what the policy accepts.
-        ServiceRefused: nobody answers, or nothing is free.
-        HeteeError: other refusals; all say what to do.
+        EvidenceRefused: the evidence is not genuine, not fresh, or not chained to a root of the policy.
+        PolicyRefused: the evidence is genuine, but the policy does not accept it.
+        ServiceRefused: the service does not answer, or no enclave is free.
+        HeteeError: other refusals.
     """
     if chunk_bytes is not None and not CHUNK_BYTES_LEAST <= chunk_bytes <= CHUNK_BYTES:
         raise refusal(
-            Refusal.CHUNK_SIZE, f"chunks of {chunk_bytes} bytes: {CHUNK_BYTES_LEAST} to {CHUNK_BYTES} are sent"
+            Refusal.CHUNK_SIZE, f"chunks of {chunk_bytes} bytes, expected {CHUNK_BYTES_LEAST} to {CHUNK_BYTES}"
         )
     trust = Trust(policy if isinstance(policy, Policy) else read_policy_file(policy))
     connection = Connection(url, trust, identity or Ed25519PrivateKey.generate(), timeout_s)
@@ -80,17 +80,17 @@ def connect(
 
 
 class Session:
-    """Made by `connect`. May be used by several threads; batches are sent whole, one after the other.
+    """A session; `connect` makes it. Thread-safe: batches are sent whole, one after the other.
 
     Attributes:
-        trust: whose evidence was accepted.
+        trust: the accepted claims of the controller and of the worker.
     """
 
     def __init__(self, connection: Connection, trust: Trust, chunk_bytes: int | None = None) -> None:
         self.trust = trust
         self._chunk_bytes = chunk_bytes
-        self._exchange = Exchange(connection, trust)
-        self._loaded: tuple[Enclave, Loaded] | None = None
+        self._transport = Transport(connection, trust)
+        self._loaded: tuple[EnclaveChannel, LoadedModel] | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -99,76 +99,76 @@ class Session:
         if kind is None:
             self.close()
         else:
-            with suppress(HeteeError):  # what went wrong before matters more
+            with suppress(HeteeError):  # the error in the block matters more
                 self.close(0)
 
     @property
     def failed(self) -> HeteeError | None:
-        """Why the session has ended; None while it goes on."""
-        return self._exchange.failed
+        """Why the session has ended; None while it is open."""
+        return self._transport.failed
 
     @property
     def index(self) -> int | None:
-        """The number of the enclave in this session, from 0; None while there is none."""
-        enclave = self._exchange.enclave
+        """The index of the enclave in this session, from 0; None while there is none."""
+        enclave = self._transport.enclave
         return enclave.index if enclave is not None else None
 
     @property
     def queued(self) -> int:
-        """How many sessions are served first, as far as the controller said."""
-        return self._exchange.queued
+        """The number of sessions before this one in the queue, as last reported by the controller."""
+        return self._transport.queued
 
     @property
     def cleaning(self) -> Cleaning | None:
-        """The signed record of the enclave's end, verified; there after `close`."""
-        return self._exchange.cleaning
+        """The signed record of the enclave's end, verified; available after `close`."""
+        return self._transport.cleaning
 
     @property
-    def model(self) -> Loaded | None:
-        """The model that was loaded last, if its enclave is still there."""
-        if self._loaded is None or self._loaded[0] is not self._exchange.enclave:
+    def model(self) -> LoadedModel | None:
+        """The model that was loaded last, if its enclave still exists."""
+        if self._loaded is None or self._loaded[0] is not self._transport.enclave:
             return None
         return self._loaded[1]
 
     def configure(self, accelerator: AcceleratorKind, count: int, wait_s: float) -> None:
-        """Have an enclave made, and wait until its worker has shown that it holds the keys. `connect` does it.
+        """Ask for an enclave, and wait until its worker has proved that it has the keys. `connect` calls this.
 
         Raises:
             ServiceRefused: ``BUSY``, ``NO_ACCELERATOR``.
             HeteeError: as `connect`.
         """
-        exchange = self._exchange
-        exchange.until(
-            lambda: exchange.accept is not None, HANDSHAKE_S, Refusal.HANDSHAKE_LATE, "no answer to the handshake"
+        transport = self._transport
+        transport.until(
+            lambda: transport.accept is not None, HANDSHAKE_S, Refusal.HANDSHAKE_LATE, "no answer to the handshake"
         )
         configure = messages.Configure(accelerator=accelerator, count=count, wait_ms=int(wait_s * 1e3))
-        exchange.control(Kind.CONFIGURE, configure)
+        transport.control(Kind.CONFIGURE, configure)
         self._ready(wait_s + _GRACE_S)
 
-    def _ready(self, wait_s: float) -> Enclave:
-        """The enclave, when its worker is ready."""
-        exchange = self._exchange
+    def _ready(self, wait_s: float) -> EnclaveChannel:
+        """Wait until the worker is ready; returns its channel."""
+        transport = self._transport
 
         def there() -> bool:
-            if exchange.refused is not None:
-                error, exchange.refused = exchange.refused, None
+            if transport.refused is not None:
+                error, transport.refused = transport.refused, None
                 raise error
-            return exchange.enclave is not None and exchange.enclave.ready is not None
+            return transport.enclave is not None and transport.enclave.ready is not None
 
-        with exchange.changed:
-            exchange.until(there, wait_s, Refusal.BUSY, "no enclave came")
-            assert exchange.enclave is not None
-            return exchange.enclave
+        with transport.changed:
+            transport.until(there, wait_s, Refusal.BUSY, "no enclave became ready in time")
+            assert transport.enclave is not None
+            return transport.enclave
 
-    def load(self, model: str | Path | bytes, *, timeout_s: float = 120.0) -> Loaded:
-        """Send a model to the enclave, after a new one has come if the last was lost.
+    def load(self, model: str | Path | bytes, *, timeout_s: float = 120.0) -> LoadedModel:
+        """Send a model to the enclave. If the enclave was lost, wait for the next one first.
 
         Args:
-            model: an ONNX file, or its bytes.
-            timeout_s: for sending and loading.
+            model: path of an ONNX file, or its bytes.
+            timeout_s: time limit for sending and loading.
 
         Raises:
-            WorkRefused: it cannot be loaded.
+            WorkRefused: the model cannot be loaded.
             HeteeError: the service or the connection failed.
         """
         if isinstance(model, bytes):
@@ -180,11 +180,11 @@ class Session:
                 raise refusal(Refusal.MODEL_REFUSED, f"{model} cannot be read: {error.strerror}") from None
         digest = hashlib.sha256(data).digest()
         enclave = self._ready(timeout_s)
-        code = messages.Code(format="onnx", sha256=digest)
+        code = messages.CodeOpening(format="onnx", sha256=digest)
         plaintext = Plaintext([memoryview(data)], self._chunk_bytes)
-        pending = self._exchange.send_stream(enclave, Kind.CODE, code, digest, plaintext, timeout_s)
+        pending = self._transport.send_stream(enclave, Kind.CODE, code, digest, plaintext, timeout_s)
         loaded = self._answer(pending, timeout_s)
-        assert isinstance(loaded, Loaded)
+        assert isinstance(loaded, LoadedModel)
         self._loaded = enclave, loaded
         return loaded
 
@@ -197,7 +197,7 @@ class Session:
         deadline_ms: int = DEADLINE_MS,
         pace: Pace | None = None,
     ) -> Result:
-        """Send a batch and wait for its answer: as `submit`, then ``result()``."""
+        """Send a batch and wait for its answer; the same as `submit` and then ``result()``."""
         pending = self._submit(inputs, pixels, outputs, deadline_ms, pace, None)
         result = self._answer(pending, deadline_ms / 1e3 + _GRACE_S)
         assert isinstance(result, Result)
@@ -211,23 +211,23 @@ class Session:
         outputs: tuple[str, ...] = (),
         deadline_ms: int = DEADLINE_MS,
         pace: Pace | None = None,
-        model: Loaded | None = None,
+        model: LoadedModel | None = None,
     ) -> Future[Result]:
-        """Send a batch; wait only while the service takes no more at a time.
+        """Send a batch without waiting for its answer. Blocks only while the worker grants no credit.
 
         Args:
             inputs: JPEG images (paths or bytes), a NumPy array, or a mapping from the model's inputs to either.
-            pixels: how bytes of images become the model's numbers; None: ImageNet's mean and deviation for JPEGs,
-                and arrays of bytes as they are.
-            outputs: those that are wanted; none means all.
-            deadline_ms: from the last byte received until it has to be computed.
-            pace: published times to be waited for in place of computing, on a ``paced`` accelerator.
-            model: one that was loaded in this enclave; None is the last one.
+            pixels: how pixels are converted to the model's numbers. None converts JPEG images with ImageNet's mean and
+                deviation, and leaves arrays as they are.
+            outputs: names of the wanted outputs; empty for all.
+            deadline_ms: time limit from the last byte received until the batch is computed.
+            pace: published times to wait for instead of computing, on a ``paced`` accelerator.
+            model: a model that was loaded in this enclave; None for the last one.
 
         Raises:
             WorkRefused: ``NO_MODEL``; ``INPUT_REFUSED``, the inputs do not fit the model.
             ServiceRefused: ``WORKER_LOST``, the enclave that had the model is gone: load it again.
-            HeteeError: the service or the connection failed. The future raises what befalls the batch later.
+            HeteeError: the service or the connection failed. Later errors are raised by the future.
         """
         return self._submit(inputs, pixels, outputs, deadline_ms, pace, model).future
 
@@ -238,17 +238,19 @@ class Session:
         outputs: tuple[str, ...],
         deadline_ms: int,
         pace: Pace | None,
-        model: Loaded | None,
+        model: LoadedModel | None,
     ) -> Pending:
         enclave = self._ready(deadline_ms / 1e3)
         model = model or self.model
         if model is None and self._loaded is not None:
-            raise refusal(Refusal.WORKER_LOST, "the enclave that had the model was lost; another took its place")
+            raise refusal(
+                Refusal.WORKER_LOST, "the enclave that had the model was lost, and another one has replaced it"
+            )
         if model is None:
             raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
-        self._exchange.wake(enclave)
-        given = pieces(inputs, model.inputs, pixels)
-        batch = messages.Batch(
+        self._transport.wake(enclave)
+        given = input_tensors(inputs, model.inputs, pixels)
+        batch = messages.BatchOpening(
             model=model.digest,
             tensors=tuple(piece.tensor for piece in given),
             deadline_ms=deadline_ms,
@@ -256,53 +258,54 @@ class Session:
             paced=() if pace is None else (pace,),
         )
         plaintext = Plaintext.of(given, self._chunk_bytes, alone=not enclave.busy)
-        return self._exchange.send_stream(enclave, Kind.BATCH, batch, model.digest, plaintext, deadline_ms / 1e3)
+        return self._transport.send_stream(enclave, Kind.BATCH, batch, model.digest, plaintext, deadline_ms / 1e3)
 
-    def _answer(self, pending: Pending, timeout_s: float) -> Loaded | Result:
+    def _answer(self, pending: Pending, timeout_s: float) -> LoadedModel | Result:
         try:
-            found: Loaded | Result = pending.future.result(timeout_s)
+            found: LoadedModel | Result = pending.future.result(timeout_s)
         except FutureTimeout:
             error = refusal(Refusal.DEADLINE, f"no answer came within {timeout_s:g} s")
-            self._exchange.fail(error)
+            self._transport.fail(error)
             raise error from None
         return found
 
     def close(self, deadline_ms: int = 5000) -> None:
-        """End the enclave and the session, and check the signed record of the cleaning.
+        """End the enclave and the session, and check the signed cleaning record.
+
+        It is no error if the connection has ended before; `cleaning` is then None.
 
         Args:
-            deadline_ms: how long batches that are on their way may take; 0 ends at once.
+            deadline_ms: time limit for batches in flight; 0 ends at once.
 
         Raises:
-            EvidenceRefused: the record is not genuine, or about another enclave.
-            RecordRefused: the worker counted other answers than those that came, or a record was tampered with. That
-                the connection ended before is no error here: `cleaning` is None then.
+            EvidenceRefused: the cleaning record is not genuine, or is about another enclave.
+            RecordRefused: the worker's count of answers differs from the client's, or a record was tampered with.
         """
-        exchange = self._exchange
-        if exchange.failed is None and exchange.enclaves:
-            with suppress(HeteeError):  # it ends while it is being ended
+        transport = self._transport
+        if transport.failed is None and transport.enclaves:
+            with suppress(HeteeError):  # the session may end by itself meanwhile
                 self._terminate(deadline_ms)
-        exchange.close()
-        error = exchange.failed
+        transport.close()
+        error = transport.failed
         if isinstance(error, EvidenceRefused | RecordRefused) and error.code is not Refusal.WIPED:
             raise error
 
     def _terminate(self, deadline_ms: int) -> None:
-        exchange, enclave = self._exchange, self._exchange.enclave
+        transport, enclave = self._transport, self._transport.enclave
 
         def ended() -> bool:
-            return exchange.failed is not None
+            return transport.failed is not None
 
         if enclave is not None and enclave.ready is not None and deadline_ms:
-            exchange.to_worker(enclave, Kind.FINISH, messages.Empty())
-            with exchange.changed:
-                exchange.changed.wait_for(
-                    lambda: ended() or exchange.enclave is not enclave or enclave.finished is not None,
+            transport.to_worker(enclave, Kind.FINISH, messages.Empty())
+            with transport.changed:
+                transport.changed.wait_for(
+                    lambda: ended() or transport.enclave is not enclave or enclave.finished is not None,
                     deadline_ms / 1e3,
                 )
                 counts = enclave.finished
             if counts is not None and (counts.answered, counts.refused) != (enclave.answered, enclave.refused):
-                exchange.fail(refusal(Refusal.GAP, "the worker counted other answers than those that came"))
-        exchange.control(Kind.TERMINATE, messages.Deadline(deadline_ms=deadline_ms))
-        with exchange.changed:
-            exchange.changed.wait_for(ended, deadline_ms / 1e3 + _GRACE_S)
+                transport.fail(refusal(Refusal.GAP, "the worker's count of answers differs from the number received"))
+        transport.control(Kind.TERMINATE, messages.Deadline(deadline_ms=deadline_ms))
+        with transport.changed:
+            transport.changed.wait_for(ended, deadline_ms / 1e3 + _GRACE_S)

@@ -1,4 +1,4 @@
-"""What a client believes: it verifies evidence, then asks the owner's policy."""
+"""Decides whether a client trusts a service: verifies its evidence, then applies the owner's policy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sectum.hetee.attest.evidence import Claims, Verifier, verify
 from sectum.hetee.attest.policy import Policy, read_policy
 from sectum.hetee.attest.quotes import QuoteVerifier
 from sectum.hetee.attest.software import SoftwareVerifier
-from sectum.hetee.channel.handshake import Session
+from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.messages import Vouch
 
@@ -19,7 +19,7 @@ def read_policy_file(path: str | Path) -> Policy:
     """Read a policy from a JSON file.
 
     Raises:
-        PolicyRefused: there is none, or it cannot be read.
+        PolicyRefused: the file does not exist, or is not a policy.
     """
     try:
         return read_policy(Path(path).read_bytes())
@@ -29,15 +29,15 @@ def read_policy_file(path: str | Path) -> Policy:
 
 
 class Trust:
-    """The evidence of one session: of its controller, then of each of its workers.
+    """Checks the evidence of one session: first the controller's, then that of each worker.
 
     Args:
-        policy: the owner's.
+        policy: the owner's policy.
         clock_s: seconds since 1970.
 
     Attributes:
-        controller: claims of the controller, once they were accepted.
-        worker: claims of the newest worker, once they were accepted.
+        controller: the accepted claims of the controller; None before.
+        worker: the accepted claims of the newest worker; None before.
     """
 
     def __init__(self, policy: Policy, clock_s: Callable[[], float] = time.time) -> None:
@@ -51,28 +51,28 @@ class Trust:
         self.worker: Claims | None = None
 
     def check_controller(self, evidence: bytes, nonce: bytes) -> None:
-        """Verify, then validate.
+        """Verify the controller's evidence, then validate it.
 
         Raises:
-            EvidenceRefused: it is not genuine, fresh and chained.
-            PolicyRefused: it is, but not accepted.
+            EvidenceRefused: it is not genuine, not fresh, or not chained to a trusted root.
+            PolicyRefused: it is genuine, but the policy does not accept it.
         """
         claims = verify(evidence, nonce, self._verifiers, self._clock_s())
         self._policy.validate(claims, "controller")
         self.controller = claims
 
-    def check_worker(self, vouch: Vouch, session: Session) -> Claims:
-        """Verify evidence of a worker, made by the controller of this session for this session, then validate it.
+    def check_worker(self, vouch: Vouch, session: EstablishedSession) -> Claims:
+        """Verify a worker's evidence, made by this session's controller for this session, then validate it.
 
         Raises:
-            EvidenceRefused: as above; also if somebody else than this controller vouches.
+            EvidenceRefused: as above; also if another controller vouches for the worker.
             PolicyRefused: as above.
         """
         nonce = session.worker_nonce(vouch.index, vouch.worker_key, vouch.receipt_key)
         claims = verify(vouch.evidence, nonce, self._verifiers, self._clock_s())
         assert self.controller is not None
         if claims.signer != self.controller.signer or claims.device != self.controller.device:
-            raise refusal(Refusal.NOT_GENUINE, "a worker is vouched for by somebody else than this controller")
+            raise refusal(Refusal.NOT_GENUINE, "another controller than this session's vouches for the worker")
         self._policy.validate(claims, "worker")
         self.worker = claims
         return claims

@@ -1,4 +1,4 @@
-"""Who owns which accelerator, and who waits for one: rule R1."""
+"""Which enclave owns which accelerator, and which sessions wait for one (rule R1)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 
 class Waiter(NamedTuple):
-    """A session that waits for accelerators of a kind, with or without an enclave yet."""
+    """A session that waits for accelerators of a kind, whether it has an enclave or not."""
 
     tenant: int
     needs: int
 
 
-class Fleet:
-    """All accelerators of a machine. Each is owned by at most one enclave; those who wait are served in their order.
+class AcceleratorPool:
+    """All accelerators of a machine. At most one enclave owns each; sessions that wait are served first in, first out.
 
     Args:
-        counts: how many there are of each kind.
+        counts: number of accelerators of each kind.
     """
 
     def __init__(self, counts: Mapping[str, int]) -> None:
@@ -29,7 +29,7 @@ class Fleet:
         self._queues: dict[str, deque[Waiter]] = {kind: deque() for kind in self.counts}
 
     def owned(self, enclave: int) -> tuple[str, ...]:
-        """The accelerators of an enclave."""
+        """The accelerators that an enclave owns."""
         return tuple(name for name, owner in self._owners.items() if owner == enclave)
 
     def free(self, kind: str) -> list[str]:
@@ -43,27 +43,27 @@ class Fleet:
             self._owners[name] = enclave
 
     def take_back(self, names: Iterable[str]) -> None:
-        """Take accelerators from an enclave that gave them back, or that is no more."""
+        """Free accelerators that an enclave gave back, or whose enclave has ended."""
         for name in names:
             self._owners[name] = None
 
     def wait(self, kind: str, waiter: Waiter) -> None:
-        """Queue at the end; who waits already keeps its place."""
+        """Add a session at the end of the queue. A session that waits already keeps its place."""
         if all(other.tenant != waiter.tenant for other in self._queues[kind]):
             self._queues[kind].append(waiter)
 
     def leave(self, tenant: int) -> None:
-        """Wait no longer."""
+        """Remove a session from all queues."""
         for kind, queue in self._queues.items():
             self._queues[kind] = deque(waiter for waiter in queue if waiter.tenant != tenant)
 
     def queues(self) -> Iterator[tuple[str, tuple[Waiter, ...]]]:
-        """Every kind, with those who wait for it in their order."""
+        """Each kind with the sessions that wait for it, in their order."""
         for kind, queue in self._queues.items():
             yield kind, tuple(queue)
 
     def ahead(self, tenant: int) -> int:
-        """How many of its queue are served before it."""
+        """The number of sessions that are served before this one."""
         for queue in self._queues.values():
             for place, waiter in enumerate(queue):
                 if waiter.tenant == tenant:
@@ -76,9 +76,9 @@ def _kind(name: str) -> str:
 
 
 def reset(name: str) -> str:
-    """Make an accelerator clean whose owner gave it back or was collected, and say what was done.
+    """Clean an accelerator after its owner's process ended; returns what was done.
 
-    What a CPU or a pacer held was memory of the worker, and a GPU's memory belongs to a context of its process: both
-    end with it, and the kernel or the driver clears pages before it gives them to somebody else.
+    A CPU or paced accelerator keeps its data in the worker's memory, and a GPU's memory belongs to a context of the
+    worker's process. Both end with the process, and the kernel or the driver clears pages before anyone else gets them.
     """
     return "its context ended with the process" if _kind(name) == "cuda" else "its memory ended with the process"

@@ -1,16 +1,16 @@
-"""The controller's decisions: what comes from hosts and workers goes in, frames and orders come out."""
+"""The controller's decisions. Events from hosts and workers go in; frames and commands to the environment come out."""
 
 from __future__ import annotations
 
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
 from sectum.hetee.controller.accelerators import Waiter
-from sectum.hetee.controller.enclaves import Enclave, Life
-from sectum.hetee.controller.outside import Attester, Clock, Outside
-from sectum.hetee.controller.rack import Rack
+from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
+from sectum.hetee.controller.environment import Attester, Clock, Environment
+from sectum.hetee.controller.issuer import Issuer
 from sectum.hetee.controller.settings import Settings
-from sectum.hetee.controller.tenants import ACCEPTS, Stage, Tenant
-from sectum.hetee.controller.vouching import Notary
+from sectum.hetee.controller.tenants import ACCEPTS, SessionState, Tenant
+from sectum.hetee.controller.worker_pool import WorkerPool
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame, plain_frame
@@ -20,102 +20,103 @@ from sectum.hetee.wire.messages import Configure, Deadline, Failure, Message, Pi
 _DETAIL = 512
 _QUEUED_EVERY_S = 1.0
 _STATE_WORKERS = 256
+_STOPPING = "the service is being stopped"
 
 
 class Controller:
-    """All sessions and workers of a machine. Not for several threads.
+    """All sessions and workers of a machine. Not thread-safe.
 
     Args:
         settings: limits.
         attester: holds the attestation key.
         subject: this controller, as its evidence describes it.
-        outside: the world.
-        clock: seconds that only rise.
+        environment: sends frames, and starts and kills workers.
+        clock: monotonic time in seconds.
     """
 
     def __init__(
-        self, settings: Settings, attester: Attester, subject: Subject, outside: Outside, clock: Clock
+        self, settings: Settings, attester: Attester, subject: Subject, environment: Environment, clock: Clock
     ) -> None:
-        self.rack = Rack(settings, outside, clock)
+        self.pool = WorkerPool(settings, environment, clock)
         self.tenants: dict[int, Tenant] = {}
-        self._settings, self._notary = settings, Notary(attester, subject, settings)
-        self._outside, self._clock = outside, clock
+        self._settings, self._issuer = settings, Issuer(attester, subject, settings)
+        self._environment, self._clock = environment, clock
         self._drained_s: float | None = None
 
     # --- connections of the host ---
 
     def connected(self, connection: int) -> None:
-        """A host opened a connection."""
+        """Handle a new connection from a host."""
         now = self._clock()
         tenant = self.tenants[connection] = Tenant(connection, now, now + self._settings.greeting_s)
         if len(self.tenants) > self._settings.sessions:
             self._refuse(tenant, refusal(Refusal.BUSY, f"{self._settings.sessions} sessions are open, the limit"))
 
     def received(self, connection: int, frame: Frame) -> None:
-        """A frame came from a host's connection."""
+        """Handle a frame from a host's connection."""
         tenant = self.tenants.get(connection)
         if tenant is None:
             return
-        tenant.heard_s = self._clock()
+        tenant.last_heard_s = self._clock()
         try:
-            self._take(tenant, frame)
+            self._handle_frame(tenant, frame)
         except HeteeError as error:
             self._refuse(tenant, error)
         self._schedule()
 
     def refused(self, connection: int, error: HeteeError) -> None:
-        """Bytes came from a host's connection that are no frame."""
+        """Handle bytes from a host's connection that are not a frame."""
         if tenant := self.tenants.get(connection):
             self._refuse(tenant, error)
             self._schedule()
 
     def disconnected(self, connection: int) -> None:
-        """A host's connection ended, for whatever reason."""
+        """Handle the end of a host's connection."""
         if tenant := self.tenants.get(connection):
             self._forget(tenant)
             self._schedule()
 
-    def _take(self, tenant: Tenant, frame: Frame) -> None:
+    def _handle_frame(self, tenant: Tenant, frame: Frame) -> None:
         kind = frame.header.kind
-        if kind not in ACCEPTS[tenant.stage]:
-            raise refusal(Refusal.UNEXPECTED, f"{kind.name} in a session that is {tenant.stage.value}")
+        if kind not in ACCEPTS[tenant.state]:
+            raise refusal(Refusal.UNEXPECTED, f"{kind.name} in the session state {tenant.state.value}")
         if kind is Kind.ERROR:
             self._close(tenant)
         elif kind is Kind.STATUS:
             read(kind, frame.payload)
-            tenant.stage, tenant.until_s = Stage.ASKING, None
-            self._outside.send(tenant.connection, plain_frame(Kind.STATE, encode(self.state())))
+            tenant.state, tenant.deadline_s = SessionState.ASKING, None
+            self._environment.send(tenant.connection, plain_frame(Kind.STATE, encode(self.state())))
         elif kind in (Kind.HELLO, Kind.PROOF):
-            self._shake_hands(tenant, frame)
+            self._handshake(tenant, frame)
         else:
             assert tenant.session is not None
-            self._obey(tenant, kind, read(kind, tenant.session.opener.open(frame.header, frame.payload)))
+            self._handle_message(tenant, kind, read(kind, tenant.session.opener.open(frame.header, frame.payload)))
 
-    def _shake_hands(self, tenant: Tenant, frame: Frame) -> None:
+    def _handshake(self, tenant: Tenant, frame: Frame) -> None:
         if tenant.handshake is None:
             if self._drained_s is not None:
-                raise refusal(Refusal.DRAINING, "the service is being stopped")
-            tenant.handshake = ControllerHandshake(self._notary.attest, self._admit)
+                raise refusal(Refusal.DRAINING, _STOPPING)
+            tenant.handshake = ControllerHandshake(self._issuer.attest, self._admit)
         answer = tenant.handshake.receive(frame)
         if answer is not None:
-            tenant.stage, tenant.until_s = Stage.PROVING, self._clock() + self._settings.greeting_s
-            self._outside.send(tenant.connection, answer)
+            tenant.state, tenant.deadline_s = SessionState.PROVING, self._clock() + self._settings.greeting_s
+            self._environment.send(tenant.connection, answer)
             return
         tenant.session, tenant.handshake = tenant.handshake.session, None
-        tenant.stage, tenant.until_s = Stage.OPEN, None
-        counts = self.rack.fleet.counts.items()
+        tenant.state, tenant.deadline_s = SessionState.OPEN, None
+        counts = self.pool.accelerators.counts.items()
         accept = messages.Accept(
             service="sectum",
-            version=self._notary.controller.version,
+            version=self._issuer.controller.version,
             idle_ms=int(self._settings.idle_s * 1e3),
-            accelerators=tuple(messages.Fleet(kind=kind, count=count) for kind, count in counts),  # type: ignore[arg-type]
+            accelerators=tuple(messages.AcceleratorCount(kind=kind, count=count) for kind, count in counts),  # type: ignore[arg-type]
         )
         self._send(tenant, Kind.ACCEPT, accept)
 
     def _admit(self, identity: bytes) -> bool:
         return self._settings.admitted is None or identity in self._settings.admitted
 
-    def _obey(self, tenant: Tenant, kind: Kind, message: Message) -> None:
+    def _handle_message(self, tenant: Tenant, kind: Kind, message: Message) -> None:
         match message:
             case Configure():
                 self._configure(tenant, message)
@@ -128,27 +129,30 @@ class Controller:
                     raise refusal(Refusal.UNEXPECTED, "PONG without its PING")
                 tenant.fence = None
 
-    def _configure(self, tenant: Tenant, wanted: Configure) -> None:
+    def _configure(self, tenant: Tenant, configuration: Configure) -> None:
         if self._drained_s is not None:
-            raise refusal(Refusal.DRAINING, "the service is being stopped")
-        there = self.rack.fleet.counts.get(wanted.accelerator, 0)
-        if wanted.count > there:
-            detail = f"{wanted.count} accelerators of kind {wanted.accelerator} are asked for, there are {there}"
+            raise refusal(Refusal.DRAINING, _STOPPING)
+        kind, count = configuration.accelerator, configuration.count
+        existing = self.pool.accelerators.counts.get(kind, 0)
+        if count > existing:
+            detail = f"the client asked for {count} accelerators of kind {kind}, the service has {existing}"
             self._send(tenant, Kind.FAIL, Failure(code=Refusal.NO_ACCELERATOR, detail=detail))
             return
-        tenant.wanted = wanted
+        tenant.configuration = configuration
         self._wait(tenant)
 
     def _wait(self, tenant: Tenant) -> None:
-        assert tenant.wanted is not None
-        tenant.stage, tenant.told = Stage.WAITING, (-1, 0.0)
-        tenant.until_s = self._clock() + tenant.wanted.wait_ms / 1e3
-        self.rack.fleet.wait(tenant.wanted.accelerator, Waiter(tenant.connection, tenant.wanted.count))
+        assert tenant.configuration is not None
+        tenant.state, tenant.reported = SessionState.WAITING, (-1, 0.0)
+        tenant.deadline_s = self._clock() + tenant.configuration.wait_ms / 1e3
+        self.pool.accelerators.wait(
+            tenant.configuration.accelerator, Waiter(tenant.connection, tenant.configuration.count)
+        )
 
     def _terminate(self, tenant: Tenant, deadline_ms: int) -> None:
-        tenant.stage, tenant.until_s = Stage.CLOSING, None
-        if tenant.enclave is not None:  # it keeps its place in the queue, for the batches that it has to answer
-            self.rack.wipe(tenant.enclave, deadline_ms)
+        tenant.state, tenant.deadline_s = SessionState.CLOSING, None
+        if tenant.enclave is not None:  # it keeps its place in the queue, because it still has batches to answer
+            self.pool.wipe(tenant.enclave, deadline_ms)
             return
         if tenant.record:
             self._send(tenant, Kind.CLEANED, messages.Cleaned(record=tenant.record))
@@ -156,68 +160,72 @@ class Controller:
 
     def _send(self, tenant: Tenant, kind: Kind, message: Message) -> None:
         assert tenant.session is not None
-        self._outside.send(tenant.connection, tenant.session.sealer.seal(kind, encode(message)))
+        self._environment.send(tenant.connection, tenant.session.sealer.seal(kind, encode(message)))
 
     def _refuse(self, tenant: Tenant, error: HeteeError) -> None:
-        """Say why, sealed where there are keys, and close."""
+        """Send the reason, sealed if there are keys, and close the connection."""
         failure = Failure(code=error.code, detail=error.detail[:_DETAIL])
-        self._outside.log("session_refused", connection=tenant.connection, code=error.code.name, detail=error.detail)
+        self._environment.log(
+            "session_refused", connection=tenant.connection, code=error.code.name, detail=error.detail
+        )
         if tenant.session is not None:
             self._send(tenant, Kind.FAIL, failure)
         else:
-            self._outside.send(tenant.connection, plain_frame(Kind.ERROR, encode(failure)))
+            self._environment.send(tenant.connection, plain_frame(Kind.ERROR, encode(failure)))
         self._close(tenant)
 
     def _close(self, tenant: Tenant) -> None:
         self._forget(tenant)
-        self._outside.close(tenant.connection)
+        self._environment.close(tenant.connection)
 
     def _forget(self, tenant: Tenant) -> None:
         del self.tenants[tenant.connection]
-        self.rack.fleet.leave(tenant.connection)
+        self.pool.accelerators.leave(tenant.connection)
         tenant.wipe()
         if tenant.enclave is not None:
             tenant.enclave.tenant = None
-            self.rack.wipe(tenant.enclave, 0)
+            self.pool.wipe(tenant.enclave, 0)
 
     # --- workers ---
 
     def linked(self, worker: int, frame: Frame) -> None:
-        """A frame came from a worker."""
-        enclave = self.rack.enclaves.get(worker)
+        """Handle a frame from a worker."""
+        enclave = self.pool.enclaves.get(worker)
         if enclave is None:
             return
         try:
-            self.rack.linked(enclave, frame)
+            self.pool.linked(enclave, frame)
         except HeteeError as error:
             self.misbehaved(worker, error)
-        if enclave.tenant is not None and enclave.hungry and not self.rack.fleet.owned(worker):
-            self.rack.fleet.wait(enclave.kind, Waiter(enclave.tenant, enclave.count))
+        if enclave.tenant is not None and enclave.has_work and not self.pool.accelerators.owned(worker):
+            self.pool.accelerators.wait(enclave.kind, Waiter(enclave.tenant, enclave.count))
         self._schedule()
 
     def misbehaved(self, worker: int, error: HeteeError) -> None:
-        """A worker does not keep to the protocol: nothing that it says is listened to any more."""
-        self._outside.log("worker_misbehaved", worker=worker, code=error.code.name, detail=error.detail)
-        self._outside.kill(worker)
+        """Kill a worker that broke the protocol."""
+        self._environment.log("worker_misbehaved", worker=worker, code=error.code.name, detail=error.detail)
+        self._environment.kill(worker)
 
     def collected(self, worker: int) -> None:
-        """The kernel gave a worker's process back."""
-        enclave = self.rack.enclaves.get(worker)
+        """Handle the end of a worker's process, after `waitpid`."""
+        enclave = self.pool.enclaves.get(worker)
         if enclave is None:
             return
-        names = self.rack.collected(enclave)
-        self._outside.log("worker_collected", worker=worker, pid=enclave.pid, wiped=enclave.wiped_bytes is not None)
+        names = self.pool.collected(enclave)
+        self._environment.log("worker_collected", worker=worker, pid=enclave.pid, wiped=enclave.wiped_bytes is not None)
         if enclave.session:
-            record = self._notary.cleaned(enclave, names)
+            record = self._issuer.cleaned(enclave, names)
             if enclave.tenant is not None:
                 self._cleaned(self.tenants[enclave.tenant], enclave, record)
         self._schedule()
 
-    def _cleaned(self, tenant: Tenant, enclave: Enclave, record: bytes) -> None:
+    def _cleaned(self, tenant: Tenant, enclave: EnclaveEntry, record: bytes) -> None:
         tenant.enclave, tenant.record = None, record
-        self.rack.fleet.leave(tenant.connection)
-        self._outside.send(tenant.connection, plain_frame(Kind.UNROUTE, encode(messages.Empty()), stream=enclave.index))
-        if tenant.stage is Stage.CLOSING:
+        self.pool.accelerators.leave(tenant.connection)
+        self._environment.send(
+            tenant.connection, plain_frame(Kind.UNROUTE, encode(messages.Empty()), stream=enclave.index)
+        )
+        if tenant.state is SessionState.CLOSING:
             self._send(tenant, Kind.CLEANED, messages.Cleaned(record=record))
             self._close(tenant)
             return
@@ -227,118 +235,131 @@ class Controller:
         self._send(tenant, Kind.PING, Ping(number=tenant.fence))
         self._wait(tenant)
 
-    # --- who gets what ---
+    # --- scheduling ---
 
     def _schedule(self) -> None:
-        """Give what is free to those who wait, in their order; ask for more back; keep spares ready."""
-        fleet = self.rack.fleet
-        homeless = 0
-        for kind, queue in fleet.queues():
+        """Give free accelerators to the sessions that wait, in their order; revoke others; start spare workers."""
+        accelerators = self.pool.accelerators
+        without_enclave = 0
+        for kind, queue in accelerators.queues():
             unserved: list[Waiter] = []
-            spares = self.rack.spares()
+            spares = self.pool.spares()
             for waiter in queue:
                 tenant = self.tenants[waiter.tenant]
-                is_homeless = tenant.enclave is None
-                if is_homeless:
+                lacks_enclave = tenant.enclave is None
+                if lacks_enclave:
                     if tenant.fence is not None or not spares:
-                        homeless += 1
-                        continue  # others do not wait for its enclave to start
+                        without_enclave += 1
+                        continue  # later sessions do not wait until this one's worker has started
                     spares -= 1
-                free = fleet.free(kind)
+                free = accelerators.free(kind)
                 if unserved or len(free) < waiter.needs:
-                    homeless += is_homeless
+                    without_enclave += lacks_enclave
                     unserved.append(waiter)
                     continue
-                fleet.leave(waiter.tenant)
+                accelerators.leave(waiter.tenant)
                 self._serve(tenant, free[: waiter.needs])
-            self.rack.free_for(kind, unserved)
+            self.pool.free_for(kind, unserved)
         if self._drained_s is None:
-            self.rack.refill(homeless)
+            self.pool.refill(without_enclave)
 
     def _serve(self, tenant: Tenant, names: list[str]) -> None:
         enclave = tenant.enclave or self._assign(tenant, names)
-        self.rack.grant(enclave, names)
+        self.pool.grant(enclave, names)
 
-    def _assign(self, tenant: Tenant, names: list[str]) -> Enclave:
-        """Give a spare to a session: evidence to the client, keys to the worker, its socket to the host."""
-        session, wanted, enclave = tenant.session, tenant.wanted, self.rack.spare()
+    def _assign(self, tenant: Tenant, names: list[str]) -> EnclaveEntry:
+        """Give a spare worker to a session: send evidence to the client, keys to the worker, its socket to the host."""
+        session, configuration, enclave = tenant.session, tenant.configuration, self.pool.spare()
         assert session is not None
-        assert wanted is not None
+        assert configuration is not None
         assert enclave is not None
-        enclave.to(Life.ASSIGNED)
+        enclave.advance_to(EnclaveState.ASSIGNED)
         enclave.session, enclave.tenant, enclave.index = session.session_id, tenant.connection, tenant.index
-        enclave.kind, enclave.count = wanted.accelerator, wanted.count
-        tenant.enclave, tenant.index, tenant.stage, tenant.until_s = enclave, tenant.index + 1, Stage.SERVING, None
-        vouch = self._notary.vouch(session, enclave, names)
-        self._outside.send(tenant.connection, session.sealer.seal(Kind.VOUCH, vouch))
+        enclave.kind, enclave.count = configuration.accelerator, configuration.count
+        tenant.enclave, tenant.index, tenant.state, tenant.deadline_s = (
+            enclave,
+            tenant.index + 1,
+            SessionState.SERVING,
+            None,
+        )
+        vouch = self._issuer.vouch(session, enclave, names)
+        self._environment.send(tenant.connection, session.sealer.seal(Kind.VOUCH, vouch))
         try:
-            self._outside.tell(enclave.number, plain_frame(Kind.RELEASE, self._notary.release(session, enclave, vouch)))
-        except HeteeError as error:  # its key is none: the session goes on with the next worker
+            self._environment.send_to_worker(
+                enclave.number, plain_frame(Kind.RELEASE, self._issuer.release(session, enclave, vouch))
+            )
+        except HeteeError as error:  # the worker's key is invalid: the session goes on with the next worker
             self.misbehaved(enclave.number, error)
         route = plain_frame(Kind.ROUTE, encode(messages.Empty()), stream=enclave.index)
-        self._outside.send(tenant.connection, route, data_of=enclave.number)
-        enclave.to(Life.SERVING)
-        self._outside.log("vouched", connection=tenant.connection, worker=enclave.number, pid=enclave.pid)
+        self._environment.send(tenant.connection, route, data_of=enclave.number)
+        enclave.advance_to(EnclaveState.SERVING)
+        self._environment.log("vouched", connection=tenant.connection, worker=enclave.number, pid=enclave.pid)
         return enclave
 
-    # --- time, and the whole ---
+    # --- time limits, draining, counts ---
 
     def tick(self) -> None:
-        """Do what is due. To be called at least ten times a second."""
+        """Enforce time limits. Call it at least ten times a second."""
         now = self._clock()
         for tenant in list(self.tenants.values()):
             try:
                 self._due(tenant, now)
             except HeteeError as error:
                 self._refuse(tenant, error)
-        self.rack.tick()
+        self.pool.tick()
         self._schedule()
 
     def _due(self, tenant: Tenant, now: float) -> None:
-        late = tenant.until_s is not None and now >= tenant.until_s
-        if now >= tenant.heard_s + self._settings.idle_s:
-            raise refusal(Refusal.IDLE, f"nothing was heard for {self._settings.idle_s:g} s")
-        if late and tenant.stage in (Stage.GREETING, Stage.PROVING):
-            raise refusal(Refusal.HANDSHAKE_LATE, f"the handshake took longer than {self._settings.greeting_s:g} s")
+        late = tenant.deadline_s is not None and now >= tenant.deadline_s
+        if now >= tenant.last_heard_s + self._settings.idle_s:
+            raise refusal(Refusal.IDLE, f"no frame came for {self._settings.idle_s:g} s")
+        if late and tenant.state in (SessionState.GREETING, SessionState.PROVING):
+            raise refusal(
+                Refusal.HANDSHAKE_LATE, f"a step of the handshake took longer than {self._settings.greeting_s:g} s"
+            )
         if self._drained_s is not None and now >= self._drained_s:
-            raise refusal(Refusal.DRAINING, "the service is being stopped")
-        if tenant.stage is not Stage.WAITING:
+            raise refusal(Refusal.DRAINING, _STOPPING)
+        if tenant.state is not SessionState.WAITING:
             return
         if late:
-            self.rack.fleet.leave(tenant.connection)
-            tenant.stage, tenant.until_s = Stage.OPEN, None
-            self._send(tenant, Kind.FAIL, Failure(code=Refusal.BUSY, detail="no enclave came free in the time given"))
+            self.pool.accelerators.leave(tenant.connection)
+            tenant.state, tenant.deadline_s = SessionState.OPEN, None
+            self._send(
+                tenant,
+                Kind.FAIL,
+                Failure(code=Refusal.BUSY, detail="no enclave became free within the time that the client allows"),
+            )
             return
-        ahead, (told, when) = self.rack.fleet.ahead(tenant.connection), tenant.told
-        if ahead != told and now >= when + _QUEUED_EVERY_S:
-            tenant.told = ahead, now
+        ahead, (reported, when) = self.pool.accelerators.ahead(tenant.connection), tenant.reported
+        if ahead != reported and now >= when + _QUEUED_EVERY_S:
+            tenant.reported = ahead, now
             self._send(tenant, Kind.QUEUED, messages.Queued(ahead=ahead))
 
     def drain(self) -> None:
-        """Take no new session or enclave; let those that are there go on until the limit."""
+        """Refuse new sessions and enclaves; let those that exist go on until the time limit."""
         if self._drained_s is not None:
             return
         self._drained_s = self._clock() + self._settings.drain_s
         for tenant in list(self.tenants.values()):
-            if tenant.stage is Stage.SERVING:
+            if tenant.state is SessionState.SERVING:
                 self._send(tenant, Kind.DRAIN, Deadline(deadline_ms=int(self._settings.drain_s * 1e3)))
-            elif tenant.stage in (Stage.OPEN, Stage.WAITING):
-                self._refuse(tenant, refusal(Refusal.DRAINING, "the service is being stopped"))
+            elif tenant.state in (SessionState.OPEN, SessionState.WAITING):
+                self._refuse(tenant, refusal(Refusal.DRAINING, _STOPPING))
 
     @property
     def drained(self) -> bool:
-        """Whether nobody is left after `drain`, and every worker that had a session is collected."""
-        waited_for = (Stage.OPEN, Stage.WAITING, Stage.SERVING, Stage.CLOSING)
-        sessions = any(tenant.stage in waited_for for tenant in self.tenants.values())
-        return self._drained_s is not None and not sessions and not any(e.session for e in self.rack.enclaves.values())
+        """Whether `drain` was called, no session is left, and every worker that had one has been collected."""
+        waited_for = (SessionState.OPEN, SessionState.WAITING, SessionState.SERVING, SessionState.CLOSING)
+        sessions = any(tenant.state in waited_for for tenant in self.tenants.values())
+        return self._drained_s is not None and not sessions and not any(e.session for e in self.pool.enclaves.values())
 
     def state(self) -> messages.State:
-        """Counts for operators: no names of models, no keys."""
-        owned = self.rack.fleet.owned
-        living = [enclave for enclave in self.rack.enclaves.values() if enclave.life > Life.STARTING]
+        """Counts for operators, without names of models or keys."""
+        owned = self.pool.accelerators.owned
+        living = [enclave for enclave in self.pool.enclaves.values() if enclave.state > EnclaveState.STARTING]
         return messages.State(
             workers=tuple(enclave.status(owned(enclave.number)) for enclave in living[:_STATE_WORKERS]),
-            waiting=sum(tenant.stage is Stage.WAITING for tenant in self.tenants.values()),
+            waiting=sum(tenant.state is SessionState.WAITING for tenant in self.tenants.values()),
             sessions=sum(tenant.session is not None for tenant in self.tenants.values()),
             draining=self._drained_s is not None,
         )

@@ -1,17 +1,17 @@
-"""A worker as the controller sees it: a life in one direction."""
+"""What the controller knows of one worker, whose states follow each other in one order only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sectum.hetee.wire.messages import Beat, Born, WorkerStatus
+from sectum.hetee.wire.messages import Heartbeat, Started, WorkerStatus
 
-_NOTHING = Beat(open_streams=0, batches=0, images=0, bytes=0, busy_us=0)
+_NOTHING = Heartbeat(open_streams=0, batches=0, images=0, bytes=0, busy_us=0)
 
 
-class Life(IntEnum):
-    """States of a worker, in the only order in which they follow each other."""
+class EnclaveState(IntEnum):
+    """States of a worker. A worker moves to later states only."""
 
     STARTING = 0
     SPARE = 1
@@ -23,32 +23,33 @@ class Life(IntEnum):
 
 
 @dataclass(eq=False)
-class Enclave:
-    """A worker process, from its start until it was collected.
+class EnclaveEntry:
+    """One worker process, from its start until it has been collected.
 
     Attributes:
-        number: of this controller, from 1; never used again.
-        pid: its process.
-        measurement: of its software, taken just before its start.
-        born: its keys, when it is ready.
-        session: whose it is, 16 bytes; empty while it is a spare.
-        tenant: the connection of its session; None when that has ended.
-        index: how many enclaves this session had before.
-        kind: of its accelerators.
-        count: how many of them its session asked for.
-        granted_s: when it got accelerators last.
-        revoked_s: when it was asked for them; None while it was not.
-        kill_s: when it is killed if it does not do before what it was told to; None for never.
-        wiped_bytes: what it says that it has overwritten; None until it says so.
-        beat: what it has done.
+        number: number of the worker, from 1; never reused.
+        pid: process id.
+        measurement: measurement of its software, taken just before its start.
+        kill_s: time at which it is killed if it has not done what it was told; None for never.
+        state: its state.
+        started: its keys and confinement; None until it is ready.
+        session: session id, 16 bytes; empty while it is a spare.
+        tenant: connection of its session; None when that has ended.
+        index: number of enclaves that the session had before.
+        kind: kind of its accelerators.
+        count: number of accelerators that the session asked for.
+        granted_s: time of the last GRANT.
+        revoked_s: time of a REVOKE that it has not complied with yet; None if there is none.
+        wiped_bytes: number of bytes that it reports to have overwritten; None until it does.
+        heartbeat: the last counts that it sent.
     """
 
     number: int
     pid: int
     measurement: bytes
     kill_s: float | None
-    life: Life = Life.STARTING
-    born: Born | None = None
+    state: EnclaveState = EnclaveState.STARTING
+    started: Started | None = None
     session: bytes = b""
     tenant: int | None = None
     index: int = 0
@@ -57,26 +58,26 @@ class Enclave:
     granted_s: float = 0.0
     revoked_s: float | None = None
     wiped_bytes: int | None = None
-    beat: Beat = _NOTHING
+    heartbeat: Heartbeat = _NOTHING
 
-    def to(self, life: Life) -> None:
-        """Go on to a later state: never back, so that nothing serves twice (rule R7)."""
-        assert life > self.life, f"worker {self.number} from {self.life.name} back to {life.name}"
-        self.life = life
+    def advance_to(self, state: EnclaveState) -> None:
+        """Move to a later state, never back, so that no worker serves twice (rule R7)."""
+        assert state > self.state, f"worker {self.number} from {self.state.name} back to {state.name}"
+        self.state = state
 
     @property
-    def hungry(self) -> bool:
+    def has_work(self) -> bool:
         """Whether it has batches to compute."""
-        return self.beat.open_streams > 0 and self.life in (Life.SERVING, Life.DRAINING)
+        return self.heartbeat.open_streams > 0 and self.state in (EnclaveState.SERVING, EnclaveState.DRAINING)
 
     def status(self, accelerators: tuple[str, ...]) -> WorkerStatus:
-        """What an operator may know of one that has started."""
+        """What an operator may know of a worker that has started."""
         return WorkerStatus(
             index=self.number,
-            state=self.life.name.lower(),  # type: ignore[arg-type]  # the names of all lives but STARTING
+            state=self.state.name.lower(),  # type: ignore[arg-type]  # all states but STARTING
             accelerators=accelerators,
-            open_streams=self.beat.open_streams,
-            batches=self.beat.batches,
-            images=self.beat.images,
-            bytes=self.beat.bytes,
+            open_streams=self.heartbeat.open_streams,
+            batches=self.heartbeat.batches,
+            images=self.heartbeat.images,
+            bytes=self.heartbeat.bytes,
         )

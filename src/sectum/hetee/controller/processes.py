@@ -1,4 +1,4 @@
-"""Worker processes: started with two sockets and nothing else, watched, killed, collected."""
+"""Worker processes. Each inherits two sockets and the standard descriptors, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sectum.hetee.controller.outside import Started
+from sectum.hetee.controller.environment import StartedProcess
 
 WORKER = (sys.executable, "-P", "-m", "sectum.hetee.worker")
 LINK_FD, DATA_FD = 3, 4
-_ABOVE = 10  # descriptors that a worker finds at fixed numbers are moved out of the way first
-# What a worker is told of this environment; nothing else of it is its business.
+_ABOVE = 10  # sockets are first moved above the fixed numbers that the worker expects
+# Environment variables that a worker inherits.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES")
 
 
-def _keep_to_itself() -> None:
-    """Let no descriptor be inherited but the standard ones, also not what this process itself inherited."""
+def _forbid_inheritance() -> None:
+    """Make every descriptor but the standard ones non-inheritable, including those that this process inherited."""
     for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # that of the listing itself
+        with suppress(OSError):  # the descriptor of this listing is closed already
             if int(descriptor.name) > 2:
                 os.set_inheritable(int(descriptor.name), False)
 
@@ -32,17 +32,17 @@ class WorkerProcess:
     """One worker.
 
     Attributes:
-        pid: its process.
-        pidfd: readable when it has ended.
-        link: this end of the socket to it.
-        data: the host's end of its data socket; None once it was passed on.
+        pid: process id.
+        pidfd: becomes readable when the process has ended.
+        link: the controller's end of the link socket.
+        data: the host's end of the data socket; None once it was passed on.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.data: socket.socket | None
         self.data, data = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        _keep_to_itself()
+        _forbid_inheritance()
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for end in (theirs, data)]
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -72,17 +72,17 @@ class WorkerProcess:
         self.pidfd = os.pidfd_open(self.pid)
         self.link.setblocking(False)
 
-    def started(self, measurement: bytes) -> Started:
-        """What the controller is told of it."""
-        return Started(self.pid, measurement)
+    def started(self, measurement: bytes) -> StartedProcess:
+        """What `Environment.start` returns for this process."""
+        return StartedProcess(self.pid, measurement)
 
     def kill(self) -> None:
-        """Kill it, by its descriptor: never another process that got its number."""
+        """Kill the process through its pidfd, so that a reused process id is never hit."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def collect(self) -> None:
-        """Take it from the kernel when it has ended, and close what is left of it."""
+        """Wait for the process to end, and close its descriptors."""
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
         self.link.close()

@@ -1,13 +1,11 @@
-"""The controller's process: its sockets, its workers, its clock."""
+"""The controller's process: gives `Controller` its sockets, its worker processes and its clock."""
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,12 +13,13 @@ from pathlib import Path
 
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.measurement import WORKER, Measurer
-from sectum.hetee.controller.connections import Stream
 from sectum.hetee.controller.controller import Controller
-from sectum.hetee.controller.outside import Attester, Started
+from sectum.hetee.controller.environment import Attester, StartedProcess
+from sectum.hetee.controller.frame_socket import FrameSocket
 from sectum.hetee.controller.processes import WorkerProcess
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.role_log import log_event
 from sectum.hetee.wire.kinds import ALLOWED, Role
 
 _TICK_S = 0.05
@@ -28,27 +27,25 @@ _FROM_HOST = ALLOWED[Role.CLIENT, Role.CONTROLLER] | ALLOWED[Role.HOST, Role.CON
 
 
 def log(event: str, **fields: object) -> None:
-    """Write a line of JSON to standard error."""
-    line = {"time": round(time.time(), 3), "role": "controller", "event": event, **fields}
-    sys.stderr.write(json.dumps(line) + "\n")
-    sys.stderr.flush()
+    """Log an event of this process."""
+    log_event("controller", event, **fields)
 
 
 def listen(path: Path) -> socket.socket:
-    """Listen where only this user can connect.
+    """Listen on a Unix socket to which only this user can connect.
 
     Raises:
-        ServiceRefused: another controller listens there, or others can reach the folder.
+        ServiceRefused: another controller listens there, or other users can enter the folder.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.parent.stat().st_mode & 0o077:
-        raise refusal(Refusal.INTERNAL, f"{path.parent} can be entered by others; expected mode 0700")
+        raise refusal(Refusal.INTERNAL, f"other users can enter {path.parent}; expected mode 0700")
     if path.exists():
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(path))
             except OSError:
-                path.unlink()  # left over by one that was killed
+                path.unlink()  # left behind by a controller that was killed
             else:
                 raise refusal(Refusal.INTERNAL, f"another controller listens on {path}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -57,7 +54,7 @@ def listen(path: Path) -> socket.socket:
         listener.bind(str(path))
     except OSError as error:
         listener.close()
-        raise refusal(Refusal.INTERNAL, f"{path} cannot be listened on: {error}") from None
+        raise refusal(Refusal.INTERNAL, f"cannot listen on {path}: {error}") from None
     finally:
         os.umask(mask)
     listener.listen(128)
@@ -69,16 +66,16 @@ def _discard(woken: socket.socket) -> None:
     woken.recv(64)
 
 
-class Service:
-    """Runs a `Controller` until it was told to stop and nobody is left.
+class ControllerService:
+    """Runs a `Controller` until it is told to stop and no session is left.
 
     Args:
         settings: limits.
         attester: holds the attestation key.
         subject: this controller, as its evidence describes it.
-        listener: where hosts connect.
+        listener: socket on which hosts connect.
         measurer: measures the worker's software before each start.
-        command: what a worker is started by; the measurement is added to it.
+        command: command that starts a worker; the measurement is appended to it.
     """
 
     def __init__(
@@ -93,16 +90,16 @@ class Service:
         self._controller = Controller(settings, attester, subject, self, time.monotonic)
         self._selector = selectors.DefaultSelector()
         self._listener, self._measurer, self._command = listener, measurer, command
-        self._hosts: dict[int, Stream] = {}
-        self._links: dict[int, Stream] = {}
+        self._hosts: dict[int, FrameSocket] = {}
+        self._links: dict[int, FrameSocket] = {}
         self._workers: dict[int, WorkerProcess] = {}
         self._numbers = 0
         self._stops = 0
 
-    # --- what the controller asks for (`outside.Outside`) ---
+    # --- implements `environment.Environment` ---
 
     def send(self, connection: int, frame: bytes | bytearray, *, data_of: int | None = None) -> None:
-        """Send a frame to the host; with it the data socket of a worker, which is not kept here."""
+        """Send a frame to the host, and with ``data_of`` that worker's data socket, which is then closed here."""
         stream = self._hosts.get(connection)
         if stream is None:
             return
@@ -113,44 +110,44 @@ class Service:
         try:
             stream.send(frame, descriptor)
         except (HeteeError, OSError):
-            # Its end is noticed when it is next read from: not here, in the middle of a decision.
+            # The connection's end is handled at the next read, not here in the middle of a decision.
             with suppress(OSError):
                 stream.socket.shutdown(socket.SHUT_RD)
         self._watch_host(connection)
 
     def close(self, connection: int) -> None:
-        """Close a connection when all that was sent has gone out."""
+        """Close a connection when everything has been sent."""
         if stream := self._hosts.get(connection):
             stream.closing = True
             self._watch_host(connection)
 
-    def start(self, worker: int) -> Started:
-        """Measure the worker's software, then start it."""
+    def start(self, worker: int) -> StartedProcess:
+        """Measure the worker's software, then start a worker."""
         measurement = self._measurer.measure(WORKER)
         process = WorkerProcess((*self._command, "--measurement", measurement.hex()))
         self._workers[worker] = process
-        self._links[worker] = Stream(process.link, ALLOWED[Role.WORKER, Role.CONTROLLER])
+        self._links[worker] = FrameSocket(process.link, ALLOWED[Role.WORKER, Role.CONTROLLER])
         self._watch(process.link, lambda _: self._read_link(worker))
         self._watch(process.pidfd, lambda _: self._collect(worker))
         return process.started(measurement)
 
-    def tell(self, worker: int, frame: bytes) -> None:
+    def send_to_worker(self, worker: int, frame: bytes) -> None:
         """Send a frame to a worker."""
         if stream := self._links.get(worker):
-            with suppress(ConnectionError, HeteeError):  # its end is noticed by its pidfd
+            with suppress(ConnectionError, HeteeError):  # its pidfd reports the worker's end
                 stream.send(frame)
 
     def kill(self, worker: int) -> None:
-        """Kill a worker, and hear no more from it."""
+        """Kill a worker, and read nothing more from it."""
         if self._links.pop(worker, None):
             self._selector.unregister(self._workers[worker].link)
         self._workers[worker].kill()
 
     def log(self, event: str, **fields: object) -> None:
-        """Write a line of the log."""
+        """Write a line to the log."""
         log(event, **fields)
 
-    # --- what comes ---
+    # --- events ---
 
     def _watch(self, file: socket.socket | int, act: Callable[[int], None], events: int = selectors.EVENT_READ) -> None:
         self._selector.register(file, events, act)
@@ -175,7 +172,7 @@ class Service:
             peer, _ = self._listener.accept()
             self._numbers += 1
             number = self._numbers
-            self._hosts[number] = Stream(peer, _FROM_HOST)
+            self._hosts[number] = FrameSocket(peer, _FROM_HOST)
             self._watch(peer, lambda events: self._serve_host(number, events))
             self._controller.connected(number)
 
@@ -228,7 +225,7 @@ class Service:
     # --- running ---
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain; a second one ends at once."""
+        """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)

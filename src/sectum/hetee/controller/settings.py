@@ -1,4 +1,4 @@
-"""What an operator can set."""
+"""The settings of a controller."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits of a controller. Times are seconds; the specification gives the defaults.
+    """Limits of a controller. Times are in seconds; the specification gives the defaults.
 
     Attributes:
-        accelerators: how many there are of each kind.
+        accelerators: number of accelerators of each kind.
         admitted: identities (Ed25519 public keys) that are served; None serves everyone.
-        spares: clean workers that are kept waiting.
-        enclaves: the most workers that may serve at a time.
-        sessions: the most connections at a time.
-        quantum_s: how long an accelerator is owned before somebody who waits may have it.
-        longest_batch_s: what a worker may take to finish a batch before it is killed for not giving back.
-        idle_s: how long a client may be silent.
-        greeting_s: how long each step of a handshake may take.
-        starting_s: how long a worker may take to start.
-        drain_s: how long sessions may go on when the service is stopped.
-        credit_bytes: bytes of batches that a client may have on its way at a time.
-        open_streams: batches that a client may have on its way at a time.
+        spares: number of unused workers that are kept ready.
+        enclaves: largest number of workers that serve at a time.
+        sessions: largest number of connections at a time.
+        quantum_s: time for which a worker owns an accelerator before it can be revoked for a session that waits.
+        longest_batch_s: time that a worker has to finish its batch after REVOKE before it is killed.
+        idle_s: time without a frame after which a session is closed.
+        greeting_s: time limit for each step of a handshake.
+        starting_s: time limit for the start of a worker.
+        drain_s: time that open sessions have to finish when the service stops.
+        credit_bytes: largest total of a client's batches in flight.
+        open_streams: largest number of a client's batches in flight.
     """
 
     accelerators: dict[str, int] = field(default_factory=lambda: {"cpu": 1})

@@ -1,18 +1,18 @@
-"""A client's session as the controller sees it."""
+"""What the controller knows of one client's session."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 
-from sectum.hetee.channel.handshake import ControllerHandshake, Session
-from sectum.hetee.controller.enclaves import Enclave
+from sectum.hetee.channel.handshake import ControllerHandshake, EstablishedSession
+from sectum.hetee.controller.enclaves import EnclaveEntry
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Configure
 
 
-class Stage(Enum):
-    """States of a session; ``ASKING`` is a host's connection for counts."""
+class SessionState(Enum):
+    """States of a session; ``ASKING`` is a connection on which the host asks for counts."""
 
     GREETING = "greeting"
     PROVING = "proving"
@@ -25,13 +25,13 @@ class Stage(Enum):
 
 _ALIVE = frozenset({Kind.TERMINATE, Kind.PING, Kind.PONG, Kind.ERROR})
 ACCEPTS = {
-    Stage.GREETING: frozenset({Kind.HELLO, Kind.STATUS, Kind.ERROR}),
-    Stage.PROVING: frozenset({Kind.PROOF, Kind.ERROR}),
-    Stage.OPEN: _ALIVE | {Kind.CONFIGURE},
-    Stage.WAITING: _ALIVE,
-    Stage.SERVING: _ALIVE,
-    Stage.CLOSING: frozenset({Kind.PING, Kind.PONG, Kind.ERROR}),
-    Stage.ASKING: frozenset({Kind.STATUS, Kind.ERROR}),
+    SessionState.GREETING: frozenset({Kind.HELLO, Kind.STATUS, Kind.ERROR}),
+    SessionState.PROVING: frozenset({Kind.PROOF, Kind.ERROR}),
+    SessionState.OPEN: _ALIVE | {Kind.CONFIGURE},
+    SessionState.WAITING: _ALIVE,
+    SessionState.SERVING: _ALIVE,
+    SessionState.CLOSING: frozenset({Kind.PING, Kind.PONG, Kind.ERROR}),
+    SessionState.ASKING: frozenset({Kind.STATUS, Kind.ERROR}),
 }
 
 
@@ -40,36 +40,36 @@ class Tenant:
     """One connection of the host.
 
     Attributes:
-        connection: its number.
-        stage: where its session is.
-        heard_s: when something came from it.
-        until_s: when the handshake or the wait for an enclave is over; None for never.
-        handshake: until it is done.
-        session: from then on.
-        wanted: the configuration that it asked for.
-        enclave: the worker that it has.
-        index: of the next enclave.
-        fence: number of a PING behind LOST whose PONG is waited for, so that nothing that the client sent to the lost
-            enclave reaches the next one.
-        told: its place in the queue as it knows it, and when it was told.
-        record: of the cleaning of the last enclave, signed.
+        connection: number of the connection.
+        last_heard_s: time of the last frame.
+        deadline_s: time limit for the handshake or the wait for an enclave; None for no limit.
+        state: state of the session.
+        handshake: the handshake while it goes on; None otherwise.
+        session: the session after the handshake; None before.
+        configuration: the last CONFIGURE.
+        enclave: its worker; None if it has none.
+        index: index of its next enclave.
+        fence: number of a PING sent after LOST that has no PONG yet. Until the PONG comes, the session gets no new
+            enclave, so that nothing that the client sent to the lost enclave reaches the next one.
+        reported: the place in the queue that was last sent to the client, and when.
+        record: signed record of the cleaning of the last enclave.
     """
 
     connection: int
-    heard_s: float
-    until_s: float | None
-    stage: Stage = Stage.GREETING
+    last_heard_s: float
+    deadline_s: float | None
+    state: SessionState = SessionState.GREETING
     handshake: ControllerHandshake | None = None
-    session: Session | None = None
-    wanted: Configure | None = None
-    enclave: Enclave | None = None
+    session: EstablishedSession | None = None
+    configuration: Configure | None = None
+    enclave: EnclaveEntry | None = None
     index: int = 0
     fence: int | None = None
-    told: tuple[int, float] = (-1, 0.0)
+    reported: tuple[int, float] = (-1, 0.0)
     record: bytes = b""
 
     def wipe(self) -> None:
-        """Overwrite all its secrets."""
+        """Overwrite all secrets of the session."""
         if self.handshake is not None:
             self.handshake.wipe()
         if self.session is not None:

@@ -1,1 +1,1 @@
-"""The untrusted host: takes connections, forwards frames that it cannot read, counts them. Imports `wire` only."""
+"""The untrusted host: accepts connections, and forwards and counts frames that it cannot read. Imports only `wire`."""

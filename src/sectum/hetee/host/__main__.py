@@ -1,4 +1,4 @@
-"""``python -m sectum.hetee.host``: the host by itself. ``sectum hetee host`` becomes this process."""
+"""``python -m sectum.hetee.host`` runs the host alone, as ``sectum hetee host`` does."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.metrics import MetricsServer
-from sectum.hetee.host.scheduling import ask_for_short_turns
-from sectum.hetee.host.service import Service, log, stop_on_signals
+from sectum.hetee.host.scheduling import request_short_time_slices
+from sectum.hetee.host.service import HostService, log, stop_on_signals
 
 _PR_SET_PDEATHSIG = 1
 
@@ -21,18 +21,23 @@ _PR_SET_PDEATHSIG = 1
 def _address(text: str) -> tuple[str, int]:
     name, found, port = text.rpartition(":")
     if not found or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"'{text}' is no address: write for example 127.0.0.1:7625")
+        raise argparse.ArgumentTypeError(f"'{text}' is not an address: write for example 127.0.0.1:7625")
     return name.strip("[]") or "127.0.0.1", int(port)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Read the arguments of a host."""
+    """The parser of the host's arguments."""
     read = argparse.ArgumentParser("sectum hetee host", description="The untrusted host of one machine.")
-    read.add_argument("--controller", type=Path, required=True, help="the controller's socket")
-    read.add_argument("--listen", type=_address, default=("127.0.0.1", 7625), help="where clients connect")
-    read.add_argument("--metrics", type=_address, default=("127.0.0.1", 7626), help="/metrics, /health and /state")
-    read.add_argument("--connections", type=int, default=256, help="the most at a time")
-    read.add_argument("--with-parent", type=int, metavar="PID", help="stop when this process, which started it, ends")
+    read.add_argument("--controller", type=Path, required=True, help="Unix socket of the controller")
+    read.add_argument("--listen", type=_address, default=("127.0.0.1", 7625), help="address for clients")
+    read.add_argument(
+        "--metrics",
+        type=_address,
+        default=("127.0.0.1", 7626),
+        help="address for operators: /metrics, /health and /state",
+    )
+    read.add_argument("--connections", type=int, default=256, help="largest number of client connections at a time")
+    read.add_argument("--with-parent", type=int, metavar="PID", help="stop when this process, the parent, ends")
     return read
 
 
@@ -46,16 +51,16 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.with_parent is not None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != arguments.with_parent:  # it ended before the kernel was asked
+        if os.getppid() != arguments.with_parent:  # the parent ended before prctl
             return
-    ask_for_short_turns()
+    request_short_time_slices()
     try:
         listener = _listen(arguments.listen)
-        service = Service(listener, arguments.controller, arguments.connections)
+        service = HostService(listener, arguments.controller, arguments.connections)
         metrics = MetricsServer(arguments.metrics, service.counts, arguments.controller)
     except OSError as error:
         places = " or ".join(f"{name}:{port}" for name, port in (arguments.listen, arguments.metrics))
-        detail = f"{places} cannot be listened on: {(error.strerror or str(error)).partition(' (')[0]}"
+        detail = f"cannot listen on {places}: {(error.strerror or str(error)).partition(' (')[0]}"
         refused: HeteeError = refusal(Refusal.INTERNAL, detail)
         sys.stderr.write(f"sectum: {refused.detail}\n")
         sys.exit(refused.exit_code)

@@ -1,4 +1,4 @@
-"""What a host may know: how many frames and bytes went which way, and what its controller tells any operator."""
+"""Counts for operators: frames and bytes that the host forwarded, and the counts that the controller reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATE_S = 1.0
 
 
 class Counts:
-    """Counters of a host since its start; safe for several threads."""
+    """Counters of a host since its start. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,30 +30,30 @@ class Counts:
         self.since_s = time.time()
 
     def connected(self) -> None:
-        """A client came."""
+        """Count a client that connected."""
         with self._lock:
             self._connections += 1
             self.open += 1
 
     def disconnected(self) -> None:
-        """A client went."""
+        """Count a client that disconnected."""
         with self._lock:
             self.open -= 1
 
     def forwarded(self, direction: str, plane: Plane, n_bytes: int) -> None:
-        """A frame was forwarded whole. ``direction``: ``in`` from a client, ``out`` to one."""
+        """Count a frame that was forwarded whole; ``direction`` is ``in`` from a client, ``out`` to a client."""
         key = direction, plane.name.lower()
         with self._lock:
             self._frames[key] += 1
             self._bytes[key] += n_bytes
 
     def refused(self, code: Refusal) -> None:
-        """A frame or a connection was refused."""
+        """Count a frame or a connection that was refused."""
         with self._lock:
             self._refused[code.name] += 1
 
     def json(self) -> dict[str, object]:
-        """All counters, for programs."""
+        """All counters as JSON values."""
         with self._lock:
             return {
                 "since": round(self.since_s, 3),
@@ -65,7 +65,7 @@ class Counts:
             }
 
     def samples(self) -> list[tuple[str, dict[str, str], float]]:
-        """All counters as metric, labels, value."""
+        """All counters as (metric, labels, value)."""
         with self._lock:
             found: list[tuple[str, dict[str, str], float]] = [
                 ("connections_total", {}, self._connections),

@@ -1,4 +1,4 @@
-"""``/metrics`` for Prometheus, ``/health`` for those who restart services, ``/state`` for `sectum hetee top`."""
+"""An HTTP server for operators: ``/metrics`` for Prometheus, ``/health`` for probes, ``/state`` for `hetee top`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _HELP = {
     "up": "1 if the controller answers",
     "connections_total": "Client connections since the start of the host",
     "connections_open": "Client connections that are open",
-    "frames_total": "Frames forwarded whole, by direction seen from the service and class",
-    "bytes_total": "Bytes of these frames, headers counted",
+    "frames_total": "Frames forwarded whole, by direction as seen from the service, and by class",
+    "bytes_total": "Bytes of these frames, including headers",
     "refused_total": "Frames and connections that the host refused, by code",
     "sessions": "Sessions that are open",
     "waiting": "Sessions that wait for an enclave",
@@ -32,7 +32,7 @@ _STATES = ("spare", "assigned", "serving", "draining", "wiped")
 
 
 def of_state(state: State) -> list[tuple[str, dict[str, str], float]]:
-    """A controller's counts as metric, labels, value."""
+    """A controller's counts as (metric, labels, value)."""
     found: list[tuple[str, dict[str, str], float]] = [
         ("sessions", {}, state.sessions),
         ("waiting", {}, state.waiting),
@@ -54,12 +54,12 @@ def of_state(state: State) -> list[tuple[str, dict[str, str], float]]:
 
 
 def exposition(samples: Iterable[tuple[str, dict[str, str], float]]) -> str:
-    """Write samples in Prometheus' text format, version 0.0.4; labels hold no character that has to be escaped."""
-    lines, told = [], set()
+    """Write samples in Prometheus' text format, version 0.0.4. Labels hold no characters that need escaping."""
+    lines, described = [], set()
     for metric, labels, value in sorted(samples, key=lambda sample: sample[0]):
         name = f"sectum_hetee_{metric}"
-        if metric not in told:
-            told.add(metric)
+        if metric not in described:
+            described.add(metric)
             lines += [
                 f"# HELP {name} {_HELP[metric]}",
                 f"# TYPE {name} {'counter' if metric.endswith('_total') else 'gauge'}",
@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = {"host": self.server.counts.json(), "error": None if state else why}
             self._answer(200, json.dumps(body | {"controller": state and _plain(state)}) + "\n", "application/json")
         else:
-            self._answer(404, "there are /metrics, /health and /state\n", "text/plain")
+            self._answer(404, "not found; use /metrics, /health or /state\n", "text/plain")
 
     def _answer(self, status: int, body: str, kind: str) -> None:
         data = body.encode()
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: a scrape is no event."""
+        """Log nothing for a scrape."""
 
 
 def _plain(state: State) -> object:
@@ -114,8 +114,8 @@ class MetricsServer(ThreadingHTTPServer):
 
     Args:
         address: host and port.
-        counts: of the host.
-        controller: its socket.
+        counts: counters of the host.
+        controller: Unix socket of the controller.
     """
 
     daemon_threads = True
@@ -125,4 +125,4 @@ class MetricsServer(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: who asked has gone before the answer."""
+        """Log nothing if a client disconnects before the answer."""

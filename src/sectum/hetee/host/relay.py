@@ -1,4 +1,4 @@
-"""One client connection: frames of client, controller and worker, each to where its class belongs."""
+"""Relays one client connection: routes each frame between client, controller and worker by its class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.counts import Counts
-from sectum.hetee.host.sockets import Inflow, Mover, SinkEnded, enlarge, receive_exactly
+from sectum.hetee.host.sockets import IncomingFrames, SinkEnded, Splicer, enlarge, receive_exactly
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import ALLOWED, FROM_CONTROLLER, UPSTREAM, Kind, Plane, Role
@@ -17,33 +17,35 @@ from sectum.hetee.wire.messages import Failure, encode
 
 _FROM_WORKER = ALLOWED[Role.WORKER, Role.CLIENT]
 _TO_WORKER = ALLOWED[Role.CLIENT, Role.WORKER]
-_LAST_WORDS = frozenset({Kind.CLEANED, Kind.FAIL, Kind.ERROR})
+_FINAL = frozenset({Kind.CLEANED, Kind.FAIL, Kind.ERROR})
 _LAST_ANSWERS_S = 5.0
 
 
 class Relay:
-    """Forwards until one of its ends is gone. Three threads: from the client, from the controller, from the worker.
+    """Forwards frames until one end closes, with a thread each for the client, the controller and the worker.
 
     Args:
-        client: its socket.
-        controller: a connection of its own to the controller.
-        counts: what is counted.
+        client: socket of the client.
+        controller: a connection to the controller for this client.
+        counts: counters of the host.
     """
 
     def __init__(self, client: socket.socket, controller: socket.socket, counts: Counts) -> None:
         self._client, self._controller, self._counts = client, controller, counts
         self._route: socket.socket | None = None
-        self._routes: dict[socket.socket, threading.Thread] = {}  # all that are open, and who reads from each
-        self._route_lock = threading.Lock()  # guards both
-        self._client_lock = threading.Lock()  # one frame at a time
-        self._whole = True  # whether the client got all of the last frame
-        self._last: Kind | None = None  # what the controller said last
+        self._routes: dict[
+            socket.socket, threading.Thread
+        ] = {}  # each open worker socket, and the thread that reads it
+        self._route_lock = threading.Lock()  # guards _route and _routes
+        self._client_lock = threading.Lock()  # held while one frame is written to the client
+        self._whole = True  # whether the client got the whole of the last frame
+        self._last: Kind | None = None  # type of the controller's last frame
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Forward until the end; then all sockets are closed.
+        """Forward until the end, then close all sockets.
 
-        Not before nobody uses them: the number of one that is closed is soon that of another connection.
+        They are closed only when no thread uses them any more, because the kernel reuses descriptor numbers at once.
         """
         downward = threading.Thread(target=self._guard, args=(self._from_controller,), name="from-controller")
         downward.start()
@@ -54,24 +56,24 @@ class Relay:
         for end in (self._client, self._controller, *self._routes):
             end.close()
 
-    def _guard(self, forward: Callable[[Mover], None]) -> None:
-        """Run one direction; its end is the end of the connection, and the client is told why."""
-        mover = Mover()
+    def _guard(self, forward: Callable[[Splicer], None]) -> None:
+        """Run one direction. When it ends, send the client the reason and end the connection."""
+        splicer = Splicer()
         try:
-            forward(mover)
+            forward(splicer)
         except HeteeError as error:
-            said = error.code is Refusal.CONTROLLER_LOST and self._last in _LAST_WORDS
-            if not self._ended.is_set() and not said:
+            told = error.code is Refusal.CONTROLLER_LOST and self._last in _FINAL
+            if not self._ended.is_set() and not told:
                 self._counts.refused(error.code)
                 self._tell(error.code, error.detail)
         except OSError:
             pass  # the client is gone
         finally:
-            mover.close()
+            splicer.close()
             self.end()
 
     def end(self) -> None:
-        """Wake everybody who waits for a socket of this connection."""
+        """Shut down all sockets, which wakes the threads that wait for them."""
         self._ended.set()
         with self._route_lock:
             ends = [self._client, self._controller, *self._routes]
@@ -83,73 +85,73 @@ class Relay:
         frame = plain_frame(Kind.ERROR, encode(Failure(code=code, detail=detail[:512])))
         with self._client_lock:
             if self._whole:
-                with suppress(OSError):  # a client that reads nothing is not waited for
+                with suppress(OSError):  # do not wait for a client that does not read
                     self._whole = self._client.send(frame, socket.MSG_DONTWAIT) == len(frame)
 
     # --- from the client ---
 
-    def _from_client(self, mover: Mover) -> None:
-        inflow = Inflow(self._client)
+    def _from_client(self, splicer: Splicer) -> None:
+        incoming = IncomingFrames(self._client)
         while True:
             try:
-                header = inflow.header()
+                header = incoming.header()
             except ConnectionError:
                 return
             if header.kind not in UPSTREAM:
                 raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a client")
             if header.kind.plane is Plane.DATA:
-                self._to_worker(header, inflow, mover)
+                self._to_worker(header, incoming, splicer)
             else:
-                self._to_controller(header, inflow, mover)
+                self._to_controller(header, incoming, splicer)
 
-    def _to_controller(self, header: Header, inflow: Inflow, mover: Mover) -> None:
+    def _to_controller(self, header: Header, incoming: IncomingFrames, splicer: Splicer) -> None:
         try:
-            self._pass_on("in", [header], inflow, self._controller, mover)
+            self._pass_on("in", [header], incoming, self._controller, splicer)
         except SinkEnded:
             raise refusal(Refusal.CONTROLLER_LOST, "the controller's connection ended") from None
 
-    def _to_worker(self, header: Header, inflow: Inflow, mover: Mover) -> None:
+    def _to_worker(self, header: Header, incoming: IncomingFrames, splicer: Splicer) -> None:
         with self._route_lock:
             route = self._route
             for ended in [each for each, upward in self._routes.items() if not upward.is_alive()]:
                 del self._routes[ended]
-                ended.close()  # this thread is the only one that writes to it
+                ended.close()  # only this thread writes to it
         if route is None:
             n_bytes = HEADER_BYTES + header.length
-            mover.discard(self._client, n_bytes - len(inflow.take(n_bytes)))
-            if header.kind is not Kind.CHUNK:  # its opening was told already
+            splicer.discard(self._client, n_bytes - len(incoming.take(n_bytes)))
+            if header.kind is not Kind.CHUNK:  # NO_ROUTE was sent for its opening already
                 self._counts.refused(Refusal.NO_ROUTE)
                 self._tell(Refusal.NO_ROUTE, f"{header.kind.name} while no worker is routed")
             return
         try:
-            self._pass_on("in", inflow.run(header, _TO_WORKER), inflow, route, mover)
+            self._pass_on("in", incoming.run(header, _TO_WORKER), incoming, route, splicer)
         except SinkEnded as error:
-            mover.discard(self._client, error.left)
+            splicer.discard(self._client, error.left)
             self._unroute()
 
     def _pass_on(
-        self, direction: str, headers: list[Header], inflow: Inflow, sink: socket.socket, mover: Mover
+        self, direction: str, headers: list[Header], incoming: IncomingFrames, sink: socket.socket, splicer: Splicer
     ) -> None:
-        """Move the next frames: what of them is in memory with one call, then the rest of the last one.
+        """Forward frames: send the part that is in memory with one call, then splice the rest of the last one.
 
         Raises:
-            SourceEnded: before all came.
-            SinkEnded: before all went; its ``left`` are still to be read from the source.
+            SourceEnded: the source ended too early.
+            SinkEnded: the sink ended too early; its ``left`` bytes are still to be read from the source.
         """
         n_bytes = sum(HEADER_BYTES + header.length for header in headers)
-        part = inflow.take(n_bytes)
+        part = incoming.take(n_bytes)
         left = n_bytes - len(part)
         try:
             sink.sendall(part, socket.MSG_MORE if left else 0)
         except OSError:
             raise SinkEnded(left) from None
-        mover.move(inflow.source, sink, left)
+        splicer.move(incoming.source, sink, left)
         for header in headers:
             self._counts.forwarded(direction, header.kind.plane, HEADER_BYTES + header.length)
 
     # --- from the controller ---
 
-    def _from_controller(self, _mover: Mover) -> None:
+    def _from_controller(self, _mover: Splicer) -> None:
         while True:
             try:
                 head, descriptors = self._receive_head()
@@ -163,9 +165,8 @@ class Relay:
                 self._take_route(descriptors)
             elif header.kind is Kind.UNROUTE:
                 self._unroute()
-                for upward in list(
-                    self._routes.values()
-                ):  # the worker has ended: its last words go before what follows
+                # The worker has ended. What it sent last goes to the client before what the controller sends next.
+                for upward in list(self._routes.values()):
                     upward.join(_LAST_ANSWERS_S)
             else:
                 with self._client_lock:
@@ -198,35 +199,35 @@ class Relay:
             self.end()
 
     def _unroute(self) -> None:
-        """Forward nothing more to the worker; what it has sent still goes to the client."""
+        """Forward nothing more to the worker. What it has sent still goes to the client."""
         with self._route_lock:
             self._route = None
 
     # --- from the worker ---
 
     def _from_worker(self, route: socket.socket) -> None:
-        mover = Mover()
-        begun = False  # of frames of this thread: another one may be sending a whole frame of the controller's
+        splicer = Splicer()
+        begun = False  # whether this thread has sent a part of a frame to the client
         try:
-            inflow = Inflow(route)
+            incoming = IncomingFrames(route)
             while True:
-                header = inflow.header()
+                header = incoming.header()
                 if header.kind not in _FROM_WORKER:
                     raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a worker")
                 with self._client_lock:
                     begun, self._whole = True, False
-                    self._pass_on("out", inflow.run(header, _FROM_WORKER), inflow, self._client, mover)
+                    self._pass_on("out", incoming.run(header, _FROM_WORKER), incoming, self._client, splicer)
                     begun, self._whole = False, True
         except HeteeError as error:
             self._counts.refused(error.code)
         except OSError:
             pass
         finally:
-            if begun:  # cut off within a frame: nothing that follows could be told from its rest
+            if begun:  # the frame is cut off, so the client could not parse anything that follows
                 self.end()
             with self._route_lock:
                 if self._route is route:
                     self._route = None
             with suppress(OSError):
                 route.shutdown(socket.SHUT_RDWR)
-            mover.close()
+            splicer.close()

@@ -1,4 +1,4 @@
-"""How Linux shares a processor between the host and whoever it forwards for."""
+"""Asks Linux for short time slices, so that the host forwards with low latency."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 import platform
 import struct
 
-_SLICE_NS = 100_000  # the least that Linux gives
+_SLICE_NS = 100_000  # the minimum that Linux allows
 _SET_ATTRIBUTES = {"x86_64": 314, "aarch64": 274}  # sched_setattr, for which most versions of libc have no function
 
 
-def ask_for_short_turns() -> bool:
-    """Ask for short turns on the processor, and so for early ones, in this thread and those that it starts.
+def request_short_time_slices() -> bool:
+    """Request short time slices, which are scheduled earlier, for this thread and those that it starts.
 
-    Forwarding takes microseconds. With the usual turns of a millisecond or more, a host that wakes up on the processor
-    of whoever sent to it waits until that has sealed and sent all. Linux takes the wish since version 6.12, and gives
-    nobody more time for it than before.
+    Forwarding takes microseconds. With the usual slices of a millisecond or more, a host that wakes up on the sender's
+    processor waits until the sender has sealed and sent everything. Linux supports the request since version 6.12, and
+    the total share of the processor does not change.
 
     Returns:
-        Whether Linux took it; versions before 6.12 say so, too, and do nothing.
+        Whether Linux accepted the request. Versions before 6.12 accept it and ignore it.
     """
     number = _SET_ATTRIBUTES.get(platform.machine())
     if number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:

@@ -1,14 +1,11 @@
-"""The host's process: listens, and makes a relay of each connection."""
+"""The host's process: listens, and makes a relay for each connection."""
 
 from __future__ import annotations
 
-import json
 import selectors
 import signal
 import socket
-import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,25 +14,24 @@ from sectum.hetee.host.counts import Counts
 from sectum.hetee.host.metrics import MetricsServer
 from sectum.hetee.host.relay import Relay
 from sectum.hetee.host.sockets import connect_unix
+from sectum.hetee.role_log import log_event
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Failure, encode
 
 
 def log(event: str, **fields: object) -> None:
-    """Write a line of JSON to standard error."""
-    line = {"time": round(time.time(), 3), "role": "host", "event": event, **fields}
-    sys.stderr.write(json.dumps(line) + "\n")
-    sys.stderr.flush()
+    """Log an event of this process."""
+    log_event("host", event, **fields)
 
 
-class Service:
+class HostService:
     """Listens for clients until it is stopped.
 
     Args:
-        listener: where clients connect.
-        controller: the controller's socket.
-        connections: the most at a time.
+        listener: socket on which clients connect.
+        controller: Unix socket of the controller.
+        connections: largest number of connections at a time.
     """
 
     def __init__(self, listener: socket.socket, controller: Path, connections: int = 256) -> None:
@@ -65,7 +61,7 @@ class Service:
                 relay.end()
 
     def stop(self) -> None:
-        """End all connections, and `run`."""
+        """End all connections, and make `run` return."""
         with suppress(OSError):
             self._waker.send(b"\0")
 
@@ -98,10 +94,10 @@ class Service:
             client.settimeout(1.0)
             client.sendall(plain_frame(Kind.ERROR, encode(Failure(code=code, detail=detail))))
             client.shutdown(socket.SHUT_WR)
-            client.recv(2048)  # what it said already: closing on unread bytes would take the answer from it
+            client.recv(2048)  # closing with unread bytes would reset the connection and lose the answer
 
 
-def stop_on_signals(service: Service) -> None:
-    """Let SIGTERM and SIGINT stop a service."""
+def stop_on_signals(service: HostService) -> None:
+    """Stop a service on SIGTERM or SIGINT."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())

@@ -1,4 +1,4 @@
-"""Moving bytes between sockets: small frames through memory, the payloads of large ones past it."""
+"""Moves bytes between sockets: small frames through memory, large payloads with ``splice``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from sectum.hetee.errors import HeteeError
-from sectum.hetee.wire.ahead import AHEAD_BYTES, Ahead
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.read_ahead import READ_AHEAD_BYTES, ReadAheadBuffer
 
 PIPE_BYTES = 1 << 20
 SOCKET_BYTES = 1 << 21
@@ -33,17 +33,17 @@ def connect_unix(path: Path) -> socket.socket:
 
 
 def enlarge(peer: socket.socket) -> None:
-    """Give a socket buffers that a few chunks fit into, as far as the system allows."""
+    """Ask for socket buffers that hold a few chunks; the kernel may limit them."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         peer.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
 
 
 def receive_exactly(source: socket.socket, n_bytes: int) -> bytes:
-    """Receive so many bytes.
+    """Receive exactly ``n_bytes``.
 
     Raises:
-        ConnectionResetError: it ended before.
-        OSError: as `socket.recv`.
+        ConnectionResetError: the connection ended first.
+        OSError: from `socket.recv`.
     """
     data = bytearray(n_bytes)
     view = memoryview(data)
@@ -55,10 +55,10 @@ def receive_exactly(source: socket.socket, n_bytes: int) -> bytes:
     return bytes(data)
 
 
-class Inflow:
-    """Frames as they come from a socket: small ones whole, several with one call; of a large one its beginning.
+class IncomingFrames:
+    """Reads frames from a socket: small frames whole, several with one call; of a large frame only the beginning.
 
-    Frames of at most `AHEAD_BYTES` are copied; what is longer moves past this process.
+    Frames of at most `READ_AHEAD_BYTES` go through memory. The rest of a larger one stays in the socket for `Splicer`.
 
     Args:
         source: connected stream socket.
@@ -66,41 +66,41 @@ class Inflow:
 
     def __init__(self, source: socket.socket) -> None:
         self.source = source
-        self._ahead = Ahead(source.recv_into)
+        self._ahead = ReadAheadBuffer(source.recv_into)
 
     def header(self) -> Header:
-        """The header of the next frame, which stays; of a frame that fits into memory, the rest was received, too.
+        """The header of the next frame, without consuming it. A small frame has then been received whole.
 
         Raises:
-            FrameRefused: it is none.
-            SourceEnded: no further frame comes.
+            FrameRefused: the bytes are not a header.
+            SourceEnded: there is no further frame.
         """
         self._have(HEADER_BYTES)
         header = parse(self._ahead.seen(HEADER_BYTES))
-        if HEADER_BYTES + header.length <= AHEAD_BYTES:
+        if HEADER_BYTES + header.length <= READ_AHEAD_BYTES:
             self._have(HEADER_BYTES + header.length)
         return header
 
     def run(self, first: Header, kinds: frozenset[Kind]) -> list[Header]:
-        """The header ``first``, which `header` gave, and those of the frames of these kinds that follow it in memory.
+        """``first``, from `header`, and the headers of the frames of these kinds that follow it in memory.
 
-        Each but the last is there whole; so is the last unless it is too large for that.
+        All of these frames are in memory whole, except a last one that is too large.
         """
         headers, at = [first], HEADER_BYTES + first.length
         while len(self._ahead) - at >= HEADER_BYTES:
             try:
                 header = parse(self._ahead.seen(HEADER_BYTES, at))
-            except HeteeError:  # its turn comes after those before it
+            except HeteeError:  # refuse it after the frames before it were forwarded
                 break
             n_bytes = HEADER_BYTES + header.length
-            if header.kind not in kinds or len(self._ahead) - at < n_bytes <= AHEAD_BYTES:
+            if header.kind not in kinds or len(self._ahead) - at < n_bytes <= READ_AHEAD_BYTES:
                 break
             headers.append(header)
             at += n_bytes
         return headers
 
     def take(self, n_bytes: int) -> memoryview:
-        """Up to so many bytes that were received; they are valid until `header` is called."""
+        """Consume up to ``n_bytes`` received bytes; the view is valid until `header` is called."""
         return self._ahead.take(n_bytes)
 
     def _have(self, n_bytes: int) -> None:
@@ -109,32 +109,32 @@ class Inflow:
 
 
 class SourceEnded(ConnectionError):
-    """The side that was read from ended."""
+    """The socket that is read from was closed."""
 
 
 class SinkEnded(ConnectionError):
-    """The side that was written to ended."""
+    """The socket that is written to was closed."""
 
     def __init__(self, left: int) -> None:
         super().__init__(f"{left} bytes could not be written")
         self.left = left
 
 
-class Mover:
-    """Moves payloads from one socket to another through a pipe, without looking at them. For one thread."""
+class Splicer:
+    """Moves payloads from one socket to another through a pipe, without copying them. Not thread-safe."""
 
     def __init__(self) -> None:
         self._out, self._in = os.pipe2(os.O_CLOEXEC)
-        with suppress(OSError):  # more than the system lets this user have: what there is does, too
+        with suppress(OSError):  # above this user's limit: the default size works, too
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     def move(self, source: socket.socket, sink: socket.socket, n_bytes: int) -> None:
-        """Move so many bytes.
+        """Move ``n_bytes``.
 
         Raises:
-            SourceEnded: before all came.
-            SinkEnded: before all went; its ``left`` are still to be read from the source.
+            SourceEnded: the source ended too early.
+            SinkEnded: the sink ended too early; its ``left`` bytes are still to be read from the source.
         """
         to = sink.fileno()
         while n_bytes:
@@ -148,10 +148,10 @@ class Mover:
                     raise SinkEnded(n_bytes) from None
 
     def discard(self, source: socket.socket, n_bytes: int) -> None:
-        """Read so many bytes and forget them.
+        """Read ``n_bytes`` and discard them.
 
         Raises:
-            SourceEnded: before all came.
+            SourceEnded: the source ended too early.
         """
         while n_bytes:
             got = self._fill(source, n_bytes)

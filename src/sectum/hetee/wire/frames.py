@@ -1,4 +1,4 @@
-"""Bytes in, frames out: reading a byte stream into buffers that are reused."""
+"""Reads frames from a byte stream, into buffers that are reused."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.ahead import AHEAD_BYTES, Ahead
 from sectum.hetee.wire.header import HEADER_BYTES, NO_SESSION, Header, parse
 from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.read_ahead import READ_AHEAD_BYTES, ReadAheadBuffer
 
 
 class Frame(NamedTuple):
@@ -25,11 +25,11 @@ class FrameReader:
 
         while frame_or_none := reader.advance(socket.recv_into(reader.writable())): ...
 
-    A caller receives at most ``len(writable())`` bytes into `writable` and says how many came with `advance`. So a
-    payload is written once, where it is opened from. It stays until the next one begins.
+    A caller receives at most ``len(writable())`` bytes into `writable`, then passes their number to `advance`. So a
+    payload is written once, and opened where it is. It is valid until the next frame begins.
 
     Args:
-        accepts: the types that the peer may send now; assign to it when the state of the connection changes.
+        accepts: types that the peer may send now; assign to it when the state of the connection changes.
     """
 
     def __init__(self, accepts: frozenset[Kind]) -> None:
@@ -43,18 +43,18 @@ class FrameReader:
 
     @property
     def idle(self) -> bool:
-        """Whether all bytes that came belong to whole frames."""
+        """Whether no frame is incomplete."""
         return self._header is None and not self._filled
 
     def writable(self) -> memoryview:
-        """Where the next bytes go; never empty, and never longer than what is left of the current part."""
+        """Memory for the next bytes: never empty, and never longer than the rest of the current header or payload."""
         return (self._head if self._header is None else self._body)[self._filled :]
 
     def advance(self, n_bytes: int) -> Frame | None:
-        """Take note of ``n_bytes`` that were written to `writable`; give a frame if that completed one.
+        """Register ``n_bytes`` written to `writable`; returns a frame if they complete one.
 
         Raises:
-            FrameRefused: what came is no frame, or not one that the peer may send now; the reader is then unusable.
+            FrameRefused: the bytes are not a frame that the peer may send now; the reader is then unusable.
         """
         if self._dead:
             raise refusal(Refusal.UNEXPECTED, "bytes after a frame that was refused")
@@ -85,7 +85,7 @@ class FrameReader:
         self._header, self._filled = header, 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
-        """Read ``data`` by copying it; each frame is valid until the next is asked for.
+        """Read ``data`` by copying it; each frame is valid until the next.
 
         Raises:
             FrameRefused: as `advance`.
@@ -100,7 +100,7 @@ class FrameReader:
                 yield frame
 
     def end(self) -> None:
-        """Take note of the end of the byte stream.
+        """Register the end of the byte stream.
 
         Raises:
             FrameRefused: ``TRUNCATED``, it ended inside a frame.
@@ -110,26 +110,26 @@ class FrameReader:
             raise refusal(Refusal.TRUNCATED, f"the connection ended after {self._filled} bytes of {have}")
 
 
-class AheadReader:
-    """Cuts frames out of a byte stream, of which it receives as much as there is: small frames come several at a time.
+class BufferedFrameReader:
+    """Reads frames from a byte stream through a read-ahead buffer, so that several small frames come with one call.
 
     Args:
-        accepts: the types that the peer may send now.
-        receive: fills the beginning of the memory that it is given, and says with how many bytes; 0 is the end. With
-            True it returns when all is filled, if it can.
+        accepts: types that the peer may send.
+        receive: writes to the beginning of the given memory and returns the number of bytes; 0 at the end. With True
+            it should fill the memory before it returns.
     """
 
     def __init__(self, accepts: frozenset[Kind], receive: Callable[[memoryview, bool], int]) -> None:
         self._accepts, self._receive = accepts, receive
-        self._ahead = Ahead(lambda memory: receive(memory, False))
+        self._ahead = ReadAheadBuffer(lambda memory: receive(memory, False))
         self._large = bytearray()
 
     def next(self) -> Frame | None:
-        """The next frame, a view that the call after this overwrites; None at the end of the stream.
+        """The next frame, valid until the next call; None at the end of the stream.
 
         Raises:
-            FrameRefused: what came is no frame, or not one that the peer may send; or ``TRUNCATED``, the stream ended
-                inside a frame.
+            FrameRefused: the bytes are not a frame that the peer may send; or ``TRUNCATED``, the stream ended inside a
+                frame.
         """
         if not self._have(HEADER_BYTES):
             return None
@@ -137,13 +137,13 @@ class AheadReader:
         if header.kind not in self._accepts:
             raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a peer that may not send it now")
         n_bytes = HEADER_BYTES + header.length
-        if n_bytes <= AHEAD_BYTES:
+        if n_bytes <= READ_AHEAD_BYTES:
             self._have(n_bytes)
             return Frame(header, self._ahead.take(n_bytes)[HEADER_BYTES:])
         return Frame(header, self._long(header.length))
 
     def _have(self, n_bytes: int) -> bool:
-        """Receive until so many bytes are there. False if the stream ends before the first of them."""
+        """Receive until ``n_bytes`` are buffered; returns False if the stream ends before the first byte."""
         if self._ahead.have(n_bytes):
             return True
         if not len(self._ahead):
@@ -151,11 +151,11 @@ class AheadReader:
         raise refusal(Refusal.TRUNCATED, f"the connection ended after {len(self._ahead)} bytes of a frame")
 
     def _long(self, n_bytes: int) -> memoryview:
-        """A payload that is longer than what is received ahead: the rest of it comes straight to its place."""
+        """A payload that does not fit into the read-ahead buffer: its rest is received straight into place."""
         if len(self._large) < n_bytes:
             self._large = bytearray(n_bytes)
         payload = memoryview(self._large)[:n_bytes]
-        begun = self._ahead.take(AHEAD_BYTES)[HEADER_BYTES:]
+        begun = self._ahead.take(READ_AHEAD_BYTES)[HEADER_BYTES:]
         at = len(begun)
         payload[:at] = begun
         while at < n_bytes:

@@ -1,4 +1,4 @@
-"""The 64 bytes before each payload."""
+"""The frame header: the 64 bytes before each payload."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 
 
 class Header(NamedTuple):
-    """What a frame says about its payload. Sizes are bytes; the specification gives each field's meaning."""
+    """The fields of a frame header. Sizes are in bytes; the specification gives each field's meaning."""
 
     kind: Kind
     length: int
@@ -44,20 +44,20 @@ class Header(NamedTuple):
     total: int = 0
 
     def pack(self) -> bytes:
-        """Write the header. Equal to the bytes that `parse` read it from."""
+        """Write the header; the inverse of `parse`."""
         return _LAYOUT.pack(MAGIC, VERSION, self.kind, 0, *self[1:])
 
 
 def chunks_needed(total: int, chunk_bytes: int) -> int:
-    """How many chunks of ``chunk_bytes`` hold ``total`` bytes."""
+    """The number of chunks of ``chunk_bytes`` that hold ``total`` bytes."""
     return -(-total // chunk_bytes)
 
 
 def usual_chunk_bytes(total: int, *, alone: bool = True) -> int:
-    """The size of chunks for ``total`` bytes where nobody asks for another.
+    """The default chunk size for ``total`` bytes.
 
-    What is ``alone`` on its way comes in quarters of 128 KiB to 1 MiB, so that work begins with the first. Where there
-    is other work meanwhile, chunks are as large as they may be, which costs fewer system calls.
+    A stream that is ``alone`` in flight is sent in quarters of 128 KiB to 1 MiB, so that work begins with the first
+    chunk. Otherwise chunks have the largest size, which costs fewer system calls.
     """
     return min(CHUNK_BYTES, max(CHUNK_BYTES_USUAL, -(-total // 4))) if alone else CHUNK_BYTES
 
@@ -67,10 +67,10 @@ def _refuse(code: Refusal, detail: str) -> None:
 
 
 def parse(data: bytes | bytearray | memoryview) -> Header:
-    """Read a header of exactly 64 bytes and check all that can be checked without knowing the connection.
+    """Read a header of exactly 64 bytes, and check everything that does not depend on the connection.
 
     Raises:
-        FrameRefused: with the code of the first rule that it breaks, in the order of the table of refusals.
+        FrameRefused: with the code of the first broken rule, in the order of the table of refusals.
     """
     if len(data) != HEADER_BYTES:
         raise refusal(Refusal.TRUNCATED, f"a header of {len(data)} bytes, expected {HEADER_BYTES}")
@@ -78,7 +78,7 @@ def parse(data: bytes | bytearray | memoryview) -> Header:
     if magic != MAGIC:
         raise refusal(Refusal.BAD_MAGIC, f"a frame begins with {magic.hex()}, expected {MAGIC.hex()}")
     if version != VERSION:
-        raise refusal(Refusal.BAD_VERSION, f"a frame of version {version}, this side speaks {VERSION}")
+        raise refusal(Refusal.BAD_VERSION, f"a frame of version {version}, expected {VERSION}")
     kind = _KINDS.get(number)
     if kind is None:
         raise refusal(Refusal.UNKNOWN_TYPE, f"a frame of type 0x{number:02x}, which version {VERSION} does not have")
@@ -103,7 +103,7 @@ def _check_fields(header: Header) -> None:
         _refuse(Refusal.BAD_FIELD, f"{kind.name} is not sealed, but has an epoch or a sequence number")
     if (kind.sealed or kind in (Kind.ATTEST, Kind.PROOF)) and header.session == NO_SESSION:
         _refuse(Refusal.BAD_FIELD, f"{kind.name} without a session id")
-    if (kind is Kind.HELLO or kind.plane is Plane.INSIDE) and header.session != NO_SESSION:
+    if (kind is Kind.HELLO or kind.plane is Plane.WORKER_LINK) and header.session != NO_SESSION:
         _refuse(Refusal.BAD_FIELD, f"{kind.name} with a session id")
     if kind in STREAMED and not header.stream:
         _refuse(Refusal.BAD_FIELD, f"{kind.name} without a stream number")
@@ -122,6 +122,6 @@ def _check_chunking(header: Header) -> None:
     if total > STREAM_BYTES:
         _refuse(Refusal.BAD_CHUNKING, f"a stream of {total} bytes, the limit is {STREAM_BYTES}")
     if not chunks_needed(total, CHUNK_BYTES) <= chunks <= chunks_needed(total, CHUNK_BYTES_LEAST):
-        _refuse(Refusal.BAD_CHUNKING, f"{total} bytes in {chunks} chunks: too large or too small ones")
+        _refuse(Refusal.BAD_CHUNKING, f"{total} bytes in {chunks} chunks, which are too large or too small")
     if header.kind is Kind.CHUNK and header.chunk >= chunks:
         _refuse(Refusal.BAD_CHUNKING, f"chunk {header.chunk} of {chunks}: the last one is {chunks - 1}")

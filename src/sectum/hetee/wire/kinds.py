@@ -1,4 +1,4 @@
-"""Types of frames: who sends them, how large they may be, which header fields they use."""
+"""Types of frames: who may send them, how large they may be, which header fields they use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELLO_BYTES = 2 + 32 + 1184 + 32
 
 
 class Role(Enum):
-    """Who sends frames."""
+    """The roles that send frames."""
 
     CLIENT = "client"
     HOST = "host"
@@ -25,13 +25,13 @@ class Role(Enum):
 
 
 class Plane(Enum):
-    """Classes of types: where a frame goes and how it is protected."""
+    """Classes of frame types: they determine where a frame goes and how it is protected."""
 
     HANDSHAKE = 0x0
     CONTROL = 0x1
     DATA = 0x2
-    LINK = 0x3
-    INSIDE = 0x4
+    HOST_LINK = 0x3
+    WORKER_LINK = 0x4
     ERROR = 0x7
 
 
@@ -75,13 +75,13 @@ class Kind(IntEnum):
     STATUS = 0x32
     STATE = 0x33
 
-    BORN = 0x40
+    STARTED = 0x40
     RELEASE = 0x41
     GRANT = 0x42
     RETURNED = 0x43
     WIPE = 0x44
     WIPED = 0x45
-    BEAT = 0x46
+    HEARTBEAT = 0x46
     REVOKE = 0x47
 
     ERROR = 0x7F
@@ -101,7 +101,7 @@ def _kinds(names: str) -> frozenset[Kind]:
     return frozenset(Kind[name] for name in names.split())
 
 
-# Which types a role accepts from another: (sender, receiver).
+# The types that a receiver accepts from a sender: (sender, receiver).
 ALLOWED: dict[tuple[Role, Role], frozenset[Kind]] = {
     (Role.CLIENT, Role.CONTROLLER): _kinds("HELLO PROOF CONFIGURE TERMINATE PING PONG"),
     (Role.CONTROLLER, Role.CLIENT): _kinds("ATTEST ACCEPT VOUCH QUEUED LOST CLEANED DRAIN FAIL PING PONG ERROR"),
@@ -112,16 +112,16 @@ ALLOWED: dict[tuple[Role, Role], frozenset[Kind]] = {
     (Role.HOST, Role.CLIENT): _kinds("ERROR"),
     (Role.HOST, Role.CONTROLLER): _kinds("STATUS ERROR"),
     (Role.CONTROLLER, Role.HOST): _kinds("ROUTE UNROUTE STATE ERROR"),
-    (Role.WORKER, Role.CONTROLLER): _kinds("BORN RETURNED WIPED BEAT"),
+    (Role.WORKER, Role.CONTROLLER): _kinds("STARTED RETURNED WIPED HEARTBEAT"),
     (Role.CONTROLLER, Role.WORKER): _kinds("RELEASE GRANT REVOKE WIPE"),
 }
 
-# Frames that go through a host, by direction: what it forwards without being able to read it.
+# Frames that a host forwards, by direction.
 UPSTREAM = ALLOWED[Role.CLIENT, Role.CONTROLLER] | ALLOWED[Role.CLIENT, Role.WORKER]
 FROM_CONTROLLER = ALLOWED[Role.CONTROLLER, Role.CLIENT] | ALLOWED[Role.CONTROLLER, Role.HOST]
 DOWNSTREAM = ALLOWED[Role.CONTROLLER, Role.CLIENT] | ALLOWED[Role.WORKER, Role.CLIENT] | ALLOWED[Role.HOST, Role.CLIENT]
 
-# Openings announce chunks; a chunk repeats what its opening said.
+# Openings announce chunks. A chunk repeats the numbers of its opening.
 OPENINGS = _kinds("CODE BATCH RESULT")
 CHUNKED = OPENINGS | _kinds("CHUNK")
 STREAMED = CHUNKED | _kinds("LOADED RECEIPT REFUSED CANCEL")
@@ -129,7 +129,7 @@ INDEXED = _kinds("ROUTE UNROUTE")
 
 
 def length_limits(kind: Kind) -> tuple[int, int]:
-    """The least and most bytes that a payload of this type may have."""
+    """The smallest and largest payload of this type, in bytes."""
     if kind is Kind.HELLO:
         return HELLO_BYTES, HELLO_BYTES
     if kind is Kind.CHUNK:

@@ -1,7 +1,7 @@
-"""Schemas of all messages, and the one way to write each.
+"""The schemas of all messages, and their only encoding.
 
-A message is a MessagePack map with the fields below in their order; a field that has its default is left out.
-`decode` refuses whatever `encode` would not have written.
+A message is a MessagePack map with the fields below in this order. A field with its default value is left out.
+`decode` refuses everything that `encode` would not write.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.kinds import Kind
 
 U32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
-# MessagePack stops at 2^64-1; what counts here stays under 2^63.
+# MessagePack allows up to 2^64-1; counts here stay below 2^63.
 U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Milliseconds = Annotated[int, Meta(ge=0, le=600_000)]
 Size = Annotated[int, Meta(ge=0, le=2 << 30)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Session = Annotated[bytes, Meta(min_length=16, max_length=16)]
+SessionId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Name = Annotated[str, Meta(max_length=256)]
 Detail = Annotated[str, Meta(max_length=512)]
@@ -45,42 +45,42 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class Empty(Message, frozen=True):
-    """A message that its type says all about."""
+    """A message without fields."""
 
 
 class Offer(Message, frozen=True):
-    """What is sealed in ATTEST: evidence, and the MAC that ties it to the key exchange."""
+    """The sealed part of ATTEST: evidence, and the MAC that binds it to the key exchange."""
 
     evidence: Annotated[bytes, Meta(max_length=48 << 10)]
     finished: Digest
 
 
 class Proof(Message, frozen=True):
-    """What is sealed in PROOF: who the client is, and that it is."""
+    """The sealed part of PROOF: the client's identity and its proof."""
 
     identity: Digest
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
     finished: Digest
 
 
-class Fleet(Message, frozen=True):
-    """How many accelerators of a kind a service has."""
+class AcceleratorCount(Message, frozen=True):
+    """The number of accelerators of one kind."""
 
     kind: AcceleratorKind
     count: U32
 
 
 class Accept(Message, frozen=True):
-    """The session is open."""
+    """ACCEPT: the session is open."""
 
     service: Word
     version: Word
     idle_ms: Milliseconds
-    accelerators: Annotated[tuple[Fleet, ...], Meta(max_length=16)]
+    accelerators: Annotated[tuple[AcceleratorCount, ...], Meta(max_length=16)]
 
 
 class Configure(Message, frozen=True):
-    """Make an enclave: HETEE's configuration message."""
+    """CONFIGURE: create an enclave; HETEE's configuration message."""
 
     accelerator: AcceleratorKind
     count: Count = 1
@@ -88,13 +88,13 @@ class Configure(Message, frozen=True):
 
 
 class Queued(Message, frozen=True):
-    """How many sessions are served first."""
+    """QUEUED: the number of sessions that are served first."""
 
     ahead: U32
 
 
 class Vouch(Message, frozen=True):
-    """An enclave is ready, and this is the evidence for its worker."""
+    """VOUCH: an enclave is ready; the evidence and keys of its worker."""
 
     index: U32
     evidence: Annotated[bytes, Meta(max_length=48 << 10)]
@@ -106,7 +106,7 @@ class Vouch(Message, frozen=True):
 
 
 class Lost(Message, frozen=True):
-    """An enclave died."""
+    """LOST: an enclave died."""
 
     index: U32
     code: Refusal
@@ -114,19 +114,19 @@ class Lost(Message, frozen=True):
 
 
 class Deadline(Message, frozen=True):
-    """TERMINATE, DRAIN, WIPE: until when open streams are answered."""
+    """TERMINATE, DRAIN, WIPE: the time that is left to answer open streams."""
 
     deadline_ms: Milliseconds
 
 
 class Cleaned(Message, frozen=True):
-    """What was done to an enclave at its end, signed."""
+    """CLEANED: the signed cleaning record of an enclave."""
 
     record: Signed
 
 
 class Failure(Message, frozen=True):
-    """FAIL, REFUSED, ERROR: why something was refused."""
+    """FAIL, REFUSED, ERROR: the reason for a refusal."""
 
     code: Refusal
     detail: Detail
@@ -139,7 +139,7 @@ class Ping(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The worker has its keys, and takes so much at a time."""
+    """READY: the worker has its keys; the credit and the streams that it grants."""
 
     index: U32
     credit_bytes: Size
@@ -147,8 +147,8 @@ class Ready(Message, frozen=True):
     accelerators: Words
 
 
-class Code(Message, frozen=True):
-    """A model follows: HETEE's code message."""
+class CodeOpening(Message, frozen=True):
+    """CODE: a model follows; HETEE's code message."""
 
     format: Literal["onnx"]
     sha256: Digest
@@ -166,7 +166,7 @@ Slots = Annotated[tuple[Slot, ...], Meta(max_length=64)]
 
 
 class Loaded(Message, frozen=True):
-    """The model runs."""
+    """LOADED: the model is loaded."""
 
     sha256: Digest
     inputs: Slots
@@ -175,7 +175,7 @@ class Loaded(Message, frozen=True):
 
 
 class Pixels(Message, frozen=True):
-    """How a batch's bytes become the numbers that its model takes. Nothing given: they are taken as they are."""
+    """The conversion of a batch's pixels to the model's numbers. Without any field they are taken as they are."""
 
     layout: Literal["nchw", "nhwc"] = "nchw"
     mean: Annotated[tuple[Level, ...], Meta(max_length=4)] = ()
@@ -186,7 +186,7 @@ class Pixels(Message, frozen=True):
 
 
 class Tensor(Message, frozen=True):
-    """A tensor whose bytes are in the chunks. ``sizes``: bytes of each item, for ``jpeg`` and ``utf8``."""
+    """A tensor whose bytes are in the chunks. ``sizes`` gives the bytes of each item, for ``jpeg`` and ``utf8``."""
 
     name: Name
     dtype: Dtype
@@ -200,15 +200,15 @@ Tensors = Annotated[tuple[Tensor, ...], Meta(max_length=64)]
 
 
 class Pace(Message, frozen=True):
-    """Published times that a paced accelerator waits for, in microseconds a batch, and where they are from."""
+    """Published times that a paced accelerator waits for, in microseconds for a batch, and their source."""
 
     preprocess_us: U32
     compute_us: U32
     source: Name
 
 
-class Batch(Message, frozen=True):
-    """A batch follows: HETEE's data message. No ``outputs`` means all."""
+class BatchOpening(Message, frozen=True):
+    """BATCH: a batch follows; HETEE's data message. Without ``outputs`` it asks for all."""
 
     model: Digest
     tensors: Tensors
@@ -217,27 +217,27 @@ class Batch(Message, frozen=True):
     paced: Annotated[tuple[Pace, ...], Meta(max_length=1)] = ()
 
 
-class Result(Message, frozen=True):
-    """The outputs of a batch follow: HETEE's result message."""
+class ResultOpening(Message, frozen=True):
+    """RESULT: the outputs of a batch follow; HETEE's result message."""
 
     tensors: Tensors
     paced: bool
 
 
-class Receipt(Message, frozen=True):
-    """What was computed, by what, and how long each step took, signed."""
+class SignedReceipt(Message, frozen=True):
+    """RECEIPT: the signed receipt of a batch."""
 
     receipt: Signed
 
 
 class Credit(Message, frozen=True):
-    """So many bytes of batches may be sent again."""
+    """CREDIT: the number of bytes of batches that may be sent again."""
 
     credit_bytes: Size
 
 
 class Finished(Message, frozen=True):
-    """What the worker counted."""
+    """FINISHED: the worker's counts."""
 
     answered: U63
     refused: U63
@@ -258,7 +258,7 @@ class WorkerStatus(Message, frozen=True):
 
 
 class State(Message, frozen=True):
-    """Counts of the whole service, for operators."""
+    """STATE: counts of the whole service, for operators."""
 
     workers: Annotated[tuple[WorkerStatus, ...], Meta(max_length=256)]
     waiting: U32
@@ -266,8 +266,8 @@ class State(Message, frozen=True):
     draining: bool
 
 
-class Born(Message, frozen=True):
-    """A worker has started: its keys, and what confines it."""
+class Started(Message, frozen=True):
+    """STARTED: a worker has started; its keys, and its confinement."""
 
     worker_key: Digest
     receipt_key: Digest
@@ -277,9 +277,9 @@ class Born(Message, frozen=True):
 
 
 class Release(Message, frozen=True):
-    """The secret of one session, sealed to the worker's key."""
+    """RELEASE: the secret of one session, sealed to the worker's key."""
 
-    session: Session
+    session: SessionId
     index: U32
     sealed: Annotated[bytes, Meta(min_length=80, max_length=80)]
     accelerator: AcceleratorKind
@@ -288,28 +288,28 @@ class Release(Message, frozen=True):
 
 
 class Accelerators(Message, frozen=True):
-    """GRANT and REVOKE."""
+    """GRANT, REVOKE: names of accelerators."""
 
     accelerators: Words
 
 
 class Returned(Message, frozen=True):
-    """Accelerators are given back, and how they were cleaned."""
+    """RETURNED: accelerators that are given back, and how they were cleaned."""
 
     accelerators: Words
     cleaning: Annotated[tuple[Name, ...], Meta(max_length=64)]
 
 
 class Wiped(Message, frozen=True):
-    """The worker overwrote its buffers and keys."""
+    """WIPED: the worker has overwritten its buffers and keys."""
 
     wiped_bytes: U63
     answered: U63
     refused: U63
 
 
-class Beat(Message, frozen=True):
-    """What a worker did since it started, for operators."""
+class Heartbeat(Message, frozen=True):
+    """HEARTBEAT: what a worker did since it started, for operators."""
 
     open_streams: U32
     batches: U63
@@ -331,11 +331,11 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.PING: Ping,
     Kind.PONG: Ping,
     Kind.READY: Ready,
-    Kind.CODE: Code,
-    Kind.BATCH: Batch,
+    Kind.CODE: CodeOpening,
+    Kind.BATCH: BatchOpening,
     Kind.LOADED: Loaded,
-    Kind.RESULT: Result,
-    Kind.RECEIPT: Receipt,
+    Kind.RESULT: ResultOpening,
+    Kind.RECEIPT: SignedReceipt,
     Kind.REFUSED: Failure,
     Kind.CANCEL: Empty,
     Kind.CREDIT: Credit,
@@ -348,17 +348,17 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.UNROUTE: Empty,
     Kind.STATUS: Empty,
     Kind.STATE: State,
-    Kind.BORN: Born,
+    Kind.STARTED: Started,
     Kind.RELEASE: Release,
     Kind.GRANT: Accelerators,
     Kind.RETURNED: Returned,
     Kind.WIPE: Deadline,
     Kind.WIPED: Wiped,
-    Kind.BEAT: Beat,
+    Kind.HEARTBEAT: Heartbeat,
     Kind.REVOKE: Accelerators,
     Kind.ERROR: Failure,
 }
-"""Types whose payload is a message; HELLO, ATTEST, PROOF and CHUNK have payloads of their own."""
+"""The schema of each type whose payload is a message. HELLO, ATTEST, PROOF and CHUNK have other payloads."""
 
 M = TypeVar("M", bound=Message)
 
@@ -375,7 +375,7 @@ def decode(payload: bytes | bytearray | memoryview, schema: type[M]) -> M:
     """Read a message of the given schema.
 
     Raises:
-        MessageRefused: ``MALFORMED``, it is not exactly what `encode` writes for a valid message.
+        MessageRefused: ``MALFORMED``, it is not the encoding of a valid message.
     """
     decoder = _DECODERS.get(schema)
     if decoder is None:
@@ -386,12 +386,12 @@ def decode(payload: bytes | bytearray | memoryview, schema: type[M]) -> M:
         # The library's text may quote what was in the message.
         raise refusal(Refusal.MALFORMED, f"{schema.__name__} does not follow its schema") from None
     if _ENCODER.encode(message) != payload:
-        raise refusal(Refusal.MALFORMED, f"{schema.__name__} is written in another way than the one allowed")
+        raise refusal(Refusal.MALFORMED, f"{schema.__name__} is not in its only allowed encoding")
     return message
 
 
 def read(kind: Kind, payload: bytes | bytearray | memoryview) -> Message:
-    """Read the message of a frame of this type.
+    """Decode the message of a frame of this type.
 
     Raises:
         MessageRefused: as `decode`.

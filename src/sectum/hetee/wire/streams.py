@@ -1,4 +1,4 @@
-"""Rules of streams: chunks in their order, every stream answered once, nothing beyond the credit."""
+"""The rules of streams: chunks come in order, each stream is answered once, and no batch exceeds the credit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 
 
-class Assembly:
-    """The chunks of one direction: which comes next, and where it goes."""
+class ChunkReassembly:
+    """Follows the chunks of one direction: which comes next, and where it goes."""
 
     def __init__(self) -> None:
         self._opening: Header | None = None
@@ -19,19 +19,19 @@ class Assembly:
 
     @property
     def complete(self) -> bool:
-        """Whether no chunk is missing of what was opened."""
+        """Whether no chunk of the last opening is missing."""
         return self._opening is None
 
     @property
     def context(self) -> bytes:
-        """What the chunks' associated data ends in: SHA-256 of the opening."""
+        """The SHA-256 of the opening, which is part of the chunks' associated data."""
         return self._context
 
     def begin(self, header: Header, opening: bytes | bytearray | memoryview) -> None:
-        """Take note of an opened CODE, BATCH or RESULT, whose payload is ``opening``.
+        """Register an opened CODE, BATCH or RESULT, whose payload is ``opening``.
 
         Raises:
-            StreamRefused: ``INTERLEAVED``, chunks of the stream before are missing.
+            StreamRefused: ``INTERLEAVED``, chunks of the previous stream are missing.
         """
         if self._opening is not None:
             raise refusal(
@@ -43,16 +43,16 @@ class Assembly:
         self._opening = header if header.chunks else None
 
     def place(self, header: Header, n_bytes: int) -> int:
-        """Give the offset in the stream's plaintext of a CHUNK that has ``n_bytes`` of plaintext.
+        """The offset in the stream's plaintext of a CHUNK with ``n_bytes`` of plaintext.
 
-        Called before the chunk is opened, so that it is opened into its place; `Assembly.take` follows.
+        Call it before the chunk is opened, so that it is opened into place; then call `take`.
 
         Raises:
-            StreamRefused: it is not the next chunk, or has another size than it must have.
+            StreamRefused: it is not the next chunk, or has a wrong size.
         """
         opening = self._opening
         if opening is None:
-            raise refusal(Refusal.CHUNK_ORDER, f"a chunk of stream {header.stream}, which has none left")
+            raise refusal(Refusal.CHUNK_ORDER, f"a chunk of stream {header.stream}, of which no chunk is missing")
         same = (header.stream, header.chunks, header.total) == (opening.stream, opening.chunks, opening.total)
         if not same or header.chunk != self._next:
             raise refusal(
@@ -71,16 +71,16 @@ class Assembly:
         return self._at
 
     def end(self, stream: int) -> None:
-        """Check that the stream which was received last is this one, and whole: RECEIPT follows the last chunk.
+        """Check that the last received stream is this one and complete, because RECEIPT follows the last chunk.
 
         Raises:
-            StreamRefused: ``INTERLEAVED``, it is not.
+            StreamRefused: ``INTERLEAVED``, it is another stream, or chunks are missing.
         """
         if self._opening is not None or stream != self._stream:
             raise refusal(Refusal.INTERLEAVED, f"stream {stream} is closed before its chunks are complete")
 
     def take(self, header: Header, n_bytes: int) -> bool:
-        """Take note that the placed chunk was opened. True when it was the last."""
+        """Register that the placed chunk was opened; returns True if it was the last."""
         self._chunk_bytes = self._chunk_bytes or n_bytes
         self._next, self._at = header.chunk + 1, self._at + n_bytes
         if self._opening is not None and self._next == self._opening.chunks:
@@ -88,7 +88,7 @@ class Assembly:
         return self._opening is None
 
 
-# What a stream has to wait for, for an answer of this type to be one.
+# The last frame of a stream before which each answer is allowed.
 _ANSWERS = {
     Kind.LOADED: (Kind.CODE,),
     Kind.RESULT: (Kind.BATCH,),
@@ -98,11 +98,11 @@ _ANSWERS = {
 
 
 class Ledger:
-    """Which streams are open, and what credit is left. Both sides keep one, and so find the same.
+    """The open streams and the credit that is left. Client and worker each keep one and come to the same result.
 
     Args:
-        credit_bytes: what READY granted.
-        open_streams: how many streams READY allows at a time.
+        credit_bytes: credit from READY.
+        open_streams: largest number of open streams, from READY.
     """
 
     def __init__(self, credit_bytes: int, open_streams: int) -> None:
@@ -113,12 +113,12 @@ class Ledger:
 
     @property
     def credit_bytes(self) -> int:
-        """How many bytes of batches may be opened now."""
+        """The number of bytes of batches that may be opened now."""
         return self._credit_bytes
 
     @property
     def open_streams(self) -> tuple[int, ...]:
-        """The streams that wait for an answer, oldest first."""
+        """The streams without an answer, oldest first."""
         return tuple(self._open)
 
     @property
@@ -127,16 +127,16 @@ class Ledger:
         return self._highest + 1
 
     def room(self, kind: Kind, total: int) -> bool:
-        """Whether a CODE or BATCH of so many bytes may be opened now. Only batches take credit."""
+        """Whether a CODE or BATCH of ``total`` bytes may be opened now. Only batches take credit."""
         if len(self._open) >= self._limit_streams:
             return False
         return Kind.CODE not in self._open.values() if kind is Kind.CODE else total <= self._credit_bytes
 
     def open(self, header: Header) -> None:
-        """Take note of CODE or BATCH.
+        """Register a CODE or BATCH.
 
         Raises:
-            StreamRefused: the number was used, or too much is open.
+            StreamRefused: the number was used before, or too much is open.
         """
         kind, stream = header.kind, header.stream
         if stream <= self._highest:
@@ -155,35 +155,35 @@ class Ledger:
         self._highest = stream
 
     def answer(self, stream: int, answer: Kind) -> None:
-        """Take note of LOADED, RESULT, RECEIPT or REFUSED; all but RESULT close the stream.
+        """Register LOADED, RESULT, RECEIPT or REFUSED. All but RESULT close the stream.
 
         Raises:
-            StreamRefused: ``UNKNOWN_STREAM``, the stream is not open, or does not wait for this.
+            StreamRefused: ``UNKNOWN_STREAM``, the stream is not open, or does not expect this answer.
         """
         state = self._open.get(stream)
         if state is None or state not in _ANSWERS[answer]:
-            raise refusal(Refusal.UNKNOWN_STREAM, f"{answer.name} for stream {stream}, which does not wait for it")
+            raise refusal(Refusal.UNKNOWN_STREAM, f"{answer.name} for stream {stream}, which does not expect it")
         if answer is Kind.RESULT:
             self._open[stream] = Kind.RESULT
         else:
             del self._open[stream]
 
     def cancel(self, stream: int) -> bool:
-        """Take note of CANCEL. False when the stream was answered meanwhile, which is no fault of the client.
+        """Register CANCEL. Returns False if the stream has been answered meanwhile, which is allowed.
 
         Raises:
-            StreamRefused: ``UNKNOWN_STREAM``, there never was such a stream.
+            StreamRefused: ``UNKNOWN_STREAM``, there was never such a stream.
         """
         if stream > self._highest:
             raise refusal(Refusal.UNKNOWN_STREAM, f"CANCEL for stream {stream}, which was never opened")
         return self._open.get(stream) in (Kind.CODE, Kind.BATCH)
 
     def release(self, credit_bytes: int) -> None:
-        """Take note of CREDIT.
+        """Register CREDIT.
 
         Raises:
-            StreamRefused: ``CREDIT_EXCEEDED``, more is given back than was taken.
+            StreamRefused: ``CREDIT_EXCEEDED``, it returns more than was taken.
         """
         if self._credit_bytes + credit_bytes > self._limit_bytes:
-            raise refusal(Refusal.CREDIT_EXCEEDED, f"{credit_bytes} bytes given back, more than were taken")
+            raise refusal(Refusal.CREDIT_EXCEEDED, f"{credit_bytes} bytes of credit returned, more than were taken")
         self._credit_bytes += credit_bytes

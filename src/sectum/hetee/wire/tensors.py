@@ -1,4 +1,4 @@
-"""Where tensors lie in the plaintext of a stream."""
+"""The layout of tensors in the plaintext of a stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ITEM_BYTES = {
 
 
 class Place(NamedTuple):
-    """A tensor and its bytes in the stream. ``ends``: where each item of a ``jpeg`` or ``utf8`` tensor ends."""
+    """A tensor and its byte range in the stream. ``ends``: end of each item of a ``jpeg`` or ``utf8`` tensor."""
 
     tensor: Tensor
     begin: int
@@ -28,13 +28,13 @@ class Place(NamedTuple):
 
 
 def n_bytes(tensor: Tensor) -> int:
-    """How many bytes a tensor has in a stream.
+    """The number of bytes of a tensor in a stream.
 
     Raises:
         MessageRefused: ``BAD_TENSOR``, its fields contradict each other.
     """
     items = prod(tensor.shape)
-    if prod(size or 1 for size in tensor.shape) > STREAM_BYTES:  # an empty one, which no array can be
+    if prod(size or 1 for size in tensor.shape) > STREAM_BYTES:  # an empty tensor, but no array can have this shape
         raise refusal(Refusal.BAD_TENSOR, "the dimensions of a tensor that are not 0 multiply to more than 2^31")
     if tensor.encoding == "raw":
         size = items * ITEM_BYTES.get(tensor.dtype, 0)
@@ -51,16 +51,16 @@ def n_bytes(tensor: Tensor) -> int:
     return size
 
 
-@lru_cache(maxsize=64)  # batches of one client are alike
+@lru_cache(maxsize=64)  # the batches of one client have the same tensors
 def layout(tensors: tuple[Tensor, ...], total: int | None = None) -> tuple[Place, ...]:
-    """Place tensors one after the other, each on a multiple of 64 bytes.
+    """Place tensors one after the other, each at a multiple of 64 bytes.
 
     Args:
-        tensors: as BATCH or RESULT lists them.
-        total: what the header announced; None when it is to be computed (the last place's end).
+        tensors: the tensors of a BATCH or RESULT.
+        total: total from the header, to be checked; None to skip this check.
 
     Raises:
-        MessageRefused: ``BAD_TENSOR``, a tensor contradicts itself, or together they are not ``total`` bytes.
+        MessageRefused: ``BAD_TENSOR``, a tensor contradicts itself, or together they do not have ``total`` bytes.
     """
     places, at = [], 0
     for tensor in tensors:

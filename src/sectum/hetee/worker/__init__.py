@@ -1,1 +1,1 @@
-"""The enclave: one process for one tenant, which opens batches, decodes, infers and seals. ``docs/spec/roles.md``."""
+"""The worker: a confined process that opens one tenant's batches, runs the model and seals results; see roles.md."""

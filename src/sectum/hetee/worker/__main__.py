@@ -1,4 +1,4 @@
-"""``python -m sectum.hetee.worker``: started by a controller only, with its link as descriptor 3, its data as 4."""
+"""``python -m sectum.hetee.worker``. Only a controller starts it, with the link as descriptor 3 and the data as 4."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import socket
 import sys
 import threading
 
-from sectum.hetee.worker.confinement import Report, close_off, isolate
+from sectum.hetee.worker.confinement import ConfinementReport, close_off, isolate
 
-# Libraries read these when they are loaded. ONNX Runtime would start a thread that sends telemetry.
+# Libraries read these when they are loaded. The first keeps ONNX Runtime from starting a thread for telemetry.
 _ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sectum.hetee.worker", description=__doc__)
-    parser.add_argument("--kinds", default="cpu,paced", help="kinds of accelerators to be ready for")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one CPU accelerator")
-    parser.add_argument("--memory-mib", type=int, default=0, help="limit on private memory; 0: none")
-    parser.add_argument("--measurement", type=bytes.fromhex, default=bytes(32), help="of this software, for receipts")
+    parser.add_argument("--kinds", default="cpu,paced", help="kinds of accelerators to prepare for")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads of one CPU accelerator")
+    parser.add_argument("--memory-mib", type=int, default=0, help="limit on private memory; 0 for no limit")
+    parser.add_argument(
+        "--measurement", type=bytes.fromhex, default=bytes(32), help="measurement of this software, for receipts"
+    )
     parser.add_argument("--hardware", default="software", help="format of the controller's evidence, for receipts")
     return parser.parse_args()
 
@@ -28,29 +30,31 @@ def main() -> None:
     """Confine this process, then serve its controller."""
     options = _parse()
     os.environ.update(_ENVIRONMENT)
-    report = Report()
+    report = ConfinementReport()
     isolate(report)
 
     from sectum.hetee.errors import HeteeError
-    from sectum.hetee.worker.process import DATA, LINK, Setting, WorkerProcess, end, end_on_fault, widen
+    from sectum.hetee.worker.process import DATA_FD, LINK_FD, WorkerMain, WorkerSettings, end, end_on_fault, widen
     from sectum.hetee.worker.warm_up import warm_up
 
     try:
-        link, data = socket.socket(fileno=LINK), socket.socket(fileno=DATA)
+        link, data = socket.socket(fileno=LINK_FD), socket.socket(fileno=DATA_FD)
         widen(data)
     except OSError as error:
-        sys.exit(f"a worker is started by a controller, with two sockets as descriptors {LINK} and {DATA}: {error}")
+        sys.exit(
+            f"a worker is started by a controller, with two sockets as descriptors {LINK_FD} and {DATA_FD}: {error}"
+        )
     sys.excepthook = end_on_fault
     threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
     kinds = options.kinds.split(",")
     try:
         warm_up(kinds, options.threads)
-        process = WorkerProcess(link, data, Setting(options.threads, options.measurement, options.hardware))
-        close_off(report, DATA + 1, devices="cuda" in kinds, memory_bytes=options.memory_mib << 20)
+        process = WorkerMain(link, data, WorkerSettings(options.threads, options.measurement, options.hardware))
+        close_off(report, DATA_FD + 1, devices="cuda" in kinds, memory_bytes=options.memory_mib << 20)
         process.run(report)
     except HeteeError as error:
         end(error)
-    # Threads may still compute: nobody waits for them.
+    # Threads may still be computing; do not wait for them.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Memory for batches: page-aligned, reused, overwritten at the end."""
+"""Memory for batches: page-aligned, reused, and overwritten at the end of the session."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import threading
 
 
 def anonymous(n_bytes: int) -> mmap.mmap:
-    """Zeros, page-aligned, that are this process's alone.
+    """Private, page-aligned memory filled with zeros.
 
     Raises:
-        MemoryError: there is not so much.
+        MemoryError: there is not enough memory.
     """
     try:
         return mmap.mmap(-1, max(n_bytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -20,10 +20,10 @@ def anonymous(n_bytes: int) -> mmap.mmap:
 
 
 class Buffers:
-    """Keeps buffers between batches, as the first touch of a page costs more than opening a record into it.
+    """Keeps buffers between batches, because the first touch of a page costs more than opening a record into it.
 
     Args:
-        limit_bytes: how much may be kept; a batch whose client has the credit always gets its buffer.
+        limit_bytes: largest total of free buffers to keep. A batch within its client's credit always gets a buffer.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -33,10 +33,10 @@ class Buffers:
         self._used: set[mmap.mmap] = set()
 
     def take(self, n_bytes: int) -> memoryview:
-        """A buffer of this size, its content undefined.
+        """A buffer of this size, with undefined content.
 
         Raises:
-            MemoryError: there is not so much.
+            MemoryError: there is not enough memory.
         """
         with self._lock:
             fitting = [region for region in self._free if n_bytes <= len(region) <= max(4 * n_bytes, mmap.PAGESIZE)]
@@ -50,7 +50,7 @@ class Buffers:
             return memoryview(region)[:n_bytes]
 
     def give_back(self, view: memoryview) -> None:
-        """Return a buffer; views of it must not be read any more."""
+        """Take back a buffer. Views of it must not be read afterwards."""
         region = view.obj
         assert isinstance(region, mmap.mmap)
         with self._lock:
@@ -63,7 +63,7 @@ class Buffers:
             _overwrite(self._free.pop(0))
 
     def wipe(self) -> int:
-        """Overwrite every buffer, also those in use. Gives the number of bytes."""
+        """Overwrite every buffer, including those in use; returns the number of bytes."""
         with self._lock:
             return sum(map(_overwrite, (*self._free, *self._used)))
 

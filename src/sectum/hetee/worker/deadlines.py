@@ -1,4 +1,4 @@
-"""Calls something when its time is over."""
+"""Calls functions when their deadlines pass."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ class Deadlines:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: dict[Hashable, tuple[float, Callable[[], None]]] = {}
-        self._awaited_s = float("inf")  # when the thread wakes up by itself
+        self._awaited_s = float("inf")  # when the thread wakes up
         threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
 
     def add(self, key: Hashable, seconds: float, late: Callable[[], None]) -> None:
-        """Call ``late`` in so many seconds, in the thread of the deadlines, unless `remove` comes first.
+        """Call ``late`` after ``seconds``, in the thread of the deadlines, unless `remove` is called first.
 
-        A key has one deadline: equal ones are the same, and a `Kind` equals a stream of its number.
+        Each key has one deadline. Equal keys are the same key: do not use a `Kind`, which equals a stream number.
         """
         end_s = time.monotonic() + seconds
         with self._changed:
             self._waiting[key] = end_s, late
-            if end_s < self._awaited_s:  # else it is looked at in time
+            if end_s < self._awaited_s:  # otherwise the thread wakes up early enough
                 self._changed.notify()
 
     def remove(self, key: Hashable) -> None:
-        """Forget a deadline; one that is over or was never added is no error."""
+        """Remove a deadline, if it is still there."""
         with self._changed:
             self._waiting.pop(key, None)
 

@@ -1,4 +1,4 @@
-"""Models, accelerators, and the work that waits for them, in an accelerator's thread or that of who brings it."""
+"""A queue of models and batches, and the accelerators that work on it, each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.worker.accelerators.protocol import Accelerator, Loaded
-from sectum.hetee.worker.batch import Batch
-from sectum.hetee.worker.models import Model, inspect
+from sectum.hetee.worker.accelerators.protocol import Accelerator, RunnableModel
+from sectum.hetee.worker.batch_job import BatchJob
+from sectum.hetee.worker.models import CheckedModel, inspect
 
 _TIMES_KEPT = 64
 
 
 @dataclass(eq=False)
-class Load:
-    """A model that was received.
+class LoadJob:
+    """A model that was received and is to be loaded.
 
     Attributes:
-        stream: of its CODE.
-        content: the file.
-        sha256: that the client named, and that ``content`` has.
-        begun_ns: when its last byte was there, on `time.perf_counter_ns`.
+        stream: stream of its CODE.
+        content: the ONNX file.
+        sha256: SHA-256 of ``content``, as the client named it.
+        begun_ns: when its last byte arrived, on the clock of `time.perf_counter_ns`.
     """
 
     stream: int
@@ -37,52 +37,52 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Who is told what came of the work, from the accelerators' threads.
+class EngineCallbacks:
+    """Functions that the accelerators' threads call.
 
     Attributes:
-        loaded: a model runs, after so many nanoseconds.
-        load_refused: a model does not.
-        computed: a batch's outputs.
-        refused: a batch that has none.
-        begun: a batch is being computed, which took so many seconds the last time.
-        released: nothing needs the batch's memory any more; called once for each, after the others.
+        loaded: a model is loaded, after this number of nanoseconds.
+        load_refused: a model cannot be loaded.
+        computed: a batch has these outputs.
+        refused: a batch cannot be computed.
+        begun: a batch is being computed; the last one like it took this number of seconds.
+        released: nothing needs the batch's memory any more; called once for each batch, after the others.
     """
 
-    loaded: Callable[[Load, Model, int], None]
-    load_refused: Callable[[Load, HeteeError], None]
-    computed: Callable[[Batch, dict[str, NDArray[Any]]], None]
-    refused: Callable[[Batch, HeteeError], None]
-    begun: Callable[[Batch, float], None]
-    released: Callable[[Batch], None]
+    loaded: Callable[[LoadJob, CheckedModel, int], None]
+    load_refused: Callable[[LoadJob, HeteeError], None]
+    computed: Callable[[BatchJob, dict[str, NDArray[Any]]], None]
+    refused: Callable[[BatchJob, HeteeError], None]
+    begun: Callable[[BatchJob, float], None]
+    released: Callable[[BatchJob], None]
 
 
-class Engine:
-    """Computes what is given to it, on whatever accelerators it owns at the moment."""
+class ComputeEngine:
+    """Computes batches in their order, on the accelerators that it owns at the moment."""
 
-    def __init__(self, outcomes: Outcomes) -> None:
-        self._outcomes = outcomes
+    def __init__(self, outcomes: EngineCallbacks) -> None:
+        self._callbacks = outcomes
         self._changed = threading.Condition()
-        self._work: deque[Batch | Load] = deque()
-        self._owned: dict[str, _Owner] = {}
-        self._models: dict[bytes, Model] = {}
-        self._took_ns: dict[tuple[bytes, int], int] = {}  # by model and number of items; of a few only
+        self._work: deque[BatchJob | LoadJob] = deque()
+        self._owned: dict[str, _OwnedAccelerator] = {}
+        self._models: dict[bytes, CheckedModel] = {}
+        self._took_ns: dict[tuple[bytes, int], int] = {}  # last compute times by model and number of items
         self.batches = self.images = self.busy_ns = 0
 
     @property
     def accelerators(self) -> tuple[str, ...]:
-        """Names of those that it owns."""
+        """Names of the accelerators that it owns."""
         return tuple(self._owned)
 
-    def model(self, sha256: bytes) -> Model | None:
-        """A model that was loaded."""
+    def model(self, sha256: bytes) -> CheckedModel | None:
+        """The loaded model with this SHA-256; None if there is none."""
         return self._models.get(sha256)
 
-    def submit(self, work: Batch | Load, *, here: bool = False) -> None:
-        """Put work at the end of the queue.
+    def submit(self, work: BatchJob | LoadJob, *, here: bool = False) -> None:
+        """Add a job at the end of the queue.
 
-        With ``here`` a batch for which an accelerator waits is computed and answered in the caller's thread: no other
-        one has to wake up first.
+        With ``here`` and an idle accelerator, the calling thread computes and answers the batch itself, because waking
+        another thread takes longer.
         """
         with self._changed:
             owner = None
@@ -93,12 +93,12 @@ class Engine:
                 self._changed.notify_all()
                 return
             owner.busy = True
-        assert isinstance(work, Batch)
+        assert isinstance(work, BatchJob)
         self._compute(owner, work)
         self._rest(owner)
 
-    def discard(self, batch: Batch) -> bool:
-        """Take a batch out of the queue; False if it is not in it. Its memory is released by the caller."""
+    def discard(self, batch: BatchJob) -> bool:
+        """Remove a batch from the queue; returns False if it is not there. The caller releases its memory."""
         with self._changed:
             if batch not in self._work:
                 return False
@@ -107,18 +107,18 @@ class Engine:
 
     def grant(self, accelerator: Accelerator) -> None:
         """Own one more accelerator."""
-        owner = _Owner(accelerator)
+        owner = _OwnedAccelerator(accelerator)
         with self._changed:
             self._owned[accelerator.name] = owner
         owner.thread = threading.Thread(target=self._serve, args=(owner,), name=accelerator.name, daemon=True)
         owner.thread.start()
 
     def revoke(self, name: str, returned: Callable[[str, str], None]) -> None:
-        """Give an accelerator back once the batch on it is computed.
+        """Give an accelerator back once its current batch is computed.
 
         Args:
-            name: of the accelerator; one that is not owned is returned at once.
-            returned: is told the name, and how it was cleaned.
+            name: name of the accelerator; one that is not owned is returned at once.
+            returned: called with the name, and with how it was cleaned.
         """
         with self._changed:
             owner = self._owned.pop(name, None)
@@ -129,7 +129,7 @@ class Engine:
             returned(name, "not owned")
 
     def close(self, seconds: float, returned: Callable[[str, str], None]) -> None:
-        """Give all accelerators back, and wait for so long until they are."""
+        """Give all accelerators back, and wait for at most ``seconds`` until that is done."""
         end_s = time.monotonic() + seconds
         owners = list(self._owned.values())
         for owner in owners:
@@ -137,7 +137,7 @@ class Engine:
         for owner in owners:
             owner.thread.join(max(0.0, end_s - time.monotonic()))
 
-    def _serve(self, owner: _Owner) -> None:
+    def _serve(self, owner: _OwnedAccelerator) -> None:
         while True:
             with self._changed:
                 while owner.busy or not (self._work or owner.returned is not None):
@@ -145,42 +145,42 @@ class Engine:
                 if owner.returned is not None:
                     break
                 work, owner.busy = self._work.popleft(), True
-            if isinstance(work, Load):
+            if isinstance(work, LoadJob):
                 self._load(owner, work)
             else:
                 self._compute(owner, work)
-            del work  # a batch's memory must not wait for the next one
+            del work  # do not keep the batch's memory until the next job comes
             self._rest(owner)
         owner.loaded.clear()
         owner.returned(owner.accelerator.name, owner.accelerator.reset())
 
-    def _rest(self, owner: _Owner) -> None:
+    def _rest(self, owner: _OwnedAccelerator) -> None:
         with self._changed:
             owner.busy = False
             if self._work or owner.returned is not None:
                 self._changed.notify_all()
 
-    def _load(self, owner: _Owner, load: Load) -> None:
+    def _load(self, owner: _OwnedAccelerator, load: LoadJob) -> None:
         try:
             model = self._models.get(load.sha256) or inspect(load.content)
             owner.load(model)
         except HeteeError as error:
-            self._outcomes.load_refused(load, error)
+            self._callbacks.load_refused(load, error)
         except MemoryError:
-            self._outcomes.load_refused(
-                load, refusal(Refusal.MODEL_REFUSED, "the model needs more memory than there is")
+            self._callbacks.load_refused(
+                load, refusal(Refusal.MODEL_REFUSED, "loading the model needs more memory than the worker may use")
             )
         else:
             self._models[load.sha256] = model
-            self._outcomes.loaded(load, model, time.perf_counter_ns() - load.begun_ns)
+            self._callbacks.loaded(load, model, time.perf_counter_ns() - load.begun_ns)
 
-    def _compute(self, owner: _Owner, batch: Batch) -> None:
+    def _compute(self, owner: _OwnedAccelerator, batch: BatchJob) -> None:
         begun_ns = time.perf_counter_ns()
         try:
             if not batch.answered:
                 alike = batch.message.model, batch.items
                 if alike in self._took_ns:
-                    self._outcomes.begun(batch, self._took_ns[alike] / 1e9)
+                    self._callbacks.begun(batch, self._took_ns[alike] / 1e9)
                 outputs = self._run(owner, batch)
                 self.batches += 1
                 self.images += batch.items
@@ -188,37 +188,39 @@ class Engine:
                 if len(self._took_ns) >= _TIMES_KEPT:
                     self._took_ns.clear()
                 self._took_ns[alike] = took_ns
-                self._outcomes.computed(batch, outputs)
+                self._callbacks.computed(batch, outputs)
         except HeteeError as error:
-            self._outcomes.refused(batch, error)
+            self._callbacks.refused(batch, error)
         except MemoryError:
-            self._outcomes.refused(batch, refusal(Refusal.COMPUTE_FAILED, "the batch needs more memory than there is"))
+            self._callbacks.refused(
+                batch, refusal(Refusal.COMPUTE_FAILED, "computing the batch needs more memory than the worker may use")
+            )
         self.busy_ns += time.perf_counter_ns() - begun_ns
-        self._outcomes.released(batch)
+        self._callbacks.released(batch)
 
     @staticmethod
-    def _run(owner: _Owner, batch: Batch) -> dict[str, NDArray[Any]]:
+    def _run(owner: _OwnedAccelerator, batch: BatchJob) -> dict[str, NDArray[Any]]:
         model, preparation = batch.model, batch.preparation
         assert model is not None
         assert preparation is not None
         if batch.pace is not None and not owner.accelerator.paced:
-            raise refusal(Refusal.INPUT_REFUSED, f"{owner.accelerator.name} computes: a batch for it has no pace")
+            raise refusal(Refusal.INPUT_REFUSED, f"{owner.accelerator.name} computes: send the batch without a pace")
         names = batch.message.outputs or tuple(slot.name for slot in model.outputs)
         outputs = owner.load(model).run(preparation.arrays, names, batch.stop, batch.pace)
         return dict(zip(names, outputs, strict=True))
 
 
-class _Owner:
-    """An accelerator, and what is on it."""
+class _OwnedAccelerator:
+    """An accelerator, the models on it, and its thread."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self.loaded: dict[bytes, Loaded] = {}
-        self.busy = False  # whether some thread computes on it; guarded by the engine's lock, as is what follows
+        self.loaded: dict[bytes, RunnableModel] = {}
+        self.busy = False  # whether a thread computes on it; this and `returned` are guarded by the engine's lock
         self.returned: Callable[[str, str], None] | None = None
         self.thread: threading.Thread
 
-    def load(self, model: Model) -> Loaded:
+    def load(self, model: CheckedModel) -> RunnableModel:
         if model.sha256 not in self.loaded:
             self.loaded[model.sha256] = self.accelerator.load(model)
         return self.loaded[model.sha256]

@@ -1,4 +1,4 @@
-"""A model before the runtime sees it: bounded, self-contained, and with inputs and outputs that can travel."""
+"""Checks a model before ONNX Runtime loads it: size limits, no external data, inputs and outputs that can be sent."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sectum.graph.raw_tensor import DTYPES
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.messages import Dtype, Slot
 
-# An opened model may fill a stream; what it makes of that is bounded by the worker's memory limit.
+# The size of the file is limited by the stream, and what the runtime allocates by the worker's memory limit.
 LIMITS = Limits()
 _TRAVELLING = frozenset(get_args(Dtype)) - {"bfloat16"}  # NumPy and the runtime's Python have no bfloat16
 _NAME_CHARACTERS, _RANK, _SLOTS = 256, 8, 64
 
 
 @dataclass(frozen=True)
-class Model:
+class CheckedModel:
     """An ONNX model that passed the limits.
 
     Attributes:
-        content: the file's bytes.
-        sha256: of them, 32 bytes.
-        inputs: those that a batch has to give; a dimension is a number, a name, or ``?``.
-        outputs: those that it can ask for; a shape of ``...`` is not known.
+        content: the ONNX file.
+        sha256: SHA-256 of ``content``, 32 bytes.
+        inputs: inputs that a batch must give; a dimension is a number, a name, or ``?``.
+        outputs: outputs that a batch can ask for; a shape of ``...`` is unknown.
     """
 
     content: bytes
@@ -39,11 +39,11 @@ class Model:
         return f"Model({self.sha256.hex()[:16]}, {len(self.content)} bytes)"
 
 
-def inspect(content: bytes, limits: Limits = LIMITS) -> Model:
-    """Parse a model that need not be trusted, without running anything of it.
+def inspect(content: bytes, limits: Limits = LIMITS) -> CheckedModel:
+    """Parse an untrusted model without running any part of it.
 
     Raises:
-        WorkRefused: ``MODEL_REFUSED``, it is malformed, too large, or not complete in itself.
+        WorkRefused: ``MODEL_REFUSED``, it is malformed, too large, or refers to other files.
     """
     try:
         parser = Parser(content, limits)
@@ -55,8 +55,11 @@ def inspect(content: bytes, limits: Limits = LIMITS) -> Model:
     except ModelError as error:
         raise refusal(Refusal.MODEL_REFUSED, str(error)[:500]) from None
     if max(len(inputs), len(outputs)) > _SLOTS or not outputs:
-        raise refusal(Refusal.MODEL_REFUSED, f"{len(inputs)} inputs, {len(outputs)} outputs; 1 to {_SLOTS} can travel")
-    return Model(content, hashlib.sha256(content).digest(), _slots(inputs), _slots(outputs))
+        raise refusal(
+            Refusal.MODEL_REFUSED,
+            f"{len(inputs)} inputs, {len(outputs)} outputs; expected at most {_SLOTS} of each and at least one output",
+        )
+    return CheckedModel(content, hashlib.sha256(content).digest(), _slots(inputs), _slots(outputs))
 
 
 def _refuse_external(graph: RawGraph) -> None:
@@ -65,7 +68,7 @@ def _refuse_external(graph: RawGraph) -> None:
         if tensor.external is not None:
             raise refusal(
                 Refusal.MODEL_REFUSED,
-                f"tensor '{tensor.name[:80]}' lies in another file, and a worker has no files: save the model as one",
+                f"tensor '{tensor.name[:80]}' is stored in another file: save the model as one file",
             )
     for node in graph.nodes:
         for inner in node.graphs.values():
@@ -79,14 +82,14 @@ def _slots(infos: list[RawValueInfo]) -> tuple[Slot, ...]:
 def _slot(info: RawValueInfo) -> Slot:
     dtype = DTYPES.get(info.elem_type)
     if dtype not in _TRAVELLING:
-        raise refusal(Refusal.MODEL_REFUSED, f"'{info.name[:80]}' is no tensor of a type that can travel")
+        raise refusal(Refusal.MODEL_REFUSED, f"'{info.name[:80]}' is not a tensor of a type that can be sent")
     dimensions = ("...",) if info.shape is None else tuple("?" if d is None else _dimension(d) for d in info.shape)
     texts = [info.name, *(d for d in dimensions if isinstance(d, str))]
     if len(dimensions) > _RANK or max(map(len, texts)) > _NAME_CHARACTERS:
-        raise refusal(Refusal.MODEL_REFUSED, f"'{info.name[:80]}' has over {_RANK} dimensions or an overlong name")
+        raise refusal(Refusal.MODEL_REFUSED, f"'{info.name[:80]}' has more than {_RANK} dimensions or too long a name")
     return Slot(name=info.name, dtype=dtype, shape=dimensions)  # type: ignore[arg-type]  # in _TRAVELLING
 
 
 def _dimension(size: int | str) -> int | str:
-    # Some exporters write -1 for an open dimension.
+    # Some exporters write -1 for a dimension of any size.
     return "?" if isinstance(size, int) and not 0 <= size <= 2 << 30 else size

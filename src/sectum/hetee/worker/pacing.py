@@ -1,4 +1,4 @@
-"""Waiting in place of preprocessing: as long as it was published to take, and begun when it could begin."""
+"""Waits in place of preprocessing for the published time, from the moment when real preprocessing could begin."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from sectum.hetee.worker.preparation import Task
 
 
 class Pacing:
-    """Preprocessing that takes ``seconds``: each item its share, one after the other, none before it was received.
+    """Preprocessing that takes ``seconds``. Each item takes its share of them, and none begins before it has arrived.
 
-    So it begins with the first item, as decoding does, and ends when its time is over, but not before the last item
-    was received and had its share.
+    So it begins with the first item, as decoding does. It ends after ``seconds``, but not before the last item has
+    arrived and had its share.
 
     Args:
-        seconds: for the whole batch.
-        items: in it.
-        n_bytes: of its plaintext.
+        seconds: time for the whole batch.
+        items: number of items in the batch.
+        n_bytes: size of the batch's plaintext.
         stop: ends all waiting.
     """
 
     def __init__(self, seconds: float, items: int, n_bytes: int, stop: Stop) -> None:
         self._seconds, self._items, self._n_bytes, self._stop = seconds, max(items, 1), n_bytes, stop
         self._received = False
-        self._end_s: float | None = None  # until the first item is there
+        self._end_s: float | None = None  # None until the first item has arrived
 
     def due(self, opened_bytes: int) -> list[Task]:
-        """What has to be waited for from now on, now that so many bytes are there."""
+        """The waits that begin now that ``opened_bytes`` have arrived."""
         if self._received or opened_bytes * self._items < self._n_bytes:
             return []
         now_s, tasks = time.monotonic(), list[Task]()

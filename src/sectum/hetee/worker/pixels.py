@@ -1,4 +1,4 @@
-"""Images to the numbers that a model takes: JPEG decoding with limits, scaling, layout, normalisation."""
+"""Turns images into a model's input: JPEG decoding with limits, scaling, layout, normalisation."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from sectum.hetee.errors import Refusal, refusal
 if TYPE_CHECKING:
     from sectum.hetee.wire.messages import Pixels, Slot
 
-IMAGE_PIXELS = 1 << 26  # of one JPEG: 64 million, 192 MiB decoded
+IMAGE_PIXELS = 1 << 26  # limit for one JPEG: 64 million pixels, 192 MiB decoded
 Layout = Literal["nchw", "nhwc"]
 
 
 def layout_of(slot: Slot) -> Layout:
-    """How a model's input holds images: NCHW unless only its last dimension can be that of the channels."""
+    """The layout of a model's image input: NCHW, unless only the last dimension can be the channels."""
     return "nhwc" if len(slot.shape) == 4 and slot.shape[1] not in (1, 3) and slot.shape[3] in (1, 3) else "nchw"
 
 
 class Conversion:
-    """How the images of one tensor become the items of one input.
+    """Converts the images of one tensor to the items of one model input.
 
     Args:
-        pixels: what the batch declares.
+        pixels: the conversion that the batch asks for.
         slot: the model's input.
-        layout: of the arrays that `normalise` gets.
+        layout: layout of the arrays that `normalise` gets.
 
     Attributes:
-        to: layout of the arrays that it fills.
+        to: layout of the arrays that `normalise` fills.
     """
 
     def __init__(self, pixels: Pixels, slot: Slot, layout: Layout) -> None:
@@ -45,9 +45,9 @@ class Conversion:
         """Write ``(images - mean) / std``, computed in float32, to ``out``; both [n, ., ., .] in their layouts.
 
         Raises:
-            WorkRefused: ``INPUT_REFUSED``, there are other numbers of means than of channels.
+            WorkRefused: ``INPUT_REFUSED``, the number of means or deviations differs from the number of channels.
         """
-        # Everything as NCHW views; the one pass over memory is that of the arithmetic.
+        # Both as NCHW views, so that the arithmetic is the only pass over memory.
         source = images.transpose(0, 3, 1, 2) if self._from == "nhwc" else images
         target = out.transpose(0, 3, 1, 2) if self.to == "nhwc" else out
         source = source[:, self._order]
@@ -65,20 +65,20 @@ class Conversion:
 
 def _per_channel(values: tuple[float, ...], default: float) -> NDArray[np.float32]:
     if not all(map(math.isfinite, values)):
-        raise refusal(Refusal.INPUT_REFUSED, "a mean or deviation of pixels that is no finite number")
+        raise refusal(Refusal.INPUT_REFUSED, "a mean or deviation of pixels is not a finite number")
     return np.array(values or (default,), np.float32).reshape(-1, 1, 1)
 
 
 def image_size(pixels: Pixels, slot: Slot) -> tuple[int, int, int]:
-    """Channels, height and width of the items that JPEGs become.
+    """Channels, height and width of the items that JPEG files are converted to.
 
     Raises:
-        WorkRefused: ``INPUT_REFUSED``, neither the batch nor the model says it, or they cannot be met.
+        WorkRefused: ``INPUT_REFUSED``, neither the batch nor the model gives the size, or it is impossible.
     """
     nhwc = layout_of(slot) == "nhwc"
     if len(slot.shape) != 4:
         raise refusal(
-            Refusal.INPUT_REFUSED, f"images for the input '{slot.name}' of rank {len(slot.shape)}: it wants 4"
+            Refusal.INPUT_REFUSED, f"images for the input '{slot.name}' of rank {len(slot.shape)}, expected rank 4"
         )
     channels, height, width = (slot.shape[axis] for axis in ((3, 1, 2) if nhwc else (1, 2, 3)))
     if len(pixels.size) == 2:
@@ -86,7 +86,9 @@ def image_size(pixels: Pixels, slot: Slot) -> tuple[int, int, int]:
     elif pixels.size:
         raise refusal(Refusal.INPUT_REFUSED, "a size of images is two numbers, height and width")
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-        raise refusal(Refusal.INPUT_REFUSED, f"the input '{slot.name}' has no size of its own: give one in the batch")
+        raise refusal(
+            Refusal.INPUT_REFUSED, f"the input '{slot.name}' has no fixed height and width: give a size in the batch"
+        )
     if channels not in (1, 3) and isinstance(channels, int):
         raise refusal(Refusal.INPUT_REFUSED, f"images for an input of {channels} channels: JPEG has 1 or 3")
     if pixels.shorter and pixels.shorter < max(height, width):
@@ -98,30 +100,30 @@ def image_size(pixels: Pixels, slot: Slot) -> tuple[int, int, int]:
 
 
 def decode_jpeg(data: memoryview, channels: int, height: int, width: int, shorter: int = 0) -> NDArray[np.uint8]:
-    """Decode a JPEG and bring it to size; its orientation tag is not looked at.
+    """Decode a JPEG and scale it; the orientation tag is ignored.
 
     Args:
         data: the file.
         channels: 3 for RGB, 1 for grey.
-        height: of the result.
-        width: of the result.
-        shorter: 0 to scale to the result's size; else scaled to this shorter side, then cut around the centre.
+        height: height of the result.
+        width: width of the result.
+        shorter: 0 scales to the result's size; otherwise the shorter side is scaled to this, and the centre is cropped.
 
     Returns:
         [height, width, channels], uint8.
 
     Raises:
-        WorkRefused: ``INPUT_REFUSED``, it is no JPEG, damaged, or too large.
+        WorkRefused: ``INPUT_REFUSED``, the file is not a JPEG, is damaged, or is too large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as file:
             if file.width * file.height > IMAGE_PIXELS:
                 raise refusal(
-                    Refusal.INPUT_REFUSED, f"an image of {file.width}x{file.height}, over {IMAGE_PIXELS} pixels"
+                    Refusal.INPUT_REFUSED, f"an image of {file.width}x{file.height}; the limit is {IMAGE_PIXELS} pixels"
                 )
             image: Image.Image = file.convert("RGB" if channels == 3 else "L")
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
-        raise refusal(Refusal.INPUT_REFUSED, f"an image of {len(data)} bytes that is no whole JPEG") from None
+        raise refusal(Refusal.INPUT_REFUSED, f"an image of {len(data)} bytes is not a complete JPEG") from None
     if shorter:
         factor = shorter / min(image.size)
         wide, high = (max(shorter, int(side * factor)) for side in image.size)
@@ -137,5 +139,5 @@ def _scaled(image: Image.Image, width: int, height: int) -> Image.Image:
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-# The check above is stricter, and a warning would be an unwanted line in a log.
+# `decode_jpeg` has a stricter limit, and Pillow's warning would be an unwanted line in the log.
 Image.MAX_IMAGE_PIXELS = None

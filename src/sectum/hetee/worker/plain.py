@@ -1,8 +1,8 @@
-"""The baseline that the service is compared with: the same worker without sealing, evidence, host or confinement.
+"""The plain baseline of the benchmark: the same worker without sealing, evidence, host or confinement.
 
 ``python -m sectum.hetee.worker.plain --accelerator cpu:0`` serves one client on loopback and prints the port. Frames
-are those of the service, with zeros where a tag would be; payloads go straight from and to the socket. Nothing of the
-service imports this module, and a client of the service cannot speak to it.
+are those of the service, with zeros in place of the tag. No part of the service imports this module, and a client of
+the service cannot talk to it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind
 from sectum.hetee.worker.accelerators import accelerator
-from sectum.hetee.worker.batch import Batch
-from sectum.hetee.worker.enclave import Enclave, Terms
-from sectum.hetee.worker.records import FROM_CLIENT, SocketOutlet
+from sectum.hetee.worker.batch_job import BatchJob
+from sectum.hetee.worker.enclave_server import EnclaveServer
+from sectum.hetee.worker.open_streams import SessionLimits
+from sectum.hetee.worker.records import FROM_CLIENT, SocketRecordWriter
 
 SESSION = b"plain, unsealed!"
 _NO_TAG = bytes(TAG_BYTES)
 _CLOSE_S = 10.0
 
 
-class PlainInlet:
-    """Records that are not sealed.
+class PlainRecordReader:
+    """Reads records that are not sealed.
 
     Args:
         sock: connected stream socket.
-        accepts: the types that the peer may send.
+        accepts: types of frames that the peer may send.
     """
 
     def __init__(self, sock: socket.socket, accepts: frozenset[Kind] = FROM_CLIENT) -> None:
@@ -42,7 +43,7 @@ class PlainInlet:
         self._head, self._tag = memoryview(bytearray(HEADER_BYTES)), memoryview(bytearray(TAG_BYTES))
 
     def next(self) -> Header | None:
-        """Wait for a record; None when no more will come."""
+        """Wait for a record; None when the connection has ended."""
         if not self._fill(self._head):
             return None
         header = parse(self._head)
@@ -56,7 +57,7 @@ class PlainInlet:
         self._take(memoryview(payload))
         return payload
 
-    def chunk(self, header: Header, out: memoryview, context: bytes) -> None:  # noqa: ARG002  # there is nothing to bind
+    def chunk(self, header: Header, out: memoryview, context: bytes) -> None:  # noqa: ARG002  # nothing is authenticated
         """Receive the payload of a CHUNK into ``out``."""
         begun_ns = time.perf_counter_ns()
         self._take(out)
@@ -71,7 +72,7 @@ class PlainInlet:
         while at < len(out):
             try:
                 n_bytes = self._socket.recv_into(out[at:], 0, socket.MSG_WAITALL)
-            except OSError:  # a client that goes with answers unread resets the connection: it has ended
+            except OSError:  # the client left with answers unread
                 n_bytes = 0
             if not n_bytes:
                 return False
@@ -79,11 +80,11 @@ class PlainInlet:
         return True
 
     def wipe(self) -> None:
-        """There is no key."""
+        """Do nothing: there are no keys."""
 
 
-class PlainOutlet(SocketOutlet):
-    """Sends records as they are."""
+class PlainRecordWriter(SocketRecordWriter):
+    """Sends records without sealing them."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -104,7 +105,7 @@ class PlainOutlet(SocketOutlet):
         chunk: int,
         chunks: int,
         total: int,
-        context: bytes,  # noqa: ARG002  # there is nothing to bind
+        context: bytes,  # noqa: ARG002  # nothing is authenticated
     ) -> None:
         """Send a CHUNK."""
         header = Header(
@@ -134,16 +135,16 @@ class PlainOutlet(SocketOutlet):
                 views[0] = views[0][n_bytes:]
 
     def wipe(self) -> None:
-        """There is no key."""
+        """Do nothing: there are no keys."""
 
 
-def times_of(batch: Batch) -> bytes:
-    """In place of a receipt: the times of a batch, as JSON that nobody signed."""
+def times_of(batch: BatchJob) -> bytes:
+    """In place of a receipt: the times of a batch as JSON, not signed."""
     return json.dumps({"times_ns": batch.times_ns, "paced": batch.pace is not None, "items": batch.items}).encode()
 
 
-def serve(sock: socket.socket, accelerators: Sequence[str], *, threads: int = 1, terms: Terms) -> None:
-    """Serve one connected client until it goes."""
+def serve(sock: socket.socket, accelerators: Sequence[str], *, threads: int = 1, limits: SessionLimits) -> None:
+    """Serve one connected client until it disconnects."""
     ended = threading.Event()
     refused: list[HeteeError] = []
 
@@ -151,12 +152,12 @@ def serve(sock: socket.socket, accelerators: Sequence[str], *, threads: int = 1,
         refused.extend([error] if error else [])
         ended.set()
 
-    enclave = Enclave(PlainInlet(sock), PlainOutlet(sock), terms, times_of, end)
+    enclave = EnclaveServer(PlainRecordReader(sock), PlainRecordWriter(sock), limits, times_of, end)
     for name in accelerators:
         enclave.grant(accelerator(name, threads=threads))
     enclave.start()
     ended.wait()
-    enclave.engine.close(_CLOSE_S, lambda _name, _how: None)  # a process that ends inside the runtime aborts
+    enclave.engine.close(_CLOSE_S, lambda _name, _how: None)  # a process that exits while the runtime computes aborts
     if refused:
         raise refused[0]
 
@@ -164,19 +165,21 @@ def serve(sock: socket.socket, accelerators: Sequence[str], *, threads: int = 1,
 def main() -> None:
     """Serve one client on loopback."""
     parser = argparse.ArgumentParser(prog="python -m sectum.hetee.worker.plain", description=__doc__)
-    parser.add_argument("--accelerator", action="append", default=[], help="such as cpu:0; may be repeated")
+    parser.add_argument(
+        "--accelerator", action="append", default=[], help="name of an accelerator, such as cpu:0; may be repeated"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of one CPU accelerator")
     parser.add_argument("--credit-mib", type=int, default=256)
     parser.add_argument("--open-streams", type=int, default=8)
     options = parser.parse_args()
-    terms = Terms(0, options.credit_mib << 20, options.open_streams)
+    limits = SessionLimits(0, options.credit_mib << 20, options.open_streams)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sys.stdout.write(f"{listener.getsockname()[1]}\n")
         sys.stdout.flush()
         sock, _ = listener.accept()
     with sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        serve(sock, options.accelerator or ["cpu:0"], threads=options.threads, terms=terms)
+        serve(sock, options.accelerator or ["cpu:0"], threads=options.threads, limits=limits)
 
 
 if __name__ == "__main__":

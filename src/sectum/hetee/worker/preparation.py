@@ -1,4 +1,4 @@
-"""From a batch's bytes to the arrays that a model takes, item by item while the rest of the batch arrives."""
+"""Converts a batch's bytes to the model's input arrays, item by item while the rest of the batch arrives."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.kinds import STREAM_BYTES
 from sectum.hetee.wire.messages import Pixels, Slot, Tensor
 from sectum.hetee.wire.tensors import ALIGNMENT_BYTES, Place
-from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.pixels import Conversion, decode_jpeg, image_size
 
 Task = Callable[[], None]
 Take = Callable[[int], memoryview]
 _FLOATING = ("float16", "float32", "float64")
 _AS_SENT = Pixels()
-_TASKS = 256  # at most, of one raw tensor
+_TASKS = 256  # largest number of tasks for one raw tensor
 
 
 class Preparation:
-    """The inputs of one batch.
+    """The model inputs of one batch.
 
     Args:
-        places: of the batch's tensors in ``data``.
-        model: what they are for.
-        data: the batch's plaintext; bytes that were not opened yet are not read.
-        take: gives memory for what is converted; it is the caller's again when nobody reads `arrays` any more.
-        paced: a published time stands for converting: arrays have their shapes, and no content.
+        places: where the batch's tensors are in ``data``.
+        model: the model that the batch is for.
+        data: the batch's plaintext; bytes that have not arrived yet are not read.
+        take: allocates memory for converted arrays; the caller takes it back when nobody reads `arrays` any more.
+        paced: whether to convert nothing, because the worker waits for a published time; arrays then have no content.
 
     Attributes:
         arrays: the inputs by name; complete when all tasks of `due` are done.
-        taken: what ``take`` gave.
+        taken: the memory from ``take``; None if nothing is converted.
 
     Raises:
-        WorkRefused: ``INPUT_REFUSED``, the tensors are not what the model takes.
-        MemoryError: there is not so much.
+        WorkRefused: ``INPUT_REFUSED``, the tensors do not fit the model.
+        MemoryError: there is not enough memory.
     """
 
     def __init__(
-        self, places: tuple[Place, ...], model: Model, data: memoryview, take: Take, *, paced: bool = False
+        self, places: tuple[Place, ...], model: CheckedModel, data: memoryview, take: Take, *, paced: bool = False
     ) -> None:
         self.arrays: dict[str, NDArray[Any]] = {}
         self.taken: memoryview | None = None
@@ -56,14 +56,14 @@ class Preparation:
                 Refusal.INPUT_REFUSED,
                 f"the batch gives the inputs {_list(names)}, the model takes {_list(list(slots))}",
             )
-        # All that can be refused is refused before memory is taken.
-        sources = [_Source(place, slots[place.tensor.name], data) for place in places]
+        # Everything is checked before memory is allocated.
+        sources = [_InputConverter(place, slots[place.tensor.name], data) for place in places]
         if paced:
             self.arrays = {source.name: _repeated(source.shape, source.dtype) for source in sources}
             return
         at, n_bytes = 0, sum(source.memory_bytes for source in sources)
         if n_bytes > STREAM_BYTES:
-            raise refusal(Refusal.INPUT_REFUSED, f"the inputs would take {n_bytes} bytes when they are converted")
+            raise refusal(Refusal.INPUT_REFUSED, f"the inputs would take {n_bytes} bytes after conversion")
         self.taken = take(n_bytes) if n_bytes else None
         for source in sources:
             array = source.array((self.taken or memoryview(b""))[at:])
@@ -74,23 +74,23 @@ class Preparation:
 
     @property
     def items(self) -> int:
-        """Images or rows in the batch."""
+        """The number of images or rows in the batch."""
         shape = next((array.shape for array in self.arrays.values()), ())
         return shape[0] if shape else 1
 
     def due(self, opened_bytes: int) -> list[Task]:
-        """What can be done now that so many bytes are there, and was not given before."""
+        """The tasks that can be done now that ``opened_bytes`` have arrived. Each is returned once."""
         tasks = []
         while self._waiting and self._waiting[-1][0] <= opened_bytes:
             tasks.append(self._waiting.pop()[1])
         return tasks
 
 
-_conversion = lru_cache(maxsize=64)(Conversion)  # nothing of it changes, and batches of one client want the same
+_conversion = lru_cache(maxsize=64)(Conversion)  # immutable, and the batches of one client use the same ones
 
 
-class _Source:
-    """One tensor of a batch, and what has to be done to it."""
+class _InputConverter:
+    """Converts one tensor of a batch to one model input."""
 
     def __init__(self, place: Place, slot: Slot, data: memoryview) -> None:
         self._place, self._slot, self._data = place, slot, data
@@ -99,14 +99,16 @@ class _Source:
         self._jpeg = tensor.encoding == "jpeg"
         self._converted = tensor.dtype == "uint8" and slot.dtype in _FLOATING
         if tensor.pixels and not (self._converted or self._jpeg):
-            raise refusal(Refusal.INPUT_REFUSED, f"pixels of '{slot.name}', which is not uint8 for a model's floats")
+            raise refusal(
+                Refusal.INPUT_REFUSED, f"'{slot.name}' has pixels, but is not uint8 for a floating-point input"
+            )
         if tensor.dtype != slot.dtype and not self._converted:
             raise refusal(
                 Refusal.INPUT_REFUSED,
                 f"the input '{slot.name}' is given as {tensor.dtype}, the model takes {slot.dtype}",
             )
         self._conversion = _conversion(self._pixels, slot, "nhwc" if self._jpeg else self._pixels.layout)
-        # Of the array that the model gets.
+        # Name, shape and dtype of the array that the model gets.
         self.name = slot.name
         self.shape = self._image_shape() if self._jpeg else self._raw_shape()
         self.dtype = np.dtype(object if slot.dtype == "string" else slot.dtype)
@@ -114,12 +116,12 @@ class _Source:
         in_place = (tensor.encoding == "raw" and not self._converted) or self.dtype == object
         n_bytes = 0 if in_place else prod(self.shape) * self.dtype.itemsize
         if n_bytes > STREAM_BYTES:
-            raise refusal(Refusal.INPUT_REFUSED, f"'{slot.name}' would take {n_bytes} bytes when it is converted")
-        # That the array needs beside the batch's own.
+            raise refusal(Refusal.INPUT_REFUSED, f"'{slot.name}' would take {n_bytes} bytes after conversion")
+        # Memory that the array needs besides the batch's own.
         self.memory_bytes = -(-n_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
     def array(self, memory: memoryview) -> NDArray[Any]:
-        """The array that the model gets: in ``memory``, or where the batch was opened if nothing is converted."""
+        """The array that the model gets: in ``memory``, or in the batch's own memory if nothing is converted."""
         if self.dtype == object:
             return np.empty(self.shape, object)
         if not (self._converted or self._jpeg):
@@ -143,17 +145,17 @@ class _Source:
             return shape
         if len(shape) != 4:
             raise refusal(
-                Refusal.INPUT_REFUSED, f"pixels of '{self._slot.name}' in {len(shape)} dimensions, expected 4"
+                Refusal.INPUT_REFUSED, f"'{self._slot.name}' has pixels and {len(shape)} dimensions, expected 4"
             )
         if self._pixels.size or self._pixels.shorter:
-            raise refusal(Refusal.INPUT_REFUSED, "only images that come as JPEG are brought to a size")
+            raise refusal(Refusal.INPUT_REFUSED, "only JPEG images can be scaled: leave out size and shorter")
         n, a, b, c = shape
         if self._pixels.layout == self._conversion.to:
             return shape
         return (n, c, a, b) if self._pixels.layout == "nhwc" else (n, b, c, a)
 
     def tasks(self, array: NDArray[Any]) -> Iterator[tuple[int, Task]]:
-        """What fills ``array``: from how many opened bytes on it can be done, and how."""
+        """The tasks that fill ``array``, each with the number of bytes that must have arrived."""
         begin, end, ends = self._place.begin, self._place.end, self._place.ends
         if self._place.tensor.encoding == "utf8":
             yield end, lambda: self._read_strings(array)
@@ -191,7 +193,7 @@ class _Source:
 
 
 def _repeated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """One zero, seen as an array of this shape."""
+    """An array of this shape that repeats a single zero in memory."""
     if dtype.hasobject:
         return np.broadcast_to(np.zeros((), dtype), shape)
     return np.ndarray(shape, dtype, bytes(dtype.itemsize), 0, (0,) * len(shape))
@@ -215,18 +217,18 @@ def _list(names: list[str]) -> str:
 
 
 def as_tensor(name: str, array: NDArray[Any]) -> tuple[Tensor, memoryview]:
-    """An output as it travels: its description, and its bytes without a copy where they lie in order.
+    """Describe an output for sending, and give its bytes, without a copy if the array is contiguous.
 
     Raises:
-        WorkRefused: ``COMPUTE_FAILED``, it is no tensor of a type that travels.
+        WorkRefused: ``COMPUTE_FAILED``, it is not a tensor of a type that can be sent.
     """
     if not isinstance(array, np.ndarray):
-        raise refusal(Refusal.COMPUTE_FAILED, f"the output '{name[:80]}' is no tensor")
+        raise refusal(Refusal.COMPUTE_FAILED, f"the output '{name[:80]}' is not a tensor")
     if array.dtype == object:
         texts = [str(item).encode() for item in array.reshape(-1)]
         tensor = Tensor(name=name, dtype="string", shape=array.shape, encoding="utf8", sizes=tuple(map(len, texts)))
         return tensor, memoryview(b"".join(texts))
     tensor = Tensor(name=name, dtype=array.dtype.name, shape=array.shape)  # type: ignore[arg-type]
-    if array.dtype == np.float32 and array.flags.c_contiguous and array.size:  # most are, and this is fast
+    if array.dtype == np.float32 and array.flags.c_contiguous and array.size:  # the common case, and fast
         return tensor, array.data.cast("B")
     return tensor, memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # type: ignore[arg-type]

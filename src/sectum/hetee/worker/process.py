@@ -1,12 +1,10 @@
-"""The worker's process: its link to the controller, from BORN to the end."""
+"""The worker's main loop: its link to the controller, from STARTED to the end of the process."""
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -17,30 +15,32 @@ from sectum.hetee.attest.records import Receipt, ReceiptSigner
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.release import WorkerKey
 from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.role_log import log_event
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
 from sectum.hetee.wire.kinds import ALLOWED, Kind, Role
 from sectum.hetee.wire.messages import Message, decode, encode
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Accelerator
-from sectum.hetee.worker.batch import Batch
-from sectum.hetee.worker.confinement import Report
-from sectum.hetee.worker.enclave import Enclave, Terms
-from sectum.hetee.worker.records import SealedInlet, SealedOutlet
+from sectum.hetee.worker.batch_job import BatchJob
+from sectum.hetee.worker.confinement import ConfinementReport
+from sectum.hetee.worker.enclave_server import EnclaveServer
+from sectum.hetee.worker.open_streams import SessionLimits
+from sectum.hetee.worker.records import SealedRecordReader, SealedRecordWriter
 
-LINK, DATA = 3, 4
-_BEAT_S = 0.5
-_CLEANING_S = 0.4  # for accelerators to stop and be cleaned; the controller waits for 1 s in all
+LINK_FD, DATA_FD = 3, 4
+_HEARTBEAT_S = 0.5
+_CLEANING_S = 0.4  # for accelerators to stop and be cleaned; the controller waits 1 s in total
 _BUFFER_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What the controller tells a worker at its start.
+class WorkerSettings:
+    """What the controller passes to a worker on its command line.
 
     Attributes:
-        threads: that compute one batch on a CPU.
-        measurement: of the worker's software, 32 bytes, for its receipts.
+        threads: number of threads that compute one batch on a CPU.
+        measurement: measurement of the worker's software, 32 bytes, for its receipts.
         hardware: format of the controller's evidence, for its receipts.
     """
 
@@ -50,44 +50,42 @@ class Setting:
 
 
 def log(event: str, **facts: object) -> None:
-    """Write one line about this process, never about what it works on."""
-    line = {"time": round(time.time(), 3), "role": "worker", "pid": os.getpid(), "event": event, **facts}
-    sys.stderr.write(json.dumps(line) + "\n")
-    sys.stderr.flush()
+    """Log an event of this process."""
+    log_event("worker", event, pid=os.getpid(), **facts)
 
 
 def widen(sock: socket.socket) -> None:
-    """Let the kernel hold several chunks on their way out, as far as it allows."""
+    """Ask for a send buffer that holds several chunks; the kernel may limit it."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
 
 
-class WorkerProcess:
-    """Answers the controller, and serves one session when it is given one.
+class WorkerMain:
+    """Handles the controller's messages, and serves one session when it gets one.
 
     Args:
-        link: to the controller.
-        data: to the client, through the host.
-        setting: from the command line.
+        link: socket to the controller.
+        data: socket to the client, through the host.
+        setting: options from the command line.
     """
 
-    def __init__(self, link: socket.socket, data: socket.socket, setting: Setting) -> None:
+    def __init__(self, link: socket.socket, data: socket.socket, setting: WorkerSettings) -> None:
         self._link, self._data, self._setting = link, data, setting
         self._reader = FrameReader(ALLOWED[Role.CONTROLLER, Role.WORKER])
         self._writing = threading.Lock()
         self._key, self._signer = WorkerKey(), ReceiptSigner()
-        self._enclave: Enclave | None = None
+        self._enclave: EnclaveServer | None = None
         self._granted: list[Accelerator] = []
         self._started = self._wiping = self._wiped = False
 
-    def run(self, report: Report) -> None:
-        """Say what was born, then serve until the controller ends the link.
+    def run(self, report: ConfinementReport) -> None:
+        """Send STARTED, then serve until the controller closes the link.
 
         Raises:
-            HeteeError: the controller does not keep to the protocol.
+            HeteeError: the controller broke the protocol.
         """
         self._send(
-            Kind.BORN,
-            messages.Born(
+            Kind.STARTED,
+            messages.Started(
                 worker_key=self._key.public,
                 receipt_key=self._signer.public_key,
                 pid=os.getpid(),
@@ -97,27 +95,27 @@ class WorkerProcess:
         )
         poller = select.poll()
         poller.register(self._link, select.POLLIN)
-        beat_s = time.monotonic() + _BEAT_S
+        heartbeat_s = time.monotonic() + _HEARTBEAT_S
         while True:
-            if poller.poll(max(0.0, beat_s - time.monotonic()) * 1e3):
+            if poller.poll(max(0.0, heartbeat_s - time.monotonic()) * 1e3):
                 try:
                     n_bytes = self._link.recv_into(self._reader.writable())
-                except ConnectionResetError:  # the controller closed it with something unread
+                except ConnectionResetError:  # the controller closed it with data unread
                     return
                 if not n_bytes:
                     return
                 if frame := self._reader.advance(n_bytes):
                     self._take(frame)
             elif self._enclave is not None and not self._wiped:
-                self._send(Kind.BEAT, self._enclave.beat())
-            if time.monotonic() >= beat_s:
-                beat_s = time.monotonic() + _BEAT_S
+                self._send(Kind.HEARTBEAT, self._enclave.heartbeat())
+            if time.monotonic() >= heartbeat_s:
+                heartbeat_s = time.monotonic() + _HEARTBEAT_S
 
     def _send(self, kind: Kind, message: Message) -> None:
         try:
             with self._writing:
                 self._link.sendall(plain_frame(kind, encode(message)))
-        except ConnectionError:  # the controller is gone: nobody is served any more
+        except ConnectionError:  # the controller is gone, so this worker ends
             os._exit(0)
 
     def _take(self, frame: Frame) -> None:
@@ -141,7 +139,7 @@ class WorkerProcess:
         secret = self._key.accept(message.sealed, message.session, message.index)
         sealer, opener = data_channel(Role.WORKER, secret, message.session)
 
-        def receipt(batch: Batch) -> Receipt:
+        def receipt(batch: BatchJob) -> Receipt:
             return Receipt(
                 session=message.session,
                 index=message.index,
@@ -154,9 +152,11 @@ class WorkerProcess:
                 hardware=self._setting.hardware,
             )
 
-        terms = Terms(message.index, message.credit_bytes, message.open_streams)
-        inlet, outlet = SealedInlet(self._data, opener), SealedOutlet(self._data, sealer)
-        self._enclave = Enclave(inlet, outlet, terms, lambda batch: self._signer.sign(receipt(batch)), self._ended)
+        limits = SessionLimits(message.index, message.credit_bytes, message.open_streams)
+        reader, writer = SealedRecordReader(self._data, opener), SealedRecordWriter(self._data, sealer)
+        self._enclave = EnclaveServer(
+            reader, writer, limits, lambda batch: self._signer.sign(receipt(batch)), self._ended
+        )
         log("assigned", index=message.index, session=message.session.hex())
         self._start()
 
@@ -186,7 +186,7 @@ class WorkerProcess:
             if self._started:
                 self._enclave.drain(deadline_s)
             self._enclave.engine.close(_CLEANING_S, self._returned)
-            self._wiping = True  # that a frame on its way is cut off is nobody's fault
+            self._wiping = True  # cutting the connection within a frame is not the client's fault from here on
             self._cut()
             wiped = self._enclave.wipe()
         self._wiped = True
@@ -197,10 +197,10 @@ class WorkerProcess:
         try:
             self._data.shutdown(socket.SHUT_RDWR)
         except OSError:
-            log("data socket had ended")
+            log("data socket already closed")
 
     def _ended(self, error: HeteeError | None) -> None:
-        """The client's side has ended: the controller decides what follows, unless somebody broke the protocol."""
+        """Handle the end of the client's side. The worker ends itself only if somebody broke the protocol."""
         if error is None or self._wiping:
             log("client gone")
             return
@@ -217,9 +217,9 @@ def end(error: HeteeError) -> None:
 
 
 def end_on_fault(kind: type[BaseException], _error: BaseException | None, trace: TracebackType | None) -> None:
-    """`sys.excepthook`: a fault of this program ends it.
+    """End the process after an unexpected exception; used as `sys.excepthook`.
 
-    What an exception says may come from what was worked on, so the log gets its type and its lines only.
+    The log gets the type and the line numbers only, because the text of an exception may hold the tenant's data.
     """
     frames = traceback.extract_tb(trace)
     lines = [f"{frame.filename.rpartition('sectum/')[2]}:{frame.lineno} {frame.name}" for frame in frames]

@@ -1,4 +1,4 @@
-"""Records in and out of one socket: received into a reused slot, opened into place, sealed from where they lie."""
+"""Reads and writes records on one socket, with as few copies as possible."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import time
 from typing import Protocol
 
 from sectum.hetee.channel.record import Opener, Sealer
-from sectum.hetee.wire.frames import AheadReader
+from sectum.hetee.wire.frames import BufferedFrameReader
 from sectum.hetee.wire.header import HEADER_BYTES, Header
 from sectum.hetee.wire.kinds import ALLOWED, CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind, Role
 
 FROM_CLIENT = ALLOWED[Role.CLIENT, Role.WORKER]
 
 
-class Inlet(Protocol):
-    """What the client sends, a record at a time.
+class RecordReader(Protocol):
+    """Reads what the client sends, one record at a time.
 
     Attributes:
-        transfer_ns: time in which the bytes of the record that `next` gave came off the socket.
-        encryption_ns: time spent opening, so far.
+        transfer_ns: time that receiving the current record took.
+        encryption_ns: total time spent opening records.
     """
 
     transfer_ns: int
     encryption_ns: int
 
     def next(self) -> Header | None:
-        """Wait for a record; None when no more will come. It is taken by `message` or `chunk` before the next.
+        """Wait for a record; None when the connection has ended. Call `message` or `chunk` before the next call.
 
         Raises:
-            HeteeError: what came breaks the protocol.
+            HeteeError: the peer broke the protocol.
         """
 
     def message(self, header: Header) -> bytearray:
@@ -41,72 +41,72 @@ class Inlet(Protocol):
         """
 
     def chunk(self, header: Header, out: memoryview, context: bytes) -> None:
-        """Put the payload of a CHUNK into ``out``, which is as long.
+        """Write the payload of a CHUNK to ``out``, which has its length.
 
         Raises:
             HeteeError: it is not authentic.
         """
 
     def wipe(self) -> None:
-        """Overwrite the keys; nothing can be opened any more."""
+        """Overwrite the keys; nothing can be opened afterwards."""
 
 
-class Outlet(Protocol):
-    """What is sent to the client, a record at a time, by one thread.
+class RecordWriter(Protocol):
+    """Sends records to the client, one at a time. Not thread-safe.
 
     Attributes:
-        transfer_ns: time spent in giving bytes to the socket, so far.
-        encryption_ns: time spent sealing, so far.
+        transfer_ns: total time spent passing chunks to the socket.
+        encryption_ns: total time spent sealing chunks.
     """
 
     transfer_ns: int
     encryption_ns: int
 
     def roomy(self) -> bool:
-        """Whether a small answer can be sent now without waiting for the client to read."""
+        """Whether a small answer can be sent now without blocking."""
 
     def message(
         self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0, more: bool = False
     ) -> None:
-        """Send a message, with ``more`` together with what follows at once.
+        """Send a message. With ``more`` it is held and sent together with the next record.
 
         Raises:
-            OSError: the socket has ended.
-            HeteeError: no key is left to send with.
+            OSError: the socket is closed.
+            HeteeError: the keys are wiped or used up.
         """
 
     def chunk(self, plaintext: memoryview, *, stream: int, chunk: int, chunks: int, total: int, context: bytes) -> None:
-        """Send a CHUNK, and what was held before it.
+        """Send a CHUNK, and the messages held before it.
 
         Raises:
-            OSError: the socket has ended.
-            HeteeError: no key is left to send with.
+            OSError: the socket is closed.
+            HeteeError: the keys are wiped or used up.
         """
 
     def wipe(self) -> None:
-        """Overwrite the keys; nothing can be sent any more."""
+        """Overwrite the keys; nothing can be sent afterwards."""
 
 
-class SealedInlet:
+class SealedRecordReader:
     """Receives and opens records in the calling thread.
 
-    Receiving overlaps with opening all the same, in the socket's buffer: a second thread was measured to cost more than
-    it wins, as it hands every record to another core's cache.
+    Receiving still overlaps with opening, because the kernel fills the socket's buffer meanwhile. A second thread was
+    measured and was slower: it moves every record to another core's cache.
 
     Args:
         sock: connected stream socket.
-        opener: of the direction from the client.
+        opener: opens the records from the client.
     """
 
     def __init__(self, sock: socket.socket, opener: Opener) -> None:
         self.transfer_ns = self.encryption_ns = 0
         self._socket, self._opener = sock, opener
-        self._reader = AheadReader(FROM_CLIENT, self._receive)
+        self._reader = BufferedFrameReader(FROM_CLIENT, self._receive)
         self._payload = memoryview(b"")
-        self._begun_ns = 0  # when the first bytes of a record came; 0 until then
+        self._begun_ns = 0  # when the first bytes of the record arrived; 0 before
 
     def next(self) -> Header | None:
-        """Wait for a record; None when no more will come."""
+        """Wait for a record; None when the connection has ended."""
         self._begun_ns = 0
         frame = self._reader.next()
         if frame is None:
@@ -118,9 +118,9 @@ class SealedInlet:
     def _receive(self, memory: memoryview, whole: bool) -> int:
         try:
             n_bytes = self._socket.recv_into(memory, 0, socket.MSG_WAITALL if whole else 0)
-        except OSError:  # a socket that was cut has ended
+        except OSError:  # the connection was reset or shut down
             return 0
-        if not self._begun_ns:  # waiting for a record to begin is idleness, not transfer
+        if not self._begun_ns:  # waiting for a record to begin does not count as transfer
             self._begun_ns = time.perf_counter_ns()
         return n_bytes
 
@@ -139,8 +139,8 @@ class SealedInlet:
         self._opener.wipe()
 
 
-class SocketOutlet:
-    """What outlets have in common that send through a socket."""
+class SocketRecordWriter:
+    """The part that all record writers on a socket share."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.transfer_ns = self.encryption_ns = 0
@@ -149,18 +149,18 @@ class SocketOutlet:
         self._writable.register(sock, select.POLLOUT)
 
     def roomy(self) -> bool:
-        """Whether the kernel takes a small answer at once: it calls a socket writable that is half empty."""
+        """Whether the kernel takes a small answer at once: it reports a socket as writable if it is half empty."""
         return bool(self._writable.poll(0))
 
 
-class SealedOutlet(SocketOutlet):
-    """Seals records into one buffer, and sends them."""
+class SealedRecordWriter(SocketRecordWriter):
+    """Seals records into one buffer and sends them."""
 
     def __init__(self, sock: socket.socket, sealer: Sealer) -> None:
         super().__init__(sock)
         self._sealer = sealer
         self._frames = memoryview(bytearray(2 * (HEADER_BYTES + TAG_BYTES) + MESSAGE_BYTES + CHUNK_BYTES))
-        self._held_bytes = 0  # sealed already, to be sent with what follows
+        self._held_bytes = 0  # sealed already, to be sent with the next record
 
     def message(
         self, kind: Kind, payload: bytes, *, stream: int = 0, chunks: int = 0, total: int = 0, more: bool = False
@@ -172,7 +172,7 @@ class SealedOutlet(SocketOutlet):
             self._send()
 
     def chunk(self, plaintext: memoryview, *, stream: int, chunk: int, chunks: int, total: int, context: bytes) -> None:
-        """Seal a CHUNK and send it, with what was held before it."""
+        """Seal a CHUNK and send it, with the messages held before it."""
         place = self._place(len(plaintext))
         begun_ns = time.perf_counter_ns()
         self._held_bytes += self._sealer.seal_into(

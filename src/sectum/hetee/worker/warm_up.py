@@ -1,4 +1,4 @@
-"""Doing everything once before files are out of reach: what is loaded or read late is loaded and read here."""
+"""Does everything once before confinement, so that libraries load and read all files that they need later."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from sectum.hetee.wire.messages import Pace, Pixels, Tensor
 from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Stop
-from sectum.hetee.worker.batch import STEPS
+from sectum.hetee.worker.batch_job import STEPS
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.models import inspect
 from sectum.hetee.worker.preparation import Preparation, as_tensor
 
 _SIDE = 8
-_SESSION = b"nobody's session"
+_SESSION = b"warm-up session."
 
 
 def warm_up(kinds: Sequence[str], threads: int) -> None:
-    """Send one picture through every step, on an accelerator of each kind; its keys and its model are nobody's."""
+    """Pass one image through every step on an accelerator of each kind, with throw-away keys and a throw-away model."""
     model = inspect(_convolution())
     file = io.BytesIO()
     Image.new("RGB", (2 * _SIDE, 2 * _SIDE)).save(file, "JPEG")
@@ -43,7 +43,7 @@ def warm_up(kinds: Sequence[str], threads: int) -> None:
         task()
     for kind in kinds:
         device = accelerator(f"{kind}:0", threads=threads)
-        pace = Pace(preprocess_us=0, compute_us=1, source="nobody") if device.paced else None
+        pace = Pace(preprocess_us=0, compute_us=1, source="warm-up") if device.paced else None
         for output in device.load(model).run(preparation.arrays, ("y",), Stop(), pace):
             as_tensor("y", output)
         device.reset()
@@ -58,7 +58,7 @@ def warm_up(kinds: Sequence[str], threads: int) -> None:
 
 
 def _convolution() -> bytes:
-    """An ONNX model, field numbers of onnx.proto: ``y`` = a convolution of ``x`` [1, 3, 8, 8]."""
+    """An ONNX model, written with the field numbers of onnx.proto: ``y`` is a convolution of ``x`` [1, 3, 8, 8]."""
 
     def value(name: bytes, *shape: int) -> bytes:
         dimensions = b"".join(encode_bytes(1, encode_number(1, size)) for size in shape)

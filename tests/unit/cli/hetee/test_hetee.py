@@ -16,7 +16,7 @@ from click.testing import Result
 from sectum.cli.hetee.infer import _archive, _classes, _shown
 from sectum.cli.hetee.options import check_listenable
 from sectum.errors import UsageError
-from sectum.hetee.launcher import Places, provision
+from sectum.hetee.launcher import RackPaths, provision
 
 Run = Callable[..., Result]
 
@@ -25,7 +25,7 @@ Run = Callable[..., Result]
 def state(tmp_path: Path) -> Path:
     """The folder of a rack that does not run."""
     folder = tmp_path / "rack"
-    provision(Places(folder))
+    provision(RackPaths(folder))
     return folder
 
 
@@ -64,14 +64,14 @@ def test_a_picture_that_is_no_jpeg_is_named(run: Run, tiny: Path, jpeg: Path, tm
     [
         (("--url", "http://127.0.0.1:7625"), "hetee://127.0.0.1:7625"),
         (("--policy", "nowhere.json"), "sectum hetee policy -o nowhere.json"),
-        (("--identity", "/proc/version"), "can be read by others: chmod 600"),
+        (("--identity", "/proc/version"), "other users can read the identity key"),
         (("--state", "/nowhere"), "sectum hetee up"),
     ],
 )
 def test_what_does_not_name_a_service_is_refused(
     run: Run, tiny: Path, jpeg: Path, state: Path, options: tuple[str, str], words: str
 ) -> None:
-    """A wrong address, policy, identity or folder is said to be that, for pictures and for the local door."""
+    """A wrong address, policy, identity or folder is said to be that, for pictures and for the gateway."""
     for command in (("infer", tiny, jpeg), ("connect", tiny)):
         if command[0] == "connect":
             pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
@@ -86,7 +86,7 @@ def test_where_nobody_answers_the_advice_is_to_start_a_service(
     with socket.create_server((host, 0)) as gone:
         nobody = gone.getsockname()[1]
     error = refused(run("hetee", "infer", tiny, jpeg, "--state", state, "--url", f"{host}:{nobody}"), 46)
-    assert "nobody answers" in error
+    assert "no service answers" in error
     assert "sectum hetee up" in error
     assert "--url" in error
     assert port not in error
@@ -99,11 +99,11 @@ def test_an_address_that_is_taken_is_named_with_its_option(run: Run, tiny: Path,
         others = {"--listen": "127.0.0.1:0", "--metrics": "127.0.0.1:0"} | {option: taken}
         words = [word for pair in others.items() for word in pair]
         error = refused(run("hetee", "up", "--state", state, *words))
-        assert f"{option}: {taken}" in error
+        assert f"{option}: cannot listen on {taken}" in error
     assert not (state / "log.jsonl").read_text()
     pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
     error = refused(run("hetee", "connect", tiny, "--state", state, "--port", taken.partition(":")[2]))
-    assert f"--port: {taken}" in error
+    assert f"--port: cannot listen on {taken}" in error
 
 
 def test_one_address_for_two_things_is_refused(run: Run, state: Path) -> None:
@@ -132,7 +132,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 @pytest.mark.parametrize("address", ["203.0.113.1:7625", "no..name:1", "[::g]:1"])
 def test_an_address_of_another_machine_is_refused(address: str) -> None:
     """What cannot be bound here is an error with its reason."""
-    with pytest.raises(UsageError, match="cannot be used"):
+    with pytest.raises(UsageError, match="cannot listen on"):
         check_listenable("--listen", address)
 
 
@@ -149,7 +149,7 @@ def test_a_name_that_is_none_is_an_address_where_nobody_answers(
     run: Run, tiny: Path, jpeg: Path, state: Path, url: str
 ) -> None:
     """Not a defect: the name comes from the user."""
-    assert "nobody answers" in refused(run("hetee", "infer", tiny, jpeg, "--state", state, "--url", url), 46)
+    assert "no service answers" in refused(run("hetee", "infer", tiny, jpeg, "--state", state, "--url", url), 46)
 
 
 def test_operators_address_that_is_none_is_refused(run: Run) -> None:
@@ -190,7 +190,7 @@ def test_scores_that_are_no_numbers_are_told() -> None:
     result = Answered({"y": np.array([[np.nan, 0.5, -np.inf]], np.float32)})
     (row,) = _classes(("cat.jpg",), result, 3)  # type: ignore[arg-type]
     assert sorted(str(best["score"]) for best in row["classes"]) == ["0.5", "None", "None"]
-    assert _shown(None) == "no number"
+    assert _shown(None) == "not a number"
 
 
 def test_a_free_address_is_accepted() -> None:

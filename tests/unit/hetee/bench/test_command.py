@@ -17,11 +17,11 @@ from sectum.hetee.bench.cell import Cell
 
 
 @pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[inference.Plan]:
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[inference.BenchPlan]:
     """What the command asks to be measured; it gets made-up cells, and a Ctrl-C before the last."""
-    asked: list[inference.Plan] = []
+    asked: list[inference.BenchPlan] = []
 
-    def run(plan: inference.Plan, told: inference.Told) -> Iterator[Cell]:
+    def run(plan: inference.BenchPlan, told: inference.Progress) -> Iterator[Cell]:
         asked.append(plan)
         for network in plan.networks:
             for batch in plan.batches:
@@ -39,7 +39,7 @@ def bench(*words: object) -> Result:
     return CliRunner().invoke(cli, ["hetee", "bench", "inference", *map(str, words)])
 
 
-def test_all_cells_unless_some_are_chosen(plans: list[inference.Plan]) -> None:
+def test_all_cells_unless_some_are_chosen(plans: list[inference.BenchPlan]) -> None:
     """Without options it measures 25 cells in the equal-work mode; with them those that were named."""
     bench()
     bench("--network", "vgg16", "--batch", "8", "--batch", "4", "--batches", "5", "--real-decode")
@@ -50,7 +50,7 @@ def test_all_cells_unless_some_are_chosen(plans: list[inference.Plan]) -> None:
     assert (some.mode.preprocess, some.mode.compute) == ("real", "paced")
 
 
-def test_real_compute_runs_on_a_real_accelerator(plans: list[inference.Plan]) -> None:
+def test_real_compute_runs_on_a_real_accelerator(plans: list[inference.BenchPlan]) -> None:
     """Then nothing is paced, and the accelerator is one that computes."""
     bench("--real-compute", "--accelerator", "cpu", "--network", "VGG16")
     assert (plans[0].mode.preprocess, plans[0].mode.compute, plans[0].mode.kind) == ("real", "real", "cpu")
@@ -96,12 +96,12 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--batches", 3), "mean nothing"),
+        (("--batches", 3), "too few for a median"),
         (("--accelerator", "cpu"), "--real-compute"),
         (("--picture", "nowhere/figures.png"), "no folder"),
     ],
 )
-def test_what_makes_no_sense_is_refused(plans: list[inference.Plan], words: tuple[object, ...], why: str) -> None:
+def test_what_makes_no_sense_is_refused(plans: list[inference.BenchPlan], words: tuple[object, ...], why: str) -> None:
     """It is said before anything is measured."""
     ended = bench(*words)
     assert ended.exit_code == 2

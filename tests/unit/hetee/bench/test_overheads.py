@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from sectum.hetee.bench.overheads import Breakdown, estimate, throughput_overhead_pct
+from sectum.hetee.bench.overheads import LatencyBreakdown, estimate, throughput_overhead_pct
 from sectum.hetee.bench.published import BATCHES, networks, published, relative_throughput
 from sectum.hetee.worker.accelerators.published import pace
 
@@ -66,8 +66,8 @@ def test_our_latency_overhead_is_the_paper_s(network: str, batch: int) -> None:
     """Our formula turns the bars of figure 8a into their printed labels, as exactly as the bars can be read."""
     cell = published(network, batch)
     added, worked = cell.encryption_and_transfer_ms, cell.preprocess_ms + cell.compute_ms
-    least = Breakdown(worked + READ_OFF_MS, 0, 0, added - 2 * READ_OFF_MS).latency_overhead_pct
-    most = Breakdown(worked - READ_OFF_MS, 0, 0, added + 2 * READ_OFF_MS).latency_overhead_pct
+    least = LatencyBreakdown(worked + READ_OFF_MS, 0, 0, added - 2 * READ_OFF_MS).latency_overhead_pct
+    most = LatencyBreakdown(worked - READ_OFF_MS, 0, 0, added + 2 * READ_OFF_MS).latency_overhead_pct
     assert least <= cell.latency_overhead_pct <= most
 
 
@@ -82,11 +82,11 @@ def test_what_is_paced_is_what_is_compared_with(network: str, batch: int) -> Non
 def test_a_breakdown_hides_nothing() -> None:
     """Its steps add up to what the client waited, also where sealing was hidden or clocks disagree."""
     for total_ms, encryption_ms in ((58.0, 2.0), (58.0, 30.0), (37.0, 2.0)):
-        split = Breakdown.of(total_ms, 24.0, 14.0, encryption_ms)
+        split = LatencyBreakdown.of(total_ms, 24.0, 14.0, encryption_ms)
         assert split.total_ms == pytest.approx(total_ms)
         assert 0 <= split.encryption_ms <= encryption_ms
         assert sum(split.json().values()) == pytest.approx(total_ms)
-    assert Breakdown.of(58.0, 24.0, 14.0, 2.0).latency_overhead_pct == pytest.approx(100 * 20 / 38)
+    assert LatencyBreakdown.of(58.0, 24.0, 14.0, 2.0).latency_overhead_pct == pytest.approx(100 * 20 / 38)
 
 
 def test_no_overhead_is_zero() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from sectum.hetee.channel.exchange import ClientShare, answer_share
+from sectum.hetee.channel.key_exchange import ClientShare, answer_share
 from sectum.hetee.channel.schedule import HandshakeKeys, expand, extract, worker_traffic
 from sectum.hetee.channel.secret import Secret
 from sectum.testing.session_pair import bytes_of

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sectum.hetee.client.connection import parse_url
-from sectum.hetee.client.inputs import IMAGENET, pieces
+from sectum.hetee.client.inputs import IMAGENET, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.results import arrays
 from sectum.hetee.errors import HeteeError, Refusal, ServiceRefused, WorkRefused
@@ -35,7 +35,7 @@ def test_chunks_are_the_plaintext_cut_to_size(parts: list[bytes], chunk_bytes: i
 def test_a_tensor_in_one_piece_of_memory_is_not_copied() -> None:
     """Chunks of an array are views of the array's own memory."""
     array = np.arange(1000, dtype=np.float32).reshape(10, 100)
-    (piece,) = pieces(array, [Slot(name="x", dtype="float32", shape=("N", 100))], None)
+    (piece,) = input_tensors(array, [Slot(name="x", dtype="float32", shape=("N", 100))], None)
     chunks = list(Plaintext.of([piece], 1024).cut())
     assert all(len(chunk) == 1 for chunk in chunks)
     array[0, 0] = 7.0
@@ -59,7 +59,7 @@ def test_arrays_travel_and_come_back(described: list[tuple[str, list[int]]]) -> 
         for number, (dtype, shape) in enumerate(described)
     }
     slots = [Slot(name=name, dtype=array.dtype.name, shape=array.shape) for name, array in given_arrays.items()]
-    made = pieces(given_arrays, slots, None)
+    made = input_tensors(given_arrays, slots, None)
     data = b"".join(bytes(part) for chunk in Plaintext.of(made).cut() for part in chunk)
     back = arrays(tuple(piece.tensor for piece in made), memoryview(bytearray(data)))
     for name, array in given_arrays.items():
@@ -70,7 +70,7 @@ def test_arrays_travel_and_come_back(described: list[tuple[str, list[int]]]) -> 
 def test_texts_travel_as_utf8() -> None:
     """An array of strings comes back as the same strings, whatever characters they hold."""
     texts = np.array([["a", "é"], ["", "日本"]], object)
-    made = pieces(texts, [Slot(name="t", dtype="string", shape=(2, 2))], None)
+    made = input_tensors(texts, [Slot(name="t", dtype="string", shape=(2, 2))], None)
     data = b"".join(bytes(part) for chunk in Plaintext.of(made).cut() for part in chunk)
     back = arrays((made[0].tensor,), memoryview(bytearray(data)))
     assert back["t"].tolist() == texts.tolist()
@@ -79,7 +79,7 @@ def test_texts_travel_as_utf8() -> None:
 def test_an_array_that_is_not_in_order_is_put_in_order() -> None:
     """Transposed, reversed and big-endian arrays travel as C order, little-endian."""
     array = np.arange(12, dtype=">i4").reshape(3, 4).T[::-1]
-    (piece,) = pieces(array, [Slot(name="x", dtype="int32", shape=(4, 3))], None)
+    (piece,) = input_tensors(array, [Slot(name="x", dtype="int32", shape=(4, 3))], None)
     assert b"".join(map(bytes, piece.parts)) == np.ascontiguousarray(array).astype("<i4").tobytes()
 
 
@@ -87,18 +87,18 @@ def test_jpegs_are_taken_from_paths_and_bytes(tmp_path: Path) -> None:
     """Files and bytes become one tensor with the size of each, normalised as ImageNet unless said otherwise."""
     path = tmp_path / "a.jpg"
     path.write_bytes(JPEG)
-    (piece,) = pieces([path, str(path), JPEG + b"x"], [FLOATS], None)
+    (piece,) = input_tensors([path, str(path), JPEG + b"x"], [FLOATS], None)
     assert (piece.tensor.encoding, piece.tensor.shape, piece.tensor.sizes) == ("jpeg", (3,), (13, 13, 14))
     assert piece.tensor.pixels == (IMAGENET,)
-    (piece,) = pieces(JPEG, [FLOATS], Pixels(std=(255.0,)))
+    (piece,) = input_tensors(JPEG, [FLOATS], Pixels(std=(255.0,)))
     assert piece.tensor.pixels == (Pixels(std=(255.0,)),)
 
 
 def test_pixels_belong_to_bytes_for_floats_only() -> None:
     """Numbers that are floats already are not normalised, whatever is said."""
     floats = np.zeros((1, 3, 8, 8), np.float32)
-    assert pieces(floats, [FLOATS], IMAGENET)[0].tensor.pixels == ()
-    assert pieces(floats.astype(np.uint8), [FLOATS], IMAGENET)[0].tensor.pixels == (IMAGENET,)
+    assert input_tensors(floats, [FLOATS], IMAGENET)[0].tensor.pixels == ()
+    assert input_tensors(floats.astype(np.uint8), [FLOATS], IMAGENET)[0].tensor.pixels == (IMAGENET,)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_pixels_belong_to_bytes_for_floats_only() -> None:
 def test_what_does_not_fit_is_refused_before_it_is_sent(inputs: Any, slots: list[Slot], said: str) -> None:
     """Each mistake is an INPUT_REFUSED that says what was expected."""
     with pytest.raises(WorkRefused) as caught:
-        pieces(inputs, slots, None)
+        input_tensors(inputs, slots, None)
     assert caught.value.code is Refusal.INPUT_REFUSED
     assert said in str(caught.value)
 
@@ -146,7 +146,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 def test_a_result_that_contradicts_itself_is_refused() -> None:
     """Two outputs of one name, or texts that are none, are refused, not guessed at."""
-    tensor = pieces(np.zeros(4, np.uint8), [Slot(name="x", dtype="uint8", shape=(4,))], None)[0].tensor
+    tensor = input_tensors(np.zeros(4, np.uint8), [Slot(name="x", dtype="uint8", shape=(4,))], None)[0].tensor
     with pytest.raises(HeteeError):
         arrays((tensor, tensor), memoryview(bytearray(68)))
     with pytest.raises(HeteeError):

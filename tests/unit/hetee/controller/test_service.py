@@ -19,9 +19,9 @@ from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.measurement import Measurer
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.controller import hardening
-from sectum.hetee.controller.connections import Stream
+from sectum.hetee.controller.frame_socket import FrameSocket
 from sectum.hetee.controller.processes import DATA_FD, LINK_FD, WorkerProcess
-from sectum.hetee.controller.service import Service, listen
+from sectum.hetee.controller.service import ControllerService, listen
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import FrameRefused, Refusal, ServiceRefused
 from sectum.hetee.wire.frames import plain_frame
@@ -35,11 +35,11 @@ import socket
 from sectum.hetee.channel.release import WorkerKey
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Born, encode
+from sectum.hetee.wire.messages import Started, encode
 link = socket.socket(fileno=3)
 key = WorkerKey().public
-born = Born(worker_key=key, receipt_key=key, pid=1, confinement=(), unconfined=())
-link.sendall(plain_frame(Kind.BORN, encode(born)))
+started = Started(worker_key=key, receipt_key=key, pid=1, confinement=(), unconfined=())
+link.sendall(plain_frame(Kind.STARTED, encode(started)))
 while link.recv(65536):
     pass
 """
@@ -53,11 +53,11 @@ class Quick(Measurer):
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> tuple[Path, Service]:
+def service(tmp_path: Path) -> tuple[Path, ControllerService]:
     """A controller with scripted workers, in a thread of this process."""
     subject = Subject("controller", "1.0", b"m" * 32)
     path = tmp_path / "run" / "socket"
-    made = Service(
+    made = ControllerService(
         Settings(spares=2),
         SoftwareProvider(manufacture(), subject),
         subject,
@@ -91,12 +91,12 @@ def soon(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def test_workers_are_started_collected_and_replaced(service: tuple[Path, Service]) -> None:
+def test_workers_are_started_collected_and_replaced(service: tuple[Path, ControllerService]) -> None:
     """Two spares are kept; one that is killed is collected, no zombie is left, and another one takes its place."""
     path, made = service
     found: list[list[int]] = []
 
-    def meddle() -> None:
+    def tamper() -> None:
         soon(lambda: sum(worker.state == "spare" for worker in ask(path).workers) == 2)
         first = [process.pid for process in made._workers.values()]
         os.kill(first[0], signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_workers_are_started_collected_and_replaced(service: tuple[Path, Service
         found.append([process.pid for process in made._workers.values()])
         os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=meddle)
+    thread = threading.Thread(target=tamper)
     thread.start()
     made.run()
     thread.join()
@@ -156,7 +156,7 @@ def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
 def test_a_stream_keeps_what_does_not_go_out_up_to_a_limit() -> None:
     """A peer that does not read gets what fits later, in order; one that lets too much wait is refused."""
     ours, theirs = socket.socketpair()
-    stream = Stream(ours, frozenset({Kind.PONG}))
+    stream = FrameSocket(ours, frozenset({Kind.PONG}))
     frames = [plain_frame(Kind.ERROR, bytes([number]) * 60_000) for number in range(10)]
     for frame in frames:
         stream.send(frame)
@@ -182,7 +182,7 @@ def test_a_descriptor_travels_with_its_frame_and_is_closed_here() -> None:
     """The host gets the worker's socket with ROUTE, and this side keeps no copy."""
     ours, theirs = socket.socketpair()
     kept, passed = socket.socketpair()
-    stream = Stream(ours, frozenset())
+    stream = FrameSocket(ours, frozenset())
     stream.send(plain_frame(Kind.ERROR, b"x" * 1000))
     stream.send(plain_frame(Kind.ROUTE, encode(Empty()), stream=1), passed)
     data, descriptors, _, _ = socket.recv_fds(theirs, 64 + 1000, 1)
@@ -202,7 +202,7 @@ def test_frames_of_another_kind_are_refused() -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall(plain_frame(Kind.ERROR, encode(Ping(number=1))))
     with pytest.raises(FrameRefused):
-        list(Stream(ours, frozenset({Kind.STATUS})).frames())
+        list(FrameSocket(ours, frozenset({Kind.STATUS})).frames())
     ours.close()
     theirs.close()
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from controller_world import ENDORSEMENT, MEASUREMENT, World, refused
+from hetee_fake_environment import ENDORSEMENT, MEASUREMENT, FakeEnvironment, refused
 from sectum.hetee.attest.evidence import verify
 from sectum.hetee.attest.software import SoftwareVerifier
 from sectum.hetee.controller.settings import Settings
@@ -18,96 +18,96 @@ from sectum.hetee.wire.messages import Deadline, Empty, Ping, encode
 from sectum.testing.session_pair import one_frame
 
 
-def ready_world(**settings: object) -> World:
-    """A world whose spares are ready."""
-    world = World(Settings(accelerators={"cpu": 2}, **settings))  # type: ignore[arg-type]
-    world.born()
-    return world
+def ready_world(**settings: object) -> FakeEnvironment:
+    """A fake environment whose spare workers are ready."""
+    fake = FakeEnvironment(Settings(accelerators={"cpu": 2}, **settings))  # type: ignore[arg-type]
+    fake.started()
+    return fake
 
 
 def test_an_enclave_is_vouched_for_released_and_routed() -> None:
     """A session gets VOUCH, the worker the secret that follows from it, the host the worker's socket, in this order."""
-    world = ready_world()
-    connection = world.connect()
-    world.configure(connection)
-    client, worker = world.clients[connection], world.serving(connection)
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    client, worker = fake.clients[connection], fake.serving(connection)
     assert client.kinds() == [Kind.ACCEPT, Kind.VOUCH, Kind.ROUTE]
     assert client.routes == [worker]
-    assert [secret for _, secret in world.workers[worker].secrets] == client.secrets
-    assert world.workers[worker].last(Kind.GRANT).accelerators == client.last(Kind.VOUCH).accelerators
+    assert [secret for _, secret in fake.workers[worker].secrets] == client.secrets
+    assert fake.workers[worker].last(Kind.GRANT).accelerators == client.last(Kind.VOUCH).accelerators
 
 
 def test_spares_are_as_many_as_were_asked_for_when_a_session_has_taken_one() -> None:
     """A session that was just served waits for no worker any more."""
-    world = ready_world(spares=2)
-    world.configure(world.connect())
+    fake = ready_world(spares=2)
+    fake.configure(fake.connect())
     for _ in range(3):
-        world.controller.tick()
-        world.born()
-    assert len(world.workers) == 3
+        fake.controller.tick()
+        fake.started()
+    assert len(fake.workers) == 3
 
 
 def test_evidence_of_a_worker_holds_what_was_measured_before_its_start() -> None:
     """What VOUCH's evidence says was measured is what was measured before the process was started."""
-    world = ready_world()
-    connection = world.connect()
-    world.configure(connection)
-    client = world.clients[connection]
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    client = fake.clients[connection]
     vouch = client.last(Kind.VOUCH)
     assert client.session is not None
     nonce = client.session.worker_nonce(0, vouch.worker_key, vouch.receipt_key)
     claims = verify(vouch.evidence, nonce, [SoftwareVerifier([ENDORSEMENT.root])], time.time())
     assert claims.role == "worker"
     assert claims.measurement == MEASUREMENT
-    assert claims.signer == world.provider.public_key
+    assert claims.signer == fake.provider.public_key
 
 
 def test_a_session_that_terminates_gets_a_record_signed_after_the_process_was_collected() -> None:
     """CLEANED comes when the kernel gave the process back, not when the worker says that it has wiped."""
-    world = ready_world()
-    connection = world.connect()
-    world.configure(connection)
-    worker = world.serving(connection)
-    world.say(connection, Kind.TERMINATE, Deadline(deadline_ms=1000))
-    assert world.workers[worker].last(Kind.WIPE).deadline_ms == 1000
-    world.wiped(worker)
-    assert world.workers[worker].killed
-    assert world.clients[connection].last(Kind.CLEANED) is None
-    world.end(worker)
-    record = world.record(connection)
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    worker = fake.serving(connection)
+    fake.say(connection, Kind.TERMINATE, Deadline(deadline_ms=1000))
+    assert fake.workers[worker].last(Kind.WIPE).deadline_ms == 1000
+    fake.wiped(worker)
+    assert fake.workers[worker].killed
+    assert fake.clients[connection].last(Kind.CLEANED) is None
+    fake.end(worker)
+    record = fake.record(connection)
     assert (record.ended, record.wiped_bytes, record.pid) == ("wiped", 4096, 40_000 + worker)
     assert set(record.accelerators) == {"cpu:0"}
-    assert world.clients[connection].closed
+    assert fake.clients[connection].closed
 
 
 def test_a_worker_that_does_not_wipe_in_time_is_killed_and_the_record_says_so() -> None:
     """WIPE's deadline and a second are the most; the record says ``killed``."""
-    world = ready_world()
-    connection = world.connect()
-    world.configure(connection)
-    worker = world.serving(connection)
-    world.say(connection, Kind.TERMINATE, Deadline(deadline_ms=500))
-    world.pass_time(1.4)
-    assert not world.workers[worker].killed
-    world.pass_time(0.2)
-    assert world.workers[worker].killed
-    world.end(worker)
-    assert world.record(connection).ended == "killed"
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    worker = fake.serving(connection)
+    fake.say(connection, Kind.TERMINATE, Deadline(deadline_ms=500))
+    fake.pass_time(1.4)
+    assert not fake.workers[worker].killed
+    fake.pass_time(0.2)
+    assert fake.workers[worker].killed
+    fake.end(worker)
+    assert fake.record(connection).ended == "killed"
 
 
 def test_a_lost_worker_is_replaced_behind_a_fence() -> None:
     """After LOST the next enclave is given only when the client's PONG shows that nothing old is on its way."""
-    world = ready_world()
-    connection = world.connect()
-    world.configure(connection)
-    first = world.serving(connection)
-    world.end(first)
-    client = world.clients[connection]
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    first = fake.serving(connection)
+    fake.end(first)
+    client = fake.clients[connection]
     assert client.kinds()[-3:] == [Kind.UNROUTE, Kind.LOST, Kind.PING]
-    world.born()
-    world.pass_time(0.1)
+    fake.started()
+    fake.pass_time(0.1)
     assert client.routes == [first]
-    world.pong(connection)
+    fake.pong(connection)
     assert len(client.routes) == 2
     assert client.last(Kind.VOUCH).index == 1
     assert client.secrets[0] != client.secrets[1]
@@ -115,76 +115,76 @@ def test_a_lost_worker_is_replaced_behind_a_fence() -> None:
 
 def test_a_pong_that_nobody_asked_for_ends_the_session() -> None:
     """A fence cannot be passed by guessing: any PONG but the one that is waited for is UNEXPECTED."""
-    world = ready_world()
-    connection = world.connect()
-    world.say(connection, Kind.PONG, Ping(number=7))
-    assert refused(world, connection) is Refusal.UNEXPECTED
-    assert world.clients[connection].closed
+    fake = ready_world()
+    connection = fake.connect()
+    fake.say(connection, Kind.PONG, Ping(number=7))
+    assert refused(fake, connection) is Refusal.UNEXPECTED
+    assert fake.clients[connection].closed
 
 
 def test_waiting_is_told_and_ends() -> None:
     """Who waits hears how many are before it, and BUSY when its time is over; the session stays open."""
-    world = ready_world(enclaves=2)
+    fake = ready_world(enclaves=2)
     for _ in range(2):
-        world.configure(world.connect())
-    third = world.connect()
-    world.configure(third, wait_ms=300)
-    world.pass_time(0.1)
-    assert world.clients[third].last(Kind.QUEUED).ahead == 0
-    world.pass_time(0.3)
-    assert refused(world, third) is Refusal.BUSY
-    assert not world.clients[third].closed
-    world.say(third, Kind.PING, Ping(number=1))
-    assert world.clients[third].last(Kind.PONG).number == 1
+        fake.configure(fake.connect())
+    third = fake.connect()
+    fake.configure(third, wait_ms=300)
+    fake.pass_time(0.1)
+    assert fake.clients[third].last(Kind.QUEUED).ahead == 0
+    fake.pass_time(0.3)
+    assert refused(fake, third) is Refusal.BUSY
+    assert not fake.clients[third].closed
+    fake.say(third, Kind.PING, Ping(number=1))
+    assert fake.clients[third].last(Kind.PONG).number == 1
 
 
 def test_more_accelerators_than_there_are_cannot_be_waited_for() -> None:
     """NO_ACCELERATOR comes at once, and the session goes on."""
-    world = ready_world()
-    connection = world.connect()
+    fake = ready_world()
+    connection = fake.connect()
     for count, kind in ((3, "cpu"), (1, "cuda")):
-        world.configure(connection, count=count, kind=kind)
-        assert refused(world, connection) is Refusal.NO_ACCELERATOR
-    world.configure(connection, count=2)
-    assert world.clients[connection].last(Kind.VOUCH) is not None
+        fake.configure(connection, count=count, kind=kind)
+        assert refused(fake, connection) is Refusal.NO_ACCELERATOR
+    fake.configure(connection, count=2)
+    assert fake.clients[connection].last(Kind.VOUCH) is not None
 
 
 def test_a_host_that_goes_takes_the_session_and_its_enclave_with_it() -> None:
     """When a connection ends its secrets are wiped and its worker is told to wipe at once."""
-    world = ready_world()
-    connection = world.connect()
-    world.configure(connection)
-    tenant, worker = world.controller.tenants[connection], world.serving(connection)
-    world.controller.disconnected(connection)
-    assert world.workers[worker].last(Kind.WIPE).deadline_ms == 0
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    tenant, worker = fake.controller.tenants[connection], fake.serving(connection)
+    fake.controller.disconnected(connection)
+    assert fake.workers[worker].last(Kind.WIPE).deadline_ms == 0
     assert tenant.session is not None
     assert "wiped" in repr(tenant.session.sealer)
-    assert connection not in world.controller.tenants
+    assert connection not in fake.controller.tenants
 
 
 @pytest.mark.parametrize("handshake", [False, True])
 def test_a_slow_handshake_is_ended(handshake: bool) -> None:
     """Who sends no HELLO in 5 s, or no PROOF in 5 s more, is let go."""
-    world = ready_world()
-    connection = world.connect(handshake=False)
+    fake = ready_world()
+    connection = fake.connect(handshake=False)
     if handshake:
-        client = world.clients[connection]
+        client = fake.clients[connection]
         hello = client.handshake.hello()
         client.handshake.receive = lambda _frame: b""  # type: ignore[method-assign, assignment]
         with pytest.raises(ValueError, match="unpack"):
-            world.controller.received(connection, one_frame(hello))
-    world.pass_time(5.1)
-    assert refused(world, connection) is Refusal.HANDSHAKE_LATE
+            fake.controller.received(connection, one_frame(hello))
+    fake.pass_time(5.1)
+    assert refused(fake, connection) is Refusal.HANDSHAKE_LATE
 
 
 def test_a_silent_client_is_let_go() -> None:
     """After ``idle_s`` without a frame the session ends with IDLE, not before."""
-    world = ready_world()
-    connection = world.connect()
-    world.pass_time(59)
-    assert not world.clients[connection].closed
-    world.pass_time(1.1)
-    assert refused(world, connection) is Refusal.IDLE
+    fake = ready_world()
+    connection = fake.connect()
+    fake.pass_time(59)
+    assert not fake.clients[connection].closed
+    fake.pass_time(1.1)
+    assert refused(fake, connection) is Refusal.IDLE
 
 
 @pytest.mark.parametrize(
@@ -196,48 +196,48 @@ def test_a_silent_client_is_let_go() -> None:
 )
 def test_what_a_state_does_not_list_ends_the_session(kind: Kind, message: messages.Message) -> None:
     """A second CONFIGURE, or a message of the controller sent to it, is UNEXPECTED."""
-    world = ready_world()
-    connection = world.connect()
-    world.configure(connection)
-    world.say(connection, kind, message)
-    assert refused(world, connection) is Refusal.UNEXPECTED
-    assert world.clients[connection].closed
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    fake.say(connection, kind, message)
+    assert refused(fake, connection) is Refusal.UNEXPECTED
+    assert fake.clients[connection].closed
 
 
 def test_who_is_not_admitted_gets_no_session() -> None:
     """With a list of keys, a client with another key is NOT_ADMITTED."""
-    world = World(Settings(admitted=frozenset({b"k" * 32})))
-    assert refused(world, world.connect()) is Refusal.NOT_ADMITTED
+    fake = FakeEnvironment(Settings(admitted=frozenset({b"k" * 32})))
+    assert refused(fake, fake.connect()) is Refusal.NOT_ADMITTED
 
 
 def test_draining_ends_what_waits_and_warns_who_is_served() -> None:
     """Drain refuses new sessions, ends idle ones, tells the others how long they have, and then ends them."""
-    world = ready_world(drain_s=10)
-    idle, served = world.connect(), world.connect()
-    world.configure(served)
-    world.controller.drain()
-    assert refused(world, idle) is Refusal.DRAINING
-    assert world.clients[served].last(Kind.DRAIN).deadline_ms == 10_000
-    assert refused(world, world.connect()) is Refusal.DRAINING
-    assert not world.controller.drained
-    worker = world.serving(served)
-    world.pass_time(10.1)
-    assert refused(world, served) is Refusal.DRAINING
-    world.end(worker)
-    assert world.controller.drained
+    fake = ready_world(drain_s=10)
+    idle, served = fake.connect(), fake.connect()
+    fake.configure(served)
+    fake.controller.drain()
+    assert refused(fake, idle) is Refusal.DRAINING
+    assert fake.clients[served].last(Kind.DRAIN).deadline_ms == 10_000
+    assert refused(fake, fake.connect()) is Refusal.DRAINING
+    assert not fake.controller.drained
+    worker = fake.serving(served)
+    fake.pass_time(10.1)
+    assert refused(fake, served) is Refusal.DRAINING
+    fake.end(worker)
+    assert fake.controller.drained
 
 
 def test_counts_name_no_session_and_no_key() -> None:
     """STATE has counts only: nothing in it is a session id or a key of somebody."""
-    world = ready_world()
-    connection = world.connect()
-    world.configure(connection)
-    asking = world.connect(handshake=False)
-    world.controller.received(asking, one_frame(plain_frame(Kind.STATUS, encode(Empty()))))
-    state = world.clients[asking].last(Kind.STATE)
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    asking = fake.connect(handshake=False)
+    fake.controller.received(asking, one_frame(plain_frame(Kind.STATUS, encode(Empty()))))
+    state = fake.clients[asking].last(Kind.STATE)
     assert (state.sessions, state.waiting, state.draining) == (1, 0, False)
     assert [worker.state for worker in state.workers if worker.accelerators] == ["serving"]
-    session = world.clients[connection].session
+    session = fake.clients[connection].session
     assert session is not None
     assert session.session_id not in encode(state)
 
@@ -249,22 +249,22 @@ def test_a_worker_that_breaks_the_protocol_is_killed() -> None:
         (Kind.RETURNED, messages.Returned(accelerators=("cpu:1",), cleaning=("none",))),
         (Kind.RETURNED, messages.Returned(accelerators=("cpu:0",), cleaning=("none",))),
     ):
-        world = ready_world()
-        connection = world.connect()
-        world.configure(connection)
-        worker = world.serving(connection)
-        world.link(worker, kind, message)
-        assert world.workers[worker].killed
+        fake = ready_world()
+        connection = fake.connect()
+        fake.configure(connection)
+        worker = fake.serving(connection)
+        fake.link(worker, kind, message)
+        assert fake.workers[worker].killed
 
 
 def test_workers_that_do_not_start_are_tried_again_ever_more_slowly() -> None:
     """A worker that cannot be started is tried at once, then after 0.1, 0.2 s, ...: not in a busy loop."""
-    world = World(fails=True)
+    fake = FakeEnvironment(fails=True)
     failures = 0
     for _ in range(200):
-        world.pass_time(0.05)
-        failures = sum(event == "worker_not_started" for event, _ in world.events)
+        fake.pass_time(0.05)
+        failures = sum(event == "worker_not_started" for event, _ in fake.events)
     assert 8 <= failures <= 20
-    world.fails = False
-    world.pass_time(2.1)
-    assert world.workers
+    fake.fails = False
+    fake.pass_time(2.1)
+    assert fake.workers

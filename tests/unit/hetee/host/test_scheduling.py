@@ -14,9 +14,9 @@ import pytest
 _GET_ATTRIBUTES = {"x86_64": 315, "aarch64": 275}
 _ASK = """
 import os
-from sectum.hetee.host.scheduling import ask_for_short_turns
+from sectum.hetee.host.scheduling import request_short_time_slices
 os.nice(3)
-taken = ask_for_short_turns()
+taken = request_short_time_slices()
 print(taken, flush=True)
 input()
 """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sectum.hetee.errors import FrameRefused, Refusal
-from sectum.hetee.wire.ahead import AHEAD_BYTES
-from sectum.hetee.wire.frames import AheadReader, FrameReader, plain_frame
+from sectum.hetee.wire.frames import BufferedFrameReader, FrameReader, plain_frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.read_ahead import READ_AHEAD_BYTES
 
 ERRORS = frozenset({Kind.ERROR, Kind.STATE})
 
@@ -121,10 +121,10 @@ class Socket:
 @pytest.mark.parametrize("piece", [1, 63, 64, 1000, 40_000, 1 << 20])
 def test_reading_ahead_gives_the_same_frames(piece: int) -> None:
     """However the bytes are cut, frames of all sizes come whole, in their order, and then the end."""
-    sizes = [0, 5, AHEAD_BYTES - 64, AHEAD_BYTES - 63, 3, 60_000, 1, 1]
+    sizes = [0, 5, READ_AHEAD_BYTES - 64, READ_AHEAD_BYTES - 63, 3, 60_000, 1, 1]
     payloads = [bytes([index]) * size for index, size in enumerate(sizes)]
     source = Socket(b"".join(map(frame, payloads)), piece)
-    reader = AheadReader(ERRORS, source.receive)
+    reader = BufferedFrameReader(ERRORS, source.receive)
     for payload in payloads:
         read = reader.next()
         assert read is not None
@@ -135,7 +135,7 @@ def test_reading_ahead_gives_the_same_frames(piece: int) -> None:
 def test_small_frames_come_with_one_call() -> None:
     """What a peer sent together is received together."""
     source = Socket(frame(b"a") + frame(b"b") + frame(b"c"), 1 << 20)
-    reader = AheadReader(ERRORS, source.receive)
+    reader = BufferedFrameReader(ERRORS, source.receive)
     assert [bytes(read.payload) for read in (reader.next(), reader.next(), reader.next()) if read] == [b"a", b"b", b"c"]
     assert source.calls == 1
 
@@ -144,7 +144,7 @@ def test_small_frames_come_with_one_call() -> None:
 @pytest.mark.parametrize("cut", [1, 63, 64, 66])
 def test_an_end_inside_a_frame_is_told_when_reading_ahead(cut: int, size: int) -> None:
     """A stream that ends inside a frame is truncated, be the frame small or large."""
-    reader = AheadReader(ERRORS, Socket(frame(b"abc") + frame(bytes(size))[:cut], 1 << 20).receive)
+    reader = BufferedFrameReader(ERRORS, Socket(frame(b"abc") + frame(bytes(size))[:cut], 1 << 20).receive)
     assert reader.next() is not None
     with pytest.raises(FrameRefused) as caught:
         reader.next()
@@ -153,7 +153,7 @@ def test_an_end_inside_a_frame_is_told_when_reading_ahead(cut: int, size: int) -
 
 def test_unexpected_types_are_refused_when_reading_ahead() -> None:
     """A frame that the peer may not send is refused at its header, before its payload has come."""
-    reader = AheadReader(frozenset({Kind.STATE}), Socket(frame(bytes(50_000))[:64], 64).receive)
+    reader = BufferedFrameReader(frozenset({Kind.STATE}), Socket(frame(bytes(50_000))[:64], 64).receive)
     with pytest.raises(FrameRefused) as caught:
         reader.next()
     assert caught.value.code is Refusal.UNEXPECTED

@@ -75,7 +75,7 @@ def faults() -> list[Broken]:
         Broken("sealed without session", put(ping, 16, bytes(16)), Refusal.BAD_FIELD),
         Broken("proof without session", put(proof, 16, bytes(16)), Refusal.BAD_FIELD),
         Broken("hello with session", put(hello, 16, SESSION), Refusal.BAD_FIELD),
-        Broken("inside with session", put(valid(Kind.BORN).pack(), 16, SESSION), Refusal.BAD_FIELD),
+        Broken("inside with session", put(valid(Kind.STARTED).pack(), 16, SESSION), Refusal.BAD_FIELD),
         Broken("ping with stream", put(ping, 40, number), Refusal.BAD_FIELD),
         Broken("batch without stream", put(batch, 40, bytes(8)), Refusal.BAD_FIELD),
         Broken("receipt without stream", put(valid(Kind.RECEIPT).pack(), 40, bytes(8)), Refusal.BAD_FIELD),

@@ -11,7 +11,18 @@ import pytest
 from places import ROOT
 from sectum.hetee.errors import MessageRefused, Refusal
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import SCHEMAS, Batch, Configure, Deadline, Failure, Ping, Ready, Tensor, encode, read
+from sectum.hetee.wire.messages import (
+    SCHEMAS,
+    BatchOpening,
+    Configure,
+    Deadline,
+    Failure,
+    Ping,
+    Ready,
+    Tensor,
+    encode,
+    read,
+)
 
 SPEC = ROOT / "docs" / "spec" / "wire-format.md"
 PLAIN = {Kind.HELLO, Kind.ATTEST, Kind.PROOF, Kind.CHUNK}
@@ -99,7 +110,7 @@ def test_refusals_do_not_quote_the_message() -> None:
 def test_the_largest_messages_fit_into_a_frame() -> None:
     """Batches of 64 images in each of several tensors are described within the limit of a message."""
     tensor = Tensor(name="x" * 256, dtype="uint8", shape=(64,), encoding="jpeg", sizes=(1 << 20,) * 64)
-    assert len(encode(Batch(model=bytes(32), tensors=(tensor,) * 64, deadline_ms=1))) < 64 << 10
+    assert len(encode(BatchOpening(model=bytes(32), tensors=(tensor,) * 64, deadline_ms=1))) < 64 << 10
 
 
 def test_messages_show_themselves() -> None:

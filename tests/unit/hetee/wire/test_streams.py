@@ -9,7 +9,7 @@ import pytest
 from sectum.hetee.errors import Refusal, StreamRefused
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.streams import Assembly, Ledger
+from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 
 
 def opening(stream: int = 1, *, kind: Kind = Kind.BATCH, chunks: int = 3, total: int = 250) -> Header:
@@ -26,7 +26,7 @@ def refused(code: Refusal) -> pytest.RaisesExc[StreamRefused]:
 
 def test_chunks_fill_their_stream() -> None:
     """Chunks of one size go one after the other; the last may be smaller and completes the stream."""
-    assembly = Assembly()
+    assembly = ChunkReassembly()
     assert assembly.complete
     assembly.begin(opening(), b"descriptor")
     assert assembly.context == hashlib.sha256(b"descriptor").digest()
@@ -40,7 +40,7 @@ def test_chunks_fill_their_stream() -> None:
 
 def test_a_stream_without_bytes_has_no_chunks() -> None:
     """An opening that announces nothing is complete at once."""
-    assembly = Assembly()
+    assembly = ChunkReassembly()
     assembly.begin(opening(chunks=0, total=0), b"")
     assert assembly.complete
     assembly.end(1)
@@ -51,7 +51,7 @@ def test_a_stream_without_bytes_has_no_chunks() -> None:
 )
 def test_other_chunks_than_the_next_are_refused(wrong: Header) -> None:
     """A chunk again, too early, of another stream or of another announcement is refused."""
-    assembly = Assembly()
+    assembly = ChunkReassembly()
     assembly.begin(opening(), b"")
     assembly.place(chunk(0), 100)
     assembly.take(chunk(0), 100)
@@ -62,7 +62,7 @@ def test_other_chunks_than_the_next_are_refused(wrong: Header) -> None:
 @pytest.mark.parametrize(("at", "n_bytes"), [(1, 99), (1, 101), (1, 150), (2, 49), (2, 51)])
 def test_other_sizes_are_refused(at: int, n_bytes: int) -> None:
     """Chunks have the first one's size, the last one has what is left."""
-    assembly = Assembly()
+    assembly = ChunkReassembly()
     assembly.begin(opening(), b"")
     for before in range(at):
         assembly.place(chunk(before), 100)
@@ -73,7 +73,7 @@ def test_other_sizes_are_refused(at: int, n_bytes: int) -> None:
 
 def test_a_last_chunk_is_not_larger_than_the_others() -> None:
     """So a receiver knows from the first chunk where all lie."""
-    assembly = Assembly()
+    assembly = ChunkReassembly()
     assembly.begin(opening(chunks=2, total=250), b"")
     assembly.place(chunk(0, chunks=2), 100)
     assembly.take(chunk(0, chunks=2), 100)
@@ -83,7 +83,7 @@ def test_a_last_chunk_is_not_larger_than_the_others() -> None:
 
 def test_a_first_chunk_leaves_something_for_the_others() -> None:
     """The first of several chunks cannot have all bytes."""
-    assembly = Assembly()
+    assembly = ChunkReassembly()
     assembly.begin(opening(), b"")
     with refused(Refusal.CHUNK_SIZE):
         assembly.place(chunk(0), 250)
@@ -91,7 +91,7 @@ def test_a_first_chunk_leaves_something_for_the_others() -> None:
 
 def test_streams_do_not_interleave() -> None:
     """A second stream is opened, or a stream closed, only when the chunks before are complete."""
-    assembly = Assembly()
+    assembly = ChunkReassembly()
     assembly.begin(opening(), b"")
     with refused(Refusal.INTERLEAVED):
         assembly.begin(opening(2), b"")
@@ -102,12 +102,12 @@ def test_streams_do_not_interleave() -> None:
 def test_chunks_without_a_stream_are_refused() -> None:
     """A chunk needs an opening, also after the last chunk."""
     with refused(Refusal.CHUNK_ORDER):
-        Assembly().place(chunk(0), 100)
+        ChunkReassembly().place(chunk(0), 100)
 
 
 def test_a_closing_names_the_stream_that_was_received() -> None:
     """A receipt cannot close another stream than the one whose result came last."""
-    assembly = Assembly()
+    assembly = ChunkReassembly()
     assembly.begin(opening(chunks=0, total=0), b"")
     with refused(Refusal.INTERLEAVED):
         assembly.end(2)

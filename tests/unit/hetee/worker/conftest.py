@@ -15,8 +15,9 @@ from sectum.hetee.channel.secret import Secret
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind, Role
 from sectum.hetee.worker.accelerators import accelerator
-from sectum.hetee.worker.enclave import Enclave, Terms
-from sectum.hetee.worker.records import SealedInlet, SealedOutlet
+from sectum.hetee.worker.enclave_server import EnclaveServer
+from sectum.hetee.worker.open_streams import SessionLimits
+from sectum.hetee.worker.records import SealedRecordReader, SealedRecordWriter
 from sectum.testing.worker_peer import INDEX, SECRET, SESSION, Client
 
 
@@ -36,10 +37,10 @@ def serve() -> Iterator[Serve]:
             model = batch.message.model
             return Receipt(SESSION, INDEX, batch.stream, model, bytes(32), times_ns, paced, batch.items, "software")
 
-        enclave = Enclave(
-            SealedInlet(ours, opener),
-            SealedOutlet(ours, sealer),
-            Terms(INDEX, credit_bytes, open_streams),
+        enclave = EnclaveServer(
+            SealedRecordReader(ours, opener),
+            SealedRecordWriter(ours, sealer),
+            SessionLimits(INDEX, credit_bytes, open_streams),
             lambda batch: signer.sign(receipt(batch)),
             ended.put,
         )

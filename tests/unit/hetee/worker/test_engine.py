@@ -14,10 +14,10 @@ from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Tensor
 from sectum.hetee.wire.tensors import layout
-from sectum.hetee.worker.batch import Batch
+from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
-from sectum.hetee.worker.engine import Engine, Load, Outcomes
-from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob
+from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.preparation import Preparation
 from sectum.testing.tiny_models import convolutions
 
@@ -33,7 +33,7 @@ class Slow:
         self.name, self.models = name, 0
         self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
 
-    def load(self, model: Model) -> Slow:
+    def load(self, model: CheckedModel) -> Slow:
         self.models += 1
         return self
 
@@ -52,8 +52,8 @@ class Bench:
     def __init__(self) -> None:
         self.events: queue.SimpleQueue[tuple] = queue.SimpleQueue()
         put = self.events.put
-        self.engine = Engine(
-            Outcomes(
+        self.engine = ComputeEngine(
+            EngineCallbacks(
                 lambda load, model, ns: put(("loaded", load.stream)),
                 lambda load, error: put(("model refused", load.stream, error.code.name)),
                 lambda batch, outputs: put(("computed", batch.stream)),
@@ -68,12 +68,12 @@ class Bench:
 
     def load(self) -> None:
         content = convolutions()
-        self.engine.submit(Load(1, content, b"m" * 32, time.perf_counter_ns()))
+        self.engine.submit(LoadJob(1, content, b"m" * 32, time.perf_counter_ns()))
 
-    def batch(self, stream: int, **fields) -> Batch:
+    def batch(self, stream: int, **fields) -> BatchJob:
         tensor = Tensor(name="x", dtype="float32", shape=(1, 8, 32, 32))
-        message = messages.Batch(model=b"m" * 32, tensors=(tensor,), deadline_ms=0, **fields)
-        batch = Batch(Header(Kind.BATCH, 0, stream=stream), message, memoryview(bytearray(32768)))
+        message = messages.BatchOpening(model=b"m" * 32, tensors=(tensor,), deadline_ms=0, **fields)
+        batch = BatchJob(Header(Kind.BATCH, 0, stream=stream), message, memoryview(bytearray(32768)))
         batch.model = self.engine.model(b"m" * 32)
         assert batch.model
         batch.preparation = Preparation(layout(message.tensors), batch.model, batch.data, Buffers(0).take)
@@ -181,7 +181,7 @@ def test_only_a_paced_accelerator_takes_a_pace() -> None:
 def test_a_bad_model_ends_its_stream_only() -> None:
     """A model that cannot be loaded is refused, and the next one is loaded."""
     bench, _ = ready()
-    bench.engine.submit(Load(2, b"no model", b"n" * 32, 0))
+    bench.engine.submit(LoadJob(2, b"no model", b"n" * 32, 0))
     assert bench.next() == ("model refused", 2, "MODEL_REFUSED")
     bench.load()
     assert bench.next() == ("loaded", 1)
@@ -220,8 +220,8 @@ def test_a_batch_like_one_before_is_announced_with_its_time() -> None:
     bench, slow = ready()
     slow.go.release(2)
     announced: list[tuple[int, float]] = []
-    bench.engine._outcomes = replace(
-        bench.engine._outcomes, begun=lambda batch, seconds: announced.append((batch.stream, seconds))
+    bench.engine._callbacks = replace(
+        bench.engine._callbacks, begun=lambda batch, seconds: announced.append((batch.stream, seconds))
     )
     for stream in (2, 3):
         bench.engine.submit(bench.batch(stream), here=True)

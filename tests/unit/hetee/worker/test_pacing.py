@@ -10,7 +10,7 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.worker.accelerators.protocol import Stop
-from sectum.hetee.worker.batch import Batch
+from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.pacing import Pacing
 
 LONG_S = 3600.0
@@ -59,8 +59,8 @@ def test_preprocessing_at_the_same_time_counts_once(monkeypatch: pytest.MonkeyPa
     """Threads that prepare parts of a batch together take the time from the first's start to the last's end."""
     ticks = iter(range(100))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: next(ticks))
-    message = messages.Batch(model=bytes(32), tensors=(), deadline_ms=0)
-    batch = Batch(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
+    message = messages.BatchOpening(model=bytes(32), tensors=(), deadline_ms=0)
+    batch = BatchJob(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
     batch.prepare(lambda: batch.prepare(lambda: None))
     assert batch.times_ns["preprocess"] == 1
     batch.prepare(lambda: None)

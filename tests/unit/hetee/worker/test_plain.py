@@ -20,7 +20,7 @@ from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import chunks_needed
 from sectum.hetee.wire.kinds import ALLOWED, Kind, Role
-from sectum.hetee.worker.plain import SESSION, PlainInlet, PlainOutlet
+from sectum.hetee.worker.plain import SESSION, PlainRecordReader, PlainRecordWriter
 from sectum.testing.tiny_models import convolutions
 from sectum.testing.worker_peer import WorkerUnderTest, as_tensor
 
@@ -42,35 +42,35 @@ def connection() -> Iterator[socket.socket]:
             process.kill()  # it must not be waited for in vain
 
 
-def send(outlet: PlainOutlet, kind: Kind, message: messages.Message, stream: int, data: bytes) -> None:
+def send(writer: PlainRecordWriter, kind: Kind, message: messages.Message, stream: int, data: bytes) -> None:
     chunks = chunks_needed(len(data), 10_000)
-    outlet.message(kind, messages.encode(message), stream=stream, chunks=chunks, total=len(data))
+    writer.message(kind, messages.encode(message), stream=stream, chunks=chunks, total=len(data))
     for index in range(chunks):
         part = memoryview(data)[index * 10_000 : (index + 1) * 10_000]
-        outlet.chunk(part, stream=stream, chunk=index, chunks=chunks, total=len(data), context=b"")
+        writer.chunk(part, stream=stream, chunk=index, chunks=chunks, total=len(data), context=b"")
 
 
 def test_computes_the_same(connection: socket.socket) -> None:
     """Model and batch go in without sealing, and the runtime's own result comes out, with its times."""
-    inlet, outlet = PlainInlet(connection, FROM_WORKER), PlainOutlet(connection)
+    reader, writer = PlainRecordReader(connection, FROM_WORKER), PlainRecordWriter(connection)
     content = convolutions()
     sha256 = hashlib.sha256(content).digest()
-    send(outlet, Kind.CODE, messages.Code(format="onnx", sha256=sha256), 1, content)
+    send(writer, Kind.CODE, messages.CodeOpening(format="onnx", sha256=sha256), 1, content)
     told: dict[Kind, bytes] = {}
     data = bytearray(40)
     while Kind.RECEIPT not in told:
-        header = inlet.next()
+        header = reader.next()
         assert header is not None
         if header.kind is Kind.CHUNK:
-            inlet.chunk(header, memoryview(data), b"")
+            reader.chunk(header, memoryview(data), b"")
             continue
-        told[header.kind] = bytes(inlet.message(header))
+        told[header.kind] = bytes(reader.message(header))
         if header.kind is Kind.LOADED:
-            batch = messages.Batch(model=sha256, tensors=(as_tensor("x", X),), deadline_ms=60_000)
-            send(outlet, Kind.BATCH, batch, 2, X.tobytes())
+            batch = messages.BatchOpening(model=sha256, tensors=(as_tensor("x", X),), deadline_ms=60_000)
+            send(writer, Kind.BATCH, batch, 2, X.tobytes())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     assert np.array_equal(np.frombuffer(data, np.float32), session.run(None, {"x": X})[0][0])
-    receipt = json.loads(messages.decode(told[Kind.RECEIPT], messages.Receipt).receipt)
+    receipt = json.loads(messages.decode(told[Kind.RECEIPT], messages.SignedReceipt).receipt)
     assert receipt["times_ns"]["compute"] > 0
     assert receipt["times_ns"]["encryption"] == 0
     assert (receipt["items"], receipt["paced"]) == (1, False)
@@ -94,14 +94,14 @@ def test_a_worker_of_the_service_takes_nothing_plain() -> None:
     """A plain frame ends a confined worker; it is not computed."""
     with WorkerUnderTest(stderr=subprocess.DEVNULL) as worker:
         client = worker.assign()
-        PlainOutlet(client.socket).message(Kind.FINISH, b"\x80")
+        PlainRecordWriter(client.socket).message(Kind.FINISH, b"\x80")
         assert client.sealer.session != SESSION
         assert worker.ended() == refusal(Refusal.WRONG_SESSION, "").exit_code
 
 
 def test_a_client_that_goes_with_answers_unread_ends_it(connection: socket.socket) -> None:
     """A connection that is reset has ended: the worker ends as well, and without an error."""
-    outlet = PlainOutlet(connection)
+    writer = PlainRecordWriter(connection)
     content = convolutions()
-    send(outlet, Kind.CODE, messages.Code(format="onnx", sha256=hashlib.sha256(content).digest()), 1, content)
+    send(writer, Kind.CODE, messages.CodeOpening(format="onnx", sha256=hashlib.sha256(content).digest()), 1, content)
     connection.recv(1, socket.MSG_PEEK)  # an answer is there, and is left: closing resets the connection

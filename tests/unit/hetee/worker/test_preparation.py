@@ -12,15 +12,15 @@ from sectum.hetee.errors import HeteeError, Refusal
 from sectum.hetee.wire.messages import Pixels, Slot, Tensor
 from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.buffers import Buffers
-from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.preparation import Preparation, as_tensor
 
 
-def model(*slots: tuple[str, str, tuple]) -> Model:
-    return Model(b"", bytes(32), tuple(Slot(name=n, dtype=d, shape=s) for n, d, s in slots), ())
+def model(*slots: tuple[str, str, tuple]) -> CheckedModel:
+    return CheckedModel(b"", bytes(32), tuple(Slot(name=n, dtype=d, shape=s) for n, d, s in slots), ())
 
 
-def prepare(tensors: list[Tensor], parts: list[bytes], target: Model, **options) -> Preparation:
+def prepare(tensors: list[Tensor], parts: list[bytes], target: CheckedModel, **options) -> Preparation:
     places = layout(tuple(tensors))
     data = bytearray(places[-1].end)
     for place, part in zip(places, parts, strict=True):
@@ -31,7 +31,7 @@ def prepare(tensors: list[Tensor], parts: list[bytes], target: Model, **options)
     return preparation
 
 
-def refused(tensors: list[Tensor], target: Model) -> str:
+def refused(tensors: list[Tensor], target: CheckedModel) -> str:
     places = layout(tuple(tensors))
     with pytest.raises(HeteeError) as caught:
         Preparation(places, target, memoryview(bytearray(places[-1].end)), Buffers(0).take)
@@ -183,7 +183,7 @@ _SLOTS = st.builds(
 @given(st.lists(_TENSORS, max_size=3), st.lists(_SLOTS, max_size=2, unique_by=lambda slot: slot.name), st.booleans())
 def test_whatever_a_batch_says_it_is_prepared_or_refused(tensors: list[Tensor], slots: list[Slot], paced: bool) -> None:
     """No description of a batch, however odd, raises anything but a refusal that ends its stream."""
-    target, error = Model(b"", bytes(32), tuple(slots), ()), None
+    target, error = CheckedModel(b"", bytes(32), tuple(slots), ()), None
     try:
         places = layout(tuple(tensors))
         data = memoryview(bytearray(places[-1].end if places else 0))

@@ -34,10 +34,15 @@ def worker() -> Iterator[WorkerUnderTest]:
 
 
 def test_is_born_with_fresh_keys(worker: WorkerUnderTest) -> None:
-    """BORN names the process and its keys, which are not those of any other worker."""
-    assert worker.born.pid == worker.process.pid
+    """STARTED names the process and its keys, which are not those of any other worker."""
+    assert worker.started.pid == worker.process.pid
     with WorkerUnderTest() as other:
-        keys = {worker.born.worker_key, worker.born.receipt_key, other.born.worker_key, other.born.receipt_key}
+        keys = {
+            worker.started.worker_key,
+            worker.started.receipt_key,
+            other.started.worker_key,
+            other.started.receipt_key,
+        }
     assert len(keys) == 4
 
 
@@ -51,12 +56,12 @@ def test_is_ready_with_keys_and_an_accelerator(worker: WorkerUnderTest, first: s
     else:
         worker.release()
         worker.link.send(Kind.GRANT, granted)
-    ready = Client(worker.data, worker.born.receipt_key).expect(Kind.READY, messages.Ready)
+    ready = Client(worker.data, worker.started.receipt_key).expect(Kind.READY, messages.Ready)
     assert (ready.accelerators, ready.credit_bytes, ready.open_streams) == (("cpu:3",), 1 << 20, 8)
 
 
 def test_signs_what_it_did(worker: WorkerUnderTest) -> None:
-    """A receipt is signed with the key of BORN and names the measurement that the controller took."""
+    """A receipt is signed with the key of STARTED and names the measurement that the controller took."""
     client = worker.assign()
     loaded = client.load(convolutions())
     receipt = client.infer(hash_of(loaded), {"x": X}).receipt
@@ -88,8 +93,8 @@ def test_beats(worker: WorkerUnderTest) -> None:
     """Twice a second it says what it has done."""
     client = worker.assign()
     client.infer(hash_of(client.load(convolutions())), {"x": X})
-    assert worker.link.receive(Kind.BEAT, messages.Beat).batches in (0, 1)
-    assert worker.link.receive(Kind.BEAT, messages.Beat).batches == 1
+    assert worker.link.receive(Kind.HEARTBEAT, messages.Heartbeat).batches in (0, 1)
+    assert worker.link.receive(Kind.HEARTBEAT, messages.Heartbeat).batches == 1
 
 
 def test_wipes_itself(worker: WorkerUnderTest) -> None:
@@ -124,7 +129,7 @@ def test_wiping_does_not_wait_for_a_model_without_end(worker: WorkerUnderTest) -
 def test_a_model_cannot_take_more_memory_than_the_limit() -> None:
     """A batch that needs more than the worker may have is refused, and the worker goes on."""
     with WorkerUnderTest("--memory-mib", "700") as worker:
-        assert "memory-limit" in worker.born.confinement
+        assert "memory-limit" in worker.started.confinement
         client = worker.assign()
         huge, sha256 = hash_of(client.load(large_activation(1024))), hash_of(client.load(convolutions()))
         refused = client.infer(huge, {"x": np.zeros((1, 1), np.float32)}).refused
@@ -152,7 +157,7 @@ def test_memory_does_not_grow(worker: WorkerUnderTest) -> None:
 def test_computes_on_several_threads() -> None:
     """Threads of the runtime start in a confined process too, and the process was confined before there were any."""
     with WorkerUnderTest("--threads", "2") as worker:
-        assert not [line for line in worker.born.unconfined if "threads" in line]
+        assert not [line for line in worker.started.unconfined if "threads" in line]
         client = worker.assign()
         assert client.infer(hash_of(client.load(convolutions())), {"x": X}).receipt
 
@@ -172,7 +177,7 @@ def test_serves_one_session_in_its_life(worker: WorkerUnderTest) -> None:
 def test_a_release_for_another_worker_ends_it(worker: WorkerUnderTest) -> None:
     """A secret that was sealed to another worker's key does not open."""
     with WorkerUnderTest() as other:
-        sealed = release(Secret(bytes(32)), other.born.worker_key, bytes(range(16)), 0)
+        sealed = release(Secret(bytes(32)), other.started.worker_key, bytes(range(16)), 0)
     message = messages.Release(
         session=bytes(range(16)), index=0, sealed=sealed, accelerator="cpu", credit_bytes=1, open_streams=1
     )
@@ -212,11 +217,11 @@ def test_dies_with_its_controller() -> None:
         )
         link.settimeout(30)
         head = link.recv(64, socket.MSG_WAITALL)
-        born = messages.decode(link.recv(int.from_bytes(head[8:12]), socket.MSG_WAITALL), messages.Born)
+        started = messages.decode(link.recv(int.from_bytes(head[8:12]), socket.MSG_WAITALL), messages.Started)
         controller.kill()
         controller.wait()
         end_s = time.monotonic() + 10
-        while _runs(born.pid):
+        while _runs(started.pid):
             assert time.monotonic() < end_s, "the worker outlived its controller"
             time.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""What computes: one protocol, `protocol.Accelerator`, and who implements it."""
+"""Accelerators: the protocol `protocol.Accelerator` and its implementations."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def accelerator(name: str, *, threads: int = 1) -> Accelerator:
 
     Args:
         name: kind, colon, number.
-        threads: that compute one batch on a CPU.
+        threads: number of threads that compute one batch on a CPU.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: the kind is unknown.
     """
     match name.partition(":")[0]:
         case "cpu" | "cuda":
@@ -28,4 +28,4 @@ def accelerator(name: str, *, threads: int = 1) -> Accelerator:
 
             return PacedAccelerator(name)
         case other:
-            raise ValueError(f"no accelerator of kind '{other}': cpu, cuda and paced are known")
+            raise ValueError(f"no accelerator of kind '{other}': use cpu, cuda or paced")

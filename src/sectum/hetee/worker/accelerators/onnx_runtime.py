@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU or, where the machine has one and a build for it is installed, on a CUDA GPU."""
+"""ONNX Runtime on a CPU, or on a CUDA GPU if the machine has one and onnxruntime-gpu is installed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.messages import Pace
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop
-from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.models import CheckedModel
 
-_FATAL_ONLY = 4  # the runtime's lesser messages quote names out of the tenant's model
+_FATAL_ONLY = 4  # less severe messages quote names from the tenant's model
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _BAD_INPUT = (states.InvalidArgument, ValueError, TypeError)
 
 
 class OnnxRuntimeAccelerator:
-    """ONNX Runtime with its defaults, but without spinning threads: opening and sealing need the cores too.
+    """ONNX Runtime with its defaults, but without spinning threads, because opening and sealing need the cores too.
 
     Args:
-        name: as GRANT gives it; the number of a CUDA accelerator is that of the device.
-        threads: how many compute one batch; on a CPU.
+        name: name of the accelerator, as in GRANT; the number of a CUDA accelerator is the device's number.
+        threads: number of threads that compute one batch on a CPU.
 
     Raises:
         ServiceRefused: ``NO_ACCELERATOR``, the installed runtime cannot use it.
@@ -43,8 +43,8 @@ class OnnxRuntimeAccelerator:
         self._provider: tuple[str, dict[str, str]] = provider, settings
         self._models: list[_Loaded] = []
 
-    def load(self, model: Model) -> _Loaded:
-        """Make a session. Custom operators cannot be registered, and there is no folder for external data."""
+    def load(self, model: CheckedModel) -> _Loaded:
+        """Make an ONNX Runtime session. It has no custom operators and no folder with external data."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -53,15 +53,15 @@ class OnnxRuntimeAccelerator:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             session = onnxruntime.InferenceSession(model.content, options, providers=[self._provider])
-        except Exception as error:  # noqa: BLE001  # its own classes, and whatever a hostile model makes it raise
+        except Exception as error:  # noqa: BLE001  # a hostile model may make it raise anything
             raise refusal(Refusal.MODEL_REFUSED, f"ONNX Runtime cannot load the model: {error}"[:500]) from None
-        if session.get_providers()[0] != self._provider[0]:  # it falls back to the CPU with no more than a warning
+        if session.get_providers()[0] != self._provider[0]:  # it falls back to the CPU with only a warning
             raise refusal(Refusal.MODEL_REFUSED, f"ONNX Runtime could not put the model on {self.name}")
         self._models.append(_Loaded(session))
         return self._models[-1]
 
     def reset(self) -> str:
-        """Drop the sessions, and with them their memory. What a GPU's memory still holds, only its driver can clear."""
+        """Drop all sessions and their memory. Only the driver can clear what is left in a GPU's memory."""
         n_models = len(self._models)
         for model in self._models:
             model.unload()
@@ -81,7 +81,7 @@ class _Loaded:
         assert pace is None
         session = self._session
         if session is None:
-            raise refusal(Refusal.COMPUTE_FAILED, "the accelerator was reset, and the model is not on it any more")
+            raise refusal(Refusal.COMPUTE_FAILED, "the accelerator was reset and no longer has the model")
         options = onnxruntime.RunOptions()
         options.log_severity_level = _FATAL_ONLY
         try:
@@ -89,5 +89,5 @@ class _Loaded:
                 return list(session.run(list(outputs), dict(inputs), options))
         except _BAD_INPUT as error:
             raise refusal(Refusal.INPUT_REFUSED, f"ONNX Runtime refuses the batch: {error}"[:500]) from None
-        except Exception as error:  # noqa: BLE001  # its own classes, and whatever a hostile model makes it raise
+        except Exception as error:  # noqa: BLE001  # a hostile model may make it raise anything
             raise refusal(Refusal.COMPUTE_FAILED, f"ONNX Runtime failed: {error}"[:500]) from None

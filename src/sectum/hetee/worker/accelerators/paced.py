@@ -1,4 +1,4 @@
-"""An accelerator that computes nothing: it waits as long as another one was published to take, and says so."""
+"""An accelerator that computes nothing: it waits for the published time of another accelerator, and says so."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sectum.graph.reader import read
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.messages import Pace
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop
-from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.models import CheckedModel
 
 _SHAPES_KEPT = 64
 _ZEROS_KEPT = 4
 
 
 class PacedAccelerator:
-    """Gives zeros of the right shape after the time that the batch says.
+    """Returns zeros of the right shape after the time that the batch gives.
 
-    With it the cost of the service is told apart from that of computing: on the times of the GPU of the paper, it is
-    compared with HETEE's. Every result and receipt of it says that it is paced.
+    It separates the cost of the service from the cost of computing: with the published times of the paper's GPU, the
+    service is compared with HETEE. Every result and receipt says that it is paced.
     """
 
     kind, paced = "paced", True
@@ -32,13 +32,13 @@ class PacedAccelerator:
         self.name = name
         self._models: list[_Paced] = []
 
-    def load(self, model: Model) -> _Paced:
-        """Keep the model, to find the shapes of its outputs."""
+    def load(self, model: CheckedModel) -> _Paced:
+        """Keep the model, to derive the shapes of its outputs."""
         self._models.append(_Paced(model))
         return self._models[-1]
 
     def reset(self) -> str:
-        """Nothing was on it."""
+        """Drop all models."""
         n_models = len(self._models)
         for model in self._models:
             model.unload()
@@ -47,8 +47,8 @@ class PacedAccelerator:
 
 
 class _Paced:
-    def __init__(self, model: Model) -> None:
-        self._model: Model | None = model
+    def __init__(self, model: CheckedModel) -> None:
+        self._model: CheckedModel | None = model
         self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], dict[str, tuple[tuple[int, ...], str]]] = {}
         self._zeros: dict[tuple[tuple[int, ...], str], NDArray[Any]] = {}
 
@@ -60,7 +60,7 @@ class _Paced:
     def run(self, inputs: Arrays, outputs: tuple[str, ...], stop: Stop, pace: Pace | None = None) -> list[NDArray[Any]]:
         begun_s = time.monotonic()
         if pace is None:
-            raise refusal(Refusal.INPUT_REFUSED, "a paced accelerator computes nothing: the batch has to give a pace")
+            raise refusal(Refusal.INPUT_REFUSED, "a paced accelerator computes nothing: send the batch with a pace")
         shapes = self._outputs(inputs)
         unknown = [name for name in outputs if name not in shapes]
         if unknown:
@@ -72,7 +72,7 @@ class _Paced:
         return results
 
     def _zero(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Zeros that nobody can write to, so that they need not be made anew for each batch."""
+        """Read-only zeros, kept for later batches."""
         zeros = self._zeros.get((shape, dtype))
         if zeros is None:
             if len(self._zeros) >= _ZEROS_KEPT:
@@ -83,14 +83,14 @@ class _Paced:
 
     def _outputs(self, inputs: Arrays) -> dict[str, tuple[tuple[int, ...], str]]:
         if self._model is None:
-            raise refusal(Refusal.COMPUTE_FAILED, "the accelerator was reset, and the model is not on it any more")
+            raise refusal(Refusal.COMPUTE_FAILED, "the accelerator was reset and no longer has the model")
         key = tuple((name, array.shape) for name, array in inputs.items())
         if key not in self._shapes:
             try:
                 graph = read(self._model.content, inputs=dict(key)).graph
             except SectumError as error:
                 raise refusal(
-                    Refusal.INPUT_REFUSED, f"no shapes of outputs follow from the batch: {error}"[:500]
+                    Refusal.INPUT_REFUSED, f"the shapes of the outputs cannot be derived from the batch: {error}"[:500]
                 ) from None
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()

@@ -1,4 +1,4 @@
-"""What a worker asks of an accelerator."""
+"""The protocol between a worker and an accelerator."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from sectum.hetee.wire.messages import Pace
-from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.models import CheckedModel
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class Stop:
-    """Tells a computation that nobody wants its result any more."""
+    """Tells a computation to stop, because nobody wants its result any more."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -27,19 +27,19 @@ class Stop:
         return self._event.is_set()
 
     def set(self) -> None:
-        """Ask to stop; asking twice is asking once."""
+        """Ask to stop. Further calls have no effect."""
         with self._lock:
             self._event.set()
             if self._hook is not None:
                 self._hook()
 
     def wait(self, seconds: float) -> bool:
-        """Sleep for so long, or until asked to stop; True if asked."""
+        """Sleep for ``seconds`` or until asked to stop; returns whether it was asked."""
         return self._event.wait(seconds)
 
     @contextmanager
     def calling(self, hook: Callable[[], None]) -> Iterator[None]:
-        """Call ``hook`` if asked to stop meanwhile, or if that was asked before."""
+        """Call ``hook`` if a stop is asked for inside the ``with`` block, or was asked for before."""
         with self._lock:
             self._hook = hook
             if self._event.is_set():
@@ -51,7 +51,7 @@ class Stop:
                 self._hook = None
 
 
-class Loaded(Protocol):
+class RunnableModel(Protocol):
     """A model on an accelerator."""
 
     def run(self, inputs: Arrays, outputs: tuple[str, ...], stop: Stop, pace: Pace | None = None) -> list[NDArray[Any]]:
@@ -59,9 +59,9 @@ class Loaded(Protocol):
 
         Args:
             inputs: an array for each input of the model.
-            outputs: names of the outputs that are wanted, in their order.
-            stop: when it is set, the call ends early, with an error or with whatever it has.
-            pace: published times to wait for; only a paced accelerator is given any.
+            outputs: names of the wanted outputs; results come in this order.
+            stop: when it is set, the call ends early, with an error or with any result.
+            pace: published times to wait for; only for a paced accelerator.
 
         Raises:
             WorkRefused: ``INPUT_REFUSED`` or ``COMPUTE_FAILED``.
@@ -75,19 +75,19 @@ class Accelerator(Protocol):
     Attributes:
         name: kind, colon, number.
         kind: ``cpu``, ``cuda``, ``paced``.
-        paced: whether results are not computed, but waited for.
+        paced: whether it waits for a published time instead of computing.
     """
 
     name: str
     kind: str
     paced: bool
 
-    def load(self, model: Model) -> Loaded:
-        """Put a model on it.
+    def load(self, model: CheckedModel) -> RunnableModel:
+        """Load a model.
 
         Raises:
             WorkRefused: ``MODEL_REFUSED``, it cannot be loaded.
         """
 
     def reset(self) -> str:
-        """Let go of every model and of all memory of this tenant; gives what was done, in words."""
+        """Drop every model and all memory of this tenant; returns what was done, in words."""

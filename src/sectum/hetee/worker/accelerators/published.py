@@ -1,7 +1,7 @@
-"""Times that were published, for paced accelerators.
+"""Published times for paced accelerators.
 
-``published_times.csv`` holds preprocessing and computing of one batch on HETEE's GPU (GTX TITAN X), read off the
-bars of figure 8a of Zhu et al., IEEE S&P 2020, doi 10.1109/SP40000.2020.00054, to about 4 ms.
+``published_times.csv`` holds the times of preprocessing and computing one batch on HETEE's GPU (GTX TITAN X). They were
+read off the bars of figure 8a of Zhu et al., IEEE S&P 2020, doi 10.1109/SP40000.2020.00054, to about 4 ms.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def _times_ms() -> dict[str, dict[int, tuple[float, float]]]:
 
 
 def networks() -> tuple[str, ...]:
-    """The networks with published times."""
+    """Names of the networks that have published times."""
     return tuple(_times_ms())
 
 
 def pace(network: str, batch: int) -> Pace:
-    """The published times of a batch; between published batch sizes, on the straight line.
+    """The published times of a batch, interpolated linearly between published batch sizes.
 
     Args:
         network: one of `networks`.
-        batch: images, within the published sizes.
+        batch: number of images, within the published sizes.
 
     Raises:
-        UsageError: nothing was published for that.
+        UsageError: there are no published times for this network or batch.
     """
     times = _times_ms().get(network)
     if times is None:

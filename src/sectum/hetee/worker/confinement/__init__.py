@@ -1,9 +1,9 @@
-"""Giving up everything that a worker does not need: files, sockets, processes, privileges.
+"""Confinement of a worker: it gives up files, new sockets, new processes and privileges.
 
-In two steps, as one needs what the other takes away: `isolate` before anything starts a thread, `close_off` when all
-code is loaded and before the first byte of a tenant. What the kernel refuses is reported, never assumed.
+There are two steps: `isolate` before any thread is started, and `close_off` after all code is loaded and before the
+first byte of a tenant arrives. A step that the kernel refuses is reported.
 """
 
-from sectum.hetee.worker.confinement.confine import Report, close_off, isolate
+from sectum.hetee.worker.confinement.confine import ConfinementReport, close_off, isolate
 
-__all__ = ["Report", "close_off", "isolate"]
+__all__ = ["ConfinementReport", "close_off", "isolate"]

@@ -1,4 +1,4 @@
-"""The steps of confinement, in their order, and what came of each."""
+"""The steps of confinement in their order, with a report of which succeeded."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _NAMESPACES = {
 
 
 @dataclass
-class Report:
-    """What confines this process.
+class ConfinementReport:
+    """Which steps of confinement succeeded.
 
     Attributes:
-        confinement: names of what the kernel gave.
-        unconfined: names of what it did not, each with the reason.
+        confinement: names of the steps that succeeded.
+        unconfined: names of the steps that failed, each with the reason.
     """
 
     confinement: list[str] = field(default_factory=list)
     unconfined: list[str] = field(default_factory=list)
 
     def attempt(self, name: str, step: Callable[[], object]) -> bool:
-        """Take a step and note what came of it. True when the kernel gave it."""
+        """Run a step and record its outcome; returns True if it succeeded."""
         try:
             step()
         except (OSError, ValueError) as error:  # ValueError: `setrlimit` beyond the hard limit
@@ -47,34 +47,34 @@ class Report:
         return True
 
     def refused(self, name: str, reason: str) -> None:
-        """Note what is missing."""
+        """Record a step that failed."""
         self.unconfined.append(f"{name}: {reason}"[:_WORD_CHARACTERS])
 
 
-def isolate(report: Report) -> None:
-    """Leave the machine's namespaces. To be called before anything starts a thread.
+def isolate(report: ConfinementReport) -> None:
+    """Leave the machine's namespaces. Call it before any thread is started.
 
-    The process dies with its parent from here on, its memory is not written to swap, and it cannot leave a core dump.
+    From here on the process dies with its parent, its memory is not swapped, and it leaves no core dump.
     """
     report.attempt("memory-locked", _lock_memory)
     report.attempt("no-core-dump", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
     if report.attempt("user-namespace", _new_user_namespace):
         for name, flag in _NAMESPACES.items():
             report.attempt(name, lambda flag=flag: kernel.unshare(flag))  # type: ignore[misc]
-    # After the namespace: a change of credentials clears it. `close_off` says it in the report.
+    # After the namespaces, because a change of credentials clears it. `close_off` repeats and reports it.
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Short sleeps end on time; threads started from here on inherit it.
+    # Short sleeps end on time. Threads started later inherit this.
     kernel.prctl(kernel.PR_SET_TIMERSLACK, 1)
 
 
-def close_off(report: Report, descriptors: int, *, devices: bool = False, memory_bytes: int = 0) -> None:
-    """Give up the rest, for good: everything that runs later has been loaded.
+def close_off(report: ConfinementReport, descriptors: int, *, devices: bool = False, memory_bytes: int = 0) -> None:
+    """Give up everything else for good. Call it when all code is loaded.
 
     Args:
-        report: of `isolate`; it is continued.
-        descriptors: how many descriptors from 0 on are kept.
-        devices: a device's driver lives in this process: it keeps its descriptors and may use ``ioctl``.
-        memory_bytes: how much private memory the process may have; 0: no limit.
+        report: the report of `isolate`, to which this adds.
+        descriptors: number of descriptors, from 0 on, that are kept.
+        devices: whether a device driver runs in this process; then it keeps its descriptors and may use ``ioctl``.
+        memory_bytes: limit on private memory; 0 for no limit.
     """
     threads = len(list(Path("/proc/self/task").iterdir()))
     for path in [] if devices else list(Path("/proc/self/fd").iterdir()):
@@ -88,13 +88,13 @@ def close_off(report: Report, descriptors: int, *, devices: bool = False, memory
     report.attempt("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1))
     report.attempt("not-dumpable", lambda: kernel.prctl(kernel.PR_SET_DUMPABLE, 0))
     report.attempt("dies-with-parent", lambda: kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL))
-    # Landlock covers this thread and its children only, seccomp every thread.
+    # Landlock covers only this thread and its children; seccomp covers all threads.
     if threads == 1:
         report.attempt("landlock", landlock.restrict)
     else:
         report.refused("landlock", f"{threads} threads were running already")
     if devices:
-        report.refused("no-new-descriptors", "the device's driver lives in this process")
+        report.refused("no-new-descriptors", "a device driver runs in this process")
     else:
         report.attempt("no-new-descriptors", lambda: _no_new_descriptors(descriptors))
     report.attempt("seccomp", lambda: seccomp.install([seccomp.IOCTL] if devices else []))
@@ -104,17 +104,17 @@ def _close(descriptor: int) -> None:
     try:
         os.close(descriptor)
     except OSError as error:
-        if error.errno != errno.EBADF:  # it was that of the directory being listed
+        if error.errno != errno.EBADF:  # the descriptor of the directory listing
             raise
 
 
 def _no_new_descriptors(descriptors: int) -> None:
-    # No number is free: there can be no further one, wherever it might come from.
+    # No number is free, so no further descriptor can be opened or received.
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
 
 def _lock_memory() -> None:
-    # With a finite limit, the allocation that passes it would fail: locked without one, or not at all.
+    # Under a finite limit, an allocation beyond it would fail, so lock only without a limit.
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     kernel.mlockall(kernel.MCL_CURRENT | kernel.MCL_FUTURE | kernel.MCL_ONFAULT)
 
@@ -128,7 +128,7 @@ def _new_user_namespace() -> None:
 
 
 def _empty_root() -> None:
-    """Make an empty, read-only directory the root, and let go of the old one."""
+    """Make an empty, read-only directory the root, and unmount the old root."""
     kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE, None)
     flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount(b"none", b"/proc", b"tmpfs", flags, b"size=4k,mode=555")

@@ -1,4 +1,4 @@
-"""Calls to Linux for which Python has no function."""
+"""Linux system calls for which Python has no function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MNT_DETACH = 2
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_NO_NEW_PRIVS = 1, 4, 15, 29, 38
 
-# Numbers of x86-64; Landlock's are the same everywhere.
+# System call numbers of x86-64. Landlock's are the same on all architectures.
 _NUMBERS = {
     "capset": 126,
     "pivot_root": 155,
@@ -28,7 +28,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def is_x86_64() -> bool:
-    """Whether system calls have the numbers that this package knows."""
+    """Whether this machine uses the system call numbers that this package knows."""
     return platform.machine() == "x86_64"
 
 
@@ -50,18 +50,18 @@ def _function(name: str) -> Callable[..., int]:
 
 
 def _argument(value: object) -> object:
-    # A bare int would be passed in 32 bits.
+    # ctypes would pass an int with 32 bits.
     return ctypes.c_long(value) if isinstance(value, int) else value
 
 
 def system_call(name: str, *arguments: object) -> int:
-    """Call by number what libc has no function for.
+    """Make a system call by number.
 
     Raises:
         OSError: the kernel refused, or the machine is not x86-64.
     """
     if not is_x86_64():
-        raise OSError(errno.ENOSYS, f"written for x86-64, this is {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"needs x86-64, this is {platform.machine()}")
     return _checked(_libc.syscall(ctypes.c_long(_NUMBERS[name]), *map(_argument, arguments)))
 
 

@@ -1,4 +1,4 @@
-"""Landlock with no rule: every access to files, TCP ports and processes outside that it knows is refused."""
+"""Landlock without any rule: it refuses all access to files, TCP ports and processes outside that it can refuse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 
 from sectum.hetee.worker.confinement.kernel import system_call
 
-# linux/landlock.h: how many rights on files each version of the interface knows.
+# linux/landlock.h: number of file access rights in each version of the interface.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _FILE_RIGHTS_NEWEST = 16  # from 5 on
 _BIND_AND_CONNECT_TCP = 0b11  # from 4 on
@@ -17,7 +17,7 @@ _ASK_VERSION = 1
 
 
 def restrict() -> int:
-    """Give up every right for this thread and those that it will start. It needs no-new-privileges.
+    """Give up every right, for this thread and those that it starts. It needs no-new-privileges.
 
     Returns:
         The version of Landlock's interface.

@@ -1,7 +1,7 @@
-"""A seccomp filter: the system calls that a running worker makes, and no others.
+"""A seccomp filter that allows only the system calls that a running worker makes.
 
-Classic BPF over ``struct seccomp_data`` (linux/seccomp.h): number at byte 0, architecture at 4, six arguments of eight
-bytes from 16 on. What is not listed fails with EPERM, so that a library which tries it can go on.
+It is classic BPF over ``struct seccomp_data`` (linux/seccomp.h): the number is at byte 0, the architecture at byte 4,
+and six arguments of 8 bytes each start at byte 16. Other calls fail with EPERM, so that a library can go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _AUDIT_ARCH_X86_64, _X32_BIT = 0xC000003E, 0x40000000
 _FILTER_MODE, _ALL_THREADS = 1, 1
 _PROT_EXEC, _CLONE_THREAD = 4, 0x00010000
 
-# System calls of x86-64: input and output on descriptors that are there, memory, threads, clocks, the end.
+# System calls of x86-64: input and output on existing descriptors, memory, threads, clocks, exit.
 ALWAYS = {
     "read": 0, "write": 1, "close": 3, "poll": 7, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
     "rt_sigreturn": 15, "readv": 19, "writev": 20, "sched_yield": 24, "mremap": 25, "madvise": 28, "nanosleep": 35,
@@ -42,15 +42,15 @@ def _if_equal(value: int, then: Sequence[Instruction]) -> list[Instruction]:
 
 
 def program(also: Sequence[int] = ()) -> list[Instruction]:
-    """The filter: (operation, jump if true, jump if false, operand) of each instruction.
+    """The filter's instructions: (operation, jump if true, jump if false, operand).
 
     Args:
-        also: numbers of further system calls that are allowed.
+        also: numbers of additional system calls to allow.
     """
     allow, deny = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _EPERM)
 
     def argument(index: int) -> Instruction:
-        return _load(16 + 8 * index)  # the low half: no flag looked at here is above bit 31
+        return _load(16 + 8 * index)  # the low half: no flag tested here is above bit 31
 
     not_executable = [argument(2), (_JUMP_BITS, 1, 0, _PROT_EXEC), allow, deny]
     return [
@@ -65,14 +65,14 @@ def program(also: Sequence[int] = ()) -> list[Instruction]:
         *_if_equal(_MPROTECT, not_executable),
         *_if_equal(_CLONE, [argument(0), (_JUMP_BITS, 0, 1, _CLONE_THREAD), allow, deny]),
         *_if_equal(_PRCTL, [argument(0), (_JUMP_EQUAL, 0, 1, PR_SET_NAME), allow, deny]),
-        # Its flags lie in memory, where a filter cannot look: libc falls back to clone.
+        # Its flags are in memory, which a filter cannot read. With ENOSYS, libc falls back to clone.
         *_if_equal(_CLONE3, [(_RETURN, 0, 0, _ENOSYS)]),
         deny,
     ]
 
 
 def install(also: Sequence[int] = ()) -> None:
-    """Put the filter over all threads of this process, for good. It needs no-new-privileges.
+    """Install the filter for all threads of this process. It needs no-new-privileges.
 
     Raises:
         OSError: the kernel refused.

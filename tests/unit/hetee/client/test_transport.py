@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from client_worker import MODEL, Worker
-from sectum.hetee.client.exchange import Exchange
+from hetee_scripted_worker import MODEL, ScriptedWorker
 from sectum.hetee.client.plaintext import Plaintext
+from sectum.hetee.client.transport import Transport
 from sectum.hetee.errors import HeteeError, Refusal, WorkRefused, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import HEADER_BYTES, parse
@@ -46,34 +46,34 @@ class Connection:
 
 def test_wake_goes_ahead_of_a_batch_that_nobody_expects() -> None:
     """Not while another is on its way, nor soon after it, when host and worker are awake, nor to a lost worker."""
-    worker, connection = Worker().ready(), Connection()
-    enclave, exchange = worker.enclave, Exchange(connection, None)
-    exchange.enclave = enclave
+    worker, connection = ScriptedWorker().ready(), Connection()
+    enclave, transport = worker.enclave, Transport(connection, None)
+    transport.enclave = enclave
     try:
-        exchange.wake(enclave)
+        transport.wake(enclave)
         assert connection.kinds == [Kind.WAKE]
         tensor = Tensor(name="x", dtype="uint8", shape=(10,))
-        batch = messages.Batch(model=MODEL, tensors=(tensor,), deadline_ms=1000)
-        pending = exchange.send_stream(enclave, Kind.BATCH, batch, MODEL, Plaintext([memoryview(bytes(10))]), 1.0)
+        batch = messages.BatchOpening(model=MODEL, tensors=(tensor,), deadline_ms=1000)
+        pending = transport.send_stream(enclave, Kind.BATCH, batch, MODEL, Plaintext([memoryview(bytes(10))]), 1.0)
         assert connection.kinds == [Kind.WAKE, Kind.BATCH, Kind.CHUNK]
-        exchange._sent_s -= 60
-        exchange.wake(enclave)
+        transport._sent_s -= 60
+        transport.wake(enclave)
         assert connection.kinds[3:] == []
         pending.future.set_result(None)
-        exchange._sent_s += 120
-        exchange.wake(enclave)
+        transport._sent_s += 120
+        transport.wake(enclave)
         assert connection.kinds[3:] == []
-        exchange._sent_s -= 120
-        exchange.wake(enclave)
+        transport._sent_s -= 120
+        transport.wake(enclave)
         assert connection.kinds[3:] == [Kind.WAKE]
         enclave.fail(refusal(Refusal.WORKER_LOST, "gone"))
-        exchange.wake(enclave)
+        transport.wake(enclave)
         assert connection.kinds[4:] == []
         with pytest.raises(HeteeError) as caught:
-            exchange.to_worker(enclave, Kind.WAKE, messages.Empty())
+            transport.to_worker(enclave, Kind.WAKE, messages.Empty())
         assert caught.value.code is Refusal.WIPED
     finally:
-        exchange.close()
+        transport.close()
 
 
 @pytest.mark.parametrize(
@@ -90,29 +90,29 @@ def test_wake_goes_ahead_of_a_batch_that_nobody_expects() -> None:
 )
 def test_a_batch_that_a_worker_would_end_the_session_for_is_refused_before_it_is_sent(change: dict[str, Any]) -> None:
     """Who asks for it is told, nothing is sealed, and the enclave is not lost for it."""
-    worker, connection = Worker().ready(), Connection()
-    exchange = Exchange(connection, None)
-    exchange.enclave = worker.enclave
-    batch = messages.Batch(**{"model": MODEL, "tensors": (), "deadline_ms": 1000} | change)
+    worker, connection = ScriptedWorker().ready(), Connection()
+    transport = Transport(connection, None)
+    transport.enclave = worker.enclave
+    batch = messages.BatchOpening(**{"model": MODEL, "tensors": (), "deadline_ms": 1000} | change)
     try:
         with pytest.raises(WorkRefused) as caught:
-            exchange.send_stream(worker.enclave, Kind.BATCH, batch, MODEL, Plaintext([]), 1.0)
+            transport.send_stream(worker.enclave, Kind.BATCH, batch, MODEL, Plaintext([]), 1.0)
         assert caught.value.code is Refusal.INPUT_REFUSED
         assert connection.kinds == []
-        assert exchange.failed is None
+        assert transport.failed is None
         assert not worker.enclave.pending
     finally:
-        exchange.close()
+        transport.close()
 
 
 def test_a_model_takes_no_credit() -> None:
     """It may be larger than what is granted for batches, as the specification says."""
-    worker, connection = Worker().ready(), Connection()
-    exchange = Exchange(connection, None)
-    exchange.enclave = worker.enclave
-    code = messages.Code(format="onnx", sha256=MODEL)
+    worker, connection = ScriptedWorker().ready(), Connection()
+    transport = Transport(connection, None)
+    transport.enclave = worker.enclave
+    code = messages.CodeOpening(format="onnx", sha256=MODEL)
     try:
-        exchange.send_stream(worker.enclave, Kind.CODE, code, MODEL, Plaintext([memoryview(bytes(200_000))]), 1.0)
+        transport.send_stream(worker.enclave, Kind.CODE, code, MODEL, Plaintext([memoryview(bytes(200_000))]), 1.0)
         assert connection.kinds[:2] == [Kind.CODE, Kind.CHUNK]
     finally:
-        exchange.close()
+        transport.close()

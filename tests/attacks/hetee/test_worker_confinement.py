@@ -77,11 +77,11 @@ def test_layers_do_not_lean_on_each_other(layers: tuple[str, ...]) -> None:
 
 
 def test_a_real_worker_is_confined_by_what_it_says() -> None:
-    """BORN says what the kernel says of the process: filter, privileges, namespaces, root, descriptors."""
+    """STARTED says what the kernel says of the process: filter, privileges, namespaces, root, descriptors."""
     with WorkerUnderTest() as worker:
         proc = Path(f"/proc/{worker.process.pid}")
         status = dict(line.split(":\t") for line in (proc / "status").read_text().splitlines() if ":\t" in line)
-        got = set(worker.born.confinement)
+        got = set(worker.started.confinement)
         assert {"seccomp", "no-new-privileges", "no-new-descriptors", "dies-with-parent"} <= got
         assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
         assert sorted(path.name for path in (proc / "fd").iterdir()) == ["0", "1", "2", "3", "4"]

@@ -1,8 +1,8 @@
 """Messages of the Open Inference Protocol, version 2 (gRPC), by their names and field numbers.
 
-The protocol is published at https://github.com/kserve/open-inference-protocol; what a door does not need (parameters)
-is left out, and so skipped as an unknown field. The classes live in a pool of their own: a program may have the
-protocol's own stubs beside them.
+The protocol is published at https://github.com/kserve/open-inference-protocol. Parameters, which the gateway does not
+need, are left out and are skipped as unknown fields. The classes are in a descriptor pool of their own, so that a
+program can also load the protocol's own stubs.
 """
 
 from __future__ import annotations

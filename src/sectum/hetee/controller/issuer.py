@@ -1,25 +1,25 @@
-"""What the controller says about workers under its attestation key, and the keys that it gives to them."""
+"""What the controller issues about a worker: evidence, the release of its session key, the cleaning record."""
 
 from __future__ import annotations
 
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.records import Cleaning, sign_cleaning
-from sectum.hetee.channel.handshake import Session
+from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.channel.release import release
 from sectum.hetee.controller.accelerators import reset
-from sectum.hetee.controller.enclaves import Enclave
-from sectum.hetee.controller.outside import Attester
+from sectum.hetee.controller.enclaves import EnclaveEntry
+from sectum.hetee.controller.environment import Attester
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.wire.messages import Release, Vouch, encode
 
 
-class Notary:
-    """Vouches for workers, releases keys to them, records their end.
+class Issuer:
+    """Makes evidence about workers, releases keys to them, and signs records of their end.
 
     Args:
         attester: holds the attestation key.
         controller: this controller, as its evidence describes it.
-        settings: for what a worker is told with its keys.
+        settings: limits that a worker gets with its keys.
     """
 
     def __init__(self, attester: Attester, controller: Subject, settings: Settings) -> None:
@@ -30,34 +30,34 @@ class Notary:
         """Evidence about the controller itself."""
         return self._attester.evidence(self.controller, nonce)
 
-    def vouch(self, session: Session, enclave: Enclave, accelerators: list[str]) -> bytes:
-        """VOUCH's payload: evidence of the measurement that was taken before the worker started (rule R6)."""
-        born = enclave.born
-        assert born is not None
+    def vouch(self, session: EstablishedSession, enclave: EnclaveEntry, accelerators: list[str]) -> bytes:
+        """The payload of VOUCH: evidence of the measurement that was taken before the worker started (rule R6)."""
+        started = enclave.started
+        assert started is not None
         subject = Subject("worker", self.controller.version, enclave.measurement, self.controller.debug)
-        nonce = session.worker_nonce(enclave.index, born.worker_key, born.receipt_key)
+        nonce = session.worker_nonce(enclave.index, started.worker_key, started.receipt_key)
         return encode(
             Vouch(
                 index=enclave.index,
                 evidence=self._attester.evidence(subject, nonce),
-                worker_key=born.worker_key,
-                receipt_key=born.receipt_key,
+                worker_key=started.worker_key,
+                receipt_key=started.receipt_key,
                 accelerators=tuple(accelerators),
-                confinement=born.confinement,
-                unconfined=born.unconfined,
+                confinement=started.confinement,
+                unconfined=started.unconfined,
             )
         )
 
-    def release(self, session: Session, enclave: Enclave, vouch: bytes) -> bytes:
-        """RELEASE's payload: the secret that follows from this VOUCH, for this worker only.
+    def release(self, session: EstablishedSession, enclave: EnclaveEntry, vouch: bytes) -> bytes:
+        """The payload of RELEASE: the secret that is derived from this VOUCH, sealed to this worker.
 
         Raises:
-            HandshakeRefused: the worker's key is none.
+            HandshakeRefused: the worker's key is invalid.
         """
-        assert enclave.born is not None
+        assert enclave.started is not None
         secret = session.worker_secret(vouch)
         try:
-            sealed = release(secret, enclave.born.worker_key, session.session_id, enclave.index)
+            sealed = release(secret, enclave.started.worker_key, session.session_id, enclave.index)
         finally:
             secret.wipe()
         return encode(
@@ -71,8 +71,8 @@ class Notary:
             )
         )
 
-    def cleaned(self, enclave: Enclave, accelerators: tuple[str, ...]) -> bytes:
-        """Reset what a collected worker owned, and sign a record of its end (rule R7)."""
+    def cleaned(self, enclave: EnclaveEntry, accelerators: tuple[str, ...]) -> bytes:
+        """Reset the accelerators of a worker that has ended, and sign a record of its end (rule R7)."""
         cleaning = Cleaning(
             session=enclave.session,
             index=enclave.index,

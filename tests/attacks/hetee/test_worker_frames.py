@@ -35,7 +35,7 @@ def worker() -> Iterator[WorkerUnderTest]:
 def frames_of_a_batch(client: Client, model: bytes) -> list[bytearray]:
     """The frames of one good batch, sealed and not sent: its opening and its four chunks."""
     client.stream += 1
-    message = messages.Batch(model=model, tensors=(as_tensor("x", X),), deadline_ms=60_000)
+    message = messages.BatchOpening(model=model, tensors=(as_tensor("x", X),), deadline_ms=60_000)
     opening, data = messages.encode(message), X.reshape(-1).view(np.uint8).data
     size = len(data) // 4
     fields = {"stream": client.stream, "chunks": 4, "total": len(data)}

@@ -1,4 +1,4 @@
-"""A world for a controller, without sockets or processes: real keys, a clock that is moved by hand."""
+"""A fake environment for a controller, without sockets or processes: real keys, and a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.records import Cleaning, ReceiptSigner, open_cleaning
 from sectum.hetee.attest.software_provider import SoftwareProvider
-from sectum.hetee.channel.handshake import ClientHandshake, Session
+from sectum.hetee.channel.handshake import ClientHandshake, EstablishedSession
 from sectum.hetee.channel.release import WorkerKey
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.controller.controller import Controller
-from sectum.hetee.controller.outside import Started
+from sectum.hetee.controller.environment import StartedProcess
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire import messages
@@ -33,7 +33,7 @@ class Client:
     """A data owner at the other end of a connection, and the host between."""
 
     handshake: ClientHandshake
-    session: Session | None = None
+    session: EstablishedSession | None = None
     heard: list[tuple[Kind, Message]] = field(default_factory=list)
     routes: list[int] = field(default_factory=list)  # workers whose data socket the host was given
     secrets: list[bytes] = field(default_factory=list)
@@ -57,17 +57,17 @@ class Worker:
     receipt: ReceiptSigner = field(default_factory=ReceiptSigner)
     alive: bool = True
     killed: bool = False
-    told: list[tuple[Kind, Message]] = field(default_factory=list)
+    received: list[tuple[Kind, Message]] = field(default_factory=list)
     secrets: list[tuple[bytes, bytes]] = field(default_factory=list)  # session and secret of each RELEASE
     holds: set[str] = field(default_factory=set)  # what it was granted and has not given back
 
     def last(self, kind: Kind) -> Any:
         """The newest message of a type; None if there was none."""
-        return next((message for told, message in reversed(self.told) if told is kind), None)
+        return next((message for received, message in reversed(self.received) if received is kind), None)
 
 
-class World:
-    """`outside.Outside`, and the levers to move it."""
+class FakeEnvironment:
+    """`environment.Environment`, and the levers to move it."""
 
     def __init__(self, settings: Settings | None = None, *, fails: bool = False) -> None:
         self.now_s = 1000.0
@@ -106,19 +106,19 @@ class World:
     def close(self, connection: int) -> None:
         self.clients[connection].closed = True
 
-    def start(self, worker: int) -> Started:
+    def start(self, worker: int) -> StartedProcess:
         if self.fails:
             raise OSError("no more processes")
         self.workers[worker] = Worker(worker)
-        return Started(40_000 + worker, MEASUREMENT)
+        return StartedProcess(40_000 + worker, MEASUREMENT)
 
-    def tell(self, worker: int, frame: bytes) -> None:
+    def send_to_worker(self, worker: int, frame: bytes) -> None:
         process = self.workers[worker]
         if not process.alive:
             return
         read_frame = one_frame(frame)
         message = read(read_frame.header.kind, read_frame.payload)
-        process.told.append((read_frame.header.kind, message))
+        process.received.append((read_frame.header.kind, message))
         match message:
             case messages.Release():
                 secret: Secret = process.key.accept(message.sealed, message.session, message.index)
@@ -160,23 +160,27 @@ class World:
         if self.workers[worker].alive:
             self.controller.linked(worker, one_frame(plain_frame(kind, encode(message))))
 
-    def born(self, worker: int | None = None) -> None:
+    def started(self, worker: int | None = None) -> None:
         """One worker, or all that started, are ready."""
         for number, process in list(self.workers.items()):
-            enclave = self.controller.rack.enclaves.get(number)
-            if worker in (None, number) and process.alive and enclave is not None and enclave.born is None:
-                born = messages.Born(
+            enclave = self.controller.pool.enclaves.get(number)
+            if worker in (None, number) and process.alive and enclave is not None and enclave.started is None:
+                started = messages.Started(
                     worker_key=process.key.public,
                     receipt_key=process.receipt.public_key,
                     pid=1,
                     confinement=("seccomp",),
                     unconfined=(),
                 )
-                self.link(number, Kind.BORN, born)
+                self.link(number, Kind.STARTED, started)
 
-    def beat(self, worker: int, open_streams: int) -> None:
+    def heartbeat(self, worker: int, open_streams: int) -> None:
         """A worker says how many batches it has."""
-        self.link(worker, Kind.BEAT, messages.Beat(open_streams=open_streams, batches=0, images=0, bytes=0, busy_us=0))
+        self.link(
+            worker,
+            Kind.HEARTBEAT,
+            messages.Heartbeat(open_streams=open_streams, batches=0, images=0, bytes=0, busy_us=0),
+        )
 
     def give_back(self, worker: int, *, all_of_them: bool = True) -> None:
         """A worker answers REVOKE, or begins to."""
@@ -221,7 +225,7 @@ class World:
         return open_cleaning(token, self.provider.public_key, client.session.session_id, len(client.secrets) - 1)
 
 
-def refused(world: World, connection: int) -> HeteeError | Any:
+def refused(fake: FakeEnvironment, connection: int) -> HeteeError | Any:
     """The code that a connection was refused with; None if it was not."""
-    failure = world.clients[connection].last(Kind.FAIL) or world.clients[connection].last(Kind.ERROR)
+    failure = fake.clients[connection].last(Kind.FAIL) or fake.clients[connection].last(Kind.ERROR)
     return failure and failure.code

@@ -1,4 +1,4 @@
-"""One session for many callers, with the same models in every enclave that it gets."""
+"""A session that many threads share. It connects again and reloads its models when an enclave or service is lost."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any
 
 from sectum.hetee.attest.evidence import Claims
 from sectum.hetee.attest.policy import Policy
-from sectum.hetee.client.results import Loaded, Result
+from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.session import Session, connect
 from sectum.hetee.errors import HeteeError, PolicyRefused, Refusal, ServiceRefused, WorkRefused, refusal
 
 
-class Gateway:
-    """Connects when it is needed, loads models again when an enclave was lost, and asks a second time then.
+class ReconnectingSession:
+    """Connects on demand, reloads the models after an enclave was lost, and then repeats the request once.
 
     Args:
-        url: of the service.
+        url: address of the service.
         policy: what the owner accepts.
-        options: as of `connect`.
+        options: options of `connect`.
     """
 
     def __init__(self, url: str, policy: Policy, **options: Any) -> None:
         self._url, self._policy, self._options = url, policy, options
         self._lock = threading.Lock()
         self._contents: dict[str, bytes] = {}
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, LoadedModel] = {}
         self._session: Session | None = None
         self._index: int | None = None
 
-    def add(self, name: str, content: bytes) -> Loaded:
+    def add(self, name: str, content: bytes) -> LoadedModel:
         """Load a model under a name.
 
         Raises:
-            HeteeError: the service cannot be reached or trusted, or does not load it.
+            HeteeError: the service cannot be reached, is not trusted, or cannot load the model.
         """
         with self._lock:
             session = self._ready()
@@ -42,29 +42,31 @@ class Gateway:
             self._contents[name] = content
             return self._loaded[name]
 
-    def model(self, name: str) -> Loaded:
-        """What a name stands for.
+    def model(self, name: str) -> LoadedModel:
+        """The model with this name.
 
         Raises:
             WorkRefused: ``NO_MODEL``.
         """
         found = self._loaded.get(name)
         if found is None:
-            raise refusal(Refusal.NO_MODEL, f"no model is called '{name[:80]}'; there are {', '.join(self._contents)}")
+            raise refusal(
+                Refusal.NO_MODEL, f"there is no model '{name[:80]}'; the models are {', '.join(self._contents)}"
+            )
         return found
 
     @property
     def claims(self) -> Claims | None:
-        """Of the controller that was accepted; None while there is no session."""
+        """The accepted claims of the controller; None while there is no session."""
         return self._session.trust.controller if self._session is not None else None
 
     @property
     def protection(self) -> str:
-        """What stands behind the evidence of the service, for people; empty while there is no session."""
+        """The controller's claims in words; empty while there is no session."""
         return str(self.claims or "")
 
     def infer(self, name: str, inputs: Any, outputs: tuple[str, ...] = (), **options: Any) -> Result:
-        """Run a model; once more if the enclave or the service was lost meanwhile.
+        """Run a model, and repeat this once if the enclave or the service was lost meanwhile.
 
         Raises:
             HeteeError: as `Session.infer`.
@@ -72,7 +74,7 @@ class Gateway:
         try:
             return self._infer(name, inputs, outputs, options)
         except (ServiceRefused, WorkRefused) as error:
-            # NO_MODEL: a new enclave came between, which was not given it yet.
+            # NO_MODEL: a new enclave replaced the old one and does not have the model yet.
             if name not in self._contents or (isinstance(error, WorkRefused) and error.code is not Refusal.NO_MODEL):
                 raise
             return self._infer(name, inputs, outputs, options)
@@ -81,11 +83,11 @@ class Gateway:
         with self._lock:
             session = self._ready()
             model = self.model(name)
-        # Not under the lock: batches of several callers follow each other without waiting for answers.
+        # Not under the lock, so that callers send batches without waiting for each other's answers.
         return session.submit(inputs, outputs=outputs, model=model, **options).result()
 
     def _ready(self) -> Session:
-        """A session whose enclave has all models."""
+        """Connect if necessary, and load all models into a new enclave."""
         if self._session is not None and self._session.failed is not None:
             with suppress(HeteeError):
                 self._session.close(0)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client_worker import DATA, MODEL, Worker
+from hetee_scripted_worker import DATA, MODEL, ScriptedWorker
 from sectum.hetee.attest.records import Receipt, ReceiptSigner
 from sectum.hetee.errors import EvidenceRefused, HeteeError, Refusal, WorkRefused, refusal
 from sectum.hetee.wire import messages
@@ -18,7 +18,7 @@ from sectum.hetee.wire.messages import Tensor
 
 def test_a_result_in_chunks_is_given_to_its_future_and_then_its_receipt() -> None:
     """RESULT and its chunks make the batch's result, in the memory they were opened into; a receipt completes it."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream)
     data = DATA.tobytes()
@@ -35,7 +35,7 @@ def test_a_result_in_chunks_is_given_to_its_future_and_then_its_receipt() -> Non
 
 def test_the_receipt_of_a_worker_that_is_lost_says_why_there_is_none() -> None:
     """Whoever has a result and asks for its receipt is not left waiting when the worker is gone."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream, chunks=1)
     worker.chunk(stream, 0, DATA.tobytes(), context, chunks=1)
@@ -62,7 +62,7 @@ def test_a_receipt_about_something_else_is_refused(
     change: Callable[[Receipt], Receipt], kind: type[HeteeError]
 ) -> None:
     """Another model, worker, stream, enclave or session, or paced where the result was not: it is no receipt."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream)
     worker.chunk(stream, 0, DATA.tobytes()[:12_000], context)
@@ -77,10 +77,10 @@ def test_a_receipt_about_something_else_is_refused(
 
 def test_a_receipt_of_another_key_is_refused() -> None:
     """A receipt has to be signed with the key of the VOUCH."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     worker.enclave.open(Kind.BATCH, MODEL, 0)
     tensor = Tensor(name="y", dtype="float32", shape=(0,))
-    worker.say(Kind.RESULT, messages.Result(tensors=(tensor,), paced=False), stream=1)
+    worker.say(Kind.RESULT, messages.ResultOpening(tensors=(tensor,), paced=False), stream=1)
     worker.signer = ReceiptSigner()
     with pytest.raises(EvidenceRefused):
         worker.receipt(1)
@@ -88,7 +88,7 @@ def test_a_receipt_of_another_key_is_refused() -> None:
 
 def test_nothing_is_answered_twice() -> None:
     """A second answer to a stream, or one to a stream that nobody opened, ends the session."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     failure = messages.Failure(code=Refusal.INPUT_REFUSED, detail="no")
     worker.say(Kind.REFUSED, failure, stream=stream)
@@ -101,7 +101,7 @@ def test_nothing_is_answered_twice() -> None:
 
 def test_a_receipt_before_the_last_chunk_is_refused() -> None:
     """A result that is cut short is no result, though every record of it is authentic."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream)
     worker.chunk(stream, 0, DATA.tobytes()[:12_000], context)
@@ -113,7 +113,7 @@ def test_a_receipt_before_the_last_chunk_is_refused() -> None:
 
 def test_tensors_that_are_not_what_the_header_says_are_refused() -> None:
     """A total that does not follow from the tensors of RESULT gives no result."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream, DATA[:10], said=DATA.nbytes)
     worker.chunk(stream, 0, DATA.tobytes()[:12_000], context)
@@ -125,7 +125,7 @@ def test_tensors_that_are_not_what_the_header_says_are_refused() -> None:
 
 def test_another_model_than_the_one_sent_is_refused() -> None:
     """LOADED has to name the digest of the CODE."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     stream, _ = worker.enclave.open(Kind.CODE, MODEL, 10)
     with pytest.raises(HeteeError) as caught:
         worker.say(Kind.LOADED, messages.Loaded(sha256=b"x" * 32, inputs=(), outputs=(), load_us=1), stream=stream)
@@ -134,7 +134,7 @@ def test_another_model_than_the_one_sent_is_refused() -> None:
 
 def test_credit_is_kept() -> None:
     """A batch waits while credit or streams are used up, is refused if it never fits, and goes on after CREDIT."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     assert worker.enclave.room(Kind.BATCH, 100_000)
     worker.enclave.open(Kind.BATCH, MODEL, 60_000)
     assert not worker.enclave.room(Kind.BATCH, 60_000)
@@ -149,15 +149,15 @@ def test_credit_is_kept() -> None:
 def test_the_first_word_of_a_worker_is_ready() -> None:
     """Before READY nothing is taken, and READY comes once, of this enclave."""
     with pytest.raises(HeteeError) as caught:
-        Worker().say(Kind.CREDIT, messages.Credit(credit_bytes=0))
+        ScriptedWorker().say(Kind.CREDIT, messages.Credit(credit_bytes=0))
     assert caught.value.code is Refusal.UNEXPECTED
     with pytest.raises(HeteeError):
-        Worker().ready().ready()
+        ScriptedWorker().ready().ready()
 
 
 def test_a_lost_enclave_fails_what_waits_and_forgets_its_keys() -> None:
     """Every stream that waits gets the reason, and the keys are wiped."""
-    worker = Worker().ready()
+    worker = ScriptedWorker().ready()
     waiting = [worker.enclave.open(Kind.BATCH, MODEL, 10)[1] for _ in range(3)]
     worker.enclave.fail(WorkRefused(Refusal.WORKER_LOST, "gone"))
     for pending in waiting:

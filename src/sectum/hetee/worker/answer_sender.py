@@ -1,6 +1,7 @@
-"""What goes to the client, sealed and sent by one thread at a time: by whoever has a small answer, else by one for all.
+"""Sends answers to the client. One thread seals and sends at a time.
 
-Other messages go before answers and between their chunks.
+A thread that has a small answer may send it itself; a thread of its own sends everything else. Messages that answer no
+stream go before answers and between the chunks of an answer.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from sectum.hetee.wire.kinds import MESSAGE_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode
 from sectum.hetee.wire.streams import Ledger
 from sectum.hetee.wire.tensors import Place, layout
-from sectum.hetee.worker.batch import Batch
+from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.preparation import as_tensor
-from sectum.hetee.worker.records import Outlet
+from sectum.hetee.worker.records import RecordWriter
 
-Sign = Callable[[Batch], bytes]
-# Answers of no more than this leave in one piece, then their receipt, and need not wait for another thread.
+Sign = Callable[[BatchJob], bytes]
+# An answer of at most this size is sent in one piece, and the thread that has it may send it.
 SMALL_BYTES = 64 << 10
-# What the receipt of a batch that was alone waits for: host, client and who wants the result are not kept from a
-# processor, nor the client's interpreter from handing the result over.
+# The receipt of a single batch waits this long, so that signing and verifying it does not take the processor from
+# those who deliver the result.
 _RECEIPT_AFTER_S = 0.001
 
 
-class _Form(NamedTuple):
-    """What all results with the same tensors have in common."""
+class _OutputLayout(NamedTuple):
+    """What all results with the same tensors share."""
 
     opening: bytes
     context: bytes
@@ -44,44 +45,46 @@ class _Form(NamedTuple):
     total: int
 
 
-@lru_cache(maxsize=64)  # results of one model and batch size have one form
-def _form(tensors: tuple[messages.Tensor, ...], paced: bool) -> _Form:
-    opening = encode(messages.Result(tensors=tensors, paced=paced))
+@lru_cache(maxsize=64)  # results of one model and batch size have the same layout
+def _output_layout(tensors: tuple[messages.Tensor, ...], paced: bool) -> _OutputLayout:
+    opening = encode(messages.ResultOpening(tensors=tensors, paced=paced))
     try:
         places = layout(tensors)
-        messages.decode(opening, messages.Result)
+        messages.decode(opening, messages.ResultOpening)
     except HeteeError as error:
-        raise refusal(Refusal.COMPUTE_FAILED, f"the outputs cannot travel: {error.detail}") from None
+        raise refusal(Refusal.COMPUTE_FAILED, f"the outputs cannot be sent: {error.detail}") from None
     if len(opening) > MESSAGE_BYTES - TAG_BYTES:
         raise refusal(Refusal.COMPUTE_FAILED, "the description of the outputs is over the limit of a message")
     total = places[-1].end if places else 0
-    return _Form(opening, hashlib.sha256(opening).digest(), places, total)
+    return _OutputLayout(opening, hashlib.sha256(opening).digest(), places, total)
 
 
-class Computed:
-    """The outputs of a batch as they travel.
+class BatchOutputs:
+    """The outputs of a batch, as they are sent.
 
     Args:
-        batch: that they are of.
-        outputs: by name, in the order in which they were asked for.
-        paced: whether they are not computed, but waited for.
-        alone: whether no other batch is on its way.
+        batch: the batch.
+        outputs: arrays by name, in the order in which the client asked for them.
+        paced: whether the accelerator waited instead of computing.
+        alone: whether no other batch is in flight.
 
     Raises:
-        WorkRefused: ``COMPUTE_FAILED``, they cannot travel.
+        WorkRefused: ``COMPUTE_FAILED``, they cannot be sent.
     """
 
-    def __init__(self, batch: Batch, outputs: Mapping[str, NDArray[Any]], *, paced: bool, alone: bool = True) -> None:
+    def __init__(
+        self, batch: BatchJob, outputs: Mapping[str, NDArray[Any]], *, paced: bool, alone: bool = True
+    ) -> None:
         described = [as_tensor(name, array) for name, array in outputs.items()]
         self.batch, self.alone = batch, alone
         self.data = [data for _, data in described]
-        form = _form(tuple(tensor for tensor, _ in described), paced)
+        form = _output_layout(tuple(tensor for tensor, _ in described), paced)
         self.opening, self.context, self.places, self.total = form
         self._chunk_bytes = usual_chunk_bytes(self.total, alone=alone)
         self.chunks = chunks_needed(self.total, self._chunk_bytes)
 
     def cut(self) -> Iterator[memoryview]:
-        """The plaintext in chunks: views of the outputs, copied only where a chunk meets an edge of one."""
+        """The plaintext in chunks. A chunk is a view of an output, or a copy if it spans the border between two."""
         for begin in range(0, self.total, self._chunk_bytes):
             end = min(begin + self._chunk_bytes, self.total)
             pairs = zip(self.places, self.data, strict=True)
@@ -98,65 +101,65 @@ class Computed:
 
 
 @dataclass(frozen=True)
-class _Short:
+class _ShortAnswer:
     stream: int
     kind: Kind
     message: Message
 
 
-class Answers:
-    """Sends answers in the order in which they come, each closing its stream.
+class AnswerSender:
+    """Sends answers in the order in which they come. Each closes its stream.
 
     Args:
-        outlet: to the client.
-        ledger: of the session's streams; whoever uses it holds ``lock``.
+        writer: sends records to the client.
+        ledger: the session's open streams; use it under ``lock``.
         lock: guards ``ledger``.
         sign: makes the receipt of a batch whose result was sent.
-        lost: is called when nothing can be sent any more.
+        lost: called when nothing can be sent any more.
     """
 
     def __init__(
-        self, outlet: Outlet, ledger: Ledger, lock: threading.Lock, sign: Sign, lost: Callable[[], None]
+        self, writer: RecordWriter, ledger: Ledger, lock: threading.Lock, sign: Sign, lost: Callable[[], None]
     ) -> None:
-        self._outlet, self._ledger, self._lock, self._sign, self._lost = outlet, ledger, lock, sign, lost
+        self._writer, self._ledger, self._lock, self._sign, self._lost = writer, ledger, lock, sign, lost
         self._changed = threading.Condition()
         self._urgent: deque[tuple[Kind, Message]] = deque()
-        self._answers: deque[Computed | _Short] = deque()
+        self._answers: deque[BatchOutputs | _ShortAnswer] = deque()
         self._finished: Callable[[], messages.Finished] | None = None
         self._busy = self.dead = False
-        self._flushing = 0  # who waits until all was sent
+        self._flushing = 0  # number of threads in `flush`
         self.answered = self.refused = self.sealed_bytes = 0
         threading.Thread(target=self._serve, name="send", daemon=True).start()
 
     @property
     def unread(self) -> int:
-        """Messages that answer no stream and wait to be sent."""
+        """The number of messages that answer no stream and wait to be sent."""
         return len(self._urgent)
 
     def now(self, kind: Kind, message: Message) -> None:
-        """Send a message that answers no stream, before the answers that wait and after the one that is being sent."""
+        """Send a message that answers no stream. It goes before all answers that wait."""
         with self._changed:
             self._urgent.append((kind, message))
             self._changed.notify_all()
 
     def refuse(self, stream: int, error: HeteeError) -> None:
-        """Answer a stream with why it was refused."""
+        """Answer a stream with a refusal."""
         detail = error.detail.encode()[:512].decode(errors="ignore")
-        self._put(_Short(stream, Kind.REFUSED, messages.Failure(code=error.code, detail=detail)))
+        self._put(_ShortAnswer(stream, Kind.REFUSED, messages.Failure(code=error.code, detail=detail)))
 
     def loaded(self, stream: int, message: messages.Loaded) -> None:
         """Answer a CODE."""
-        self._put(_Short(stream, Kind.LOADED, message))
+        self._put(_ShortAnswer(stream, Kind.LOADED, message))
 
-    def computed(self, computed: Computed, *, here: bool = False) -> None:
+    def computed(self, computed: BatchOutputs, *, here: bool = False) -> None:
         """Answer a batch with its outputs and a receipt.
 
-        With ``here`` the caller's thread sends what is small, if nothing else is to be sent and the kernel takes it at
-        once: waking another thread takes longer.
+        With ``here`` the calling thread sends a small answer itself if nothing else waits and the kernel takes it at
+        once, because waking another thread takes longer.
         """
         with self._changed:
             idle = here and not (self._busy or self._answers or self.dead)
-            if not (idle and computed.total <= SMALL_BYTES and self._outlet.roomy()):
+            if not (idle and computed.total <= SMALL_BYTES and self._writer.roomy()):
                 self._answers.append(computed)
                 self._changed.notify_all()
                 return
@@ -170,7 +173,7 @@ class Answers:
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all was sent; False if that took too long."""
+        """Wait until everything has been sent; returns False if that takes longer than ``seconds``."""
 
         def empty() -> bool:
             return self.dead or not (self._urgent or self._answers or self._busy)
@@ -182,7 +185,7 @@ class Answers:
             finally:
                 self._flushing -= 1
 
-    def _put(self, answer: Computed | _Short) -> None:
+    def _put(self, answer: BatchOutputs | _ShortAnswer) -> None:
         with self._changed:
             self._answers.append(answer)
             self._changed.notify_all()
@@ -198,21 +201,21 @@ class Answers:
                 answer = self._answers.popleft() if self._answers else None
             self._send(answer)
 
-    def _send(self, answer: Computed | _Short | None, *, alone: bool = False) -> None:
-        """Send what is urgent, then an answer, if any. The caller has made this busy."""
+    def _send(self, answer: BatchOutputs | _ShortAnswer | None, *, alone: bool = False) -> None:
+        """Send the urgent messages, then the answer if there is one. The caller has set ``_busy``."""
         try:
-            self._send_urgent(more=isinstance(answer, Computed))
-            if isinstance(answer, Computed):
+            self._send_urgent(more=isinstance(answer, BatchOutputs))
+            if isinstance(answer, BatchOutputs):
                 self._send_computed(answer, _RECEIPT_AFTER_S if alone else 0.0)
             elif answer is not None:
                 self._close(answer.stream, answer.kind)
                 self.refused += answer.kind is Kind.REFUSED
-                self._outlet.message(answer.kind, encode(answer.message), stream=answer.stream)
+                self._writer.message(answer.kind, encode(answer.message), stream=answer.stream)
             elif self._may_finish():
                 finished, self._finished = self._finished, None
                 assert finished is not None
-                self._outlet.message(Kind.FINISHED, encode(finished()))
-        except (OSError, HeteeError):  # the socket has ended, or its keys
+                self._writer.message(Kind.FINISHED, encode(finished()))
+        except (OSError, HeteeError):  # the socket is closed, or the keys are wiped
             self.dead = True
         with self._changed:
             self._busy = False
@@ -228,31 +231,31 @@ class Answers:
     def _send_urgent(self, *, more: bool = False) -> None:
         while self._urgent:
             kind, message = self._urgent.popleft()
-            self._outlet.message(kind, encode(message), more=more)
+            self._writer.message(kind, encode(message), more=more)
 
     def _close(self, stream: int, kind: Kind) -> None:
-        # As counting, before it is sent: who has the answer may open the next stream, and compare counts, at once.
+        # Before the answer is sent: a client that has the answer may open the next stream, or compare counts, at once.
         with self._lock:
             self._ledger.answer(stream, kind)
 
-    def _send_computed(self, answer: Computed, receipt_after_s: float) -> None:
-        batch, outlet = answer.batch, self._outlet
+    def _send_computed(self, answer: BatchOutputs, receipt_after_s: float) -> None:
+        batch, writer = answer.batch, self._writer
         stream, chunks, total = batch.stream, answer.chunks, answer.total
-        before = outlet.encryption_ns, outlet.transfer_ns
-        # What is large and alone is announced first: host and client wake up while its first chunk is sealed.
+        before = writer.encryption_ns, writer.transfer_ns
+        # A single large result is announced first, so that host and client wake up while its first chunk is sealed.
         together = total <= SMALL_BYTES or not answer.alone
         self._close(stream, Kind.RESULT)
-        outlet.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total, more=together)
+        writer.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total, more=together)
         for index, chunk in enumerate(answer.cut()):
-            if index:  # an answer of one chunk waits for nothing
+            if index:  # never delay the first chunk
                 self._send_urgent()
-            outlet.chunk(chunk, stream=stream, chunk=index, chunks=chunks, total=total, context=answer.context)
-        batch.times_ns["encryption"] += outlet.encryption_ns - before[0]
-        batch.times_ns["transfer"] += outlet.transfer_ns - before[1]
+            writer.chunk(chunk, stream=stream, chunk=index, chunks=chunks, total=total, context=answer.context)
+        batch.times_ns["encryption"] += writer.encryption_ns - before[0]
+        batch.times_ns["transfer"] += writer.transfer_ns - before[1]
         if receipt_after_s:
             time.sleep(receipt_after_s)
-        receipt = encode(messages.Receipt(receipt=self._sign(batch)))
+        receipt = encode(messages.SignedReceipt(receipt=self._sign(batch)))
         self._close(stream, Kind.RECEIPT)
         self.answered += 1
         self.sealed_bytes += total
-        outlet.message(Kind.RECEIPT, receipt, stream=stream)
+        writer.message(Kind.RECEIPT, receipt, stream=stream)

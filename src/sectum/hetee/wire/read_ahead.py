@@ -1,32 +1,32 @@
-"""Bytes that are received before they are asked for: many small frames come with one call."""
+"""A buffer that receives ahead, so that many small frames come with one system call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-AHEAD_BYTES = 32 << 10
+READ_AHEAD_BYTES = 32 << 10
 
 
-class Ahead:
-    """What was received of a byte stream and not taken yet.
+class ReadAheadBuffer:
+    """Bytes that were received from a stream and not taken yet.
 
     Args:
-        receive: fills the beginning of the memory that it is given, and says with how many bytes; 0 is the end.
+        receive: writes to the beginning of the given memory and returns the number of bytes; 0 at the end.
     """
 
     def __init__(self, receive: Callable[[memoryview], int]) -> None:
         self._receive = receive
-        self._memory = memoryview(bytearray(AHEAD_BYTES))
+        self._memory = memoryview(bytearray(READ_AHEAD_BYTES))
         self._begin = self._end = 0
 
     def __len__(self) -> int:
         return self._end - self._begin
 
     def have(self, n_bytes: int) -> bool:
-        """Receive until so many bytes, at most `AHEAD_BYTES`, are there. False if the stream ends before."""
+        """Receive until ``n_bytes`` (at most `READ_AHEAD_BYTES`) are buffered; False if the stream ends first."""
         if self._begin == self._end:
             self._begin = self._end = 0
-        elif self._begin + n_bytes > AHEAD_BYTES:
+        elif self._begin + n_bytes > READ_AHEAD_BYTES:
             kept = len(self)
             self._memory[:kept] = self._memory[self._begin : self._end]
             self._begin, self._end = 0, kept
@@ -38,12 +38,12 @@ class Ahead:
         return True
 
     def seen(self, n_bytes: int, offset: int = 0) -> memoryview:
-        """So many bytes after the next ``offset``, which stay; fewer if no more are there."""
+        """Up to ``n_bytes`` buffered bytes from ``offset`` on, without taking them."""
         begin = min(self._begin + offset, self._end)
         return self._memory[begin : min(begin + n_bytes, self._end)]
 
     def take(self, n_bytes: int) -> memoryview:
-        """Up to so many bytes that are there; they are valid until `have` is called."""
+        """Take up to ``n_bytes`` buffered bytes; the view is valid until `have` is called."""
         taken = self.seen(n_bytes)
         self._begin += len(taken)
         return taken

@@ -1,4 +1,4 @@
-"""X25519MLKEM768: a key exchange that holds if either of its halves does."""
+"""X25519MLKEM768: a hybrid key exchange that is secure if X25519 or ML-KEM-768 is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def x25519(private_key: X25519PrivateKey, peer: bytes) -> Secret:
     """The shared secret (RFC 7748), 32 bytes.
 
     Raises:
-        HandshakeRefused: ``BAD_SHARE``, the peer's value gives an all-zero secret.
+        HandshakeRefused: ``BAD_SHARE``, the peer's share gives an all-zero secret.
     """
     try:
         return Secret(private_key.exchange(X25519PublicKey.from_public_bytes(peer)))
@@ -29,7 +29,7 @@ def x25519(private_key: X25519PrivateKey, peer: bytes) -> Secret:
 
 
 class ClientShare:
-    """The client's fresh keys; ``public`` is what it sends."""
+    """The client's ephemeral keys; ``public`` is its key share."""
 
     def __init__(self) -> None:
         self._mlkem = MLKEM768PrivateKey.generate()
@@ -37,7 +37,7 @@ class ClientShare:
         self.public = self._mlkem.public_key().public_bytes_raw() + self._x25519.public_key().public_bytes_raw()
 
     def handshake_secret(self, controller_share: bytes) -> Secret:
-        """Derive the handshake secret from the controller's answer.
+        """Derive the handshake secret from the controller's key share.
 
         Raises:
             HandshakeRefused: ``BAD_SHARE``.
@@ -50,7 +50,7 @@ class ClientShare:
 
 
 def answer_share(client_share: bytes) -> tuple[bytes, Secret]:
-    """Answer a client's share with the controller's, and derive the handshake secret.
+    """Make the controller's key share for a client's, and derive the handshake secret.
 
     Raises:
         HandshakeRefused: ``BAD_SHARE``.
@@ -58,7 +58,7 @@ def answer_share(client_share: bytes) -> tuple[bytes, Secret]:
     try:
         encapsulation_key = MLKEM768PublicKey.from_public_bytes(client_share[:ENCAPSULATION_KEY_BYTES])
     except ValueError:
-        raise refusal(Refusal.BAD_SHARE, "an ML-KEM key share that is no valid key") from None
+        raise refusal(Refusal.BAD_SHARE, "the ML-KEM key share is not a valid key") from None
     private_key = X25519PrivateKey.generate()
     x25519_secret = x25519(private_key, client_share[ENCAPSULATION_KEY_BYTES:])
     mlkem_secret, ciphertext = encapsulation_key.encapsulate()

@@ -1,4 +1,4 @@
-"""One batch on its way through the worker."""
+"""One batch in the worker: what it asks for, and how far it is."""
 
 from __future__ import annotations
 
@@ -9,81 +9,81 @@ from collections.abc import Callable
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.worker.accelerators.protocol import Stop
-from sectum.hetee.worker.models import Model
+from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.pacing import Pacing
 from sectum.hetee.worker.preparation import Preparation
 
 STEPS = ("preprocess", "compute", "encryption", "transfer")
 
 
-class Batch:
-    """A batch and how far it is.
+class BatchJob:
+    """A batch that is received, prepared, computed and answered, in this order.
 
-    It passes through receiving, preparing, computing and answering; whoever still works on it holds it, and when
-    nobody does before it is computed, it is ready. It is answered once, by whoever claims that first.
+    The receiver and each preparing task hold it; when the last of them lets go, it is ready to be computed. It is
+    answered once, by the thread that claims it first.
 
     Attributes:
-        header: of its BATCH.
-        message: its BATCH.
-        data: its plaintext, in memory that is reused after it.
-        model: that it is for; None if it was refused at once.
-        preparation: what makes its inputs; None if it was refused at once.
-        pacing: what waits in place of preprocessing; None if its inputs are really made.
-        items: images or rows in it.
-        stop: set when nobody wants its result any more.
-        times_ns: time spent in each of `STEPS`; steps overlap, so that their sum may be more than the latency.
-            Preprocessing is the time in which some thread did it, however many did it at once.
+        header: header of the BATCH.
+        message: the BATCH.
+        data: its plaintext, in memory that is reused afterwards.
+        model: the model that it is for; None if it was refused at once.
+        preparation: makes the model's inputs; None if it was refused at once.
+        pacing: waits in place of preprocessing; None if the inputs are really made.
+        items: number of images or rows.
+        stop: set when nobody wants the result any more.
+        times_ns: time spent in each of `STEPS`. Steps overlap, so their sum may exceed the latency. Preprocessing
+            counts the time in which at least one thread did it.
     """
 
-    def __init__(self, header: Header, message: messages.Batch, data: memoryview) -> None:
+    def __init__(self, header: Header, message: messages.BatchOpening, data: memoryview) -> None:
         self.header, self.message, self.data = header, message, data
-        self.model: Model | None = None
+        self.model: CheckedModel | None = None
         self.preparation: Preparation | None = None
         self.pacing: Pacing | None = None
         self.stop = Stop()
         self.items = 0
         self.times_ns = dict.fromkeys(STEPS, 0)
         self._lock = threading.Lock()
-        self._holders = 1  # the intake, until all chunks are there
+        self._holders = 1  # the receiver, until all chunks have arrived
         self._answered = False
         self._preparing, self._prepared_ns = 0, 0
 
     @property
     def stream(self) -> int:
-        """Its number."""
+        """The number of its stream."""
         return self.header.stream
 
     @property
     def pace(self) -> messages.Pace | None:
-        """The published times that it is to take."""
+        """The published times to wait for; None if it is really computed."""
         return self.message.paced[0] if self.message.paced else None
 
     @property
     def answered(self) -> bool:
-        """Whether its answer is decided."""
+        """Whether a thread has claimed the right to answer."""
         return self._answered
 
     def claim(self) -> bool:
-        """Take the right to answer; True once."""
+        """Claim the right to answer; returns True to the first caller only."""
         with self._lock:
             claimed, self._answered = not self._answered, True
             return claimed
 
     def hold(self) -> None:
-        """Say that there is something to do before it can be computed."""
+        """Add a task that must be done before the batch can be computed."""
         with self._lock:
             self._holders += 1
 
     def let_go(self) -> bool:
-        """Say that this is done; True when it was the last."""
+        """Mark one task as done; returns True if it was the last."""
         with self._lock:
             self._holders -= 1
             return not self._holders
 
     def prepare(self, work: Callable[[], object], begun_ns: int | None = None) -> None:
-        """Do a part of preprocessing, at the same time as other threads do theirs, and count the time.
+        """Do a part of preprocessing, concurrently with other threads, and count the time.
 
-        ``begun_ns``, on `time.perf_counter_ns`, is when it began, if not now.
+        ``begun_ns``, on the clock of `time.perf_counter_ns`, is when it began; None for now.
         """
         with self._lock:
             if not self._preparing:

@@ -4,66 +4,66 @@ from __future__ import annotations
 
 import pytest
 
-from sectum.hetee.client import vital_signs
-from sectum.hetee.client.vital_signs import Pulse
+from sectum.hetee.client import liveness
+from sectum.hetee.client.liveness import LivenessMonitor
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that a test moves."""
     now = [1000.0]
-    monkeypatch.setattr(vital_signs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(liveness.time, "monotonic", lambda: now[0])
     return now
 
 
 def test_an_answered_ping_is_no_loss(clock: list[float]) -> None:
     """PONG with the right number ends the wait; another number does not."""
-    pulse = Pulse()
-    assert pulse.due(0.5)
-    number = pulse.ping(0)
-    assert not pulse.due(0.5)
-    pulse.pong(number - 1)
+    monitor = LivenessMonitor()
+    assert monitor.due(0.5)
+    number = monitor.ping(0)
+    assert not monitor.due(0.5)
+    monitor.pong(number - 1)
     clock[0] += 1.9
-    assert not pulse.lost
-    pulse.pong(number)
+    assert not monitor.lost
+    monitor.pong(number)
     clock[0] += 5
-    assert not pulse.lost
-    assert pulse.due(0.5)
+    assert not monitor.lost
+    assert monitor.due(0.5)
 
 
 def test_two_silent_seconds_are_a_loss_unless_something_moves(clock: list[float]) -> None:
     """What is on its way counts: only two seconds in which nothing moved are a loss."""
-    pulse = Pulse()
-    pulse.ping(0)
+    monitor = LivenessMonitor()
+    monitor.ping(0)
     clock[0] += 1.9
-    pulse.moved()
+    monitor.moved()
     clock[0] += 1.9
-    assert not pulse.lost
+    assert not monitor.lost
     clock[0] += 0.2
-    assert pulse.lost
+    assert monitor.lost
 
 
 def test_a_ping_that_has_not_left_is_late_while_what_is_before_it_leaves(clock: list[float]) -> None:
     """Behind a large batch on a slow line a PING is not lost as long as bytes arrive; from then on time counts."""
-    pulse = Pulse()
-    pulse.ping(1000)
+    monitor = LivenessMonitor()
+    monitor.ping(1000)
     for received in (300, 600, 900):
         clock[0] += 1.5
-        pulse.received(received)
-        assert not pulse.lost
+        monitor.received(received)
+        assert not monitor.lost
     clock[0] += 1.5
-    pulse.received(1100)
+    monitor.received(1100)
     clock[0] += 1.5
-    pulse.received(5000)
+    monitor.received(5000)
     clock[0] += 0.6
-    assert pulse.lost, "bytes that follow the PING say nothing about its answer"
+    assert monitor.lost, "bytes that follow the PING say nothing about its answer"
 
 
 def test_a_line_on_which_nothing_moves_is_lost(clock: list[float]) -> None:
     """A host that receives nothing at all for two seconds is a loss, wherever the PING is."""
-    pulse = Pulse()
-    pulse.ping(1000)
+    monitor = LivenessMonitor()
+    monitor.ping(1000)
     for _ in range(5):
         clock[0] += 0.5
-        pulse.received(0)
-    assert pulse.lost
+        monitor.received(0)
+    assert monitor.lost

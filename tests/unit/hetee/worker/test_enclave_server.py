@@ -170,13 +170,13 @@ def test_refusals_end_their_stream_only(serve: Serve) -> None:
         code_of(client.infer(sha256, {"x": X}, pace=Pace(preprocess_us=0, compute_us=1, source="")))
         is Refusal.INPUT_REFUSED
     )
-    contradicting = messages.Batch(model=sha256, tensors=(as_tensor("x", X),), deadline_ms=1000)
+    contradicting = messages.BatchOpening(model=sha256, tensors=(as_tensor("x", X),), deadline_ms=1000)
     client.open_stream(Kind.BATCH, contradicting, [memoryview(bytes(5000))])
     assert code_of(client.answer()[1]) is Refusal.BAD_TENSOR
     refused = client.load(b"no model")
     assert isinstance(refused, messages.Failure)
     assert refused.code is Refusal.MODEL_REFUSED
-    client.open_stream(Kind.CODE, messages.Code(format="onnx", sha256=bytes(32)), [memoryview(convolutions())])
+    client.open_stream(Kind.CODE, messages.CodeOpening(format="onnx", sha256=bytes(32)), [memoryview(convolutions())])
     assert code_of(client.answer()[1]) is Refusal.DIGEST_DIFFERS
     tensor = Tensor(name="x", dtype="uint8", shape=(1,), encoding="jpeg", sizes=(5,))
     image = load(client, model("Relu", TensorProto.FLOAT, ["n", 3, 8, 8]))
@@ -261,19 +261,19 @@ def test_wake_changes_nothing(serve: Serve) -> None:
     assert client.expect(Kind.PONG_WORKER, messages.Ping).number == 7
     for answer in answers:
         assert np.array_equal(answer.outputs["y"], images.astype(np.float32))
-    assert not served.enclave.buffers._used
+    assert not served.enclave.streams.buffers._used
     client.send(Kind.FINISH, messages.Empty())
     client.send(Kind.WAKE, messages.Empty())
     assert client.expect(Kind.FINISHED, messages.Finished).answered == 3
 
 
-def test_nothing_of_a_result_is_kept_to_rehearse_with(serve: Serve) -> None:
-    """What stands for the last result has its shape, and zeros."""
+def test_only_the_shape_of_a_result_is_kept(serve: Serve) -> None:
+    """The worker keeps zeros in the shape of the last result, and none of its content."""
     served = serve()
     sha256 = load(served.client, convolutions())
     outputs = served.client.infer(sha256, {"x": X}).outputs
-    until(lambda: bool(served.enclave._like))
-    like = served.enclave._like["y"]
+    until(lambda: bool(served.enclave.streams._last_shape))
+    like = served.enclave.streams._last_shape["y"]
     assert outputs["y"].any()
     assert (like.shape, like.dtype) == (outputs["y"].shape, outputs["y"].dtype)
     assert not like.any()
@@ -297,15 +297,15 @@ def test_credit_comes_back(serve: Serve) -> None:
 
 def test_credit_comes_within_its_time_whatever_else_is_on_its_way(serve: Serve) -> None:
     """The first batch that credit is owed for decides when it is given; a later one does not put it off."""
-    enclave = serve().enclave
+    streams = serve().enclave.streams
     due: list[Hashable] = []
-    enclave.deadlines.add = lambda key, _seconds, _late: due.append(key)  # type: ignore[method-assign]
-    enclave.ledger.release = lambda _n_bytes: None  # type: ignore[method-assign]
+    streams.deadlines.add = lambda key, _seconds, _late: due.append(key)  # type: ignore[method-assign]
+    streams.ledger.release = lambda _n_bytes: None  # type: ignore[method-assign]
     for _ in range(3):
-        enclave._owe(10)
+        streams._owe_credit(10)
     assert due == ["credit"]
-    enclave._give_credit()
-    enclave._owe(10)
+    streams._return_credit()
+    streams._owe_credit(10)
     assert due == ["credit", "credit"]
 
 
@@ -315,7 +315,7 @@ def test_a_shape_that_no_array_can_have_is_refused_and_ends_nothing(serve: Serve
     sha256 = load(client, convolutions())
     for dtype in ("float32", "uint8"):
         tensor = Tensor(name="x", dtype=dtype, shape=(0, 2 << 30, 2 << 30, 2 << 30))  # type: ignore[arg-type]
-        client.open_stream(Kind.BATCH, messages.Batch(model=sha256, tensors=(tensor,), deadline_ms=1000), [])
+        client.open_stream(Kind.BATCH, messages.BatchOpening(model=sha256, tensors=(tensor,), deadline_ms=1000), [])
         assert code_of(client.answer()[1]) is Refusal.BAD_TENSOR
     assert client.infer(sha256, {"x": X}).receipt
 
@@ -328,7 +328,7 @@ def test_what_few_bytes_would_be_converted_to_is_bounded(serve: Serve) -> None:
     tensor = Tensor(name="x", dtype="uint8", shape=(3,), encoding="jpeg", sizes=(1, 1, 1), pixels=pixels)
     served.client.batch(sha256, [tensor], [b"abc"])
     assert code_of(served.client.answer()[1]) is Refusal.INPUT_REFUSED
-    until(lambda: not served.enclave.buffers._used)
+    until(lambda: not served.enclave.streams.buffers._used)
 
 
 def test_a_client_that_only_asks_and_never_reads_is_stopped(serve: Serve) -> None:
@@ -343,7 +343,7 @@ def test_a_client_that_only_asks_and_never_reads_is_stopped(serve: Serve) -> Non
     error = served.ended.get(timeout=10)
     assert error is not None
     assert error.code is Refusal.UNEXPECTED
-    assert served.enclave.answers.unread < 2000
+    assert served.enclave.streams.answers.unread < 2000
 
 
 def test_credit_is_kept(serve: Serve) -> None:
@@ -376,7 +376,7 @@ def test_broken_rules_end_the_session(serve: Serve, fault: str) -> None:
         "two models": Refusal.INTERLEAVED,
         "malformed": Refusal.MALFORMED,
     }[fault]
-    code = messages.Code(format="onnx", sha256=bytes(32))
+    code = messages.CodeOpening(format="onnx", sha256=bytes(32))
     match fault:
         case "stream reused":
             client.load(b"no model")
@@ -423,7 +423,7 @@ def test_draining(serve: Serve) -> None:
     client.batch(endless, [as_tensor("x", np.zeros(1, np.float32))], [bytes(4)])
     thread = threading.Thread(target=served.enclave.drain, args=(0.5,))
     thread.start()
-    while not served.enclave.draining:
+    while not served.enclave.streams.draining:
         time.sleep(0.001)
     client.batch(endless, [as_tensor("x", np.zeros(1, np.float32))], [bytes(4)])
     answers = dict(client.answer() for _ in range(2))
@@ -489,13 +489,13 @@ def _numbers(client: Client, sha256: bytes, n: int, compute_s: float, deadline_m
 def _credits_given(served: Served) -> list[float]:
     """When the enclave gave credit, from now on."""
     given: list[float] = []
-    give = served.enclave._give_credit
+    give = served.enclave.streams._return_credit
 
     def noted() -> None:
         given.append(time.monotonic())
         give()
 
-    served.enclave._give_credit = noted
+    served.enclave.streams._return_credit = noted
     return given
 
 
@@ -519,15 +519,15 @@ def test_a_single_batch_s_answer_is_announced_by_a_credit(serve: Serve) -> None:
 def test_nothing_is_announced_while_several_are_on_their_way(serve: Serve) -> None:
     """Then there is other work to do; also if the second one came after the first began."""
     served = serve("paced:0", "paced:1")
-    rehearsals: list[Callable[[], None]] = []
+    warm_ups: list[Callable[[], None]] = []
 
     def add(key: Hashable, seconds: float, late: Callable[[], None]) -> None:
-        if key == "rehearsal":
-            rehearsals.append(late)
+        if key == "warm caches":
+            warm_ups.append(late)
         elif key != "credit":
             Deadlines.add(deadlines, key, seconds, late)
 
-    deadlines = served.enclave.deadlines
+    deadlines = served.enclave.streams.deadlines
     deadlines.add = add
     given = _credits_given(served)
     client = served.client
@@ -537,24 +537,24 @@ def test_nothing_is_announced_while_several_are_on_their_way(serve: Serve) -> No
     long = _numbers(client, sha256, 4, 60)
     short = _numbers(client, sha256, 3, 0.05)
     assert client.answer()[0] == short
-    assert rehearsals == []
+    assert warm_ups == []
     client.send(Kind.CANCEL, messages.Empty(), stream=long)
     assert client.answer()[0] == long
-    until(lambda: not served.enclave._open)
+    until(lambda: not served.enclave.streams._open)
     alone = _numbers(client, sha256, 3, 60)
-    until(lambda: rehearsals)
+    until(lambda: warm_ups)
     second = _numbers(client, sha256, 4, 60)
-    until(lambda: len(served.enclave._open) == 2)
-    rehearsals[0]()
+    until(lambda: len(served.enclave.streams._open) == 2)
+    warm_ups[0]()
     assert given == []
     client.send(Kind.CANCEL, messages.Empty(), stream=second)
     assert client.answer()[0] == second
-    until(lambda: len(served.enclave._open) == 1)
-    rehearsals[0]()
+    until(lambda: len(served.enclave.streams._open) == 1)
+    warm_ups[0]()
     assert len(given) == 1
     client.send(Kind.CANCEL, messages.Empty(), stream=alone)
     assert client.answer()[0] == alone
-    rehearsals[0]()
+    warm_ups[0]()
     assert len(given) == 1  # it was answered
 
 
@@ -575,12 +575,12 @@ def test_announcements_change_no_answer_and_no_order(serve: Serve) -> None:
             assert (answer.receipt.stream, answer.receipt.items, answer.paced) == (stream, 3, True)
             assert answer.outputs["y"].tolist() == [0, 0, 0]
     assert streams == sorted(set(streams))
-    assert served.enclave.answers.answered == len(streams)
+    assert served.enclave.streams.answers.answered == len(streams)
     assert given
 
 
 @pytest.mark.parametrize("stream", [Kind.RESULT, Kind.CREDIT])
-def test_the_deadline_of_a_stream_that_is_numbered_like_a_type(serve: Serve, stream: int) -> None:
+def test_the_deadline_of_a_stream_whose_number_is_that_of_a_type(serve: Serve, stream: int) -> None:
     """The worker's own deadlines do not replace those of streams, whatever their numbers."""
     client = serve("paced:0").client
     sha256 = load(client, model("Neg", TensorProto.FLOAT, ["n"]))
@@ -591,11 +591,11 @@ def test_the_deadline_of_a_stream_that_is_numbered_like_a_type(serve: Serve, str
     assert code_of(client.answer()[1]) is Refusal.DEADLINE
 
 
-def test_beats(serve: Serve) -> None:
+def test_heartbeats(serve: Serve) -> None:
     """The counts for operators are those of the work."""
     served = serve()
     sha256 = load(served.client, model("Neg", TensorProto.FLOAT, ["n"]))
     served.client.infer(sha256, {"x": np.ones(10, np.float32)})
-    beat = served.enclave.beat()
-    assert (beat.batches, beat.images, beat.open_streams) == (1, 10, 0)
-    assert beat.bytes >= 80
+    heartbeat = served.enclave.heartbeat()
+    assert (heartbeat.batches, heartbeat.images, heartbeat.open_streams) == (1, 10, 0)
+    assert heartbeat.bytes >= 80

@@ -1,4 +1,4 @@
-"""What a controller needs from the world, so that it can be run against a real one and against a test."""
+"""What a controller needs from its environment: real sockets and processes, or a fake in a test."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import Any, NamedTuple, Protocol
 from sectum.hetee.attest.evidence import Provider
 
 Clock = Callable[[], float]
-"""Seconds that only rise."""
+"""Monotonic time in seconds."""
 
 
-class Started(NamedTuple):
-    """A worker's process, and what its software measured just before it was started (32 bytes)."""
+class StartedProcess(NamedTuple):
+    """A worker's process id, and the measurement (32 bytes) of its software, taken just before its start."""
 
     pid: int
     measurement: bytes
 
 
-class Outside(Protocol):
-    """Connections by number, workers by number. None of these calls waits."""
+class Environment(Protocol):
+    """Connections and workers are named by number. None of these calls blocks."""
 
     def send(self, connection: int, frame: bytes | bytearray, *, data_of: int | None = None) -> None:
-        """Send a frame to the host, with the other end of a worker's data socket where one is named."""
+        """Send a frame to the host; with ``data_of``, pass the host's end of that worker's data socket with it."""
 
     def close(self, connection: int) -> None:
         """Close a connection when all that was sent has gone out."""
 
-    def start(self, worker: int) -> Started:
-        """Measure the worker's software and start a process of it.
+    def start(self, worker: int) -> StartedProcess:
+        """Measure the worker's software and start a worker process.
 
         Raises:
             OSError: it cannot be started.
         """
 
-    def tell(self, worker: int, frame: bytes) -> None:
+    def send_to_worker(self, worker: int, frame: bytes) -> None:
         """Send a frame to a worker."""
 
     def kill(self, worker: int) -> None:
-        """Kill a worker; `Controller.collected` is called when the kernel has given its process back."""
+        """Kill a worker; `Controller.collected` is called after `waitpid`."""
 
     def log(self, event: str, **fields: object) -> None:
-        """Write a line of the log. No secret is among the fields."""
+        """Write a line to the log. The fields hold no secrets."""
 
 
 class Attester(Provider, Protocol):

@@ -29,17 +29,17 @@ class Seen:
     data: bytes
 
 
-Meddle = Callable[[Seen, "LyingHost"], Iterable[bytes] | None]
+Tamper = Callable[[Seen, "HostileHost"], Iterable[bytes] | None]
 """What goes on in place of a frame; None closes both sides."""
 
 
-def honest(seen: Seen, _host: LyingHost) -> Iterable[bytes]:
+def honest(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
     """Forward as it is."""
     return [seen.data]
 
 
-class LyingHost:
-    """Listens on the loopback interface, and forwards to a real host through `Meddle`.
+class HostileHost:
+    """Listens on the loopback interface, and forwards to a real host through `Tamper`.
 
     Args:
         port: of the real host.
@@ -50,8 +50,8 @@ class LyingHost:
         traffic: all bytes so far, as they came.
     """
 
-    def __init__(self, port: int, meddle: Meddle = honest) -> None:
-        self._target, self._meddle = port, meddle
+    def __init__(self, port: int, tamper: Tamper = honest) -> None:
+        self._target, self._tamper = port, tamper
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self.seen: list[Seen] = []
@@ -68,7 +68,7 @@ class LyingHost:
         """Everything that it has seen."""
         return b"".join(seen.data for seen in self.seen)
 
-    def __enter__(self) -> LyingHost:
+    def __enter__(self) -> HostileHost:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -101,7 +101,7 @@ class LyingHost:
                     break
                 seen = Seen(direction, header, head + payload)
                 self.seen.append(seen)
-                replaced = self._meddle(seen, self)
+                replaced = self._tamper(seen, self)
                 if replaced is None:
                     break
                 for data in replaced:

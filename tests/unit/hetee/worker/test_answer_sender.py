@@ -12,13 +12,13 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header, usual_chunk_bytes
 from sectum.hetee.wire.kinds import CHUNK_BYTES_USUAL, Kind
 from sectum.hetee.wire.messages import decode
-from sectum.hetee.worker.answers import Computed
-from sectum.hetee.worker.batch import Batch
+from sectum.hetee.worker.answer_sender import BatchOutputs
+from sectum.hetee.worker.batch_job import BatchJob
 
 
-def batch() -> Batch:
-    message = messages.Batch(model=bytes(32), tensors=(), deadline_ms=0)
-    return Batch(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
+def batch() -> BatchJob:
+    message = messages.BatchOpening(model=bytes(32), tensors=(), deadline_ms=0)
+    return BatchJob(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
 
 
 @given(st.lists(st.integers(0, 3 * CHUNK_BYTES_USUAL), max_size=4), st.booleans())
@@ -26,7 +26,7 @@ def test_chunks_are_the_tensors_in_their_places(sizes: list[int], alone: bool) -
     """Chunks put together are each tensor at its place and zeros between; all are of one size but the last."""
     rng = np.random.default_rng(sum(sizes))
     outputs = {f"y{i}": rng.integers(1, 255, size, np.uint8) for i, size in enumerate(sizes)}
-    computed = Computed(batch(), outputs, paced=False, alone=alone)
+    computed = BatchOutputs(batch(), outputs, paced=False, alone=alone)
     chunks = list(computed.cut())
     assert len(chunks) == computed.chunks
     assert all(len(chunk) == usual_chunk_bytes(computed.total, alone=alone) for chunk in chunks[:-1])
@@ -36,13 +36,13 @@ def test_chunks_are_the_tensors_in_their_places(sizes: list[int], alone: bool) -
     for place, output in zip(computed.places, outputs.values(), strict=True):
         expected[place.begin : place.end] = output.tobytes()
     assert whole == bytes(expected)
-    assert decode(computed.opening, messages.Result).tensors == tuple(place.tensor for place in computed.places)
+    assert decode(computed.opening, messages.ResultOpening).tensors == tuple(place.tensor for place in computed.places)
 
 
 def test_a_large_output_is_not_copied() -> None:
     """What lies in one tensor is sealed from where the runtime wrote it."""
     output = np.zeros(CHUNK_BYTES_USUAL * 2, np.uint8)
-    chunks = list(Computed(batch(), {"y": output}, paced=False).cut())
+    chunks = list(BatchOutputs(batch(), {"y": output}, paced=False).cut())
     output[0], output[-1] = 7, 9
     assert (chunks[0][0], chunks[1][-1]) == (7, 9)
 
@@ -63,5 +63,5 @@ _TEXTS = np.array(["t" * 300] * 16_000, object)
 def test_outputs_that_cannot_travel_are_refused(outputs) -> None:
     """They end their batch, not the worker."""
     with pytest.raises(HeteeError) as caught:
-        Computed(batch(), outputs, paced=False)
+        BatchOutputs(batch(), outputs, paced=False)
     assert caught.value.code is Refusal.COMPUTE_FAILED

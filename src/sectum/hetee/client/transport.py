@@ -1,4 +1,4 @@
-"""What goes on below a session: records sent and received, and signs of life watched, in threads."""
+"""The transport of a session: sends and receives records, and watches both peers, in threads of its own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from functools import lru_cache
 
 from sectum.hetee.attest.records import Cleaning, open_cleaning
 from sectum.hetee.client.connection import Connection, for_worker
-from sectum.hetee.client.enclave import Enclave, Pending
+from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
+from sectum.hetee.client.liveness import PING_EVERY_S, READY_S, LivenessMonitor
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.trust import Trust
-from sectum.hetee.client.vital_signs import PING_EVERY_S, READY_S, Pulse
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
@@ -22,22 +22,22 @@ from sectum.hetee.wire.header import HEADER_BYTES
 from sectum.hetee.wire.kinds import CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, decode, encode, read
 
-# Nobody waits for what these change: waking threads for each chunk would cost more than opening it.
+# No thread waits for these: waking threads for each chunk would cost more than opening it.
 _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
-# Below, an opening that is alone on its way goes ahead of its chunks: host and worker wake up while the first is
-# sealed. Else it goes with the first, one call for both.
+# The opening of a smaller batch, if no other is pending, is sent ahead of its chunks, so that host and worker wake up
+# while the first chunk is sealed. Otherwise opening and first chunk are sent with one call.
 _MUCH_BYTES = 1 << 20
-_ASLEEP_S = 0.002  # after the last batch was sent: a worker's rehearsal, and what carries it, is worth less sooner
+_IDLE_S = 0.002  # WAKE is worth its cost only if no batch was sent for this long
 _WATCH_S = 0.1
-_OVERSLEPT_S = 0.3
+_STARVED_S = 0.3
 
 
 @lru_cache(maxsize=64)
 def _written(opening: Message) -> tuple[bytes, bytes]:
-    """The payload of an opening, and its SHA-256: the batches of one client are described alike.
+    """The payload of an opening and its SHA-256, cached because one client's batches have equal openings.
 
     Raises:
-        WorkRefused: ``INPUT_REFUSED``, a worker would end the session for it.
+        WorkRefused: ``INPUT_REFUSED``, a worker would end the session because of it.
     """
     try:
         payload = encode(opening)
@@ -47,35 +47,35 @@ def _written(opening: Message) -> tuple[bytes, bytes]:
     if not payload or len(payload) > MESSAGE_BYTES - TAG_BYTES:
         raise refusal(
             Refusal.INPUT_REFUSED,
-            "the batch cannot be described: possible are 64 tensors of 8 dimensions of 2^31, 16,384 images or strings "
-            "in each, names of 256 characters, a deadline of 600,000 ms, and 64 KiB for all of this",
+            "the batch exceeds a limit: 64 tensors, 8 dimensions of up to 2^31, 16,384 images or strings in a tensor, "
+            "names of 256 characters, a deadline of 600,000 ms, and 64 KiB for the whole description",
         )
     return payload, hashlib.sha256(payload).digest()
 
 
-class Exchange:
+class Transport:
     """One connection and the enclave behind it.
 
     Args:
-        connection: attested.
-        trust: decides about evidence of workers.
+        connection: a connection to a controller whose evidence was accepted.
+        trust: verifies and validates the evidence of workers.
 
     Attributes:
-        changed: guards what follows, and is notified when any of it changes.
-        enclave: the worker in use; None while there is none.
-        accept: what the controller offers; None until it has answered.
-        failed: why all has ended; None while it goes on.
-        refused: a request that was refused, until somebody has taken note of it.
+        changed: guards the attributes below, and is notified when one of them changes.
+        enclave: channel to the current worker; None while there is none.
+        accept: ACCEPT of the controller; None until it comes.
+        failed: why the session has ended; None while it is open.
+        refused: a refused request, until `Session` raises it.
         draining: whether the service takes no new stream.
-        enclaves: how many there were.
-        queued: how many sessions are served first.
-        cleaning: the record of the last enclave's end.
+        enclaves: number of enclaves so far.
+        queued: number of sessions before this one in the queue.
+        cleaning: verified record of the last enclave's end.
     """
 
     def __init__(self, connection: Connection, trust: Trust) -> None:
         self.connection, self._trust = connection, trust
         self.changed = threading.Condition()
-        self.enclave: Enclave | None = None
+        self.enclave: EnclaveChannel | None = None
         self.accept: messages.Accept | None = None
         self.failed: HeteeError | None = None
         self.refused: HeteeError | None = None
@@ -85,9 +85,9 @@ class Exchange:
         self._waiting = True
         self._over = threading.Event()
         self._one_stream = threading.Lock()
-        self._sent_s = 0.0  # when the last stream was
+        self._sent_s = 0.0  # when the last stream was sent
         self._frames = memoryview(bytearray(2 * (HEADER_BYTES + TAG_BYTES) + MESSAGE_BYTES + CHUNK_BYTES))
-        self._controller, self._worker = Pulse(), Pulse()
+        self._controller, self._worker = LivenessMonitor(), LivenessMonitor()
         self._threads = [
             threading.Thread(target=self._receive, name="sectum-receive", daemon=True),
             threading.Thread(target=self._watch, name="sectum-watch", daemon=True),
@@ -98,35 +98,41 @@ class Exchange:
     # --- sending ---
 
     def control(self, kind: Kind, message: Message) -> None:
-        """Say something to the controller.
+        """Send a message to the controller.
 
         Raises:
-            HeteeError: the connection or its keys have ended.
+            HeteeError: the connection has ended, or its keys are wiped.
         """
         sealer = self.connection.session.sealer
         self.connection.send(lambda: sealer.seal(kind, encode(message)))
 
-    def to_worker(self, enclave: Enclave, kind: Kind, message: Message) -> None:
-        """Say something to the worker.
+    def to_worker(self, enclave: EnclaveChannel, kind: Kind, message: Message) -> None:
+        """Send a message to the worker.
 
         Raises:
             HeteeError: as `control`.
         """
         self.connection.send(lambda: enclave.sealer.seal(kind, encode(message)))
 
-    def wake(self, enclave: Enclave) -> None:
-        """Say that a batch is coming, if host and worker have had nothing to do: they wake up while it is described."""
-        if not enclave.busy and time.monotonic() > self._sent_s + _ASLEEP_S:
-            with suppress(HeteeError):  # lost meanwhile: who sends the batch is told
+    def wake(self, enclave: EnclaveChannel) -> None:
+        """Send WAKE before a batch if host and worker are idle, so that they wake up while the batch is described."""
+        if not enclave.busy and time.monotonic() > self._sent_s + _IDLE_S:
+            with suppress(HeteeError):  # lost meanwhile: `send_stream` raises
                 self.to_worker(enclave, Kind.WAKE, messages.Empty())
 
     def send_stream(
-        self, enclave: Enclave, kind: Kind, opening: Message, digest: bytes, plaintext: Plaintext, timeout_s: float
+        self,
+        enclave: EnclaveChannel,
+        kind: Kind,
+        opening: Message,
+        digest: bytes,
+        plaintext: Plaintext,
+        timeout_s: float,
     ) -> Pending:
-        """Open a stream and send all of it; what befalls it later is told by its future.
+        """Open a stream and send all of it. Later errors are raised by the future.
 
         Raises:
-            HeteeError: it cannot be opened.
+            HeteeError: the stream cannot be opened.
         """
         payload, context = _written(opening)
         total, chunks = plaintext.total, plaintext.chunks
@@ -152,38 +158,42 @@ class Exchange:
                         ]
                     )
             except HeteeError as error:
-                # The sealer of a lost worker is wiped: that its streams have ended was told already, and why.
+                # The sealer of a lost worker is wiped; `EnclaveChannel.fail` has already failed its streams.
                 if not pending.future.done():
                     self.fail(error)
             self._sent_s = time.monotonic()
         return pending
 
-    def _open(self, enclave: Enclave, kind: Kind, digest: bytes, total: int, timeout_s: float) -> tuple[int, Pending]:
+    def _open(
+        self, enclave: EnclaveChannel, kind: Kind, digest: bytes, total: int, timeout_s: float
+    ) -> tuple[int, Pending]:
         def room() -> bool:
             if self.enclave is not enclave:
                 raise refusal(Refusal.WORKER_LOST, "the enclave was lost before the batch was sent")
             return enclave.room(kind, total)
 
         with self.changed:
-            self.until(room, timeout_s, Refusal.DEADLINE, "the service takes no more batches in the time given")
+            self.until(
+                room, timeout_s, Refusal.DEADLINE, "the worker granted no credit for the batch within its deadline"
+            )
             if self.draining:
                 raise refusal(Refusal.DRAINING, "the service is being stopped and takes no more batches")
             return enclave.open(kind, digest, total)
 
     @staticmethod
     def _seal(
-        enclave: Enclave,
+        enclave: EnclaveChannel,
         pending: Pending,
         parts: list[memoryview],
         context: bytes,
         numbers: tuple[int, int, int, int],
         out: memoryview,
     ) -> int:
-        """Seal a chunk into ``out``; ``numbers`` are its stream, index, count and total. Gives the frame's length."""
+        """Seal a chunk into ``out``; ``numbers`` are stream, index, count and total. Returns the frame's length."""
         begun_ns = time.perf_counter_ns()
         if len(parts) == 1:
             plaintext = parts[0]
-        else:  # gathered where it is sealed
+        else:  # join the parts where the chunk is sealed
             end = HEADER_BYTES
             for part in parts:
                 out[end : end + len(part)] = part
@@ -199,10 +209,10 @@ class Exchange:
     # --- waiting, ending ---
 
     def until(self, true: Callable[[], bool], timeout_s: float, code: Refusal, otherwise: str) -> None:
-        """Wait until something is true.
+        """Wait until ``true()`` returns True.
 
         Raises:
-            HeteeError: all has ended before, with the reason; or it took too long, with ``code``.
+            HeteeError: the session ended first, with its reason; or the time ran out, with ``code`` and ``otherwise``.
         """
         with self.changed:
             done = self.changed.wait_for(lambda: self.failed is not None or true(), timeout_s)
@@ -212,7 +222,7 @@ class Exchange:
             raise refusal(code, otherwise)
 
     def fail(self, error: HeteeError) -> None:
-        """End everything, for this reason; the first one counts."""
+        """End the session with an error. Only the first call has an effect."""
         with self.changed:
             if self.failed is not None:
                 return
@@ -225,7 +235,7 @@ class Exchange:
         self.connection.shutdown()
 
     def close(self) -> None:
-        """End everything that has not ended, and wait for the threads."""
+        """End the session if it is open, and wait for the threads."""
         self.fail(refusal(Refusal.WIPED, "the session was closed"))
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -235,9 +245,9 @@ class Exchange:
     # --- receiving ---
 
     def _receive(self) -> None:
-        self.fail(self.connection.frames(self._take))
+        self.fail(self.connection.frames(self._handle_frame))
 
-    def _take(self, frame: Frame) -> None:
+    def _handle_frame(self, frame: Frame) -> None:
         with self.changed:
             if for_worker(frame):
                 self._worker.moved()
@@ -246,11 +256,11 @@ class Exchange:
                     self._worker.pong(self.enclave.pong)
             else:
                 self._controller.moved()
-                self._obey(frame)
+                self._handle_control(frame)
             if frame.header.kind not in _UNAWAITED:
                 self.changed.notify_all()
 
-    def _obey(self, frame: Frame) -> None:
+    def _handle_control(self, frame: Frame) -> None:
         kind = frame.header.kind
         payload = self.connection.session.opener.open(frame.header, frame.payload)
         message = read(kind, payload)
@@ -282,14 +292,14 @@ class Exchange:
             raise refusal(Refusal.UNEXPECTED, f"VOUCH of enclave {vouch.index}, expected {self.enclaves}")
         session = self.connection.session
         claims = self._trust.check_worker(vouch, session)
-        self.enclaves, self._waiting, self._worker = vouch.index + 1, False, Pulse()
-        self.enclave = Enclave(session, vouch, payload, claims)
+        self.enclaves, self._waiting, self._worker = vouch.index + 1, False, LivenessMonitor()
+        self.enclave = EnclaveChannel(session, vouch, payload, claims)
 
     def _lost(self, lost: messages.Lost) -> None:
         enclave, self.enclave = self.enclave, None
         self._waiting = True
         if enclave is None or enclave.index != lost.index:
-            raise refusal(Refusal.UNEXPECTED, f"LOST of enclave {lost.index}, which is not there")
+            raise refusal(Refusal.UNEXPECTED, f"LOST of enclave {lost.index}, which does not exist")
         enclave.fail(refusal(Refusal.WORKER_LOST, lost.detail))
 
     def _cleaned(self, cleaned: messages.Cleaned) -> None:
@@ -304,20 +314,20 @@ class Exchange:
             begun_s = time.monotonic()
             if self._over.wait(_WATCH_S):
                 return
-            # Where this thread itself was not run in time, silence says nothing about the others.
-            starved = time.monotonic() > begun_s + _OVERSLEPT_S
+            # If this thread itself was not scheduled in time, silence says nothing about the peers.
+            starved = time.monotonic() > begun_s + _STARVED_S
             received_bytes = self.connection.received_bytes()
-            for pulse in (self._controller, self._worker):
-                pulse.received(received_bytes)
+            for monitor in (self._controller, self._worker):
+                monitor.received(received_bytes)
                 if starved:
-                    pulse.moved()
+                    monitor.moved()
             try:
-                self._check_pulses()
+                self._check_liveness()
             except HeteeError as error:
                 self.fail(error)
                 return
 
-    def _check_pulses(self) -> None:
+    def _check_liveness(self) -> None:
         enclave = self.enclave
         ready = enclave is not None and enclave.ready is not None
         busy = enclave is not None and (not ready or bool(enclave.pending))
@@ -325,13 +335,13 @@ class Exchange:
         if self._controller.lost:
             raise refusal(Refusal.CONTROLLER_LOST, "the controller did not answer a PING within 2 s")
         if enclave is not None and not ready and enclave.age_s > READY_S:
-            raise refusal(Refusal.WORKER_LOST, f"the worker has not shown within {READY_S:g} s that it has the keys")
+            raise refusal(Refusal.WORKER_LOST, f"the worker did not prove within {READY_S:g} s that it has the keys")
         if busy and self._worker.lost:
             raise refusal(Refusal.WORKER_LOST, "the worker did not answer a PING within 2 s")
         if self.accept is not None and self._controller.due(PING_EVERY_S if busy or self._waiting else idle_s):
             self.control(Kind.PING, messages.Ping(number=self._controller.ping(self.connection.sent_bytes)))
         if enclave is not None and ready and busy and self._worker.due(PING_EVERY_S):
-            with suppress(HeteeError):  # lost meanwhile: LOST says so
+            with suppress(HeteeError):  # lost meanwhile: LOST follows
                 self.to_worker(
                     enclave, Kind.PING_WORKER, messages.Ping(number=self._worker.ping(self.connection.sent_bytes))
                 )

@@ -1,4 +1,4 @@
-"""The client's end of the data channel to one worker: seals what is asked, opens and checks what is answered."""
+"""The client's end of the data channel to one worker: opens streams, and opens and checks the answers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from sectum.hetee.attest.evidence import Claims
 from sectum.hetee.attest.records import Receipt, open_receipt
 from sectum.hetee.channel.data import data_channel
-from sectum.hetee.channel.handshake import Session
-from sectum.hetee.client.results import Loaded, Result, arrays
+from sectum.hetee.channel.handshake import EstablishedSession
+from sectum.hetee.client.results import LoadedModel, Result, arrays
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Tensor, Vouch, decode, read
-from sectum.hetee.wire.streams import Assembly, Ledger
+from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 
 _REREAD_BYTES = 64 << 10  # larger answers are not kept
 
@@ -31,14 +31,14 @@ class Pending:
 
     Attributes:
         digest: SHA-256 of its model.
-        future: gets a `Loaded` or a `Result`, or why there is none.
-        signed: gets the receipt of a result, verified, or why there is none.
-        sent_s: when it was opened.
-        opening: its RESULT.
-        tensors: of its result.
-        data: where its result is opened into.
-        paced: what RESULT says.
-        encryption_ns: spent here in sealing and opening its chunks.
+        future: gets a `LoadedModel` or a `Result`, or an error.
+        signed: gets the verified receipt of a result, or an error.
+        sent_s: when the stream was opened.
+        opening: payload of its RESULT.
+        tensors: tensors of its result.
+        data: memory into which its result is opened.
+        paced: whether RESULT says that the accelerator is paced.
+        encryption_ns: time that this client spent sealing and opening its chunks.
     """
 
     digest: bytes
@@ -52,66 +52,66 @@ class Pending:
     encryption_ns: int = 0
 
 
-class _Answer(NamedTuple):
-    """A result that was accepted."""
+class _LastResult(NamedTuple):
+    """The last result, kept to warm the caches."""
 
     opening: bytes
     tensors: tuple[Tensor, ...]
     data: memoryview
 
 
-class Enclave:
-    """One worker, vouched for. Not for several threads: `session` holds a lock.
+class EnclaveChannel:
+    """One worker, for which the controller has vouched. Not thread-safe: `Transport` holds a lock.
 
     Args:
-        session: of the control channel.
-        vouch: the opened VOUCH, accepted.
-        payload: its bytes, which the keys follow from.
-        claims: of the worker.
+        session: the established session.
+        vouch: the VOUCH, accepted by the policy.
+        payload: its opened bytes, from which the keys are derived.
+        claims: claims of the worker's evidence.
 
     Attributes:
-        ready: what the worker grants; None until it has shown that it has the keys.
-        finished: what it counted, when it has finished.
-        answered: batches that it answered.
-        refused: models and batches that it refused.
+        ready: READY of the worker, which proves that it has the keys; None until it comes.
+        finished: FINISHED of the worker; None until it comes.
+        answered: number of batches that it answered.
+        refused: number of models and batches that it refused.
     """
 
-    def __init__(self, session: Session, vouch: Vouch, payload: bytes | bytearray, claims: Claims) -> None:
+    def __init__(self, session: EstablishedSession, vouch: Vouch, payload: bytes | bytearray, claims: Claims) -> None:
         self.vouch, self.claims = vouch, claims
         self.sealer, self._opener = data_channel(Role.CLIENT, session.worker_secret(payload), session.session_id)
         self._session_id = session.session_id
-        self._assembly = Assembly()
+        self._assembly = ChunkReassembly()
         self._ledger: Ledger | None = None
         self.pending: dict[int, Pending] = {}
         self.ready: messages.Ready | None = None
         self.finished: messages.Finished | None = None
-        self._last: _Answer | None = None
+        self._last: _LastResult | None = None
         self.answered = self.refused = 0
         self.pong = -1
         self._begun_s = time.monotonic()
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was vouched for."""
+        """Seconds since its VOUCH."""
         return time.monotonic() - self._begun_s
 
     @property
     def index(self) -> int:
-        """How many enclaves the session had before."""
+        """The number of enclaves that the session had before."""
         return self.vouch.index
 
-    # --- asking ---
+    # --- opening streams ---
 
     @property
     def busy(self) -> bool:
-        """Whether a result is waited for."""
+        """Whether a stream waits for its answer."""
         return any(not pending.future.done() for pending in tuple(self.pending.values()))
 
     def room(self, kind: Kind, total: int) -> bool:
-        """Whether a stream of so many bytes may be opened now.
+        """Whether a stream of ``total`` bytes may be opened now.
 
         Raises:
-            StreamRefused: ``CREDIT_EXCEEDED``, it never may.
+            StreamRefused: ``CREDIT_EXCEEDED``, it is larger than the whole credit.
         """
         assert self._ledger is not None
         assert self.ready is not None
@@ -121,22 +121,22 @@ class Enclave:
         return self._ledger.room(kind, total)
 
     def open(self, kind: Kind, digest: bytes, total: int) -> tuple[int, Pending]:
-        """Number a new stream and wait for its answer."""
+        """Open a new stream; returns its number and its pending answer."""
         assert self._ledger is not None
         stream = self._ledger.next_stream
         self._ledger.open(Header(kind, 0, stream=stream, total=total))
         pending = self.pending[stream] = Pending(digest, Future())
-        for future in (pending.future, pending.signed):  # who wishes it no longer sends CANCEL
+        for future in (pending.future, pending.signed):  # not cancellable: cancelling a stream takes a CANCEL
             future.set_running_or_notify_cancel()
         return stream, pending
 
     # --- answers ---
 
     def receive(self, frame: Frame) -> None:
-        """Open and check a frame of the worker.
+        """Open and check a frame from the worker.
 
         Raises:
-            HeteeError: it is not what this worker may say now; nothing of it was used.
+            HeteeError: the worker may not send this now; nothing of the frame was used.
         """
         header = frame.header
         if header.kind is Kind.CHUNK:
@@ -151,41 +151,43 @@ class Enclave:
                 self._begin(message)
             case messages.Loaded():
                 self._loaded(header.stream, message)
-            case messages.Result():
+            case messages.ResultOpening():
                 self._result(header, payload)
-            case messages.Receipt():
+            case messages.SignedReceipt():
                 self._receipt(header.stream, message.receipt)
             case messages.Failure():
                 self._refused(header.stream, message)
             case messages.Credit():
-                self._books().release(message.credit_bytes)
-                self._rehearse()
+                self._streams().release(message.credit_bytes)
+                self._warm_caches()
             case messages.Finished():
                 self.finished = message
             case messages.Ping() if header.kind is Kind.PONG_WORKER:
                 self.pong = message.number
 
-    def _books(self) -> Ledger:
+    def _streams(self) -> Ledger:
         assert self._ledger is not None
         return self._ledger
 
     def _begin(self, ready: messages.Ready) -> None:
         if self.ready is not None or ready.index != self.index:
-            raise refusal(Refusal.UNEXPECTED, f"READY of enclave {ready.index}, expected one of {self.index}")
+            raise refusal(
+                Refusal.UNEXPECTED, f"READY of enclave {ready.index}, expected one READY of enclave {self.index}"
+            )
         self.ready = ready
         self._ledger = Ledger(ready.credit_bytes, ready.open_streams)
 
     def _loaded(self, stream: int, message: messages.Loaded) -> None:
-        self._books().answer(stream, Kind.LOADED)
+        self._streams().answer(stream, Kind.LOADED)
         pending = self.pending.pop(stream)
         if message.sha256 != pending.digest:
             raise refusal(Refusal.DIGEST_DIFFERS, "the worker loaded another model than the one that was sent")
-        loaded = Loaded(pending.digest, message.inputs, message.outputs, message.load_us / 1e3)
+        loaded = LoadedModel(pending.digest, message.inputs, message.outputs, message.load_us / 1e3)
         pending.future.set_result(loaded)
 
     def _result(self, header: Header, payload: bytes | bytearray) -> None:
-        message = decode(payload, messages.Result)
-        self._books().answer(header.stream, Kind.RESULT)
+        message = decode(payload, messages.ResultOpening)
+        self._streams().answer(header.stream, Kind.RESULT)
         self._assembly.begin(header, payload)
         pending = self.pending[header.stream]
         pending.opening, pending.tensors, pending.paced = bytes(payload), message.tensors, message.paced
@@ -204,39 +206,39 @@ class Enclave:
             self._whole(pending)
 
     def _whole(self, pending: Pending) -> None:
-        """Hand a result over. Its records are authentic; the receipt, which is for others, is not waited for."""
+        """Deliver a complete result. Its records are authentic, so it does not wait for the receipt."""
         outputs = arrays(pending.tensors, pending.data)
         elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
         result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed)
         pending.future.set_result(result)
         if len(pending.data) <= _REREAD_BYTES:
-            self._last = _Answer(pending.opening, pending.tensors, pending.data)
+            self._last = _LastResult(pending.opening, pending.tensors, pending.data)
 
     def _receipt(self, stream: int, token: bytes) -> None:
-        self._books().answer(stream, Kind.RECEIPT)
+        self._streams().answer(stream, Kind.RECEIPT)
         self._assembly.end(stream)
         pending = self.pending[stream]
         receipt = open_receipt(token, self.vouch.receipt_key, self._session_id, self.index, stream)
         said = (receipt.model, receipt.measurement, receipt.paced)
         if said != (pending.digest, self.claims.measurement, pending.paced):
-            raise refusal(Refusal.NOT_GENUINE, "a receipt for another model or worker than the one of its batch")
+            raise refusal(Refusal.NOT_GENUINE, "the receipt names another model or worker than the batch")
         del self.pending[stream]
         self.answered += 1
         pending.signed.set_result(receipt)
 
-    def _rehearse(self) -> None:
-        """Read the last result again: a worker sends CREDIT just before the next, and code that just ran is fast."""
+    def _warm_caches(self) -> None:
+        """Read the last result again. A worker sends CREDIT just before a result, and code that just ran is fast."""
         if self._last is not None and len(self.pending) == 1:
-            decode(self._last.opening, messages.Result)
+            decode(self._last.opening, messages.ResultOpening)
             arrays(self._last.tensors, self._last.data)
 
     def _refused(self, stream: int, message: messages.Failure) -> None:
-        self._books().answer(stream, Kind.REFUSED)
+        self._streams().answer(stream, Kind.REFUSED)
         self.refused += 1
         self.pending.pop(stream).future.set_exception(refusal(message.code, message.detail))
 
     def fail(self, error: HeteeError) -> None:
-        """End every stream that waits, and wipe the keys."""
+        """Fail every stream that waits, and wipe the keys."""
         self.sealer.wipe()
         self._opener.wipe()
         for pending in self.pending.values():

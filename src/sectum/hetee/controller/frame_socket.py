@@ -1,4 +1,4 @@
-"""Frames on a socket that does not block, with descriptors beside them."""
+"""A non-blocking socket that carries frames, and file descriptors with them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _FRAMES_A_TURN = 16
 _UNSENT_BYTES = 1 << 20
 
 
-class Stream:
-    """A socket of the controller: to a host, or to a worker.
+class FrameSocket:
+    """A socket from the controller to a host or to a worker.
 
     Args:
         peer: the socket.
-        accepts: types that the peer may send at all.
+        accepts: types of frames that the peer may send.
     """
 
     def __init__(self, peer: socket.socket, accepts: frozenset[Kind]) -> None:
@@ -31,10 +31,10 @@ class Stream:
         self._unsent_bytes = 0
 
     def frames(self) -> Iterator[Frame]:
-        """Give what has come; each frame is valid until the next.
+        """Yield the frames that have arrived; each is valid until the next.
 
         Raises:
-            FrameRefused: what came is no frame that this peer may send.
+            FrameRefused: the bytes are not a frame that this peer may send.
             ConnectionError: the peer is gone.
         """
         for _ in range(2 * _FRAMES_A_TURN):
@@ -48,14 +48,14 @@ class Stream:
                 yield frame
 
     def send(self, frame: bytes | bytearray, descriptor: socket.socket | None = None) -> None:
-        """Send as much as goes, keep the rest.
+        """Send as much as the socket takes now, and keep the rest for `flush`.
 
         Args:
             frame: a whole frame.
-            descriptor: passed with the frame's first byte, then closed.
+            descriptor: a socket to pass with the frame's first byte; it is closed afterwards.
 
         Raises:
-            ServiceRefused: the peer does not read what it asked for.
+            ServiceRefused: the peer leaves too much unread.
             ConnectionError: the peer is gone.
         """
         self._unsent.append((memoryview(frame), descriptor))
@@ -65,7 +65,7 @@ class Stream:
         self.flush()
 
     def flush(self) -> None:
-        """Send what was kept.
+        """Send what `send` has kept.
 
         Raises:
             ConnectionError: the peer is gone.
@@ -92,7 +92,7 @@ class Stream:
         return bool(self._unsent)
 
     def forget(self) -> None:
-        """Give up what waits to be sent, and close every descriptor that was not passed on."""
+        """Drop what waits to be sent, and close each descriptor that was not passed on."""
         for _, descriptor in self._unsent:
             if descriptor is not None:
                 descriptor.close()

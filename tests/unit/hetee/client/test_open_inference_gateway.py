@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 
 from sectum.hetee.client.inputs import IMAGENET
-from sectum.hetee.client.open_inference import SERVICE, message
-from sectum.hetee.client.results import Loaded, Result
+from sectum.hetee.client.open_inference_messages import SERVICE, message
+from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.messages import Slot
 
 grpc = pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
 
 
-class Gateway:
+class ReconnectingSession:
     """Answers with what it was asked, without a service."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.error: Exception | None = None
 
-    def model(self, name: str) -> Loaded:
+    def model(self, name: str) -> LoadedModel:
         if name != "echo":
             raise refusal(Refusal.NO_MODEL, "no such model")
-        return Loaded(b"", (Slot(name="x", dtype="float32", shape=("N", 2)),), (), 0.0)
+        return LoadedModel(b"", (Slot(name="x", dtype="float32", shape=("N", 2)),), (), 0.0)
 
     def infer(self, name: str, inputs: dict[str, Any], outputs: tuple[str, ...], **options: Any) -> Result:
         assert name == "echo"
@@ -41,12 +41,12 @@ class Gateway:
 
 
 @pytest.fixture
-def door() -> Iterator[tuple[Gateway, Any]]:
+def gateway() -> Iterator[tuple[ReconnectingSession, Any]]:
     """A door before that gateway, and a channel to it."""
-    from sectum.hetee.client.door import Door
+    from sectum.hetee.client.open_inference_gateway import OpenInferenceGateway
 
-    gateway = Gateway()
-    with Door(gateway, 0) as opened, grpc.insecure_channel(f"127.0.0.1:{opened.port}") as channel:  # type: ignore[arg-type]
+    session = ReconnectingSession()
+    with OpenInferenceGateway(session, 0) as opened, grpc.insecure_channel(f"127.0.0.1:{opened.port}") as channel:  # type: ignore[arg-type]
 
         def call(method: str, request: Any) -> Any:
             return channel.unary_unary(
@@ -55,7 +55,7 @@ def door() -> Iterator[tuple[Gateway, Any]]:
                 response_deserializer=message(f"{method}Response").FromString,
             )(request, timeout=10)
 
-        yield gateway, call
+        yield session, call
 
 
 def request(raw: list[bytes] | None = None, **tensor: Any) -> Any:
@@ -64,9 +64,9 @@ def request(raw: list[bytes] | None = None, **tensor: Any) -> Any:
     return message("ModelInferRequest")(model_name="echo", id="42", inputs=[described], raw_input_contents=raw or [])
 
 
-def test_a_server_tells_that_it_lives_and_what_it_has(door: tuple[Gateway, Any]) -> None:
+def test_a_server_tells_that_it_lives_and_what_it_has(gateway: tuple[ReconnectingSession, Any]) -> None:
     """Liveness, readiness and metadata of server and model are those of the protocol."""
-    _, call = door
+    _, call = gateway
     assert call("ServerLive", message("ServerLiveRequest")()).live
     assert call("ServerReady", message("ServerReadyRequest")()).ready
     assert call("ServerMetadata", message("ServerMetadataRequest")()).name == "sectum"
@@ -91,10 +91,10 @@ def test_a_server_tells_that_it_lives_and_what_it_has(door: tuple[Gateway, Any])
     ],
 )
 def test_tensors_come_raw_or_typed_and_go_back_raw(
-    door: tuple[Gateway, Any], datatype: str, dtype: str, field: str | None
+    gateway: tuple[ReconnectingSession, Any], datatype: str, dtype: str, field: str | None
 ) -> None:
     """Every datatype is understood in both forms of the protocol, and is echoed bit for bit."""
-    gateway, call = door
+    session, call = gateway
     array = np.array([[1, 0], [1, 1]]).astype(dtype)
     requests = [request([array.tobytes()], name="x", datatype=datatype, shape=array.shape)]
     if field is not None:
@@ -105,16 +105,16 @@ def test_tensors_come_raw_or_typed_and_go_back_raw(
         assert (answer.id, answer.model_name) == ("42", "echo")
         assert answer.outputs[0].datatype == datatype
         assert answer.raw_output_contents[0] == array.tobytes()
-        np.testing.assert_array_equal(gateway.asked[-1][0]["x"], array)
+        np.testing.assert_array_equal(session.asked[-1][0]["x"], array)
 
 
-def test_jpegs_come_as_bytes(door: tuple[Gateway, Any]) -> None:
+def test_jpegs_come_as_bytes(gateway: tuple[ReconnectingSession, Any]) -> None:
     """Elements of BYTES that are JPEG files go on as files; other bytes as texts."""
-    gateway, call = door
+    session, call = gateway
     for element, files in ((b"\xff\xd8\xff" + b"jpeg", True), (b"text", False)):
         raw = struct.pack("<I", len(element)) + element
         call("ModelInfer", request([raw], name="x", datatype="BYTES", shape=[1]))
-        inputs, options = gateway.asked[-1]
+        inputs, options = session.asked[-1]
         assert isinstance(inputs["x"], list) == files
         assert (options["pixels"] is IMAGENET) == files
 
@@ -137,14 +137,14 @@ def test_jpegs_come_as_bytes(door: tuple[Gateway, Any]) -> None:
     ],
 )
 def test_requests_that_contradict_themselves_are_invalid(
-    door: tuple[Gateway, Any], raw: list[bytes] | None, tensor: dict[str, Any]
+    gateway: tuple[ReconnectingSession, Any], raw: list[bytes] | None, tensor: dict[str, Any]
 ) -> None:
     """Wrong sizes, shapes and datatypes are INVALID_ARGUMENT with a reason, and nothing is asked of the service."""
-    gateway, call = door
+    session, call = gateway
     with pytest.raises(grpc.RpcError) as caught:
         call("ModelInfer", request(raw, **tensor))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert not gateway.asked
+    assert not session.asked
 
 
 @pytest.mark.parametrize(
@@ -158,21 +158,21 @@ def test_requests_that_contradict_themselves_are_invalid(
     ],
 )
 def test_refusals_have_the_status_that_a_caller_can_act_on(
-    door: tuple[Gateway, Any], code: Refusal, status: str
+    gateway: tuple[ReconnectingSession, Any], code: Refusal, status: str
 ) -> None:
     """What the service refuses comes out with a fitting status and the reason."""
-    gateway, call = door
-    gateway.error = refusal(code, "the reason")
+    session, call = gateway
+    session.error = refusal(code, "the reason")
     with pytest.raises(grpc.RpcError) as caught:
         call("ModelInfer", request([b"1234"], name="x", datatype="FP32", shape=[1]))
     assert caught.value.code() is grpc.StatusCode[status]
     assert "the reason" in caught.value.details()
 
 
-def test_a_door_listens_on_the_loopback_interface_only(door: tuple[Gateway, Any]) -> None:
+def test_a_door_listens_on_the_loopback_interface_only(gateway: tuple[ReconnectingSession, Any]) -> None:
     """A second door on the same port is refused, and nobody but this machine can reach the first."""
-    from sectum.hetee.client.door import Door
+    from sectum.hetee.client.open_inference_gateway import OpenInferenceGateway
     from sectum.hetee.errors import ServiceRefused
 
-    with Door(Gateway(), 0) as first, pytest.raises(ServiceRefused):  # type: ignore[arg-type]
-        Door(Gateway(), first.port)  # type: ignore[arg-type]
+    with OpenInferenceGateway(ReconnectingSession(), 0) as first, pytest.raises(ServiceRefused):  # type: ignore[arg-type]
+        OpenInferenceGateway(ReconnectingSession(), first.port)  # type: ignore[arg-type]

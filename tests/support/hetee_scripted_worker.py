@@ -1,4 +1,4 @@
-"""The other end of a client's enclave: a worker that says whatever a test wants."""
+"""A worker that sends what a test tells it to, at the other end of a client's `EnclaveChannel`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sectum.hetee.attest.records import Receipt, ReceiptSigner
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import WorkerKey, release
-from sectum.hetee.client.enclave import Enclave
+from sectum.hetee.client.enclave_channel import EnclaveChannel
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind, Role
 from sectum.hetee.wire.messages import Message, Tensor, encode
@@ -23,8 +23,8 @@ MEASUREMENT = b"m" * 32
 DATA = np.arange(5000, dtype=np.float32)
 
 
-class Worker:
-    """The other end of an `Enclave`, which says whatever a test wants."""
+class ScriptedWorker:
+    """Holds the worker's keys of one session; each method sends one message to ``enclave``, the client's end."""
 
     def __init__(self) -> None:
         pair, key, self.signer = connect(), WorkerKey(), ReceiptSigner()
@@ -45,14 +45,14 @@ class Worker:
         self.opener: Opener
         self.sealer, self.opener = data_channel(Role.WORKER, secret, self.session_id)
         claims = Claims(format="software", measurement=MEASUREMENT, debug=False)
-        self.enclave = Enclave(pair.client, vouch, payload, claims)
+        self.enclave = EnclaveChannel(pair.client, vouch, payload, claims)
 
     def say(self, kind: Kind, message: Message, *, stream: int = 0, chunks: int = 0, total: int = 0) -> None:
         """Send a message."""
         frame = self.sealer.seal(kind, encode(message), stream=stream, chunks=chunks, total=total)
         self.enclave.receive(one_frame(frame))
 
-    def ready(self) -> Worker:
+    def ready(self) -> ScriptedWorker:
         """Send READY."""
         self.say(Kind.READY, messages.Ready(index=0, credit_bytes=100_000, open_streams=4, accelerators=("cpu:0",)))
         return self
@@ -60,7 +60,7 @@ class Worker:
     def result(self, stream: int, data: np.ndarray = DATA, *, said: int | None = None, chunks: int = 2) -> bytes:
         """Send RESULT; give the context of its chunks."""
         tensor = Tensor(name="y", dtype="float32", shape=data.shape)
-        message = messages.Result(tensors=(tensor,), paced=False)
+        message = messages.ResultOpening(tensors=(tensor,), paced=False)
         self.say(Kind.RESULT, message, stream=stream, chunks=chunks, total=said or data.nbytes)
         return hashlib.sha256(encode(message)).digest()
 
@@ -85,4 +85,4 @@ class Worker:
             items=1,
             hardware="software",
         )
-        self.say(Kind.RECEIPT, messages.Receipt(receipt=self.signer.sign(change(receipt))), stream=stream)
+        self.say(Kind.RECEIPT, messages.SignedReceipt(receipt=self.signer.sign(change(receipt))), stream=stream)

@@ -1,4 +1,4 @@
-"""A local door that speaks the Open Inference Protocol (v2, gRPC), for clients that people already have."""
+"""A local gateway from the Open Inference Protocol (v2, gRPC) to the service, for existing clients of that protocol."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum import __version__
-from sectum.hetee.client.gateway import Gateway
 from sectum.hetee.client.inputs import IMAGENET
-from sectum.hetee.client.open_inference import METHODS, SERVICE, message
+from sectum.hetee.client.open_inference_messages import METHODS, SERVICE, message
+from sectum.hetee.client.reconnecting_session import ReconnectingSession
 from sectum.hetee.errors import EvidenceRefused, HeteeError, PolicyRefused, Refusal, WorkRefused, refusal
 from sectum.hetee.wire.messages import Slot
 
 _THREADS = 16
 _MESSAGE_BYTES = 512 << 20
-# Datatypes of the protocol, and where their values are if they are not sent raw.
+# The protocol's datatypes: our dtype, and the field that holds the values if they are not sent raw.
 _DATATYPES = {
     "BOOL": ("bool", "bool_contents"),
     "UINT8": ("uint8", "uint_contents"),
@@ -55,7 +55,7 @@ def _dtype(name: str) -> Any:
 
 
 def _elements(data: bytes) -> list[bytes]:
-    """The elements of a raw BYTES tensor: each has its length before it, four bytes, little-endian."""
+    """The elements of a raw BYTES tensor; each follows its length, four bytes, little-endian."""
     found, at = [], 0
     while at < len(data):
         if at + 4 > len(data):
@@ -69,14 +69,14 @@ def _elements(data: bytes) -> list[bytes]:
 
 
 def _input(tensor: Any, raw: bytes | None) -> Any:
-    """An input as the client library takes it: an array, or a list of JPEG files."""
+    """An input in the form that the client library takes: an array, or a list of JPEG files."""
     if tensor.datatype not in _DATATYPES:
-        raise _bad(f"'{tensor.name}' has the datatype {tensor.datatype}; possible are {', '.join(_DATATYPES)}")
+        raise _bad(f"'{tensor.name}' has the datatype {tensor.datatype}; use one of {', '.join(_DATATYPES)}")
     dtype, field = _DATATYPES[tensor.datatype]
     shape = tuple(tensor.shape)
     values = getattr(tensor.contents, field) if field else ()
     if raw is None and not field:
-        raise _bad(f"{tensor.datatype} of '{tensor.name}' has to be sent raw")
+        raise _bad(f"'{tensor.name}' is {tensor.datatype}, which must be sent in raw_input_contents")
     if dtype == "string":
         elements = _elements(raw) if raw is not None else list(values)
         if elements and all(element.startswith(_JPEG) for element in elements):
@@ -84,28 +84,30 @@ def _input(tensor: Any, raw: bytes | None) -> Any:
         try:
             array = np.array([element.decode() for element in elements], object)
         except UnicodeDecodeError:
-            raise _bad(f"'{tensor.name}' holds elements that are neither JPEG files nor text in UTF-8") from None
+            raise _bad(f"'{tensor.name}' holds elements that are neither JPEG files nor UTF-8 text") from None
     elif raw is not None:
         if len(raw) % _dtype(dtype).itemsize:
-            raise _bad(f"'{tensor.name}' has {len(raw)} bytes, which are no whole {tensor.datatype}")
+            raise _bad(f"'{tensor.name}' has {len(raw)} bytes, not a multiple of the size of {tensor.datatype}")
         array = np.frombuffer(raw, _dtype(dtype))
     else:
         try:
             array = np.array(list(values), _dtype(dtype))
         except OverflowError:
-            raise _bad(f"'{tensor.name}' holds numbers that are no {tensor.datatype}") from None
+            raise _bad(f"'{tensor.name}' holds numbers out of the range of {tensor.datatype}") from None
     if min(shape, default=0) < 0 or array.size != np.prod(shape, dtype=object):
         raise _bad(f"'{tensor.name}' has {array.size} elements, its shape is {list(shape)}")
     try:
         return array.reshape(shape)
     except ValueError:
-        raise _bad(f"'{tensor.name}' has the shape {list(shape)}, which no array can have") from None
+        raise _bad(f"'{tensor.name}' has the impossible shape {list(shape)}") from None
 
 
 def _output(name: str, array: NDArray[Any]) -> tuple[Any, bytes]:
     dtype = "string" if array.dtype == object else array.dtype.name
     if dtype not in _NAMES:
-        raise refusal(Refusal.COMPUTE_FAILED, f"the output '{name}' is {dtype}, which this protocol does not have")
+        raise refusal(
+            Refusal.COMPUTE_FAILED, f"the output '{name}' is {dtype}, which the Open Inference Protocol does not have"
+        )
     described = message("InferTensor")(name=name, datatype=_NAMES[dtype], shape=array.shape)
     if dtype != "string":
         return described, array.tobytes()
@@ -119,10 +121,10 @@ def _metadata(slot: Slot) -> Any:
 
 
 class _Service:
-    """The methods of the protocol."""
+    """Implements the methods of the protocol."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, session: ReconnectingSession) -> None:
+        self._session = session
 
     def server_live(self, _request: Any) -> Any:
         return message("ServerLiveResponse")(live=True)
@@ -136,14 +138,14 @@ class _Service:
     def model_ready(self, request: Any) -> Any:
         self._version(request.version)
         try:
-            self._gateway.model(request.name)
+            self._session.model(request.name)
         except WorkRefused:
             return message("ModelReadyResponse")(ready=False)
         return message("ModelReadyResponse")(ready=True)
 
     def model_metadata(self, request: Any) -> Any:
         self._version(request.version)
-        model = self._gateway.model(request.name)
+        model = self._session.model(request.name)
         return message("ModelMetadataResponse")(
             name=request.name,
             versions=["1"],
@@ -157,13 +159,13 @@ class _Service:
         raw = list(request.raw_input_contents)
         if raw and len(raw) != len(request.inputs):
             raise _bad(f"{len(raw)} raw contents for {len(request.inputs)} inputs")
-        self._gateway.model(request.model_name)
+        self._session.model(request.model_name)
         inputs = {
             tensor.name: _input(tensor, raw[number] if raw else None) for number, tensor in enumerate(request.inputs)
         }
         images = any(isinstance(value, list) for value in inputs.values())
         wanted = tuple(output.name for output in request.outputs)
-        result = self._gateway.infer(request.model_name, inputs, wanted, pixels=IMAGENET if images else None)
+        result = self._session.infer(request.model_name, inputs, wanted, pixels=IMAGENET if images else None)
         described = [_output(name, array) for name, array in result.outputs.items()]
         return message("ModelInferResponse")(
             model_name=request.model_name,
@@ -176,7 +178,7 @@ class _Service:
     @staticmethod
     def _version(version: str) -> None:
         if version not in ("", "1"):
-            raise refusal(Refusal.NO_MODEL, f"every model has the version 1 only, not '{version[:20]}'")
+            raise refusal(Refusal.NO_MODEL, f"there is no version '{version[:20]}' of a model: use 1, or leave it out")
 
 
 def _status(error: HeteeError) -> grpc.StatusCode:
@@ -205,31 +207,31 @@ def _handler(answer: Callable[[Any], Any], name: str) -> grpc.RpcMethodHandler:
     )
 
 
-class Door:
-    """Serves the protocol on 127.0.0.1 while it is open.
+class OpenInferenceGateway:
+    """Serves the protocol on 127.0.0.1, in a ``with`` statement.
 
     Args:
-        gateway: to the confidential service.
-        port: 0 takes a free one.
+        session: session with the confidential service.
+        port: port to listen on; 0 for any free one.
 
     Raises:
-        ServiceRefused: the port is taken.
+        ServiceRefused: the port is in use.
     """
 
-    def __init__(self, gateway: Gateway, port: int) -> None:
-        service = _Service(gateway)
+    def __init__(self, session: ReconnectingSession, port: int) -> None:
+        service = _Service(session)
         names = {name: "".join(f"_{ch.lower()}" if ch.isupper() else ch for ch in name)[1:] for name in METHODS}
         handlers = {name: _handler(getattr(service, method), name) for name, method in names.items()}
         limits = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.max_send_message_length", _MESSAGE_BYTES)]
-        # Without it a second door on the same port would take part of the first one's callers.
+        # Without so_reuseport=0, a second gateway on the same port would take some of the first one's requests.
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=[*limits, ("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         try:
             self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         except RuntimeError:
-            raise refusal(Refusal.INTERNAL, f"127.0.0.1:{port} cannot be listened on: take another --port") from None
+            raise refusal(Refusal.INTERNAL, f"cannot listen on 127.0.0.1:{port}: use another --port") from None
 
-    def __enter__(self) -> Door:
+    def __enter__(self) -> OpenInferenceGateway:
         self._server.start()
         return self
 
@@ -239,5 +241,5 @@ class Door:
         self._server.stop(1.0).wait()
 
     def wait(self) -> None:
-        """Serve until the process is told to end."""
+        """Block until the process is told to end."""
         self._server.wait_for_termination()

@@ -1,0 +1,105 @@
+"""Serves one session in the worker: starts its threads, drains it, and wipes its keys and memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire import messages
+from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.worker.accelerators.protocol import Accelerator
+from sectum.hetee.worker.answer_sender import Sign
+from sectum.hetee.worker.engine import ComputeEngine
+from sectum.hetee.worker.open_streams import OpenStreams, SessionLimits
+from sectum.hetee.worker.preparation import Task
+from sectum.hetee.worker.receiver import Receiver
+from sectum.hetee.worker.records import RecordReader, RecordWriter
+
+
+class EnclaveServer:
+    """Serves one client. One thread receives, some prepare batches, each accelerator has one, and one sends.
+
+    Args:
+        reader: receives records from the client.
+        writer: sends records to the client.
+        limits: limits of the session.
+        sign: makes the receipt of a batch.
+        ended: called from some thread when the client's side has ended, with the refusal if there was one.
+    """
+
+    def __init__(
+        self,
+        reader: RecordReader,
+        writer: RecordWriter,
+        limits: SessionLimits,
+        sign: Sign,
+        ended: Callable[[HeteeError | None], None],
+    ) -> None:
+        self._reader, self._writer, self._limits, self._ended = reader, writer, limits, ended
+        self.streams = OpenStreams(writer, limits, sign)
+        self._tasks: SimpleQueue[Task] = SimpleQueue()
+        self._receiver = Receiver(reader, self.streams, self._tasks.put)
+        self._threads = [threading.Thread(target=self._receive, name="open", daemon=True)]
+        self._threads += [
+            threading.Thread(target=self._prepare, name=f"prepare:{i}", daemon=True) for i in range(limits.preparers)
+        ]
+
+    @property
+    def engine(self) -> ComputeEngine:
+        """Computes the batches of this session."""
+        return self.streams.engine
+
+    def start(self) -> None:
+        """Send READY and begin to receive. The first accelerators have been granted."""
+        ready = messages.Ready(
+            index=self._limits.index,
+            credit_bytes=self._limits.credit_bytes,
+            open_streams=self._limits.open_streams,
+            accelerators=self.engine.accelerators,
+        )
+        self.streams.answers.now(Kind.READY, ready)
+        for thread in self._threads:
+            thread.start()
+
+    def grant(self, accelerator: Accelerator) -> None:
+        """Compute on one more accelerator."""
+        self.engine.grant(accelerator)
+
+    def heartbeat(self) -> messages.Heartbeat:
+        """What was done so far."""
+        return self.streams.heartbeat()
+
+    def _receive(self) -> None:
+        try:
+            self._receiver.run()
+        except HeteeError as error:
+            self.streams.refuse_all(error)
+            self._ended(error)
+        else:
+            self.streams.connection_ended()
+            self._ended(None)
+
+    def _prepare(self) -> None:
+        while True:
+            self._tasks.get()()
+
+    def drain(self, deadline_s: float) -> None:
+        """Refuse new batches; answer the open ones until the deadline, then refuse them, too."""
+        streams = self.streams
+        streams.draining = True
+        end_s = time.monotonic() + deadline_s
+        while time.monotonic() < end_s and self.heartbeat().open_streams and not streams.answers.dead:
+            time.sleep(0.005)
+        streams.refuse_all(refusal(Refusal.CANCELLED, "the enclave is being closed"))
+
+    def wipe(self) -> messages.Wiped:
+        """Overwrite keys and buffers: the session is over."""
+        self._reader.wipe()
+        self._writer.wipe()
+        streams = self.streams
+        return messages.Wiped(
+            wiped_bytes=streams.buffers.wipe(), answered=streams.answers.answered, refused=streams.answers.refused
+        )
