@@ -1,4 +1,4 @@
-"""The service as a person meets it: two terminals, an unmodified program of theirs, and what they see."""
+"""The service as a user sees it: two terminals and an unmodified client program."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def ask_triton(address: str, pictures: list[Path]) -> dict[str, Any]:
 
 
 def test_an_unmodified_tritonclient_uses_the_service(rack: Rack, classifier: Path, photographs: list[Path]) -> None:
-    """A program with tritonclient alone gets, through the door, what ONNX Runtime computes; also after a kill -9."""
+    """A tritonclient program gets ONNX Runtime's results through the gateway, even after a worker was killed."""
     pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
     where = ("--state", rack.paths.directory, "--url", rack.url, "--port", free_port())
     with running("connect", classifier, *where) as door:
@@ -152,7 +152,7 @@ def events_until(process: subprocess.Popen[str], name: str) -> list[dict[str, An
 
 
 def test_programs_read_a_line_for_each_event(tmp_path: Path, classifier: Path, photographs: list[Path]) -> None:
-    """`up --json` and `connect --json` say on one line where they are and what protects them, then what happens."""
+    """`up --json` and `connect --json` print a line of JSON for each event; "ready" has address and protection."""
     pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
     state, listen = tmp_path / "rack", f"127.0.0.1:{free_port()}"
     where = ("--listen", listen, "--metrics", f"127.0.0.1:{free_port()}", "--drain", 2)
@@ -196,7 +196,7 @@ def test_a_role_by_itself_explains_its_options(role: str) -> None:
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, classifier: Path) -> None:
-    """No rack here, no such file, no such root: a sentence with what to do, and a documented exit code."""
+    """A missing rack, file or root gives a sentence that says what to do, and a documented exit code."""
     assert "sectum hetee up" in sectum("policy", "--state", tmp_path, code=2)
     assert "no file" in sectum("infer", classifier, tmp_path / "cat.jpg", code=2)
     assert "zoo:resnet50" in sectum("infer", "resnet50", tmp_path / "cat.jpg", code=10)

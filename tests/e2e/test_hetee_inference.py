@@ -37,7 +37,7 @@ def decoded(files: list[Path], side: int) -> np.ndarray:
 def test_photographs_are_classified_as_without_the_service(
     rack: Rack, classifier: Path, photographs: list[Path]
 ) -> None:
-    """Real JPEGs, sealed, decoded and classified in an enclave, get the scores that ONNX Runtime alone gives them."""
+    """JPEG images classified in an enclave get the scores that ONNX Runtime alone computes."""
     with rack.connect() as session:
         session.load(classifier)
         result = session.infer(photographs)
@@ -49,7 +49,7 @@ def test_photographs_are_classified_as_without_the_service(
 
 
 def test_a_receipt_names_model_worker_and_times(rack: Rack, classifier: Path, photographs: list[Path]) -> None:
-    """The receipt is of the model that was sent, of the worker that was accepted, with a time for every step."""
+    """The receipt names the model that was sent and the worker that was accepted, with a time for each step."""
     with rack.connect() as session:
         loaded = session.load(classifier)
         receipt = session.infer(photographs).receipt
@@ -64,7 +64,7 @@ def test_a_receipt_names_model_worker_and_times(rack: Rack, classifier: Path, ph
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 4096, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 3_000_000])
 def test_every_size_comes_back_unchanged(rack: Rack, tmp_path: Path, n_bytes: int) -> None:
-    """A batch of any size, around the edges of chunks, comes back bit for bit from a model that does nothing.
+    """Batches with sizes around chunk borders come back bit for bit from an identity model.
 
     Alone it comes in other chunks than among others.
     """
@@ -85,7 +85,7 @@ def test_every_size_comes_back_unchanged(rack: Rack, tmp_path: Path, n_bytes: in
 
 
 def test_many_batches_on_their_way_are_each_answered_with_their_own_result(rack: Rack, classifier: Path) -> None:
-    """Batches that overlap are answered once each, with what they alone would get."""
+    """Overlapping batches are answered once each, each with its own result."""
     random = np.random.default_rng(3)
     batches = [random.normal(size=(int(n), 3, 64, 64)).astype(np.float32) for n in random.integers(1, 6, 20)]
     with rack.connect() as session:
@@ -110,7 +110,7 @@ def test_uint8_images_travel_with_a_byte_a_channel(rack: Rack, classifier: Path)
 
 
 def test_paced_says_paced_everywhere(rack: Rack, classifier: Path, photographs: list[Path]) -> None:
-    """A paced accelerator takes the time that it is told to, and its results and receipts call themselves paced."""
+    """A paced accelerator takes the given time, and its results and receipts say that they are paced."""
     with rack.connect(accelerator="paced") as session:
         session.load(classifier)
         result = session.infer(photographs, pace=Pace(preprocess_us=10_000, compute_us=80_000, source="a test"))
@@ -121,7 +121,7 @@ def test_paced_says_paced_everywhere(rack: Rack, classifier: Path, photographs: 
 
 
 def test_what_cannot_be_worked_on_is_refused_and_the_session_goes_on(rack: Rack, classifier: Path) -> None:
-    """A model that is none, an input that does not fit, no model at all: each its own error, none ends the session."""
+    """An invalid model, a wrong input and a missing model each give their own error, and none ends the session."""
     with rack.connect() as session:
         with pytest.raises(WorkRefused) as none:
             session.infer(np.zeros(3, np.float32))
@@ -175,7 +175,7 @@ def test_an_event_loop_is_not_blocked(rack: Rack, classifier: Path) -> None:
 
 
 def test_who_comes_when_nothing_is_free_waits_or_is_told(rack: Rack, classifier: Path) -> None:
-    """The one CPU accelerator goes round between two sessions; a third that does not want to wait is BUSY."""
+    """One CPU accelerator alternates between two sessions; a third that does not wait gets BUSY."""
     with rack.connect() as first, rack.connect() as second:
         for session in (first, second):
             session.load(classifier)

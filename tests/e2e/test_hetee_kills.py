@@ -1,4 +1,4 @@
-"""Each role killed while batches are on their way."""
+"""Each role is killed while batches are in flight."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sectum.testing.hetee_rack import Rack, adding_model, until
 
 
 def test_every_batch_is_answered_once_or_ends_in_a_clear_error(rack: Rack) -> None:
-    """SIGKILL to each role: own results, or errors within 2 s that say what was lost; then it works again."""
+    """After SIGKILL to a role, batches get their own results or clear errors within 2 s, and the service recovers."""
     tally = run(rack, kills=len(ROLES), seed=7)
     assert dict(tally.kills) == dict.fromkeys(ROLES, 1)
     assert tally.errors, "no batch was on its way when the roles were killed"
@@ -33,7 +33,7 @@ def test_a_killed_worker_leaves_a_record_and_a_spare_takes_its_place(rack: Rack)
 
 
 def test_batches_after_a_new_enclave_came_say_that_the_model_was_lost(rack: Rack) -> None:
-    """Who sends on, after a lost worker was replaced, is told to load the model again; then all goes on."""
+    """A client that sends a batch after its worker was replaced is told to load the model again, and can continue."""
     batch = np.zeros((1, 64), np.float32)
     with rack.connect() as session:
         session.load(adding_model())

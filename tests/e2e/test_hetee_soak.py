@@ -8,7 +8,7 @@ from hetee_soak import fairness, grown, run, wrong
 
 
 def test_more_clients_than_accelerators_are_all_served() -> None:
-    """Six clients on two accelerators: no error, own results only, everybody has turns, no role's memory grows."""
+    """Six clients on two accelerators get their own results, all are served, and no role's memory grows."""
     found = run(clients=6, accelerators=2, seconds=6)
     assert wrong(found) == []
     # Turns are what is fair, not seconds: one that had all of them to itself would make it 1/6.
@@ -19,7 +19,7 @@ def test_more_clients_than_accelerators_are_all_served() -> None:
 
 
 def test_what_is_unfair_or_grows_would_be_seen() -> None:
-    """The figures that the soak is judged by tell a starving client and a leak from their absence."""
+    """The fairness and memory figures detect a starving client and a memory leak."""
     assert fairness([7, 7, 7, 7]) == pytest.approx(1.0)
     assert fairness([7, 0, 0, 0]) == pytest.approx(0.25)
     assert fairness([0, 0]) == 0.0

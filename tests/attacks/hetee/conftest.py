@@ -1,4 +1,4 @@
-"""A real rack for attacks on it, and a model whose answers show what was asked."""
+"""A real rack to attack, and a model whose answers show which input they belong to."""
 
 from __future__ import annotations
 

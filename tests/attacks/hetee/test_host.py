@@ -1,4 +1,4 @@
-"""R2, R4: a host that reads, drops, delays, duplicates, reorders, changes, splices and invents frames gets nowhere."""
+"""R2, R4: a host that reads, drops, delays, duplicates, reorders, changes, splices or forges frames gains nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUMBERS = np.arange(300_000, dtype=np.float32)  # several chunks, both ways
 
 
 def attempt(rack: Rack, model: bytes, tamper: Tamper) -> tuple[list[Any], HeteeError | None]:
-    """Use the service through a lying host: the results that were accepted, and what ended it."""
+    """Use the service through a hostile host; returns the accepted results and the error that ended it."""
     accepted: list[Any] = []
     with HostileHost(rack.port, tamper) as host:
 
@@ -39,7 +39,7 @@ def attempt(rack: Rack, model: bytes, tamper: Tamper) -> tuple[list[Any], HeteeE
 
 
 def once(kind: Kind, direction: str, act: Callable[[Seen], Iterable[bytes] | None]) -> tuple[Tamper, list[Seen]]:
-    """Do something to the first frame of a type, and forward the others as they are."""
+    """Tamper with the first frame of a type, and forward the others unchanged."""
     done: list[Seen] = []
 
     def tamper(seen: Seen, _host: HostileHost) -> Iterable[bytes] | None:
@@ -75,7 +75,7 @@ PLACES = {
 
 
 def test_an_honest_host_changes_nothing(rack: Rack, doubler: bytes) -> None:
-    """The stand-in itself does no harm: what follows is caused by what it does to frames."""
+    """A hostile host that forwards everything unchanged breaks nothing."""
     accepted, error = attempt(rack, doubler, lambda seen, _host: [seen.data])
     assert error is None
     assert len(accepted) == 3
@@ -84,7 +84,7 @@ def test_an_honest_host_changes_nothing(rack: Rack, doubler: bytes) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_flipped_bit_is_noticed(rack: Rack, doubler: bytes, place: str) -> None:
-    """One bit of payload, tag or header, in any frame of either direction, ends the session; nothing false is taken."""
+    """One flipped bit of payload, tag or header, in either direction, ends the session; no wrong result is accepted."""
     kind, direction = PLACES[place]
     for at in (-1, 64, 20, 40):  # the tag, the payload's beginning, the session id, the stream
         tamper, done = once(kind, direction, lambda seen, at=at: [flipped(seen.data, at % len(seen.data) * 8 + 3)])  # type: ignore[misc]
@@ -99,7 +99,7 @@ def test_a_flipped_bit_is_noticed(rack: Rack, doubler: bytes, place: str) -> Non
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("act", ["drop", "twice", "cut"])
 def test_a_lost_repeated_or_cut_frame_is_noticed(rack: Rack, doubler: bytes, place: str, act: str) -> None:
-    """A frame that is dropped, sent twice or cut off ends the session with an error; nothing is taken twice."""
+    """A frame that is dropped, sent twice or cut off ends the session with an error; no result is accepted twice."""
     kind, direction = PLACES[place]
     acts: dict[str, Callable[[Seen], Iterable[bytes] | None]] = {
         "drop": lambda _seen: [],
@@ -117,7 +117,7 @@ def test_a_lost_repeated_or_cut_frame_is_noticed(rack: Rack, doubler: bytes, pla
 
 @pytest.mark.parametrize("direction", [UP, DOWN])
 def test_two_chunks_in_another_order_are_noticed(rack: Rack, doubler: bytes, direction: str) -> None:
-    """Chunks that change places are refused, though each is authentic."""
+    """Chunks that are reordered are refused, although each is authentic."""
     kept: list[bytes] = []
     swapped: list[bool] = []
 
@@ -137,7 +137,7 @@ def test_two_chunks_in_another_order_are_noticed(rack: Rack, doubler: bytes, dir
 
 
 def test_a_client_s_own_record_sent_back_to_it_is_not_believed(rack: Rack, doubler: bytes) -> None:
-    """A record that is reflected to its sender is no answer: directions have different keys."""
+    """A record that is reflected to its sender is refused, because the two directions have different keys."""
     tamper, done = once(Kind.CHUNK, UP, lambda _seen: [])
 
     def reflect(seen: Seen, host: HostileHost) -> Iterable[bytes] | None:
@@ -153,7 +153,7 @@ def test_a_client_s_own_record_sent_back_to_it_is_not_believed(rack: Rack, doubl
 
 
 def test_frames_of_another_session_are_not_believed(rack: Rack, doubler: bytes) -> None:
-    """A frame of one session, spliced into another at the same place, ends that other one; nothing of it is believed.
+    """A frame of one session that is spliced into another ends the other session, and nothing of it is used.
 
     A foreign receipt comes when its batch's own result was handed over.
     """
@@ -194,7 +194,7 @@ def test_frames_of_another_session_are_not_believed(rack: Rack, doubler: bytes) 
 def test_batches_given_to_another_tenant_s_worker_are_refused(
     rack: Rack, doubler: bytes, relabelled: bool, codes: set[str]
 ) -> None:
-    """R3: a batch that a host gives to another tenant's worker, as it is or under that one's id, has no result."""
+    """R3: a batch that a host gives to another tenant's worker gets no result, whichever session id its header has."""
     crossed: list[Seen] = []
     with HostileHost(rack.port) as victim:
         other = rack.connect(url=victim.url)
@@ -234,7 +234,7 @@ def test_batches_given_to_another_tenant_s_worker_are_refused(
 def test_a_host_that_stops_forwarding_is_noticed_within_seconds(
     rack: Rack, doubler: bytes, plane: Plane, lost: Refusal
 ) -> None:
-    """When frames of a channel stop, in both directions, the session ends with what was lost: it does not hang."""
+    """When a host stops forwarding one channel, the session ends with an error that names the lost role."""
     stopped = threading.Event()
 
     def tamper(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
@@ -254,7 +254,7 @@ def test_a_host_that_stops_forwarding_is_noticed_within_seconds(
 
 
 def test_a_delayed_frame_is_only_late(rack: Rack, doubler: bytes) -> None:
-    """A host that is slow is no attack: a frame that comes a second late is taken."""
+    """A frame that comes a second late is accepted."""
 
     def late(seen: Seen) -> Iterable[bytes]:
         time.sleep(1.0)
@@ -268,7 +268,7 @@ def test_a_delayed_frame_is_only_late(rack: Rack, doubler: bytes) -> None:
 
 
 def test_an_error_that_a_host_invents_ends_nothing(rack: Rack, doubler: bytes) -> None:
-    """ERROR is not authenticated: a session goes on as if it had not come."""
+    """A forged ERROR does not end a session, because ERROR is not authenticated."""
     invented = plain_frame(Kind.ERROR, encode(Failure(code=Refusal.WORKER_LOST, detail="believe me")))
     tamper, done = once(Kind.RESULT, DOWN, lambda seen: [invented, seen.data])
     accepted, error = attempt(rack, doubler, tamper)
@@ -294,7 +294,7 @@ def test_an_error_that_ends_no_connection_explains_no_end(rack: Rack, doubler: b
 
 @pytest.mark.parametrize("kind", [Kind.ROUTE, Kind.STATE, Kind.STARTED, Kind.HELLO])
 def test_frames_that_are_not_for_a_client_end_its_session(rack: Rack, doubler: bytes, kind: Kind) -> None:
-    """What a client may not be sent is UNEXPECTED, wherever it comes from."""
+    """A frame that may not be sent to a client is refused as UNEXPECTED."""
     forged = plain_frame(kind, b"\x80" if kind is not Kind.HELLO else bytes(1250), stream=int(kind is Kind.ROUTE))
     tamper, done = once(Kind.LOADED, DOWN, lambda seen: [forged, seen.data])
     accepted, error = attempt(rack, doubler, tamper)
@@ -306,7 +306,7 @@ def test_frames_that_are_not_for_a_client_end_its_session(rack: Rack, doubler: b
 def test_a_host_that_talks_to_the_controller_itself_is_refused_and_others_are_served(
     rack: Rack, doubler: bytes
 ) -> None:
-    """Bytes of the host's own, sent as if a client had sent them, cost it that connection only."""
+    """Bytes that the host sends in place of a client end only that connection."""
     for forged in (
         b"GET / HTTP/1.1\r\n\r\n".ljust(64),
         plain_frame(Kind.GRANT, b"\x80"),

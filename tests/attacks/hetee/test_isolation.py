@@ -1,4 +1,4 @@
-"""R1-R3, R7, R8 in running processes: what each can reach, what is left over, where the keys are."""
+"""R1-R3, R7, R8 in running processes: what each process can reach, what is left afterwards, where the keys are."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def secrets_of(session: Session) -> dict[str, bytes]:
 
 
 def marker(seed: int) -> np.ndarray:
-    """Numbers that are nowhere else."""
+    """Random numbers that occur nowhere else in memory."""
     return np.random.default_rng(seed).random(100_000).astype(np.float32)
 
 
@@ -64,7 +64,7 @@ def used(rack: Rack, doubler: bytes) -> Iterator[tuple[Session, HostileHost, np.
 def test_a_host_sees_neither_plaintext_nor_keys(
     rack: Rack, doubler: bytes, used: tuple[Session, HostileHost, np.ndarray, np.ndarray]
 ) -> None:
-    """R2: of input, result, model and keys nothing is in the host's memory, in traffic, in logs or in files."""
+    """R2: the host's memory, the traffic, the logs and the files hold no input, result, model or key."""
     session, host, numbers, answer = used
     pid = rack.launcher.host.pid
     assert pid is not None
@@ -102,7 +102,7 @@ def test_the_controller_does_not_see_batches(
 
 
 def test_nothing_of_a_tenant_is_left_when_its_enclave_was_cleaned(rack: Rack, doubler: bytes) -> None:
-    """R7: after CLEANED the worker's process is gone, and no process of the service holds input or result any more."""
+    """R7: after CLEANED the worker's process is gone, and no process of the service holds the input or the result."""
     numbers = marker(77)
     needles = {"input": numbers.tobytes()[4096:4160]}
     with rack.connect() as session:
@@ -118,7 +118,7 @@ def test_nothing_of_a_tenant_is_left_when_its_enclave_was_cleaned(rack: Rack, do
 
 
 def test_a_worker_killed_while_it_is_wiped_leaves_nothing(rack: Rack, doubler: bytes) -> None:
-    """R7: a worker that dies during WIPE is collected before its accelerator is given on; the record says killed."""
+    """R7: a worker that dies during WIPE is collected before its accelerator is reassigned; the record says killed."""
     numbers = marker(78)
     session = rack.connect()
     session.load(doubler)
@@ -142,7 +142,7 @@ def test_a_worker_killed_while_it_is_wiped_leaves_nothing(rack: Rack, doubler: b
 
 
 def test_a_tenant_cannot_use_the_model_of_another(rack: Rack, doubler: bytes) -> None:
-    """R5: who knows the hash of another tenant's model, loaded at this moment, is told that there is none."""
+    """R5: a tenant that knows the hash of another tenant's loaded model is told that there is no such model."""
     with rack.connect() as owner, rack.connect() as other:
         loaded = owner.load(doubler)
         with pytest.raises(WorkRefused) as caught:

@@ -1,4 +1,4 @@
-"""Mutants of everything that comes from others are refused; a million of them: see hetee_mutations."""
+"""Mutants of all untrusted input are refused; tools/hetee_mutations.py runs many more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hetee_mutations import mutate, run, targets
 
 
 def test_mutants_are_refused() -> None:
-    """No mutant crashes or hangs a parser, grows its memory, or is taken for something that nobody sent."""
+    """No mutant crashes or hangs a parser, grows its memory, or is accepted as something that nobody sent."""
     outcome = run(20_000, seed=1)
     assert not outcome.found, "\n".join(outcome.found[:10])
     # Every target was really aimed at, and refused most of what it got, with more than one kind of refusal.

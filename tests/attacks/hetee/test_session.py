@@ -32,7 +32,7 @@ def test_another_measurement_is_not_accepted(rack: Rack, role: str) -> None:
 
 
 def test_another_root_is_not_trusted(rack: Rack, tmp_path: Path) -> None:
-    """R6: a service that was endorsed by a manufacturer whom the policy does not name is not genuine."""
+    """R6: a service endorsed by a manufacturer that the policy does not name is refused as not genuine."""
     other = RackPaths(tmp_path / "other")
     provision(other)
     with pytest.raises(EvidenceRefused) as caught:
@@ -48,7 +48,7 @@ def test_software_evidence_has_to_be_allowed_by_name(rack: Rack) -> None:
 
 
 def test_a_service_in_debug_mode_is_not_accepted(doubler: bytes) -> None:
-    """R9: a controller that is run in debug mode says so in its evidence; a policy has to allow that."""
+    """R9: a controller in debug mode says so in its evidence, and a policy must allow that."""
     with Rack("cpu=1", arguments=["--debug"]) as rack:
         with pytest.raises(PolicyRefused) as caught:
             rack.connect()
@@ -77,7 +77,7 @@ def test_changed_software_is_not_accepted(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_who_is_not_admitted_is_not_served(tmp_path: Path, doubler: bytes) -> None:
-    """A controller with a list of keys serves those, and tells others that they are not on it."""
+    """A controller with a list of keys serves only those clients, and tells others that they are not admitted."""
     known = Ed25519PrivateKey.generate()
     listed = tmp_path / "admitted"
     listed.write_text(known.public_key().public_bytes_raw().hex() + "\n")
@@ -98,7 +98,7 @@ def recorded(rack: Rack, kind: Kind, direction: str) -> bytes:
 
 @pytest.mark.parametrize(("kind", "direction"), [(Kind.HELLO, UP), (Kind.ATTEST, DOWN), (Kind.PROOF, UP)])
 def test_a_handshake_of_before_opens_nothing(rack: Rack, kind: Kind, direction: str) -> None:
-    """A replayed message of an earlier handshake, its evidence stale, leads to no session on either side."""
+    """A message replayed from an earlier handshake gives no session on either side."""
     old = recorded(rack, kind, direction)
 
     def replay(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
@@ -111,7 +111,7 @@ def test_a_handshake_of_before_opens_nothing(rack: Rack, kind: Kind, direction: 
 
 
 def test_evidence_ages(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evidence that is older than it says that it may be is stale: the client's clock decides."""
+    """Evidence past its expiry is stale by the client's clock."""
     monkeypatch.setattr(Trust.__init__, "__defaults__", (lambda: time.time() + 3600,))
     with pytest.raises(EvidenceRefused) as caught:
         rack.connect()
@@ -134,7 +134,7 @@ def test_a_restarted_controller_has_a_new_attestation_key(doubler: bytes) -> Non
 
 
 def test_nobody_there_is_said_at_once() -> None:
-    """A wrong address is an error that says so, not a wait."""
+    """A wrong address gives an error at once."""
     policy = Policy(formats=("software",), measurements={}, roots=("ab" * 32,))
     _, error, _ = error_within(2, lambda: connect(f"127.0.0.1:{free_port()}", policy))
     assert isinstance(error, ServiceRefused)

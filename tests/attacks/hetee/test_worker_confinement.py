@@ -1,4 +1,4 @@
-"""A worker that somebody took over gets nowhere: no file, no socket, no process, no privilege (rules R2, R5, R8)."""
+"""A compromised worker cannot get a file, a socket, a process or a privilege (rules R2, R5, R8)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(*arguments: str) -> dict[str, Any]:
 
 
 def test_every_way_out_is_closed() -> None:
-    """With all that this kernel gives, no attempt succeeds."""
+    """With all confinement that this kernel supports, no attempt succeeds."""
     outcomes = run()["outcomes"]
     assert {name: result for name, result in outcomes.items() if result.startswith("DONE")} == {}
     assert len(outcomes) > 20
@@ -77,7 +77,7 @@ def test_layers_do_not_lean_on_each_other(layers: tuple[str, ...]) -> None:
 
 
 def test_a_real_worker_is_confined_by_what_it_says() -> None:
-    """STARTED says what the kernel says of the process: filter, privileges, namespaces, root, descriptors."""
+    """STARTED agrees with the kernel about the process: filter, privileges, namespaces, root, descriptors."""
     with WorkerUnderTest() as worker:
         proc = Path(f"/proc/{worker.process.pid}")
         status = dict(line.split(":\t") for line in (proc / "status").read_text().splitlines() if ":\t" in line)
@@ -94,7 +94,7 @@ def test_a_real_worker_is_confined_by_what_it_says() -> None:
 
 
 def test_what_is_missing_is_reported() -> None:
-    """A step that the kernel refuses is in the report with its reason, and short enough to travel."""
+    """A step that the kernel refuses is in the report, with a reason that fits into a message."""
     told = run("user-namespace")
     assert all(len(line) <= 64 for line in told["report"][1])
     assert not set(told["report"][0]) & {"network-namespace", "empty-root"}

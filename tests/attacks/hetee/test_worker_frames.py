@@ -1,4 +1,4 @@
-"""Nothing that a host does to a worker's frames is worked on, and nothing of a tenant is left or told (R3-R5, R7)."""
+"""A worker uses no frame that a host tampered with, and leaves and reveals nothing of its tenant (R3-R5, R7)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_frames_changed_on_their_way(worker: WorkerUnderTest, attack: str) -> None:
-    """A changed, repeated, missing or misplaced frame ends the worker with its code, and no result comes of it."""
+    """A changed, repeated, missing or misplaced frame ends the worker with the right code and without a result."""
     change, code = ATTACKS[attack]
     client = worker.assign()
     loaded = client.load(convolutions())
@@ -109,7 +109,7 @@ def _answers(client: Client) -> list:
 
 
 def test_truncated(worker: WorkerUnderTest) -> None:
-    """A connection that ends inside a frame gives nothing to compute."""
+    """A connection that ends inside a frame computes nothing."""
     client = worker.assign()
     loaded = client.load(convolutions())
     assert isinstance(loaded, messages.Loaded)
@@ -128,7 +128,7 @@ def test_frames_of_another_session(worker: WorkerUnderTest) -> None:
 
 
 def test_its_own_frames_reflected(worker: WorkerUnderTest) -> None:
-    """What the worker sealed itself is not taken from the client."""
+    """A record that the worker sealed itself is refused when it comes from the client."""
     worker.release()
     worker.link.send(Kind.GRANT, messages.Accelerators(accelerators=("cpu:0",)))
     ready = worker.data.recv(1 << 16)
@@ -161,7 +161,7 @@ def test_nothing_of_a_tenant_is_left_or_told(worker: WorkerUnderTest) -> None:
 
 
 def test_a_wipe_in_the_middle_of_a_frame_is_told_all_the_same(worker: WorkerUnderTest) -> None:
-    """A client that goes on sending cannot turn the end of its enclave into a refusal, and the worker's exit code."""
+    """A client that keeps sending during the end of its enclave does not change the worker's exit code."""
     client = worker.assign()
     loaded = client.load(convolutions())
     assert isinstance(loaded, messages.Loaded)

@@ -30,7 +30,7 @@ class TestCpuOnTwoThreads(AcceleratorConformance):
 
 
 class TestPaced(AcceleratorConformance):
-    """Waiting instead of computing."""
+    """The paced accelerator."""
 
     @pytest.fixture
     def accelerator(self) -> Accelerator:
@@ -50,7 +50,7 @@ class TestCuda(AcceleratorConformance):
 
 
 def test_a_missing_gpu_is_said() -> None:
-    """Where CUDA cannot be used, nothing is computed on a CPU in its place."""
+    """If CUDA cannot be used, the accelerator is refused instead of falling back to the CPU."""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine may have a GPU")
     with pytest.raises(ServiceRefused) as caught:

@@ -1,4 +1,4 @@
-"""Every provider of evidence keeps to what the seam asks for."""
+"""Every provider of evidence passes the conformance suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol's own vectors: what version 1 is, in bytes."""
+"""The golden vectors fix the bytes of protocol version 1."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_frames(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", cases("key_schedule"))
 def test_key_schedule(case: dict[str, Any]) -> None:
-    """From the same shares and transcripts come the same keys, at the client and, by the schedule, everywhere."""
+    """The same shares and transcripts give the same keys on both sides."""
     share = ClientShare()
     share._mlkem = MLKEM768PrivateKey.from_seed_bytes(bytes.fromhex(case["mlkem_seed"]))
     share._x25519 = X25519PrivateKey.from_private_bytes(bytes.fromhex(case["x25519_key"]))

@@ -1,4 +1,4 @@
-"""What others wrote to find faults in cryptography, through this project's own functions."""
+"""Published test vectors for cryptography, run through this project's functions."""
 
 from __future__ import annotations
 

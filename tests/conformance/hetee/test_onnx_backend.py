@@ -58,7 +58,7 @@ class Case(NamedTuple):
 
 @dataclass
 class Score:
-    """What came of the cases.
+    """The outcomes of all cases.
 
     Attributes:
         computed: names of those with a result, which is the same both ways.
@@ -136,7 +136,7 @@ def alone(content: bytes, inputs: Arrays) -> Arrays | None:
 
 
 def through(session: Session, content: bytes, inputs: Arrays) -> Arrays | None:
-    """What comes out of the service; None if it refuses this model or batch."""
+    """The service's outputs; None if it refuses the model or the batch."""
     try:
         session.load(content)
         return session.infer(inputs).outputs
@@ -180,7 +180,7 @@ def run(session: Session) -> Score:
 
 
 def test_every_operator_has_the_same_verdict() -> None:
-    """Whatever ONNX Runtime computes alone comes out the same, bit for bit; what it refuses is refused."""
+    """The service computes what ONNX Runtime computes alone, bit for bit, and refuses what it refuses."""
     with Rack("cpu=1") as rack, rack.connect() as session:
         score = run(session)
     assert score.different == []

@@ -1,4 +1,4 @@
-"""Quotes of real Intel hardware, recorded by others, verify; whatever is changed in them does not.
+"""Recorded quotes of real Intel hardware verify, and changed ones do not.
 
 They are not part of this repository: they are read from ``shared/vectors/quotes`` beside it, or from the folder that
 ``SECTUM_VECTORS`` names. They are the samples of Phala-Network/dcap-qvl (MIT), commit 9bffe30b.
@@ -77,7 +77,7 @@ def test_a_changed_report_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["sgx", "tdx"])
 def test_a_quote_answers_one_nonce(kind: str) -> None:
-    """A genuine quote for something else is stale: report data has to be the nonce and zeros."""
+    """A genuine quote for another nonce is stale."""
     evidence = recorded(kind)
     end = SGX_REPORT_END if kind == "sgx" else TDX_REPORT_END
     report_data = evidence.token[end - 64 : end]

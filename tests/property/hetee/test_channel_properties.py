@@ -1,4 +1,4 @@
-"""What holds for any traffic between two ends, and any interference with it."""
+"""Properties of the channel under any traffic and any interference."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ KINDS_WITH_MESSAGES = sorted(SCHEMAS)
 
 @given(st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES) | st.binary(max_size=56).map((MAGIC + b"\1").__add__))
 def test_any_header_is_read_exactly_or_refused(data: bytes) -> None:
-    """Whatever 64 bytes come, they are refused, or mean a header that is written as the same 64 bytes."""
+    """Any 64 bytes are refused, or parse to a header that packs to the same bytes."""
     with contextlib.suppress(FrameRefused):
         assert parse(data).pack() == data
 
@@ -76,7 +76,7 @@ def _outcome(read_all: Any) -> tuple[list[tuple[Header, bytes]], Refusal | None]
 def test_reading_ahead_differs_in_nothing_but_its_calls(
     frames: list[tuple[Kind, int]], flips: list[tuple[int, int]], length: int, piece: int
 ) -> None:
-    """Of any bytes, changed and cut off anywhere, both readers make the same frames and the same refusal."""
+    """Both readers get the same frames and the same refusal from any bytes, changed and cut off anywhere."""
     stream = bytearray(b"".join(plain_frame(kind, bytes(n_bytes)) for kind, n_bytes in frames))
     for at, bits in flips:
         if stream:

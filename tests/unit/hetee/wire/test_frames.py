@@ -133,7 +133,7 @@ def test_reading_ahead_gives_the_same_frames(piece: int) -> None:
 
 
 def test_small_frames_come_with_one_call() -> None:
-    """What a peer sent together is received together."""
+    """Frames that a peer sent together are received with one call."""
     source = Socket(frame(b"a") + frame(b"b") + frame(b"c"), 1 << 20)
     reader = BufferedFrameReader(ERRORS, source.receive)
     assert [bytes(read.payload) for read in (reader.next(), reader.next(), reader.next()) if read] == [b"a", b"b", b"c"]

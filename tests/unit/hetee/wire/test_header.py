@@ -103,7 +103,7 @@ def test_a_broken_header_is_refused_with_its_code(broken: Broken) -> None:
 
 
 def test_limits_are_inclusive() -> None:
-    """What is just within the limits is read."""
+    """A header just within the limits is accepted."""
     largest = Header(Kind.CHUNK, CHUNK_BYTES + 16, session=SESSION, stream=1, chunk=2047, chunks=2048, total=2 << 30)
     smallest = Header(Kind.BATCH, 16, session=SESSION, stream=(1 << 64) - 1, chunks=2, total=4097)
     empty = Header(Kind.RESULT, 16, epoch=(1 << 32) - 1, session=SESSION, sequence=(1 << 64) - 1, stream=1)
@@ -123,12 +123,12 @@ def test_the_table_of_types_is_the_code() -> None:
 
 
 def test_every_type_has_a_sender() -> None:
-    """No type is without somebody who may send it, and nobody may send to herself."""
+    """Every type has a sender, and no role sends to itself."""
     assert frozenset().union(*ALLOWED.values()) == frozenset(Kind)
     assert all(sender is not receiver for sender, receiver in ALLOWED)
 
 
 def test_a_client_sends_nothing_that_is_not_sealed_after_the_handshake() -> None:
-    """What a host forwards upstream is the handshake, or sealed."""
+    """A host forwards only handshake frames and sealed frames upstream."""
     assert {kind for kind in UPSTREAM if not kind.sealed} == {Kind.HELLO, Kind.PROOF}
     assert all(kind.sealed for kind in ALLOWED[Role.WORKER, Role.CLIENT])

@@ -100,7 +100,7 @@ def test_anything_but_the_one_encoding_is_refused(kind: Kind, payload: bytes) ->
 
 
 def test_refusals_do_not_quote_the_message() -> None:
-    """What was in a message does not get into the text of an error, which is logged and sent."""
+    """The text of an error, which is logged and sent, holds nothing of the message."""
     payload = pack({"code": 0x0601, "detail": 5, "secret-field": "secret-value"})
     with pytest.raises(MessageRefused) as caught:
         read(Kind.FAIL, payload)

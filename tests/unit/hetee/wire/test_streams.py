@@ -39,7 +39,7 @@ def test_chunks_fill_their_stream() -> None:
 
 
 def test_a_stream_without_bytes_has_no_chunks() -> None:
-    """An opening that announces nothing is complete at once."""
+    """An opening without chunks is complete at once."""
     assembly = ChunkReassembly()
     assembly.begin(opening(chunks=0, total=0), b"")
     assert assembly.complete
@@ -50,7 +50,7 @@ def test_a_stream_without_bytes_has_no_chunks() -> None:
     "wrong", [chunk(0), chunk(2), chunk(1, stream=2), chunk(1, chunks=4), chunk(1, total=251)], ids=str
 )
 def test_other_chunks_than_the_next_are_refused(wrong: Header) -> None:
-    """A chunk again, too early, of another stream or of another announcement is refused."""
+    """A chunk that is repeated, early, of another stream or of another announcement is refused."""
     assembly = ChunkReassembly()
     assembly.begin(opening(), b"")
     assembly.place(chunk(0), 100)
@@ -131,7 +131,7 @@ def test_a_batch_is_answered_once() -> None:
 
 @pytest.mark.parametrize("answer", [Kind.LOADED, Kind.RESULT, Kind.RECEIPT, Kind.REFUSED])
 def test_answers_to_streams_that_were_not_opened(answer: Kind) -> None:
-    """An answer to nothing is refused."""
+    """An answer to a stream that is not open is refused."""
     with refused(Refusal.UNKNOWN_STREAM):
         Ledger(1000, 4).answer(1, answer)
 
@@ -189,7 +189,7 @@ def test_open_streams_are_limited() -> None:
 
 
 def test_cancelling_what_was_answered_is_no_fault() -> None:
-    """CANCEL and the answer may cross on their way; only what never was cannot be cancelled."""
+    """CANCEL may cross with the answer; only CANCEL of a stream that never existed is refused."""
     ledger = Ledger(1000, 4)
     ledger.open(opening(1))
     assert ledger.cancel(1)

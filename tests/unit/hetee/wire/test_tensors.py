@@ -1,4 +1,4 @@
-"""Where tensors lie in a stream."""
+"""The layout of tensors in a stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_tensors_are_aligned_and_the_total_is_the_last_end() -> None:
 
 
 def test_items_of_a_jpeg_tensor_end_where_their_sizes_say() -> None:
-    """A worker knows where each image ends before all have come."""
+    """A worker knows where each image ends before all images have arrived."""
     tensor = Tensor("images", "uint8", (3,), "jpeg", (10, 0, 5))
     places = layout((raw("uint8", 1), tensor))
     assert places[1].ends == (74, 74, 79)

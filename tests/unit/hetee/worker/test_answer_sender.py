@@ -61,7 +61,7 @@ _TEXTS = np.array(["t" * 300] * 16_000, object)
     ids=["type", "strings", "description", "sequence"],
 )
 def test_outputs_that_cannot_travel_are_refused(outputs) -> None:
-    """They end their batch, not the worker."""
+    """Outputs that cannot be sent end their batch, not the worker."""
     with pytest.raises(HeteeError) as caught:
         BatchOutputs(batch(), outputs, paced=False)
     assert caught.value.code is Refusal.COMPUTE_FAILED

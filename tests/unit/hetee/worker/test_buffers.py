@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 def test_a_buffer_is_used_again() -> None:
-    """The next batch of the same size lies where the last one was."""
+    """A batch of the same size reuses the buffer of the last one."""
     buffers = Buffers(8 * MIB)
     first = buffers.take(MIB)
     first[:4] = b"left"

@@ -1,4 +1,4 @@
-"""What is late is called once, in order; what was in time is not called."""
+"""Deadlines that pass are called once and in order; removed ones are not called."""
 
 from __future__ import annotations
 

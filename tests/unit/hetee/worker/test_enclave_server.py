@@ -1,4 +1,4 @@
-"""A session's batches: each computed right, answered once, and refused without harm to the others."""
+"""A session's batches are computed correctly, answered once, and refused without affecting others."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_an_output_does_not_lie_in_reused_memory(serve: Serve) -> None:
 
 
 def test_strings_travel_both_ways(serve: Serve) -> None:
-    """Text goes in and comes out."""
+    """Strings are sent and returned."""
     client = serve().client
     sha256 = load(client, model("Identity", TensorProto.STRING, ["n"]))
     client.batch(sha256, [Tensor(name="x", dtype="string", shape=(2,), encoding="utf8", sizes=(1, 2))], ["aé".encode()])
@@ -233,7 +233,7 @@ def test_a_cancelled_batch_stops(serve: Serve) -> None:
 
 
 def test_answers_pings_while_it_computes(serve: Serve) -> None:
-    """The peer is known to live while the accelerator is busy."""
+    """PING is answered while the accelerator is busy."""
     client = serve().client
     endless = load(client, endless_loop())
     client.batch(endless, [as_tensor("x", np.zeros(1, np.float32))], [bytes(4)], deadline_ms=1000)
@@ -243,7 +243,7 @@ def test_answers_pings_while_it_computes(serve: Serve) -> None:
 
 
 def test_wake_changes_nothing(serve: Serve) -> None:
-    """It is answered by nothing and keeps no memory: before a model, before a batch like the last, during one."""
+    """WAKE gets no answer and keeps no memory, before a model, before a batch and during one."""
     served = serve()
     client = served.client
     client.send(Kind.WAKE, messages.Empty())
@@ -310,7 +310,7 @@ def test_credit_comes_within_its_time_whatever_else_is_on_its_way(serve: Serve) 
 
 
 def test_a_shape_that_no_array_can_have_is_refused_and_ends_nothing(serve: Serve) -> None:
-    """It has no bytes, and so costs its sender none."""
+    """A shape with a zero and impossible dimensions is refused, and the session goes on."""
     client = serve().client
     sha256 = load(client, convolutions())
     for dtype in ("float32", "uint8"):
@@ -332,7 +332,7 @@ def test_what_few_bytes_would_be_converted_to_is_bounded(serve: Serve) -> None:
 
 
 def test_a_client_that_only_asks_and_never_reads_is_stopped(serve: Serve) -> None:
-    """Answers to PINGs are not kept without end for it."""
+    """The worker does not keep an unlimited number of PONGs for a client that does not read."""
     served = serve()
     served.client.socket.settimeout(2)
     with contextlib.suppress(OSError):  # it closes the socket
@@ -365,7 +365,7 @@ def test_credit_is_kept(serve: Serve) -> None:
     "fault", ["stream reused", "unknown cancelled", "flipped", "after finish", "two models", "malformed"]
 )
 def test_broken_rules_end_the_session(serve: Serve, fault: str) -> None:
-    """What breaks the protocol is not worked on: the session ends, with the code that the specification gives."""
+    """A message that breaks the protocol ends the session with the specified code."""
     served = serve()
     client = served.client
     expected = {
@@ -500,7 +500,7 @@ def _credits_given(served: Served) -> list[float]:
 
 
 def test_a_single_batch_s_answer_is_announced_by_a_credit(serve: Serve) -> None:
-    """Where it is known how long one like it took, a CREDIT goes before its answer, so that all are awake."""
+    """A CREDIT precedes the answer of a single batch once the time of such a batch is known."""
     served = serve("paced:0")
     client = served.client
     sha256 = load(client, model("Neg", TensorProto.FLOAT, ["n"]))
@@ -517,7 +517,7 @@ def test_a_single_batch_s_answer_is_announced_by_a_credit(serve: Serve) -> None:
 
 
 def test_nothing_is_announced_while_several_are_on_their_way(serve: Serve) -> None:
-    """Then there is other work to do; also if the second one came after the first began."""
+    """No CREDIT precedes an answer while several batches are in flight, even if the second came later."""
     served = serve("paced:0", "paced:1")
     warm_ups: list[Callable[[], None]] = []
 
@@ -592,7 +592,7 @@ def test_the_deadline_of_a_stream_whose_number_is_that_of_a_type(serve: Serve, s
 
 
 def test_heartbeats(serve: Serve) -> None:
-    """The counts for operators are those of the work."""
+    """The heartbeat counts the batches, images and open streams."""
     served = serve()
     sha256 = load(served.client, model("Neg", TensorProto.FLOAT, ["n"]))
     served.client.infer(sha256, {"x": np.ones(10, np.float32)})

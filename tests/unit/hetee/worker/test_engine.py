@@ -1,4 +1,4 @@
-"""Work is computed once, by an accelerator that is owned."""
+"""Each job is computed once, by an accelerator that the engine owns."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_a_bad_model_ends_its_stream_only() -> None:
 
 
 def test_a_batch_is_computed_by_who_brings_it_where_an_accelerator_waits() -> None:
-    """No thread has to wake up first; while the accelerator is busy, the next batch waits for it in the queue."""
+    """The calling thread computes a batch if the accelerator is idle; otherwise the batch waits in the queue."""
     bench, slow = ready()
     slow.go.release()
     bench.engine.submit(bench.batch(2), here=True)
@@ -202,7 +202,7 @@ def test_a_batch_is_computed_by_who_brings_it_where_an_accelerator_waits() -> No
 
 
 def test_an_accelerator_that_is_busy_elsewhere_is_revoked_after_its_batch() -> None:
-    """REVOKE waits for a batch that is computed in the thread of who brought it, as for any other."""
+    """REVOKE waits for a batch that the calling thread computes, as for any other."""
     bench, slow = ready()
     returned: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
     bringer = threading.Thread(target=lambda: bench.engine.submit(bench.batch(2), here=True))
@@ -216,7 +216,7 @@ def test_an_accelerator_that_is_busy_elsewhere_is_revoked_after_its_batch() -> N
 
 
 def test_a_batch_like_one_before_is_announced_with_its_time() -> None:
-    """Who answers learns when to expect a result, from the second batch of a model and size on."""
+    """From the second batch of a model and size on, the engine reports when to expect its result."""
     bench, slow = ready()
     slow.go.release(2)
     announced: list[tuple[int, float]] = []

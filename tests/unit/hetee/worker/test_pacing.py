@@ -17,14 +17,14 @@ LONG_S = 3600.0
 
 
 def stopped() -> Stop:
-    """Nothing waits with it."""
+    """A stop that is set, so that waiting ends at once."""
     stop = Stop()
     stop.set()
     return stop
 
 
 def test_nothing_is_prepared_before_an_item_is_there() -> None:
-    """It begins when the first of the items is whole, once."""
+    """Paced preprocessing begins once, when the first item is complete."""
     pacing = Pacing(LONG_S, 4, 400, stopped())
     assert pacing.due(99) == []
     assert len(pacing.due(100)) == 1
@@ -32,7 +32,7 @@ def test_nothing_is_prepared_before_an_item_is_there() -> None:
 
 
 def test_items_that_come_in_time_cost_nothing_more() -> None:
-    """What arrives while others are prepared is hidden behind them."""
+    """Data that arrives while other items are prepared adds no time."""
     pacing = Pacing(LONG_S, 4, 400, stopped())
     (whole,) = pacing.due(100)
     whole()

@@ -57,7 +57,7 @@ def test_means_have_to_fit_the_channels() -> None:
 
 
 def test_finds_the_layout_of_a_model() -> None:
-    """Channels are where three or one can only be channels, and first in doubt."""
+    """The channels are the dimension of size 1 or 3, and the first one if both fit."""
     assert layout_of(NHWC) == "nhwc"
     for shape in (("n", 3, 3, 3), ("n", 1, "h", "w"), ("n", "c", "h", "w"), (1, 10)):
         assert layout_of(Slot(name="x", dtype="float32", shape=shape)) == "nchw"

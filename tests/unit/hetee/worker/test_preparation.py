@@ -52,7 +52,7 @@ def test_raw_tensors_are_not_copied() -> None:
 
 @given(st.integers(1, 40), st.data())
 def test_items_are_due_when_their_last_byte_is_there(n: int, draw: st.DataObject) -> None:
-    """Never before, exactly once each, and all of them at the end."""
+    """Each task is given once, never before its bytes have arrived, and all are given at the end."""
     images = np.random.default_rng(n).integers(0, 256, (n, 3, 2, 2), np.uint8)
     tensor = Tensor(name="x", dtype="uint8", shape=images.shape, pixels=(Pixels(std=(2.0,)),))
     data = bytearray(images.nbytes)

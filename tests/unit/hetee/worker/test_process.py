@@ -1,4 +1,4 @@
-"""A worker's process, from its birth to its end, as its controller sees it."""
+"""A worker's process from its start to its end, as its controller sees it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_is_born_with_fresh_keys(worker: WorkerUnderTest) -> None:
 
 @pytest.mark.parametrize("first", ["release", "grant"])
 def test_is_ready_with_keys_and_an_accelerator(worker: WorkerUnderTest, first: str) -> None:
-    """READY comes when both are there, in whatever order, and lists what was granted."""
+    """READY comes after RELEASE and GRANT in either order, and lists the granted accelerators."""
     granted = messages.Accelerators(accelerators=("cpu:3",))
     if first == "grant":
         worker.link.send(Kind.GRANT, granted)
@@ -90,7 +90,7 @@ def test_gives_accelerators_back_and_takes_them_again(worker: WorkerUnderTest) -
 
 
 def test_beats(worker: WorkerUnderTest) -> None:
-    """Twice a second it says what it has done."""
+    """A worker sends HEARTBEAT twice a second."""
     client = worker.assign()
     client.infer(hash_of(client.load(convolutions())), {"x": X})
     assert worker.link.receive(Kind.HEARTBEAT, messages.Heartbeat).batches in (0, 1)
@@ -255,7 +255,7 @@ def test_says_which_accelerator_it_lacks() -> None:
 
 
 def test_needs_a_controller() -> None:
-    """Started by hand it says what it is, and does not pretend to run."""
+    """A worker that is started by hand ends with an explanation."""
     command = [sys.executable, "-P", "-m", "sectum.hetee.worker"]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""The filter allows what is listed and nothing else: it is run here, instruction by instruction."""
+"""The seccomp filter, interpreted instruction by instruction, allows the listed system calls and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ X86_64, ALLOW, KILL, EPERM, ENOSYS = 0xC000003E, 0x7FFF0000, 0x80000000, 0x00050
 
 
 def verdict(number: int, *arguments: int, architecture: int = X86_64, also: tuple[int, ...] = ()) -> int:
-    """What a kernel would answer: classic BPF, as far as seccomp allows it."""
+    """An interpreter for the part of classic BPF that seccomp allows."""
     data = struct.pack("<IIQ6Q", number, architecture, 0, *(arguments + (0,) * 6)[:6])
     lines, at, word = seccomp.program(also), 0, 0
     while True:

@@ -10,7 +10,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.messages import Pace
-from sectum.hetee.worker.accelerators.protocol import Arrays, Stop
+from sectum.hetee.worker.accelerators.protocol import Arrays, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
 
 _FATAL_ONLY = 4  # less severe messages quote names from the tenant's model
@@ -62,10 +62,7 @@ class OnnxRuntimeAccelerator:
 
     def reset(self) -> str:
         """Drop all sessions and their memory. Only the driver can clear what is left in a GPU's memory."""
-        n_models = len(self._models)
-        for model in self._models:
-            model.unload()
-        self._models.clear()
+        n_models = unload_all(self._models)
         left = "; device memory freed, not overwritten" if self.kind == "cuda" else ""
         return f"{n_models} models unloaded{left}"
 

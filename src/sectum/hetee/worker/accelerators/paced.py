@@ -12,7 +12,7 @@ from sectum.errors import SectumError
 from sectum.graph.reader import read
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.messages import Pace
-from sectum.hetee.worker.accelerators.protocol import Arrays, Stop
+from sectum.hetee.worker.accelerators.protocol import Arrays, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
 
 _SHAPES_KEPT = 64
@@ -39,10 +39,7 @@ class PacedAccelerator:
 
     def reset(self) -> str:
         """Drop all models."""
-        n_models = len(self._models)
-        for model in self._models:
-            model.unload()
-        self._models.clear()
+        n_models = unload_all(self._models)
         return f"{n_models} models unloaded; no data was on it"
 
 
