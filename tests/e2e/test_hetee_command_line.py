@@ -127,8 +127,8 @@ def test_an_unmodified_tritonclient_uses_the_service(rack: Rack, classifier: Pat
     """A tritonclient program gets ONNX Runtime's results through the gateway, even after a worker was killed."""
     pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
     where = ("--state", rack.paths.directory, "--url", rack.url, "--port", free_port())
-    with running("connect", classifier, *where) as door:
-        said = "".join(lines_until(door, "SOFTWARE"))
+    with running("connect", classifier, *where) as gateway:
+        said = "".join(lines_until(gateway, "SOFTWARE"))
         address = re.findall(r"127\.0\.0\.1:\d+", said)[0]
         found = ask_triton(address, photographs)
         session = onnxruntime.InferenceSession(str(classifier), providers=["CPUExecutionProvider"])
@@ -164,15 +164,15 @@ def test_programs_read_a_line_for_each_event(tmp_path: Path, classifier: Path, p
         assert ready["accelerators"] == {"cpu": 1, "paced": 3}
         trusting = ("--policy", ready["policy"], "--url", ready["url"])
         assert len(json.loads(sectum("infer", classifier, photographs[0], *trusting, "--json"))["images"]) == 1
-        with running("connect", f"mine={classifier}", *trusting, "--port", free_port(), "--json") as door:
-            loaded, opened = events_until(door, "ready")
+        with running("connect", f"mine={classifier}", *trusting, "--port", free_port(), "--json") as gateway:
+            loaded, opened = events_until(gateway, "ready")
             assert (loaded["event"], loaded["model"]) == ("loaded", "mine")
             assert (opened["evidence"], opened["hardware"]) == ("software", False)
             assert (opened["policy"], opened["accelerators"]) == (ready["policy"], {"cpu": 1})
             assert reaches(opened["address"])
-            door.send_signal(signal.SIGINT)
-            assert events_until(door, "stopped") == [{"event": "stopped"}]
-            door.wait(60)
+            gateway.send_signal(signal.SIGINT)
+            assert events_until(gateway, "stopped") == [{"event": "stopped"}]
+            gateway.wait(60)
         children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
         (restarted,) = events_until(up, "restarted")

@@ -1,4 +1,4 @@
-"""The local door speaks the Open Inference Protocol as its published clients do."""
+"""The gateway speaks the Open Inference Protocol as its published clients do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ReconnectingSession:
 
 @pytest.fixture
 def gateway() -> Iterator[tuple[ReconnectingSession, Any]]:
-    """A door before that gateway, and a channel to it."""
+    """A gateway with a fake session, and a gRPC channel to it."""
     from sectum.hetee.client.open_inference_gateway import OpenInferenceGateway
 
     session = ReconnectingSession()
@@ -169,8 +169,8 @@ def test_refusals_have_the_status_that_a_caller_can_act_on(
     assert "the reason" in caught.value.details()
 
 
-def test_a_door_listens_on_the_loopback_interface_only(gateway: tuple[ReconnectingSession, Any]) -> None:
-    """A second door on the same port is refused, and nobody but this machine can reach the first."""
+def test_a_gateway_listens_on_the_loopback_interface_only(gateway: tuple[ReconnectingSession, Any]) -> None:
+    """A second gateway on the same port is refused, and the first listens on the loopback interface only."""
     from sectum.hetee.client.open_inference_gateway import OpenInferenceGateway
     from sectum.hetee.errors import ServiceRefused
 
