@@ -19,8 +19,8 @@ from sectum.hetee.wire.messages import Slot
 grpc = pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
 
 
-class ReconnectingSession:
-    """Answers with what it was asked, without a service."""
+class FakeSession:
+    """Stands in for a `ReconnectingSession`: records requests and returns their inputs."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, Any], dict[str, Any]]] = []
@@ -41,11 +41,11 @@ class ReconnectingSession:
 
 
 @pytest.fixture
-def gateway() -> Iterator[tuple[ReconnectingSession, Any]]:
+def gateway() -> Iterator[tuple[FakeSession, Any]]:
     """A gateway with a fake session, and a gRPC channel to it."""
     from sectum.hetee.client.open_inference_gateway import OpenInferenceGateway
 
-    session = ReconnectingSession()
+    session = FakeSession()
     with OpenInferenceGateway(session, 0) as opened, grpc.insecure_channel(f"127.0.0.1:{opened.port}") as channel:  # type: ignore[arg-type]
 
         def call(method: str, request: Any) -> Any:
@@ -64,7 +64,7 @@ def request(raw: list[bytes] | None = None, **tensor: Any) -> Any:
     return message("ModelInferRequest")(model_name="echo", id="42", inputs=[described], raw_input_contents=raw or [])
 
 
-def test_a_server_tells_that_it_lives_and_what_it_has(gateway: tuple[ReconnectingSession, Any]) -> None:
+def test_a_server_tells_that_it_lives_and_what_it_has(gateway: tuple[FakeSession, Any]) -> None:
     """Liveness, readiness and metadata of server and model are those of the protocol."""
     _, call = gateway
     assert call("ServerLive", message("ServerLiveRequest")()).live
@@ -91,7 +91,7 @@ def test_a_server_tells_that_it_lives_and_what_it_has(gateway: tuple[Reconnectin
     ],
 )
 def test_tensors_come_raw_or_typed_and_go_back_raw(
-    gateway: tuple[ReconnectingSession, Any], datatype: str, dtype: str, field: str | None
+    gateway: tuple[FakeSession, Any], datatype: str, dtype: str, field: str | None
 ) -> None:
     """Every datatype is understood in both forms of the protocol, and is echoed bit for bit."""
     session, call = gateway
@@ -108,7 +108,7 @@ def test_tensors_come_raw_or_typed_and_go_back_raw(
         np.testing.assert_array_equal(session.asked[-1][0]["x"], array)
 
 
-def test_jpegs_come_as_bytes(gateway: tuple[ReconnectingSession, Any]) -> None:
+def test_jpegs_come_as_bytes(gateway: tuple[FakeSession, Any]) -> None:
     """Elements of BYTES that are JPEG files go on as files; other bytes as texts."""
     session, call = gateway
     for element, files in ((b"\xff\xd8\xff" + b"jpeg", True), (b"text", False)):
@@ -137,7 +137,7 @@ def test_jpegs_come_as_bytes(gateway: tuple[ReconnectingSession, Any]) -> None:
     ],
 )
 def test_requests_that_contradict_themselves_are_invalid(
-    gateway: tuple[ReconnectingSession, Any], raw: list[bytes] | None, tensor: dict[str, Any]
+    gateway: tuple[FakeSession, Any], raw: list[bytes] | None, tensor: dict[str, Any]
 ) -> None:
     """Wrong sizes, shapes and datatypes are INVALID_ARGUMENT with a reason, and nothing is asked of the service."""
     session, call = gateway
@@ -158,7 +158,7 @@ def test_requests_that_contradict_themselves_are_invalid(
     ],
 )
 def test_refusals_have_the_status_that_a_caller_can_act_on(
-    gateway: tuple[ReconnectingSession, Any], code: Refusal, status: str
+    gateway: tuple[FakeSession, Any], code: Refusal, status: str
 ) -> None:
     """What the service refuses comes out with a fitting status and the reason."""
     session, call = gateway
@@ -169,10 +169,10 @@ def test_refusals_have_the_status_that_a_caller_can_act_on(
     assert "the reason" in caught.value.details()
 
 
-def test_a_gateway_listens_on_the_loopback_interface_only(gateway: tuple[ReconnectingSession, Any]) -> None:
+def test_a_gateway_listens_on_the_loopback_interface_only(gateway: tuple[FakeSession, Any]) -> None:
     """A second gateway on the same port is refused, and the first listens on the loopback interface only."""
     from sectum.hetee.client.open_inference_gateway import OpenInferenceGateway
     from sectum.hetee.errors import ServiceRefused
 
-    with OpenInferenceGateway(ReconnectingSession(), 0) as first, pytest.raises(ServiceRefused):  # type: ignore[arg-type]
-        OpenInferenceGateway(ReconnectingSession(), first.port)  # type: ignore[arg-type]
+    with OpenInferenceGateway(FakeSession(), 0) as first, pytest.raises(ServiceRefused):  # type: ignore[arg-type]
+        OpenInferenceGateway(FakeSession(), first.port)  # type: ignore[arg-type]
