@@ -94,7 +94,7 @@ def test_a_folder_has_one_rack(tmp_path: Path) -> None:
 
 
 def test_addresses_where_a_rack_answers_already_are_refused(tmp_path: Path) -> None:
-    """Another rack that answers is not taken for one's own."""
+    """An answer from another rack is not mistaken for this rack's."""
     paths = RackPaths(tmp_path / "rack")
     provision(paths)
     made = Launcher(
@@ -119,7 +119,7 @@ def test_who_is_stopped_before_it_is_ready_is_no_error(tmp_path: Path) -> None:
 
 
 def test_what_keeps_every_worker_from_starting_is_said(tmp_path: Path) -> None:
-    """When workers end before they are ready, what they said of themselves is the error; a late one is none."""
+    """When workers end before they are ready, their own error is reported."""
     paths = RackPaths(tmp_path / "rack")
     provision(paths)
     made = Launcher(
@@ -162,7 +162,7 @@ time.sleep(60)
 
 
 def test_roles_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
-    """A killed launcher leaves no role behind: the kernel tells them."""
+    """When the launcher is killed, the kernel ends its roles."""
     paths = RackPaths(tmp_path / "rack")
     provision(paths)
     # A process of its own, not a fork: the tests' process may be too large to be copied.

@@ -1,4 +1,4 @@
-"""The threat model promises an attack for each rule; this holds it to that."""
+"""The threat model names a test for each rule and each attack, and these tests exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Careless uses of the service's commands: each is a sentence with what to do, before anything is started or sent."""
+"""Each wrong use of a command gives a sentence that says what to do, before anything is started or sent."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_what_does_not_name_a_service_is_refused(
 def test_where_nobody_answers_the_advice_is_to_start_a_service(
     run: Run, tiny: Path, jpeg: Path, state: Path, taken: str
 ) -> None:
-    """Nobody at the address, or somebody who hangs up: the advice names 'sectum hetee up' and --url."""
+    """If no service answers, or it hangs up, the advice names 'sectum hetee up' and --url."""
     host, _, port = taken.partition(":")
     with socket.create_server((host, 0)) as gone:
         nobody = gone.getsockname()[1]
@@ -137,7 +137,7 @@ def test_an_address_of_another_machine_is_refused(address: str) -> None:
 
 
 def test_port_0_is_refused_where_others_have_to_find_it(run: Run, state: Path) -> None:
-    """A service that is ready at a port nobody knows is of no use."""
+    """Port 0 is refused, because clients could not know the port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
     where = ("--listen", "127.0.0.1:0", "--metrics", f"127.0.0.1:{free}")
@@ -165,13 +165,13 @@ def test_a_model_that_cannot_be_read_ends_as_in_predict(run: Run, jpeg: Path, st
 
 
 class Answered(NamedTuple):
-    """As much of a result as its files are made of."""
+    """The part of a result that output files need."""
 
     outputs: dict[str, np.ndarray]
 
 
 def test_all_outputs_are_written_whatever_they_are_called() -> None:
-    """Scalars, text, names that mean something to NumPy; and nothing is pickled."""
+    """Output files hold scalars, text and any output name, and nothing is pickled."""
     first = {"file": np.ones((2, 3)), "s": np.array(5.0), "allow_pickle": np.array(["a", "bc"], object)}
     second = {"file": np.zeros((1, 3)), "s": np.array(6.0), "allow_pickle": np.array(["d"], object)}
     with np.load(io.BytesIO(_archive([Answered(first)]))) as found:  # type: ignore[list-item]
@@ -186,7 +186,7 @@ def test_all_outputs_are_written_whatever_they_are_called() -> None:
 
 
 def test_scores_that_are_no_numbers_are_told() -> None:
-    """JSON has no word for them."""
+    """Scores that are not finite become null in JSON."""
     result = Answered({"y": np.array([[np.nan, 0.5, -np.inf]], np.float32)})
     (row,) = _classes(("cat.jpg",), result, 3)  # type: ignore[arg-type]
     assert sorted(str(best["score"]) for best in row["classes"]) == ["0.5", "None", "None"]
@@ -194,7 +194,7 @@ def test_scores_that_are_no_numbers_are_told() -> None:
 
 
 def test_a_free_address_is_accepted() -> None:
-    """Looking leaves the address free."""
+    """The check leaves the address free."""
     check_listenable("--listen", "127.0.0.1:0")
     check_listenable("--listen", "localhost:0")
 

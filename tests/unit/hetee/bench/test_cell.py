@@ -27,7 +27,7 @@ FIELDS = {
 
 
 def test_overheads_follow_from_the_samples() -> None:
-    """Of known samples, each overhead is what its definition gives."""
+    """Each overhead of known samples is what its definition gives."""
     found = cell()
     assert found.throughput_overhead_pct.value == pytest.approx(25)  # 70 / 56 - 1
     assert found.latency_overhead_pct.value == pytest.approx(100 * 4.05 / 38)  # medians
@@ -47,7 +47,7 @@ def test_the_json_has_its_fields() -> None:
 
 
 def test_the_json_agrees_with_itself() -> None:
-    """Its overhead is that of its breakdown."""
+    """The latency overhead of a cell is that of its breakdown."""
     shown = cell().json()
     steps = shown["breakdown_ms"]
     overhead = 100 * (steps["encryption"] + steps["transfer"]) / (steps["preprocess"] + steps["compute"])

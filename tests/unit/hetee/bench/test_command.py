@@ -51,7 +51,7 @@ def test_all_cells_unless_some_are_chosen(plans: list[inference.BenchPlan]) -> N
 
 
 def test_real_compute_runs_on_a_real_accelerator(plans: list[inference.BenchPlan]) -> None:
-    """Then nothing is paced, and the accelerator is one that computes."""
+    """With --real-compute nothing is paced, and the accelerator computes."""
     bench("--real-compute", "--accelerator", "cpu", "--network", "VGG16")
     assert (plans[0].mode.preprocess, plans[0].mode.compute, plans[0].mode.kind) == ("real", "real", "cpu")
 
@@ -67,7 +67,7 @@ def test_json_is_for_programs() -> None:
 
 @pytest.mark.usefixtures("plans")
 def test_a_table_says_what_is_paced() -> None:
-    """People see ours beside HETEE's, and that nothing was computed."""
+    """The table shows our numbers beside HETEE's, and says that nothing was computed."""
     text = bench("--network", "GoogLeNet", "--batch", "64").stdout
     row = next(line for line in text.splitlines() if line.startswith("GoogLeNet"))
     assert "25.00 ±0.00  129.03" in row
@@ -102,7 +102,7 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(plans: list[inference.BenchPlan], words: tuple[object, ...], why: str) -> None:
-    """It is said before anything is measured."""
+    """Wrong options are refused before anything is measured."""
     ended = bench(*words)
     assert ended.exit_code == 2
     assert why in ended.stderr

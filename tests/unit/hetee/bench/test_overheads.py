@@ -96,7 +96,7 @@ def test_no_overhead_is_zero() -> None:
 
 
 def test_an_interval_holds_its_value_and_shows_noise() -> None:
-    """Equal samples leave no doubt, scattered ones do, and the interval is around the value."""
+    """Equal samples give an empty interval, scattered ones an interval around the value."""
     sure = estimate(([3.0] * 20,), lambda m: m[0])
     assert sure == (3.0, 3.0, 3.0)
     draw = np.random.default_rng(1)

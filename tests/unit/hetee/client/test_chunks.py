@@ -11,7 +11,7 @@ from sectum.hetee.errors import HeteeError, Refusal
 
 @pytest.mark.parametrize("chunk_bytes", [0, 4095, (1 << 20) + 1])
 def test_a_size_that_no_receiver_takes_is_refused_at_once(chunk_bytes: int) -> None:
-    """It is said before anybody is connected to."""
+    """A wrong chunk size is refused before connecting."""
     with pytest.raises(HeteeError) as caught:
         connect("hetee://127.0.0.1:1", Policy(formats=(), measurements={}, roots=()), chunk_bytes=chunk_bytes)
     assert caught.value.code is Refusal.CHUNK_SIZE

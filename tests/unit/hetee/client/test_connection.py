@@ -1,4 +1,4 @@
-"""The time that an owner gives a handshake is all of it, however a host hands out what it has."""
+"""The time limit of a handshake holds for the whole handshake, however slowly a host sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sectum.hetee.wire.kinds import Kind
 
 
 def test_a_host_that_hands_out_single_bytes_gains_no_time() -> None:
-    """A byte now and then keeps no client waiting for longer than it wanted to."""
+    """A host that sends single bytes cannot keep a client waiting beyond its time limit."""
     over = threading.Event()
 
     def drip(listener: socket.socket) -> None:

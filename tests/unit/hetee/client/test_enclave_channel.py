@@ -1,4 +1,4 @@
-"""Answers of a worker are opened, checked and given to whom they belong; anything else ends the session."""
+"""A worker's answers are opened, checked and delivered to their streams; anything else ends the session."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_result_in_chunks_is_given_to_its_future_and_then_its_receipt() -> Non
 
 
 def test_the_receipt_of_a_worker_that_is_lost_says_why_there_is_none() -> None:
-    """Whoever has a result and asks for its receipt is not left waiting when the worker is gone."""
+    """A caller that waits for a receipt gets an error when the worker is lost."""
     worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream, chunks=1)
@@ -61,7 +61,7 @@ def test_the_receipt_of_a_worker_that_is_lost_says_why_there_is_none() -> None:
 def test_a_receipt_about_something_else_is_refused(
     change: Callable[[Receipt], Receipt], kind: type[HeteeError]
 ) -> None:
-    """Another model, worker, stream, enclave or session, or paced where the result was not: it is no receipt."""
+    """A receipt with another model, worker, stream, enclave, session or pacing than its result is refused."""
     worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream)
@@ -100,7 +100,7 @@ def test_nothing_is_answered_twice() -> None:
 
 
 def test_a_receipt_before_the_last_chunk_is_refused() -> None:
-    """A result that is cut short is no result, though every record of it is authentic."""
+    """A result that is cut short is refused, although each of its records is authentic."""
     worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream)
@@ -147,7 +147,7 @@ def test_credit_is_kept() -> None:
 
 
 def test_the_first_word_of_a_worker_is_ready() -> None:
-    """Before READY nothing is taken, and READY comes once, of this enclave."""
+    """Nothing is accepted before READY, and READY is accepted once, from this enclave."""
     with pytest.raises(HeteeError) as caught:
         ScriptedWorker().say(Kind.CREDIT, messages.Credit(credit_bytes=0))
     assert caught.value.code is Refusal.UNEXPECTED

@@ -1,4 +1,4 @@
-"""What an owner hands in becomes exactly the tensors and bytes that the specification says."""
+"""Inputs become exactly the tensors and bytes that the specification defines."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_jpegs_are_taken_from_paths_and_bytes(tmp_path: Path) -> None:
 
 
 def test_pixels_belong_to_bytes_for_floats_only() -> None:
-    """Numbers that are floats already are not normalised, whatever is said."""
+    """Arrays of floats are never normalised."""
     floats = np.zeros((1, 3, 8, 8), np.float32)
     assert input_tensors(floats, [FLOATS], IMAGENET)[0].tensor.pixels == ()
     assert input_tensors(floats.astype(np.uint8), [FLOATS], IMAGENET)[0].tensor.pixels == (IMAGENET,)
@@ -145,7 +145,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 def test_a_result_that_contradicts_itself_is_refused() -> None:
-    """Two outputs of one name, or texts that are none, are refused, not guessed at."""
+    """Two outputs of one name, or text that is not UTF-8, are refused."""
     tensor = input_tensors(np.zeros(4, np.uint8), [Slot(name="x", dtype="uint8", shape=(4,))], None)[0].tensor
     with pytest.raises(HeteeError):
         arrays((tensor, tensor), memoryview(bytearray(68)))

@@ -32,7 +32,7 @@ def test_an_answered_ping_is_no_loss(clock: list[float]) -> None:
 
 
 def test_two_silent_seconds_are_a_loss_unless_something_moves(clock: list[float]) -> None:
-    """What is on its way counts: only two seconds in which nothing moved are a loss."""
+    """A peer is lost only after two seconds in which nothing moved."""
     monitor = LivenessMonitor()
     monitor.ping(0)
     clock[0] += 1.9

@@ -1,4 +1,4 @@
-"""When a client sends what, below a session."""
+"""When a client sends which frames."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Connection:
 
 
 def test_wake_goes_ahead_of_a_batch_that_nobody_expects() -> None:
-    """Not while another is on its way, nor soon after it, when host and worker are awake, nor to a lost worker."""
+    """WAKE is not sent while another batch is in flight, nor shortly after one, nor to a lost worker."""
     worker, connection = ScriptedWorker().ready(), Connection()
     enclave, transport = worker.enclave, Transport(connection, None)
     transport.enclave = enclave
@@ -89,7 +89,7 @@ def test_wake_goes_ahead_of_a_batch_that_nobody_expects() -> None:
     ],
 )
 def test_a_batch_that_a_worker_would_end_the_session_for_is_refused_before_it_is_sent(change: dict[str, Any]) -> None:
-    """Who asks for it is told, nothing is sealed, and the enclave is not lost for it."""
+    """A batch that cannot be described is refused before anything is sealed, and the enclave stays usable."""
     worker, connection = ScriptedWorker().ready(), Connection()
     transport = Transport(connection, None)
     transport.enclave = worker.enclave
@@ -106,7 +106,7 @@ def test_a_batch_that_a_worker_would_end_the_session_for_is_refused_before_it_is
 
 
 def test_a_model_takes_no_credit() -> None:
-    """It may be larger than what is granted for batches, as the specification says."""
+    """A model may be larger than the credit for batches."""
     worker, connection = ScriptedWorker().ready(), Connection()
     transport = Transport(connection, None)
     transport.enclave = worker.enclave

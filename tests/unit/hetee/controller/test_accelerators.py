@@ -1,4 +1,4 @@
-"""Accelerators go round: first come, first served, a quantum each."""
+"""Accelerators are shared first in, first out, for a quantum each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sectum.hetee.wire.kinds import Kind
 
 
 def test_who_waits_is_served_in_order_and_only_what_is_free_is_given() -> None:
-    """A fleet gives out what nobody owns, and keeps the order of those who wait."""
+    """Only free accelerators are granted, and waiting sessions keep their order."""
     accelerators = AcceleratorPool({"cpu": 2})
     accelerators.grant(1, accelerators.free("cpu"))
     assert accelerators.free("cpu") == []
@@ -23,7 +23,7 @@ def test_who_waits_is_served_in_order_and_only_what_is_free_is_given() -> None:
 
 
 def test_what_was_done_to_an_accelerator_is_said() -> None:
-    """A record never says more than was done: memory that ended with a process."""
+    """The cleaning record states only that the memory ended with the process."""
     assert "process" in reset("cpu:0")
     assert "process" in reset("cuda:1")
 
@@ -39,7 +39,7 @@ def two_on_one() -> tuple[FakeEnvironment, int, int]:
 
 
 def test_nobody_is_asked_before_its_quantum_is_over() -> None:
-    """REVOKE comes when the owner had its accelerator for a quantum and somebody waits, and once."""
+    """REVOKE is sent once, after the owner had its accelerator for a quantum while another session waits."""
     fake, first, second = two_on_one()
     worker = fake.workers[fake.serving(first)]
     fake.pass_time(0.4)
@@ -53,7 +53,7 @@ def test_nobody_is_asked_before_its_quantum_is_over() -> None:
 
 
 def test_while_nobody_waits_everybody_keeps_what_it_has() -> None:
-    """A quantum without anybody who waits ends nothing."""
+    """Without waiting sessions, nothing is revoked after a quantum."""
     fake = FakeEnvironment(Settings(accelerators={"cpu": 1}))
     fake.started()
     connection = fake.connect()

@@ -28,7 +28,7 @@ def pick(numbers: list[int], choice: int) -> int:
 
 
 class WorkerPool(RuleBasedStateMachine):
-    """Random lives of sessions and workers."""
+    """Random sequences of events in sessions and workers."""
 
     @initialize(cpus=st.integers(1, 3), spares=st.integers(1, 3), enclaves=st.integers(1, 4))
     def build(self, cpus: int, spares: int, enclaves: int) -> None:
@@ -153,7 +153,7 @@ class WorkerPool(RuleBasedStateMachine):
 
     @invariant()
     def an_accelerator_is_owned_by_at_most_one_worker(self) -> None:
-        """R1: of those that live, no two hold the same; and the controller gives away nothing that somebody holds."""
+        """R1: no two living workers hold the same accelerator, and none that is held is granted."""
         held = Counter(name for worker in self.fake.workers.values() if worker.alive for name in worker.holds)
         assert all(count == 1 for count in held.values()), held
         accelerators = self.fake.controller.pool.accelerators
@@ -190,7 +190,7 @@ class WorkerPool(RuleBasedStateMachine):
 
     @invariant()
     def cleaning_is_signed_when_the_process_is_gone(self) -> None:
-        """R7: who has a record has a worker that was collected, and the record names its process."""
+        """R7: a session gets its cleaning record only after its worker was collected, and the record names its process."""
         for connection, client in self.fake.clients.items():
             if client.last(Kind.CLEANED) is not None:
                 assert client.routes[-1] in self.collected
@@ -208,7 +208,7 @@ class WorkerPool(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_behind(self) -> None:
-        """A session that has ended has no secrets; a worker without a session is on its way out."""
+        """A session that has ended has no secrets, and its worker is being torn down."""
         tenants = self.fake.controller.tenants
         for number, enclave in self.fake.controller.pool.enclaves.items():
             if enclave.session and enclave.tenant is None:
@@ -218,7 +218,7 @@ class WorkerPool(RuleBasedStateMachine):
         assert len(self.fake.controller.pool.enclaves) <= self.fake.settings.enclaves + self.fake.settings.spares
 
     def teardown(self) -> None:
-        """Whatever happened, after a drain everybody is gone, every worker collected, every accelerator free."""
+        """After a drain no session is left, every worker is collected, and every accelerator is free."""
         if not hasattr(self, "fake"):
             return
         self.fake.controller.drain()
@@ -236,7 +236,7 @@ TestRules = WorkerPool.TestCase
 
 
 def test_a_link_frame_of_a_client_is_not_listened_to() -> None:
-    """R2: a frame of the class WORKER_LINK that comes from a worker in the wrong state costs that worker its life."""
+    """R2: a worker that sends a WORKER_LINK frame in the wrong state is killed."""
     fake = FakeEnvironment()
     fake.link(1, Kind.HEARTBEAT, messages.Heartbeat(open_streams=0, batches=0, images=0, bytes=0, busy_us=0))
     assert fake.workers[1].killed
@@ -285,7 +285,7 @@ def test_everybody_who_waits_is_served(n_sessions: int) -> None:
 
 
 def test_refusals_carry_their_reason_to_the_client() -> None:
-    """A frame that is none is answered with its code, sealed if there are keys, and ends the session."""
+    """Bytes that are not a frame are answered with the right code, sealed if there are keys, and end the session."""
     fake = FakeEnvironment()
     connection = fake.connect()
     with pytest.raises(HeteeError) as caught:

@@ -46,7 +46,7 @@ while link.recv(65536):
 
 
 class Quick(Measurer):
-    """Measures nothing: what is measured is not what is tested here."""
+    """A measurer that returns a constant, because these tests are not about measurement."""
 
     def measure(self, software: object) -> bytes:  # type: ignore[override]
         return b"m" * 32
@@ -132,7 +132,7 @@ def test_a_socket_that_others_can_reach_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
-    """Whatever is open here, a worker finds 0-4 only, and no environment but what it is to have."""
+    """A worker inherits only descriptors 0-4 and the allowed environment variables."""
     os.environ["SECTUM_TEST_SECRET"] = "do not pass on"
     program = (
         "import os, socket\n"
@@ -198,7 +198,7 @@ def test_a_descriptor_travels_with_its_frame_and_is_closed_here() -> None:
 
 
 def test_frames_of_another_kind_are_refused() -> None:
-    """A peer may send only what it is there to send."""
+    """A peer may send only the types that its role allows."""
     ours, theirs = socket.socketpair()
     theirs.sendall(plain_frame(Kind.ERROR, encode(Ping(number=1))))
     with pytest.raises(FrameRefused):

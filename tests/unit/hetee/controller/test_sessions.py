@@ -38,7 +38,7 @@ def test_an_enclave_is_vouched_for_released_and_routed() -> None:
 
 
 def test_spares_are_as_many_as_were_asked_for_when_a_session_has_taken_one() -> None:
-    """A session that was just served waits for no worker any more."""
+    """A session that was just served no longer waits for a worker."""
     fake = ready_world(spares=2)
     fake.configure(fake.connect())
     for _ in range(3):
@@ -48,7 +48,7 @@ def test_spares_are_as_many_as_were_asked_for_when_a_session_has_taken_one() -> 
 
 
 def test_evidence_of_a_worker_holds_what_was_measured_before_its_start() -> None:
-    """What VOUCH's evidence says was measured is what was measured before the process was started."""
+    """The measurement in the evidence of VOUCH was taken before the process was started."""
     fake = ready_world()
     connection = fake.connect()
     fake.configure(connection)
@@ -114,7 +114,7 @@ def test_a_lost_worker_is_replaced_behind_a_fence() -> None:
 
 
 def test_a_pong_that_nobody_asked_for_ends_the_session() -> None:
-    """A fence cannot be passed by guessing: any PONG but the one that is waited for is UNEXPECTED."""
+    """Any PONG but the expected one is refused as UNEXPECTED."""
     fake = ready_world()
     connection = fake.connect()
     fake.say(connection, Kind.PONG, Ping(number=7))
@@ -123,7 +123,7 @@ def test_a_pong_that_nobody_asked_for_ends_the_session() -> None:
 
 
 def test_waiting_is_told_and_ends() -> None:
-    """Who waits hears how many are before it, and BUSY when its time is over; the session stays open."""
+    """A waiting session gets its place in the queue, and BUSY when its time is over; it stays open."""
     fake = ready_world(enclaves=2)
     for _ in range(2):
         fake.configure(fake.connect())
@@ -164,7 +164,7 @@ def test_a_host_that_goes_takes_the_session_and_its_enclave_with_it() -> None:
 
 @pytest.mark.parametrize("handshake", [False, True])
 def test_a_slow_handshake_is_ended(handshake: bool) -> None:
-    """Who sends no HELLO in 5 s, or no PROOF in 5 s more, is let go."""
+    """A client that sends no HELLO within 5 s, or no PROOF within 5 s more, is disconnected."""
     fake = ready_world()
     connection = fake.connect(handshake=False)
     if handshake:
@@ -243,7 +243,7 @@ def test_counts_name_no_session_and_no_key() -> None:
 
 
 def test_a_worker_that_breaks_the_protocol_is_killed() -> None:
-    """WIPED that nobody asked for, accelerators that are not its own: no more is heard from that worker."""
+    """A worker that sends WIPED unasked, or returns accelerators that it does not own, is killed."""
     for kind, message in (
         (Kind.WIPED, messages.Wiped(wiped_bytes=0, answered=0, refused=0)),
         (Kind.RETURNED, messages.Returned(accelerators=("cpu:1",), cleaning=("none",))),

@@ -93,7 +93,7 @@ def test_a_controller_is_asked_and_believed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"x" * 64, plain_frame(Kind.ERROR, b"\x80")])
 def test_a_controller_that_answers_nonsense_is_lost(tmp_path: Path, answer: bytes) -> None:
-    """No answer, or one that is none, is CONTROLLER_LOST, and no crash of the host."""
+    """A missing or invalid answer gives CONTROLLER_LOST, and the host does not crash."""
     thread = serve(tmp_path / "socket", answer)
     with pytest.raises(ServiceRefused) as caught:
         ask_controller(tmp_path / "socket")

@@ -1,4 +1,4 @@
-"""A relay forwards what belongs where, whole, and says why it ends."""
+"""A relay forwards each frame whole to the right peer, and says why it ends."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_data_goes_to_the_routed_worker_and_back(ends: Ends, n_bytes: int) -> No
 
 
 def test_sockets_are_closed_when_nobody_uses_them_any_more(ends: Ends) -> None:
-    """A client that goes in the middle of a result ends its worker's connection, and whoever forwarded it, first."""
+    """A client that disconnects in the middle of a result ends its worker's connection."""
     with ends.route() as worker:
         worker.sendall(chunk((1 << 20) + 16)[: 1 << 18])
         receive_exactly(ends.client, 1 << 16)
@@ -161,7 +161,7 @@ def test_frames_that_came_together_arrive_in_their_order(ends: Ends) -> None:
 
 
 def test_a_small_frame_that_was_cut_off_is_not_begun(ends: Ends) -> None:
-    """Of a frame that fits into memory nothing is passed on before all of it came: the connection survives its end."""
+    """A small frame is forwarded only when it is complete, so a cut-off one does not end the connection."""
     with ends.route() as worker:
         ends.controller.sendall(sealed(Kind.PONG))
         receive_exactly(ends.client, HEADER_BYTES + 40)
@@ -224,7 +224,7 @@ def test_what_a_worker_said_last_comes_before_what_the_controller_says_of_its_en
     ],
 )
 def test_what_a_client_may_not_send_ends_its_connection(ends: Ends, frame: bytes) -> None:
-    """No header, frames of links and insides, frames of the other direction: an ERROR with the reason, then the end."""
+    """Bytes that are not a header, and frames of links or of the other direction, give an ERROR and end the connection."""
     ends.client.sendall(frame)
     error = read_frame(ends.client)
     code = decode(error.payload, Failure).code
@@ -242,7 +242,7 @@ def test_a_controller_that_is_gone_is_told_to_the_client(ends: Ends) -> None:
 
 
 def test_an_end_that_the_controller_has_explained_is_no_loss(ends: Ends) -> None:
-    """After CLEANED the end of the controller's connection is the end: nothing is refused, nothing is said."""
+    """The end of the controller's connection after CLEANED causes no ERROR."""
     ends.controller.sendall(sealed(Kind.CLEANED))
     ends.controller.close()
     assert read_frame(ends.client).header.kind is Kind.CLEANED

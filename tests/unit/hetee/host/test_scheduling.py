@@ -1,4 +1,4 @@
-"""The host asks Linux for short turns, and for nothing else."""
+"""The host requests short time slices from Linux, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ input()
 
 
 def _attributes(pid: int) -> tuple[int, int, int]:
-    """Policy, niceness and wished turn, in nanoseconds, of a process."""
+    """Scheduling policy, niceness and requested time slice in nanoseconds of a process."""
     memory = ctypes.create_string_buffer(48)
     number = _GET_ATTRIBUTES[platform.machine()]
     arguments = (ctypes.c_long(number), ctypes.c_long(pid), memory, ctypes.c_long(48), ctypes.c_long(0))
@@ -34,7 +34,7 @@ def _attributes(pid: int) -> tuple[int, int, int]:
 
 @pytest.mark.skipif(platform.machine() not in _GET_ATTRIBUTES, reason="the numbers of its system calls are not known")
 def test_short_turns_change_neither_policy_nor_niceness() -> None:
-    """What an operator has set stays; where Linux knows turns of a wished length, it has taken the wish."""
+    """Policy and niceness stay as they are, and Linux 6.12 or newer has the requested time slice."""
     asking = subprocess.Popen([sys.executable, "-c", _ASK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with asking:
         assert asking.stdout is not None
