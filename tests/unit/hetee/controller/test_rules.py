@@ -190,7 +190,7 @@ class WorkerPool(RuleBasedStateMachine):
 
     @invariant()
     def cleaning_is_signed_when_the_process_is_gone(self) -> None:
-        """R7: a session gets its cleaning record only after its worker was collected, and the record names its process."""
+        """R7: a session gets its cleaning record only after its worker was collected, and it names the process."""
         for connection, client in self.fake.clients.items():
             if client.last(Kind.CLEANED) is not None:
                 assert client.routes[-1] in self.collected

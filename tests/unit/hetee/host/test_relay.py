@@ -224,7 +224,7 @@ def test_what_a_worker_said_last_comes_before_what_the_controller_says_of_its_en
     ],
 )
 def test_what_a_client_may_not_send_ends_its_connection(ends: Ends, frame: bytes) -> None:
-    """Bytes that are not a header, and frames of links or of the other direction, give an ERROR and end the connection."""
+    """Bytes that are no header, and frames of links or the other direction, give an ERROR and end the connection."""
     ends.client.sendall(frame)
     error = read_frame(ends.client)
     code = decode(error.payload, Failure).code
