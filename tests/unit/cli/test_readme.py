@@ -1,4 +1,4 @@
-"""The README shows what the commands really print."""
+"""README.md and the documentation pages show what the commands really print."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import shlex
 import click
 import pytest
 
-from places import ROOT
 from sectum.cli.main import cli
+from shown_examples import PAGES, ROOT, SHOWN
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"^\$ (sectum .+)\n((?:.*\n)*?)```$", README, re.MULTILINE)
-TYPED = [command for command, _ in SHOWN] + re.findall(r"`(sectum [^`]+)`", README)
+TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
+EXAMPLES = [(name, found[1], found[2]) for name, text in TEXTS.items() for found in SHOWN.finditer(text)]
+TYPED = sorted(
+    {
+        (name, found[1])
+        for name, text in TEXTS.items()
+        for found in re.finditer(r"(?:^(?:\$ )?(?:\.venv/bin/)?|`(?:\$ )?)(sectum [a-z][^`\n]*)", text, re.MULTILINE)
+    }
+)
 
 
 def words_of(output: str) -> list[str]:
@@ -21,19 +27,19 @@ def words_of(output: str) -> list[str]:
     return re.sub(r"[\d.,]*\d", "#", output).split()
 
 
-def test_prediction_in_the_readme_is_what_is_printed(run):
-    """Who types the first command sees what the README shows, but for numbers of models that were trained anew."""
-    command, output = SHOWN[0]
+@pytest.mark.parametrize(("page", "command", "output"), EXAMPLES)
+def test_output_on_a_page_is_what_is_printed(run, page, command, output):
+    """Who types a command that a page shows sees the output that the page shows, numbers aside."""
     result = run(*shlex.split(command)[1:])
     assert result.exit_code == 0, result.stderr
-    assert words_of(result.stdout) == words_of(output)
+    assert words_of(result.stdout) == words_of(output), "run: python tools/shown_examples.py"
 
 
-@pytest.mark.parametrize("line", TYPED)
-def test_command_in_the_readme_exists_with_its_options(line):
-    """No command in the README is misspelt or of another version."""
+@pytest.mark.parametrize(("page", "line"), TYPED)
+def test_command_on_a_page_exists_with_its_options(page, line):
+    """No command on a page is misspelt or of another version."""
     command: click.Command = cli
-    for word in shlex.split(line.partition("&&")[0])[1:]:
+    for word in shlex.split(re.split(r"\s(?:&&|[>|&])", line)[0], comments=True)[1:]:
         if isinstance(command, click.Group):
             command = command.commands[word]
         elif word.startswith("-"):
