@@ -32,7 +32,12 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def _decisions() -> str:
-    lines = ["# Decisions", "", "Why Sectum is built as it is. Each record states a decision, its reason and its cost.", ""]
+    lines = [
+        "# Decisions",
+        "",
+        "Why Sectum is built as it is. Each record states a decision, its reason and what follows.",
+        "",
+    ]
     for path in sorted((ROOT / "docs" / "adr").glob("0*.md")):
         title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         lines.append(f"- [{title}]({path.name})")

@@ -1,7 +1,7 @@
 """The commands that README.md and docs/ show, and what they print today.
 
-``python tools/shown_examples.py`` runs them and writes their output into the pages. A test compares the words and leaves
-the numbers alone: those of models that were trained anew may differ.
+``python tools/shown_examples.py`` runs them and writes their output into the pages. A test compares the words, but
+not the numbers: those of models that were trained again may differ.
 """
 
 from __future__ import annotations

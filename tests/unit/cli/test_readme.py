@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 
@@ -20,6 +21,13 @@ TYPED = sorted(
         for found in re.finditer(r"(?:^(?:\$ )?(?:\.venv/bin/)?|`(?:\$ )?)(sectum [a-z][^`\n]*)", text, re.MULTILINE)
     }
 )
+
+PYTHON = [
+    (name, found[1])
+    for name, text in TEXTS.items()
+    for found in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    if "import " in found[1]
+]
 
 
 def words_of(output: str) -> list[str]:
@@ -44,3 +52,10 @@ def test_command_on_a_page_exists_with_its_options(page, line):
             command = command.commands[word]
         elif word.startswith("-"):
             assert word in {name for option in command.params for name in option.opts}
+
+
+@pytest.mark.parametrize(("page", "source"), PYTHON)
+def test_python_on_a_page_imports_what_exists(page, source):
+    """No Python example on a page imports a name that this version does not have."""
+    imports = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, type_ignores=[]), page, "exec"), {})
