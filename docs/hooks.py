@@ -1,4 +1,4 @@
-"""For mkdocs: pages made of the files beside README.md, and a list of the decision records."""
+"""For mkdocs: pages made of the files beside README.md, a list of the decision records, and GitHub's Markdown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 BESIDE_README = ("CHANGELOG.md", "CONTRIBUTING.md", "LIMITATIONS.md", "SECURITY.md")
 
 _INTO_DOCS = re.compile(r"(?<=\]\()docs/")
+_LIST_OR_TABLE = re.compile(r"\||[-*] |\d+\. ")
 _OUT_OF_DOCS = re.compile(rf"(?<=\]\()((?:\.\./)*)\.\./({'|'.join(BESIDE_README)})")
 
 
@@ -22,13 +23,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for other in BESIDE_README:
             text = text.replace(f"]({other})", f"]({other.lower()})")
         files.append(File.generated(config, name.lower(), content=text))
-    files.append(File.generated(config, "adr/index.md", content=_decisions()))
+    files.append(File.generated(config, "adr/decisions.md", content=_decisions()))
     return files
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Turn links to the files beside README.md into links to their pages."""
-    return _OUT_OF_DOCS.sub(lambda found: found[1] + found[2].lower(), markdown)
+    """Turn links to the files beside README.md into links to their pages, and set lists and tables apart.
+
+    GitHub begins a list or a table without an empty line before it; Python-Markdown does not.
+    """
+    lines: list[str] = []
+    fenced = False
+    for line in _OUT_OF_DOCS.sub(lambda found: found[1] + found[2].lower(), markdown).split("\n"):
+        begins = None if fenced else _LIST_OR_TABLE.match(line)
+        if begins and lines and lines[-1] and not _LIST_OR_TABLE.match(lines[-1]) and not lines[-1].startswith(" "):
+            lines.append("")
+        fenced ^= line.lstrip().startswith("```")
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _decisions() -> str:
