@@ -31,7 +31,7 @@ PYTHON = [
 
 
 def words_of(output: str) -> list[str]:
-    """The words of an output without its numbers, wherever lines end; the CPU decides which of alike layers are named."""
+    """The words of an output, without numbers and line ends. The CPU decides which of similar layers are named."""
     return re.sub(r"[\d.,]*\d", "#", re.sub(r"_\d+\b", "", output)).split()
 
 
