@@ -1,4 +1,4 @@
-"""For all tests: how hypothesis draws, and where what was measured is kept."""
+"""For all tests: how hypothesis draws, where a calibration is stored, and which skips are allowed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from skip_list import SkipList
+
 # A slow machine is no error, and what CI says of a commit must not depend on chance; at home every run draws anew.
 settings.register_profile("home", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -17,6 +19,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "home")
 # A suite started in the background of a script inherits that Ctrl-C is ignored, and so would what it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option of runs with few packages."""
+    parser.addoption("--without-extras", action="store_true", help="tests may be skipped where an extra is missing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Checks every skip against tests/allowed_skips.toml."""
+    config.pluginmanager.register(SkipList(without_extras=config.getoption("without_extras")))
 
 
 @pytest.fixture(scope="session", autouse=True)
