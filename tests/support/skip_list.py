@@ -36,7 +36,7 @@ class SkipList:
             if not any(allowed in reason for allowed in self._reasons):
                 report.outcome = "failed"
                 report.longrepr = (
-                    f"{reason}\nThis reason is not in tests/{LIST.name}. Install what is missing, or add the reason there."
+                    f"{reason}\nThis reason is not in tests/{LIST.name}. Install what is missing, or list the reason."
                     "\nIf optional packages are missing on purpose, run pytest with --without-extras."
                 )
         return report
