@@ -33,6 +33,7 @@ def verdicts(cases: list[Case]) -> Iterator[tuple[Case, dict[str, object]]]:
             left = left[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_hostile_files_end_in_a_graph_or_a_clear_error(kind: str, tmp_path: Path) -> None:
     """No hostile file makes the reader die, hang, grow or let another exception escape."""

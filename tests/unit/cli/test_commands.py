@@ -140,6 +140,7 @@ def test_exported_network_predicts_as_the_zoo_does(run, tmp_path):
         assert read[key] == made[key]
 
 
+@pytest.mark.slow
 def test_native_measurement_has_every_documented_key(run, tiny):
     """`measure --json` gives latency, samples, uncertainty, page counts, memory and the prediction beside them."""
     words = ["measure", tiny, "--batch", "1", "--enclave", "native", "--runs", "3", "--deadline", "30", "--json"]
@@ -153,6 +154,7 @@ def test_native_measurement_has_every_documented_key(run, tiny):
     assert data["prediction"]["kind"] == "predicted"
 
 
+@pytest.mark.slow
 def test_measurement_stands_beside_its_prediction(run, tiny):
     """A measurement is shown with its prediction and error, unless --no-predict is given."""
     words = ["measure", tiny, "--batch", "1", "--enclave", "native", "--runs", "2"]
@@ -191,6 +193,7 @@ def test_report_as_json_holds_the_curve(run, tmp_path):
     assert 2 * MIB in sizes
 
 
+@pytest.mark.slow
 def test_software_enclave_is_measured_with_its_page_counts(run, tmp_path):
     """A model measured in the software enclave stays within the EPC, has page counts and the native outputs."""
     words = ["measure", "zoo:squeezenet1_1", "--epc", "6MiB", "--runs", "2", "--input", "input=1x3x96x96", "--json"]

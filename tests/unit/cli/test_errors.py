@@ -78,6 +78,7 @@ def test_more_memory_than_pages_are_counted_for_is_refused(run):
     refused(run("predict", "zoo:resnet152", "--batch", "65536"), 12, "smaller batch")
 
 
+@pytest.mark.slow
 def test_a_model_that_the_runtime_refuses_is_told_in_a_sentence(run, tmp_path):
     """Such as one of a later version of ONNX than the runtime knows."""
     model = onnx.load_from_string(convolutions())
@@ -100,6 +101,7 @@ def test_a_processor_that_is_not_there_is_refused(run, tmp_path):
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("predict", "nope.onnx", "--json"), ("bogus", "--json"), ("predict", "nope.onnx")])
 @pytest.mark.parametrize("to", ["closed", "/dev/full"])
 def test_an_error_that_nobody_can_read_keeps_its_exit_code(words, to):
@@ -118,6 +120,7 @@ def test_an_error_that_nobody_can_read_keeps_its_exit_code(words, to):
     assert done.returncode == (2 if words[0] == "bogus" else 10)
 
 
+@pytest.mark.slow
 def test_help_that_nobody_reads_ends_quietly():
     """Help into a closed pipe ends as by SIGPIPE, without a message."""
     reading, writing = os.pipe()
@@ -218,6 +221,7 @@ def test_device_that_is_full_is_refused(run):
     refused(run("zoo", "export", "squeezenet1_1", "-o", "/dev/full"), 2, "cannot be written")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["profiles"], ["profiles", "--json"], ["--help"]], ids=" ".join)
 def test_output_that_cannot_be_written_is_no_defect(words):
     """A full disk behind standard output is told in a sentence."""
@@ -228,6 +232,7 @@ def test_output_that_cannot_be_written_is_no_defect(words):
     assert ended.stderr.startswith("sectum: the output cannot be written: ")
 
 
+@pytest.mark.slow
 def test_closed_output_is_no_defect():
     """A process that was started without standard output still does its work."""
     command = f"{shlex.quote(sys.executable)} -m sectum.cli profiles >&-"
@@ -278,6 +283,7 @@ def test_message_cannot_carry_terminal_escapes(run, tmp_path):
     refused(result, 10, "\\x1b[31mred")
 
 
+@pytest.mark.slow
 def test_process_has_the_exit_code_and_no_traceback(process, tmp_path):
     """The process itself ends with the documented code and writes only its message to stderr."""
     ended = process("predict", tmp_path / "none.onnx")
@@ -286,6 +292,7 @@ def test_process_has_the_exit_code_and_no_traceback(process, tmp_path):
     assert ended.stdout == ""
 
 
+@pytest.mark.slow
 def test_defect_is_one_line_and_leaves_with_1():
     """An unexpected exception ends with exit code 1 and its name, without a traceback."""
     program = (
@@ -301,6 +308,7 @@ def test_defect_is_one_line_and_leaves_with_1():
     assert json.loads(ended.stdout)["error"]["exit_code"] == 1
 
 
+@pytest.mark.slow
 def test_reader_that_leaves_is_no_error():
     """A reader that closes the pipe ends the command as by SIGPIPE, without a message."""
     command = [sys.executable, "-m", "sectum.cli", "zoo", "list", "--json"]
@@ -310,6 +318,7 @@ def test_reader_that_leaves_is_no_error():
         assert child.wait(60) == 141
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130():
     """Ctrl-C ends the command with exit code 130 and without a traceback."""
     program = (

@@ -60,6 +60,7 @@ def test_version_is_told(run):
     assert run("--version").stdout.startswith("sectum ")
 
 
+@pytest.mark.slow
 def test_help_loads_nothing_heavy():
     """The help of a command loads no numerical library and no room that needs one."""
     program = (

@@ -40,18 +40,21 @@ def assert_block_equals_the_arenas(model_bytes: bytes, folder: Path) -> None:
     assert json.loads(done.stdout)["planned_block_bytes"] == requests[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIGHT_NAMES)
 def test_light_models_get_the_block_that_is_planned(name: str, tmp_path: Path) -> None:
     """For the CNNs of the onnx package the planned block equals the runtime's request to its arena."""
     assert_block_equals_the_arenas((LIGHT / f"light_{name}.onnx").read_bytes(), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_batch_gets_the_block_that_is_planned(tmp_path: Path) -> None:
     """For a batch of four the planned block equals the runtime's request."""
     model = read(LIGHT / "light_shufflenet.onnx", batch=4)
     assert_block_equals_the_arenas(model.bound_bytes(), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO_NAMES)
 def test_zoo_networks_get_the_block_that_is_planned(name: str, tmp_path: Path) -> None:
     """For zoo networks of eight families the planned block equals the runtime's request."""
@@ -59,6 +62,7 @@ def test_zoo_networks_get_the_block_that_is_planned(name: str, tmp_path: Path) -
 
 
 # These three have gaps behind the last buffer that decide where a later one goes.
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "seed"), [("squeezenet", 0), ("squeezenet", 1), ("mobilenet_v2", 1)])
 def test_fragmented_plans_get_the_block_that_is_planned(family: str, seed: int, tmp_path: Path) -> None:
     """Where the block has gaps, the planned block still equals the runtime's request."""

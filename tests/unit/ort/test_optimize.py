@@ -250,6 +250,7 @@ def assert_equal(model_bytes: bytes, graph: Graph, cpu: Cpu) -> tuple[OptimizedG
     return made, truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batch"), [*((name, 1) for name in LIGHT_NAMES), ("squeezenet", 4), ("shufflenet", 4)]
 )
@@ -274,6 +275,7 @@ def _small(name: str) -> zoo.Architecture:
         return zoo.build(name, resolution=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.names())
 def test_zoo_networks_are_rewritten_as_the_runtime_does(name: str, cpu: Cpu) -> None:
     """For every zoo network the optimized graph has the operators, shapes and weights of the runtime's own."""
@@ -281,6 +283,7 @@ def test_zoo_networks_are_rewritten_as_the_runtime_does(name: str, cpu: Cpu) -> 
     assert_equal(model_bytes, read(model_bytes).graph, cpu)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", zoo.families())
 def test_random_relatives_are_rewritten_as_the_runtime_does(family: str, cpu: Cpu) -> None:
     """Channel counts that are no multiple of anything take other paths than the published networks."""

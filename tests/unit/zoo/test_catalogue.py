@@ -73,6 +73,7 @@ def test_a_resolution_too_small_for_a_network_is_refused_with_the_layer_and_what
         zoo.build("alexnet", resolution=32)
 
 
+@pytest.mark.slow
 def test_importing_the_zoo_and_listing_its_names_loads_neither_numpy_nor_onnx_nor_torch() -> None:
     """Listing the names of the zoo loads no numerical library."""
     program = (

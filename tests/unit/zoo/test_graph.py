@@ -28,6 +28,7 @@ def _small(name: str) -> Architecture:
     return zoo.build(name, resolution=96, width=0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.names())
 def test_the_graph_of_a_network_is_that_of_its_file(name: str) -> None:
     """For every network the graph made directly equals the graph read from its emitted file."""

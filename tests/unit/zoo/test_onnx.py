@@ -17,6 +17,8 @@ from sectum import zoo
 from sectum.errors import ModelTooLarge
 from sectum.zoo.onnx_emitter import LARGEST_MODEL_BYTES
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[bytes, int, int], NDArray[np.float32]]
 
 SMALL = [

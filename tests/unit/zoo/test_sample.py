@@ -40,6 +40,7 @@ def test_the_families_are_the_thirteen_of_the_recipe_and_six_beside_it() -> None
     assert {zoo.build(name).family for name in zoo.names()} <= set(zoo.families())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", zoo.families())
 def test_random_relatives_run_with_finite_outputs_that_depend_on_the_class(family: str, run_model: Run) -> None:
     """Random networks of every family run; their outputs are finite and differ between classes."""
@@ -65,6 +66,7 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(family: s
     assert first.nodes != other.nodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", zoo.families())
 def test_many_relatives_are_all_valid_architectures_of_drawn_resolution(family: str) -> None:
     """Sixty draws of a family are valid and vary in resolution and in parameters."""

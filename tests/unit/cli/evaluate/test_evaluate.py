@@ -57,6 +57,7 @@ def shipped(evaluated, monkeypatch) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_json_has_splits_noise_and_baselines(evaluated):
     """The figures that others read are there, under their names, as fractions or null."""
     told = json.loads(evaluated.with_suffix(".stdout").read_text())
