@@ -37,6 +37,7 @@ def test_extra(): pytest.skip("shards are Parquet: install sectum[train]")
 MODULE = "import pytest\npytest.skip('no userfaultfd', allow_module_level=True)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "outcome"),
     [

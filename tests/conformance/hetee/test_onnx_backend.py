@@ -179,6 +179,7 @@ def run(session: Session) -> Score:
     return score
 
 
+@pytest.mark.slow
 def test_every_operator_has_the_same_verdict() -> None:
     """Whatever ONNX Runtime computes alone comes out the same, bit for bit; what it refuses is refused."""
     with Rack("cpu=1") as rack, rack.connect() as session:

@@ -66,6 +66,7 @@ def test_processes_give_the_same_in_the_same_order_and_stay(predictor, architect
         assert list(candidates.predict(many[::-1])) == alone[::-1]
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_predicted_is_told_and_the_others_go_on(predictor, architectures, softepc):
     """An architecture that is none gives its error in its place."""
     broken = zoo.Architecture("broken", "resnet", architectures[0].nodes, architectures[0].shapes[:2], 1)
