@@ -45,6 +45,7 @@ def test_hostile_files_end_in_a_graph_or_a_clear_error(kind: str, tmp_path: Path
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_there_are_enough_hostile_files(tmp_path: Path) -> None:
     """The collection does not shrink unnoticed."""
     for kind in MAKERS:

@@ -261,6 +261,7 @@ def test_light_models_are_rewritten_as_the_runtime_does(name: str, batch: int, c
     assert made.weight_bytes == truth.weight_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bvlc_alexnet", "densenet121", "inception_v1", "resnet50", "squeezenet"])
 def test_the_order_of_execution_is_the_runtimes(name: str, cpu: Cpu) -> None:
     """Where no two conversions of layout feed one operator, the runtime's order is fixed, and is predicted."""

@@ -108,6 +108,7 @@ def test_only_what_is_asked_for_is_told(run, shipped, tmp_path):
     assert "flops-bytes" in result.stderr
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(run, shipped, tmp_path):
     """Five PNG files, each of some size."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
