@@ -1,4 +1,4 @@
-"""For all tests: how hypothesis draws, and where what was measured is kept."""
+"""For all tests: how hypothesis draws, where a calibration is stored, which skips are allowed, which tests are slow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from skip_list import SkipList
+from slow_tests import SlowTests
 
 # A slow machine is no error, and what CI says of a commit must not depend on chance; at home every run draws anew.
 settings.register_profile("home", deadline=None)
@@ -19,9 +22,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option of runs with few packages."""
+    parser.addoption("--without-extras", action="store_true", help="tests may be skipped where an extra is missing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Checks every skip against tests/allowed_skips.toml, and that quick tests are quick."""
+    config.pluginmanager.register(SkipList(without_extras=config.getoption("without_extras")))
+    config.pluginmanager.register(SlowTests())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What somebody has calibrated on this machine decides no test."""
+    """A calibration that is stored on this machine changes no test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECTUM_HOME", str(tmp_path_factory.mktemp("home")))
         yield

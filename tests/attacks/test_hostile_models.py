@@ -33,6 +33,7 @@ def verdicts(cases: list[Case]) -> Iterator[tuple[Case, dict[str, object]]]:
             left = left[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_hostile_files_end_in_a_graph_or_a_clear_error(kind: str, tmp_path: Path) -> None:
     """No hostile file makes the reader die, hang, grow or let another exception escape."""
@@ -44,6 +45,7 @@ def test_hostile_files_end_in_a_graph_or_a_clear_error(kind: str, tmp_path: Path
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_there_are_enough_hostile_files(tmp_path: Path) -> None:
     """The collection does not shrink unnoticed."""
     for kind in MAKERS:

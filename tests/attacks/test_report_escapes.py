@@ -87,6 +87,7 @@ def with_names(findings: Findings, name: str) -> Findings:
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_name_adds_no_element_no_handler_and_no_address(findings, name):
+    """A hostile name leaves the page's elements and addresses as they are and adds no event handler."""
     harmless = structure(page(with_names(findings, "harmless")))
     attacked = structure(page(with_names(findings, name)))
     assert attacked.elements == harmless.elements
@@ -96,6 +97,7 @@ def test_name_adds_no_element_no_handler_and_no_address(findings, name):
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_data_for_the_script_stays_json_and_inside_its_element(findings, name):
+    """With a hostile name the embedded data is still valid JSON, without a character that could close its element."""
     content = page(with_names(findings, name))
     _, _, rest = content.partition('<script type="application/json" id="data">')
     data, _, _ = rest.partition("</script>")
@@ -104,10 +106,12 @@ def test_data_for_the_script_stays_json_and_inside_its_element(findings, name):
 
 
 def test_page_of_long_names_stays_small(findings):
+    """Names of 100,000 characters are shortened: the page stays under three times its usual size."""
     assert len(page(with_names(findings, "a" * 100_000))) < 3 * len(page(findings))
 
 
 def test_page_asks_the_network_for_nothing(findings):
+    """The page holds no address outside itself, no import, and no url() but those of its own fragments."""
     content = page(findings)
     assert "http:" not in content
     assert "https:" not in content
@@ -116,6 +120,7 @@ def test_page_asks_the_network_for_nothing(findings):
 
 
 def test_policy_lets_only_the_pages_own_script_run(findings):
+    """The content security policy denies everything by default and allows one script, by its hash."""
     content = page(findings)
     assert "default-src 'none'" in content
     assert "script-src 'sha256-" in content
@@ -123,6 +128,7 @@ def test_policy_lets_only_the_pages_own_script_run(findings):
 
 
 def test_model_file_with_hostile_names_becomes_a_harmless_page(tmp_path):
+    """A model file with hostile names gives a page with its two scripts only, and without its maker's folders."""
     name = "</script><script>document.title='owned'</script>"
     node = helper.make_node("Relu", ["x"], [name], name=name)
     value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", name)]

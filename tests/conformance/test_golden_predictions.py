@@ -11,6 +11,8 @@ import pytest
 
 from golden_predictions import NETWORKS, load, predictions
 
+pytestmark = pytest.mark.slow
+
 RELATIVE = 1e-6
 """Another CPU may round in another order."""
 

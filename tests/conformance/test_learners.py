@@ -9,6 +9,8 @@ from sectum.lab.evaluation.registry import learners
 from sectum.lab.learners.native import Shared
 from sectum.testing.learner_conformance import LearnerConformance
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 
 

@@ -16,6 +16,7 @@ from sectum.ort import cost
 LEAST_READ = 0.84
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_operator_suite() -> None:
     """Every shape found is the shape of the reference output; everything else ends in a documented error."""

@@ -16,6 +16,8 @@ from sectum.ort.page_trace import page_trace
 from sectum.paging.replacement import Policy, steady_state
 from sectum.units import MIB, PAGE_BYTES
 
+pytestmark = pytest.mark.slow
+
 SETTLING_INFERENCES, COUNTED_INFERENCES = 6, 8
 
 

@@ -19,6 +19,8 @@ from sectum.enclave.runners.warm import WarmRunner
 from sectum.errors import EnclaveUnavailable
 from sectum.testing.runner_conformance import RunnerConformance
 
+pytestmark = pytest.mark.slow
+
 
 class TestNative(RunnerConformance):
     """An ordinary process."""

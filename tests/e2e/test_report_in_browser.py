@@ -119,6 +119,7 @@ def paging(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("width", [360, 1600])
 def test_page_works_at_this_width_and_complains_of_nothing(paging, width):
+    """On a phone and on a wide screen the page shows its verdict and charts, logs nothing and loads nothing."""
     seen, console = drive(paging.parent, paging, width)
     assert "error" not in seen, seen
     assert console == []
@@ -143,6 +144,7 @@ def test_labels_stay_on_a_narrow_page(tmp_path, network, epc):
 
 
 def test_layers_can_be_sorted_and_all_be_shown(paging):
+    """A click sorts the layers by execution order, another shows those that are hidden at first."""
     seen, _ = drive(paging.parent, paging, 1200)
     assert len(seen["first"]) == 12
     assert seen["first"] != sorted(seen["first"])
@@ -151,6 +153,7 @@ def test_layers_can_be_sorted_and_all_be_shown(paging):
 
 
 def test_arrow_keys_walk_over_the_layers(paging):
+    """An arrow key shows the next layer's time in both charts, and Escape hides it."""
     seen, _ = drive(paging.parent, paging, 1200)
     assert "ms" in seen["tip"]
     assert seen["cursors"] == 2
@@ -158,6 +161,7 @@ def test_arrow_keys_walk_over_the_layers(paging):
 
 
 def test_without_its_script_the_page_still_says_everything(paging, tmp_path):
+    """Where the policy blocks the script, the verdict and the bars are still there."""
     blocked = tmp_path / "report.html"
     content = paging.read_text(encoding="utf-8")
     blocked.write_text(content.replace("script-src 'sha256-", "script-src 'sha256-not"), encoding="utf-8")
@@ -169,6 +173,7 @@ def test_without_its_script_the_page_still_says_everything(paging, tmp_path):
 
 
 def test_page_follows_the_readers_colour_scheme(paging):
+    """Paper is bright and ink dark in the light scheme, and the other way round in the dark one."""
     light, _ = drive(paging.parent, paging, 1200)
     dark, _ = drive(paging.parent, paging, 1200, "--blink-settings=preferredColorScheme=0")
     assert brightness(light["paper"]) > 200 > 100 > brightness(light["ink"])
@@ -176,6 +181,7 @@ def test_page_follows_the_readers_colour_scheme(paging):
 
 
 def test_hostile_names_do_not_run(tmp_path):
+    """A script in an operator's name does not run in a browser; the name is shown as text."""
     name = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
     node = helper.make_node("Relu", ["x"], ["y"], name=name)
     value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 64, 64]) for n in ("x", "y")]

@@ -22,6 +22,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=[]))
 
 @given(ANY_TEXT, st.integers(16, 200))
 def test_printable_text_is_visible_short_and_encodable(name, limit):
+    """Any name becomes text within the limit that can be encoded and holds no control or format character."""
     shown = printable(name, limit=limit)
     assert len(shown) <= limit
     shown.encode()
@@ -30,12 +31,14 @@ def test_printable_text_is_visible_short_and_encodable(name, limit):
 
 @given(ANY_TEXT)
 def test_text_for_html_holds_no_markup(name):
+    """Any name becomes HTML text without angle brackets and quotes."""
     written = text(name)
     assert not set("<>\"'") & set(written)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e18, max_value=1e18))
 def test_every_number_can_be_written(value):
+    """Every finite number up to 1e18 has a text as a number, as memory and as a percentage."""
     assert number(value)
     assert format_bytes(value)
     assert percent(value)
@@ -43,6 +46,8 @@ def test_every_number_can_be_written(value):
 
 @given(ANY_TEXT)
 def test_option_values_are_read_or_refused_with_a_sentence(value):
+    """Any text given to an option is read, or refused with a message that says what to write."""
+
     def message(read) -> str:
         try:
             read()
@@ -57,10 +62,12 @@ def test_option_values_are_read_or_refused_with_a_sentence(value):
 
 @given(st.text(min_size=1), st.lists(st.integers(1, 10**8), min_size=1, max_size=6))
 def test_input_shape_survives_being_written(name, shape):
+    """A name and shape written as NAME=AxBxC are read back unchanged."""
     written = f"{name}={'x'.join(map(str, shape))}"
     assert read_inputs(CONTEXT, OPTION, (written,)) == {name: tuple(shape)}
 
 
 def test_input_twice_is_refused():
+    """Two shapes for one input are a usage error."""
     with pytest.raises(click.BadParameter):
         read_inputs(CONTEXT, OPTION, ("a=1", "a=2"))

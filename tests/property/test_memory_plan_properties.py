@@ -54,6 +54,7 @@ def test_no_two_live_buffers_overlap(graph: OptimizedGraph) -> None:
 @settings(max_examples=120, deadline=None)
 @given(graphs())
 def test_the_block_ends_where_its_last_buffer_ends(graph: OptimizedGraph) -> None:
+    """The planned block is as long as the end of its last buffer, and empty without buffers."""
     plan = memory_plan(graph)
     ends = [p.offset_bytes + p.n_bytes for p in plan.placements.values() if p.storage is Storage.PATTERN]
     assert plan.block_bytes == max(ends, default=0)
@@ -62,6 +63,7 @@ def test_the_block_ends_where_its_last_buffer_ends(graph: OptimizedGraph) -> Non
 @settings(max_examples=120, deadline=None)
 @given(graphs())
 def test_every_tensor_fits_its_buffer(graph: OptimizedGraph) -> None:
+    """Every tensor of the graph has a placement of at least its own size."""
     plan = memory_plan(graph)
     assert set(plan.placements) == set(graph.tensors)
     for name, placement in plan.placements.items():

@@ -105,6 +105,7 @@ def test_runs_of_pages_give_exactly_the_counts_of_single_pages(
     assert [as_text(counts) for counts in found] == [as_text(counts) for counts in expected]
 
 
+@pytest.mark.slow
 @given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
 def test_the_compiled_rule_counts_the_same(touches: list[Touch], epc_pages: int, policy: Policy, batch: int) -> None:
     """The compiled rule gives the counts of the rule in Python, for every round and for the steady state."""

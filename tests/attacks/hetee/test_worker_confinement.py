@@ -15,6 +15,8 @@ import pytest
 from places import SUPPORT
 from sectum.testing.worker_peer import START, WorkerUnderTest
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = SUPPORT / "hetee_hostile_worker.py"
 
 # What an attack gets when layers are missing. Nothing of it reaches a file, a network or another process.

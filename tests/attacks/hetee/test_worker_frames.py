@@ -21,6 +21,8 @@ from sectum.hetee.wire.kinds import Kind, Role
 from sectum.testing.tiny_models import convolutions
 from sectum.testing.worker_peer import SECRET, SESSION, Client, WorkerUnderTest, as_tensor
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(11).random((1, 8, 32, 32), np.float32)
 MARK = b"a tenant's plaintext: 7d1f0c5e"
 

@@ -179,6 +179,7 @@ def run(session: Session) -> Score:
     return score
 
 
+@pytest.mark.slow
 def test_every_operator_has_the_same_verdict() -> None:
     """The service computes what ONNX Runtime computes alone, bit for bit, and refuses what it refuses."""
     with Rack("cpu=1") as rack, rack.connect() as session:

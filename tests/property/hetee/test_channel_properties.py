@@ -18,6 +18,8 @@ from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.testing.session_pair import bytes_of, connect, one_frame
 
+pytestmark = pytest.mark.slow
+
 SESSION = b"s" * 16
 REKEYINGS = st.builds(Rekeying, records=st.integers(1, 5), n_bytes=st.integers(100, 300))
 

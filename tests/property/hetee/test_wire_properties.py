@@ -19,6 +19,8 @@ from sectum.hetee.wire.messages import SCHEMAS, Tensor, encode, read
 from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 from sectum.hetee.wire.tensors import layout
 
+pytestmark = pytest.mark.slow
+
 PLAIN = sorted(kind for kind in Kind if not kind.sealed and kind not in (Kind.HELLO, Kind.ATTEST, Kind.PROOF))
 KINDS_WITH_MESSAGES = sorted(SCHEMAS)
 

@@ -19,6 +19,7 @@ def answer(result):
 
 
 def test_prediction_has_every_documented_key(run, tiny):
+    """`predict --json` gives latency, interval, memory, breakdown, coverage, layers and the hash of the file."""
     data = answer(run("predict", tiny, "--batch", "2", "--epc", "16MiB", "--json"))
     assert data["kind"] == "predicted"
     low, high = data["interval_ms"]
@@ -35,26 +36,31 @@ def test_prediction_has_every_documented_key(run, tiny):
 
 
 def test_model_is_called_by_its_file(run, tiny):
+    """A model file is named by its file name without the ending."""
     assert answer(run("predict", tiny, "--batch", "1", "--json"))["model"] == "tiny"
 
 
 def test_input_binds_the_shape(run, tiny):
+    """The first dimension given with --input is the batch."""
     assert answer(run("predict", tiny, "--input", "image=3x3x32x32", "--json"))["batch"] == 3
 
 
 def test_zoo_network_takes_batch_or_input(run):
+    """A zoo network takes its batch from --batch or from --input."""
     assert answer(run("predict", "zoo:squeezenet1_1", "--batch", "2", "--json"))["batch"] == 2
     small = answer(run("predict", "zoo:squeezenet1_1", "--input", "input=3x3x96x96", "--json"))
     assert small["batch"] == 3
 
 
 def test_given_native_latency_is_kept_and_named(run, tiny):
+    """A latency given with --native-ms is used as it is and named as given."""
     data = answer(run("predict", tiny, "--batch", "1", "--native-ms", "12.5", "--json"))
     assert data["native_ms"] == pytest.approx(12.5)
     assert data["native_source"] == "given"
 
 
 def test_small_epc_pages_and_advice_says_where_it_stops(run):
+    """At the EPC size that the advice names, the same network no longer pages."""
     data = answer(run("predict", "zoo:squeezenet1_1", "--epc", "2MiB", "--json"))
     assert data["overcommit"]["predicted"]
     assert data["breakdown_ms"]["paging"] > 0
@@ -65,6 +71,7 @@ def test_small_epc_pages_and_advice_says_where_it_stops(run):
 
 
 def test_people_read_a_verdict_first_and_what_is_predicted(run):
+    """The first line is the verdict; the lines below say what is predicted and in whose milliseconds."""
     first, *rest = run("predict", "zoo:squeezenet1_1", "--epc", "2MiB").stdout.splitlines()
     assert first.startswith("squeezenet1_1 does not fit: its working set is ")
     assert any(line.startswith("latency") and "predicted" in line for line in rest)
@@ -72,6 +79,7 @@ def test_people_read_a_verdict_first_and_what_is_predicted(run):
 
 
 def test_layers_are_listed_in_the_order_of_execution(run, tiny):
+    """--layers lists the same layers as --json, numbered in the order of execution."""
     layers = answer(run("predict", tiny, "--batch", "1", "--json"))["layers"]
     _, _, table = run("predict", tiny, "--batch", "1", "--layers").stdout.partition("operator  type")
     shown = [line.split() for line in table.split("\n\n")[0].strip().splitlines()]
@@ -81,6 +89,7 @@ def test_layers_are_listed_in_the_order_of_execution(run, tiny):
 
 
 def test_json_holds_numbers_only_that_json_knows(run, tiny):
+    """Where there is no EPC, JSON holds null, never NaN or Infinity."""
     text = run("predict", tiny, "--batch", "1", "--enclave", "native", "--json").stdout
     assert "NaN" not in text
     assert "Infinity" not in text
@@ -88,6 +97,7 @@ def test_json_holds_numbers_only_that_json_knows(run, tiny):
 
 
 def test_profiles_tell_their_constants_and_sources(run):
+    """`profiles` lists the shipped profiles, each constant with its source."""
     found = {p["name"]: p for p in answer(run("profiles", "--json"))["profiles"]}
     assert {"native", "softepc", "sgx1", "sgx2"} <= set(found)
     assert found["sgx1"]["provenance"]["load_us"]["source"]
@@ -95,6 +105,7 @@ def test_profiles_tell_their_constants_and_sources(run):
 
 
 def test_profile_file_is_used(run, tiny, tmp_path):
+    """A profile given as a file is used by its own name and EPC size."""
     profile = next(p for p in answer(run("profiles", "--json"))["profiles"] if p["name"] == "softepc")
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({**profile, "name": "mine", "epc_bytes": 8 * MIB}))
@@ -104,12 +115,14 @@ def test_profile_file_is_used(run, tiny, tmp_path):
 
 
 def test_zoo_lists_networks_with_their_parameters(run):
+    """`zoo list` gives each network's number of parameters, as JSON and as text."""
     networks = {n["name"]: n for n in answer(run("zoo", "list", "--json"))["networks"]}
     assert networks["resnet50"]["parameters"] == 25_557_032  # torchvision's documented number
     assert "25,557,032" in run("zoo", "list").stdout
 
 
 def test_exported_network_is_valid_and_named_by_its_hash(run, tmp_path):
+    """`zoo export` writes one valid ONNX file and gives its SHA-256."""
     path = tmp_path / "s.onnx"
     data = answer(run("zoo", "export", "squeezenet1_1", "-o", path, "--batch", "1", "--json"))
     assert data["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -118,6 +131,7 @@ def test_exported_network_is_valid_and_named_by_its_hash(run, tmp_path):
 
 
 def test_exported_network_predicts_as_the_zoo_does(run, tmp_path):
+    """An exported network has the same prediction as the zoo network that it was made from."""
     path = tmp_path / "s.onnx"
     answer(run("zoo", "export", "squeezenet1_1", "-o", path, "--json"))
     read = answer(run("predict", path, "--batch", "2", "--epc", "4MiB", "--json"))
@@ -126,7 +140,9 @@ def test_exported_network_predicts_as_the_zoo_does(run, tmp_path):
         assert read[key] == made[key]
 
 
+@pytest.mark.slow
 def test_native_measurement_has_every_documented_key(run, tiny):
+    """`measure --json` gives latency, samples, uncertainty, page counts, memory and the prediction beside them."""
     words = ["measure", tiny, "--batch", "1", "--enclave", "native", "--runs", "3", "--deadline", "30", "--json"]
     data = answer(run(*words))
     assert data["latency_ms"] > 0
@@ -138,7 +154,9 @@ def test_native_measurement_has_every_documented_key(run, tiny):
     assert data["prediction"]["kind"] == "predicted"
 
 
+@pytest.mark.slow
 def test_measurement_stands_beside_its_prediction(run, tiny):
+    """A measurement is shown with its prediction and error, unless --no-predict is given."""
     words = ["measure", tiny, "--batch", "1", "--enclave", "native", "--runs", "2"]
     text = run(*words).stdout
     assert "measured" in text
@@ -148,6 +166,7 @@ def test_measurement_stands_beside_its_prediction(run, tiny):
 
 
 def test_report_is_written_whole_and_says_where(run, tmp_path):
+    """`report` writes one complete HTML file, leaves no other file, and prints its path."""
     path = tmp_path / "report.html"
     result = run("report", "zoo:squeezenet1_1", "--epc", "2MiB", "-o", path)
     assert result.exit_code == 0, result.stderr
@@ -167,13 +186,16 @@ def test_report_is_named_after_the_model(run, tmp_path, monkeypatch):
 
 
 def test_report_as_json_holds_the_curve(run, tmp_path):
+    """`report --json` gives the curve over EPC sizes in order, the size asked for among them."""
     data = answer(run("report", "zoo:squeezenet1_1", "--epc", "2MiB", "-o", tmp_path / "r.html", "--json"))
     sizes = [point["epc_bytes"] for point in data["curve"]]
     assert sizes == sorted(sizes)
     assert 2 * MIB in sizes
 
 
+@pytest.mark.slow
 def test_software_enclave_is_measured_with_its_page_counts(run, tmp_path):
+    """A model measured in the software enclave stays within the EPC, has page counts and the native outputs."""
     words = ["measure", "zoo:squeezenet1_1", "--epc", "6MiB", "--runs", "2", "--input", "input=1x3x96x96", "--json"]
     result = run(*words)
     if result.exit_code == EnclaveUnavailable.exit_code:

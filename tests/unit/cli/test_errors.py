@@ -31,20 +31,24 @@ def refused(result, exit_code: int, *parts: str) -> None:
 
 
 def test_unknown_file_is_unreadable(run, tmp_path):
+    """A file that does not exist ends with exit code 10 and its name."""
     refused(run("predict", tmp_path / "none.onnx"), 10, "none.onnx")
 
 
 def test_folder_is_unreadable(run, tmp_path):
+    """A folder in place of a model ends with exit code 10."""
     refused(run("predict", tmp_path), 10)
 
 
 def test_empty_file_is_malformed(run, tmp_path):
+    """An empty file ends with exit code 11."""
     path = tmp_path / "empty.onnx"
     path.touch()
     refused(run("predict", path), 11)
 
 
 def test_file_that_is_not_onnx_is_malformed(run, tmp_path):
+    """A text file in place of a model ends with exit code 11."""
     path = tmp_path / "text.onnx"
     path.write_text("this is a letter, not a network\n" * 40)
     refused(run("predict", path), 11)
@@ -57,20 +61,24 @@ def test_an_open_number_of_images_is_one(run, tiny):
 
 
 def test_a_page_does_not_replace_its_model(run, tiny):
+    """A report is never written over the model that it is about."""
     content = Path(tiny).read_bytes()
     refused(run("report", tiny, "-o", tiny), 2, "overwrite the model")
     assert Path(tiny).read_bytes() == content
 
 
 def test_what_is_no_onnx_file_is_named(run, tmp_path):
+    """The error on a file that is not ONNX names the file."""
     (tmp_path / "odd.onnx").write_bytes(b"\x0f" * 100)
     refused(run("predict", tmp_path / "odd.onnx"), 11, "odd.onnx")
 
 
 def test_more_memory_than_pages_are_counted_for_is_refused(run):
+    """A working set beyond what pages are counted for ends with exit code 12 and the advice to take a smaller batch."""
     refused(run("predict", "zoo:resnet152", "--batch", "65536"), 12, "smaller batch")
 
 
+@pytest.mark.slow
 def test_a_model_that_the_runtime_refuses_is_told_in_a_sentence(run, tmp_path):
     """Such as one of a later version of ONNX than the runtime knows."""
     model = onnx.load_from_string(convolutions())
@@ -82,6 +90,7 @@ def test_a_model_that_the_runtime_refuses_is_told_in_a_sentence(run, tmp_path):
 
 
 def test_an_evaluation_of_a_folder_that_is_not_there_is_refused(run, tmp_path):
+    """`evaluate` on a missing folder is a usage error that says so."""
     refused(run("evaluate", "--data", tmp_path / "nowhere"), 2, "there is no folder")
 
 
@@ -92,6 +101,7 @@ def test_a_processor_that_is_not_there_is_refused(run, tmp_path):
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("predict", "nope.onnx", "--json"), ("bogus", "--json"), ("predict", "nope.onnx")])
 @pytest.mark.parametrize("to", ["closed", "/dev/full"])
 def test_an_error_that_nobody_can_read_keeps_its_exit_code(words, to):
@@ -110,7 +120,9 @@ def test_an_error_that_nobody_can_read_keeps_its_exit_code(words, to):
     assert done.returncode == (2 if words[0] == "bogus" else 10)
 
 
+@pytest.mark.slow
 def test_help_that_nobody_reads_ends_quietly():
+    """Help into a closed pipe ends as by SIGPIPE, without a message."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -127,6 +139,7 @@ def test_help_that_nobody_reads_ends_quietly():
 
 
 def test_unknown_network_suggests_close_ones(run):
+    """An unknown zoo network ends with exit code 17 and the names that are close to it."""
     refused(run("predict", "zoo:resnet5"), 17, "resnet50")
     refused(run("zoo", "export", "nope"), 17)
 
@@ -159,46 +172,56 @@ def test_unknown_network_suggests_close_ones(run):
     ],
 )
 def test_bad_value_is_a_usage_error_that_says_what_to_write(run, tiny, words, hint):
+    """Each bad value of an option is a usage error that shows a good one."""
     refused(run("predict", tiny, *words), 2, hint)
 
 
 def test_input_of_a_zoo_network_must_be_a_square_image(run):
+    """A zoo network refuses an image that is not square, and a batch that contradicts the input."""
     refused(run("predict", "zoo:alexnet", "--input", "input=1x3x64x32"), 2, "square")
     refused(run("predict", "zoo:alexnet", "--batch", "2", "--input", "input=1x3x64x64"), 2, "contradicts")
 
 
 def test_measuring_without_an_enclave_takes_no_epc(run, tiny):
+    """`measure --enclave native` refuses an EPC size."""
     refused(run("measure", tiny, "--enclave", "native", "--epc", "4MiB"), 2, "--epc")
 
 
 def test_unknown_enclave_to_measure_in_names_those_there_are(run, tiny):
+    """An enclave that nothing runs in is a usage error that names the ones that do."""
     refused(run("measure", tiny, "--enclave", "sgx9"), 2, "softepc")
 
 
 def test_report_cannot_measure_in_an_enclave_that_is_only_described(run, tmp_path):
+    """`report --measure` refuses a profile without a runner."""
     words = ["zoo:squeezenet1_1", "--enclave", "sgx1", "--measure", "-o", tmp_path / "r.html"]
     refused(run("report", *words), 2, "--measure")
 
 
 def test_damaged_profile_is_an_invalid_artefact(run, tiny, tmp_path):
+    """A profile file without its fields ends with exit code 30 and its name."""
     profile = tmp_path / "mine.json"
     profile.write_text("{}")
     refused(run("predict", tiny, "--batch", "1", "--enclave", profile), 30, "mine.json")
 
 
 def test_report_into_a_missing_folder_is_refused_before_the_work(run, tmp_path):
+    """An output path that cannot be a file is refused before anything is predicted."""
     refused(run("report", "zoo:resnet152", "-o", tmp_path / "no" / "r.html"), 2, "folder")
     refused(run("report", "zoo:resnet152", "-o", tmp_path), 2, "folder")
 
 
 def test_unwritable_output_is_refused(run):
+    """An output file that cannot be created is a usage error."""
     refused(run("zoo", "export", "squeezenet1_1", "-o", "/proc/network.onnx"), 2, "written")
 
 
 def test_device_that_is_full_is_refused(run):
+    """A device without space is a usage error that says what cannot be written."""
     refused(run("zoo", "export", "squeezenet1_1", "-o", "/dev/full"), 2, "cannot be written")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["profiles"], ["profiles", "--json"], ["--help"]], ids=" ".join)
 def test_output_that_cannot_be_written_is_no_defect(words):
     """A full disk behind standard output is told in a sentence."""
@@ -209,6 +232,7 @@ def test_output_that_cannot_be_written_is_no_defect(words):
     assert ended.stderr.startswith("sectum: the output cannot be written: ")
 
 
+@pytest.mark.slow
 def test_closed_output_is_no_defect():
     """A process that was started without standard output still does its work."""
     command = f"{shlex.quote(sys.executable)} -m sectum.cli profiles >&-"
@@ -237,6 +261,7 @@ def test_empty_model_name_is_told_as_such(run):
 
 
 def test_error_is_json_too_where_json_was_asked_for(run, tmp_path):
+    """With --json an error is also an object on stdout, with type, message and exit code."""
     result = run("predict", tmp_path / "none.onnx", "--json")
     error = json.loads(result.stdout)["error"]
     assert error["type"] == "ModelUnreadable"
@@ -246,24 +271,30 @@ def test_error_is_json_too_where_json_was_asked_for(run, tmp_path):
 
 
 def test_usage_error_is_json_too(run, tiny):
+    """With --json a usage error is an object on stdout, too."""
     error = json.loads(run("predict", tiny, "--epc", "x", "--json").stdout)["error"]
     assert (error["type"], error["exit_code"]) == ("UsageError", 2)
 
 
 def test_message_cannot_carry_terminal_escapes(run, tmp_path):
+    """Escape sequences in a file name are written out, not sent to the terminal."""
     result = run("predict", tmp_path / "\x1b[31mred\x1b[0m.onnx")
     assert "\x1b" not in result.stderr
     refused(result, 10, "\\x1b[31mred")
 
 
+@pytest.mark.slow
 def test_process_has_the_exit_code_and_no_traceback(process, tmp_path):
+    """The process itself ends with the documented code and writes only its message to stderr."""
     ended = process("predict", tmp_path / "none.onnx")
     assert ended.returncode == 10
     assert ended.stderr.startswith("sectum: ")
     assert ended.stdout == ""
 
 
+@pytest.mark.slow
 def test_defect_is_one_line_and_leaves_with_1():
+    """An unexpected exception ends with exit code 1 and its name, without a traceback."""
     program = (
         "import sys, sectum.cli.main as m\n"
         "m.cli.commands['profiles'].callback = lambda **_: 1 / 0\n"
@@ -277,7 +308,9 @@ def test_defect_is_one_line_and_leaves_with_1():
     assert json.loads(ended.stdout)["error"]["exit_code"] == 1
 
 
+@pytest.mark.slow
 def test_reader_that_leaves_is_no_error():
+    """A reader that closes the pipe ends the command as by SIGPIPE, without a message."""
     command = [sys.executable, "-m", "sectum.cli", "zoo", "list", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         child.stdout.close()
@@ -285,7 +318,9 @@ def test_reader_that_leaves_is_no_error():
         assert child.wait(60) == 141
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130():
+    """Ctrl-C ends the command with exit code 130 and without a traceback."""
     program = (
         "import sys, time, sectum.cli.main as m\n"
         "def wait(**_):\n"

@@ -28,6 +28,7 @@ def lines(command: click.Command, path: tuple[str, ...] = (), *, groups: bool = 
 
 @pytest.mark.parametrize("words", lines(cli), ids=" ".join)
 def test_help_has_an_example_of_the_command_itself(run, words):
+    """The help of every command has an example that starts with the command."""
     result = run(*words, "--help")
     assert result.exit_code == 0
     assert "Example" in result.stdout
@@ -36,26 +37,32 @@ def test_help_has_an_example_of_the_command_itself(run, words):
 
 @pytest.mark.parametrize("words", lines(cli, groups=False), ids=" ".join)
 def test_command_can_speak_json(run, words):
+    """Every command has the option --json."""
     assert "--json" in run(*words, "--help").stdout
 
 
 def test_help_lists_every_exit_code_of_the_error_tree(run):
+    """`sectum --help` lists each exit code with its meaning."""
     text = run("--help").stdout
     for code, _, meaning in exit_codes():
         assert f"{code:>3}  {meaning}" in text
 
 
 def test_without_words_it_shows_help(run):
+    """`sectum` alone shows its help and ends with exit code 0."""
     result = run()
     assert result.exit_code == 0
     assert "Usage: sectum" in result.stdout
 
 
 def test_version_is_told(run):
+    """`sectum --version` prints the program's name and version."""
     assert run("--version").stdout.startswith("sectum ")
 
 
+@pytest.mark.slow
 def test_help_loads_nothing_heavy():
+    """The help of a command loads no numerical library and no room that needs one."""
     program = (
         "import sys\n"
         "from click.testing import CliRunner\n"
@@ -68,6 +75,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_reference_in_docs_is_current():
+    """docs/cli.md equals what is generated from the commands."""
     stored = ROOT / "docs" / "cli.md"
     assert stored.read_text(encoding="utf-8") == reference(), "run: python -m sectum.cli.reference docs/cli.md"
 

@@ -57,6 +57,7 @@ def test_all_nine_models_are_there() -> None:
     assert len(NAMES) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_batch_scales_all_activations(name: str) -> None:
     """Batches 1 to 16 give the same operators with the first dimension of every output scaled."""
@@ -75,6 +76,7 @@ def test_every_batch_scales_all_activations(name: str) -> None:
             assert graph.tensors[output].shape == (batch, *one.tensors[output].shape[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_equal_batch_one(name: str) -> None:
     """ONNX Runtime on the re-batched model gives, row by row, what it gives on the original."""

@@ -252,6 +252,7 @@ def test_missing_file_is_named() -> None:
         read("nowhere.onnx")
 
 
+@pytest.mark.slow
 def test_reading_common_networks_needs_no_onnx_package() -> None:
     """CNNs are shaped by the reader's own rules: the onnx package, slow to import, is not loaded for them."""
     code = (

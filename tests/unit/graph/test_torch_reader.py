@@ -11,6 +11,8 @@ from sectum.errors import ModelMalformed, UsageError
 from sectum.graph import from_torch
 from sectum.ort import coverage
 
+pytestmark = pytest.mark.slow
+
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is an extra: pip install 'sectum[torch]'"
 )

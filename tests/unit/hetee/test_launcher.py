@@ -41,6 +41,7 @@ def test_the_folder_follows_the_convention(monkeypatch: pytest.MonkeyPatch, tmp_
     assert state_directory() == tmp_path / "sectum" / "hetee"
 
 
+@pytest.mark.slow
 def test_a_role_is_started_again_ever_more_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What dies at once is started again at once the first time, then after 0.1, 0.2 s, ...; not in a busy loop."""
     with (tmp_path / "log").open("ab") as log:
@@ -57,6 +58,7 @@ def test_a_role_is_started_again_ever_more_slowly(tmp_path: Path, monkeypatch: p
     assert ends[3] - ends[2] >= 0.2
 
 
+@pytest.mark.slow
 def test_why_a_role_cannot_start_is_said(tmp_path: Path) -> None:
     """The sentence that a role leaves with is in the launcher's error."""
     paths = RackPaths(tmp_path / "rack")
@@ -161,6 +163,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_roles_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     """When the launcher is killed, the kernel ends its roles."""
     paths = RackPaths(tmp_path / "rack")

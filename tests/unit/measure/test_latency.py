@@ -29,6 +29,8 @@ from sectum.measure import Measurement, measure, measure_operators
 from sectum.measure.reference import References
 from sectum.testing.tiny_models import convolutions, matrix_chain
 
+pytestmark = pytest.mark.slow
+
 
 class Model:
     """The part of a model that measuring needs."""

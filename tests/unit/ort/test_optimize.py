@@ -250,6 +250,7 @@ def assert_equal(model_bytes: bytes, graph: Graph, cpu: Cpu) -> tuple[OptimizedG
     return made, truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batch"), [*((name, 1) for name in LIGHT_NAMES), ("squeezenet", 4), ("shufflenet", 4)]
 )
@@ -260,6 +261,7 @@ def test_light_models_are_rewritten_as_the_runtime_does(name: str, batch: int, c
     assert made.weight_bytes == truth.weight_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bvlc_alexnet", "densenet121", "inception_v1", "resnet50", "squeezenet"])
 def test_the_order_of_execution_is_the_runtimes(name: str, cpu: Cpu) -> None:
     """Where no two conversions of layout feed one operator, the runtime's order is fixed, and is predicted."""
@@ -274,12 +276,15 @@ def _small(name: str) -> zoo.Architecture:
         return zoo.build(name, resolution=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.names())
 def test_zoo_networks_are_rewritten_as_the_runtime_does(name: str, cpu: Cpu) -> None:
+    """For every zoo network the optimized graph has the operators, shapes and weights of the runtime's own."""
     model_bytes = zoo.to_bytes(_small(name), batch=1)
     assert_equal(model_bytes, read(model_bytes).graph, cpu)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", zoo.families())
 def test_random_relatives_are_rewritten_as_the_runtime_does(family: str, cpu: Cpu) -> None:
     """Channel counts that are no multiple of anything take other paths than the published networks."""
@@ -291,6 +296,7 @@ def test_random_relatives_are_rewritten_as_the_runtime_does(family: str, cpu: Cp
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_structures_are_rewritten_as_the_runtime_does(name: str, cpu: Cpu) -> None:
+    """Each structure that the runtime treats in a way of its own is rewritten as the runtime does."""
     sketch = Sketch((1, 16, 8, 8))
     model_bytes = sketch.model(STRUCTURES[name](sketch, "x"))
     assert_equal(model_bytes, read(model_bytes).graph, cpu)
@@ -314,6 +320,7 @@ def test_channels_are_padded_to_the_block() -> None:
 
 
 def test_without_vector_units_the_layout_stays() -> None:
+    """Without vector units a convolution keeps the plain layout and is still fused with its ReLU."""
     sketch = Sketch((1, 16, 8, 8))
     graph = read(sketch.model(sketch.op("Relu", sketch.conv("x", 16, 20)))).graph
     made = optimize(graph, Cpu.SSE)
@@ -321,6 +328,7 @@ def test_without_vector_units_the_layout_stays() -> None:
 
 
 def test_the_file_graph_is_left_as_it_was() -> None:
+    """Optimizing a graph does not change the graph that was read."""
     graph = read(LIGHT / "light_squeezenet.onnx").graph
     before = (graph.operators, dict(graph.tensors))
     optimize(graph, Cpu.AVX2)
@@ -334,17 +342,20 @@ def test_an_unknown_block_is_refused() -> None:
 
 
 def test_what_the_runtime_refuses_is_malformed() -> None:
+    """A model that the runtime refuses to load is a malformed model."""
     with pytest.raises(ModelMalformed, match="refuses the model"):
         optimized_by_runtime(b"not a model")
 
 
 def test_a_free_dimension_is_named() -> None:
+    """Asking the runtime for a graph with a free dimension is an error that names it."""
     model_bytes = zoo.to_bytes(_small("squeezenet1_1"), batch=None)
     with pytest.raises(ShapeUnbound, match="dimensions"):
         optimized_by_runtime(model_bytes)
 
 
 def test_a_free_dimension_can_be_bound() -> None:
+    """With its free dimension bound, every tensor of the runtime's graph has that batch."""
     model_bytes = zoo.to_bytes(_small("squeezenet1_1"), batch=None)
     made = optimized_by_runtime(model_bytes, dimensions={"N": 3})
     assert {made.tensors[name].shape[0] for op in made.operators for name in op.outputs} == {3}

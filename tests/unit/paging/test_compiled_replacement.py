@@ -22,6 +22,7 @@ def test_without_a_compiler_there_is_none(monkeypatch, error):
     assert module.compiled_replacement.__wrapped__() is None
 
 
+@pytest.mark.slow
 def test_a_policy_that_it_does_not_know_is_left_to_python():
     """LRU is not compiled; its counts come from Python even if the compiled rule is given."""
     compiled = module.compiled_replacement()
@@ -29,6 +30,7 @@ def test_a_policy_that_it_does_not_know_is_left_to_python():
     assert steady_state(SWEEP, 100, Policy.LRU, compiled=compiled).loads == 128
 
 
+@pytest.mark.slow
 def test_an_epc_far_larger_than_the_working_set_costs_no_memory():
     """Touches that fit are not simulated, so no array of the EPC's size is allocated."""
     compiled = module.compiled_replacement()

@@ -152,6 +152,7 @@ def test_what_cannot_be_read_back_is_not_stored(tmp_path, example):
     assert not (tmp_path / "calibration.json").exists()
 
 
+@pytest.mark.slow
 def test_what_other_programs_use_of_the_processors_is_told() -> None:
     """A process that this one has not waited for is another program; what it has used itself is what counts."""
     spin = "import sys, time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\nsys.stdin.read()"

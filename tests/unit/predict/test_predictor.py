@@ -134,6 +134,7 @@ def test_json_holds_every_field(paging):
     assert set(data) == {field.name for field in dataclasses.fields(paging)} | {"kind"}
 
 
+@pytest.mark.slow
 def test_predicting_imports_no_training_library():
     """A process that predicts has loaded no library that trains, and no pyarrow."""
     program = (

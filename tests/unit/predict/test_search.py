@@ -38,6 +38,7 @@ def one_by_one(predictor, architectures, profile, *, batch=1, threads=1):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", SHIPPED)
 @pytest.mark.parametrize(
     ("enclave", "epc_bytes", "batch", "threads"),
@@ -54,6 +55,7 @@ def test_predicting_many_gives_the_numbers_of_predicting_each(architectures, blo
         assert {candidate.loads > 0 for candidate in found} == {True, False}
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_in_the_same_order_and_stay(predictor, architectures, softepc):
     """Candidates come back in the order of their architectures; the processes are used again by the next call."""
     profile = softepc.with_epc(12 * MIB)
@@ -64,6 +66,7 @@ def test_processes_give_the_same_in_the_same_order_and_stay(predictor, architect
         assert list(candidates.predict(many[::-1])) == alone[::-1]
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_predicted_is_told_and_the_others_go_on(predictor, architectures, softepc):
     """An architecture that is none gives its error in its place."""
     broken = zoo.Architecture("broken", "resnet", architectures[0].nodes, architectures[0].shapes[:2], 1)

@@ -37,6 +37,7 @@ def test_windows_fit_as_often_as_in_the_runtime(
     pads: tuple[float, float],
     kind: str,
 ) -> None:
+    """Output sizes of convolutions and pools equal the runtime's, and a window too large for its input is refused."""
     padding = (int(pads[0] * (kernel[0] // 2)), int(pads[1] * (kernel[1] // 2)))
     layer: ly.Layer
     if kind == "conv":
@@ -74,11 +75,13 @@ def test_windows_fit_as_often_as_in_the_runtime(
     ],
 )
 def test_inputs_that_a_layer_cannot_take_are_refused_with_their_shapes(layer: ly.Layer, shapes: list[ly.Shape]) -> None:
+    """A layer refuses input shapes that it cannot take, and names itself."""
     with pytest.raises(ShapeInconsistent, match=type(layer).__name__):
         layer.shapes(tuple(shapes))
 
 
 def test_a_shuffle_interleaves_the_groups(run_model: Run) -> None:
+    """After a shuffle of two equal groups, each channel stands next to its equal."""
     builder = Builder("shuffle", "test", 2)
     x = builder.add(ly.Concat(), builder.input, builder.input)
     arch = builder.finish(builder.add(ly.ChannelShuffle(2), x))
@@ -87,6 +90,7 @@ def test_a_shuffle_interleaves_the_groups(run_model: Run) -> None:
 
 
 def test_names_within_a_network_are_unique() -> None:
+    """No two nodes of a network have the same name."""
     for name in zoo.names():
         nodes = [node.name for node in zoo.build(name).nodes]
         assert len(set(nodes)) == len(nodes), name
@@ -94,4 +98,5 @@ def test_names_within_a_network_are_unique() -> None:
 
 @pytest.mark.parametrize(("channels", "rounded"), [(24, 24), (16.8, 16), (29, 32), (27, 32), (10, 16), (1, 8)])
 def test_channels_round_to_eights_but_never_by_more_than_a_tenth_down(channels: float, rounded: int) -> None:
+    """Channel counts round to multiples of eight, and up where rounding down would lose over a tenth."""
     assert make_divisible(channels) == rounded

@@ -40,8 +40,10 @@ def test_the_families_are_the_thirteen_of_the_recipe_and_six_beside_it() -> None
     assert {zoo.build(name).family for name in zoo.names()} <= set(zoo.families())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", zoo.families())
 def test_random_relatives_run_with_finite_outputs_that_depend_on_the_class(family: str, run_model: Run) -> None:
+    """Random networks of every family run; their outputs are finite and differ between classes."""
     found, kind = 0, _sampled()[family]
     for seed in range(1000):
         arch = zoo.sample(family, random.Random(seed))
@@ -58,13 +60,16 @@ def test_random_relatives_run_with_finite_outputs_that_depend_on_the_class(famil
 
 @pytest.mark.parametrize("family", zoo.families())
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(family: str) -> None:
+    """The same seed gives the same random network, another seed another."""
     first, again, other = (zoo.sample(family, random.Random(seed)) for seed in (7, 7, 8))
     assert first == again
     assert first.nodes != other.nodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", zoo.families())
 def test_many_relatives_are_all_valid_architectures_of_drawn_resolution(family: str) -> None:
+    """Sixty draws of a family are valid and vary in resolution and in parameters."""
     rng = random.Random(3)
     made = [zoo.sample(family, rng) for _ in range(60)]
     if family == "nasbench201":
@@ -78,6 +83,7 @@ def test_many_relatives_are_all_valid_architectures_of_drawn_resolution(family: 
 
 @pytest.mark.parametrize("family", sorted(set(zoo.families()) - {"nasbench201"}))
 def test_spatial_kernels_are_drawn_from_the_familys_list(family: str) -> None:
+    """Kernel sizes come from the family's list, and all of the list are drawn."""
     rng = random.Random(5)
     allowed = set(_sampled()[family].grid.kernels)
     drawn = set()
@@ -89,22 +95,26 @@ def test_spatial_kernels_are_drawn_from_the_familys_list(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["alexnet", "vgg"])
 def test_both_heads_are_drawn(family: str) -> None:
+    """AlexNet's and VGG's relatives have either one dense layer or three."""
     rng = random.Random(0)
     heads = {sum(isinstance(node.layer, Linear) for node in zoo.sample(family, rng).nodes) for _ in range(20)}
     assert heads == {1, 3}
 
 
 def test_a_numpy_generator_draws_too() -> None:
+    """A numpy generator can be given in place of Python's, and draws the same network from the same seed."""
     first = zoo.sample("resnet", np.random.default_rng(4))
     assert first == zoo.sample("resnet", np.random.default_rng(4))
 
 
 def test_a_sample_carries_the_seed_of_its_weights_in_its_name() -> None:
+    """The name of a random network ends with the seed of its weights."""
     arch = zoo.sample("mnasnet", random.Random(0))
     assert arch.name == f"mnasnet_{arch.seed:08x}"
 
 
 def test_edges_that_do_not_connect_input_and_output_are_dropped() -> None:
+    """Edges of a NAS-Bench-201 cell that are on no path from input to output are left out."""
     none, skip, conv = "none", "skip_connect", "nor_conv_3x3"
     # Node 1 is reached but leads nowhere; node 2 leads to the output but is not reached.
     cell = ((0, 1, conv), (0, 2, none), (1, 2, none), (0, 3, skip), (1, 3, none), (2, 3, conv))

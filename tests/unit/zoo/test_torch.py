@@ -21,6 +21,8 @@ from sectum.zoo import Architecture
 from sectum.zoo import layers as ly
 from sectum.zoo.architecture import Builder
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[bytes, int, int], NDArray[np.float32]]
 
 needs_torch = pytest.mark.skipif(

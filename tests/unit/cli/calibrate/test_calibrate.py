@@ -29,6 +29,7 @@ def measured(monkeypatch) -> Calibration:
 
 
 def test_calibration_is_stored_and_used_by_the_next_prediction(run, measured, tiny):
+    """After `calibrate` the next prediction is in the milliseconds of the calibrated machine."""
     result = run("calibrate")
     assert result.exit_code == 0, result.stderr
     assert measured.machine in result.stdout
@@ -39,12 +40,14 @@ def test_calibration_is_stored_and_used_by_the_next_prediction(run, measured, ti
 
 
 def test_a_calibration_beside_other_work_is_doubted(run, measured):
+    """If others used the CPUs meanwhile, the command advises to calibrate again."""
     assert "nothing else runs" not in run("calibrate").stdout
     measured.context["cpus_used_by_others"] = 0.8
     assert "Calibrate again when nothing else runs" in run("calibrate").stdout
 
 
 def test_calibration_as_json_tells_where_it_is(run, measured):
+    """With --json the answer holds the path of the calibration and its reference times."""
     data = json.loads(run("calibrate", "--json").stdout)
     assert Path(data["path"]) == default_path()
     assert data["kind"] == "measured"
@@ -52,6 +55,7 @@ def test_calibration_as_json_tells_where_it_is(run, measured):
 
 
 def test_calibration_that_cannot_be_stored_says_what_to_set(run, measured, tmp_path, monkeypatch):
+    """Where the calibration cannot be written, the error names the variable SECTUM_HOME."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("SECTUM_HOME", str(tmp_path / "file"))
     result = run("calibrate")
@@ -60,6 +64,7 @@ def test_calibration_that_cannot_be_stored_says_what_to_set(run, measured, tmp_p
 
 
 def test_damaged_calibration_is_named(run, tiny):
+    """A damaged calibration ends a prediction with exit code 31 and the command that repairs it."""
     default_path().parent.mkdir(parents=True, exist_ok=True)
     default_path().write_text("{")
     result = run("predict", tiny, "--batch", "1")
@@ -68,6 +73,7 @@ def test_damaged_calibration_is_named(run, tiny):
 
 
 def test_progress_is_silent_where_nobody_watches(capsys):
+    """The progress bar writes nothing where the output is no terminal."""
     with progress_bar() as progress:
         progress("anything", 0.5)
     captured = capsys.readouterr()

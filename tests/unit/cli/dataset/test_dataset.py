@@ -187,6 +187,7 @@ def test_only_failures_can_be_shown(tmp_path: Path, run: Run) -> None:
     assert "1 x EnclaveDeadline" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_working_set_that_was_counted_as_empty_is_drawn(tmp_path: Path, run: Run) -> None:
     """All pages of a tiny network stay mapped in the smallest EPC; none of them is loaded."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
@@ -196,6 +197,7 @@ def test_a_working_set_that_was_counted_as_empty_is_drawn(tmp_path: Path, run: R
     assert result.exit_code == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(tmp_path: Path, run: Run) -> None:
     """One PNG each, in a folder that is made for them, the same for the same dataset."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")

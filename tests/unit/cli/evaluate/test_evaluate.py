@@ -57,6 +57,7 @@ def shipped(evaluated, monkeypatch) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_json_has_splits_noise_and_baselines(evaluated):
     """The figures that others read are there, under their names, as fractions or null."""
     told = json.loads(evaluated.with_suffix(".stdout").read_text())
@@ -107,6 +108,7 @@ def test_only_what_is_asked_for_is_told(run, shipped, tmp_path):
     assert "flops-bytes" in result.stderr
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(run, shipped, tmp_path):
     """Five PNG files, each of some size."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")

@@ -59,6 +59,7 @@ def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epc", ["80MiB", "20MiB"], ids=["batches", "paging"])
 @pytest.mark.parametrize("command", ["predict", "report"])
 def test_the_file_is_opened_and_parsed_once(command: str, epc: str, resnet18: Path, tmp_path: Path) -> None:
@@ -71,6 +72,7 @@ def test_the_file_is_opened_and_parsed_once(command: str, epc: str, resnet18: Pa
     assert (counts["opened"], counts["parsed"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_weights_take_no_memory(tmp_path: Path) -> None:
     """A model with 600 MiB of weights is predicted with less than half of that in memory."""
     path = tmp_path / "large.onnx"

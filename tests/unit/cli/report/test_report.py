@@ -77,6 +77,7 @@ def body(content: str) -> str:
 
 @pytest.mark.parametrize("enclave", ["native", "softepc", "sgx1", "sgx2"])
 def test_page_can_be_made_for_every_shipped_profile(enclave):
+    """Every shipped profile gives a complete page; the curve over EPC sizes is left out without an enclave."""
     content = page(findings_for(enclave))
     assert "squeezenet1_1" in content
     assert "{{" not in content
@@ -84,6 +85,7 @@ def test_page_can_be_made_for_every_shipped_profile(enclave):
 
 
 def test_page_names_the_kind_of_every_number_and_whose_milliseconds_they_are(paging):
+    """The page says that its numbers are predicted, on which machine, and that this machine is not calibrated."""
     words = body(page(paging))
     assert "predicted" in words
     assert "Predicted for the machine" in words
@@ -93,6 +95,7 @@ def test_page_names_the_kind_of_every_number_and_whose_milliseconds_they_are(pag
 
 
 def test_measured_numbers_stand_beside_predicted_ones(paging):
+    """With measurements the page shows their points, intervals, page counts and the error of the prediction."""
     points = (
         MeasuredPoint(None, measurement(11.5)),
         MeasuredPoint(3 * MIB, measurement(2 * paging.prediction.latency_ms)),
@@ -106,12 +109,14 @@ def test_measured_numbers_stand_beside_predicted_ones(paging):
 
 
 def test_single_sample_has_no_interval(paging):
+    """A measurement without an uncertainty is written without an interval."""
     content = page(replace(paging, measured=(MeasuredPoint(3 * MIB, measurement(50.0, None)),)))
     words = body(content).replace("  ", " ")
     assert "50.0 ms. The prediction, which is in another machine's milliseconds, is off" in words
 
 
 def test_only_the_costliest_layers_are_shown_at_first(paging):
+    """All layers are in the table, the costliest first, and only the first few are visible."""
     content = page(paging)
     rows = re.findall(r'<tr role="row" data-i="(\d+)"( hidden)?>', content)
     assert len(rows) == len(paging.prediction.layers)
@@ -122,16 +127,19 @@ def test_only_the_costliest_layers_are_shown_at_first(paging):
 
 
 def test_layers_beyond_the_limit_are_summed_not_dropped(paging):
+    """Layers beyond the most that the table holds are counted in one last row."""
     layers = (paging.prediction.layers * 40)[: MOST_ROWS + 5]
     content = page(with_layers(paging, layers))
     assert "5 other operators" in content
 
 
 def test_network_without_operators_has_a_page(paging):
+    """A network without operators gives a page that says so."""
     assert "No operator takes any time" in page(with_layers(paging, ()))
 
 
 def test_epc_far_above_the_memory_is_named_not_drawn():
+    """An EPC far above the working set is named in the chart of memory, without a line that would flatten it."""
     chart = memory_chart([Footprint(MIB, 2 * MIB)], 64 * GIB)
     assert "far above" in chart
     assert "epc-line" not in chart
@@ -166,6 +174,7 @@ def test_page_names_the_costs_that_were_used(monkeypatch):
 
 
 def test_epc_line_lies_between_what_is_below_and_above_it():
+    """The line of the EPC is drawn above a smaller footprint and below a larger one."""
     chart = memory_chart([Footprint(50 * MIB, 50 * MIB), Footprint(100 * MIB, 100 * MIB)], 75 * MIB)
     line = float(re.search(r'epc-line" d="M0 ([\d.]+)', chart)[1])
     steps = [float(y) for y in re.findall(r"V([\d.]+)H", re.search(r'band-weights" d="([^"]+)', chart)[1])]
@@ -173,6 +182,7 @@ def test_epc_line_lies_between_what_is_below_and_above_it():
 
 
 def test_bars_of_an_operator_are_as_high_as_its_time(paging):
+    """Bars in the chart of times are in proportion to the milliseconds they stand for."""
     first, second, *_ = paging.prediction.layers
     splits = (Breakdown(1.0, 0.5, 0.25), Breakdown(3.5, 0, 0))
     chart = time_chart([replace(layer, breakdown_ms=ms) for layer, ms in zip((first, second), splits, strict=True)])
@@ -185,6 +195,7 @@ def test_bars_of_an_operator_are_as_high_as_its_time(paging):
 
 
 def test_point_on_the_curve_lies_where_its_size_and_latency_say():
+    """The point asked for lies at its size on the logarithmic axis and at its latency on the linear one."""
     curve = [CurvePoint(MIB, 10, 9, 11), CurvePoint(4 * MIB, 10, 9, 11)]
     chart = curve_chart(curve, [], CurvePoint(2 * MIB, 5.5, 5, 6), 1.0, 9 * MIB)
     left, bottom = re.search(r'here-dot" style="left:([\d.]+)%;bottom:([\d.]+)%', chart).groups()

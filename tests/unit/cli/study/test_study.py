@@ -76,6 +76,7 @@ def test_page_in_docs_is_current(run: Run) -> None:
     )
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(run: Run, folder: Path, tmp_path: Path) -> None:
     """One PNG each, in a folder that is made for them, the same for the same study."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")

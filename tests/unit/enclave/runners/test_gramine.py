@@ -103,6 +103,7 @@ def test_an_epc_is_refused() -> None:
         GramineRunner().start(Job(model=convolutions(), epc_bytes=1 << 20))
 
 
+@pytest.mark.slow
 def test_a_failing_tool_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """If the manifest cannot be built, the error contains the tool's own message."""
     for name in ("gramine-manifest", "gramine-direct"):

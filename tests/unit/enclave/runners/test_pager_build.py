@@ -15,6 +15,8 @@ from sectum import compiling
 from sectum.enclave.runners import pager_build
 from sectum.errors import EnclaveFailed, EnclaveUnavailable
 
+pytestmark = pytest.mark.slow
+
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("cc", "gcc", "clang")), reason="no C compiler on this machine"
 )

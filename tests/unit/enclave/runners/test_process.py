@@ -18,6 +18,8 @@ from sectum.enclave.runners.runner import Job
 from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.testing.tiny_models import convolutions, endless_loop
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_environment_is_cleared_of_what_changes_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     """Preloads, the pager's settings and thread settings of the caller do not reach the child."""

@@ -14,6 +14,8 @@ from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveFailed, EnclaveTampered, EnclaveUnavailable, UsageError
 from sectum.testing.tiny_models import matrix_chain
 
+pytestmark = pytest.mark.slow
+
 LAYERS, SIZE = 8, 512  # 8 MiB of weights, all read in every inference
 WEIGHT_PAGES = LAYERS * SIZE * SIZE * 4 // 4096
 TIGHT_BYTES = 4 << 20

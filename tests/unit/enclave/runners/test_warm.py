@@ -19,6 +19,8 @@ from sectum.enclave.runners.warm import WarmRunner
 from sectum.errors import EnclaveDeadline, EnclaveFailed, EnclaveUnavailable, RuntimeRefused, UsageError
 from sectum.testing.tiny_models import convolutions, matrix_chain
 
+pytestmark = pytest.mark.slow
+
 LAYERS, SIZE = 8, 512  # 8 MiB of weights, all read in every inference
 WEIGHT_PAGES = LAYERS * SIZE * SIZE * 4 // 4096
 GONE_S = 20.0

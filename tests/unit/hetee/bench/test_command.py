@@ -84,6 +84,7 @@ def test_an_interrupted_run_shows_what_it_has() -> None:
     assert (shown["interrupted"], len(shown["cells"])) == (True, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plans")
 def test_a_picture_is_drawn(tmp_path: Path) -> None:
     """A PNG is written, also of a run that was interrupted."""

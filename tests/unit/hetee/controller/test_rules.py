@@ -21,6 +21,8 @@ from sectum.hetee.wire.kinds import Kind, Plane
 from sectum.hetee.wire.messages import encode
 from sectum.testing.session_pair import one_frame
 
+pytestmark = pytest.mark.slow
+
 
 def pick(numbers: list[int], choice: int) -> int:
     """One of the numbers, or 0."""

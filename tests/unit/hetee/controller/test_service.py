@@ -91,6 +91,7 @@ def soon(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_workers_are_started_collected_and_replaced(service: tuple[Path, ControllerService]) -> None:
     """Two spares are kept; one that is killed is collected, no zombie is left, and another one takes its place."""
     path, made = service
@@ -131,6 +132,7 @@ def test_a_socket_that_others_can_reach_is_refused(tmp_path: Path) -> None:
     listen(folder / "socket").close()
 
 
+@pytest.mark.slow
 def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
     """A worker inherits only descriptors 0-4 and the allowed environment variables."""
     os.environ["SECTUM_TEST_SECRET"] = "do not pass on"
@@ -207,6 +209,7 @@ def test_frames_of_another_kind_are_refused() -> None:
     theirs.close()
 
 
+@pytest.mark.slow
 def test_a_controller_cannot_be_looked_into() -> None:
     """Core dumps are off, the process is undumpable, and it ends with its parent."""
     program = (

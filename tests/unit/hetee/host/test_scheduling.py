@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 _GET_ATTRIBUTES = {"x86_64": 315, "aarch64": 275}
 _ASK = """
 import os

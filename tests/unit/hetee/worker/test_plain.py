@@ -24,6 +24,8 @@ from sectum.hetee.worker.plain import SESSION, PlainRecordReader, PlainRecordWri
 from sectum.testing.tiny_models import convolutions
 from sectum.testing.worker_peer import WorkerUnderTest, as_tensor
 
+pytestmark = pytest.mark.slow
+
 FROM_WORKER = ALLOWED[Role.WORKER, Role.CLIENT]
 X = np.random.default_rng(5).random((1, 8, 32, 32), np.float32)
 

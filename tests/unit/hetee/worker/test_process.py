@@ -23,6 +23,8 @@ from sectum.hetee.wire.kinds import Kind
 from sectum.testing.tiny_models import convolutions, endless_loop, large_activation
 from sectum.testing.worker_peer import Client, WorkerUnderTest, as_tensor
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(7).random((1, 8, 32, 32), np.float32)
 
 

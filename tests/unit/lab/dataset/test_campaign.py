@@ -18,6 +18,8 @@ from sectum.lab.dataset.campaign import affordable, collect, new_tasks, repeated
 from sectum.lab.dataset.task import SAMPLE, Task, task_of
 from sectum.ort.costs import cost
 
+pytestmark = pytest.mark.slow
+
 SEED = 5
 PLANNED = 2 * len(zoo.families())
 

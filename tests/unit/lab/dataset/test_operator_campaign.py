@@ -48,6 +48,7 @@ def test_an_interrupted_campaign_goes_on_where_it_was(tmp_path: Path, monkeypatc
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_every_operator_mix_is_a_valid_model(seed: int) -> None:
     """Random chains can be read, have static shapes throughout, and are decided by their seed."""

@@ -164,6 +164,7 @@ def test_simulated_learning_is_said(block):
     assert loaded.machine
 
 
+@pytest.mark.slow
 def test_detecting_imports_nothing_that_trains():
     """Loading and asking needs neither PyTorch nor what reads datasets."""
     code = (

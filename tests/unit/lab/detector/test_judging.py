@@ -63,6 +63,7 @@ def test_splits_are_judged_together():
     assert gather([one, one]).figures()["rows"] == 2
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn(tmp_path):
     """The diagram is a PNG file, with one panel for each detector."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[learn]")

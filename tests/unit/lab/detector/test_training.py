@@ -20,6 +20,8 @@ from sectum.lab.detector.fitting import Effort, fit  # noqa: E402
 from sectum.lab.detector.network import WorkingSetNetwork, torch_tensors  # noqa: E402
 from sectum.lab.detector.training import best, export, hold_out, judge, leave_families_out, random_split  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 EFFORT = Effort(simulated=32, measured=64, batch=8)
 
 

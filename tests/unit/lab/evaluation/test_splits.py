@@ -31,6 +31,7 @@ def test_relatives_of_relatives_are_one_group():
     assert groups[3] not in groups[:3]
 
 
+@pytest.mark.slow
 def test_the_stored_dataset_is_split_without_relatives_on_both_sides():
     """On the real networks: no structure and no topology is on both sides of any fold of either split."""
     pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")

@@ -22,6 +22,8 @@ from sectum.lab.learners.two_stage import TwoStage, WorkingSetRule, modelled_byt
 from sectum.predict.overcommit import ErrorDistribution
 from sectum.units import MIB, PAGE_BYTES
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 pytest.importorskip("lightgbm", reason="learners are trained by LightGBM: install sectum[train]")
 needs_torch = pytest.mark.skipif(
