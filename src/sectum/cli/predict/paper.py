@@ -1,0 +1,65 @@
+"""``sectum predict --method paper``: the only part of the command that imports the laboratory, when it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sectum.cli.predict.predicting import Request, load_profile
+from sectum.cli.predict.source import Source
+from sectum.cli.render.figures import mebibytes, milliseconds, percent
+from sectum.cli.render.show import paragraph, rows, say
+from sectum.cli.render.untrusted import printable
+
+if TYPE_CHECKING:
+    from sectum.lab.paper import PaperPrediction
+
+
+def predict(request: Request) -> tuple[PaperPrediction, dict[str, Any]]:
+    """Make the prediction; returns it with its JSON.
+
+    Raises:
+        UsageError: an option that the method cannot use.
+    """
+    from dataclasses import replace
+
+    from sectum import __version__
+    from sectum.lab.paper import PaperMethod
+    from sectum.predict import load_predictor
+
+    source = Source(request.model, batch=request.batch, inputs=request.inputs)
+    profile = load_profile(request.enclave, request.epc_bytes)
+    found = PaperMethod(load_predictor()).predict(
+        source.graph, profile, threads=request.threads, native_ms=request.native_ms, strict=request.strict
+    )
+    found = replace(found, model=source.name)
+    origin = {"model": request.model, "sha256": source.sha256}
+    return found, {"method": PaperMethod.name, **found.to_json(), "source": origin, "sectum": __version__}
+
+
+def show(found: PaperPrediction) -> None:
+    """Print the verdict, and what it rests on."""
+    name = printable(found.model, limit=60) or "The network"
+    working_set, latency = mebibytes(found.memory.working_set_bytes), milliseconds(found.latency_ms)
+    if found.memory.epc_bytes is None:
+        paragraph(f"{name} takes about {latency} with unlimited memory.")
+    else:
+        verdict = "over-commits" if found.overcommit.predicted else "fits into"
+        paragraph(
+            f"{name} {verdict} the enclave's {mebibytes(found.memory.epc_bytes)} and takes about {latency} there."
+        )
+    say("")
+    whose = f"milliseconds of {found.machine}" + ("" if found.calibrated else ", not calibrated")
+    rows(
+        [
+            ("method", "paper", "a graph neural network's verdict, then a linear regression for its regime"),
+            ("latency", latency, f"predicted; batch {found.batch}, threads {found.threads}, in {found.enclave}"),
+            ("outside an enclave", milliseconds(found.native_ms), "predicted"),
+            ("over-commitment", percent(found.overcommit.probability), "predicted probability"),
+            ("working set", working_set, "predicted"),
+            ("time", "", whose),
+        ],
+        right=(1,),
+    )
+    for note in found.notes:
+        say("")
+        paragraph(f"Note: {note}.", hanging="  ")
