@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sectum.cli.evaluate.tables import SPLIT_TITLES, Figures
-from sectum.cli.render.output import write_file
-from sectum.errors import UsageError
+from sectum.cli.render.pictures import draw_all
 from sectum.lab.dataset.dataset import BOUNDARY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _NATIVE, _FITS, _PAGES, _NEAR, _GREY = "#8a8a8a", "#3b6fb6", "#c8452f", "#f2e3b3", "#c9c9c9"
 _REGIMES = ((0, _NATIVE, "native"), (1, _FITS, "fits"), (2, _PAGES, "over-committed"))
 _SPLIT_COLOURS = {"random": _FITS, "leave_family_out": "#e0a030", "boundary": _PAGES}
-_DOTS_PER_INCH = 130
 _FARTHEST = 60.0  # percent; what errs more is drawn at the edge
 _BINS = 10
 _FEWEST_IN_BIN = 5
 
 
 def draw(evaluation: Figures, folder: Path) -> list[Path]:
-    """Draw all pictures as PNG files into a folder, made if it is missing; returns their paths.
+    """Draw all pictures as PNG files into a folder, which is made if necessary; returns their paths.
 
     Raises:
         UsageError: matplotlib is not installed, or the folder cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("pictures are drawn by matplotlib: pip install 'sectum[train]'") from error
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror or error}; name another folder") from error
-    drawn = []
-    for name, (picture, size) in _PICTURES.items():
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.add_subplot()
-        picture(axes, evaluation)
-        axes.spines[["top", "right"]].set_visible(False)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-        write_file(folder / f"{name}.png", content.getvalue())
-        drawn.append(folder / f"{name}.png")
-    return drawn
+
+    def of(picture: Callable[[Axes, Figures], None], size: tuple[float, float]) -> Callable[[Figure], None]:
+        def drawn(figure: Figure) -> None:
+            figure.set_size_inches(*size)
+            picture(figure.add_subplot(), evaluation)
+
+        return drawn
+
+    return draw_all({name: of(picture, size) for name, (picture, size) in _PICTURES.items()}, folder)
 
 
 def _predictions(axes: Axes, evaluation: Figures) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from sectum.cli.predict.predicting import Request, load_profile
 from sectum.cli.predict.source import Source
-from sectum.cli.render.figures import mebibytes, milliseconds, percent
+from sectum.cli.render.figures import milliseconds, percent, plural
 from sectum.cli.render.show import paragraph, rows, say
 from sectum.cli.render.untrusted import printable
+from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     from sectum.lab.paper import PaperPrediction
@@ -39,20 +40,20 @@ def predict(request: Request) -> tuple[PaperPrediction, dict[str, Any]]:
 def show(found: PaperPrediction) -> None:
     """Print the verdict, and what it rests on."""
     name = printable(found.model, limit=60) or "The network"
-    working_set, latency = mebibytes(found.memory.working_set_bytes), milliseconds(found.latency_ms)
+    working_set, latency = format_bytes(found.memory.working_set_bytes), milliseconds(found.latency_ms)
     if found.memory.epc_bytes is None:
         paragraph(f"{name} takes about {latency} with unlimited memory.")
     else:
         verdict = "over-commits" if found.overcommit.predicted else "fits into"
         paragraph(
-            f"{name} {verdict} the enclave's {mebibytes(found.memory.epc_bytes)} and takes about {latency} there."
+            f"{name} {verdict} the enclave's {format_bytes(found.memory.epc_bytes)} and takes about {latency} there."
         )
     say("")
     whose = f"milliseconds of {found.machine}" + ("" if found.calibrated else ", not calibrated")
     rows(
         [
             ("method", "paper", "a graph neural network's verdict, then a linear regression for its regime"),
-            ("latency", latency, f"predicted; batch {found.batch}, threads {found.threads}, in {found.enclave}"),
+            ("latency", latency, f"predicted; batch {found.batch}, {plural(found.threads, 'thread')}, {found.enclave}"),
             ("outside an enclave", milliseconds(found.native_ms), "predicted"),
             ("over-commitment", percent(found.overcommit.probability), "predicted probability"),
             ("working set", working_set, "predicted"),

@@ -110,8 +110,8 @@ def train(data: Path, out: Path, cpu: Cpu) -> dict[str, Any]:
             "seconds": round(monotonic() - begin_s),
         },
         "accuracy": {
-            split: _plain(split_figures(truth(networks), predicted, split, detailed=False))
-            for split in ("random", "boundary")
+            name: _plain(split_figures(truth(networks), predicted, split, detailed=False))
+            for name, split in (("held_out", "random"), ("boundary", "boundary"))
         },
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
@@ -140,9 +140,9 @@ def _write(path: Path, content: bytes) -> dict[str, str]:
 
 
 def _plain(figures: dict[str, Any]) -> dict[str, Any]:
-    """Without the figures by family; those by regime are kept."""
+    """The figures themselves and those by regime; no intervals, and no figures by family."""
     regimes = {name: _plain(its) for name, its in figures.get("regimes", {}).items()}
-    kept = {name: value for name, value in figures.items() if name not in ("families", "regimes", "intervals")}
+    kept = {name: value for name, value in figures.items() if isinstance(value, int | float)}
     return kept | ({"regimes": regimes} if regimes else {})
 
 
