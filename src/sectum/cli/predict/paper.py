@@ -38,26 +38,26 @@ def predict(request: Request) -> tuple[PaperPrediction, dict[str, Any]]:
 
 
 def show(found: PaperPrediction) -> None:
-    """Print the verdict, and what it rests on."""
+    """Print the verdict, and the numbers of the method."""
     name = printable(found.model, limit=60) or "The network"
     working_set, latency = format_bytes(found.memory.working_set_bytes), milliseconds(found.latency_ms)
+    takes = f"One inference takes about {latency}."
     if found.memory.epc_bytes is None:
-        paragraph(f"{name} takes about {latency} with unlimited memory.")
+        paragraph(f"{name} has a working set of about {working_set}. {takes}")
     else:
-        verdict = "over-commits" if found.overcommit.predicted else "fits into"
-        paragraph(
-            f"{name} {verdict} the enclave's {format_bytes(found.memory.epc_bytes)} and takes about {latency} there."
-        )
+        verdict = "does not fit" if found.overcommit.predicted else "fits"
+        epc = format_bytes(found.memory.epc_bytes)
+        paragraph(f"{name} {verdict}: its working set is about {working_set} and the EPC holds {epc}. {takes}")
     say("")
-    whose = f"milliseconds of {found.machine}" + ("" if found.calibrated else ", not calibrated")
+    conditions = f"batch {found.batch}, {plural(found.threads, 'thread')}, {found.enclave}"
     rows(
         [
             ("method", "paper", "a graph neural network's verdict, then a linear regression for its regime"),
-            ("latency", latency, f"predicted; batch {found.batch}, {plural(found.threads, 'thread')}, {found.enclave}"),
+            ("latency", latency, f"predicted; {conditions}"),
             ("outside an enclave", milliseconds(found.native_ms), "predicted"),
-            ("over-commitment", percent(found.overcommit.probability), "predicted probability"),
             ("working set", working_set, "predicted"),
-            ("time", "", whose),
+            ("over-commitment", percent(found.overcommit.probability), "predicted probability"),
+            ("machine", "", found.machine + ("" if found.calibrated else "; not calibrated")),
         ],
         right=(1,),
     )

@@ -9,7 +9,7 @@ def test_the_answer_is_short_and_names_its_method(run, tiny):
     """Verdict, probability, both latencies, and the method."""
     result = run("predict", tiny, "--epc", "64MiB", "--method", "paper")
     assert result.exit_code == 0, result.stderr
-    for words in ("fits into", "paper", "latency", "outside an enclave", "over-commitment", "working set"):
+    for words in ("fits: its working set", "paper", "latency", "outside an enclave", "over-commitment", "working set"):
         assert words in result.stdout
 
 
@@ -24,11 +24,12 @@ def test_json_has_the_keys_of_the_default_method(run, tiny):
         assert paper[key] == default[key]
 
 
-def test_over_commitment_is_said(run):
+def test_a_network_larger_than_the_epc_does_not_fit(run):
     """A network far larger than the EPC over-commits it."""
     result = run("predict", "zoo:alexnet", "--epc", "16MiB", "--method", "paper")
     assert result.exit_code == 0, result.stderr
-    assert "over-commits the enclave's 16 MiB" in " ".join(result.stdout.replace("\N{NO-BREAK SPACE}", " ").split())
+    assert "does not fit" in result.stdout
+    assert "the EPC holds 16 MiB" in " ".join(result.stdout.replace("\N{NO-BREAK SPACE}", " ").split())
 
 
 def test_options_without_effect_are_refused(run, tiny):
