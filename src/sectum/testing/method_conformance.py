@@ -39,12 +39,12 @@ class MethodConformance:
         """Give the method under test: every suite has its own."""
         raise NotImplementedError("give this suite a fixture named method")
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def graph(self) -> Graph:
         """A small network as it was read: 5 MiB of weights."""
         return zoo.to_graph(zoo.build("squeezenet1_0"), 1)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def profile(self) -> Profile:
         """The software enclave."""
         return load("softepc")
