@@ -22,11 +22,12 @@ class TestRegistered(LearnerConformance):
         if request.param.missing:
             pytest.skip(request.param.missing)
         if "torch" in request.param.needs:
-            from sectum.lab.learners import graph_network
+            from sectum.lab.learners import graph_network, graph_verdict
 
             monkeypatch.setattr(graph_network, "STEPS", 30)
+            monkeypatch.setattr(graph_verdict, "EPOCHS", 2)
         return request.param.make(Shared())
 
     @pytest.fixture
     def networks(self):
-        return list(stored_networks(24))
+        return list(stored_networks(30))

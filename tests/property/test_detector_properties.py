@@ -1,4 +1,4 @@
-"""What holds of the detector's probabilities whatever it learned."""
+"""The probability of over-commitment, whatever the errors that it was calibrated on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sectum.lab.detector.judging import expected_calibration_error
 from sectum.predict.overcommit import ErrorDistribution
 
 errors = st.lists(st.floats(-3, 3), min_size=20, max_size=60)
@@ -19,10 +18,3 @@ def test_a_larger_epc_never_pages_likelier(found, scale, log_bytes, log_epc):
     said = ErrorDistribution.fit(found).probability(log_bytes - np.sort(log_epc), scale)
     assert (np.diff(said) <= 1e-12).all()
     assert ((said >= 0) & (said <= 1)).all()
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=100), st.integers(1, 30))
-def test_a_calibration_error_is_a_share(rows, bins):
-    """It lies between 0 and 1."""
-    said, happened = zip(*rows, strict=True)
-    assert 0 <= expected_calibration_error(said, happened, bins) <= 1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from measured_networks import made_up
 from sectum.lab.evaluation.metrics import Judged, detector_figures, latency_figures
-from sectum.lab.evaluation.splits import fold_numbers, leave_family_out, random_folds, relatives
+from sectum.lab.learners.splits import fold_numbers, leave_family_out, random_folds, relatives
 
 networks = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 3), st.booleans()), min_size=1, max_size=40

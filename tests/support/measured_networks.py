@@ -14,13 +14,14 @@ import numpy as np
 
 from places import ROOT
 from sectum.lab.dataset.dataset import is_over_committed
-from sectum.lab.evaluation.learner import LatencyLearner
 from sectum.lab.evaluation.prepare import prepare
 from sectum.lab.evaluation.running import blind_cases
-from sectum.lab.evaluation.splits import random_folds
 from sectum.lab.evaluation.truth import truth
-from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun, read
+from sectum.lab.learners.learner import LatencyLearner
+from sectum.lab.learners.measured import COMPUTED, MeasuredNetwork, MeasuredRun, read
+from sectum.lab.learners.splits import random_folds
 from sectum.measure.reference import References
+from sectum.ort.cpu import Cpu
 from sectum.units import MIB, PAGE_BYTES
 
 DATASET = ROOT / "data" / "networks"
@@ -50,8 +51,8 @@ def made_up(number: int, **changes: Any) -> MeasuredNetwork:
         "operator_ms": None,
         "native": made_up_run(),
         "runs": (made_up_run(20 * MIB, 11.0), made_up_run(5 * MIB, 50.0, over_committed=True, loads=2560.0)),
-        "typical": References(2.0, 4.0),
-        "nchwc_block": 8,
+        "references": References(2.0, 4.0),
+        "cpu": Cpu.AVX2,
         "_stored_graph": "[1,17,[],[],[],[]]",
         **changes,
     }
@@ -87,7 +88,7 @@ def under(
 
 
 def _roofline_ms(network: MeasuredNetwork) -> Any:
-    return network.features.roofline * network.typical.products_ms
+    return network.features.roofline * network.unit_ms
 
 
 def _modelled(network: MeasuredNetwork, run: MeasuredRun) -> float:
@@ -113,7 +114,7 @@ def _lawful(network: MeasuredNetwork, law: Law, operators: Any, pages: Law) -> M
         native=changed(network.native),
         runs=tuple(changed(run) for run in network.runs),
     )
-    vars(made).update({name: vars(network)[name] for name in ("features", "trace", "_counts")})
+    vars(made).update({name: vars(network)[name] for name in COMPUTED})
     return made
 
 

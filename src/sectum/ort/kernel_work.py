@@ -4,7 +4,7 @@ Arithmetic alone does not tell how long an operator takes. A blocked convolution
 image again for every four blocks of filters, adds to its outputs once for each block of input channels, computes the
 outputs at padded edges one by one, and starts a kernel for every row. A convolution in the plain layout
 (``MlasConvOperation``) unrolls the image, packs it, and multiplies in tiles of rows and columns. Each such piece is a
-column here. `sectum.lab.training.operator_learning` finds what a unit of each costs on a machine; trees correct the
+column here. `sectum.lab.learners.operator_learning` finds what a unit of each costs on a machine; trees correct the
 rest.
 """
 

@@ -1,4 +1,4 @@
-"""From a working set that is estimated to the probability that it is larger than the EPC."""
+"""From an estimated working set to the probability that the real one is larger than the EPC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sectum.errors import ArtefactInvalid, UsageError
 
 FEWEST = 20
-"""Validation networks without which probabilities would mean nothing."""
+"""Validation networks that a calibration needs."""
 
 _MOST_STORED = 400
 _LOGISTIC_SIGMA = math.pi / math.sqrt(3)
@@ -22,15 +22,16 @@ _IQR_OF_NORMAL = 1.349
 
 @dataclass(frozen=True)
 class ErrorDistribution:
-    """How far off estimates were on networks that were not learned from; nothing about its shape is assumed.
+    """Errors of estimates on held-out networks; no shape of their distribution is assumed.
 
     An error is log(measured / estimated), in units of the scale that the estimate came with. The probability that a
-    working set is larger than an EPC is the share of the errors that would make it so, each smoothed by a logistic
-    kernel, and one more spread over all of them for what was not seen. It falls as the EPC grows, always.
+    working set is larger than an EPC is the share of errors that would make it so. Each error is smoothed by a logistic
+    kernel; one more, spread over all of them, stands for errors that were not seen. The probability always falls as the
+    EPC grows.
 
     Attributes:
         errors: sorted, shape ``(errors,)``.
-        seen: validation networks that they stand for.
+        seen: number of validation networks.
         bandwidth: of the kernel, in the same unit.
     """
 
@@ -56,14 +57,14 @@ class ErrorDistribution:
         ranks = (np.arange(_MOST_STORED) + 0.5) / _MOST_STORED
         return cls(np.quantile(found, ranks), len(found), bandwidth)
 
-    def probability(self, log_occupation: ArrayLike, scale: ArrayLike) -> NDArray[np.float64]:
+    def probability(self, log_ratio: ArrayLike, scale: ArrayLike) -> NDArray[np.float64]:
         """Probability of being over-committed.
 
         Args:
-            log_occupation: log of estimated working set over EPC.
+            log_ratio: log(estimated working set / EPC).
             scale: that each estimate came with; the shape of both gives that of the result.
         """
-        limit = -np.asarray(log_occupation, dtype=np.float64) / np.asarray(scale, dtype=np.float64)
+        limit = -np.asarray(log_ratio, dtype=np.float64) / np.asarray(scale, dtype=np.float64)
         beyond = _logistic((self.errors - limit[..., None]) / self.bandwidth).mean(axis=-1)
         middle = float(np.median(self.errors))
         widest = max(float(np.abs(self.errors - middle).max()), self.bandwidth)
@@ -72,7 +73,7 @@ class ErrorDistribution:
         return result
 
     def factor(self, scale: ArrayLike, probability: float = 0.5) -> NDArray[np.float64]:
-        """Factor on the estimate that the working set stays below with that probability."""
+        """Estimate times this factor: the size below which the working set lies with that probability."""
         result: NDArray[np.float64] = np.exp(np.asarray(scale) * float(np.quantile(self.errors, probability)))
         return result
 

@@ -26,6 +26,7 @@ from sectum.predict.calibration import Calibration
 from sectum.predict.cost import SOFTEPC, InferenceCost, inference_costs
 from sectum.predict.features import OperatorFeatures, assemble, describe_graph
 from sectum.predict.interval import interval
+from sectum.predict.method import batch_of
 from sectum.predict.operator_model import OperatorModel
 from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
 from sectum.predict.prepared import Prepared, TracedNetwork
@@ -42,6 +43,9 @@ class Predictor:
         calibration: the machine that this runs on; without it, predictions are in the milliseconds of the machine
             that the operator models were trained on.
     """
+
+    name = "page-model"
+    """As a `sectum.predict.method.LatencyMethod`."""
 
     def __init__(self, operators: OperatorModel, calibration: Calibration | None = None) -> None:
         self.operators = operators
@@ -144,7 +148,7 @@ class Predictor:
             enclave=profile.name,
             machine=self.machine,
             calibrated=self.calibration is not None,
-            batch=_batch(prepared.source),
+            batch=batch_of(prepared.source),
             threads=prepared.threads,
             latency_ms=inference.breakdown_ms.total,
             interval_ms=interval(self.operators, profile, inference, probability),
@@ -286,8 +290,3 @@ def _layers(inference: InferenceCost) -> tuple[Layer, ...]:
             )
         )
     return tuple(layers)
-
-
-def _batch(graph: Graph) -> int:
-    shape = graph.tensors[graph.inputs[0]].shape if graph.inputs else ()
-    return shape[0] if shape else 1

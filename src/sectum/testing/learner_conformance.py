@@ -22,16 +22,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sectum.lab.evaluation.learner import Estimate, LatencyLearner
 from sectum.lab.evaluation.running import blind_cases
-from sectum.lab.evaluation.splits import Fold, random_folds
 from sectum.lab.evaluation.truth import truth
-from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.learners.learner import LatencyEstimate, LatencyLearner
+from sectum.lab.learners.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.learners.splits import Fold, random_folds
 
 
 def _answers(
     learner: LatencyLearner, trained: Sequence[MeasuredNetwork], networks: Sequence[MeasuredNetwork], fold: Fold
-) -> list[Estimate]:
+) -> list[LatencyEstimate]:
     """What it says of the fold's test side, having learned from ``trained``."""
     cases = truth(networks)
     lines = np.flatnonzero(np.isin(cases.network, fold.test))

@@ -16,7 +16,7 @@ FOLDER = Path("data/networks")
     epilog=examples(
         "sectum evaluate",
         "sectum evaluate --pictures /tmp/pictures",
-        "sectum evaluate --retrain --only sectum-shipped --only page-model",
+        "sectum evaluate --retrain --only page-model --only paper",
     )
 )
 @click.option(
@@ -24,10 +24,10 @@ FOLDER = Path("data/networks")
     type=click.Path(file_okay=False, path_type=Path),
     default=FOLDER,
     show_default=True,
-    help="Folder of measured networks.",
+    help="Folder of measured networks. The stored figures are read from evaluation.json beside it.",
 )
-@click.option("--retrain", is_flag=True, help="Train everything anew and judge it; else the shipped figures are told.")
-@click.option("--only", "names", multiple=True, metavar="NAME", help="Only this learner; may be given again.")
+@click.option("--retrain", is_flag=True, help="Train and judge all learners again, in place of reading stored figures.")
+@click.option("--only", "names", multiple=True, metavar="NAME", help="Only this learner. Repeat it for others.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
@@ -38,7 +38,7 @@ FOLDER = Path("data/networks")
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the whole evaluation into this JSON file, as the one that is shipped.",
+    help="Write the whole evaluation into this JSON file.",
 )
 @click.option(
     "--pictures",
@@ -50,18 +50,18 @@ FOLDER = Path("data/networks")
     "--markdown",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the figures as a page; what stands between its 'hand-written' marks is kept.",
+    help="Write the figures as a page; the text between its 'hand-written' marks is kept.",
 )
 @json_option
 def evaluate(
     *, data: Path, retrain: bool, names: tuple[str, ...], workers: int | None, out: Path | None,
     pictures: Path | None, markdown: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Tell how far predictions are off, on networks that nothing like was learned from.
+    """Show the accuracy of predictions on held-out networks.
 
     Three splits: random folds without near relatives on both sides; each family left out; and the random folds' rows
     whose working set is 0.8 to 1.25 times the EPC. Latencies are measured in the software enclave, figures are over
-    its rows, and beside them stands the label noise: how well a second measurement agrees with the first.
+    its rows. Beside them stands the label noise: how well a second measurement agrees with the first.
     """
     from sectum.cli.evaluate.page import write_page
     from sectum.cli.evaluate.pictures import draw
@@ -73,17 +73,18 @@ def evaluate(
     for path in (out, markdown):
         if path is not None:
             check_writable(path)
-    told = _retrained(data, names, workers) if retrain else _stored(names, data)
+    evaluation = _retrained(data, names, workers) if retrain else _stored(names, data)
     if out is not None:
-        write_file(out, dumps(told))
-    told = {"retrained": retrain, "dataset_differs": None if retrain else _differs(data, told), **told}
+        write_file(out, dumps(evaluation))
+    differs = None if retrain else _differs(data, evaluation)
+    evaluation = {"retrained": retrain, "dataset_differs": differs, **evaluation}
     if markdown is not None:
-        write_page(told, markdown)
-    drawn = [] if pictures is None else draw(told, pictures)
+        write_page(evaluation, markdown)
+    drawn = [] if pictures is None else draw(evaluation, pictures)
     if as_json:
-        print_json({name: value for name, value in told.items() if name != "cases"})
+        print_json({name: value for name, value in evaluation.items() if name != "cases"})
         return
-    print_evaluation(told)
+    print_evaluation(evaluation)
     for path in drawn:
         say(f"drawn: {path}")
 
@@ -102,24 +103,20 @@ def _stored(names: tuple[str, ...], data: Path) -> dict[str, Any]:
     from sectum.errors import UsageError
     from sectum.lab.evaluation import stored
 
-    told = stored.load()
-    source = click.get_current_context().get_parameter_source("data")
-    if source is not click.core.ParameterSource.DEFAULT and not data.is_dir():
-        raise UsageError(f"there is no folder {data}: give that of a dataset, or leave --data out")
+    evaluation = stored.load(data.parent / stored.FILE)
     for name in names:
-        if name not in (told["learner"], *told["baselines"]):
-            held = ", ".join((told["learner"], *told["baselines"]))
+        if name not in (evaluation["learner"], *evaluation["baselines"]):
+            held = ", ".join((evaluation["learner"], *evaluation["baselines"]))
             raise UsageError(
-                f"the shipped evaluation holds no learner '{name}', but {held}; others are evaluated with --retrain"
+                f"the stored evaluation has no learner '{name}', but {held}; --retrain evaluates others, too"
             )
     if names:
-        told["baselines"] = {name: figures for name, figures in told["baselines"].items() if name in names}
-    return told
+        evaluation["baselines"] = {name: its for name, its in evaluation["baselines"].items() if name in names}
+    return evaluation
 
 
-def _differs(data: Path, told: dict[str, Any]) -> bool | None:
-    """Whether the dataset here is another than the figures are of; None where there is none."""
+def _differs(data: Path, evaluation: dict[str, Any]) -> bool | None:
+    """Whether the figures are of another dataset than the one here; None where there is none here."""
     from sectum.lab.evaluation.stored import dataset_digest
 
-    # Whoever installed the package alone has no dataset to compare with.
-    return dataset_digest(data) != told["dataset"]["digest"] if any(data.glob("*.parquet")) else None
+    return dataset_digest(data) != evaluation["dataset"]["digest"] if any(data.glob("*.parquet")) else None

@@ -1,62 +1,48 @@
-"""Pictures of an evaluation: what was predicted, where it errs, and what it is compared with."""
+"""Pictures of an evaluation: predictions, errors, and the learners compared."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sectum.cli.evaluate.show import SPLIT_TITLES
-from sectum.cli.render.output import write_file
-from sectum.errors import UsageError
+from sectum.cli.evaluate.tables import SPLIT_TITLES, Figures
+from sectum.cli.render.pictures import draw_all
 from sectum.lab.dataset.dataset import BOUNDARY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Figures = Mapping[str, Any]
+    from matplotlib.figure import Figure
 
 _NATIVE, _FITS, _PAGES, _NEAR, _GREY = "#8a8a8a", "#3b6fb6", "#c8452f", "#f2e3b3", "#c9c9c9"
 _REGIMES = ((0, _NATIVE, "native"), (1, _FITS, "fits"), (2, _PAGES, "over-committed"))
 _SPLIT_COLOURS = {"random": _FITS, "leave_family_out": "#e0a030", "boundary": _PAGES}
-_DOTS_PER_INCH = 130
 _FARTHEST = 60.0  # percent; what errs more is drawn at the edge
 _BINS = 10
 _FEWEST_IN_BIN = 5
 
 
-def draw(told: Figures, folder: Path) -> list[Path]:
-    """Draw all pictures as PNG files into a folder, which is made if it is not there; returns their paths.
+def draw(evaluation: Figures, folder: Path) -> list[Path]:
+    """Draw all pictures as PNG files into a folder, which is made if necessary; returns their paths.
 
     Raises:
         UsageError: matplotlib is not installed, or the folder cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("pictures are drawn by matplotlib: pip install 'sectum[train]'") from error
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror or error}; name another folder") from error
-    drawn = []
-    for name, (picture, size) in _PICTURES.items():
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.add_subplot()
-        picture(axes, told)
-        axes.spines[["top", "right"]].set_visible(False)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-        write_file(folder / f"{name}.png", content.getvalue())
-        drawn.append(folder / f"{name}.png")
-    return drawn
+
+    def of(picture: Callable[[Axes, Figures], None], size: tuple[float, float]) -> Callable[[Figure], None]:
+        def drawn(figure: Figure) -> None:
+            figure.set_size_inches(*size)
+            picture(figure.add_subplot(), evaluation)
+
+        return drawn
+
+    return draw_all({name: of(picture, size) for name, (picture, size) in _PICTURES.items()}, folder)
 
 
-def _predictions(axes: Axes, told: Figures) -> None:
+def _predictions(axes: Axes, evaluation: Figures) -> None:
     import numpy as np
 
-    cases = told["cases"]
+    cases = evaluation["cases"]
     regime, measured, predicted = (np.array(cases[name]) for name in ("regime", "measured_ms", "predicted_ms"))
     for number, colour, label in _REGIMES:
         mask = regime == number
@@ -69,24 +55,24 @@ def _predictions(axes: Axes, told: Figures) -> None:
     axes.fill_between(ends, 0.9 * ends, 1.1 * ends, color=_GREY, alpha=0.5, linewidth=0, zorder=0, label="within 10 %")
     axes.set(
         xscale="log", yscale="log", xlabel="measured latency, ms", ylabel="predicted latency, ms",
-        title=f"{told['learner']} on networks it did not learn from (random split)",
+        title=f"{evaluation['learner']} on held-out networks (random split)",
     )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(frameon=False, markerscale=2.5)
 
 
-def _errors(axes: Axes, told: Figures) -> None:
+def _errors(axes: Axes, evaluation: Figures) -> None:
     import numpy as np
 
-    cases = told["cases"]
-    regime, occupation = np.array(cases["regime"]), np.array(cases["occupation"])
+    cases = evaluation["cases"]
+    regime, epc_ratio = np.array(cases["regime"]), np.array(cases["epc_ratio"])
     error = 100 * (np.array(cases["predicted_ms"]) / np.array(cases["measured_ms"]) - 1)
     outside = int(np.sum((np.abs(error) > _FARTHEST) & (regime > 0)))
     for number, colour, label in _REGIMES[1:]:
         mask = regime == number
         axes.scatter(
-            occupation[mask], np.clip(error[mask], -_FARTHEST, _FARTHEST), s=6, color=colour, alpha=0.5, linewidths=0,
+            epc_ratio[mask], np.clip(error[mask], -_FARTHEST, _FARTHEST), s=6, color=colour, alpha=0.5, linewidths=0,
             label=label,
         )  # fmt: skip
     axes.axvspan(*BOUNDARY, color=_NEAR, linewidth=0, zorder=0)
@@ -103,67 +89,56 @@ def _errors(axes: Axes, told: Figures) -> None:
     axes.legend(frameon=False, markerscale=2.5, loc="upper left")
 
 
-def _families(axes: Axes, told: Figures) -> None:
-    random, left_out = (told["splits"][split]["families"] for split in ("random", "leave_family_out"))
+def _families(axes: Axes, evaluation: Figures) -> None:
+    splits = {split: evaluation["splits"][split]["families"] for split in ("random", "leave_family_out")}
+    random = splits["random"]
     families = sorted((name for name in random if random[name]["n"]), key=lambda name: random[name]["within_10"])
-    for offset, split, figures in ((0.2, "random", random), (-0.2, "leave_family_out", left_out)):
-        for position, name in enumerate(families):
-            value = figures[name]["within_10"]
-            if value is None:
-                continue
-            axes.barh(
-                position + offset, 100 * value, 0.38, color=_SPLIT_COLOURS[split],
-                label=SPLIT_TITLES[split] if position == 0 else None,
-            )  # fmt: skip
-            low, high = figures[name].get("intervals", {}).get("within_10", (None, None))
-            if low is not None and high is not None:
-                axes.plot([100 * low, 100 * high], [position + offset] * 2, color="black", linewidth=0.8)
+    _bars(axes, evaluation, {split: [its[name] for name in families] for split, its in splits.items()})
     axes.set_yticks(range(len(families)), [f"{name} ({random[name]['n']})" for name in families])
-    _noise_line(axes, told)
-    axes.set(xlim=(0, 100), xlabel="rows within 10 %, in % (line: 95 % interval)", title="Accuracy by family (rows)")
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=3)
+    axes.set_title("Accuracy by family (rows)")
 
 
-def _baselines(axes: Axes, told: Figures) -> None:
-    learners = {told["learner"]: told["splits"]} | {
-        name: learner["splits"] for name, learner in told["baselines"].items()
+def _baselines(axes: Axes, evaluation: Figures) -> None:
+    learners = {evaluation["learner"]: evaluation["splits"]} | {
+        name: learner["splits"] for name, learner in evaluation["baselines"].items()
     }
     names = sorted(learners, key=lambda name: learners[name]["random"]["within_10"])
-    for position, name in enumerate(names):
-        for offset, split in ((0.27, "random"), (0.0, "leave_family_out"), (-0.27, "boundary")):
-            figures = learners[name][split]
+    _bars(axes, evaluation, {split: [learners[name][split] for name in names] for split in SPLIT_TITLES})
+    axes.set_yticks(range(len(names)), names)
+    axes.get_yticklabels()[names.index(evaluation["learner"])].set_fontweight("bold")
+    axes.set_title("All learned from the same rows")
+
+
+def _bars(axes: Axes, evaluation: Figures, splits: Mapping[str, Sequence[Figures]]) -> None:
+    """Rows within 10 %: for each entry one bar for each split, and the label noise as a line."""
+    height = 0.8 / len(splits)
+    for number, (split, entries) in enumerate(splits.items()):
+        for position, figures in enumerate(entries):
             if figures["within_10"] is None:
                 continue
+            middle = position + ((len(splits) - 1) / 2 - number) * height
             axes.barh(
-                position + offset, 100 * figures["within_10"], 0.25, color=_SPLIT_COLOURS[split],
+                middle, 100 * figures["within_10"], 0.95 * height, color=_SPLIT_COLOURS[split],
                 label=SPLIT_TITLES[split] if position == 0 else None,
             )  # fmt: skip
             low, high = figures.get("intervals", {}).get("within_10", (None, None))
             if low is not None and high is not None:
-                axes.plot([100 * low, 100 * high], [position + offset] * 2, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(names)), names)
-    axes.get_yticklabels()[names.index(told["learner"])].set_fontweight("bold")
-    _noise_line(axes, told)
-    axes.set(xlim=(0, 100), xlabel="rows within 10 %, in % (line: 95 % interval)",
-             title="All learned from the same rows")  # fmt: skip
+                axes.plot([100 * low, 100 * high], [middle] * 2, color="black", linewidth=0.8)
+    noise = evaluation["label_noise"]
+    if noise is not None and noise["within_10"] is not None:
+        axes.axvline(100 * noise["within_10"], color="black", linestyle=":", linewidth=1, label="label noise")
+    axes.set(xlim=(0, 100), xlabel="rows within 10 %, in % (line: 95 % interval)")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4)
 
 
-def _noise_line(axes: Axes, told: Figures) -> None:
-    """What a second measurement reaches."""
-    noise = told["label_noise"]
-    if noise is not None and noise["within_10"] is not None:
-        axes.axvline(100 * noise["within_10"], color="black", linestyle=":", linewidth=1, label="label noise")
-
-
-def _reliability(axes: Axes, told: Figures) -> None:
+def _reliability(axes: Axes, evaluation: Figures) -> None:
     import numpy as np
 
-    cases = told["cases"]
+    cases = evaluation["cases"]
     kept = [i for i, p in enumerate(cases["probability"]) if p is not None]
     said = np.array([cases["probability"][i] for i in kept])
     so = np.array([cases["regime"][i] == 2 for i in kept])
-    axes.plot([0, 100], [0, 100], color="black", linewidth=0.8, label="as said")
+    axes.plot([0, 100], [0, 100], color="black", linewidth=0.8, label="calibrated")
     if len(kept):
         bins = np.minimum((said * _BINS).astype(int), _BINS - 1)
         for number in range(_BINS):
@@ -177,7 +152,7 @@ def _reliability(axes: Axes, told: Figures) -> None:
             axes.annotate(f"{n:,}", at, xytext=(8, -9), textcoords="offset points", fontsize=8)
     axes.set(
         xlabel="probability of over-commitment, in %, mean of a tenth", ylabel="rows that were over-committed, in %",
-        title="Does it page as often as it is said to? (rows by tenths of probability)", xlim=(-3, 108), ylim=(-6, 106),
+        title="Calibration of the probability of over-commitment (rows by tenths)", xlim=(-3, 108), ylim=(-6, 106),
     )  # fmt: skip
     axes.legend(frameon=False)
 

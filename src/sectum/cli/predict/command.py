@@ -9,6 +9,7 @@ import click
 from sectum.cli.options import examples, json_option, model_argument, prediction_options
 
 if TYPE_CHECKING:
+    from sectum.cli.predict.predicting import Request
     from sectum.predict.prediction import Advice, Prediction
 
 
@@ -17,13 +18,21 @@ if TYPE_CHECKING:
         "sectum predict resnet50.onnx --epc 93MiB",
         "sectum predict zoo:vgg16 --batch 4 --threads 2 --layers",
         "sectum predict zoo:alexnet --enclave sgx1 --native-ms 21.5 --json",
+        "sectum predict zoo:vgg16 --epc 256MiB --method paper",
     )
 )
 @model_argument
 @prediction_options
 @click.option("--layers", is_flag=True, help="List every operator with its cost.")
+@click.option(
+    "--method",
+    type=click.Choice(["page-model", "paper"]),
+    default="page-model",
+    show_default=True,
+    help="How to predict: with the page-replacement model, or with the two stages of the Sectum paper.",
+)
 @json_option
-def predict(*, layers: bool, as_json: bool, **options: Any) -> None:
+def predict(*, layers: bool, method: str, as_json: bool, **options: Any) -> None:
     """Predict what one inference of MODEL costs in an enclave.
 
     MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The verdict comes first, then the parts of the
@@ -32,6 +41,9 @@ def predict(*, layers: bool, as_json: bool, **options: Any) -> None:
     from sectum.cli.predict.predicting import Request
     from sectum.cli.predict.predicting import predict as make_prediction
 
+    if method == "paper":
+        _predict_by_paper(Request(**options), layers=layers, as_json=as_json)
+        return
     result = make_prediction(Request(**options))
     advice = result.advice()
     if as_json:
@@ -40,6 +52,21 @@ def predict(*, layers: bool, as_json: bool, **options: Any) -> None:
         print_json(result.to_json(advice))
         return
     _show(result.prediction, advice, layers=layers)
+
+
+def _predict_by_paper(request: Request, *, layers: bool, as_json: bool) -> None:
+    from sectum.cli.predict import paper
+    from sectum.errors import UsageError
+
+    if layers:
+        raise UsageError("--method paper predicts no single layers: leave --layers out, or choose --method page-model")
+    prediction, as_data = paper.predict(request)
+    if as_json:
+        from sectum.cli.render.output import print_json
+
+        print_json(as_data)
+        return
+    paper.show(prediction)
 
 
 def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None:

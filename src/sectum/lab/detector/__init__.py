@@ -1,7 +1,7 @@
-"""Stage 1 of the paper: whether an inference pages in an enclave with so much protected memory."""
+"""Stage 1 of the paper's method: whether an inference pages in an enclave with an EPC of a given size."""
 
 from __future__ import annotations
 
-from sectum.lab.detector.detector import FORMS, SHIPPED, Detection, Detector, Estimates
+from sectum.lab.detector.detector import ARTEFACTS, Detection, Detector, WorkingSets, shipped_for
 
-__all__ = ["FORMS", "SHIPPED", "Detection", "Detector", "Estimates"]
+__all__ = ["ARTEFACTS", "Detection", "Detector", "WorkingSets", "shipped_for"]

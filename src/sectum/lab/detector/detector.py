@@ -1,51 +1,45 @@
-"""The detector as it is shipped: one ONNX file for each form that has a network, calibrations in a manifest.
+"""The detector as it is shipped: a graph neural network as ONNX, with its calibration in a manifest.
 
-Reading and asking it imports ONNX Runtime and nothing that trains.
+Loading and using it imports ONNX Runtime, and nothing that trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sectum.errors import ArtefactInvalid, UsageError
+from sectum.graph.ir import Graph
 from sectum.lab.detector.features import GraphFeatures, extract, schema_hash, together
 from sectum.ort.cpu import Cpu
-from sectum.ort.optimized import OptimizedGraph
-from sectum.ort.page_trace import page_trace
+from sectum.ort.optimize import optimize
 from sectum.predict.artefact import read_checked, read_manifest
 from sectum.predict.overcommit import ErrorDistribution
-from sectum.units import PAGE_BYTES
 
-ARTEFACTS = Path(__file__).parent.parent / "artefacts" / "detector"
-SHIPPED = {8: ARTEFACTS / "avx2", 16: ARTEFACTS / "avx512"}
-"""Folders by the floats in a block of the runtime's blocked layout: what is executed differs, and what it touches."""
+_PAPER = Path(__file__).parent.parent / "artefacts" / "paper"
+ARTEFACTS = {Cpu.AVX2: _PAPER / "avx2", Cpu.AVX512: _PAPER / "avx512"}
+"""Folders by the kind of CPU, which decides what the runtime executes."""
+TRAIN_AGAIN = "train it again (python -m sectum.lab.training.paper) or install the matching version"
 
-GNN, GNN_PAGE_MODEL, PAGE_MODEL = "gnn", "gnn+page model", "page model"
-FORMS = (GNN, GNN_PAGE_MODEL, PAGE_MODEL)
-"""The network sees the graph alone; it corrects the page-replacement model; that model's working set is taken as is.
-All three have probabilities calibrated on measured networks."""
-
-_MOST_OPERATORS_TOGETHER = 4096
-"""In one run of the network: enough to fill it, little enough for its messages to stay in the caches."""
+_GRAPHS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What is said of one network under one size of EPC.
+    """The answer for one network under one size of EPC.
 
     Attributes:
         probability: that a steady-state inference is over-committed.
-        working_set_bytes: the median of what the working set may be.
-        low_bytes: below which it is with a probability of 5 %.
-        high_bytes: above which it is with a probability of 5 %.
-        epc_bytes: that was asked about.
+        working_set_bytes: the estimated working set: the median of its distribution.
+        low_bytes: the working set is smaller with a probability of 5 %.
+        high_bytes: the working set is larger with a probability of 5 %.
+        epc_bytes: the size of the EPC.
     """
 
     probability: float
@@ -56,95 +50,89 @@ class Detection:
 
     @property
     def over_committed(self) -> bool:
-        """Whether that is likelier than not."""
+        """Whether over-commitment is more likely than not."""
         return self.probability > 0.5
 
 
 @dataclass(frozen=True)
-class Estimates:
-    """What does not depend on the EPC, so that many sizes can be asked about.
+class WorkingSets:
+    """Estimated working sets of several networks; they do not depend on the EPC.
 
     Attributes:
-        log_bytes: logarithm of the estimated working set, shape ``(graphs,)``.
-        scale: of its error, shape ``(graphs,)``.
+        log_bytes: logarithms of the network's estimates, shape ``(graphs,)``.
+        scale: of their errors, shape ``(graphs,)``.
+        errors: distribution of the errors on held-out networks.
     """
 
     log_bytes: NDArray[np.float64]
     scale: NDArray[np.float64]
+    errors: ErrorDistribution
+
+    def of(self, rows: Sequence[int]) -> WorkingSets:
+        """Those of some networks, each as often as it is named."""
+        return WorkingSets(self.log_bytes[rows], self.scale[rows], self.errors)
+
+    def n_bytes(self, share: float = 0.5) -> NDArray[np.float64]:
+        """Size below which each working set lies with that probability; shape ``(graphs,)``."""
+        return np.exp(self.log_bytes) * self.errors.factor(self.scale, share)
+
+    def over_commitment(self, epc_bytes: ArrayLike) -> NDArray[np.float64]:
+        """Probability that each working set is larger than its EPC; shape ``(graphs,)``."""
+        return self.errors.probability(self.log_bytes - np.log(np.asarray(epc_bytes, np.float64)), self.scale)
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Says whether networks page.
+    """Predicts working sets and over-commitment with a graph neural network that sees operators and data flow only.
 
     Attributes:
-        folder: where the artefact lies.
-        form: one of `FORMS`.
-        file: name and SHA-256 of the network's file; None for the page model.
-        distribution: of the errors on networks that it was not trained on.
-        machine: whose measurements it learned from.
-        nchwc_block: floats in a block of the runtime's blocked layout there.
-        training: how it was made: counts, digests, figures of its accuracy.
+        folder: of the artefact.
+        file: name and SHA-256 of the network's file.
+        errors: distribution of its errors on held-out networks.
+        machine: the machine whose measurements it learned from.
+        cpu: its kind of CPU.
     """
 
     folder: Path
-    form: str
-    file: tuple[str, str] | None
-    distribution: ErrorDistribution
+    file: tuple[str, str]
+    errors: ErrorDistribution
     machine: str
-    nchwc_block: int
-    training: Mapping[str, Any]
+    cpu: Cpu
 
     @classmethod
-    def load(cls, folder: Path | None = None, form: str | None = None) -> Detector:
-        """Read the manifest and check that the features are today's.
+    def load(cls, folder: Path | None = None) -> Detector:
+        """Read the manifest and check that the network was trained with the features of this version.
 
         Args:
-            folder: of the artefact; by default the shipped one for this machine's kind of processor.
-            form: one of `FORMS`; by default the one that was best on networks not trained on.
+            folder: of the artefact; by default the shipped one for this machine's kind of CPU.
 
         Raises:
             ArtefactInvalid: a file is missing, damaged, or made with other features.
-            UsageError: no such form.
         """
-        folder = folder or SHIPPED.get(Cpu.here().nchwc_block, SHIPPED[8])
-        path = folder / "manifest.json"
-        manifest = read_manifest(path)
+        folder = folder or shipped_for(Cpu.here())
+        manifest = read_manifest(folder / "manifest.json")
         if manifest.get("schema_sha256") != schema_hash():
-            raise ArtefactInvalid(
-                f"{folder}: this detector was trained with other features than this version of Sectum computes; "
-                "train it again (python -m sectum.lab.detector.training) or install the matching version"
-            )
+            raise ArtefactInvalid(f"{folder}: trained with other features than this version computes; {TRAIN_AGAIN}")
         try:
-            form = str(manifest["default"]) if form is None else form
-            if form not in FORMS:
-                raise UsageError(f"no detector of the form '{form}': there are {', '.join(FORMS)}")
-            stored = manifest["forms"][form]
-            file = (str(stored["file"]), str(stored["sha256"])) if form != PAGE_MODEL else None
+            stored = manifest["detector"]
             return cls(
                 folder=folder,
-                form=form,
-                file=file,
-                distribution=ErrorDistribution.from_json(stored["calibration"]),
+                file=(str(stored["file"]), str(stored["sha256"])),
+                errors=ErrorDistribution.from_json(stored["calibration"]),
                 machine=str(manifest["machine"]),
-                nchwc_block=int(manifest["nchwc_block"]),
-                training=dict(manifest["training"]),
+                cpu=Cpu.of_block(int(manifest["nchwc_block"])),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArtefactInvalid(f"{path}: {error!r} is missing or has the wrong type; reinstall Sectum") from error
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise ArtefactInvalid(
+                f"{folder / 'manifest.json'}: {error!r} is missing or has the wrong type; reinstall Sectum"
+            ) from error
 
-    def detect(
-        self,
-        graphs: Sequence[OptimizedGraph],
-        epc_bytes: Sequence[int],
-        page_model_bytes: Sequence[int] | None = None,
-    ) -> list[Detection]:
+    def detect(self, graphs: Sequence[Graph], epc_bytes: Sequence[int]) -> list[Detection]:
         """Judge several networks, each under a size of EPC.
 
         Args:
-            graphs: what the runtime executes (``sectum.ort.optimize.runtime_graph``), with one compute thread.
+            graphs: the networks as they were read. They are optimized here, for the detector's kind of CPU.
             epc_bytes: protected memory, one size for each graph.
-            page_model_bytes: working sets of the page-replacement model, where the caller has them already.
 
         Raises:
             UsageError: the arguments do not fit together, or a size is not positive.
@@ -152,53 +140,33 @@ class Detector:
         """
         if len(graphs) != len(epc_bytes):
             raise UsageError(f"{len(graphs)} graphs and {len(epc_bytes)} sizes of EPC: give one size for each graph")
-        if page_model_bytes is not None and len(page_model_bytes) != len(graphs):
-            raise UsageError(f"{len(graphs)} graphs and {len(page_model_bytes)} working sets: give one for each graph")
         if wrong := [size for size in epc_bytes if size <= 0]:
             raise UsageError(f"an EPC of {wrong[0]} bytes: give a positive size")
-        estimates = self.estimate(graphs, page_model_bytes)
-        log_occupation = estimates.log_bytes - np.log(np.asarray(epc_bytes, dtype=np.float64))
-        probabilities = self.distribution.probability(log_occupation, estimates.scale)
-        sizes = [
-            np.exp(estimates.log_bytes) * self.distribution.factor(estimates.scale, share)
-            for share in (0.5, 0.05, 0.95)
-        ]
+        found = self.working_sets([extract(optimize(one, self.cpu)) for one in graphs])
+        columns = (found.n_bytes(0.5), found.n_bytes(0.05), found.n_bytes(0.95))
         return [
             Detection(float(probability), round(middle), round(low), round(high), epc)
-            for probability, middle, low, high, epc in zip(probabilities, *sizes, epc_bytes, strict=True)
+            for probability, middle, low, high, epc in zip(
+                found.over_commitment(epc_bytes), *columns, epc_bytes, strict=True
+            )
         ]
 
-    def estimate(self, graphs: Sequence[OptimizedGraph], page_model_bytes: Sequence[int] | None = None) -> Estimates:
-        """Do the part that does not depend on the EPC; arguments as for `detect`."""
-        if self.form != GNN and page_model_bytes is None:
-            page_model_bytes = [page_trace(graph).pages * PAGE_BYTES for graph in graphs]
-        if self.form == PAGE_MODEL:
-            assert page_model_bytes is not None
-            return Estimates(np.log(np.maximum(1.0, np.asarray(page_model_bytes, np.float64))), np.ones(len(graphs)))
-        known = (
-            page_model_bytes if self.form == GNN_PAGE_MODEL and page_model_bytes is not None else [None] * len(graphs)
-        )
-        return self.judge([extract(graph, size) for graph, size in zip(graphs, known, strict=True)])
-
-    def judge(self, features: Sequence[GraphFeatures]) -> Estimates:
-        """Do the network's part for graphs whose features are at hand."""
+    def working_sets(self, features: Sequence[GraphFeatures]) -> WorkingSets:
+        """Estimate the working sets of optimized graphs whose features are at hand."""
         log_bytes, scales = [np.zeros(0)], [np.zeros(0)]
-        for batch in _batches(features):
-            joined = together(batch)
+        for start in range(0, len(features), _GRAPHS_AT_ONCE):
+            joined = together(features[start : start + _GRAPHS_AT_ONCE])
             log_ratio, log_scale = self._session.run(None, joined.tensors())
-            first = joined.page_model_bytes if self.form == GNN_PAGE_MODEL else joined.first_estimate_bytes
-            log_bytes.append(np.log(first) + np.asarray(log_ratio, np.float64))
+            log_bytes.append(np.log(joined.first_estimate_bytes) + np.asarray(log_ratio, np.float64))
             scales.append(np.exp(np.asarray(log_scale, np.float64)))
-        return Estimates(np.concatenate(log_bytes), np.concatenate(scales))
+        return WorkingSets(np.concatenate(log_bytes), np.concatenate(scales), self.errors)
 
     @cached_property
     def _session(self) -> Any:
         import onnxruntime
 
-        if self.file is None:
-            raise UsageError(f"the form '{PAGE_MODEL}' has no network: load '{GNN}' or '{GNN_PAGE_MODEL}'")
         options = onnxruntime.SessionOptions()
-        # Several threads lose terms where the runtime adds up rows by index (ScatterND): answers differ by chance.
+        # With several threads ScatterND loses terms of the sums by index: answers would differ by chance.
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         return onnxruntime.InferenceSession(
@@ -206,14 +174,6 @@ class Detector:
         )
 
 
-def _batches(features: Sequence[GraphFeatures]) -> Iterator[list[GraphFeatures]]:
-    batch: list[GraphFeatures] = []
-    operators = 0
-    for one in features:
-        if batch and operators + len(one.nodes) > _MOST_OPERATORS_TOGETHER:
-            yield batch
-            batch, operators = [], 0
-        batch.append(one)
-        operators += len(one.nodes)
-    if batch:
-        yield batch
+def shipped_for(cpu: Cpu) -> Path:
+    """Folder of the artefact for a kind of CPU, or for the kind that is most like it."""
+    return ARTEFACTS.get(cpu, ARTEFACTS[Cpu.AVX2])

@@ -1,10 +1,9 @@
-"""A runtime graph as the network sees it. Training and detecting both come here, so they cannot drift apart.
+"""An optimized graph as the graph network sees it. Training and detecting both use this module.
 
-Nodes are operators, an edge goes from the operator that makes a tensor to each one that reads it. Operators are put
-in an order that the wiring alone decides, so that the order in which a file lists them does not matter. That order
-gives how long each tensor is alive, and with that the first estimate of the working set: all weights that are large
-enough to be paged, and the most activations alive at once. The network predicts the logarithm of what is measured
-relative to it, so that sizes beyond those seen are extrapolated along it.
+Nodes are operators. An edge goes from the operator that writes a tensor to each operator that reads it. Operators
+stand in the order of execution, which gives each tensor's lifetime. From the lifetimes follows the first estimate of
+the working set: all weights that are large enough to be paged, and the largest sum of activations alive at once. The
+network predicts the logarithm of measured working set / first estimate, so that it extrapolates to larger networks.
 """
 
 from __future__ import annotations
@@ -18,16 +17,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.graph.ir import AttributeValue, TensorKind
-from sectum.lab.detector.kinds import ELEMENTWISE, KIND_OF_TYPE, KINDS, group_of, kind_of
-from sectum.lab.detector.lifetimes import Lifetimes, lifetimes
+from sectum.graph.ir import AttributeValue, Operator
+from sectum.ort.operators import OPERATORS, describe
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import MIN_PAGED_BYTES
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MEMORY_KINDS = (
+    "conv", "depthwise", "plain_conv", "gemm", "pool", "global_pool", "normalisation", "in_place", "unary", "combine",
+    "concat", "split", "rename", "reorder", "transpose", "other",
+)  # fmt: skip
+"""Kinds of operators as far as memory is concerned; `sectum.ort.operators` has that of each type."""
 
 NODE_FEATURES = (
-    *(f"kind_{name}" for name in KINDS),
+    *(f"kind_{name}" for name in MEMORY_KINDS),
     "log_weight_bytes", "weight_share", "log_small_weight_bytes", "log_largest_weight_bytes", "log_output_bytes",
     "output_of_peak", "log_input_bytes", "input_of_peak", "log_live_bytes", "live_of_peak", "needed_of_live", "inputs",
     "readers", "is_output", "reads_input", "fused_sum", "log_kernel", "stride", "log_groups", "log_positions",
@@ -36,10 +39,10 @@ NODE_FEATURES = (
 EDGE_FEATURES = ("log_bytes", "bytes_of_peak", "log_life", "is_last_reader", "slot")
 GRAPH_FEATURES = (
     "log_first_estimate", "log_weight_bytes", "log_peak_bytes", "weight_share", "log_operators", "input_of_peak",
-    "largest_of_peak", "page_model_of_first_estimate",
+    "largest_of_peak",
 )  # fmt: skip
 
-_CODE_OF_KIND = {name: code for code, name in enumerate(KINDS)}
+_CODE_OF_KIND = {name: code for code, name in enumerate(MEMORY_KINDS)}
 
 _Column = NDArray[np.float64]
 
@@ -49,7 +52,8 @@ _LOG_BYTES, _LOG_COUNT, _MOST_INPUTS = 20.0, 5.0, 8.0
 
 def schema_hash() -> str:
     """SHA-256 of everything that gives a feature column its meaning."""
-    schema = [SCHEMA_VERSION, KINDS, sorted(KIND_OF_TYPE.items()), sorted(ELEMENTWISE)]
+    kinds = sorted((row.name, row.memory_kind) for row in OPERATORS.values() if row.memory_kind)
+    schema = [SCHEMA_VERSION, MEMORY_KINDS, kinds]
     columns = [NODE_FEATURES, EDGE_FEATURES, GRAPH_FEATURES, _LOG_BYTES, _LOG_COUNT, _MOST_INPUTS, MIN_PAGED_BYTES]
     return hashlib.sha256(json.dumps([schema, columns]).encode()).hexdigest()
 
@@ -61,13 +65,11 @@ class GraphFeatures:
     Attributes:
         nodes: float32, shape ``(operators, len(NODE_FEATURES))``.
         sources: int64, shape ``(edges,)``: the operator that each edge comes from.
-        targets: int64, shape ``(edges,)``: the one that it goes to.
+        targets: int64, shape ``(edges,)``: the operator that it goes to.
         edges: float32, shape ``(edges, len(EDGE_FEATURES))``.
         graph_of_node: int64, shape ``(operators,)``.
         graphs: float32, shape ``(graphs, len(GRAPH_FEATURES))``.
-        first_estimate_bytes: float64, shape ``(graphs,)``: paged weights and the most activations alive at once.
-        page_model_bytes: float64, shape ``(graphs,)``: working set of the page-replacement model; NaN where it was
-            not asked.
+        first_estimate_bytes: float64, shape ``(graphs,)``: paged weights and the peak of live activations.
     """
 
     nodes: NDArray[np.float32]
@@ -77,22 +79,14 @@ class GraphFeatures:
     graph_of_node: NDArray[np.int64]
     graphs: NDArray[np.float32]
     first_estimate_bytes: NDArray[np.float64]
-    page_model_bytes: NDArray[np.float64]
 
     def tensors(self) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
-        """What the network is given, by name."""
-        return {
-            "nodes": self.nodes,
-            "sources": self.sources,
-            "targets": self.targets,
-            "edges": self.edges,
-            "graph_of_node": self.graph_of_node,
-            "graphs": self.graphs,
-        }
+        """The network's inputs, by name."""
+        return {name: value for name, value in vars(self).items() if name != "first_estimate_bytes"}
 
 
 def together(several: Sequence[GraphFeatures]) -> GraphFeatures:
-    """Several graphs as one that falls apart into them, in their order."""
+    """Several graphs, at least one, as one graph of separate parts, in their order."""
     first_node = np.cumsum([0, *(len(one.nodes) for one in several)])
     first_graph = np.cumsum([0, *(len(one.graphs) for one in several)])
     shifted = list(zip(several, first_node[:-1], first_graph[:-1], strict=True))
@@ -104,34 +98,24 @@ def together(several: Sequence[GraphFeatures]) -> GraphFeatures:
         graph_of_node=np.concatenate([one.graph_of_node + graph for one, _, graph in shifted]),
         graphs=np.concatenate([one.graphs for one in several]),
         first_estimate_bytes=np.concatenate([one.first_estimate_bytes for one in several]),
-        page_model_bytes=np.concatenate([one.page_model_bytes for one in several]),
     )
 
 
-def extract(runtime: OptimizedGraph, page_model_bytes: int | None = None) -> GraphFeatures:
-    """Turn a runtime graph into features.
-
-    Args:
-        runtime: what the runtime executes (``sectum.ort.optimize.runtime_graph``).
-        page_model_bytes: working set by the page-replacement model (pages of ``sectum.ort.page_trace.page_trace``), for
-            networks that correct it; None for those that see the graph alone.
-    """
-    live = lifetimes(runtime)
-    peak = max(1.0, float(max(live.live_bytes, default=0)))
-    paged, small, largest = _weight_bytes(runtime, live)
+def extract(graph: OptimizedGraph) -> GraphFeatures:
+    """Turn an optimized graph into features; about 10 ms."""
+    peak = max(1.0, float(graph.lifetimes.peak_bytes))
+    paged, small, largest = _weight_bytes(graph)
     estimate = float(paged.sum()) + peak
-    size = _Size(peak, estimate, max(1, len(live.order)))
-    sources, targets, edges = _edges(runtime, live, size)
-    page_model = math.nan if page_model_bytes is None else float(page_model_bytes)
+    size = _Size(peak, estimate, max(1, len(graph.operators)))
+    sources, targets, edges = _edges(graph, size)
     return GraphFeatures(
-        nodes=_nodes(runtime, live, (paged, small, largest), size),
+        nodes=_nodes(graph, (paged, small, largest), size),
         sources=sources,
         targets=targets,
         edges=edges,
-        graph_of_node=np.zeros(len(live.order), np.int64),
-        graphs=np.array([_graph(runtime, live, size, page_model)], np.float32),
+        graph_of_node=np.zeros(len(graph.operators), np.int64),
+        graphs=np.array([_graph(graph, size)], np.float32),
         first_estimate_bytes=np.array([estimate]),
-        page_model_bytes=np.array([page_model]),
     )
 
 
@@ -144,20 +128,20 @@ class _Size:
     operators: int
 
 
-def _weight_bytes(runtime: OptimizedGraph, live: Lifetimes) -> tuple[_Column, _Column, _Column]:
-    """Bytes of each operator's weights that are paged, of the others, and of the largest; by place.
+def _weight_bytes(graph: OptimizedGraph) -> tuple[_Column, _Column, _Column]:
+    """Bytes of each operator's weights that are paged, of the others, and of the largest.
 
     Small tensors lie in the C library's heap, which is not paged. A weight that several operators read lies in memory
     once: it counts at the first.
     """
     seen: set[str] = set()
     rows: list[tuple[int, int, int]] = []
-    for index in live.order:
+    for op in graph.operators:
         paged = small = largest = 0
-        for name in runtime.operators[index].inputs:
-            if name and name not in seen and runtime.tensors[name].kind is TensorKind.WEIGHT:
+        for name in op.inputs:
+            if name and name not in seen and name in graph.weight_names:
                 seen.add(name)
-                n_bytes = live.n_bytes[name]
+                n_bytes = graph.n_bytes[name]
                 largest = max(largest, n_bytes)
                 if n_bytes >= MIN_PAGED_BYTES:
                     paged += n_bytes
@@ -168,32 +152,28 @@ def _weight_bytes(runtime: OptimizedGraph, live: Lifetimes) -> tuple[_Column, _C
     return paged_, small_, largest_
 
 
-def _graph(runtime: OptimizedGraph, live: Lifetimes, size: _Size, page_model_bytes: float) -> list[float]:
+def _graph(graph: OptimizedGraph, size: _Size) -> list[float]:
     weight_bytes = size.estimate_bytes - size.peak_bytes
-    ratio = 0.0 if math.isnan(page_model_bytes) else math.log(max(1.0, page_model_bytes) / size.estimate_bytes)
     return [
         math.log(size.estimate_bytes) / _LOG_BYTES,
         math.log1p(weight_bytes) / _LOG_BYTES,
         math.log(size.peak_bytes) / _LOG_BYTES,
         weight_bytes / size.estimate_bytes,
         math.log1p(size.operators) / _LOG_COUNT,
-        sum(live.n_bytes[name] for name in runtime.inputs) / size.peak_bytes,
-        max((live.n_bytes[name] for name in live.made_place), default=0) / size.peak_bytes,
-        ratio,
+        sum(graph.n_bytes[name] for name in graph.inputs) / size.peak_bytes,
+        max((graph.n_bytes[name] for name in graph.lifetimes.written), default=0) / size.peak_bytes,
     ]
 
 
-def _nodes(
-    runtime: OptimizedGraph, live: Lifetimes, weights: tuple[_Column, _Column, _Column], size: _Size
-) -> NDArray[np.float32]:
-    """Rows of `NODE_FEATURES`, in order of places."""
-    rows = [_counts(runtime, live, place) for place in range(len(live.order))]
+def _nodes(graph: OptimizedGraph, weights: tuple[_Column, _Column, _Column], size: _Size) -> NDArray[np.float32]:
+    """Rows of `NODE_FEATURES`, in the order of execution."""
+    rows = [_counts(graph, index) for index in range(len(graph.operators))]
     (
-        kinds, in_bytes, out_bytes, inputs, readers, life, is_output, reads_input, fused_sum, kernel, stride, groups,
-        positions, in_channels, out_channels, batch,
+        kinds, in_bytes, out_bytes, inputs, outputs_read, life, is_output, reads_input, fused_sum, kernel, stride,
+        groups, positions, in_channels, out_channels, batch,
     ) = np.array(rows, np.float64).reshape(len(rows), 16).T  # fmt: skip
     paged, small, largest = weights
-    live_bytes = np.array(live.live_bytes, np.float64)
+    live_bytes = np.array(graph.lifetimes.live_bytes, np.float64)
     columns = [
         np.log1p(paged) / _LOG_BYTES,
         paged / size.estimate_bytes,
@@ -207,7 +187,7 @@ def _nodes(
         live_bytes / size.peak_bytes,
         (in_bytes + out_bytes) / np.maximum(1.0, live_bytes),
         np.log1p(inputs),
-        np.log1p(readers),
+        np.log1p(outputs_read),
         is_output,
         reads_input,
         fused_sum,
@@ -223,44 +203,44 @@ def _nodes(
     ]
     table = np.zeros((len(rows), len(NODE_FEATURES)), np.float32)
     table[np.arange(len(rows)), kinds.astype(np.int64)] = 1.0
-    table[:, len(KINDS) :] = np.stack(columns, axis=1)
+    table[:, len(MEMORY_KINDS) :] = np.stack(columns, axis=1)
     return table
 
 
-def _counts(runtime: OptimizedGraph, live: Lifetimes, place: int) -> tuple[float, ...]:
+def _counts(graph: OptimizedGraph, index: int) -> tuple[float, ...]:
     """Whole numbers that an operator's features are made of."""
-    op = runtime.operators[live.order[place]]
-    n_bytes, made_place = live.n_bytes, live.made_place
-    in_bytes = out_bytes = inputs = readers = first_input = 0
-    last = place
+    op = graph.operators[index]
+    n_bytes, live = graph.n_bytes, graph.lifetimes
+    in_bytes = out_bytes = inputs = outputs_read = reads_input = 0
+    last = index
     is_output = False
     in_shape: tuple[int, ...] = ()
     for name in op.inputs:
-        if name in made_place or name in live.last_place:
-            in_shape = in_shape if inputs else runtime.tensors[name].shape
+        if name in live.end:
+            in_shape = in_shape if inputs else graph.tensors[name].shape
             in_bytes += n_bytes[name]
             inputs += 1
-            first_input |= name not in made_place
+            reads_input |= name not in live.written
     for name in op.outputs:
         if name:
             out_bytes += n_bytes[name]
-            readers += live.readers.get(name, 0)
-            last = max(last, live.last_place[name])
-            is_output |= name in runtime.outputs
-    out_shape = runtime.tensors[op.outputs[0]].shape if op.outputs[0] else ()
+            outputs_read += live.readers.get(name, 0)
+            last = max(last, live.end[name])
+            is_output |= name in graph.outputs
+    out_shape = graph.tensors[op.outputs[0]].shape if op.outputs[0] else ()
     return (
-        _CODE_OF_KIND[kind_of(op, inputs, out_shape)],
+        _CODE_OF_KIND[_memory_kind(op, inputs, out_shape)],
         in_bytes,
         out_bytes,
         inputs,
-        readers,
-        last - place,
+        outputs_read,
+        last - index,
         is_output,
-        first_input,
+        reads_input,
         op.type in ("Conv", "FusedConv") and len(op.inputs) > 3 and bool(op.inputs[3]),
         math.prod(_ints(op.attributes, "kernel_shape")),
         _ints(op.attributes, "strides")[0],
-        group_of(op),
+        _groups(op),
         math.prod(out_shape[2:]),
         in_shape[1] if len(in_shape) > 1 else 0,
         out_shape[1] if len(out_shape) > 1 else 0,
@@ -268,15 +248,28 @@ def _counts(runtime: OptimizedGraph, live: Lifetimes, place: int) -> tuple[float
     )
 
 
-def _edges(
-    runtime: OptimizedGraph, live: Lifetimes, size: _Size
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def _memory_kind(op: Operator, activations: int, out_shape: Sequence[int]) -> str:
+    """One of `MEMORY_KINDS`, given how many inputs are no weights, and the shape of the first output."""
+    kind = describe(op).memory_kind or ("unary" if activations == 1 else "other")
+    if kind == "conv" and 1 < _groups(op) == out_shape[1]:
+        return "depthwise"
+    return "unary" if kind == "combine" and activations <= 1 else kind
+
+
+def _groups(op: Operator) -> int:
+    """Groups of a convolution; 1 for all other operators."""
+    value = op.attributes.get("group", 1)
+    return value if isinstance(value, int) else 1
+
+
+def _edges(graph: OptimizedGraph, size: _Size) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Ends of the edges, and their rows of `EDGE_FEATURES`."""
+    live = graph.lifetimes
     rows = [
-        (live.made_place[name], place, live.n_bytes[name], live.last_place[name] == place, min(slot, _MOST_INPUTS))
-        for place, index in enumerate(live.order)
-        for slot, name in enumerate(runtime.operators[index].inputs)
-        if name in live.made_place
+        (live.written[name], index, graph.n_bytes[name], live.end[name] == index, min(slot, _MOST_INPUTS))
+        for index, op in enumerate(graph.operators)
+        for slot, name in enumerate(op.inputs)
+        if name in live.written
     ]
     sources, targets, n_bytes, is_last, slots = np.array(rows, np.float64).reshape(len(rows), 5).T
     columns = [

@@ -1,3 +1,3 @@
-"""How good predictions are: what learns, on which networks, judged by which figures, beside the labels' own noise."""
+"""How accurate predictions of held-out networks are, beside the noise of the labels."""
 
 from __future__ import annotations

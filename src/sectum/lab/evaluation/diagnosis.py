@@ -1,4 +1,4 @@
-"""Why a prediction is off: which of its parts errs most, told from what was measured."""
+"""Why a prediction is wrong: which of its parts has the largest error, compared with what was measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from sectum.lab.evaluation.running import Predictions
 from sectum.lab.evaluation.truth import REGIMES, Truth, run_of
-from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.learners.measured import MeasuredNetwork, MeasuredRun
 from sectum.units import MIB
 
 LABEL, REGIME, NATIVE = "label uncertain", "regime wrong", "native part off"

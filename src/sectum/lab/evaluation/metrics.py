@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 RESAMPLES = 500
 ECE_BINS = 10
-NOMINAL_COVERAGE = 0.9
 
 Floats = NDArray[np.float64]
 

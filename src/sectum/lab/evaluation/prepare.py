@@ -1,4 +1,4 @@
-"""What is computed from each network's graph once, on all CPUs: features, page trace, page faults."""
+"""Computes once, on all CPUs, what follows from each network's graph: features, page trace, page faults."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
-from sectum.lab.evaluation.learner import known
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.measured import COMPUTED, MeasuredNetwork, known
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-_KEPT = ("features", "trace", "_counts")
 _CHUNK = 16
 
 
@@ -63,6 +62,7 @@ def prepare(
     networks: Sequence[MeasuredNetwork],
     *,
     workers: int = 1,
+    names: Sequence[str] = COMPUTED,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> None:
     """Compute each network's features, page trace and page faults under its sizes of EPC, and keep them in it.
@@ -70,18 +70,20 @@ def prepare(
     Args:
         networks: those that are prepared already cost nothing.
         workers: processes.
-        progress: told the share that is done.
+        names: what to compute, of `COMPUTED`.
+        progress: called with the share that is done.
     """
-    missing = [network for network in networks if not all(name in vars(network) for name in _KEPT)]
-    found = each(_computed, missing, workers=workers, chunk=_CHUNK)
+    missing = [network for network in networks if not all(name in vars(network) for name in names)]
+    found = each(partial(_computed, tuple(names)), missing, workers=workers, chunk=_CHUNK)
     for number, (network, values) in enumerate(zip(missing, found, strict=True)):
         vars(network).update(values)
         progress((number + 1) / len(missing))
 
 
-def _computed(network: MeasuredNetwork) -> dict[str, Any]:
+def _computed(names: tuple[str, ...], network: MeasuredNetwork) -> dict[str, Any]:
     view = known(network)
-    for run in network.runs:
-        view.paging(run.epc_pages)
-    # The graph is let go: thousands of them would not fit into memory.
-    return {"features": view.features, "trace": view.trace, "_counts": view._counts}
+    if "_counts" in names:
+        for run in network.runs:
+            view.paging(run.epc_pages)
+    # Not the graph: thousands of them would not fit into memory.
+    return {name: getattr(view, name) for name in names}

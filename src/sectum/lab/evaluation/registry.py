@@ -1,19 +1,24 @@
-"""What can be evaluated, by name. Nothing that learns is imported until it is asked for."""
+"""The learners that can be evaluated, by name. Nothing that learns is imported until it is used.
+
+The names of the methods that predict are those of ``sectum predict --method``.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from sectum.errors import UsageError
-from sectum.lab.evaluation.learner import LatencyLearner
+from sectum.lab.learners.learner import LatencyLearner
 
 if TYPE_CHECKING:
     from sectum.lab.learners.native import Shared
 
-SHIPPED = "sectum-shipped"
+SHIPPED, PAPER = "page-model", "paper"
+_NETWORK = ("torch", "torch_geometric")
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,7 @@ class Entry:
     Attributes:
         name: of the learner.
         title: what it does, in a few words.
-        make: makes it; learners of one fold share what they can. A function of a module, so that it
-            can be sent to another process.
+        make: makes it; learners of one fold share what they can. It is sent to other processes.
         needs: modules that must be installed.
         extra: the extra of this package that installs them.
         intended: "shipped", "paper", "ablation" or "baseline".
@@ -47,28 +51,26 @@ class Entry:
 
 
 def learners() -> Mapping[str, Entry]:
-    """All learners by name, in the order in which they are shown: the shipped one first.
+    """All learners by name, in the order in which they are shown: the shipped method first.
 
-    To add one, write a class with ``name`` and ``fit`` (`LatencyLearner`), and a line here.
+    To add one, write a class with ``name`` and ``fit`` (`LatencyLearner`), a line here, and one in `_make`.
     """
     entries = (
-        Entry(SHIPPED, "operator times learned, page faults modelled, cost of a page measured", _shipped,
-              intended="shipped"),
-        Entry("sectum-paper", "a graph network's verdict, then a linear regression for each regime", _paper,
-              ("lightgbm", "torch", "torch_geometric"), "learn", "paper"),
-        Entry("sectum-paper-faults", "the same, with modelled page faults in place of the overflow", _paper_faults,
-              ("lightgbm", "torch", "torch_geometric"), "learn", "ablation"),
-        Entry("working-set-rule", "the same as sectum-paper, with 'working set > EPC' as the verdict", _rule,
-              intended="ablation"),
-        Entry("page-model", "reference kernels' rates, modelled page faults; three constants, nothing learned", _pages,
-              needs=()),
-        Entry("kernel-additive", "nn-Meter's method: kernels' latencies learned and summed; knows no memory", _kernels),
-        Entry("native-times-constant", "learned native latency times a constant", _constant),
-        Entry("flops-bytes", "linear regression on operations and bytes", _flops, needs=()),
-        Entry("gcn", "BRP-NAS's method: a graph convolutional network, end to end", _gcn,
-              ("torch", "torch_geometric"), "learn"),
-        Entry("graphsage", "NNLQP's method: GraphSAGE with static features, end to end", _sage,
-              ("torch", "torch_geometric"), "learn"),
+        _entry(SHIPPED, "operator times learned, page faults modelled, cost of a page measured", intended="shipped"),
+        _entry(PAPER, "a graph network's verdict, then a linear regression for each regime",
+               needs=("lightgbm", "torch"), extra="learn", intended="paper"),
+        _entry("paper-faults", "the same, with modelled page faults in place of the overflow",
+               needs=("lightgbm", "torch"), extra="learn", intended="ablation"),
+        _entry("working-set-rule", "the same as paper, with the page model's 'working set > EPC' as the verdict",
+               intended="ablation"),
+        _entry("three-constants", "reference kernels' rates, modelled page faults; three constants, nothing learned",
+               needs=("scipy",)),
+        _entry("kernel-additive", "nn-Meter's method: kernels' latencies learned and summed; knows no memory"),
+        _entry("native-times-constant", "learned native latency times a constant"),
+        _entry("flops-bytes", "linear regression on operations and bytes", needs=("scipy",)),
+        _entry("gcn", "BRP-NAS's method: a graph convolutional network, end to end", needs=_NETWORK, extra="learn"),
+        _entry("graphsage", "NNLQP's method: GraphSAGE with static features, end to end", needs=_NETWORK,
+               extra="learn"),
     )  # fmt: skip
     return {entry.name: entry for entry in entries}
 
@@ -86,63 +88,40 @@ def chosen(names: Sequence[str]) -> list[Entry]:
     return [entry for name, entry in everything.items() if not names or name in names]
 
 
-def _shipped(shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.shipped import OperatorsAndPages
-
-    return OperatorsAndPages(SHIPPED, shared)
+def _entry(name: str, title: str, **others: Any) -> Entry:
+    return Entry(name, title, partial(_make, name), **others)
 
 
-def _paper(shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.graph_network import GraphVerdict
-    from sectum.lab.learners.two_stage import TwoStage, overflow_bytes
+def _make(name: str, shared: Shared) -> LatencyLearner:
+    match name:
+        case "page-model":
+            from sectum.lab.learners.shipped import OperatorsAndPages
 
-    return TwoStage("sectum-paper", shared, GraphVerdict(), overflow_bytes)
+            return OperatorsAndPages(name, shared)
+        case "paper" | "paper-faults" | "working-set-rule":
+            from sectum.lab.learners.two_stage import TwoStage, WorkingSetRule, modelled_bytes, overflow_bytes
 
+            if name == "working-set-rule":
+                return TwoStage(name, shared, WorkingSetRule())
+            from sectum.lab.learners.graph_verdict import GraphVerdict
 
-def _paper_faults(shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.graph_network import GraphVerdict
-    from sectum.lab.learners.two_stage import TwoStage, modelled_bytes
+            return TwoStage(name, shared, GraphVerdict(), overflow_bytes if name == PAPER else modelled_bytes)
+        case "three-constants":
+            from sectum.lab.learners.three_constants import ThreeConstants
 
-    return TwoStage("sectum-paper-faults", shared, GraphVerdict(), modelled_bytes)
+            return ThreeConstants()
+        case "kernel-additive":
+            from sectum.lab.learners.kernel_additive import KernelAdditive
 
+            return KernelAdditive()
+        case "native-times-constant":
+            from sectum.lab.learners.proxies import NativeTimesConstant
 
-def _rule(shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.two_stage import TwoStage, WorkingSetRule, overflow_bytes
+            return NativeTimesConstant(shared)
+        case "flops-bytes":
+            from sectum.lab.learners.proxies import FlopsAndBytes
 
-    return TwoStage("working-set-rule", shared, WorkingSetRule(), overflow_bytes)
-
-
-def _pages(_shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.page_model import PageModel
-
-    return PageModel()
-
-
-def _kernels(_shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.kernel_additive import KernelAdditive
-
-    return KernelAdditive()
-
-
-def _constant(shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.proxies import NativeTimesConstant
-
-    return NativeTimesConstant(shared)
-
-
-def _flops(_shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.proxies import FlopsAndBytes
-
-    return FlopsAndBytes()
-
-
-def _gcn(_shared: Shared) -> LatencyLearner:
+            return FlopsAndBytes()
     from sectum.lab.learners.graph_network import GraphRegression
 
-    return GraphRegression("gcn", layer="gcn", with_statics=False)
-
-
-def _sage(_shared: Shared) -> LatencyLearner:
-    from sectum.lab.learners.graph_network import GraphRegression
-
-    return GraphRegression("graphsage", layer="sage", with_statics=True)
+    return GraphRegression(name, layer="gcn" if name == "gcn" else "sage", with_statics=name == "graphsage")

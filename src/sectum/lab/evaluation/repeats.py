@@ -1,4 +1,4 @@
-"""Networks that were measured twice: how well labels agree, and how well predictions do with the mean of both."""
+"""Networks that were measured twice: how well labels agree with each other, and predictions with their mean."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.lab.evaluation.truth import REGIMES, Truth
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.measured import MeasuredNetwork
 
 SAME_EPC_PAGES = 16
-"""Two sizes that differ by one batch of the pager are taken as the same."""
+"""Two sizes that differ by at most one batch of the pager count as the same."""
 LATENCIES_MS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, float("inf"))
-"""Ends of the ranges of measured latency that are told apart."""
+"""Ends of the ranges of measured latency that have figures of their own."""
 
 Floats = NDArray[np.float64]
 Figures = dict[str, Any]
@@ -69,10 +69,10 @@ def label_noise(networks: Sequence[MeasuredNetwork], cases: Truth) -> Figures | 
 
 
 def by_latency(networks: Sequence[MeasuredNetwork], cases: Truth, predicted_ms: Floats) -> list[Figures]:
-    """By measured latency: how near predictions are, how near labels are, and predictions to the mean of two labels.
+    """By measured latency: errors of predictions, errors between labels, and errors of predictions to the mean label.
 
-    A prediction can be nearer to a label than another label is, and nearer still to the mean of both. Native cases
-    count like those in enclaves. The last range is of all latencies.
+    A prediction can be nearer to a label than a second label is, and nearer still to the mean of both. Native cases
+    count like those in enclaves. The last range holds all latencies.
 
     Args:
         networks: repeats among them.
@@ -84,11 +84,11 @@ def by_latency(networks: Sequence[MeasuredNetwork], cases: Truth, predicted_ms: 
     apart = np.abs(later_ms / cases.measured_ms - 1)
     from_mean = np.abs(predicted_ms / np.sqrt(cases.measured_ms * later_ms) - 1)
     there = ~np.isnan(predicted_ms)
-    told = []
+    ranges = []
     for low, high in (*pairwise(LATENCIES_MS), (LATENCIES_MS[0], LATENCIES_MS[-1])):
         mask = there & (cases.measured_ms >= low) & (cases.measured_ms < high)
         twice = mask & ~np.isnan(later_ms)
-        told.append(
+        ranges.append(
             {
                 "from_ms": low,
                 "below_ms": None if high == LATENCIES_MS[-1] else high,
@@ -102,7 +102,7 @@ def by_latency(networks: Sequence[MeasuredNetwork], cases: Truth, predicted_ms: 
                 },
             }
         )
-    return told
+    return ranges
 
 
 def _shares(apart: Floats) -> Figures:

@@ -1,4 +1,4 @@
-"""Trains each learner on each fold, and collects what it predicts of the rest."""
+"""Trains each learner on each fold, and collects its predictions of the held-out networks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.lab.evaluation.learner import Case, Estimate, known
 from sectum.lab.evaluation.prepare import each
 from sectum.lab.evaluation.registry import Entry
-from sectum.lab.evaluation.splits import Fold
 from sectum.lab.evaluation.truth import Truth, run_of, truth
+from sectum.lab.learners.learner import LatencyCase, LatencyEstimate
+from sectum.lab.learners.measured import MeasuredNetwork, known
 from sectum.lab.learners.native import Shared
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.splits import Fold
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
@@ -43,8 +43,8 @@ Answers = dict[str, Floats]
 """By learner: columns latency, low, high, probability; shape ``(cases of the fold, 4)``."""
 
 
-class _Bench:
-    """A process's networks and learners."""
+class _Folds:
+    """The networks and learners of a process."""
 
     def __init__(self, networks: Sequence[MeasuredNetwork], entries: Sequence[Entry]) -> None:
         self.networks = networks
@@ -63,26 +63,26 @@ class _Bench:
         return found
 
 
-_bench: _Bench | None = None
+_folds: _Folds | None = None
 
 
-def _take_seat(networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], threads: str | None) -> None:
-    global _bench
+def _start(networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], threads: str | None) -> None:
+    global _folds
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = threads
-    _bench = _Bench(networks, entries)
+    _folds = _Folds(networks, entries)
 
 
 def _answers(fold: Fold) -> Answers:
-    assert _bench is not None
-    return _bench.answers(fold)
+    assert _folds is not None
+    return _folds.answers(fold)
 
 
-def blind_cases(networks: Sequence[MeasuredNetwork], cases: Truth, lines: NDArray[np.int64]) -> list[Case]:
-    """The questions of some lines, without any measurement: a view for each network."""
+def blind_cases(networks: Sequence[MeasuredNetwork], cases: Truth, lines: NDArray[np.int64]) -> list[LatencyCase]:
+    """The cases of some lines, without any measurement."""
     views = {index: known(networks[index]) for index in sorted(set(cases.network[lines].tolist()))}
     pairs = zip(cases.network[lines].tolist(), cases.run[lines].tolist(), strict=True)
-    return [Case(views[index], run_of(networks, index, run).epc_pages) for index, run in pairs]
+    return [LatencyCase(views[index], run_of(networks, index, run).epc_pages) for index, run in pairs]
 
 
 def predictions(
@@ -100,7 +100,7 @@ def predictions(
         entries: learners that can be used here.
         splits: folds of each.
         workers: processes, each of which trains all learners of a fold.
-        progress: told the fold that is done, and the share of all.
+        progress: called with the fold that is done, and the share of all.
     """
     cases = truth(networks)
     work = [(split, fold) for split, folds in splits.items() for fold in folds]
@@ -110,7 +110,7 @@ def predictions(
         _answers,
         [fold for _, fold in work],
         workers=workers,
-        start=_take_seat,
+        start=_start,
         arguments=(networks, entries, threads),
     )
     for number, ((split, fold), answers) in enumerate(zip(work, found, strict=True)):
@@ -123,7 +123,7 @@ def predictions(
     }
 
 
-def _columns(name: str, estimates: Sequence[Estimate], n_cases: int) -> Floats:
+def _columns(name: str, estimates: Sequence[LatencyEstimate], n_cases: int) -> Floats:
     if len(estimates) != n_cases:
         raise AssertionError(f"{name} answered {len(estimates)} of {n_cases} cases")
     rows = [

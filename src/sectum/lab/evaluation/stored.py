@@ -1,4 +1,4 @@
-"""A whole evaluation, and the one that is shipped: made by :func:`evaluate`, kept as JSON with its dataset's digest."""
+"""A whole evaluation: made by :func:`evaluate`, stored as JSON beside its dataset, with that dataset's digest."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from sectum.lab.dataset import dataset
 from sectum.lab.evaluation.prepare import prepare, usable_cpus
 from sectum.lab.evaluation.registry import Entry
 from sectum.lab.evaluation.running import predictions
-from sectum.lab.evaluation.splits import leave_family_out, random_folds, relatives
 from sectum.lab.evaluation.summary import summarise
-from sectum.lab.training.measured import MeasuredNetwork, read
+from sectum.lab.learners.measured import MeasuredNetwork, read
+from sectum.lab.learners.splits import leave_family_out, random_folds, relatives
 
-SHIPPED_FILE = Path(__file__).parents[1] / "artefacts" / "evaluation.json"
+FILE = "evaluation.json"
+"""Lies beside the folder of the dataset: ``data/evaluation.json`` in the checkout."""
 FORMAT = 1
 
 _MAX_BYTES = 16 << 20
@@ -52,9 +53,9 @@ def evaluate(
 
     Args:
         folder: of the dataset.
-        entries: learners; those that lack a library are left out, and named.
+        entries: learners; those that lack a library are left out and named.
         workers: processes; as many as there are CPUs if not given.
-        progress: told what is done, and the share of all.
+        progress: called with what is done, and the share of all.
 
     Raises:
         UsageError: pyarrow is not installed.
@@ -73,7 +74,7 @@ def evaluate(
     usable = [entry for entry in entries if entry.missing is None]
     left_out = [entry.missing for entry in entries if entry.missing is not None]
     if not usable:
-        raise ArtefactInvalid("nothing is left to evaluate: " + "; ".join(map(str, left_out)))
+        raise ArtefactInvalid("no learner can be evaluated: " + "; ".join(map(str, left_out)))
     prepare(networks, workers=workers, progress=lambda share: progress("page traces", _PREPARING * share))
     between = 1 - _PREPARING - _SUMMARISING
     predicted = predictions(
@@ -121,16 +122,21 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def load(path: Path = SHIPPED_FILE) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
     """Read a stored evaluation.
 
     Raises:
         ArtefactInvalid: there is none, or it is damaged or of another format.
     """
-    remedy = "evaluate anew: sectum evaluate --retrain"
+    remedy = "evaluate again: sectum evaluate --retrain"
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ArtefactInvalid(
+            f"{path} is missing: it comes with the dataset in data/ of Sectum's checkout, not with the installed "
+            f"package; give the dataset's folder there (--data), or {remedy}"
+        ) from error
     except OSError as error:
         raise ArtefactInvalid(f"{path}: {error.strerror or error}; {remedy}") from error
     if len(content) > _MAX_BYTES:

@@ -1,4 +1,4 @@
-"""An evaluation as plain values: what ``sectum evaluate --json`` prints and the package ships."""
+"""An evaluation as plain values: what ``sectum evaluate --json`` prints."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sectum.lab.evaluation.metrics import Figure, Judged, detector_figures, late
 from sectum.lab.evaluation.registry import SHIPPED, Entry
 from sectum.lab.evaluation.repeats import by_latency, label_noise
 from sectum.lab.evaluation.running import Predictions
-from sectum.lab.evaluation.splits import Fold
 from sectum.lab.evaluation.truth import REGIMES, Truth, truth
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.measured import MeasuredNetwork
+from sectum.lab.learners.splits import Fold
 
 SPLITS = ("random", "leave_family_out", "boundary")
-"""The last has no folds of its own: it is the boundary's rows of the first."""
+"""The last has no folds of its own: its rows are those of the first at the boundary."""
 
 _DIGITS = 4
 
@@ -32,12 +32,12 @@ def summarise(
     splits: Mapping[str, Sequence[Fold]],
     predicted: Mapping[str, Mapping[str, Predictions]],
 ) -> dict[str, Any]:
-    """Figures of all learners, the labels' noise, and what the first learner errs at most.
+    """Figures of all learners, the labels' noise, and the largest errors of the main learner.
 
     Args:
         networks: of the dataset, repeats among them.
-        entries: learners in the order to be shown; ``splits``, ``worst`` and ``cases`` are about the shipped one,
-            or the first where that was not evaluated.
+        entries: learners in the order to be shown; the main learner is the shipped method, or the first where that
+            was not evaluated.
         splits: their folds.
         predicted: by split and learner.
     """
@@ -49,9 +49,7 @@ def summarise(
             "title": entry.title,
             "kind": entry.intended,
             "splits": {
-                split: _figures_of_split(
-                    cases, predicted[_source(split)][entry.name], split, detailed=entry.name == main
-                )
+                split: split_figures(cases, predicted[_source(split)][entry.name], split, detailed=entry.name == main)
                 for split in SPLITS
             },
         }
@@ -80,8 +78,15 @@ def _source(split: str) -> str:
     return "random" if split == "boundary" else split
 
 
-def _figures_of_split(cases: Truth, predicted: Predictions, split: str, *, detailed: bool) -> Figures:
-    """Figures over rows in the enclave; natively only as a regime."""
+def split_figures(cases: Truth, predicted: Predictions, split: str, *, detailed: bool) -> Figures:
+    """Figures of a split over its rows in the enclave; native latencies count as a regime only.
+
+    Args:
+        cases: what was measured.
+        predicted: for the same cases; NaN where a case is not of this split.
+        split: one of `SPLITS`.
+        detailed: whether figures by family have intervals.
+    """
     mask = ~np.isnan(predicted.latency_ms)
     if split == "boundary":
         mask &= cases.boundary
@@ -111,14 +116,14 @@ def _figures(rows: Judged, *, detector: bool = True, intervals: bool = True) -> 
     figures: dict[str, Figure] = latency_figures(rows)
     if detector:
         figures |= detector_figures(rows)
-    told: Figures = {"n": len(rows)} | {name: _rounded(figure.value) for name, figure in figures.items()}
+    found: Figures = {"n": len(rows)} | {name: _rounded(figure.value) for name, figure in figures.items()}
     if intervals:
-        told["intervals"] = {
+        found["intervals"] = {
             name: [_rounded(figure.low), _rounded(figure.high)]
             for name, figure in figures.items()
             if not math.isnan(figure.value)
         }
-    return told
+    return found
 
 
 def _flat(figures: Figures) -> Figures:
@@ -138,7 +143,7 @@ def _points(cases: Truth, predicted: Predictions) -> dict[str, list[Any]]:
         "families": families,
         "family": [families.index(name) for name in cases.family[kept].tolist()],
         "regime": cases.regime[kept].tolist(),
-        "occupation": _shortened(cases.occupation[kept]),
+        "epc_ratio": _shortened(cases.epc_ratio[kept]),
         "measured_ms": _shortened(cases.measured_ms[kept]),
         "predicted_ms": _shortened(predicted.latency_ms[kept]),
         "probability": [None if math.isnan(p) else round(p, 3) for p in predicted.probability[kept].tolist()],

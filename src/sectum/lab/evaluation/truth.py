@@ -1,4 +1,4 @@
-"""The table that predictions are judged against: one line for each network in each place."""
+"""The table that predictions are judged against: one line for each network, natively and under each size of EPC."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.lab.dataset.dataset import BOUNDARY
-from sectum.lab.evaluation.splits import relatives
-from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.learners.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.learners.splits import relatives
 
 REGIMES = ("native", "fits", "pages")
-"""Outside enclaves; in one that holds the working set; in one that does not."""
+"""Outside enclaves; in an enclave that holds the working set; in one that does not."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Truth:
         run: index among the network's runs in the enclave; -1 natively.
         measured_ms: latency.
         over_committed: whether it pages.
-        occupation: working set over EPC; 0 natively.
+        epc_ratio: working set / EPC; 0 natively.
         regime: index in `REGIMES`.
         family: name.
         group: of near relatives; see `relatives`.
@@ -35,7 +35,7 @@ class Truth:
     run: NDArray[np.int64]
     measured_ms: NDArray[np.float64]
     over_committed: NDArray[np.bool_]
-    occupation: NDArray[np.float64]
+    epc_ratio: NDArray[np.float64]
     regime: NDArray[np.int64]
     family: NDArray[np.str_]
     group: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Truth:
     @property
     def boundary(self) -> NDArray[np.bool_]:
         """Cases whose working set and EPC are of about one size."""
-        return (self.occupation >= BOUNDARY[0]) & (self.occupation <= BOUNDARY[1])
+        return (self.epc_ratio >= BOUNDARY[0]) & (self.epc_ratio <= BOUNDARY[1])
 
 
 def truth(networks: Sequence[MeasuredNetwork]) -> Truth:
@@ -70,7 +70,7 @@ def truth(networks: Sequence[MeasuredNetwork]) -> Truth:
         run=number,
         measured_ms=np.array([run.latency_ms for run in runs], dtype=np.float64),
         over_committed=over_committed,
-        occupation=np.array([networks[i].occupation(run) for i, _, run in lines], dtype=np.float64),
+        epc_ratio=np.array([networks[i].epc_ratio(run) for i, _, run in lines], dtype=np.float64),
         regime=np.where(number < 0, 0, np.where(over_committed, 2, 1)),
         family=np.array([networks[i].family for i in owners.tolist()], dtype=np.str_),
         group=groups[owners],

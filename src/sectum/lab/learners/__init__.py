@@ -1,4 +1,4 @@
-"""What Sectum is compared with: each is a `sectum.lab.evaluation.learner.LatencyLearner`.
+"""What Sectum is compared with: each is a `sectum.lab.learners.learner.LatencyLearner`.
 
 All learn from the same networks and work in units of the machine's reference kernel of products, so that machines of
 different speed can stand in one dataset.

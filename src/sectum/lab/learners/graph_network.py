@@ -1,13 +1,13 @@
-"""Graph neural networks end to end: BRP-NAS's (NeurIPS 2020, arXiv 2007.08668), NNLQP's (ICPP 2022), and a verdict.
+"""Graph neural networks end to end: BRP-NAS's (NeurIPS 2020, arXiv 2007.08668) and NNLQP's (ICPP 2022).
 
-None of them is told anything of memory but the size of the EPC, which is given to the last layers. Importing this
-loads torch and PyTorch Geometric.
+Of memory they see the size of the EPC alone, which is an input of the last layers. Importing this loads PyTorch and
+PyTorch Geometric.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch_geometric.nn import GCNConv, SAGEConv, global_add_pool, global_mean_pool
 
-from sectum.lab.evaluation.learner import Case, Estimate, KnownNetwork, known
 from sectum.lab.learners.graph_tensors import GraphTensors, place
-from sectum.lab.learners.native import identity, reference_ms
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.learner import LatencyCase, LatencyEstimate
+from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork, known
 
 Floats = NDArray[np.float32]
-Loss = Callable[[Any, Any], Any]
 
 WIDTH = 64
 DEPTH = {"gcn": 4, "sage": 3}
@@ -85,13 +83,13 @@ class _Fitted:
     extras: _Scale
     with_statics: bool
 
-    def outputs(self, cases: Sequence[Case]) -> NDArray[np.float64]:
+    def outputs(self, cases: Sequence[LatencyCase]) -> NDArray[np.float64]:
         """What the last layer says of each case."""
         different: dict[Any, tuple[int, KnownNetwork]] = {}
         for case in cases:
-            different.setdefault(identity(case.network), (len(different), case.network))
+            different.setdefault(case.network.identity, (len(different), case.network))
         tensors = _scaled(GraphTensors.of([network for _, network in different.values()]), self.nodes)
-        owner = [different[identity(case.network)][0] for case in cases]
+        owner = [different[case.network.identity][0] for case in cases]
         extras = torch.from_numpy(self.extras(_extras(cases, tensors.statics[owner], self.with_statics)))
         with torch.no_grad():
             embedded = torch.cat(
@@ -105,8 +103,8 @@ class _Fitted:
 
 
 def _train(
-    layer: str, networks: Sequence[MeasuredNetwork], cases: Sequence[Case], owner: NDArray[np.int64],
-    targets: NDArray[np.float64], loss: Loss, *, with_statics: bool,
+    layer: str, networks: Sequence[MeasuredNetwork], cases: Sequence[LatencyCase], owner: NDArray[np.int64],
+    targets: NDArray[np.float64], *, with_statics: bool,
 ) -> _Fitted:  # fmt: skip
     """Learn the targets of cases; ``owner`` is the index of each case's network."""
     torch.set_num_threads(1)
@@ -119,6 +117,7 @@ def _train(
         extras = _Scale.of(extra_values)
         encoder = _Encoder(layer, tensors.nodes.shape[1], extra_values.shape[1])
         wanted, shown = torch.from_numpy(targets.astype(np.float32)), torch.from_numpy(extras(extra_values))
+        loss = nn.HuberLoss(delta=_HUBER)
         optimiser = torch.optim.Adam(encoder.parameters, lr=LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
         cases_of = [np.flatnonzero(owner == index) for index in range(len(networks))]
@@ -149,7 +148,7 @@ def _scaled(tensors: GraphTensors, scale: _Scale) -> GraphTensors:
     return GraphTensors(scale(tensors.nodes), tensors.edges, tensors.node_start, tensors.edge_start, tensors.statics)
 
 
-def _extras(cases: Sequence[Case], statics: Floats, with_statics: bool) -> Floats:
+def _extras(cases: Sequence[LatencyCase], statics: Floats, with_statics: bool) -> Floats:
     places = np.array([place(case) for case in cases], dtype=np.float32)
     return np.concatenate([places, statics], axis=1) if with_statics else places
 
@@ -172,7 +171,7 @@ class GraphRegression:
         """Train for a fixed number of steps."""
         views = [known(network) for network in networks]
         lines = [
-            (index, Case(views[index], run.epc_pages), math.log(run.latency_ms / reference_ms(network.typical)))
+            (index, LatencyCase(views[index], run.epc_pages), math.log(run.latency_ms / network.unit_ms))
             for index, network in enumerate(networks)
             for run in (network.native, *network.runs)
         ]
@@ -180,8 +179,7 @@ class GraphRegression:
         centre = float(targets.mean())
         owner = np.array([index for index, _, _ in lines], dtype=np.int64)
         cases = [case for _, case, _ in lines]
-        huber = nn.HuberLoss(delta=_HUBER)
-        fitted = _train(self._layer, networks, cases, owner, targets - centre, huber, with_statics=self._with_statics)
+        fitted = _train(self._layer, networks, cases, owner, targets - centre, with_statics=self._with_statics)
         return _FittedRegression(fitted, centre)
 
 
@@ -190,40 +188,9 @@ class _FittedRegression:
     fitted: _Fitted
     centre: float
 
-    def predict(self, cases: Sequence[Case]) -> list[Estimate]:
+    def predict(self, cases: Sequence[LatencyCase]) -> list[LatencyEstimate]:
         logs = np.clip(self.fitted.outputs(cases) + self.centre, -20, 20)
         return [
-            Estimate(math.exp(value) * reference_ms(case.network.references))
+            LatencyEstimate(math.exp(value) * case.network.unit_ms)
             for case, value in zip(cases, logs.tolist(), strict=True)
         ]
-
-
-class GraphVerdict:
-    """The first stage of the paper: GraphSAGE with static features says whether a network pages.
-
-    The paper does not say which graph network it uses; this one is NNLQP's.
-    """
-
-    def fit(self, networks: Sequence[MeasuredNetwork]) -> _FittedVerdict:
-        """Train on the measured verdicts."""
-        views = [known(network) for network in networks]
-        lines = [
-            (index, Case(views[index], run.epc_pages), float(run.over_committed))
-            for index, network in enumerate(networks)
-            for run in network.runs
-        ]
-        owner = np.array([index for index, _, _ in lines], dtype=np.int64)
-        targets = np.array([target for _, _, target in lines])
-        cases = [case for _, case, _ in lines]
-        return _FittedVerdict(
-            _train("sage", networks, cases, owner, targets, nn.BCEWithLogitsLoss(), with_statics=True)
-        )
-
-
-@dataclass(frozen=True)
-class _FittedVerdict:
-    fitted: _Fitted
-
-    def probabilities(self, cases: Sequence[Case]) -> NDArray[np.float64]:
-        """Of over-commitment, shape ``(cases,)``."""
-        return np.asarray(1 / (1 + np.exp(-np.clip(self.fitted.outputs(cases), -30, 30))))

@@ -1,8 +1,8 @@
-"""Networks as graph networks read them. Importing this loads torch."""
+"""Networks as the inputs of the compared graph networks. Importing this loads PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,24 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sectum.lab.evaluation.learner import Case, KnownNetwork, known
-from sectum.lab.learners.native import identity
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.learner import LatencyCase
+from sectum.lab.learners.measured import KnownNetwork
 from sectum.ort.operators import KINDS
-from sectum.ort.optimized import OptimizedGraph
 from sectum.predict.features import FEATURES
 
 Floats = NDArray[np.float32]
-
-_EDGES: dict[Hashable, NDArray[np.int64]] = {}
-"""Of each network met in this process: a graph takes long to read and is needed for nothing else."""
-
-
-def wiring(graph: OptimizedGraph) -> NDArray[np.int64]:
-    """Which operator's output which operator reads: int64, shape ``(2, edges)``."""
-    maker = {name: index for index, op in enumerate(graph.operators) for name in op.outputs if name}
-    pairs = [(maker[name], index) for index, op in enumerate(graph.operators) for name in op.inputs if name in maker]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
 
 @dataclass(frozen=True)
@@ -50,10 +38,10 @@ class GraphTensors:
     statics: Floats
 
     @classmethod
-    def of(cls, networks: Sequence[MeasuredNetwork | KnownNetwork]) -> GraphTensors:
+    def of(cls, networks: Sequence[KnownNetwork]) -> GraphTensors:
         """Put networks, at least one, into arrays."""
         nodes = [_nodes(network) for network in networks]
-        edges = [_edges(network) for network in networks]
+        edges = [np.stack([network.graph_features.sources, network.graph_features.targets]) for network in networks]
         return cls(
             np.concatenate(nodes),
             np.concatenate(edges, axis=1),
@@ -79,21 +67,12 @@ class GraphTensors:
         )
 
 
-def place(case: Case) -> tuple[float, float]:
+def place(case: LatencyCase) -> tuple[float, float]:
     """Whether it is in an enclave, and the logarithm of the EPC's pages."""
     return (0.0, 0.0) if case.epc_pages is None else (1.0, float(np.log(max(1, case.epc_pages))))
 
 
-def _edges(network: MeasuredNetwork | KnownNetwork) -> NDArray[np.int64]:
-    which = identity(network)
-    if which not in _EDGES:
-        # A view of its own: the graph that it reads is let go with it.
-        view = known(network) if isinstance(network, MeasuredNetwork) else network
-        _EDGES[which] = wiring(view.graph)
-    return _EDGES[which]
-
-
-def _nodes(network: MeasuredNetwork | KnownNetwork) -> Floats:
+def _nodes(network: KnownNetwork) -> Floats:
     """Group of each operator as one-hot, then its features, sizes as logarithms."""
     features = network.features
     one_hot = np.array([[group == name for name in KINDS] for group in features.kinds], dtype=np.float32)
@@ -103,7 +82,7 @@ def _nodes(network: MeasuredNetwork | KnownNetwork) -> Floats:
     return np.concatenate([one_hot.reshape(len(features.kinds), len(KINDS)), values, estimate], axis=1)
 
 
-def _statics(network: MeasuredNetwork | KnownNetwork) -> tuple[float, float, float, float]:
+def _statics(network: KnownNetwork) -> tuple[float, float, float, float]:
     costs = network.features.costs
     traffic = sum(cost.input_bytes + cost.output_bytes for cost in costs)
     weights = sum(cost.weight_bytes for cost in costs)

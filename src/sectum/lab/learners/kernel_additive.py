@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sectum.lab.evaluation.learner import Case, Estimate
-from sectum.lab.learners.native import Floats, OperatorRows, reference_ms
+from sectum.lab.learners.learner import LatencyCase, LatencyEstimate
+from sectum.lab.learners.measured import MeasuredNetwork
+from sectum.lab.learners.native import Floats, OperatorRows
+from sectum.lab.learners.operator_learning import merged
 from sectum.lab.learners.regression import factor
-from sectum.lab.training.measured import MeasuredNetwork
-from sectum.lab.training.operator_learning import merged
 from sectum.predict.features import FEATURES
 
 TREES = 40
@@ -43,7 +43,7 @@ class KernelAdditive:
         import lightgbm
 
         rows = OperatorRows.of(profiled)
-        units = np.array([reference_ms(network.typical) for network in profiled])
+        units = np.array([network.unit_ms for network in profiled])
         times = np.concatenate([np.asarray(network.operator_ms) for network in profiled]) / units[rows.network]
         times = np.maximum(times, _LEAST_REFERENCES)
         forests = {}
@@ -63,13 +63,13 @@ class _Forests:
     forests: Mapping[str, Any]
     unknown_over_roofline: float
 
-    def predict(self, cases: Sequence[Case]) -> list[Estimate]:
+    def predict(self, cases: Sequence[LatencyCase]) -> list[LatencyEstimate]:
         rows = OperatorRows.of([case.network for case in cases])
-        times = self._references(rows)
+        times = self._normalized_times(rows)
         sums = np.bincount(rows.network, times, len(cases)).tolist()
-        return [Estimate(time * reference_ms(case.network.references)) for case, time in zip(cases, sums, strict=True)]
+        return [LatencyEstimate(time * case.network.unit_ms) for case, time in zip(cases, sums, strict=True)]
 
-    def _references(self, rows: OperatorRows) -> Floats:
+    def _normalized_times(self, rows: OperatorRows) -> Floats:
         times = rows.roofline * self.unknown_over_roofline
         for kernel, forest in self.forests.items():
             mask = _kernels(rows) == kernel

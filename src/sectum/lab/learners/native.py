@@ -1,51 +1,22 @@
-"""Native latency, learned operator by operator and summed; what several learners of one fold share."""
+"""Native latency as a sum of learned operator times, and what the learners of a fold share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.lab.training.measured import MeasuredNetwork
-from sectum.lab.training.operator_learning import LearnedOperators, learn, observed
-from sectum.measure.reference import References
+from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork
+from sectum.lab.learners.operator_learning import LearnedOperators, learn, observed
 from sectum.ort.cpu import Cpu
-from sectum.predict.features import OperatorFeatures
 from sectum.predict.linear_times import LinearTimes
 from sectum.predict.operator_model import Overheads
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
-
-
-class Featured(Protocol):
-    """A network as far as native latency depends on it, measured or not."""
-
-    @property
-    def features(self) -> OperatorFeatures: ...  # noqa: D102 - see MeasuredNetwork
-
-    @property
-    def structure(self) -> str: ...  # noqa: D102
-
-    @property
-    def batch(self) -> int: ...  # noqa: D102
-
-    @property
-    def threads(self) -> int: ...  # noqa: D102
-
-    @property
-    def machine(self) -> str: ...  # noqa: D102
-
-    @property
-    def cpu(self) -> Cpu: ...  # noqa: D102
-
-
-def identity(network: Featured) -> Hashable:
-    """What two networks share whose operators are the same on one machine."""
-    return network.structure, network.batch, network.threads, network.machine
 
 
 @dataclass(frozen=True)
@@ -55,7 +26,7 @@ class OperatorRows:
     Attributes:
         values: features, float32, shape ``(rows, columns)``.
         groups: name of each row's group.
-        roofline: first estimate, in reference units.
+        roofline: first estimate, normalized.
         network: index of the row's network.
     """
 
@@ -65,7 +36,7 @@ class OperatorRows:
     network: NDArray[np.int64]
 
     @classmethod
-    def of(cls, networks: Sequence[Featured]) -> OperatorRows:
+    def of(cls, networks: Sequence[KnownNetwork]) -> OperatorRows:
         """Put the operators of networks, at least one, into one table."""
         features = [network.features for network in networks]
         return cls(
@@ -76,16 +47,11 @@ class OperatorRows:
         )
 
 
-def reference_ms(references: References) -> float:
-    """The unit of everything that is learned: the machine's typical time of the matrix products."""
-    return references.products_ms
-
-
 class NativeModel:
     """Native latency as the sum of operators' times.
 
     Args:
-        learned: times of operators, by kind of CPU: machines with AVX-512 run other kernels, on
+        learned: times of operators, by the block of the blocked layout: machines with AVX-512 run other kernels, on
             other shapes, than those with AVX2.
     """
 
@@ -96,15 +62,15 @@ class NativeModel:
         """What was learned on such machines, or on others where there were none."""
         return self.learned.get(cpu) or next(iter(self.learned.values()))
 
-    def references(self, networks: Sequence[Featured]) -> Floats:
-        """Latency of each network outside enclaves, in reference units; shape ``(networks,)``."""
-        different = {identity(network): network for network in networks}
+    def normalized_latency(self, networks: Sequence[KnownNetwork]) -> Floats:
+        """Normalized native latency of each network; shape ``(networks,)``."""
+        different = {network.identity: network for network in networks}
         sums: dict[Hashable, float] = {}
-        for cpu in sorted({network.cpu for network in different.values()}, key=lambda cpu: cpu.nchwc_block):
+        for cpu in {network.cpu for network in different.values()}:
             some = {which: network for which, network in different.items() if network.cpu == cpu}
-            times = self.of(cpu).references([network.features for network in some.values()])
+            times = self.of(cpu).normalized_times([network.features for network in some.values()])
             sums |= {which: float(its.sum()) for which, its in zip(some, times, strict=True)}
-        return np.array([sums[identity(network)] for network in networks])
+        return np.array([sums[network.identity] for network in networks])
 
 
 class Shared:

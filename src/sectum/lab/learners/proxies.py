@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.lab.evaluation.learner import Case, Estimate, KnownNetwork
-from sectum.lab.learners.native import NativeModel, Shared, reference_ms
+from sectum.lab.learners.learner import LatencyCase, LatencyEstimate
+from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork
+from sectum.lab.learners.native import NativeModel, Shared
 from sectum.lab.learners.regression import factor, proportional
-from sectum.lab.training.measured import MeasuredNetwork
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ class FlopsAndBytes:
     def fit(self, networks: Sequence[MeasuredNetwork]) -> _FittedLinear:
         """Fit both regressions by least squares of relative errors."""
         amounts = np.array([_amounts(network) for network in networks])
-        units = np.array([reference_ms(network.typical) for network in networks])
+        units = np.array([network.unit_ms for network in networks])
         native = np.array([network.native.latency_ms for network in networks]) / units
         owners = np.array([index for index, network in enumerate(networks) for _ in network.runs], dtype=np.int64)
         enclave = np.array([run.latency_ms for network in networks for run in network.runs]) / units[owners]
@@ -39,17 +39,17 @@ class _FittedLinear:
     native: Floats
     enclave: Floats
 
-    def predict(self, cases: Sequence[Case]) -> list[Estimate]:
+    def predict(self, cases: Sequence[LatencyCase]) -> list[LatencyEstimate]:
         return [
-            Estimate(
+            LatencyEstimate(
                 float(_amounts(case.network) @ (self.native if case.epc_pages is None else self.enclave))
-                * reference_ms(case.network.references)
+                * case.network.unit_ms
             )
             for case in cases
         ]
 
 
-def _amounts(network: MeasuredNetwork | KnownNetwork) -> Floats:
+def _amounts(network: KnownNetwork) -> Floats:
     costs = network.features.costs
     return np.array(
         [
@@ -85,11 +85,9 @@ class _FittedConstant:
     native: NativeModel
     constant: float
 
-    def predict(self, cases: Sequence[Case]) -> list[Estimate]:
-        native = self.native.references([case.network for case in cases])
+    def predict(self, cases: Sequence[LatencyCase]) -> list[LatencyEstimate]:
+        native = self.native.normalized_latency([case.network for case in cases])
         return [
-            Estimate(
-                float(time) * reference_ms(case.network.references) * (1 if case.epc_pages is None else self.constant)
-            )
+            LatencyEstimate(float(time) * case.network.unit_ms * (1 if case.epc_pages is None else self.constant))
             for case, time in zip(cases, native, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Fits that make relative errors small, since ten milliseconds are much or little depending on the network."""
+"""Fits that minimise relative errors: ten milliseconds are much for one network and little for another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 
 def proportional(columns: Floats, target: Floats) -> Floats:
-    """Coefficients, none below zero, that make the squared relative errors of ``columns @ c`` smallest.
+    """Coefficients, none below zero, that minimise the squared relative errors of ``columns @ c``.
 
     Args:
         columns: shape ``(rows, k)``.
@@ -18,24 +18,21 @@ def proportional(columns: Floats, target: Floats) -> Floats:
     Returns:
         Shape ``(k,)``; zeros where there are no rows.
     """
-    kept = np.flatnonzero(np.any(columns != 0, axis=0))
-    scaled = columns / target[:, None]
-    while kept.size:
-        scale = np.sqrt(np.mean(np.square(scaled[:, kept]), axis=0))
-        found = np.linalg.lstsq(scaled[:, kept] / scale, np.ones(len(target)), rcond=None)[0] / scale
-        if np.all(found >= 0):
-            coefficients = np.zeros(columns.shape[1])
-            coefficients[kept] = found
-            return coefficients
-        # A cost cannot be negative: the worst offender is taken out, and the others share its part.
-        kept = np.delete(kept, np.argmin(found * scale))
-    return np.zeros(columns.shape[1])
+    from scipy.optimize import nnls
+
+    coefficients = np.zeros(columns.shape[1])
+    used = np.any(columns != 0, axis=0)
+    if used.any():
+        scaled = columns[:, used] / target[:, None]
+        scale = np.sqrt(np.mean(np.square(scaled), axis=0))
+        coefficients[used] = nnls(scaled / scale, np.ones(len(target)))[0] / scale
+    return coefficients
 
 
 def factor(predicted: Floats, measured: Floats) -> float:
-    """The constant that makes the mean absolute relative error of ``constant * predicted`` smallest; 1 for no rows.
+    """The constant that minimises the mean absolute relative error of ``constant * predicted``; 1 for no rows.
 
-    That is the median of measured over predicted, weighted by predicted over measured.
+    That is the median of measured / predicted, weighted by predicted / measured.
     """
     usable = predicted > 0
     if not usable.any():

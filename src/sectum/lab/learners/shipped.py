@@ -1,4 +1,4 @@
-"""What is shipped, trained anew: operator times learned, page faults modelled, the cost of a page measured."""
+"""The shipped method as a learner: operator times learned, page faults modelled, the cost of a page measured."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sectum.lab.evaluation.learner import Case, Estimate, known
-from sectum.lab.evaluation.metrics import NOMINAL_COVERAGE
-from sectum.lab.evaluation.splits import fold_numbers
-from sectum.lab.learners.native import NativeModel, Shared, fit, reference_ms
-from sectum.lab.learners.page_model import pages
-from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
-from sectum.lab.training.paging_learning import PageCostModel, learn_page_costs
+from sectum.lab.learners.learner import NOMINAL_COVERAGE, LatencyCase, LatencyEstimate
+from sectum.lab.learners.measured import MeasuredNetwork, MeasuredRun, known
+from sectum.lab.learners.native import NativeModel, Shared, fit
+from sectum.lab.learners.paging_learning import PageCostModel, learn_page_costs
+from sectum.lab.learners.splits import fold_numbers
+from sectum.lab.learners.three_constants import pages
 from sectum.predict.overcommit import FEWEST, ErrorDistribution
 from sectum.units import PAGE_BYTES
 
 Width = tuple[float, float]
 
 _HELD_OUT = 5
-"""One in so many networks is held out to see how far off predictions are."""
+"""One in so many networks is held out, for the intervals."""
 _FEWEST_ERRORS = 20
 
 
@@ -41,7 +40,7 @@ class OperatorsAndPages:
         self._shared = shared
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedOperatorsAndPages:
-        """Learn operator times and costs of pages, and find how far off both usually are."""
+        """Learn operator times and costs of pages, and the errors of both on held-out networks."""
         errors = working_set_errors(networks)
         return FittedOperatorsAndPages(self._shared.native(networks), page_costs(networks), errors, _widths(networks))
 
@@ -53,8 +52,8 @@ class FittedOperatorsAndPages:
     Attributes:
         native: times of operators.
         costs: of pages, by machine.
-        errors: of modelled working sets; None where there were too few networks to tell.
-        widths: by regime, factors around a prediction between which the measured latency lies nine times in ten.
+        errors: of modelled working sets; None where there were too few networks.
+        widths: by regime, factors that make the 90 % interval of a prediction.
     """
 
     native: NativeModel
@@ -62,23 +61,23 @@ class FittedOperatorsAndPages:
     errors: ErrorDistribution | None
     widths: Mapping[str, Width]
 
-    def predict(self, cases: Sequence[Case]) -> list[Estimate]:
+    def predict(self, cases: Sequence[LatencyCase]) -> list[LatencyEstimate]:
         """Answer each case, in order."""
-        native = self.native.references([case.network for case in cases])
+        native = self.native.normalized_latency([case.network for case in cases])
         return [self._estimate(case, float(time)) for case, time in zip(cases, native, strict=True)]
 
-    def _estimate(self, case: Case, native: float) -> Estimate:
-        latency_ms = native * reference_ms(case.network.references)
+    def _estimate(self, case: LatencyCase, native: float) -> LatencyEstimate:
+        latency_ms = native * case.network.unit_ms
         if case.epc_pages is None:
-            return Estimate(latency_ms, self._interval(latency_ms, "native"))
+            return LatencyEstimate(latency_ms, self._interval(latency_ms, "native"))
         network = case.network
         if self.costs:
             costs = self.costs.get(network.machine) or next(iter(self.costs.values()))
             counts = network.paging(case.epc_pages)
-            latency_ms += costs.references(network.features, counts, case.epc_pages) * network.references.sums_ms
+            latency_ms += costs.normalized_time(network.features, counts, case.epc_pages) * network.references.sums_ms
         regime = "pages" if pages(case) else "fits"
         probability = over_commitment(network.trace.pages, case.epc_pages, self.errors)
-        return Estimate(latency_ms, self._interval(latency_ms, regime), probability)
+        return LatencyEstimate(latency_ms, self._interval(latency_ms, regime), probability)
 
     def _interval(self, latency_ms: float, regime: str) -> Width | None:
         width = self.widths.get(regime)
@@ -86,7 +85,7 @@ class FittedOperatorsAndPages:
 
 
 def page_costs(networks: Sequence[MeasuredNetwork]) -> dict[str, PageCostModel]:
-    """What pages cost on each machine on which some network pages."""
+    """Costs of pages on each machine where some network pages."""
     found = {}
     for machine in sorted({network.machine for network in networks}):
         its = [network for network in networks if network.machine == machine]
@@ -103,7 +102,7 @@ def over_commitment(working_set_pages: int, epc_pages: int, errors: ErrorDistrib
 
 
 def working_set_errors(networks: Sequence[MeasuredNetwork]) -> ErrorDistribution | None:
-    """How far the modelled working sets are from those measured; None where there are too few networks to tell."""
+    """Errors of the modelled working sets; None where there are too few networks."""
     measured = [network for network in networks if network.trace.pages and network.working_set_bytes]
     if len(measured) < FEWEST:
         return None
@@ -132,11 +131,11 @@ def _widths(networks: Sequence[MeasuredNetwork]) -> dict[str, Width]:
     }
 
 
-def _cases(networks: Sequence[MeasuredNetwork]) -> tuple[list[Case], list[MeasuredRun]]:
+def _cases(networks: Sequence[MeasuredNetwork]) -> tuple[list[LatencyCase], list[MeasuredRun]]:
     cases, runs = [], []
     for network in networks:
         view = known(network)
         for run in (network.native, *network.runs):
-            cases.append(Case(view, run.epc_pages))
+            cases.append(LatencyCase(view, run.epc_pages))
             runs.append(run)
     return cases, runs

@@ -1,8 +1,6 @@
-"""Sectum as its paper states it: a verdict on over-commitment, then operator-level models combined by regression.
+"""The paper's method as a learner: a verdict on over-commitment, then a linear regression for its regime.
 
-The abstract (doi 10.1109/ICDCS54860.2022.00092) names a graph neural network for the first stage, and linear regression
-over operator-level latency models for the second. What enters the regression beside the operators' sum is not told;
-here it is, for over-committed networks, the bytes that do not fit.
+`sectum.lab.paper` says what the paper states, and is this learner's serving form.
 """
 
 from __future__ import annotations
@@ -14,124 +12,158 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.lab.evaluation.learner import Case, Estimate, KnownNetwork
-from sectum.lab.learners.native import NativeModel, Shared, reference_ms
+from sectum.lab.learners.learner import LatencyCase, LatencyEstimate
+from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork
+from sectum.lab.learners.native import Shared
 from sectum.lab.learners.regression import proportional
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.paper import Regressions
 from sectum.units import PAGE_BYTES
 
 Floats = NDArray[np.float64]
-Bytes = Callable[[MeasuredNetwork | KnownNetwork, int], float]
+PagedBytes = Callable[[LatencyCase, float], float]
+"""Bytes that page in a case, given its estimated working set in bytes."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a first stage says of cases in an enclave; both arrays have shape ``(cases,)``.
+
+    Attributes:
+        probability: of over-commitment.
+        working_set_bytes: estimated.
+    """
+
+    probability: Floats
+    working_set_bytes: Floats
 
 
 class FittedVerdict(Protocol):
-    """A first stage that has learned."""
+    """A first stage after training."""
 
-    def probabilities(self, cases: Sequence[Case]) -> Floats:
-        """Of over-commitment, for cases in an enclave; shape ``(cases,)``."""
+    def judge(self, cases: Sequence[LatencyCase]) -> Verdicts:
+        """Judge cases in an enclave."""
         ...
 
 
 class Verdict(Protocol):
-    """A first stage, which says whether a network pages under so much protected memory."""
+    """A first stage, which says whether a network pages under a size of EPC."""
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedVerdict:
-        """Learn from measured verdicts."""
+        """Learn from measured networks."""
         ...
 
 
 class WorkingSetRule:
-    """The modelled working set is larger than the EPC, or it is not. Nothing is learned."""
+    """The page model's working set is larger than the EPC, or it is not. Nothing is learned."""
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> WorkingSetRule:  # noqa: ARG002
         """Nothing to do."""
         return self
 
-    def probabilities(self, cases: Sequence[Case]) -> Floats:
-        """0 or 1 for each case."""
-        return np.array([float(case.network.trace.pages > (case.epc_pages or 0)) for case in cases])
+    def judge(self, cases: Sequence[LatencyCase]) -> Verdicts:
+        """Probabilities are 0 or 1."""
+        pages = np.array([case.network.trace.pages for case in cases], np.float64)
+        fits = np.array([case.epc_pages or 0 for case in cases])
+        return Verdicts((pages > fits).astype(np.float64), pages * PAGE_BYTES)
 
 
-def overflow_bytes(network: MeasuredNetwork | KnownNetwork, epc_pages: int) -> float:
-    """What of the working set does not fit."""
-    return float(max(0, network.trace.pages - epc_pages) * PAGE_BYTES)
+def overflow_bytes(case: LatencyCase, working_set_bytes: float) -> float:
+    """The part of the working set that does not fit into the EPC."""
+    return max(0.0, working_set_bytes - (case.epc_pages or 0) * PAGE_BYTES)
 
 
-def modelled_bytes(network: MeasuredNetwork | KnownNetwork, epc_pages: int) -> float:
-    """What the page-replacement model says is loaded in an inference."""
-    return network.paging(epc_pages).loads * PAGE_BYTES
+def modelled_bytes(case: LatencyCase, _working_set_bytes: float) -> float:
+    """Bytes that the page-replacement model loads in an inference."""
+    return case.network.paging(case.epc_pages).loads * PAGE_BYTES
 
 
 class TwoStage:
-    """A verdict, then the regression of its regime on the sum of operator latencies and paged bytes.
+    """A verdict, then the regression of its regime on the sum of operator latencies and the bytes that page.
 
     Args:
         name: of the learner.
-        shared: operator-level models, shared with the other learners of a fold.
+        shared: operator latency models, shared with the other learners of a fold.
         verdict: the first stage.
-        paged: bytes that page, for the regression of over-committed networks.
+        paged_bytes: for the regression of over-committed networks.
     """
 
-    def __init__(self, name: str, shared: Shared, verdict: Verdict, paged: Bytes) -> None:
+    def __init__(self, name: str, shared: Shared, verdict: Verdict, paged_bytes: PagedBytes = overflow_bytes) -> None:
         self.name = name
         self._shared = shared
         self._verdict = verdict
-        self._paged = paged
+        self._paged_bytes = paged_bytes
 
-    def fit(self, networks: Sequence[MeasuredNetwork]) -> _FittedTwoStage:
-        """Fit the operator-level models, the three regressions, and the verdict."""
-        model = self._shared.native(networks)
-        units = np.array([reference_ms(network.typical) for network in networks])
-        sums = model.references(networks)
-        native = np.array([network.native.latency_ms for network in networks]) / units
-        fits, pages = (
-            [(i, run) for i, network in enumerate(networks) for run in network.runs if run.over_committed is over]
-            for over in (False, True)
-        )
-        regressions = {"native": proportional(np.column_stack([sums, np.ones(len(sums))]), native)}
-        for name, lines in (("fits", fits), ("pages", pages)):
-            owners = np.array([i for i, _ in lines], dtype=np.int64)
-            latencies = np.array([run.latency_ms for _, run in lines]) / units[owners]
-            columns = [sums[owners], np.ones(len(lines))]
-            if name == "pages":
-                columns.append(np.array([self._paged(networks[i], run.epc_pages or 0) for i, run in lines]))
-            regressions[name] = proportional(np.column_stack(columns), latencies)
-        # A regime that was never seen is taken as native: there is nothing else to go by.
-        regressions["fits"] = regressions["fits"] if fits else regressions["native"]
-        if not pages:
-            regressions["pages"] = np.append(regressions["fits"], 0.0)
-        return _FittedTwoStage(
-            model,
-            self._shared.once(type(self._verdict).__name__, networks, self._verdict.fit),
-            self._paged,
-            regressions,
-        )
+    def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedTwoStage:
+        """Fit the operator latency models, the verdict, and the three regressions."""
+        native = self._shared.native(networks)
+        verdict = self._shared.once(type(self._verdict).__name__, networks, self._verdict.fit)
+        regressions = fit_regressions(networks, native.normalized_latency(networks), verdict, self._paged_bytes)
+        return FittedTwoStage(native.normalized_latency, verdict, regressions, self._paged_bytes)
+
+
+def fit_regressions(
+    networks: Sequence[MeasuredNetwork], sums: Floats, verdict: FittedVerdict, paged_bytes: PagedBytes = overflow_bytes
+) -> Regressions:
+    """Fit one regression for each regime, on rows of that regime as measured.
+
+    Args:
+        networks: to learn from.
+        sums: of their operators' normalized latencies, shape ``(networks,)``.
+        verdict: a fitted first stage; its working sets are used, its verdicts are not.
+        paged_bytes: for over-committed networks.
+    """
+    native = np.array([network.native.latency_ms / network.unit_ms for network in networks])
+    found = {"native": proportional(np.column_stack([sums, np.ones(len(sums))]), native)}
+    for name, over_committed in (("fits", False), ("pages", True)):
+        rows = [
+            (index, run)
+            for index, network in enumerate(networks)
+            for run in network.runs
+            if run.over_committed is over_committed
+        ]
+        if not rows:
+            continue
+        owners = np.array([index for index, _ in rows])
+        latency = np.array([run.latency_ms / networks[index].unit_ms for index, run in rows])
+        columns = [sums[owners], np.ones(len(rows))]
+        if over_committed:
+            cases = [LatencyCase(networks[index], run.epc_pages) for index, run in rows]
+            working_sets = verdict.judge(cases).working_set_bytes.tolist()
+            columns.append(np.array(list(map(paged_bytes, cases, working_sets))))
+        found[name] = proportional(np.column_stack(columns), latency)
+    # A regime that was never seen is taken as the one before it.
+    fits = found.get("fits", found["native"])
+    pages = found.get("pages", np.append(fits, 0.0))
+    return Regressions(*(tuple(one.tolist()) for one in (found["native"], fits, pages)))
 
 
 @dataclass(frozen=True)
-class _FittedTwoStage:
-    native: NativeModel
+class FittedTwoStage:
+    """Both stages after training.
+
+    Attributes:
+        sums: gives the sums of networks' normalized operator latencies.
+        verdict: the first stage.
+        regressions: the second stage.
+        paged_bytes: for over-committed networks.
+    """
+
+    sums: Callable[[Sequence[KnownNetwork]], Floats]
     verdict: FittedVerdict
-    paged: Bytes
-    regressions: dict[str, Floats]
+    regressions: Regressions
+    paged_bytes: PagedBytes = overflow_bytes
 
-    def predict(self, cases: Sequence[Case]) -> list[Estimate]:
-        sums = self.native.references([case.network for case in cases])
-        inside = [index for index, case in enumerate(cases) if case.epc_pages is not None]
-        probability: dict[int, float] = {}
-        if inside:
-            found = self.verdict.probabilities([cases[index] for index in inside]).tolist()
-            probability = dict(zip(inside, found, strict=True))
-        return [
-            self._estimate(case, float(total), probability.get(index))
-            for index, (case, total) in enumerate(zip(cases, sums, strict=True))
-        ]
-
-    def _estimate(self, case: Case, total: float, probability: float | None) -> Estimate:
-        if case.epc_pages is None or probability is None:
-            time = float(self.regressions["native"] @ (total, 1.0))
-        elif probability < 0.5:
-            time = float(self.regressions["fits"] @ (total, 1.0))
-        else:
-            time = float(self.regressions["pages"] @ (total, 1.0, self.paged(case.network, case.epc_pages)))
-        return Estimate(time * reference_ms(case.network.references), over_commitment=probability)
+    def predict(self, cases: Sequence[LatencyCase]) -> list[LatencyEstimate]:
+        """Answer each case, in order."""
+        inside = [case for case in cases if case.epc_pages is not None]
+        verdicts = self.verdict.judge(inside)
+        judged = iter(zip(verdicts.probability.tolist(), verdicts.working_set_bytes.tolist(), strict=True))
+        estimates = []
+        for case, total in zip(cases, self.sums([case.network for case in cases]).tolist(), strict=True):
+            probability, paged = None, 0.0
+            if case.epc_pages is not None:
+                probability, working_set_bytes = next(judged)
+                paged = self.paged_bytes(case, working_set_bytes)
+            latency = self.regressions.latency(total, probability, paged)
+            estimates.append(LatencyEstimate(latency * case.network.unit_ms, over_commitment=probability))
+        return estimates

@@ -19,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import UsageError
+from sectum.lab.learners.measured import read, without_repeats
 from sectum.lab.learners.native import Shared
-from sectum.lab.learners.shipped import OperatorsAndPages
-from sectum.lab.training import measured
-from sectum.lab.training.operator_learning import (
+from sectum.lab.learners.operator_learning import (
     LearnedOperators,
     Observation,
     fold_of,
     from_operator_campaign,
     learn,
 )
-from sectum.lab.training.operator_learning import observed as observed_in
-from sectum.lab.training.paging_learning import PageCostModel
+from sectum.lab.learners.operator_learning import observed as observed_in
+from sectum.lab.learners.paging_learning import PageCostModel
+from sectum.lab.learners.shipped import OperatorsAndPages
 from sectum.ort.operators import KINDS
 from sectum.predict.features import FEATURES, SCHEMA_VERSION, schema_hash
 from sectum.predict.operator_model import PAGES, REGIMES
@@ -53,18 +53,18 @@ def accuracy(measured: NDArray[np.float64], predicted: NDArray[np.float64]) -> d
 
 
 def cross_validate(seen: Sequence[Observation], fold_of_network: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each network's time as predicted by models that saw none of its fold, in reference units."""
+    """Normalized latency of each network, predicted by models that saw none of its fold."""
     totals = np.zeros(len(seen))
     for fold in np.unique(fold_of_network):
         inside = fold_of_network == fold
         learned = learn([one for one, out in zip(seen, inside, strict=True) if not out])
         held_out = [one.features for one, out in zip(seen, inside, strict=True) if out]
-        totals[inside] = [times.sum() for times in learned.references(held_out)]
+        totals[inside] = [times.sum() for times in learned.normalized_times(held_out)]
     return totals
 
 
 def figures(seen: Sequence[Observation]) -> dict[str, dict[str, float]]:
-    """Accuracy on networks not trained on, near relatives kept together; by where they come from and threads."""
+    """Accuracy on held-out networks, near relatives kept together; by origin and threads."""
     totals = np.array([one.total for one in seen])
     kinds = np.array([f"{'dataset' if one.whole else 'operator campaign'}, {one.threads} threads" for one in seen])
     predicted = cross_validate(seen, fold_of(seen, FOLDS))
@@ -103,7 +103,7 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
         UsageError: nothing was measured, or too little that pages, or no operator of some group.
         DatasetInvalid: the dataset is damaged.
     """
-    networks = [one for one in measured.without_repeats(measured.read(data)) if one.machine == name]
+    networks = [one for one in without_repeats(read(data)) if one.machine == name]
     if not networks:
         raise UsageError(f"{data} holds no network of the machine '{name}': sectum dataset show names them")
     fitted = OperatorsAndPages("shipped", Shared()).fit(networks)
@@ -121,7 +121,7 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
         "schema_sha256": schema_hash(),
         "machine": machine,
         "nchwc_block": cpu.nchwc_block,
-        "reference_ms": networks[0].typical.products_ms,
+        "reference_ms": networks[0].unit_ms,
         "most_threads": max(one.threads for one in seen),
         "widths": dict(fitted.widths),
         "working_set_errors": fitted.errors.to_json(),
@@ -129,7 +129,7 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
         "page_factors": dict(pages.factors),
         "linear": learned.linear.as_dict(),
         "groups": export(learned, pages, out),
-        "training": _training(seen, pages, networks[0].typical.sums_ms, figures(seen)),
+        "training": _training(seen, pages, networks[0].references.sums_ms, figures(seen)),
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,11 +15,12 @@ from sectum.cli.evaluate.page import BEGIN, END, kept_part
 from sectum.errors import UsageError
 from sectum.lab.dataset.dataset import DatasetWriter
 from sectum.lab.evaluation import stored
+from sectum.lab.evaluation.registry import learners
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 pytest.importorskip("lightgbm", reason="learners are trained by LightGBM: install sectum[train]")
 
-LEARNERS = ("page-model", "flops-bytes")
+LEARNERS = ("three-constants", "flops-bytes")
 FIGURES = ("within_5", "within_10", "mape", "detector_f1", "n")
 
 
@@ -50,18 +50,19 @@ def evaluated(shard, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def shipped(evaluated, monkeypatch) -> dict[str, Any]:
-    """That evaluation in place of the shipped one."""
-    monkeypatch.setattr(stored.load, "__defaults__", (evaluated,))
-    told: dict[str, Any] = json.loads(evaluated.read_text())
-    return told
+def data(evaluated, tmp_path) -> Path:
+    """An empty folder for networks, with that evaluation beside it."""
+    shutil.copy(evaluated, tmp_path / stored.FILE)
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    return folder
 
 
 @pytest.mark.slow
 def test_json_has_splits_noise_and_baselines(evaluated):
     """The figures that others read are there, under their names, as fractions or null."""
     told = json.loads(evaluated.with_suffix(".stdout").read_text())
-    assert told["learner"] == "page-model"
+    assert told["learner"] == "three-constants"
     assert set(told["splits"]) == {"random", "leave_family_out", "boundary"}
     for figures in (*told["splits"].values(), *told["baselines"].values()):
         for name in FIGURES:
@@ -75,58 +76,75 @@ def test_json_has_splits_noise_and_baselines(evaluated):
     assert set(told["splits"]["random"]["regimes"]) == {"native", "fits", "pages"}
 
 
-def test_stored_figures_are_told_without_training(run, shipped, shard, monkeypatch):
+def test_stored_figures_are_shown_without_training(run, data, shard, monkeypatch):
     """Without --retrain nothing learns: the stored figures are printed, with their date."""
     monkeypatch.setattr(stored, "evaluate", lambda *_: pytest.fail("trained"))
-    result = run("evaluate", "--data", shard)
+    for path in shard.glob("*.parquet"):
+        shutil.copy(path, data)
+    result = run("evaluate", "--data", data)
     assert result.exit_code == 0, result.stderr
-    assert shipped["date"][:10] in result.stdout
-    assert "another one than these" not in result.stdout
-    assert "label noise" in result.stdout
+    assert json.loads((data.parent / stored.FILE).read_text())["date"][:10] in result.stdout
+    assert "another dataset" not in result.stdout
+    assert "label noise" in result.stdout or "measured twice" in result.stdout
 
 
-def test_another_dataset_is_told(run, shipped, tmp_path):
-    """Figures of one dataset are not passed off as those of another."""
-    with DatasetWriter(tmp_path, "here", {}) as writer:
+def test_another_dataset_is_named(run, data):
+    """Figures of one dataset are not shown as those of another."""
+    with DatasetWriter(data, "here", {}) as writer:
         writer.add(record(1))
         writer.flush()
-    result = run("evaluate", "--data", tmp_path)
-    assert "another one than these" in " ".join(result.stdout.split())
-    assert json.loads(run("evaluate", "--data", tmp_path, "--json").stdout)["dataset_differs"] is True
+    result = run("evaluate", "--data", data)
+    assert "another dataset" in " ".join(result.stdout.split())
+    assert json.loads(run("evaluate", "--data", data, "--json").stdout)["dataset_differs"] is True
 
 
-def test_without_a_dataset_stored_figures_are_still_told(run, shipped, tmp_path):
-    """Whoever installed the package alone can read them; that nothing was compared is said by null."""
-    assert json.loads(run("evaluate", "--data", tmp_path, "--json").stdout)["dataset_differs"] is None
+def test_without_a_dataset_stored_figures_are_still_shown(run, data):
+    """The figures can be read without the networks; null says that the dataset was not compared."""
+    assert json.loads(run("evaluate", "--data", data, "--json").stdout)["dataset_differs"] is None
 
 
-def test_only_what_is_asked_for_is_told(run, shipped, tmp_path):
+def test_the_checkouts_figures_are_those_of_its_dataset(run):
+    """The stored evaluation of the checkout was made of the dataset beside it."""
+    told = json.loads(run("evaluate", "--data", DATASET, "--json").stdout)
+    assert told["dataset_differs"] is False
+    assert {told["learner"], *told["baselines"]} == set(learners())
+
+
+def test_where_stored_figures_are_found_is_said(run, tmp_path):
+    """An installed package has none: the error names the file, the checkout and both remedies."""
+    result = run("evaluate", "--data", tmp_path / "networks")
+    assert result.exit_code == 30
+    for words in ("evaluation.json is missing", "checkout", "--data", "--retrain"):
+        assert words in " ".join(result.stderr.split())
+
+
+def test_only_what_is_asked_for_is_shown(run, data):
     """--only picks among the stored learners; one that is not stored is refused with the names there are."""
-    assert json.loads(run("evaluate", "--data", tmp_path, "--only", "page-model", "--json").stdout)["baselines"] == {}
-    result = run("evaluate", "--data", tmp_path, "--only", "gcn")
+    assert json.loads(run("evaluate", "--data", data, "--only", "three-constants", "--json").stdout)["baselines"] == {}
+    result = run("evaluate", "--data", data, "--only", "gcn")
     assert result.exit_code == 2
     assert "flops-bytes" in result.stderr
 
 
 @pytest.mark.slow
-def test_pictures_are_drawn(run, shipped, tmp_path):
+def test_pictures_are_drawn(run, data, tmp_path):
     """Five PNG files, each of some size."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
-    result = run("evaluate", "--data", tmp_path, "--pictures", tmp_path / "pictures")
+    result = run("evaluate", "--data", data, "--pictures", tmp_path / "pictures")
     assert result.exit_code == 0, result.stderr
     drawn = sorted(path.name for path in (tmp_path / "pictures").glob("*.png"))
     assert drawn == ["accuracy-by-family.png", "baselines.png", "errors.png", "predictions.png", "reliability.png"]
     assert all((tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG") for name in drawn)
 
 
-def test_what_people_wrote_is_kept(run, shipped, tmp_path):
+def test_what_people_wrote_is_kept(run, data, tmp_path):
     """The page is generated anew, but for the part between the marks."""
     page = tmp_path / "accuracy.md"
-    assert run("evaluate", "--data", tmp_path, "--markdown", page).exit_code == 0
+    assert run("evaluate", "--data", data, "--markdown", page).exit_code == 0
     text = page.read_text()
     reasons = "\n## Why\nBecause.\n"
     page.write_text(f"old\n{BEGIN}{reasons}{END}\nold\n")
-    assert run("evaluate", "--data", tmp_path, "--markdown", page).exit_code == 0
+    assert run("evaluate", "--data", data, "--markdown", page).exit_code == 0
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     assert page.read_text() == text[:begin] + reasons + text[end:]
 
@@ -178,18 +196,16 @@ def test_pyarrow_is_asked_for(run, shard, monkeypatch):
 
 def test_an_unknown_learner_is_refused_before_anything_is_read(run, tmp_path):
     """A misspelt name is told at once, with those there are."""
-    result = run("evaluate", "--retrain", "--data", tmp_path, "--only", "sectum-shiped")
+    result = run("evaluate", "--retrain", "--data", data, "--only", "page-modell")
     assert result.exit_code == 2
-    assert "sectum-shipped" in result.stderr
+    assert "page-model" in result.stderr
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 0}', b'{"format": 1}'])
-def test_a_damaged_evaluation_is_refused(run, tmp_path, monkeypatch, content):
+def test_a_damaged_evaluation_is_refused(run, tmp_path, content):
     """A stored evaluation that is not one is named, with what to do."""
-    file = tmp_path / "evaluation.json"
-    file.write_bytes(content)
-    monkeypatch.setattr(stored.load, "__defaults__", (file,))
-    result = run("evaluate", "--data", tmp_path)
+    (tmp_path / stored.FILE).write_bytes(content)
+    result = run("evaluate", "--data", tmp_path / "networks")
     assert result.exit_code == 30
     assert "--retrain" in result.stderr
 

@@ -1,4 +1,4 @@
-"""Runtime graphs of small networks, made once."""
+"""Small networks of several families, made once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import pytest
 
 from sectum import zoo
-from sectum.lab.detector.examples import Example
 from sectum.lab.detector.features import extract
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
@@ -24,21 +23,13 @@ def networks():
 
 @pytest.fixture(scope="session")
 def graphs(networks):
-    """What the runtime executes of them with AVX2."""
+    """Their optimized graphs with AVX2."""
     return [optimize(network, Cpu.AVX2) for network in networks]
 
 
 @pytest.fixture(scope="session")
 def examples(graphs):
-    """Thirty examples with working sets that nobody measured: the page model's, bent by a tenth at random."""
+    """Thirty examples whose working sets are the page model's, changed by up to a tenth at random."""
     rng = random.Random(0)
-    made = []
-    for number in range(30):
-        graph = graphs[number % len(graphs)]
-        page_model_bytes = page_trace(graph).pages * 4096
-        working_set_bytes = round(page_model_bytes * rng.uniform(0.9, 1.1))
-        rows = tuple((round(working_set_bytes * factor), factor < 1) for factor in (0.7, 0.95, 1.3))
-        features = extract(graph, page_model_bytes)
-        family = FAMILIES[number % len(graphs)]
-        made.append(Example(f"{family}/{number}", family, f"{number:x}", features, working_set_bytes, False, rows))
-    return made
+    sizes = [page_trace(graph).pages * 4096 for graph in graphs]
+    return [(extract(graph), size * rng.uniform(0.9, 1.1)) for graph, size in list(zip(graphs, sizes, strict=True)) * 6]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from measured_networks import made_up, stored_networks
-from sectum.lab.evaluation.learner import Case, Estimate, KnownNetwork, known
 from sectum.lab.evaluation.registry import Entry
 from sectum.lab.evaluation.running import predictions
-from sectum.lab.evaluation.splits import random_folds
-from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.learners.learner import LatencyCase, LatencyEstimate
+from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork, MeasuredRun, known
+from sectum.lab.learners.splits import random_folds
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 
@@ -40,7 +40,7 @@ def test_no_measurement_can_be_reached_from_a_case():
     view = known(network)
     assert view.paging(network.runs[0].epc_pages).rounds
     assert view.graph.operators
-    things = reachable(Case(view, 100))
+    things = reachable(LatencyCase(view, 100))
     assert not [one for one in things if isinstance(one, MeasuredNetwork | MeasuredRun)]
     assert not any(one is network.operator_ms for one in things)
     assert network.native.latency_ms not in [one for one in things if isinstance(one, float)]
@@ -68,7 +68,7 @@ class Spy:
 
     name = "spy"
     trained: list[MeasuredNetwork] = []  # noqa: RUF012 - one spy in a process
-    asked: list[Case] = []  # noqa: RUF012
+    asked: list[LatencyCase] = []  # noqa: RUF012
 
     def fit(self, networks):
         self.trained[:] = networks
@@ -76,7 +76,7 @@ class Spy:
 
     def predict(self, cases):
         self.asked[:] = cases
-        return [Estimate(1.0) for _ in cases]
+        return [LatencyEstimate(1.0) for _ in cases]
 
 
 def test_learners_get_networks_of_the_fold_and_views_of_the_rest():

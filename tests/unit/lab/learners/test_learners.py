@@ -10,14 +10,15 @@ import pytest
 
 from measured_networks import held_out_errors, made_up, under
 from sectum.errors import UsageError
-from sectum.lab.evaluation.learner import Case, known
 from sectum.lab.evaluation.registry import SHIPPED, Entry, chosen, learners
 from sectum.lab.learners.kernel_additive import KernelAdditive
+from sectum.lab.learners.learner import LatencyCase
+from sectum.lab.learners.measured import known
 from sectum.lab.learners.native import Shared
-from sectum.lab.learners.page_model import PageModel, faults, rate_ms
 from sectum.lab.learners.proxies import FlopsAndBytes, NativeTimesConstant
 from sectum.lab.learners.regression import factor, proportional, weighted_median
 from sectum.lab.learners.shipped import OperatorsAndPages, over_commitment, working_set_errors
+from sectum.lab.learners.three_constants import ThreeConstants, faults, rate_ms
 from sectum.lab.learners.two_stage import TwoStage, WorkingSetRule, modelled_bytes, overflow_bytes
 from sectum.predict.overcommit import ErrorDistribution
 from sectum.units import MIB, PAGE_BYTES
@@ -34,7 +35,7 @@ needs_torch = pytest.mark.skipif(
 
 def native_ms(network):
     """The law of native latency: the roofline."""
-    return float(network.features.roofline.sum() * network.typical.products_ms)
+    return float(network.features.roofline.sum() * network.unit_ms)
 
 
 def swaps_ms(network, run):
@@ -78,26 +79,27 @@ def test_the_page_model_measures_its_constants():
 
     def law(network, run):
         paging = faults(network, run.epc_pages) @ (0.03, 0.002) if run.epc_bytes else 0.0
-        return 1.7 * rate_ms(network, network.typical) + float(paging)
+        return 1.7 * rate_ms(network) + float(paging)
 
-    errors, regime = held_out_errors(PageModel(), under(law))
+    errors, regime = held_out_errors(ThreeConstants(), under(law))
     assert errors.max() < 1e-6
     assert set(regime.tolist()) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
-    ("paged", "n_bytes"), [(overflow_bytes, "overflow"), (modelled_bytes, "faults")], ids=["overflow", "faults"]
+    ("paged", "name"), [(overflow_bytes, "overflow"), (modelled_bytes, "faults")], ids=["overflow", "faults"]
 )
-def test_two_stages_find_a_law_for_each_regime(paged, n_bytes):
+def test_two_stages_find_a_law_for_each_regime(paged, name):
     """Other coefficients where it fits than where it pages: both are found."""
 
     def law(network, run):
         if run.epc_bytes is None or not overflows(network, run):
             return native_ms(network)
-        return 2 * native_ms(network) + paged(network, run.epc_pages) / 1e5
+        case = LatencyCase(network, run.epc_pages)
+        return 2 * native_ms(network) + paged(case, network.trace.pages * PAGE_BYTES) / 1e5
 
     networks = under(law, pages=overflows)
-    errors, regime = held_out_errors(TwoStage(n_bytes, Shared(), WorkingSetRule(), paged), networks)
+    errors, regime = held_out_errors(TwoStage(name, Shared(), WorkingSetRule(), paged), networks)
     assert np.mean(errors[regime == 2]) < 0.05
     assert np.mean(errors[regime == 1]) < 0.05
 
@@ -148,16 +150,19 @@ def test_graph_networks_learn_a_law_of_sizes(layer, monkeypatch):
 
 
 @needs_torch
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch Geometric's own, at its import
-def test_the_graph_verdict_learns_what_fits():
-    """Networks that fit far into the EPC are told from those far beyond it, without being told the working set."""
-    from sectum.lab.learners import graph_network
+def test_the_graph_verdict_learns_what_fits(monkeypatch):
+    """Networks that fit into the EPC are told from those that do not, by operators and data flow alone."""
+    from sectum.lab.learners import graph_verdict
 
-    networks = under(native_law, pages=overflows)
-    fitted = graph_network.GraphVerdict().fit(networks)
-    cases = [Case(known(network), run.epc_pages) for network in networks for run in network.runs]
-    so = np.array([run.over_committed for network in networks for run in network.runs])
-    assert np.mean((fitted.probabilities(cases) >= 0.5) == so) > 0.9
+    monkeypatch.setattr(graph_verdict, "EPOCHS", 30)
+    networks = [
+        replace(network, working_set_bytes=network.trace.pages * PAGE_BYTES)
+        for network in under(native_law, pages=overflows)
+    ]
+    fitted = graph_verdict.GraphVerdict().fit(networks)
+    cases = [LatencyCase(known(network), run.epc_pages) for network in networks for run in network.runs]
+    over_committed = np.array([run.over_committed for network in networks for run in network.runs])
+    assert np.mean((fitted.judge(cases).probability >= 0.5) == over_committed) > 0.9
 
 
 def test_what_several_learners_need_is_trained_once():
@@ -190,8 +195,8 @@ def test_factor_is_the_weighted_median_of_ratios():
 
 def test_no_paging_seen_makes_pages_free_of_charge_but_not_of_sense():
     """Learners that never saw a page fault still answer."""
-    fitted = PageModel().fit(list(under(native_law, pages=lambda *_: 0.0, most=12)))
-    (estimate,) = fitted.predict([Case(known(under(native_law, most=1)[0]), 16 * MIB // 4096)])
+    fitted = ThreeConstants().fit(list(under(native_law, pages=lambda *_: 0.0, most=12)))
+    (estimate,) = fitted.predict([LatencyCase(known(under(native_law, most=1)[0]), 16 * MIB // 4096)])
     assert estimate.latency_ms > 0
 
 
@@ -205,5 +210,5 @@ def test_names_are_keys_and_unknown_ones_are_refused():
 
 def test_a_learner_that_lacks_a_library_says_how_to_get_it():
     """It is named, with the extra to install, and nothing is imported to find out."""
-    entry = Entry("x", "", lambda _shared: PageModel(), needs=("no_such_module",), extra="learn")
+    entry = Entry("x", "", lambda _shared: ThreeConstants(), needs=("no_such_module",), extra="learn")
     assert "pip install 'sectum[learn]'" in str(entry.missing)

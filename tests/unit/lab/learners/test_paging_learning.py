@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from measured_networks import made_up
 from sectum import zoo
 from sectum.errors import UsageError
-from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
-from sectum.lab.training.paging_learning import learn_page_costs
+from sectum.lab.learners.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.learners.paging_learning import learn_page_costs
 from sectum.measure.reference import References
 from sectum.ort import stored
 from sectum.ort.cpu import Cpu
@@ -27,23 +29,10 @@ def paging_network(name: str, resolution: int, noise: float = 0.0) -> MeasuredNe
     """A network that pages as modelled, at costs that depend on the kind of operator."""
     runtime = optimize(zoo.to_graph(zoo.build(name, resolution=resolution), 1), Cpu.AVX2)
     native = MeasuredRun(None, 20.0, 0.01, 0.0, 0.0, 0.0, settled=True, over_committed=False)
-    empty = MeasuredNetwork(
-        name,
-        name,
-        name,
-        name,
-        1,
-        1,
-        "here",
-        "",
-        0,
-        None,
-        native,
-        (),
-        References(2.0, SUMS_MS),
-        8,
-        stored.dumps(runtime),
-    )
+    empty = made_up(
+        0, key=name, working_set_bytes=0, native=native, runs=(), references=References(2.0, SUMS_MS),
+        _stored_graph=stored.dumps(runtime),
+    )  # fmt: skip
     rng, runs = random.Random(name), []
     costs = np.array([COSTS_US.get(group, OTHER_US) for group in empty.features.kinds])
     for share in (0.3, 0.5, 0.8):
@@ -53,10 +42,7 @@ def paging_network(name: str, resolution: int, noise: float = 0.0) -> MeasuredNe
         latency_ms = (20.0 + paging_ms) * (1 + rng.uniform(-noise, noise))
         loads, evictions, minor = counts.loads, counts.evictions, counts.minor_faults
         runs.append(MeasuredRun(pages * PAGE_BYTES, latency_ms, 0.02, loads, evictions, minor, True, True))
-    return MeasuredNetwork(
-        name, name, name, name, 1, 1, "here", "", empty.trace.pages * PAGE_BYTES, None, native, tuple(runs),
-        References(2.0, SUMS_MS), 8, stored.dumps(runtime),
-    )  # fmt: skip
+    return replace(empty, working_set_bytes=empty.trace.pages * PAGE_BYTES, runs=tuple(runs))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +69,7 @@ def test_what_was_learned_gives_the_time_of_an_inference(networks):
     found = learn_page_costs(networks)
     for network in networks:
         for run in network.runs:
-            paging_ms = SUMS_MS * found.references(network.features, network.paging(run.epc_pages), run.epc_pages)
+            paging_ms = SUMS_MS * found.normalized_time(network.features, network.paging(run.epc_pages), run.epc_pages)
             assert network.native.latency_ms + paging_ms == pytest.approx(run.latency_ms, rel=0.1)
 
 

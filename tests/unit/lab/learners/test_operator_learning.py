@@ -10,7 +10,7 @@ import pytest
 
 from sectum import zoo
 from sectum.errors import UsageError
-from sectum.lab.training.operator_learning import (
+from sectum.lab.learners.operator_learning import (
     LearnedOperators,
     Observation,
     fold_of,
@@ -19,14 +19,15 @@ from sectum.lab.training.operator_learning import (
     overheads,
 )
 from sectum.ort.cpu import Cpu
+from sectum.ort.operators import KINDS
 from sectum.ort.optimize import optimize
-from sectum.predict.features import GROUPS, extract
+from sectum.predict.features import extract
 from sectum.predict.linear_times import LinearTimes
 from sectum.predict.operator_model import Overheads
 
 pytest.importorskip("lightgbm", reason="learning needs the extra train")
 NAMES = ("alexnet", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "shufflenet_v2_x0_5", "vgg11")
-SLOWER = dict(zip(GROUPS, (1.0, 3.0, 1.5, 0.7, 2.0, 1.2, 0.5), strict=True))
+SLOWER = dict(zip(KINDS, (1.0, 3.0, 1.5, 0.7, 2.0, 1.2, 0.5), strict=True))
 
 
 def observation(name: str, resolution: int, profiling: float = 0.0) -> Observation:
@@ -52,7 +53,7 @@ def test_a_law_that_holds_for_each_group_is_found(seen):
     """Networks at a resolution that was not trained on are predicted within a twentieth."""
     others = [observation(name, 160) for name in NAMES]
     learned = learn(seen)
-    for other, times in zip(others, learned.references([one.features for one in others]), strict=True):
+    for other, times in zip(others, learned.normalized_times([one.features for one in others]), strict=True):
         assert times.shape == other.times.shape
         assert times.sum() == pytest.approx(other.total, rel=0.05)
 
@@ -70,7 +71,7 @@ def test_what_an_inference_takes_beside_its_operators_is_found(seen):
     later = [replace(one, total=one.total + 0.03) for one in seen]
     assert overheads(later).start == pytest.approx(0.03, rel=0.01)
     learned = learn(later)
-    for one, times in zip(later, learned.references([one.features for one in later]), strict=True):
+    for one, times in zip(later, learned.normalized_times([one.features for one in later]), strict=True):
         assert times.sum() == pytest.approx(one.total, rel=0.05)
 
 
@@ -85,7 +86,7 @@ def test_relatives_lie_in_one_fold(seen):
 def test_learning_twice_gives_the_same(seen):
     """Nothing depends on chance."""
     features = [seen[0].features]
-    np.testing.assert_array_equal(learn(seen).references(features)[0], learn(seen).references(features)[0])
+    np.testing.assert_array_equal(learn(seen).normalized_times(features)[0], learn(seen).normalized_times(features)[0])
 
 
 def test_without_networks_it_is_refused():
@@ -101,7 +102,7 @@ def test_a_group_that_was_not_seen_takes_its_roofline(seen):
     trees = {group: model for group, model in learned.groups.items() if group != "conv"}
     known = LearnedOperators(LinearTimes(kept), trees, Overheads(0.0, 0.0))
     features = seen[-1].features
-    (times,) = known.references([features])
+    (times,) = known.normalized_times([features])
     convolutions = np.array(features.kinds) == "conv"
     np.testing.assert_allclose(times[convolutions], features.roofline[convolutions])
 

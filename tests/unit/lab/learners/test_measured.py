@@ -8,8 +8,7 @@ import pytest
 
 from dataset_records import failed, record, run
 from sectum.lab.dataset.dataset import DatasetWriter
-from sectum.lab.training import measured
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.measured import MeasuredNetwork, read, without_repeats
 
 
 def stored(folder: Path, *records: dict) -> list[MeasuredNetwork]:
@@ -17,7 +16,7 @@ def stored(folder: Path, *records: dict) -> list[MeasuredNetwork]:
         for one in records:
             writer.add(one)
         writer.flush()
-    return measured.read(folder)
+    return read(folder)
 
 
 def test_latencies_are_at_the_typical_speed(tmp_path):
@@ -36,17 +35,9 @@ def test_over_commitment_is_more_than_a_thousandth_of_the_working_set(tmp_path):
     assert [one.over_committed for one in network.runs] == [False, True]
 
 
-def test_the_boundary_is_where_working_set_and_epc_are_alike(tmp_path):
-    """A run is at the boundary from 0.8 to 1.25 of the EPC; the native one never is."""
-    sizes = [4 << 20, int((4 << 20) / 0.79), int((4 << 20) / 1.26)]
-    (network,) = stored(tmp_path, record(1, runs=[run(), *(run("softepc", size) for size in sizes)]))
-    assert [network.is_boundary(one) for one in network.runs] == [True, False, False]
-    assert not network.is_boundary(network.native)
-
-
 def test_failures_are_left_out_and_repeats_are_known(tmp_path):
     """What could not be measured teaches nothing; what was measured twice is counted once."""
     again = record(1, key="alexnet/1/b1#1")
     networks = stored(tmp_path, record(1), failed(2), again)
     assert [network.is_repeat for network in networks] == [False, True]
-    assert [network.key for network in measured.without_repeats(networks)] == ["alexnet/1/b1"]
+    assert [network.key for network in without_repeats(networks)] == ["alexnet/1/b1"]

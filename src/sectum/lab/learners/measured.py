@@ -1,11 +1,11 @@
-"""Measured networks of a dataset, as learning and judging need them: milliseconds, graphs, features, page traces."""
+"""Networks of a dataset: what is known before a measurement, and what was measured."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.lab.dataset import dataset
+from sectum.lab.detector.features import GraphFeatures
+from sectum.lab.detector.features import extract as graph_features
 from sectum.measure.reference import References
 from sectum.ort import stored
 from sectum.ort.cpu import Cpu
@@ -35,7 +37,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRun:
-    """A network in one place.
+    """One run of a network, natively or in an enclave.
 
     Attributes:
         epc_bytes: None natively.
@@ -64,70 +66,54 @@ class MeasuredRun:
 
 
 @dataclass(frozen=True)
-class MeasuredNetwork:
-    """One network on one machine.
+class KnownNetwork:
+    """What is known of a network on one machine before it is measured, and what follows from its graph.
 
     Attributes:
-        key: names it; ends in ``#1`` where it was measured before.
-        family: that it belongs to.
         structure: digest that two equal networks share.
-        topology: digest that near relatives share, whatever their widths and resolution.
         batch: images in an inference.
         threads: compute threads.
-        machine: where.
-        date: when.
-        working_set_bytes: measured, in whole pages.
-        operator_ms: native time of each operator by the runtime's profile, shape ``(operators,)``; None where that
-            could not be matched.
-        native: the run outside enclaves.
-        runs: those in the software enclave.
-        typical: the machine's typical reference times, which all milliseconds here are at.
-        cpu: kind of CPU there.
+        machine: name of the machine.
+        references: that machine's typical times of the reference kernels: how fast it is.
+        cpu: its kind of CPU.
     """
 
-    key: str
-    family: str
     structure: str
-    topology: str
     batch: int
     threads: int
     machine: str
-    date: str
-    working_set_bytes: int
-    operator_ms: NDArray[np.float64] | None
-    native: MeasuredRun
-    runs: tuple[MeasuredRun, ...]
-    typical: References
+    references: References
     cpu: Cpu
     _stored_graph: str = field(repr=False)
 
     @property
-    def is_repeat(self) -> bool:
-        """Whether it had been measured before."""
-        return "#" in self.key
+    def unit_ms(self) -> float:
+        """The unit of normalized latencies: the typical time of the GEMM reference kernel."""
+        return self.references.products_ms
 
-    def occupation(self, run: MeasuredRun) -> float:
-        """Working set over EPC; 0 natively."""
-        return 0.0 if run.epc_bytes is None else self.working_set_bytes / run.epc_bytes
-
-    def is_boundary(self, run: MeasuredRun) -> bool:
-        """Whether working set and EPC are of about one size."""
-        low, high = dataset.BOUNDARY
-        return low <= self.occupation(run) <= high
+    @property
+    def identity(self) -> Hashable:
+        """Two networks with this in common have the same operators on the same machine."""
+        return self.structure, self.batch, self.threads, self.machine
 
     @cached_property
     def graph(self) -> OptimizedGraph:
-        """What the runtime executes."""
+        """The optimized graph."""
         return stored.loads(self._stored_graph, self.cpu)
 
     @cached_property
     def features(self) -> OperatorFeatures:
-        """Its operators as numbers."""
+        """Its operators as numbers, for operator models."""
         return extract(self.graph, threads=self.threads)
 
     @cached_property
+    def graph_features(self) -> GraphFeatures:
+        """Its operators and data flow as numbers, for the detector."""
+        return graph_features(self.graph)
+
+    @cached_property
     def trace(self) -> PageTrace:
-        """Pages that an inference touches, as modelled."""
+        """The modelled page trace of an inference."""
         return page_trace(self.graph, threads=self.threads)
 
     @cached_property
@@ -135,16 +121,62 @@ class MeasuredNetwork:
         return {}
 
     def paging(self, epc_pages: int | None) -> PagingCounts:
-        """Page faults of a steady-state inference, as modelled."""
+        """Modelled page faults of a steady-state inference."""
         if epc_pages not in self._counts:
             self._counts[epc_pages] = steady_state(
-                self.trace.touches_under(epc_pages), epc_pages, operators=len(self.graph.operators)
+                self.trace.touches_under(epc_pages), epc_pages, operators=len(self.features.kinds)
             )
         return self._counts[epc_pages]
 
 
+COMPUTED = ("features", "graph_features", "trace", "_counts")
+"""What a network computes once from its graph and keeps, beside the graph itself."""
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork(KnownNetwork):
+    """One network as it was measured on one machine.
+
+    Attributes:
+        key: name of the network; ends in ``#1`` where it had been measured before.
+        family: of the network.
+        topology: digest that near relatives share, whatever their widths and resolution.
+        date: of the measurement, ISO 8601.
+        working_set_bytes: measured, in whole pages.
+        operator_ms: native time of each operator by the runtime's profile, shape ``(operators,)``; None where the
+            profile could not be matched.
+        native: the run outside enclaves.
+        runs: the runs in the software enclave.
+    """
+
+    key: str
+    family: str
+    topology: str
+    date: str
+    working_set_bytes: int
+    operator_ms: NDArray[np.float64] | None
+    native: MeasuredRun
+    runs: tuple[MeasuredRun, ...]
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether it had been measured before."""
+        return "#" in self.key
+
+    def epc_ratio(self, run: MeasuredRun) -> float:
+        """Working set / EPC; 0 natively."""
+        return 0.0 if run.epc_bytes is None else self.working_set_bytes / run.epc_bytes
+
+
+def known(network: KnownNetwork) -> KnownNetwork:
+    """The network without its measurements; what was computed from its graph is kept."""
+    view = KnownNetwork(*(getattr(network, one.name) for one in fields(KnownNetwork)))
+    vars(view).update({name: vars(network)[name] for name in ("graph", *COMPUTED) if name in vars(network)})
+    return view
+
+
 def read(folder: Path) -> list[MeasuredNetwork]:
-    """All networks of a dataset that were measured without failure, those measured again included.
+    """All networks of a dataset that were measured without failure, repeats included.
 
     Raises:
         UsageError: pyarrow is not installed.
@@ -184,7 +216,7 @@ def _network(row: Mapping[str, Any], typical: References, cpu: Cpu) -> MeasuredN
         operator_ms=None if times is None else np.asarray(times, dtype=np.float64) * native_ms,
         native=_run(native, typical, row["working_set_bytes"]),
         runs=tuple(_run(run, typical, row["working_set_bytes"]) for run in others),
-        typical=typical,
+        references=typical,
         cpu=cpu,
         _stored_graph=row["graph"],
     )
@@ -204,5 +236,5 @@ def _run(run: Mapping[str, Any], typical: References, working_set_bytes: int) ->
 
 
 def without_repeats(networks: Sequence[MeasuredNetwork]) -> list[MeasuredNetwork]:
-    """Each network once, as it was measured first."""
+    """Each network once, as first measured."""
     return [network for network in networks if not network.is_repeat]

@@ -1,4 +1,4 @@
-"""The page-replacement model with measured constants: nothing is learned from how operators' times depend on sizes."""
+"""The page-replacement model with three measured constants; operators run at the rates of the reference kernels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from sectum.enclave.runners.reference_kernel import PRODUCTS, SIZE, SUM_ELEMENTS, SUMS
 from sectum.lab.dataset.dataset import is_over_committed
-from sectum.lab.evaluation.learner import Case, Estimate, KnownNetwork
-from sectum.lab.learners.native import reference_ms
+from sectum.lab.learners.learner import LatencyCase, LatencyEstimate
+from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork
 from sectum.lab.learners.regression import factor, proportional
-from sectum.lab.training.measured import MeasuredNetwork
-from sectum.measure.reference import References
 from sectum.units import PAGE_BYTES
 
 Floats = NDArray[np.float64]
@@ -23,7 +21,7 @@ _PRODUCT_FLOPS = PRODUCTS * 2 * SIZE**3
 _SUM_BYTES = SUMS * SUM_ELEMENTS * 4
 
 
-class PageModel:
+class ThreeConstants:
     """Native time from the rates of the reference kernels, faults from the page model, a measured cost for each.
 
     An operator takes as long as its operations at the rate of the matrix products, or its bytes at the rate of the
@@ -31,55 +29,55 @@ class PageModel:
     really take, and what a swapped page and one mapped again cost.
     """
 
-    name = "page-model"
+    name = "three-constants"
 
-    def fit(self, networks: Sequence[MeasuredNetwork]) -> _FittedPageModel:
+    def fit(self, networks: Sequence[MeasuredNetwork]) -> _FittedConstants:
         """Measure the constants."""
         native = np.array([network.native.latency_ms for network in networks])
-        rates = np.array([rate_ms(network, network.typical) for network in networks])
-        return _FittedPageModel(factor(rates, native), page_costs(networks))
+        rates = np.array([rate_ms(network) for network in networks])
+        return _FittedConstants(factor(rates, native), page_costs(networks))
 
 
 @dataclass(frozen=True)
-class _FittedPageModel:
+class _FittedConstants:
     constant: float
     costs: Floats
 
-    def predict(self, cases: Sequence[Case]) -> list[Estimate]:
+    def predict(self, cases: Sequence[LatencyCase]) -> list[LatencyEstimate]:
         return [self._estimate(case) for case in cases]
 
-    def _estimate(self, case: Case) -> Estimate:
-        native_ms = self.constant * rate_ms(case.network, case.network.references)
+    def _estimate(self, case: LatencyCase) -> LatencyEstimate:
+        native_ms = self.constant * rate_ms(case.network)
         if case.epc_pages is None:
-            return Estimate(native_ms)
-        paging_ms = float(faults(case.network, case.epc_pages) @ self.costs) * reference_ms(case.network.references)
-        return Estimate(native_ms + paging_ms, over_commitment=float(pages(case)))
+            return LatencyEstimate(native_ms)
+        paging_ms = float(faults(case.network, case.epc_pages) @ self.costs) * case.network.unit_ms
+        return LatencyEstimate(native_ms + paging_ms, over_commitment=float(pages(case)))
 
 
-def rate_ms(network: MeasuredNetwork | KnownNetwork, references: References) -> float:
+def rate_ms(network: KnownNetwork) -> float:
     """Native latency at the rates at which the reference kernels compute and read, in milliseconds."""
     flops, n_bytes = np.array(
         [(c.flops, c.input_bytes + c.weight_bytes + c.output_bytes) for c in network.features.costs], dtype=np.float64
     ).T
-    computing = flops * (references.products_ms / _PRODUCT_FLOPS)
-    return float(np.maximum(computing, n_bytes * (references.sums_ms / _SUM_BYTES)).sum())
+    computing = flops * (network.unit_ms / _PRODUCT_FLOPS)
+    return float(np.maximum(computing, n_bytes * (network.references.sums_ms / _SUM_BYTES)).sum())
 
 
-def faults(network: MeasuredNetwork | KnownNetwork, epc_pages: int | None) -> Floats:
+def faults(network: KnownNetwork, epc_pages: int | None) -> Floats:
     """Modelled pages of one inference: half of those loaded and evicted, and those mapped again; shape ``(2,)``."""
     counts = network.paging(epc_pages)
     return np.array([(counts.loads + counts.evictions) / 2, counts.minor_faults])
 
 
 def page_costs(networks: Sequence[MeasuredNetwork]) -> Floats:
-    """Cost of a swapped page and of one mapped again, in reference units, by measured faults; shape ``(2,)``.
+    """Cost of a swapped page and of one mapped again, normalized, by measured faults; shape ``(2,)``.
 
     What an over-committed run takes beyond its network's native latency is divided among its measured faults, by
     least squares of errors relative to the run.
     """
     lines = [
         ((run.loads + run.evictions) / 2, run.minor_faults, run.latency_ms - network.native.latency_ms,
-         run.latency_ms, reference_ms(network.typical))
+         run.latency_ms, network.unit_ms)
         for network in networks
         for run in network.runs
         if run.over_committed and run.latency_ms > network.native.latency_ms
@@ -93,7 +91,7 @@ def page_costs(networks: Sequence[MeasuredNetwork]) -> Floats:
     return proportional(columns, beyond_ms / unit_ms * weight)
 
 
-def pages(case: Case) -> bool:
+def pages(case: LatencyCase) -> bool:
     """Whether the page model says that the case is over-committed, by the dataset's definition."""
     working_set_bytes = case.network.trace.pages * PAGE_BYTES
     return is_over_committed(case.network.paging(case.epc_pages).loads, working_set_bytes)

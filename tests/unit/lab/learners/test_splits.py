@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from measured_networks import DATASET, made_up, made_up_run
-from sectum.lab.evaluation.splits import (
-    leave_family_out,
-    other_days,
-    other_machines,
-    random_folds,
-    relatives,
-)
 from sectum.lab.evaluation.truth import truth
-from sectum.lab.training.measured import read
+from sectum.lab.learners.measured import read
+from sectum.lab.learners.splits import leave_family_out, random_folds, relatives
 from sectum.units import MIB
 
 
@@ -70,24 +64,12 @@ def test_repeats_are_in_no_fold_and_no_case():
     assert 10 not in truth(networks).network
 
 
-@pytest.mark.parametrize("split", [other_machines, other_days])
-def test_another_machine_or_day_learns_from_neither_itself_nor_relatives(split):
-    """What is predicted was measured elsewhere, and none of its relatives was learned from."""
-    traits = ({"machine": "a", "date": "2026-01-01"}, {"machine": "b", "date": "2026-01-02"})
-    networks = [made_up(i, key=f"{i}/{j}", **traits[j]) for i in range(20) for j in (0, 1)]
-    folds = split(networks)
-    assert sorted(index for fold in folds for index in fold.test) == list(range(40))
-    for fold in folds:
-        assert not {networks[i].machine for i in fold.train} & {networks[i].machine for i in fold.test}
-        assert not {networks[i].topology for i in fold.train} & {networks[i].topology for i in fold.test}
-
-
 def test_cases_are_native_first_and_know_their_regime():
     """The table's lines are the network's places in order, with the regime that was measured."""
     cases = truth([made_up(0), made_up(1)])
     assert cases.run.tolist() == [-1, 0, 1, -1, 0, 1]
     assert cases.regime.tolist() == [0, 1, 2, 0, 1, 2]
-    assert cases.occupation.tolist() == [0, 0.5, 2, 0, 0.5, 2]
+    assert cases.epc_ratio.tolist() == [0, 0.5, 2, 0, 0.5, 2]
 
 
 def test_boundary_is_from_four_fifths_to_five_quarters():

@@ -1,4 +1,4 @@
-"""Learns how long operators take, from networks whose operators were timed one by one."""
+"""Learns operator times from networks whose operators were timed one by one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sectum.errors import UsageError
 from sectum.lab.dataset import operator_campaign
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.measured import MeasuredNetwork
 from sectum.ort.cpu import Cpu
 from sectum.ort.operators import KINDS
 from sectum.predict.features import OperatorFeatures, extract
@@ -30,7 +30,6 @@ _FEWEST_ROWS = 40
 """For costs of a type's own."""
 _ROUNDS, _OUTLIER = 4, 0.15
 _LARGEST_CORRECTION = 1.0
-_REWEIGHTED, _EXACT = 30, 1e-2
 _CERTAIN = 0.1
 
 
@@ -43,8 +42,8 @@ class Observation:
         topology: what its near relatives share with it; they go together where networks are split.
         threads: of the run.
         features: of its operators, in their order.
-        times: of its operators by the runtime's profile, in reference units.
-        total: of the whole network outside enclaves, in reference units.
+        times: of its operators by the runtime's profile, normalized.
+        total: native latency of the whole network, normalized.
         reference_ms: the reference kernel's time meanwhile.
         whole: whether the features know what stands beside each operator.
     """
@@ -60,17 +59,17 @@ class Observation:
 
 
 def observed(networks: Iterable[MeasuredNetwork]) -> Iterator[Observation]:
-    """Networks of a dataset of which each operator was timed.
+    """Networks of a dataset whose operators were timed one by one.
 
-    In an enclave that it fits into a network takes as long as outside, but for a factor that all have in common (1.00
-    in the dataset): such runs are further measurements of its native latency, and one alone is off by 3 %.
+    In an enclave that it fits into, a network takes as long as outside, but for a factor that all have in common (1.00
+    in the dataset). So such runs are further measurements of its native latency; one alone has an error of 3 %.
     """
     networks = list(networks)
     logs = [_roomy_logs(network) for network in networks]
     common = float(np.median(np.concatenate(logs))) if any(map(len, logs)) else 0.0
     for network, roomy in zip(networks, logs, strict=True):
         if network.operator_ms is not None:
-            products_ms = network.typical.products_ms
+            products_ms = network.references.products_ms
             yield Observation(
                 family=network.family,
                 topology=network.topology,
@@ -136,8 +135,8 @@ class LearnedOperators:
     groups: Mapping[str, Any]
     overheads: Overheads
 
-    def references(self, features: Sequence[OperatorFeatures]) -> list[NDArray[np.float64]]:
-        """Times of the operators of each network, as they count in a whole inference, in reference units."""
+    def normalized_times(self, features: Sequence[OperatorFeatures]) -> list[NDArray[np.float64]]:
+        """Normalized times of the operators of each network, as they count in a whole inference."""
         if not features:
             return []
         groups = np.array([group for of in features for group in of.kinds])
@@ -261,10 +260,10 @@ def fold_of(seen: Sequence[Observation], folds: int) -> NDArray[np.int64]:
 
 
 def overheads(seen: Sequence[Observation]) -> Overheads:
-    """Find what profiling adds to each operator, and how long an inference takes beside its operators.
+    """Find the time that profiling adds to each operator, and the time of an inference beside its operators.
 
-    Latency less the profile's sum is regressed on the number of operators, a constant, and the sum itself, whose
-    coefficient is let go: long networks are a little off for other reasons. Absolute relative errors are smallest.
+    Latency less the sum of the profile is regressed on the number of operators, a constant, and the sum itself, with
+    the least absolute relative errors. The coefficient of the sum is not used: long networks differ for other reasons.
     """
     totals = np.array([one.total for one in seen])
     sums = np.array([one.times.sum() for one in seen])
@@ -276,10 +275,18 @@ def overheads(seen: Sequence[Observation]) -> Overheads:
 
 
 def _least_absolute(columns: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients whose absolute errors add up to the least, by reweighted least squares."""
-    trust = np.ones(len(values))
-    solution = np.zeros(columns.shape[1])
-    for _ in range(_REWEIGHTED):
-        solution[:] = np.linalg.lstsq(columns * trust[:, None], values * trust, rcond=None)[0]
-        trust = 1 / np.sqrt(np.maximum(np.abs(columns @ solution - values), _EXACT))
+    """Coefficients that minimise the sum of absolute errors: a linear program with a bound for each row's error."""
+    from scipy.optimize import linprog
+    from scipy.sparse import eye_array, hstack, vstack
+
+    rows, width = columns.shape
+    scale = np.abs(columns).max(axis=0)
+    scaled, bound = columns / scale, -eye_array(rows)
+    found = linprog(
+        np.concatenate([np.zeros(width), np.ones(rows)]),
+        A_ub=vstack([hstack([scaled, bound]), hstack([-scaled, bound])]),
+        b_ub=np.concatenate([values, -values]),
+        bounds=(None, None),
+    )
+    solution: NDArray[np.float64] = found.x[:width] / scale
     return solution

@@ -1,15 +1,15 @@
-"""Which networks are learned from and which are predicted, so that no near relative of a network is on both sides."""
+"""Splits into training and held-out networks, with no near relatives on both sides."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.lab.training.measured import MeasuredNetwork
+from sectum.lab.learners.measured import MeasuredNetwork
 
 FOLDS = 5
 
@@ -35,21 +35,19 @@ def relatives(networks: Sequence[MeasuredNetwork]) -> NDArray[np.int64]:
     Networks are in one group if they share the structure, the topology, or the key that they were drawn by (the same
     network measured again or elsewhere), or if others between them do.
     """
-    leader = list(range(len(networks)))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def find(index: int) -> int:
-        while leader[index] != index:
-            leader[index] = leader[leader[index]]
-            index = leader[index]
-        return index
-
-    seen: dict[Hashable, int] = {}
+    first: dict[Hashable, int] = {}
+    pairs = []
     for index, network in enumerate(networks):
         drawn = network.key.partition("#")[0]
         for mark in (("structure", network.structure), ("topology", network.topology), ("key", drawn)):
-            leader[find(seen.setdefault(mark, index))] = find(index)
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(find(index), len(numbers)) for index in range(len(networks))], dtype=np.int64)
+            pairs.append((first.setdefault(mark, index), index))
+    ends = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(pairs)), tuple(ends)), shape=(len(networks), len(networks)))
+    groups: NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    return groups
 
 
 def random_folds(networks: Sequence[MeasuredNetwork], *, folds: int = FOLDS, seed: int = 0) -> list[Fold]:
@@ -93,43 +91,14 @@ def fold_numbers(networks: Sequence[MeasuredNetwork], *, folds: int = FOLDS, see
 
 
 def leave_family_out(networks: Sequence[MeasuredNetwork]) -> list[Fold]:
-    """Each family is predicted by what was learned from all others, its relatives among them left out."""
-    return _left_out(networks, lambda network: network.family)
-
-
-def other_machines(networks: Sequence[MeasuredNetwork]) -> list[Fold]:
-    """Each machine is predicted by what was learned on the others, from networks that are no relatives."""
-    return _crossed(networks, lambda network: network.machine)
-
-
-def other_days(networks: Sequence[MeasuredNetwork]) -> list[Fold]:
-    """Each day (UTC) is predicted by what was learned on the others, from networks that are no relatives."""
-    return _crossed(networks, lambda network: network.date[:10])
-
-
-def _left_out(networks: Sequence[MeasuredNetwork], trait: Callable[[MeasuredNetwork], str]) -> list[Fold]:
+    """Each family is predicted by what was learned from all others; relatives of it in others are left out."""
     groups = relatives(networks)
     first = np.array([not network.is_repeat for network in networks], dtype=bool)
-    traits = np.array([trait(network) for network in networks])
+    families = np.array([network.family for network in networks])
     folds = []
-    for name in sorted(set(traits[first].tolist())):
-        test = first & (traits == name)
-        train = first & (traits != name) & ~np.isin(groups, groups[test])
+    for name in sorted(set(families[first].tolist())):
+        test = first & (families == name)
+        train = first & (families != name) & ~np.isin(groups, groups[test])
         if train.any():
             folds.append(Fold(name, tuple(np.flatnonzero(train).tolist()), tuple(np.flatnonzero(test).tolist())))
-    return folds
-
-
-def _crossed(networks: Sequence[MeasuredNetwork], trait: Callable[[MeasuredNetwork], str]) -> list[Fold]:
-    """Machines may have measured the same networks: those of one random fold are predicted from the other folds'."""
-    numbers = fold_numbers(networks)
-    traits = np.array([trait(network) for network in networks])
-    folds = []
-    for name in sorted(set(traits[numbers >= 0].tolist())):
-        for number in range(FOLDS):
-            test = (numbers == number) & (traits == name)
-            train = (numbers >= 0) & (numbers != number) & (traits != name)
-            if train.any() and test.any():
-                indices = (tuple(np.flatnonzero(mask).tolist()) for mask in (train, test))
-                folds.append(Fold(f"{name}, fold {number + 1}", *indices))
     return folds

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import UsageError
-from sectum.lab.training.measured import MeasuredNetwork, MeasuredRun
+from sectum.lab.learners.measured import MeasuredNetwork, MeasuredRun
 from sectum.ort.operators import KINDS
 from sectum.paging.replacement import PagingCounts
 from sectum.predict.features import OperatorFeatures
@@ -38,7 +38,7 @@ _PRIOR_ROWS = 0.3  # as if so many rows had shown that a kind costs as much as t
 
 @dataclass(frozen=True)
 class PageCostModel:
-    """Cost of pages, in units of the reference kernel of sums, which a machine slows as it slows paging.
+    """Cost of pages, over the time of the reduction kernel, which a machine slows as it slows paging.
 
     Attributes:
         swap: of a page evicted and one loaded, the mean over all kinds of operators.
@@ -56,8 +56,8 @@ class PageCostModel:
     sigma: float
     rows: int
 
-    def references(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int) -> float:
-        """Time of the page faults of an inference.
+    def normalized_time(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int) -> float:
+        """Time of the page faults of an inference, over that of the reduction kernel.
 
         Args:
             features: of the network's operators.
@@ -91,8 +91,8 @@ def learn_page_costs(networks: Sequence[MeasuredNetwork]) -> PageCostModel:
     if not cases:
         raise UsageError("no measured network pages: collect some under small sizes of EPC (sectum dataset collect)")
     pages = np.array([_pages_by_group(network, run) for network, run in cases])
-    native = np.array([network.native.latency_ms / network.typical.sums_ms for network, _ in cases])
-    latency = np.array([run.latency_ms / network.typical.sums_ms for network, run in cases])
+    native = np.array([network.native.latency_ms / network.references.sums_ms for network, _ in cases])
+    latency = np.array([run.latency_ms / network.references.sums_ms for network, run in cases])
     minor = np.array([network.paging(run.epc_pages).minor_faults for network, run in cases])
     weight = 1 / latency
     for _ in range(_ROUNDS):
