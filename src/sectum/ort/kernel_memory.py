@@ -16,17 +16,48 @@ _STRIDE, _LEAST_STRIDE = 128, 16
 copies more of the other (``MlasConvOperation``)."""
 
 
-def used_parts(op: Operator, graph: OptimizedGraph, n_bytes: int) -> list[tuple[int, int]]:
-    """Offset and size of the bytes of an operator's weight that it reads; pieces less than a page apart are joined.
+Parts = list[tuple[int, int]]
+"""Offset and size of the bytes of a weight that an operator reads, in order; pieces are a page or more apart."""
+
+
+def whole_weight(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:  # noqa: ARG001
+    """All of the weight at an input's position."""
+    return [(0, n_bytes)]
+
+
+def gathered_rows(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:
+    """Rows of a table that a Gather reads: one for each index. Which rows is not known: they are spread evenly."""
+    shape, indices = graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].elements
+    axis = op.attributes.get("axis", 0)
+    if position != 0 or not isinstance(axis, int) or not n_bytes or indices >= shape[axis]:
+        return [(0, n_bytes)]
+    axis %= len(shape)
+    tables, rows = math.prod(shape[:axis]), shape[axis]
+    row_bytes = n_bytes // (tables * rows)
+    read: Parts = []
+    for table in range(tables):
+        for index in range(indices):
+            _append(read, (table * rows + rows * index // indices) * row_bytes, row_bytes)
+    return read
+
+
+def _append(parts: Parts, start: int, n_bytes: int) -> None:
+    """Add a piece; join it with the last one where less than a page lies between."""
+    if parts and start - sum(parts[-1]) < PAGE_BYTES:
+        parts[-1] = (parts[-1][0], start + n_bytes - parts[-1][0])
+    else:
+        parts.append((start, n_bytes))
+
+
+def used_taps(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:
+    """Taps of the kernel of a blocked convolution that it reads.
 
     The blocked layout keeps all taps of a kernel together for each block of input and output channels. On a map smaller
     than the kernel, as networks with small images have it, some taps only ever meet padding, and MLAS skips them.
     """
     nchwc_block = graph.cpu.nchwc_block
     shape = graph.tensors[op.inputs[1]].shape
-    if math.prod(shape[2:]) == 1:
-        return [(0, n_bytes)]
-    if op.qualified_type != "com.microsoft.nchwc:Conv" or len(shape) != 4 or shape[1] % nchwc_block:
+    if position != 1 or len(shape) != 4 or math.prod(shape[2:]) == 1 or shape[1] % nchwc_block:
         return [(0, n_bytes)]
     rows, columns = (_used_taps(op, graph, axis) for axis in (0, 1))
     if len(rows) * len(columns) == shape[2] * shape[3]:
@@ -34,14 +65,10 @@ def used_parts(op: Operator, graph: OptimizedGraph, n_bytes: int) -> list[tuple[
     tap_bytes = 4 * nchwc_block * nchwc_block
     block_bytes = tap_bytes * shape[2] * shape[3]
     starts = [(row * shape[3] + column) * tap_bytes for row in rows for column in columns]
-    used: list[tuple[int, int]] = []
+    used: Parts = []
     for block in range(0, n_bytes, block_bytes):
         for start in starts:
-            end = block + start + tap_bytes
-            if used and block + start - sum(used[-1]) < PAGE_BYTES:
-                used[-1] = (used[-1][0], end - used[-1][0])
-            else:
-                used.append((block + start, tap_bytes))
+            _append(used, block + start, tap_bytes)
     return used
 
 

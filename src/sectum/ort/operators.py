@@ -37,7 +37,15 @@ from sectum.ort.flops import (
     resize,
     variadic,
 )  # fmt: skip
-from sectum.ort.kernel_memory import convolution_scratch_bytes, local_normalization_scratch_bytes
+from sectum.ort.kernel_memory import (
+    Parts,
+    convolution_scratch_bytes,
+    gathered_rows,
+    local_normalization_scratch_bytes,
+    used_taps,
+    whole_weight,
+)  # fmt: skip
+from sectum.ort.optimized import OptimizedGraph
 
 KINDS = ("conv", "depthwise", "plain_conv", "gemm", "pool", "pointwise", "move")
 """Kinds of operators: each has one latency model."""
@@ -63,6 +71,7 @@ class OperatorType:
             None. Arithmetic such as Add and Mul has none in 1.31: seen in the size of the block that the runtime asks
             its arena for.
         packs: whether it packs the weight at input 1 into panels.
+        reads: which bytes of a weight it reads.
         dense: whether it is mostly dense arithmetic, which the machine slows as the GEMM reference kernel.
         binary: whether one operand may be broadcast over the other.
         scratch: sizes of the allocations that its kernel takes from the arena while it runs.
@@ -77,6 +86,7 @@ class OperatorType:
     renames: bool = False
     overwrites: int | None = None
     packs: bool = False
+    reads: Callable[[Operator, OptimizedGraph, int, int], Parts] = whole_weight
     dense: bool = False
     binary: bool = False
     scratch: Callable[[Operator, Dataflow, int], tuple[int, ...]] = no_scratch
@@ -93,6 +103,7 @@ _ROWS = (
         overwrites=3,
         dense=True,
         access=blocked_convolution,
+        reads=used_taps,
     ),
     OperatorType(
         "Conv",
@@ -160,7 +171,7 @@ _ROWS = (
     OperatorType("Slice", nothing, kind="move", code=24),
     OperatorType("Transpose", nothing, kind="move", code=25, memory_kind="transpose", access=image_by_image),
     OperatorType("Pad", nothing, kind="move", code=26),
-    OperatorType("Gather", nothing, kind="move", code=27),
+    OperatorType("Gather", nothing, kind="move", code=27, reads=gathered_rows),
     OperatorType("Reshape", nothing, kind="move", code=28, memory_kind="rename", renames=True),
     OperatorType("Flatten", nothing, kind="move", code=29, memory_kind="rename", renames=True),
     OperatorType("Squeeze", nothing, kind="move", code=30, memory_kind="rename", renames=True),

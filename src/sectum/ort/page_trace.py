@@ -15,7 +15,7 @@ from itertools import zip_longest
 
 from sectum.graph.ir import Operator
 from sectum.ort.access_pattern import Accesses, KernelMemory, Span, Weight, accesses
-from sectum.ort.kernel_memory import stored_bytes, used_parts
+from sectum.ort.kernel_memory import stored_bytes
 from sectum.ort.memory_plan import MemoryPlan, Storage, memory_plan
 from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
@@ -139,13 +139,12 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
 def _weight_spans(op: Operator, graph: OptimizedGraph, space: _Space) -> dict[int, Weight]:
     """The bytes that an operator reads of its weights, by position of the input."""
     weights = graph.weight_names
-    packs = describe(op).packs
+    row = describe(op)
     spans: dict[int, Weight] = {}
     for position, name in enumerate(op.inputs):
-        if name in weights and (n_bytes := stored_bytes(op, position, graph, packs=packs)) >= MIN_PAGED_BYTES:
+        if name in weights and (n_bytes := stored_bytes(op, position, graph, packs=row.packs)) >= MIN_PAGED_BYTES:
             address = space.allocate(name, n_bytes)
-            used = used_parts(op, graph, n_bytes) if position == 1 else [(0, n_bytes)]
-            spans[position] = [Span(address + start, size) for start, size in used]
+            spans[position] = [Span(address + start, size) for start, size in row.reads(op, graph, position, n_bytes)]
     return spans
 
 

@@ -9,7 +9,7 @@ from places import LIGHT
 from sectum.graph import read
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.ort.cpu import Cpu
-from sectum.ort.kernel_memory import convolution_scratch_bytes, im2col_block, stored_bytes, used_parts
+from sectum.ort.kernel_memory import convolution_scratch_bytes, im2col_block, stored_bytes, used_taps
 from sectum.ort.operators import describe
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import OptimizedGraph
@@ -127,7 +127,7 @@ def blocked(
 def test_taps_that_meet_padding_only_are_not_read() -> None:
     """Of a 7x7 kernel on a map of one pixel only the middle tap counts: one page or two of each block's twelve."""
     op, graph = blocked(7, 1, Cpu.AVX512)
-    used = used_parts(op, graph, stored_bytes(op, 1, graph, packs=False))
+    used = used_taps(op, graph, 1, stored_bytes(op, 1, graph, packs=False))
     assert len(used) == (64 // 16) ** 2
     assert used[0] == (24 * 16 * 16 * 4, 16 * 16 * 4)
     assert page_trace(graph).used_weight_pages < page_trace(graph).weight_pages / 5
@@ -138,6 +138,25 @@ def test_a_weight_without_a_page_of_unread_taps_is_read_whole(kernel: int, size:
     """Maps as large as the kernel use all taps; gaps of less than a page save no page."""
     op, graph = blocked(kernel, size, Cpu.of_block(block))
     stored = stored_bytes(op, 1, graph, packs=False)
-    ((start, n_bytes),) = used_parts(op, graph, stored)
+    ((start, n_bytes),) = used_taps(op, graph, 1, stored)
     assert start < PAGE_BYTES
     assert n_bytes > stored - 2 * PAGE_BYTES
+
+
+@pytest.mark.parametrize(("indices", "row"), [(40, 128), (1, 4096), (300, 16), (5000, 128)])
+def test_a_gather_touches_the_pages_of_its_rows_not_of_its_table(indices: int, row: int) -> None:
+    """An embedding touches at most a row for each index, and the whole table only where the indices cover it."""
+    rows = 3000
+    op = Operator("e", "Gather", ("w", "x"), ("y",), {"axis": 0})
+    graph = graph_of(
+        op,
+        x=((1, indices), TensorKind.INPUT),
+        w=((rows, row), TensorKind.WEIGHT),
+        y=((1, indices, row), TensorKind.ACTIVATION),
+    )
+    trace = page_trace(graph)
+    of_a_row = 4 * row // PAGE_BYTES + 2
+    assert 0 < trace.used_weight_pages <= min(trace.weight_pages, indices * of_a_row)
+    assert (trace.used_weight_pages == trace.weight_pages) == (
+        indices >= rows or 4 * row * rows // indices < PAGE_BYTES
+    )
