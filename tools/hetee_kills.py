@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from hetee_rack import Rack, adding_model, until
 from sectum.hetee.client import Result, Session
 from sectum.hetee.errors import HeteeError, Refusal
-from sectum.testing.hetee_rack import Rack, adding_model, until
 
 ROLES = ("worker", "host", "controller")
 ERROR_S = 2.0

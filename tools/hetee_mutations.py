@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hetee_session_pair import bytes_of, one_frame
 from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject, verify
 from sectum.hetee.attest.policy import Policy, read_policy
@@ -63,7 +64,6 @@ from sectum.hetee.wire.messages import (
 )
 from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 from sectum.hetee.wire.tensors import layout
-from sectum.testing.session_pair import bytes_of, one_frame
 
 SESSION = b"s" * 16
 NONCE = bytes(range(32))

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from hetee_rack import Rack, adding_model
 from sectum.hetee.errors import HeteeError
-from sectum.testing.hetee_rack import Rack, adding_model
 
 CLIENTS, ACCELERATORS, SECONDS, BATCH = 24, 4, 300.0, 64
 # Allowed growth of memory between the first and the last third of the time: allocators keep freed memory.

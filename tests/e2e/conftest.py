@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from sectum.testing.hetee_rack import Rack
+    from hetee_rack import Rack
 
 
 @pytest.fixture(scope="module")
 def rack() -> Iterator[Rack]:
     """One rack for a module, with one real and two paced accelerators."""
-    from sectum.testing.hetee_rack import Rack
+    from hetee_rack import Rack
 
     with Rack("cpu=1,paced=2") as started:
         yield started

@@ -18,8 +18,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from hetee_rack import Rack, free_port, until
 from places import SUPPORT
-from sectum.testing.hetee_rack import Rack, free_port, until
 
 SOFTWARE = "no hardware protects this"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hetee_kills import ROLES, run
+from hetee_rack import Rack, adding_model, until
 from sectum.hetee.errors import Refusal, ServiceRefused
-from sectum.testing.hetee_rack import Rack, adding_model, until
 
 
 def test_every_batch_is_answered_once_or_ends_in_a_clear_error(rack: Rack) -> None:

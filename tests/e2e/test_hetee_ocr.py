@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from hetee_rack import Rack
 from sectum.hetee.client import Session
-from sectum.testing.hetee_rack import Rack
 
 LINES = ("Confidential 2026", "rack of enclaves", "turned around")
 SPEC = importlib.util.find_spec("rapidocr")

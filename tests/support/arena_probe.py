@@ -12,8 +12,8 @@ from pathlib import Path
 
 import onnxruntime
 
+from observed import observed_graph, observing_options, zero_inputs
 from sectum.ort.memory_plan import memory_plan
-from sectum.ort.observed import observed_graph, observing_options, zero_inputs
 
 SECOND_RUN = "-- second inference --"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hetee_session_pair import bytes_of, one_frame
 from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.records import Cleaning, ReceiptSigner, open_cleaning
@@ -22,7 +23,6 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Message, encode, read
-from sectum.testing.session_pair import bytes_of, one_frame
 
 MEASUREMENT = b"m" * 32
 ENDORSEMENT = manufacture()

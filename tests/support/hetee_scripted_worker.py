@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hetee_session_pair import connect, one_frame
 from sectum.hetee.attest.evidence import Claims
 from sectum.hetee.attest.records import Receipt, ReceiptSigner
 from sectum.hetee.channel.data import data_channel
@@ -16,7 +17,6 @@ from sectum.hetee.client.enclave_channel import EnclaveChannel
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind, Role
 from sectum.hetee.wire.messages import Message, Tensor, encode
-from sectum.testing.session_pair import connect, one_frame
 
 MODEL = b"d" * 32
 MEASUREMENT = b"m" * 32

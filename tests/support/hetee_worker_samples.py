@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from hetee_worker_peer import Client
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.worker.enclave_server import EnclaveServer
-from sectum.testing.worker_peer import Client
 
 
 def jpeg(width: int, height: int, mode: str = "RGB", **options) -> bytes:

@@ -3,7 +3,7 @@
 At its default optimization level the runtime folds constants and batch normalization, fuses activations and sums into
 convolutions, and moves convolutions and pools to a blocked layout with padded channels. What then runs, in which order
 and on which physical shapes decides both latency and memory. It is worked out here without loading a weight.
-`sectum.ort.observed` asks the runtime itself, and tests compare the two.
+Tests compare it with what the runtime itself says (`tests/support/observed.py`).
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from sectum.testing.hetee_rack import Rack
+    from hetee_rack import Rack
 
 
 @pytest.fixture(scope="module")
 def rack() -> Iterator[Rack]:
     """One rack for a module."""
-    from sectum.testing.hetee_rack import Rack
+    from hetee_rack import Rack
 
     with Rack("cpu=2") as started:
         yield started

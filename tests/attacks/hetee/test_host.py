@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from hetee_hostile_host import DOWN, UP, HostileHost, Seen, Tamper
+from hetee_rack import Rack, error_within, until
 from sectum.hetee.errors import FrameRefused, HandshakeRefused, HeteeError, Refusal
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind, Plane
 from sectum.hetee.wire.messages import Failure, encode
-from sectum.testing.hetee_rack import Rack, error_within, until
 
 NUMBERS = np.arange(300_000, dtype=np.float32)  # several chunks, both ways
 

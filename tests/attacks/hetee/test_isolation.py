@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from hetee_hostile_host import HostileHost
+from hetee_rack import Rack, found_in_memory, may_look_into_processes, memory_of, until
+from hetee_session_pair import bytes_of
 from sectum.hetee.client import Session
 from sectum.hetee.errors import Refusal, WorkRefused
-from sectum.testing.hetee_rack import Rack, found_in_memory, may_look_into_processes, memory_of, until
-from sectum.testing.session_pair import bytes_of
 
 pytestmark = pytest.mark.skipif(
     not may_look_into_processes(), reason="looking into the memory of other processes needs root"

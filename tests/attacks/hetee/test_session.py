@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import sectum
 from hetee_hostile_host import DOWN, UP, HostileHost, Seen
+from hetee_rack import Rack, error_within, free_port, until
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import connect
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import EvidenceRefused, HandshakeRefused, HeteeError, PolicyRefused, Refusal, ServiceRefused
 from sectum.hetee.launcher import RackPaths, provision
 from sectum.hetee.wire.kinds import Kind
-from sectum.testing.hetee_rack import Rack, error_within, free_port, until
 
 
 @pytest.mark.parametrize("role", ["controller", "worker"])

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from hetee_worker_peer import START, WorkerUnderTest
 from places import SUPPORT
-from sectum.testing.worker_peer import START, WorkerUnderTest
 
 pytestmark = pytest.mark.slow
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hetee_worker_peer import SECRET, SESSION, Client, WorkerUnderTest, as_tensor
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind, Role
 from sectum.testing.tiny_models import convolutions
-from sectum.testing.worker_peer import SECRET, SESSION, Client, WorkerUnderTest, as_tensor
 
 pytestmark = pytest.mark.slow
 

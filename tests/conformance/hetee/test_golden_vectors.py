@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from hetee_session_pair import bytes_of, one_frame
 from places import ROOT
 from sectum.hetee.attest.evidence import verify
 from sectum.hetee.attest.software import SoftwareVerifier
@@ -19,7 +20,6 @@ from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire.frames import FrameReader
 from sectum.hetee.wire.kinds import Kind
-from sectum.testing.session_pair import bytes_of, one_frame
 
 VECTORS = ROOT / "tests" / "vectors" / "hetee"
 

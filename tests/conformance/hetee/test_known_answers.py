@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from hetee_session_pair import bytes_of
 from sectum.hetee.channel.key_exchange import CONTROLLER_SHARE_BYTES, ClientShare, answer_share, x25519
 from sectum.hetee.channel.record import open_into, seal_into
 from sectum.hetee.channel.release import WorkerKey, hpke_open, release
 from sectum.hetee.channel.schedule import extract
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import HandshakeRefused, RecordRefused, Refusal
-from sectum.testing.session_pair import bytes_of
 
 
 def vectors(package: str, *parts: str) -> Any:

@@ -20,10 +20,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, TypeProto, numpy_helper
 
+from hetee_rack import Rack
 from sectum.hetee.client import Session
 from sectum.hetee.errors import Refusal, WorkRefused
 from sectum.hetee.wire.messages import Dtype
-from sectum.testing.hetee_rack import Rack
 
 # Their results are drawn anew in every run.
 RANDOM = ("bernoulli", "dropout", "random")

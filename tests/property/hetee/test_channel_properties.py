@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from hetee_session_pair import bytes_of, connect, one_frame
 from sectum.hetee.channel.record import Opener, Rekeying, Sealer
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import HeteeError, RecordRefused
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.testing.session_pair import bytes_of, connect, one_frame
 
 pytestmark = pytest.mark.slow
 

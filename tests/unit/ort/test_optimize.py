@@ -12,12 +12,12 @@ import onnx.backend.test
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from observed import optimized_by_runtime
 from places import LIGHT
 from sectum import zoo
 from sectum.errors import ModelMalformed, ShapeUnbound, UsageError
 from sectum.graph import Graph, Operator, read
 from sectum.ort.cpu import Cpu
-from sectum.ort.observed import optimized_by_runtime
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import OptimizedGraph
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import onnx.backend.test
 import pytest
 
+from observed import optimized_by_runtime
 from sectum import zoo
 from sectum.graph import Graph, read
 from sectum.ort import cost
 from sectum.ort.cpu import Cpu
-from sectum.ort.observed import optimized_by_runtime
 from sectum.ort.optimize import optimize
 from sectum.zoo.layers import ChannelShuffle
 

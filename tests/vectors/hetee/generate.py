@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from hetee_session_pair import bytes_of
 from sectum.hetee.attest.endorsement import Endorsement, manufacture
 from sectum.hetee.attest.evidence import Evidence, Subject, read_evidence
 from sectum.hetee.attest.software_provider import SoftwareProvider
@@ -31,7 +32,6 @@ from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Failure, Ping, encode
-from sectum.testing.session_pair import bytes_of
 
 HERE = Path(__file__).parent
 NOW_S = 1_800_000_000

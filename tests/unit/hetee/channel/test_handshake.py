@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hetee_session_pair import connect, one_frame
 from sectum.hetee.channel.handshake import ClientHandshake, ControllerHandshake
 from sectum.hetee.errors import (
     FrameRefused,
@@ -19,7 +20,6 @@ from sectum.hetee.errors import (
 )
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.testing.session_pair import connect, one_frame
 
 IDENTITY = Ed25519PrivateKey.from_private_bytes(b"i" * 32)
 Change = Callable[[bytes], bytes]

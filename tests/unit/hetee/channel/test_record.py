@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from hetee_session_pair import bytes_of, connect, one_frame
 from sectum.hetee.channel import record
 from sectum.hetee.channel.record import Opener, Rekeying, Sealer
 from sectum.hetee.channel.secret import Secret
@@ -16,7 +17,6 @@ from sectum.hetee.errors import FrameRefused, RecordRefused, Refusal
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import Header, parse
 from sectum.hetee.wire.kinds import Kind
-from sectum.testing.session_pair import bytes_of, connect, one_frame
 
 SESSION, TRAFFIC = b"s" * 16, b"t" * 32
 CONTEXT = b"c" * 32

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hetee_session_pair import bytes_of, connect
 from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import HandshakeRefused, RecordRefused, Refusal
-from sectum.testing.session_pair import bytes_of, connect
 
 SESSION = b"s" * 16
 

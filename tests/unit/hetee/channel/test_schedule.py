@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from hetee_session_pair import bytes_of
 from sectum.hetee.channel.key_exchange import ClientShare, answer_share
 from sectum.hetee.channel.schedule import HandshakeKeys, expand, extract, worker_traffic
 from sectum.hetee.channel.secret import Secret
-from sectum.testing.session_pair import bytes_of
 
 TH1, TH4, VOUCH = (hashlib.sha256(name).digest() for name in (b"th1", b"th4", b"vouch"))
 

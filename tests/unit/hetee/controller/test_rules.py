@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hetee_fake_environment import FakeEnvironment
+from hetee_session_pair import one_frame
 from sectum.hetee.controller.enclaves import EnclaveState
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import SessionState
@@ -19,7 +20,6 @@ from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind, Plane
 from sectum.hetee.wire.messages import encode
-from sectum.testing.session_pair import one_frame
 
 pytestmark = pytest.mark.slow
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hetee_session_pair import one_frame
 from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.measurement import Measurer
@@ -27,7 +28,6 @@ from sectum.hetee.errors import FrameRefused, Refusal, ServiceRefused
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Empty, Ping, State, decode, encode
-from sectum.testing.session_pair import one_frame
 
 # A worker that is born and then does nothing.
 SCRIPTED = """

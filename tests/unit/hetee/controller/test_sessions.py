@@ -7,6 +7,7 @@ import time
 import pytest
 
 from hetee_fake_environment import ENDORSEMENT, MEASUREMENT, FakeEnvironment, refused
+from hetee_session_pair import one_frame
 from sectum.hetee.attest.evidence import verify
 from sectum.hetee.attest.software import SoftwareVerifier
 from sectum.hetee.controller.settings import Settings
@@ -15,7 +16,6 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Deadline, Empty, Ping, encode
-from sectum.testing.session_pair import one_frame
 
 
 def ready_world(**settings: object) -> FakeEnvironment:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hetee_worker_peer import INDEX, SECRET, SESSION, Client
 from hetee_worker_samples import Serve, Served
 from sectum.hetee.attest.records import Receipt, ReceiptSigner
 from sectum.hetee.channel.data import data_channel
@@ -18,7 +19,6 @@ from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.enclave_server import EnclaveServer
 from sectum.hetee.worker.open_streams import SessionLimits
 from sectum.hetee.worker.records import SealedRecordReader, SealedRecordWriter
-from sectum.testing.worker_peer import INDEX, SECRET, SESSION, Client
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from hetee_rack import until
+from hetee_worker_peer import Client, as_tensor
 from hetee_worker_samples import Serve, Served, jpeg
 from sectum.hetee.errors import Refusal
 from sectum.hetee.wire import messages
@@ -19,9 +21,7 @@ from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Pace, Pixels, Tensor
 from sectum.hetee.worker.deadlines import Deadlines
 from sectum.hetee.worker.pixels import decode_jpeg
-from sectum.testing.hetee_rack import until
 from sectum.testing.tiny_models import convolutions, endless_loop
-from sectum.testing.worker_peer import Client, as_tensor
 
 X = np.random.default_rng(7).random((1, 8, 32, 32), np.float32)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

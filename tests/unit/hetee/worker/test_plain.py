@@ -16,13 +16,13 @@ import onnxruntime
 import pytest
 
 import sectum
+from hetee_worker_peer import WorkerUnderTest, as_tensor
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import chunks_needed
 from sectum.hetee.wire.kinds import ALLOWED, Kind, Role
 from sectum.hetee.worker.plain import SESSION, PlainRecordReader, PlainRecordWriter
 from sectum.testing.tiny_models import convolutions
-from sectum.testing.worker_peer import WorkerUnderTest, as_tensor
 
 pytestmark = pytest.mark.slow
 

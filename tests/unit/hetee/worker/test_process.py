@@ -15,13 +15,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from hetee_worker_peer import Client, WorkerUnderTest, as_tensor
 from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.testing.tiny_models import convolutions, endless_loop, large_activation
-from sectum.testing.worker_peer import Client, WorkerUnderTest, as_tensor
 
 pytestmark = pytest.mark.slow
 
@@ -237,7 +237,7 @@ def _runs(pid: int) -> bool:
 
 _CONTROLLER = """
 import subprocess, sys, time
-from sectum.testing.worker_peer import START
+from hetee_worker_peer import START
 ends = ({link}, {data})
 start = START.format(link=ends[0], data=ends[1])
 subprocess.Popen([sys.executable, "-P", "-c", start, "sectum.hetee.worker"], pass_fds=ends)
