@@ -90,8 +90,8 @@ def test_a_model_that_the_runtime_refuses_is_told_in_a_sentence(run, tmp_path):
 
 
 def test_an_evaluation_of_a_folder_that_is_not_there_is_refused(run, tmp_path):
-    """`evaluate` on a missing folder is a usage error that says so."""
-    refused(run("evaluate", "--data", tmp_path / "nowhere"), 2, "there is no folder")
+    """The stored evaluation lies beside the dataset; where there is none, the error says where it is found."""
+    refused(run("evaluate", "--data", tmp_path / "nowhere"), 30, "evaluation.json is missing", "checkout")
 
 
 def test_a_processor_that_is_not_there_is_refused(run, tmp_path):

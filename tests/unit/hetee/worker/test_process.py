@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hetee_worker_peer import Client, WorkerUnderTest, as_tensor
+from hetee_worker_peer import START, Client, WorkerUnderTest, as_tensor
 from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import Refusal, refusal
@@ -213,9 +213,10 @@ def test_dies_with_its_controller() -> None:
     link, its_link = socket.socketpair()
     data, its_data = socket.socketpair()
     with link, its_link, data, its_data:
+        ends = (its_link.fileno(), its_data.fileno())
+        start = START.format(link=ends[0], data=ends[1])
         controller = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CONTROLLER.format(link=its_link.fileno(), data=its_data.fileno())],
-            pass_fds=(its_link.fileno(), its_data.fileno()),
+            [sys.executable, "-P", "-c", _CONTROLLER.format(ends=ends, start=start)], pass_fds=ends
         )
         link.settimeout(30)
         head = link.recv(64, socket.MSG_WAITALL)
@@ -237,10 +238,7 @@ def _runs(pid: int) -> bool:
 
 _CONTROLLER = """
 import subprocess, sys, time
-from hetee_worker_peer import START
-ends = ({link}, {data})
-start = START.format(link=ends[0], data=ends[1])
-subprocess.Popen([sys.executable, "-P", "-c", start, "sectum.hetee.worker"], pass_fds=ends)
+subprocess.Popen([sys.executable, "-P", "-c", {start!r}, "sectum.hetee.worker"], pass_fds={ends})
 time.sleep(60)
 """
 
