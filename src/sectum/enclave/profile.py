@@ -6,9 +6,13 @@ inference is the sum of four parts::
     compute  native time x compute_factor
     memory   bytes of weights streamed from the EPC x stream_ns_per_byte
     paging   loads x load_us + evictions x evict_us + minor faults x minor_fault_us
-    entry    base_us
+    entry    base_us + bytes of inputs and outputs x transfer_ns_per_byte
 
 Each thread beyond the first increases compute_factor and the cost of page faults by a share, and the entry by a time.
+
+A confidential virtual machine has no EPC: nothing is paged, and its profile is a factor and the cost of transfers. Where
+no measurement of the factor could be read at its source, the factor is unknown (null in the file). Such a profile
+predicts only with a calibration from inside the machine, whose native times already contain it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -28,10 +32,12 @@ from sectum.enclave.profile_checks import (
     json_object,
     read_json,
     require_cost,
+    require_factor_range,
     require_provenance,
     require_text,
     require_whole,
 )
+from sectum.enclave.profile_kinds import GUESTS, NOT_PREDICTED
 from sectum.errors import ArtefactInvalid, UsageError
 from sectum.paging.residency import Policy
 from sectum.units import format_bytes
@@ -53,16 +59,29 @@ multiply-adds) and reads 10-20 GB/s. A fully connected layer at batch 1 does 0.5
 over 13x13 positions does 84, and its arithmetic hides the extra time of the memory.
 """
 
-_COSTS = ("compute_factor", "stream_ns_per_byte", "load_us", "evict_us", "minor_fault_us", "base_us")
+_COSTS = ("stream_ns_per_byte", "load_us", "evict_us", "minor_fault_us", "base_us", "transfer_ns_per_byte")
+_FACTORS = ("compute_factor", "compute_factor_low", "compute_factor_high")
+_OPTIONAL = {"compute_factor_low": None, "compute_factor_high": None, "transfer_ns_per_byte": 0.0}
+"""Constants that a file may leave out, and their values then."""
+_LEFT_OUT: Mapping[str, object] = {**_OPTIONAL, "tee": "", "measured_threads": ()}
+"""All keys that a file may leave out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a constant comes from: ``kind`` is measured, fitted, published, default or definition."""
+    """Where a constant comes from.
+
+    Attributes:
+        kind: measured, fitted, published, default, definition, or unknown for a constant that has no value.
+        source: who measured or defined it, and how.
+        doi: of the publication.
+        date: of the measurement, ISO 8601.
+    """
 
     kind: str
     source: str
     doi: str | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +125,8 @@ class Profile:
     policy: Policy
     batch: int
     """Pages that one reclaim looks at."""
-    compute_factor: float
-    """Compute time inside the EPC over native time."""
+    compute_factor: float | None
+    """Compute time in the enclave over native time; None: unknown, see `calibrated_inside`."""
     stream_ns_per_byte: float
     """Extra time for each byte of weights that is streamed from the EPC, see `streamed_bytes`."""
     load_us: float
@@ -115,6 +134,16 @@ class Profile:
     minor_fault_us: float
     base_us: float
     """Entering and leaving the enclave, once for each inference."""
+    compute_factor_low: float | None = None
+    """Smallest factor that the sources leave possible; None: that of ``compute_factor``."""
+    compute_factor_high: float | None = None
+    """Largest factor that the sources leave possible; None: that of ``compute_factor``."""
+    transfer_ns_per_byte: float = 0.0
+    """Time for each byte of inputs and outputs, which cross the enclave's boundary."""
+    tee: str = ""
+    """The kind of confidential machine that this is, one of `GUESTS`; empty for any other enclave."""
+    measured_threads: tuple[int, ...] = ()
+    """Numbers of threads that the constants were measured with; empty where that is not known."""
     threads: ThreadModel = field(default_factory=ThreadModel)
     provenance: Mapping[str, Provenance] = field(default_factory=dict, hash=False)
     """Origin of every constant; those of ``threads`` have names like ``threads.base_us``."""
@@ -122,8 +151,10 @@ class Profile:
     def __post_init__(self) -> None:
         self._check()
         object.__setattr__(self, "policy", Policy(self.policy))
-        for name in _COSTS:
-            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in (*_COSTS, *_FACTORS):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
+        object.__setattr__(self, "measured_threads", tuple(self.measured_threads))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -146,6 +177,52 @@ class Profile:
         """Whether a constant is a default: not measured, fitted or published for this enclave."""
         return any(origin.kind == "default" for origin in self.provenance.values())
 
+    @property
+    def factor_range(self) -> tuple[float, float]:
+        """The smallest and the largest possible factor, both over ``compute_factor``; 1 and 1 where it has no range.
+
+        Raises:
+            UsageError: the factor is unknown.
+        """
+        factor = self._known_factor()
+        low, high = self.compute_factor_low, self.compute_factor_high
+        return (factor if low is None else low) / factor, (factor if high is None else high) / factor
+
+    def calibrated_inside(self) -> Self:
+        """The profile for native times that were measured inside such a machine: they contain the factor already."""
+        origin = Provenance("definition", f"calibrated inside {GUESTS[self.tee].words}: native times contain its cost")
+        changed = {"compute_factor", "compute_factor_low", "compute_factor_high", "threads.compute_factor"}
+        kept = {name: found for name, found in self.provenance.items() if name not in changed}
+        return replace(
+            self,
+            compute_factor=1.0,
+            compute_factor_low=None,
+            compute_factor_high=None,
+            threads=replace(self.threads, compute_factor=0.0),
+            provenance={**kept, "compute_factor": origin, "threads.compute_factor": origin},
+        )
+
+    def require_known_factor(self) -> None:
+        """Check that a native time can be turned into one in the enclave.
+
+        Raises:
+            UsageError: the factor is unknown; the message says why and what to do.
+        """
+        self._known_factor()
+
+    def _known_factor(self) -> float:
+        if self.compute_factor is not None:
+            return self.compute_factor
+        remedy = "give a profile of your own"
+        if self.tee:
+            guest = GUESTS[self.tee]
+            remedy = (
+                f"run 'sectum calibrate' and this prediction inside {guest.words}, which is recognised by "
+                f"/dev/{guest.devices[0]}"
+            )
+        why = self.provenance["compute_factor"].source
+        raise UsageError(f"'{self.name}' cannot be predicted from outside: {why}. Instead, {remedy}")
+
     def _check(self) -> None:
         """Raise `ArtefactInvalid` if a field has the wrong type or is out of its range."""
         for name in ("name", "description", "runtime"):
@@ -160,10 +237,25 @@ class Profile:
             require_cost(name, getattr(self, name))
         for item in fields(ThreadModel):
             require_cost(f"threads.{item.name}", getattr(self.threads, item.name))
-        require_provenance(self.provenance, constant_names())
+        require_factor_range(self.compute_factor_low, self.compute_factor, self.compute_factor_high)
+        if self.tee not in ("", *GUESTS):
+            raise ArtefactInvalid(f"tee is {self.tee!r}; it must be one of {', '.join(GUESTS)}, or be left out")
+        if not isinstance(self.measured_threads, list | tuple):
+            raise ArtefactInvalid(f"measured_threads is {self.measured_threads!r}; it must be a list of numbers")
+        for n in self.measured_threads:
+            require_whole("a number in measured_threads", n, 1)
+        given = (name for name, left_out in _OPTIONAL.items() if getattr(self, name) != left_out)
+        require_provenance(self.provenance, (*constant_names(), *given))
+        if (self.provenance["compute_factor"].kind == "unknown") != (self.compute_factor is None):
+            raise ArtefactInvalid("compute_factor must be null if its provenance is of kind 'unknown', and only then")
 
     def in_enclave_ms(
-        self, native_ms: float, streamed_bytes: float, counts: PagingCounts | None, threads: int = 1
+        self,
+        native_ms: float,
+        streamed_bytes: float,
+        counts: PagingCounts | None,
+        threads: int = 1,
+        crossing_bytes: int = 0,
     ) -> InferenceTime:
         """Predict the time of one inference.
 
@@ -175,9 +267,10 @@ class Profile:
             streamed_bytes: bytes of weights that operators stream, see `streamed_bytes`.
             counts: page faults of the inference, see `replacement.steady_state`; None: no page faults.
             threads: compute threads.
+            crossing_bytes: size of the inputs and outputs, which cross the enclave's boundary.
 
         Raises:
-            UsageError: an argument is out of its range.
+            UsageError: an argument is out of its range, or the compute factor is unknown.
         """
         if not (math.isfinite(native_ms) and native_ms >= 0):
             raise UsageError(f"native_ms is {native_ms}; give a time of 0 ms or more")
@@ -188,7 +281,7 @@ class Profile:
             compute_ms=self._compute_ms(native_ms, threads),
             memory_ms=max(0.0, streamed_bytes - loaded_bytes) * self.stream_ns_per_byte / 1e6,
             paging_ms=self.paging_ms(counts, threads) if counts is not None else 0.0,
-            entry_ms=(self.base_us + self.threads.base_us * _extra_threads(threads)) / 1e3,
+            entry_ms=self.entry_ms(crossing_bytes, threads),
         )
 
     def by_operator_ms(
@@ -232,8 +325,17 @@ class Profile:
         """
         return self._faults_ms(counts.loads, counts.evictions, counts.minor_faults, threads)
 
+    def entry_ms(self, crossing_bytes: int, threads: int = 1) -> float:
+        """Predict the time to enter and leave the enclave, with inputs and outputs of ``crossing_bytes``.
+
+        Raises:
+            UsageError: threads is out of its range.
+        """
+        base_us = self.base_us + self.threads.base_us * _extra_threads(threads)
+        return base_us / 1e3 + crossing_bytes * self.transfer_ns_per_byte / 1e6
+
     def _compute_ms(self, native_ms: Number, threads: int) -> Number:
-        return native_ms * self.compute_factor * (1 + self.threads.compute_factor * _extra_threads(threads))
+        return native_ms * self._known_factor() * (1 + self.threads.compute_factor * _extra_threads(threads))
 
     def _faults_ms(self, loads: Number, evictions: Number, minor_faults: Number, threads: int) -> Number:
         faults_us = self.load_us * loads + self.evict_us * evictions + self.minor_fault_us * minor_faults
@@ -266,8 +368,8 @@ class Profile:
         own: dict[str, Any] = {}
         for name, value in constants.items():
             key = name.replace("threads_", "threads.", 1)
-            if key not in constant_names():
-                raise UsageError(f"a profile has no constant '{name}'; it has {', '.join(constant_names())}")
+            if key not in (known := (*constant_names(), *_OPTIONAL)):
+                raise UsageError(f"a profile has no constant '{name}'; it has {', '.join(known)}")
             provenance[key] = origin
             if key.startswith("threads."):
                 threads = replace(threads, **{key.removeprefix("threads."): value})
@@ -279,11 +381,13 @@ class Profile:
         """Give the profile as plain data: the content of its file."""
         content: dict[str, Any] = {"schema": SCHEMA}
         for item in fields(self):
-            content[item.name] = getattr(self, item.name)
+            value = getattr(self, item.name)
+            if item.name not in _LEFT_OUT or value != _LEFT_OUT[item.name]:
+                content[item.name] = list(value) if isinstance(value, tuple) else value
         content["policy"] = str(self.policy)
         content["threads"] = {item.name: getattr(self.threads, item.name) for item in fields(ThreadModel)}
         content["provenance"] = {
-            name: {"kind": origin.kind, "source": origin.source} | ({"doi": origin.doi} if origin.doi else {})
+            name: {key: value for key, value in asdict(origin).items() if value is not None}
             for name, origin in self.provenance.items()
         }
         return content
@@ -304,9 +408,9 @@ def streamed_bytes(weight_bytes: float, flops: float) -> float:
 
 
 def constant_names() -> tuple[str, ...]:
-    """List the constants of a profile, each of which needs a provenance."""
-    texts = {"name", "description", "runtime", "threads", "provenance"}
-    own = [item.name for item in fields(Profile) if item.name not in texts]
+    """List the constants that every profile has. Each needs a provenance, as do the optional ones that are set."""
+    others = {"name", "description", "runtime", "threads", "provenance", *_LEFT_OUT}
+    own = [item.name for item in fields(Profile) if item.name not in others]
     return (*own, *(f"threads.{item.name}" for item in fields(ThreadModel)))
 
 
@@ -324,6 +428,8 @@ def load(name_or_path: str | Path) -> Profile:
         ArtefactInvalid: the file cannot be read, or is not a profile.
     """
     if isinstance(name_or_path, str) and not (name_or_path.endswith(".json") or "/" in name_or_path):
+        if name_or_path in NOT_PREDICTED:
+            raise UsageError(f"'{name_or_path}' cannot be predicted: {NOT_PREDICTED[name_or_path]}")
         if name_or_path not in names():
             known = ", ".join(names())
             raise UsageError(f"no profile is called '{name_or_path}'; choose {known}, or give a .json file")
@@ -351,13 +457,14 @@ def parse(data: bytes, origin: str) -> Profile:
 
 
 def _from_content(content: object) -> Profile:
-    document = json_object(content, "the file", {"schema", *(item.name for item in fields(Profile))})
+    required = {"schema", *(item.name for item in fields(Profile))} - _LEFT_OUT.keys()
+    document = json_object(content, "the file", required, _LEFT_OUT)
     if document.pop("schema") != SCHEMA:
         raise ArtefactInvalid(f"its schema is not '{SCHEMA}', the only one that this version reads")
     threads = json_object(document.pop("threads"), "threads", {item.name for item in fields(ThreadModel)})
-    origins = json_object(document.pop("provenance"), "provenance", constant_names())
+    origins = json_object(document.pop("provenance"), "provenance", constant_names(), _OPTIONAL)
     provenance = {
-        name: Provenance(**json_object(origin, f"provenance of {name}", {"kind", "source"}, {"doi"}))
+        name: Provenance(**json_object(origin, f"provenance of {name}", {"kind", "source"}, {"doi", "date"}))
         for name, origin in origins.items()
     }
     return Profile(**document, threads=ThreadModel(**threads), provenance=provenance)

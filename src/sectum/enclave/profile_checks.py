@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from sectum.enclave.profile import Provenance
 
 MAX_FILE_BYTES = 1 << 20
-_KINDS = ("measured", "fitted", "published", "default", "definition")
+_KINDS = ("measured", "fitted", "published", "default", "definition", "unknown")
 
 
 def read_json(data: bytes) -> object:
@@ -55,6 +56,20 @@ def require_cost(name: str, value: object) -> None:
         raise ArtefactInvalid(f"{name} is {value!r}; it must be a number from 0 to 1e9")
 
 
+def require_factor_range(low: object, factor: object, high: object) -> None:
+    """Require that a compute factor is a cost or unknown, and that its range holds it."""
+    for name, value in (("compute_factor", factor), ("compute_factor_low", low), ("compute_factor_high", high)):
+        if value is not None:
+            require_cost(name, value)
+    if factor == 0:
+        raise ArtefactInvalid("compute_factor is 0; computing takes time in every enclave")
+    ends = [value for value in (low, factor, high) if isinstance(value, int | float)]
+    if factor is None and len(ends):
+        raise ArtefactInvalid("compute_factor is null, so it has no range; leave its low and high ends out")
+    if ends != sorted(ends):
+        raise ArtefactInvalid("compute_factor must lie between compute_factor_low and compute_factor_high")
+
+
 def require_provenance(provenance: Mapping[str, Provenance], constants: Collection[str]) -> None:
     """Require that each constant names its origin."""
     for name, origin in provenance.items():
@@ -63,8 +78,18 @@ def require_provenance(provenance: Mapping[str, Provenance], constants: Collecti
         require_text(f"the source in the provenance of {name}", origin.source)
         if origin.doi is not None:
             require_text(f"the doi in the provenance of {name}", origin.doi)
+        if origin.date is not None:
+            _require_date(f"the date in the provenance of {name}", origin.date)
     if missing := [name for name in constants if name not in provenance]:
         raise ArtefactInvalid(f"provenance lacks '{missing[0]}'; say where the constant comes from")
+
+
+def _require_date(name: str, value: object) -> None:
+    require_text(name, value)
+    try:
+        datetime.date.fromisoformat(str(value))
+    except ValueError as error:
+        raise ArtefactInvalid(f"{name} is {value!r}; write it as 2026-02-05") from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
