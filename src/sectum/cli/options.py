@@ -112,7 +112,7 @@ def shape_options(command: F) -> F:
         "--batch",
         callback=whole(LARGEST_BATCH),
         metavar="N",
-        help="Images per inference.  [default: the model's, or 1]",
+        help="Samples, such as images, in one inference.  [default: the model's, or 1]",
     )(command)
 
 

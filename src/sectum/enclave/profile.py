@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -376,6 +376,10 @@ class Profile:
             else:
                 own[key] = value
         return replace(self, **own, threads=threads, provenance=provenance)
+
+    def measured_with(self, threads: Iterable[int]) -> Self:
+        """Say which numbers of threads the constants were measured with."""
+        return replace(self, measured_threads=tuple(sorted(threads)))
 
     def to_json(self) -> dict[str, Any]:
         """Give the profile as plain data: the content of its file."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sectum
+from sectum.enclave.profile_kinds import recognised
 
 
 def _field(path: str, key: str) -> str:
@@ -47,14 +48,18 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def machine_context() -> dict[str, Any]:
+def machine_context(devices: Path = Path("/dev")) -> dict[str, Any]:
     """Describe this machine now, as plain values for JSON.
+
+    Args:
+        devices: the folder of devices.
 
     Returns:
         ``cpu_model`` as the kernel names it; ``cores``, the CPUs that this process may use; ``memory_bytes`` of the
         machine, 0 if unknown; ``kernel``, name and release; ``versions`` of python, sectum, onnxruntime and numpy, as
         far as they are installed; ``commit`` of the checkout that sectum runs from, empty for an installed package;
-        ``date``, UTC, ISO 8601.
+        ``date``, UTC, ISO 8601; ``tee``, the kind of confidential machine that this process runs in, see
+        `sectum.enclave.profile_kinds.recognised`.
     """
     memory = _field("/proc/meminfo", "MemTotal").split()
     return {
@@ -65,4 +70,5 @@ def machine_context() -> dict[str, Any]:
         "versions": _versions(),
         "commit": _commit(Path(sectum.__file__).resolve().parents[2]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "tee": recognised(devices),
     }

@@ -50,8 +50,16 @@ def _enough_epc(predictor: Predictor, prepared: Prepared, prediction: Prediction
     """An EPC that holds the working set never pages, whatever the policy; a smaller one pages in every inference."""
     epc_bytes = prediction.memory.working_set_bytes
     latency_ms = predictor.latency_ms(prepared, profile.with_epc(epc_bytes))
-    speedup = prediction.latency_ms / latency_ms
-    return Advice("epc", {"epc_bytes": epc_bytes, "latency_ms": latency_ms, "speedup": speedup})
+    return Advice(
+        "epc",
+        {
+            "epc_bytes": epc_bytes,
+            "latency_ms": latency_ms,
+            "speedup": prediction.latency_ms / latency_ms,
+            "native_ms": prediction.native_ms,
+            "compute_ms": prediction.breakdown_ms.compute,  # the same at every size of EPC
+        },
+    )
 
 
 def _costly_layers(prediction: Prediction) -> Advice:
@@ -105,5 +113,12 @@ def _largest_batch(
     if fitting and prediction.native_source == "predicted":  # a latency that was given does not hold for other batches
         if isinstance(largest, TracedNetwork):
             (largest,) = predictor.prepare_all([largest])
-        values["ms_per_image"] = predictor.latency_ms(largest, profile) / fitting
+        values["ms_per_sample"] = predictor.latency_ms(largest, profile) / fitting
+        values["sample"] = "image" if _takes_images(prepared.source) else "sample"
     return Advice("batch", values)
+
+
+def _takes_images(graph: Graph) -> bool:
+    """Whether the first input has the shape of images: four dimensions, and 1, 3 or 4 channels, first or last."""
+    shape = graph.tensors[graph.inputs[0]].shape if graph.inputs else ()
+    return len(shape) == 4 and not {1, 3, 4}.isdisjoint((shape[1], shape[3]))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.profile import Profile, Provenance
+from sectum.enclave.profile_kinds import GUESTS
 from sectum.errors import CalibrationInvalid
 from sectum.measure.reference import References
 from sectum.ort.cpu import Cpu
@@ -59,6 +60,12 @@ class Calibration:
     page_costs: Mapping[int, PageCosts]
     context: Mapping[str, Any]
 
+    @property
+    def tee(self) -> str:
+        """The kind of confidential machine that was calibrated from inside, a key of `GUESTS`; empty for any other."""
+        found = str(self.context.get("tee", ""))
+        return found if found in GUESTS else ""
+
     def factors(self, groups: Sequence[str], threads: int) -> NDArray[np.float64]:
         """Correction of each operator's time; shape ``(operators,)``."""
         by_group = nearest(self.group_factors, threads)
@@ -74,7 +81,7 @@ class Calibration:
             load_us=costs.swap_us / 2,
             evict_us=costs.swap_us / 2,
             minor_fault_us=costs.minor_fault_us,
-        )
+        ).measured_with(self.page_costs)
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as JSON types."""

@@ -28,7 +28,7 @@ class InferenceCost:
         compute_ms: time of each operator's arithmetic, shape ``(operators,)``, as the next two.
         memory_ms: time that slower memory adds to it.
         paging_ms: time of its page faults.
-        entry_ms: time to enter and leave the enclave.
+        entry_ms: time to enter and leave the enclave, with the inputs and outputs.
     """
 
     network: Prepared
@@ -64,7 +64,7 @@ def inference_costs(
     """
     costs = []
     for (network, counts), weights in zip(counted, _page_weights(operators, profile, counted), strict=True):
-        entry_ms = profile.in_enclave_ms(0.0, 0.0, None, network.threads).entry_ms
+        entry_ms = profile.entry_ms(network.crossing_bytes, network.threads)
         streamed = np.array([streamed_bytes(cost.weight_bytes, cost.flops) for cost in network.features.costs])
         compute_ms, memory_ms, paging_ms = profile.by_operator_ms(network.native_ms, streamed, counts, network.threads)
         costs.append(InferenceCost(network, counts, compute_ms, memory_ms, paging_ms * weights, entry_ms))

@@ -52,4 +52,5 @@ def _widened_for_hardware(ends: Sequence[float], profile: Profile, threads: int)
     off = 0.0
     if profile.epc_pages is not None and profile.name != SOFTEPC:
         off = _HARDWARE_OFF if threads == 1 else _HARDWARE_OFF_THREADS
-    return Interval(min(ends) * (1 - off), max(ends) * (1 + off))
+    least, most = profile.factor_range
+    return Interval(min(ends) * (1 - off) * least, max(ends) * (1 + off) * most)

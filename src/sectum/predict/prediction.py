@@ -51,7 +51,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """Milliseconds by cause: the arithmetic, slower memory inside the enclave, paging in and out of it."""
+    """Milliseconds by cause.
+
+    Attributes:
+        compute: the arithmetic.
+        memory: slower memory inside the enclave.
+        paging: page faults; for a whole inference also entering and leaving the enclave, with inputs and outputs.
+    """
 
     compute: float
     memory: float
@@ -81,6 +87,8 @@ class Layer:
         activation_bytes: activations that it reads and writes.
         live_bytes: all weights, and the activations alive while it runs.
         loads: pages loaded while it runs.
+        evictions: pages evicted while it runs.
+        minor_faults: minor faults while it runs.
         flops: floating-point operations.
         supported: whether it has a cost model.
         fused: types of the model's operators that it carries out, in the model's order; empty where that is not known.
@@ -95,6 +103,8 @@ class Layer:
     activation_bytes: int
     live_bytes: int
     loads: float
+    evictions: float
+    minor_faults: float
     flops: int
     supported: bool
     fused: tuple[str, ...] = ()
@@ -117,6 +127,7 @@ class Prediction:
         model: the network's name.
         enclave: the profile's name.
         machine: whose milliseconds these are.
+        runtime: the runtime that is predicted.
         calibrated: whether the machine that predicts was calibrated.
         batch: leading dimension of the first input.
         threads: compute threads.
@@ -135,6 +146,7 @@ class Prediction:
     model: str
     enclave: str
     machine: str
+    runtime: str
     calibrated: bool
     batch: int
     threads: int

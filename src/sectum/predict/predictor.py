@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.enclave.profile import Profile
+from sectum.enclave.profile_kinds import GUESTS
 from sectum.errors import ModelTooLarge, UsageError
 from sectum.graph.ir import Graph
 from sectum.ort.costs import require_supported
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
-from sectum.ort.optimized import OptimizedGraph
+from sectum.ort.optimized import RUNTIME, OptimizedGraph
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import PagingCounts
 from sectum.predict.calibration import Calibration
@@ -31,6 +32,8 @@ from sectum.predict.operator_model import OperatorModel
 from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
 from sectum.predict.prepared import Prepared, TracedNetwork
 from sectum.units import GIB, PAGE_BYTES, format_bytes
+
+_RUNTIME = f"ONNX Runtime {RUNTIME} on the CPU"
 
 _TOUCHED_BYTES = 256 * GIB  # in one inference
 
@@ -139,7 +142,7 @@ class Predictor:
 
     def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:
         """Finish a prediction for one enclave."""
-        profile = self.with_measured_costs(profile, prepared.threads)
+        profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
         inference = self._inference(prepared, profile)
         probability = self.overcommit_probability(prepared.trace.pages, profile.epc_pages)
         covered = prepared.coverage
@@ -147,6 +150,7 @@ class Predictor:
             model=prepared.source.name,
             enclave=profile.name,
             machine=self.machine,
+            runtime=_RUNTIME,
             calibrated=self.calibration is not None,
             batch=batch_of(prepared.source),
             threads=prepared.threads,
@@ -164,11 +168,12 @@ class Predictor:
 
     def latency_ms(self, prepared: Prepared, profile: Profile) -> float:
         """The latency that `in_enclave` predicts, without the rest of the prediction."""
-        return self._inference(prepared, self.with_measured_costs(profile, prepared.threads)).breakdown_ms.total
+        profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
+        return self._inference(prepared, profile).breakdown_ms.total
 
     def latency_and_interval(self, prepared: Prepared, profile: Profile) -> tuple[float, Interval]:
         """The latency in milliseconds that `in_enclave` predicts, with its interval, without the rest."""
-        profile = self.with_measured_costs(profile, prepared.threads)
+        profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
         inference = self._inference(prepared, profile)
         probability = self.overcommit_probability(prepared.trace.pages, profile.epc_pages)
         return inference.breakdown_ms.total, interval(self.operators, profile, inference, probability)
@@ -203,11 +208,30 @@ class Predictor:
     def _reference_ms(self) -> float:
         return self.operators.reference_ms if self.calibration is None else self.calibration.references.products_ms
 
-    def with_measured_costs(self, profile: Profile, threads: int) -> Profile:
-        """The software EPC at the costs that were measured on this machine; hardware at those of its profile."""
+    def with_measured_costs(self, profile: Profile, threads: int, native_source: str = "predicted") -> Profile:
+        """The profile with what the calibration measured in place of the profile's own costs.
+
+        The software EPC gets this machine's page costs. A confidential machine that was calibrated from inside gets a
+        factor of 1, because its predicted native times already contain its cost.
+
+        Args:
+            profile: the enclave.
+            threads: compute threads.
+            native_source: ``"predicted"``, or ``"given"`` where the caller gives the latency outside the enclave.
+
+        Raises:
+            UsageError: the profile has no factor, and neither has the calibration.
+        """
+        if native_source == "predicted" and profile.tee and profile.tee == self._calibrated_tee:
+            return profile.calibrated_inside()
+        profile.require_known_factor()
         if self.calibration is None or profile.name != SOFTEPC:
             return profile
         return self.calibration.softepc(profile, threads)
+
+    @property
+    def _calibrated_tee(self) -> str:
+        return "" if self.calibration is None else self.calibration.tee
 
     def _notes(self, prepared: Prepared, profile: Profile, counts: PagingCounts) -> list[str]:
         notes = []
@@ -219,16 +243,34 @@ class Predictor:
         if prepared.coverage.unsupported:
             named = ", ".join(f"{kind} ({n})" for kind, n in prepared.coverage.unsupported.items())
             notes.append(f"operators without a cost model, estimated from their bytes: {named}")
-        if prepared.threads > self.operators.most_threads:
-            notes.append(f"extrapolated: operators were measured with at most {self.operators.most_threads} threads")
+        notes += self._notes_on_threads(prepared.threads, profile, counts)
         if not counts.settled:
             notes.append("page faults do not reach a steady state at this EPC size: latency varies between inferences")
-        if prepared.native_source == "predicted" and profile.name not in (SOFTEPC, "native"):
+        if prepared.native_source == "predicted" and self._calibrated_tee:
+            guest = GUESTS[self._calibrated_tee].words
+            notes.append(f"calibrated inside {guest}: native milliseconds already contain its cost")
+        if profile.compute_factor_high is not None:
+            least, most = profile.compute_factor_low, profile.compute_factor_high
+            notes.append(
+                f"the compute factor of {profile.name} was measured with {profile.runtime}, not with {_RUNTIME}. Its "
+                f"sources leave {least:g} to {most:g} possible: calibrate inside for a narrower interval"
+            )
+        if prepared.native_source == "predicted" and profile.name not in (SOFTEPC, "native") and not profile.tee:
             notes.append(
                 f"{profile.name} describes another machine than the one whose native latency is predicted: "
                 "give its native latency with --native-ms"
             )
         return notes
+
+    def _notes_on_threads(self, threads: int, profile: Profile, counts: PagingCounts) -> list[str]:
+        """Say which numbers of threads were measured, where this one was not."""
+        measured = [("operators were measured", tuple(range(1, self.operators.most_threads + 1)))]
+        if self.calibration is not None:
+            measured.append(("this machine was calibrated", tuple(sorted(self.calibration.group_factors))))
+        if counts.over_committed or profile.name != SOFTEPC:
+            measured.append((f"{profile.name} was measured", profile.measured_threads))
+        others = [f"{what} with {_listed(known)}" for what, known in measured if known and threads not in known]
+        return [f"{threads} threads were never measured: {', '.join(others)}"] if others else []
 
 
 def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Sequence[int], *, threads: int = 1,
@@ -236,6 +278,12 @@ def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Seque
     """Predict the same network under several sizes of EPC."""
     prepared = predictor.prepare(graph, threads=threads, native_ms=native_ms)
     return [predictor.in_enclave(prepared, profile.with_epc(size)) for size in epc_bytes]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Write numbers as ``1, 2 and 4``."""
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _page_trace(optimized: OptimizedGraph, threads: int) -> PageTrace:
@@ -284,6 +332,8 @@ def _layers(inference: InferenceCost) -> tuple[Layer, ...]:
                 activation_bytes=cost.input_bytes + cost.output_bytes,
                 live_bytes=network.trace.live_bytes[index],
                 loads=float(counts.loads_by_operator[index]),
+                evictions=float(counts.evictions_by_operator[index]),
+                minor_faults=float(counts.minor_faults_by_operator[index]),
                 flops=cost.flops,
                 supported=cost.supported,
                 fused=tuple([source.type for source in optimized.carried_out[index]]),

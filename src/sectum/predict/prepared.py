@@ -67,6 +67,11 @@ class Prepared:
         """Which of the source's operators have a cost model."""
         return coverage(self.source)
 
+    @property
+    def crossing_bytes(self) -> int:
+        """Bytes of the inputs and outputs, which cross the enclave's boundary."""
+        return sum(self.source.tensors[name].n_bytes for name in (*self.source.inputs, *self.source.outputs))
+
     def counts(
         self, profile: Profile, epc_pages: int | None, compiled: CompiledReplacement | None = None
     ) -> PagingCounts:

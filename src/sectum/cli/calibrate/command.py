@@ -24,6 +24,9 @@ def calibrate(*, as_json: bool) -> None:
     This takes about two minutes, during which nothing else should run. The result is stored in your data folder
     ($SECTUM_HOME, or $XDG_DATA_HOME/sectum) and used by all later predictions. Delete it to return to the machine
     that Sectum's models were measured on.
+
+    Run it inside a confidential virtual machine (TDX, SEV-SNP, Nitro) to predict what models cost there: the kind of
+    machine is recognised and recorded.
     """
     from sectum.cli.render.output import print_json
     from sectum.cli.render.progress import progress_bar
@@ -43,6 +46,7 @@ def calibrate(*, as_json: bool) -> None:
         return
     from sectum.cli.render.figures import milliseconds, number, plural
     from sectum.cli.render.show import paragraph, rows, say
+    from sectum.enclave.profile_kinds import GUESTS
 
     paragraph(f"Predictions are now in milliseconds of {calibration.machine}.")
     say("")
@@ -56,6 +60,11 @@ def calibrate(*, as_json: bool) -> None:
         entries.append((f"minor fault, {threads}", f"{number(costs.minor_fault_us)} us", "measured"))
     rows(entries, right=(1,))
     notes = []
+    if calibration.tee:
+        notes.append(
+            f"this ran inside {GUESTS[calibration.tee].words}: predicted native milliseconds contain its cost, and "
+            f"--enclave {calibration.tee} adds none"
+        )
     if not calibration.page_costs:
         notes.append("the software EPC cannot run here; its page costs are those of Sectum's own machine")
     if (others := calibration.context["cpus_used_by_others"]) > _BUSY:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sectum.cli.predict.verdict import SLOWER
 from sectum.cli.render.figures import milliseconds, percent, times
 from sectum.cli.render.untrusted import printable
 from sectum.units import format_bytes
@@ -30,10 +31,19 @@ def to_json(advice: Advice) -> dict[str, Any]:
 
 
 def _epc(values: dict[str, Any]) -> str:
-    return (
+    latency_ms, native_ms, compute_ms = values["latency_ms"], values["native_ms"], values["compute_ms"]
+    text = (
         f"Paging stops at an EPC of {format_bytes(values['epc_bytes'], round_up=True)}: one inference then takes "
-        f"{milliseconds(values['latency_ms'])}, {times(values['speedup'])} faster."
+        f"{milliseconds(latency_ms)}, {times(values['speedup'])} faster."
     )
+    if native_ms <= 0 or latency_ms < SLOWER * native_ms:
+        return text
+    causes = [
+        (compute_ms - native_ms, "for computing inside the enclave"),
+        (latency_ms - compute_ms, "for reading weights from its slower memory"),
+    ]
+    added = " and ".join(f"{milliseconds(more)} {why}" for more, why in causes if more >= 0.01 * native_ms)
+    return f"{text} That is {times(latency_ms / native_ms)} the {milliseconds(native_ms)} outside: it adds {added}."
 
 
 def _layers(values: dict[str, Any]) -> str:
@@ -60,7 +70,7 @@ def _batch(values: dict[str, Any]) -> str:
     epc, batch = format_bytes(values["epc_bytes"]), values["batch"]
     if batch == 0:
         return f"No batch size fits in {epc} without paging, not even 1."
-    each = f", at {milliseconds(values['ms_per_image'])} per image" if "ms_per_image" in values else ""
+    each = f", at {milliseconds(values['ms_per_sample'])} per {values['sample']}" if "sample" in values else ""
     if values["or_more"]:
         return f"A batch of {batch} fits in {epc} without paging{each}; larger batches were not tried."
     return f"The largest batch that fits in {epc} without paging is {batch}{each}."

@@ -79,13 +79,13 @@ def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None
     say("")
     lines = [(fact.label, fact.value, "; ".join(filter(None, fact[2:]))) for fact in facts(prediction)]
     machine = f"{prediction.machine}; {'calibrated' if prediction.calibrated else 'not calibrated'}"
-    rows([*lines, ("machine", "", machine)], right=(1,))
+    rows([*lines, ("machine", "", machine), ("runtime", "", prediction.runtime)], right=(1,))
     if layers:
         say("")
         rows(
             _layer_rows(prediction),
-            right=(0, 1, 2, 3, 4, 5),
-            header=("#", "ms", "compute", "memory", "paging", "loads", "operator", "type"),
+            right=range(8),
+            header=("#", "ms", "compute", "memory", "paging", "loads", "evictions", "minor faults", "operator", "type"),
         )
     for line in (*(f"* {sentence(item)}" for item in advice), *(f"Note: {note}." for note in prediction.notes)):
         say("")
@@ -105,6 +105,8 @@ def _layer_rows(prediction: Prediction) -> list[tuple[str, ...]]:
             number(layer.breakdown_ms.memory),
             number(layer.breakdown_ms.paging),
             count(layer.loads),
+            count(layer.evictions),
+            count(layer.minor_faults),
             printable(layer.name, limit=48),
             kind(layer) if layer.supported else f"{kind(layer)} (no cost model)",
         )

@@ -38,11 +38,18 @@ def facts(prediction: Prediction) -> list[Fact]:
     def part(label: str, value_ms: float, *details: str) -> Fact:
         return Fact(label, milliseconds(value_ms), "predicted", "; ".join([percent(value_ms / total), *details]))
 
+    paging = part(
+        "  paging", split.paging, f"{count(memory.loads)} page loads, {count(memory.minor_faults)} minor faults"
+    )
+    if memory.epc_bytes is None and split.paging > 0:
+        paging = part(
+            "  transfers", split.paging, "entering the enclave, and inputs and outputs that cross its boundary"
+        )
     found = [
         Fact("latency", milliseconds(prediction.latency_ms), "predicted", f"{interval}; {conditions}"),
         part("  compute", split.compute),
         part("  memory", split.memory, "slower memory in the enclave"),
-        part("  paging", split.paging, f"{count(memory.loads)} page loads, {count(memory.minor_faults)} minor faults"),
+        paging,
         Fact("outside an enclave", milliseconds(prediction.native_ms), prediction.native_source, ""),
         Fact(
             "working set",

@@ -84,10 +84,12 @@ def predict(request: Request) -> PredictionResult:
 
     source = Source(request.model, batch=request.batch, inputs=request.inputs)
     profile = load_profile(request.enclave, request.epc_bytes)
+    predictor = load_predictor()
+    native_source = "predicted" if request.native_ms is None else "given"
+    predictor.with_measured_costs(profile, request.threads, native_source)  # refuses unknown costs before long work
     graph = source.graph
     if request.strict:
         require_supported(graph)
-    predictor = load_predictor()
     prepared = predictor.prepare(graph, threads=request.threads, native_ms=request.native_ms)
     prediction = predictor.in_enclave(prepared, profile)
     prediction = replace(prediction, model=source.name)

@@ -24,7 +24,7 @@ class Source:
 
     Args:
         text: a path, or ``zoo:NAME``.
-        batch: images in one inference; None for the file's own, or 1 where that is open.
+        batch: samples in one inference; None for the file's own, or 1 where that is open.
         inputs: shapes of inputs by name.
     """
 
@@ -84,7 +84,7 @@ class Source:
             except ShapeUnbound:
                 if batch is not None:
                     raise
-            return parsed.bind(batch=1, inputs=inputs)  # a model that leaves the number of images open
+            return parsed.bind(batch=1, inputs=inputs)  # a model that leaves the number of samples open
 
     @contextmanager
     def _naming_the_file(self) -> Iterator[None]:
@@ -117,7 +117,7 @@ class Source:
         return zoo.build(name, resolution=shape[2])
 
     def at_batch(self, batch: int) -> Graph:
-        """Give the same network with another number of images. Nothing is read again.
+        """Give the same network with another number of samples. Nothing is read again.
 
         Raises:
             ModelError: it cannot be re-batched.

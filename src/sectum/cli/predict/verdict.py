@@ -24,10 +24,11 @@ def verdict(prediction: Prediction) -> str:
     latency, native, memory = prediction.latency_ms, prediction.native_ms, prediction.memory
     working_set = format_bytes(memory.working_set_bytes)
     takes = f"One inference takes about {milliseconds(latency)}"
-    if memory.epc_bytes is None:
-        return f"{name} has a working set of {working_set}. {takes}, with unlimited memory."
-    sizes = f"its working set is {working_set} and the EPC holds {format_bytes(memory.epc_bytes)}"
     ratio = latency / native if native > 0 else 1.0
+    if memory.epc_bytes is None:
+        slower = f", {times(ratio)} as long as outside an enclave" if ratio >= SLOWER else ""
+        return f"{name} has a working set of {working_set}. {takes}{slower}, with unlimited memory."
+    sizes = f"its working set is {working_set} and the EPC holds {format_bytes(memory.epc_bytes)}"
     takes += f", {times(ratio) if ratio >= SLOWER else 'about'} as long as outside an enclave"
     if EDGE[0] < prediction.overcommit.probability < EDGE[1]:
         outcome = "pages" if prediction.overcommit.predicted else "just fits"

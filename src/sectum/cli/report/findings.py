@@ -114,7 +114,7 @@ def gather(request: Request, *, measure: bool, deadline_s: float, progress: Prog
     progress("latency against EPC size", 0.3)
     return Findings(
         prediction=prediction,
-        profile=predictor.with_measured_costs(profile, request.threads),
+        profile=predictor.with_measured_costs(profile, request.threads, prediction.native_source),
         footprints=footprints(result.prepared.trace, len(prediction.layers)),
         advice=advice,
         curve=epc_curve(predictor, result.prepared, profile),
