@@ -25,7 +25,7 @@ from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.graph import Model, read
 from sectum.measure.context import machine_context
-from sectum.measure.latency import Measurement, measure
+from sectum.measure.measurement import Measurement, measure
 from sectum.measure.reference import References
 from sectum.units import MIB
 

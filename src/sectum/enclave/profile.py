@@ -10,8 +10,8 @@ inference is the sum of four parts::
 
 Each thread beyond the first increases compute_factor and the cost of page faults by a share, and the entry by a time.
 
-A confidential virtual machine has no EPC: nothing is paged, and its profile is a factor and the cost of transfers. Where
-no measurement of the factor could be read at its source, the factor is unknown (null in the file). Such a profile
+A confidential virtual machine has no EPC: nothing is paged, and its profile is a factor and the cost of transfers.
+Where no measurement of the factor could be read at its source, the factor is unknown (null in the file). Such a profile
 predicts only with a calibration from inside the machine, whose native times already contain it.
 """
 

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sectum.measure.latency import Measurement, measure
+    from sectum.measure.latency import measure
+    from sectum.measure.measurement import Measurement
     from sectum.measure.operators import OperatorMeasurement, OperatorRow, measure_operators
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Measurement": "latency", "measure": "latency", "OperatorMeasurement": "operators", "OperatorRow": "operators",
+    "Measurement": "measurement", "measure": "latency", "OperatorMeasurement": "operators", "OperatorRow": "operators",
     "measure_operators": "operators",
 }  # fmt: skip
 

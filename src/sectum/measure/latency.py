@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, Runner, Sample, Session
-from sectum.errors import OutputsDiffer
+from sectum.errors import EnclaveDeadline, OutputsDiffer
 from sectum.graph.ir import Graph
 from sectum.measure.context import machine_context
+from sectum.measure.measurement import Measurement
 from sectum.measure.reference import References, combine, compared_with, paging_share, read_sample, sums_share
-from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, take_samples
+from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, StoppedBecause, take_samples
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 
 ROUNDS = 3
 """Number of processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %."""
 _UNTIL_MEMORY_IS_PLANNED = 2  # inferences; the runtime plans memory in the first
-_GRACE_S = 60.0  # time of a process beside its sampling: loading, one inference, a digest
+_GRACE_S = 5.0  # how long after the deadline an inference that has begun may end
+_PLANNING_SHARE = (
+    0.25  # of the time left that the first inference may take, for pages to be evicted and warmed up again
+)
 
 
 class MeasurableModel(Protocol):
@@ -38,76 +42,6 @@ class MeasurableModel(Protocol):
     def bound_bytes(self) -> bytes:
         """Return the ONNX model with every dimension bound."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One model, measured in one place.
-
-    Page counts are of one inference: means over the samples; None if the runner cannot count.
-
-    Attributes:
-        latency_ms: ratio to the reference kernels, times the machine's typical reference time.
-        uncertainty: half-width of the 95 % interval of latency_ms, relative to it; None for a single sample.
-        reference_ms: the reference time that turned the ratio into milliseconds.
-        reference_source: ``calibration`` (given by the caller) or ``this run`` (its own mean).
-        processes: number of processes, one after the other; the addresses of memory differ between them.
-        samples: raw samples, in order: number of the process, latency_ms, wall_ms, times of the reference kernels
-            before and after (``products``: GEMM kernel, ``sums``: reduction kernel) and their mixture (reference_ms),
-            wait_ms, handler_ms, page counts, the ratio, ``disturbed`` (why it is flagged, or empty), ``used``.
-        warm_up_runs: inferences before the first sample.
-        stopped_because: ``precise``, ``runs``, ``samples`` or ``deadline``.
-        faults: sum of loads, zero fills and minor faults.
-        loads: pages loaded.
-        evictions: pages evicted.
-        minor_faults: minor faults.
-        zero_fills: pages touched for the first time.
-        live_bytes: bytes allocated in the enclave, or by the native process.
-        resident_bytes: part of live_bytes that is in memory.
-        peak_resident_bytes: largest value of resident_bytes so far.
-        outputs_equal_native: whether outputs equal the native run's, bit for bit; None if not compared.
-        settled: whether page counts had settled before the first sample.
-        period: number of inferences after which page counts repeat.
-        context: machine, versions, runner, threads, seed, date; ``kind`` is ``measured`` or ``unverified``.
-    """
-
-    latency_ms: float
-    uncertainty: float | None
-    reference_ms: float
-    reference_source: str
-    processes: int
-    samples: tuple[dict[str, Any], ...]
-    warm_up_runs: int
-    stopped_because: str
-    faults: float | None
-    loads: float | None
-    evictions: float | None
-    minor_faults: float | None
-    zero_fills: float | None
-    live_bytes: int
-    resident_bytes: int
-    peak_resident_bytes: int
-    outputs_equal_native: bool | None
-    settled: bool
-    period: int
-    context: dict[str, Any]
-
-    @property
-    def over_committed(self) -> bool | None:
-        """Whether an inference pages; None if the runner cannot count.
-
-        This depends on evictions, not on loads: a page that was evicted before the first inference, and that the
-        runtime uses only now and then, is loaded during some sample even if nothing is evicted for it.
-        """
-        return None if self.evictions is None else self.evictions > 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give plain values, for JSON; every field under its own name."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    def to_json(self) -> str:
-        """Give one JSON object."""
-        return json.dumps(self.as_dict(), allow_nan=False)
 
 
 def measure(
@@ -125,6 +59,8 @@ def measure(
     seed: int = 0,
     uncertainty_bound: float = UNCERTAINTY_BOUND,
     memory_cap_bytes: int = 16 << 30,
+    progress: Callable[[str, float], None] = lambda _what, _share: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:
     """Measure a model.
 
@@ -134,8 +70,8 @@ def measure(
         epc_bytes: size of the EPC; None for no limit.
         threads: threads of the runtime.
         runs: number of samples; None for as many as the bound requires.
-        deadline_s: seconds in which samples are taken, warm-up included. A process may live 1.5 times that, and 60 s
-            more for loading. Another process is started only if there is time for it.
+        deadline_s: seconds that the measurement may take, with everything that belongs to it. What was sampled until
+            then is the result, even if it is a single inference. An inference that has begun may end up to 5 s later.
         references: the reference kernels' typical times on this machine, from a calibration. Without them, milliseconds
             are those of the machine's speed during this run.
         compare_native: run the model natively as well and compare outputs.
@@ -147,9 +83,12 @@ def measure(
         seed: seed of the inputs.
         uncertainty_bound: relative half-width of the 95 % interval at which sampling stops.
         memory_cap_bytes: memory that the process may use.
+        progress: called with what is being done, and the share of the deadline that has passed, from 0 to 1.
+        clock: seconds, monotonic; for tests.
 
     Raises:
         OutputsDiffer: the outputs differ from those of the native run.
+        EnclaveDeadline: not even one inference ended before the deadline.
         EnclaveError: the model could not be run; see `sectum.errors`.
         UsageError: an argument is out of its range.
     """
@@ -161,33 +100,85 @@ def measure(
         policy=policy,
         threads=threads,
         seed=seed,
-        deadline_s=1.5 * deadline_s + _GRACE_S,
+        deadline_s=deadline_s,
         memory_cap_bytes=memory_cap_bytes,
     )
+    time_left = _TimeLeft(deadline_s, clock)
 
-    def visit(session: Session, left_s: float) -> _Visit:
+    def tell(what: str) -> None:
+        progress(f"{what}, in {runner.name}", min(1.0, 1 - time_left.seconds / deadline_s))
+
+    def visit(session: Session) -> _Visit:
+        earlier: list[Sample] = []
+        evicted = True
         if epc_bytes is not None and runner.counts_pages and not as_loaded:
-            session.sample(_UNTIL_MEMORY_IS_PLANNED)
-            session.set_epc(MIN_EPC_BYTES)
-            session.set_epc(epc_bytes)
+            earlier, evicted = _evict_all(session, epc_bytes, time_left)
+        memory = session.memory()
         sampling = take_samples(
             session,
             threads=threads,
             share=share,
-            time_s=left_s,
+            time_s=time_left.seconds,
             runs=runs,
             uncertainty_bound=uncertainty_bound,
+            hard_limit=True,
+            earlier=earlier,
+            progress=tell,
+            clock=clock,
         )
-        digest = session.outputs_digest() if compare_native else ""
-        return _Visit(sampling, session.memory(), digest, session.info.versions)
+        digest = ""
+        if sampling.stopped_because is not StoppedBecause.ENDED:
+            memory = session.memory()
+            if compare_native and sampling.samples[-1].wall_ns / 1e9 <= time_left.seconds:
+                tell("comparing outputs")
+                with suppress(EnclaveDeadline):
+                    digest = session.outputs_digest()
+        return _Visit(sampling, memory, digest, session.info.versions, evicted)
 
-    visits = list(_visits(runner, job, deadline_s, visit, most=ROUNDS if runs is None else 1))
-    if compare_native:
-        native = _native_digest(job)
-        for visited in visits:
-            _require_equal(visited.digest, native, runner.name)
+    most = ROUNDS if runs is None else 1
+    visits = list(_visits(runner, job, time_left, visit, tell, most=most))
+    compared = [visited.digest for visited in visits if visited.digest]
+    native = _native_digest(job, time_left) if compared else None
+    if native is not None:
+        for digest in compared:
+            _require_equal(digest, native, runner.name)
+    as_loaded = as_loaded or not all(visited.evicted for visited in visits)
     context = _context(model, runner, job, content, as_loaded=as_loaded)
-    return _measurement(visits, runner, references, share, context, compared=compare_native)
+    return _measurement(visits, runner, references, share, context, compared=native is not None)
+
+
+class _TimeLeft:
+    """Counts down to the deadline."""
+
+    def __init__(self, deadline_s: float, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._end_s = clock() + deadline_s
+
+    @property
+    def seconds(self) -> float:
+        """Seconds until the deadline; 0 after it."""
+        return max(0.0, self._end_s - self._clock())
+
+    @property
+    def of_a_process(self) -> float:
+        """Seconds that a process that starts now may live."""
+        return self.seconds + _GRACE_S
+
+
+def _evict_all(session: Session, epc_bytes: int, time_left: _TimeLeft) -> tuple[list[Sample], bool]:
+    """Evict all pages once the runtime has planned its memory, unless inferences are too slow for that.
+
+    Returns:
+        the inferences that this took, and whether pages were evicted.
+    """
+    allowed_s = _PLANNING_SHARE * time_left.seconds
+    done = session.sample(1)
+    if done[-1].wall_ns / 1e9 > allowed_s:
+        return done, False
+    done += session.sample(_UNTIL_MEMORY_IS_PLANNED - 1)
+    session.set_epc(MIN_EPC_BYTES)
+    session.set_epc(epc_bytes)
+    return done, True
 
 
 def _context(model: MeasurableModel, runner: Runner, job: Job, content: bytes, *, as_loaded: bool) -> dict[str, Any]:
@@ -214,20 +205,38 @@ class _Visit:
     memory: Memory
     digest: str
     versions: Mapping[str, str]
+    evicted: bool
 
 
 def _visits(
-    runner: Runner, job: Job, time_s: float, visit: Callable[[Session, float], _Visit], *, most: int
+    runner: Runner,
+    job: Job,
+    time_left: _TimeLeft,
+    visit: Callable[[Session], _Visit],
+    tell: Callable[[str], None],
+    *,
+    most: int,
 ) -> Iterator[_Visit]:
-    """Measure in one process, and again in others while there is time for one more."""
-    begin_s = time.monotonic()
-    for _ in range(most):
-        started_s = time.monotonic()
-        with runner.start(job) as session:
-            visited = visit(session, time_s - (started_s - begin_s))
+    """Measure in one process, and again in others while there is time for one more.
+
+    Raises:
+        EnclaveDeadline: not even one inference ended.
+    """
+    for number in range(most):
+        before_s = time_left.seconds
+        tell(f"process {number + 1}: loading the model")
+        try:
+            with runner.start(replace(job, deadline_s=time_left.of_a_process)) as session:
+                visited = visit(session)
+        except EnclaveDeadline as error:
+            if number:
+                return
+            raise EnclaveDeadline(
+                f"no inference in {runner.name} ended within the deadline of {job.deadline_s:g} s: give a longer "
+                "deadline, a larger EPC or a smaller batch"
+            ) from error
         yield visited
-        now_s = time.monotonic()
-        if now_s - begin_s + (now_s - started_s) > time_s:
+        if before_s - time_left.seconds > time_left.seconds:
             return
 
 
@@ -268,10 +277,16 @@ def _measurement(
     )
 
 
-def _native_digest(job: Job) -> str:
-    plain = replace(job, epc_bytes=None, cpus=None)
-    with NativeRunner().start(plain) as session:
-        return session.outputs_digest()
+def _native_digest(job: Job, time_left: _TimeLeft) -> str | None:
+    """The digest of the native run's outputs; None if there is no time for it."""
+    if not time_left.seconds:
+        return None
+    plain = replace(job, epc_bytes=None, cpus=None, deadline_s=time_left.of_a_process)
+    try:
+        with NativeRunner().start(plain) as session:
+            return session.outputs_digest()
+    except EnclaveDeadline:
+        return None
 
 
 def _require_equal(digest: str, native: str, runner: str) -> None:

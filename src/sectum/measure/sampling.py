@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from sectum.enclave.runners.runner import Sample
+from sectum.errors import EnclaveDeadline
 from sectum.measure.reference import Estimate, estimate
 
 UNCERTAINTY_BOUND = 0.02
@@ -30,12 +31,13 @@ _CHUNK_S = 0.25
 
 
 class StoppedBecause(StrEnum):
-    """Why sampling ended."""
+    """Why sampling ended. ENDED: the process was ended at its deadline, during an inference."""
 
     PRECISE = "precise"
     RUNS = "runs"
     DEADLINE = "deadline"
     SAMPLES = "samples"
+    ENDED = "ended"
 
 
 class Sampler(Protocol):
@@ -97,6 +99,9 @@ def take_samples(
     least_s: float = MIN_SAMPLING_S,
     fewest: int = 1,
     enough: int = MIN_SAMPLES,
+    hard_limit: bool = False,
+    earlier: Sequence[Sample] = (),
+    progress: Callable[[str], None] = lambda _what: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sampling:
     """Warm up, then sample.
@@ -114,45 +119,71 @@ def take_samples(
         least_s: seconds over which samples are spread, however precise they are.
         fewest: number of samples that are taken even if the time is over.
         enough: number of samples from which on their uncertainty may stop sampling.
+        hard_limit: keep to the time allowed even if there is no sample yet. The last inference before the first sample
+            is the sample then. If the process is ended at its deadline, what was sampled until then is the result.
+        earlier: inferences of this session, at least one of which may become the sample under a hard limit.
+        progress: called with what is being done.
         clock: seconds, monotonic; for tests.
+
+    Raises:
+        EnclaveDeadline: the process was ended at its deadline, without a hard limit or before the first inference.
     """
     begin_s = clock()
     end_s = begin_s + time_s
     warm_up: list[Sample] = []
-    period = 0
-    while not period and len(warm_up) < MAX_WARM_UP:
-        spent_s = clock() - begin_s
-        if len(warm_up) >= min(MIN_WARM_UP, fewest) and spent_s + spent_s / len(warm_up) > WARM_UP_SHARE * time_s:
-            break
-        warm_up += session.sample(1)
-        period = settled_period(warm_up)
-    settled = period > 0
-    period = max(1, period)
-    enough = max(enough, 3 * period)
-
     samples: list[Sample] = []
-    sampling_s = clock()
-    each_s = _whole_s(warm_up[-1])
-    while True:
-        left_s = end_s - clock()
-        room = int(min(_CHUNK_S, left_s) / each_s)
-        wanted = (runs if runs is not None else MAX_SAMPLES) - len(samples)
-        samples += session.sample(max(1, min(room, wanted, MIN_SAMPLES)))
-        now_s = clock()
-        each_s = max(_whole_s(samples[-1]), 1e-9)
-        stopped: StoppedBecause | None = None
-        if runs is not None and len(samples) >= runs:
-            stopped = StoppedBecause.RUNS
-        elif runs is None and len(samples) >= enough and now_s - sampling_s >= least_s:
-            if estimate(samples, threads=threads, share=share, period=period).uncertainty <= uncertainty_bound:
-                stopped = StoppedBecause.PRECISE
-            elif len(samples) >= MAX_SAMPLES:
-                stopped = StoppedBecause.SAMPLES
-        if stopped is None and now_s + each_s > end_s and len(samples) >= fewest:
-            stopped = StoppedBecause.DEADLINE
-        if stopped is not None:
-            found = estimate(samples, threads=threads, share=share, period=period)
-            return Sampling(tuple(warm_up), tuple(samples), found, period, settled, stopped)
+    period = 0
+
+    def out_of_time() -> bool:
+        """Whether a hard limit leaves no time for another inference, and there is one that can be the sample."""
+        done = [*earlier, *warm_up]
+        return hard_limit and bool(done) and clock() + _whole_s(done[-1]) > end_s
+
+    def result(stopped: StoppedBecause) -> Sampling:
+        before, kept = warm_up, samples
+        if not kept:
+            *before, last = [*earlier, *warm_up]
+            kept = [last]
+        found = estimate(kept, threads=threads, share=share, period=max(1, period))
+        settled = period > 0 and bool(samples)
+        return Sampling(tuple(before), tuple(kept), found, max(1, period), settled, stopped)
+
+    try:
+        while not period and len(warm_up) < MAX_WARM_UP:
+            spent_s = clock() - begin_s
+            if len(warm_up) >= min(MIN_WARM_UP, fewest) and spent_s + spent_s / len(warm_up) > WARM_UP_SHARE * time_s:
+                break
+            if out_of_time():
+                return result(StoppedBecause.DEADLINE)
+            progress(f"warming up, inference {len(warm_up) + 1}")
+            warm_up += session.sample(1)
+            period = settled_period(warm_up)
+        if out_of_time():
+            return result(StoppedBecause.DEADLINE)
+        enough = max(enough, 3 * max(1, period))
+        sampling_s = clock()
+        each_s = _whole_s(warm_up[-1])
+        while True:
+            left_s = end_s - clock()
+            room = int(min(_CHUNK_S, left_s) / each_s)
+            wanted = (runs if runs is not None else MAX_SAMPLES) - len(samples)
+            progress(f"sample {len(samples) + 1}")
+            samples += session.sample(max(1, min(room, wanted, MIN_SAMPLES)))
+            now_s = clock()
+            each_s = max(_whole_s(samples[-1]), 1e-9)
+            if runs is not None and len(samples) >= runs:
+                return result(StoppedBecause.RUNS)
+            if runs is None and len(samples) >= enough and now_s - sampling_s >= least_s:
+                if result(StoppedBecause.PRECISE).estimate.uncertainty <= uncertainty_bound:
+                    return result(StoppedBecause.PRECISE)
+                if len(samples) >= MAX_SAMPLES:
+                    return result(StoppedBecause.SAMPLES)
+            if now_s + each_s > end_s and len(samples) >= fewest:
+                return result(StoppedBecause.DEADLINE)
+    except EnclaveDeadline:
+        if not hard_limit or not (earlier or warm_up or samples):
+            raise
+        return result(StoppedBecause.ENDED)
 
 
 def _whole_s(sample: Sample) -> float:

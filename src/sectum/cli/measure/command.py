@@ -22,7 +22,7 @@ from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from sectum.cli.predict.source import Source
-    from sectum.measure.latency import Measurement
+    from sectum.measure.measurement import Measurement
     from sectum.predict.prediction import Prediction
 
 _STOPPED = {
@@ -30,6 +30,7 @@ _STOPPED = {
     "runs": "as many as --runs asked for",
     "samples": "the maximum number was reached",
     "deadline": "the deadline passed",
+    "ended": "the deadline passed during an inference, which was ended",
 }
 """Why sampling ended, by `Measurement.stopped_because`."""
 
@@ -99,8 +100,7 @@ def measure(
         epc_bytes = load_profile(enclave, None).epc_bytes
     source = Source(model, batch=batch, inputs=inputs)
     with progress_bar() as progress:
-        progress(f"measuring in {enclave}, at most {conditions['deadline_s']:g} s", 0.0)
-        measured = measure_model(source, enclave, epc_bytes=epc_bytes, **conditions)
+        measured = measure_model(source, enclave, epc_bytes=epc_bytes, progress=progress, **conditions)
     predicted = None
     if not no_predict and enclave != "gramine":
         from sectum.predict import load_predictor
@@ -204,6 +204,8 @@ def _facts(measured: Measurement) -> list[tuple[str, str, str]]:
     if measured.outputs_equal_native is not None:
         equal = "equal" if measured.outputs_equal_native else "DIFFERENT"
         facts.append(("outputs", equal, f"{kind}; compared with the native run's, bit for bit"))
+    else:
+        facts.append(("outputs", "not compared", "the deadline passed"))
     speed = "calibrated" if measured.reference_source == "calibration" else "at its speed during this run"
     facts.append(("machine", "", f"{measured.context['cpu_model']}; {speed}"))
     return facts

@@ -9,7 +9,7 @@ from sectum.errors import UsageError
 if TYPE_CHECKING:
     from sectum.cli.predict.source import Source
     from sectum.enclave.runners.runner import Runner
-    from sectum.measure.latency import Measurement
+    from sectum.measure.measurement import Measurement
 
 RUNNERS = ("native", "softepc", "gramine")
 

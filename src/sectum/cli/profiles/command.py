@@ -32,8 +32,9 @@ def profiles(*, as_json: bool) -> None:
     )
     say("")
     paragraph(
-        "sgx2 has the EPC of the machine that you rent: give it with --epc. A compute factor of '?' was never published "
-        "by somebody who measured both sides: run 'sectum calibrate' inside such a machine, and predict there."
+        "sgx2 has the EPC of the machine that you rent: give its size with --epc. Where the compute factor is '?', no "
+        "published measurement has the same machine inside and outside: run 'sectum calibrate' inside such a machine, "
+        "and predict there."
     )
     say("")
     paragraph(f"No profile describes {' or '.join(NOT_PREDICTED)}, which are GPUs; --enclave says what is published.")

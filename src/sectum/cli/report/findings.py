@@ -21,7 +21,7 @@ from sectum.plan.epc_curve import CurvePoint, epc_curve
 
 if TYPE_CHECKING:
     from sectum.enclave.profile import Profile
-    from sectum.measure.latency import Measurement
+    from sectum.measure.measurement import Measurement
     from sectum.predict.prediction import Advice, Prediction
 
 

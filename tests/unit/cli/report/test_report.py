@@ -11,7 +11,7 @@ from sectum.cli.predict.predicting import Request
 from sectum.cli.report.charts import curve_chart, memory_chart, time_chart
 from sectum.cli.report.findings import MeasuredPoint, gather
 from sectum.cli.report.page import MOST_ROWS, SHOWN_ROWS, page
-from sectum.measure.latency import Measurement
+from sectum.measure.measurement import Measurement
 from sectum.measure.reference import References
 from sectum.ort import Cpu
 from sectum.ort.footprint import Footprint
