@@ -33,7 +33,7 @@ _SGX_DEVICES = ("sgx_enclave", "sgx/enclave")
 _GPU_FIGURES = (
     "Sectum predicts ONNX Runtime on CPUs, and this is a GPU with an LLM server. Published figures, all of vLLM: "
     "throughput falls by 4.6 to 6.9 % for models of 8 and 14 B parameters and not measurably for 70 B (H100, SEV-SNP "
-    "host, arXiv 2409.03992), by 2.3 to 8.8 % (H200, TDX host, the same), by 1.5 to 5.9 % (H100, TDX guest, Llama-2-7B, "
+    "host, arXiv 2409.03992), by 2.3 to 8.8 % (H200, TDX host, same), by 1.5 to 5.9 % (H100, TDX guest, Llama-2-7B, "
     "raissonsouto/confidential-llms-in-tees); the time to the first token grows by up to 26 %. Measure your model there"
 )
 

@@ -16,6 +16,7 @@ from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, Runner, Sa
 from sectum.errors import EnclaveDeadline, OutputsDiffer
 from sectum.graph.ir import Graph
 from sectum.measure.context import machine_context
+from sectum.measure.input_ranges import input_ranges
 from sectum.measure.measurement import Measurement
 from sectum.measure.reference import References, combine, compared_with, paging_share, read_sample, sums_share
 from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, StoppedBecause, take_samples
@@ -100,6 +101,7 @@ def measure(
         policy=policy,
         threads=threads,
         seed=seed,
+        input_ranges=input_ranges(model.graph),
         deadline_s=deadline_s,
         memory_cap_bytes=memory_cap_bytes,
     )

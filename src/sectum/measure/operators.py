@@ -10,6 +10,7 @@ from typing import Any
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import Job, OperatorTime, Runner
 from sectum.measure.context import machine_context
+from sectum.measure.input_ranges import input_ranges
 from sectum.measure.latency import MeasurableModel
 from sectum.measure.reference import References, estimate, sums_share
 from sectum.ort.cpu import Cpu
@@ -99,7 +100,14 @@ def measure_operators(
         UsageError: an argument is out of its range.
     """
     place = runner or NativeRunner()
-    job = Job(model=model.bound_bytes(), threads=threads, seed=seed, deadline_s=deadline_s, profile=True)
+    job = Job(
+        model=model.bound_bytes(),
+        threads=threads,
+        seed=seed,
+        input_ranges=input_ranges(model.graph),
+        deadline_s=deadline_s,
+        profile=True,
+    )
     with place.start(job) as session:
         session.sample(_WARM_UP_RUNS)
         samples = session.sample(runs)

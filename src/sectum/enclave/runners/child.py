@@ -116,8 +116,14 @@ def _status_bytes() -> dict[str, int]:
     return wanted
 
 
-def _inputs(session: onnxruntime.InferenceSession, seed: int) -> dict[str, NDArray[Any]]:
-    """Make inputs from the seed: floats in [0, 1), like pixels; integers and booleans 0 or 1."""
+class _InferenceFailed(Exception):
+    """The runtime refused to run the model with the inputs that were drawn."""
+
+
+def _inputs(
+    session: onnxruntime.InferenceSession, seed: int, ranges: dict[str, tuple[int, int]]
+) -> dict[str, NDArray[Any]]:
+    """Make inputs from the seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans."""
     rng = np.random.default_rng(seed)
     made: dict[str, NDArray[Any]] = {}
     for spec in session.get_inputs():
@@ -128,6 +134,8 @@ def _inputs(session: onnxruntime.InferenceSession, seed: int) -> dict[str, NDArr
         dtype = np.dtype(_DTYPES[spec.type])
         if dtype.kind == "f":
             made[spec.name] = rng.random(spec.shape, np.float32).astype(dtype, copy=False)
+        elif spec.name in ranges:
+            made[spec.name] = rng.integers(*ranges[spec.name], spec.shape, np.int64).astype(dtype, copy=False)
         else:
             made[spec.name] = rng.integers(0, 2, spec.shape, np.uint8).astype(dtype, copy=False)
     return made
@@ -151,7 +159,7 @@ class _Server:
         )
         gc.collect()
         self._wait_clock = WaitClock()  # after the runtime has started its threads
-        self._feeds = _inputs(self._session, int(job["seed"]))
+        self._feeds = _inputs(self._session, int(job["seed"]), job["input_ranges"])
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._last_ns = 0
 
@@ -188,8 +196,22 @@ class _Server:
         }
 
     def _run(self) -> list[Any]:
-        outputs: list[Any] = self._session.run(self._outputs, self._feeds)
+        try:
+            outputs: list[Any] = self._session.run(self._outputs, self._feeds)
+        except MemoryError:  # not an error of the model
+            raise
+        except Exception as error:
+            raise _InferenceFailed(f"{_first_line(error)}{self._drawn()}") from error
         return outputs
+
+    def _drawn(self) -> str:
+        """Say which integers the inputs hold: a model may accept others."""
+        drawn = [
+            f"'{name}' from {value.min()} to {value.max()}"
+            for name, value in self._feeds.items()
+            if value.dtype.kind in "iu" and value.size
+        ]
+        return f". Integer inputs were drawn at random: {', '.join(drawn)}" if drawn else ""
 
     def _sample(self, before_ns: tuple[int, int]) -> dict[str, int]:
         self._pager.counters(self._before)
@@ -275,6 +297,10 @@ class _Server:
                 raise ValueError(f"unknown request {other!r}")
 
 
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_WHY_CHARACTERS]}"
+
+
 def main() -> None:
     """Serve the job on standard input until it is closed."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -293,11 +319,14 @@ def main() -> None:
     except (MemoryError, OSError):  # not an error of the model
         raise
     except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common class
-        answer({"unusable": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_WHY_CHARACTERS]}"})
+        answer({"unusable": _first_line(error)})
         return
     answer({"result": server.describe()})
-    for line in sys.stdin.buffer:
-        server.handle(json.loads(line), answer)
+    try:
+        for line in sys.stdin.buffer:
+            server.handle(json.loads(line), answer)
+    except _InferenceFailed as error:
+        answer({"unusable": str(error)})
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ class ChildSession:
                 "model": str(model),
                 "threads": job.threads,
                 "seed": job.seed,
+                "input_ranges": {name: list(ends) for name, ends in job.input_ranges.items()},
                 "deadline_s": min(job.deadline_s, 1e6),
                 "epc_bytes": job.epc_bytes or 0,
                 "policy": job.policy,

@@ -38,6 +38,7 @@ class Job:
         policy: which pages are evicted, ``second-chance`` or ``fifo``.
         threads: intra-operator threads of the runtime.
         seed: of the inputs, which are the same in every runner.
+        input_ranges: for integer inputs by name, the smallest value and the largest one plus 1; others are 0 or 1.
         deadline_s: seconds of wall time that the process may live.
         memory_cap_bytes: memory that the process may use, sealed pages included.
         profile: keep the runtime's own profile, for `Session.operator_times`.
@@ -49,6 +50,7 @@ class Job:
     policy: str = "second-chance"
     threads: int = 1
     seed: int = 0
+    input_ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
     deadline_s: float = 600.0
     memory_cap_bytes: int = 16 << 30
     profile: bool = False
