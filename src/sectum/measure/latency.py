@@ -27,9 +27,10 @@ ROUNDS = 3
 """Number of processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %."""
 _UNTIL_MEMORY_IS_PLANNED = 2  # inferences; the runtime plans memory in the first
 _GRACE_S = 5.0  # how long after the deadline an inference that has begun may end
-_PLANNING_SHARE = (
-    0.25  # of the time left that the first inference may take, for pages to be evicted and warmed up again
-)
+_COMPARISON_SHARE = 0.3
+"""Of the time left: the most that is kept for comparing outputs."""
+_PLANNING_SHARE = 0.25
+"""Of the time left: if the first inference takes more, there is no time to evict all pages and warm up again."""
 
 
 class MeasurableModel(Protocol):
@@ -107,7 +108,11 @@ def measure(
     )
     time_left = _TimeLeft(deadline_s, clock)
 
+    doing = ""
+
     def tell(what: str) -> None:
+        nonlocal doing
+        doing = what
         progress(f"{what}, in {runner.name}", min(1.0, 1 - time_left.seconds / deadline_s))
 
     def visit(session: Session) -> _Visit:
@@ -120,7 +125,7 @@ def measure(
             session,
             threads=threads,
             share=share,
-            time_s=time_left.seconds,
+            time_s=time_left.seconds - (_comparison_s(session, earlier, time_left) if compare_native else 0.0),
             runs=runs,
             uncertainty_bound=uncertainty_bound,
             hard_limit=True,
@@ -137,8 +142,13 @@ def measure(
                     digest = session.outputs_digest()
         return _Visit(sampling, memory, digest, session.info.versions, evicted)
 
-    most = ROUNDS if runs is None else 1
-    visits = list(_visits(runner, job, time_left, visit, tell, most=most))
+    try:
+        visits = list(_visits(runner, job, time_left, visit, tell, most=ROUNDS if runs is None else 1))
+    except EnclaveDeadline as error:
+        raise EnclaveDeadline(
+            f"no inference in {runner.name} ended within the deadline of {deadline_s:g} s, which passed while {doing}: "
+            "give a longer deadline, a larger EPC or a smaller batch"
+        ) from error
     compared = [visited.digest for visited in visits if visited.digest]
     native = _native_digest(job, time_left) if compared else None
     if native is not None:
@@ -165,6 +175,12 @@ class _TimeLeft:
     def of_a_process(self) -> float:
         """Seconds that a process that starts now may live."""
         return self.seconds + _GRACE_S
+
+
+def _comparison_s(session: Session, earlier: Sequence[Sample], time_left: _TimeLeft) -> float:
+    """Seconds to keep for comparing outputs: one inference here, another process, and one there."""
+    needed_s = session.info.start_s + 2 * sum(sample.wall_ns for sample in earlier[-1:]) / 1e9
+    return min(needed_s, _COMPARISON_SHARE * time_left.seconds)
 
 
 def _evict_all(session: Session, epc_bytes: int, time_left: _TimeLeft) -> tuple[list[Sample], bool]:
@@ -226,17 +242,15 @@ def _visits(
     """
     for number in range(most):
         before_s = time_left.seconds
-        tell(f"process {number + 1}: loading the model")
+        tell(f"loading the model, process {number + 1}")
         try:
             with runner.start(replace(job, deadline_s=time_left.of_a_process)) as session:
+                tell("running the first inference")
                 visited = visit(session)
-        except EnclaveDeadline as error:
+        except EnclaveDeadline:
             if number:
                 return
-            raise EnclaveDeadline(
-                f"no inference in {runner.name} ended within the deadline of {job.deadline_s:g} s: give a longer "
-                "deadline, a larger EPC or a smaller batch"
-            ) from error
+            raise
         yield visited
         if before_s - time_left.seconds > time_left.seconds:
             return
