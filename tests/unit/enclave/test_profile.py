@@ -41,8 +41,8 @@ COSTLY = dataclasses.replace(
 
 
 def test_shipped_profiles_load() -> None:
-    """The package has four profiles, each under its own name."""
-    assert profiles.names() == ("native", "sgx1", "sgx2", "softepc")
+    """The package has seven profiles, each under its own name."""
+    assert profiles.names() == ("native", "nitro", "sev-snp", "sgx1", "sgx2", "softepc", "tdx")
     assert [profiles.load(name).name for name in profiles.names()] == list(profiles.names())
 
 
@@ -152,7 +152,7 @@ def test_an_epc_without_a_page_is_refused() -> None:
 def test_every_constant_says_where_it_comes_from() -> None:
     """Every constant of a shipped profile has a provenance."""
     for name in profiles.names():
-        assert set(profiles.load(name).provenance) == set(profiles.constant_names())
+        assert set(profiles.load(name).provenance) >= set(profiles.constant_names())
 
 
 def test_profiles_are_values() -> None:
@@ -176,7 +176,7 @@ def test_layout_of_the_file_does_not_change_its_sha256() -> None:
 
 def test_unknown_name_lists_the_known_ones() -> None:
     """An unknown profile name is a usage error that lists the known names."""
-    with pytest.raises(UsageError, match=r"native, sgx1, sgx2, softepc"):
+    with pytest.raises(UsageError, match=r"native, nitro, sev-snp, sgx1, sgx2, softepc, tdx"):
         profiles.load("sgx3")
 
 
@@ -223,6 +223,16 @@ WITHOUT_LOAD = {name: origin for name, origin in document()["provenance"].items(
             {"provenance": WITHOUT_LOAD | {"load_us": {"kind": "fitted", "source": "x", "doi": 1}}},
             "not empty",
         ),
+        ({"provenance": WITHOUT_LOAD | {"load_us": {"kind": "fitted", "source": "x", "date": "May"}}}, "2026-02-05"),
+        ({"compute_factor": None}, "kind 'unknown'"),
+        ({"compute_factor": 0}, "takes time"),
+        ({"compute_factor_low": 1.5}, "must lie between"),
+        ({"compute_factor_high": 1.0}, "must lie between"),
+        ({"compute_factor_high": 2.0}, "lacks 'compute_factor_high'"),
+        ({"transfer_ns_per_byte": 2.0}, "lacks 'transfer_ns_per_byte'"),
+        ({"tee": "vault"}, "tdx, sev-snp, nitro"),
+        ({"measured_threads": 4}, "list of numbers"),
+        ({"measured_threads": [0]}, "measured_threads"),
     ],
 )
 def test_files_that_break_the_schema_are_refused(changes: dict[str, Any], words: str) -> None:
@@ -238,6 +248,72 @@ def test_a_missing_key_is_named() -> None:
     del content["base_us"]
     with pytest.raises(ArtefactInvalid, match="lacks the key 'base_us'"):
         parsed(content)
+
+
+CONSTANTS = {
+    "native": (None, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    "sgx1": (94371840, 1.076, 0.08352, 6.59, 6.59, 0.0, 3.4),
+    "sgx2": (68719476736, 1.033, 0.0, 6.59, 6.59, 0.0, 4.3),
+    "softepc": (97517568, 1.0, 0.0, 10.0, 10.0, 10.6, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_optional_keys_change_no_other_profile(name: str) -> None:
+    """The profiles that need no range and no transfers have the constants that they always had."""
+    found = profiles.load(name)
+    of_profile = (found.compute_factor, found.stream_ns_per_byte, found.load_us, found.evict_us, found.minor_fault_us)
+    assert (found.epc_bytes, *of_profile, found.base_us) == CONSTANTS[name]
+    assert found.factor_range == (1.0, 1.0)
+    assert not {"compute_factor_low", "compute_factor_high", "transfer_ns_per_byte", "tee"} & found.to_json().keys()
+    assert found.entry_ms(1 << 30) == found.entry_ms(0)
+
+
+def test_published_constants_of_a_confidential_machine_have_a_source_and_a_date() -> None:
+    """Each published constant of Nitro names its commit and its date, and the factor has a range."""
+    nitro = profiles.load("nitro")
+    published = [origin for origin in nitro.provenance.values() if origin.kind == "published"]
+    assert len(published) == 5
+    assert all(origin.date and ("commit" in origin.source or "arXiv" in origin.source) for origin in published)
+    low, high = nitro.factor_range
+    assert low < 1 < high
+    assert nitro.compute_factor is not None
+    overhead = nitro.compute_factor - 1
+    assert nitro.compute_factor_low == pytest.approx(1 + overhead / 5, abs=1e-3)
+    assert nitro.compute_factor_high == pytest.approx(1 + overhead * 5, abs=1e-3)
+
+
+def test_inputs_and_outputs_pay_for_crossing_the_boundary() -> None:
+    """A byte of an input or output adds the same time to an inference, on top of the entry."""
+    nitro = profiles.load("nitro")
+    found = nitro.in_enclave_ms(10.0, 0.0, None, crossing_bytes=1_000_000)
+    assert found.entry_ms == pytest.approx(0.155 + 4.4)
+    assert found.total_ms == pytest.approx(10.0 * 1.129 + 0.155 + 4.4)
+
+
+@pytest.mark.parametrize("name", ["tdx", "sev-snp"])
+def test_a_machine_without_a_source_is_refused_with_reason_and_remedy(name: str) -> None:
+    """Where nobody published the factor, none is invented: the error says why, and that calibrating inside helps."""
+    found = profiles.load(name)
+    assert found.compute_factor is None
+    with pytest.raises(UsageError, match=rf"'{name}' cannot be predicted from outside: .*sectum calibrate.*inside"):
+        found.in_enclave_ms(10.0, 0.0, None)
+
+
+@pytest.mark.parametrize("name", ["nitro", "tdx", "sev-snp"])
+def test_calibrated_inside_the_factor_is_one(name: str) -> None:
+    """Native times from inside the machine contain its cost: nothing is multiplied, and nothing is left uncertain."""
+    found = profiles.load(name).calibrated_inside()
+    assert found.in_enclave_ms(10.0, 0.0, None, threads=4).compute_ms == 10.0
+    assert found.factor_range == (1.0, 1.0)
+    assert found.calibrated_inside() == found
+    assert parsed(found.to_json()) == found
+
+
+def test_a_confidential_gpu_is_refused_with_the_published_figures() -> None:
+    """A GPU is no CPU prediction: the error gives what was published about it."""
+    with pytest.raises(UsageError, match=r"'h100-cc' cannot be predicted: .*GPU.*4\.6 to 6\.9 %"):
+        profiles.load("h100-cc")
 
 
 @pytest.mark.parametrize(

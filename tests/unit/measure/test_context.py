@@ -33,3 +33,10 @@ def test_commit_is_read_from_the_checkout(tmp_path: Path) -> None:
     assert context._commit(tmp_path) == "a" * 40
     (git / "HEAD").write_text("c" * 40 + "\n")
     assert context._commit(tmp_path) == "c" * 40
+
+
+def test_the_context_says_in_which_confidential_machine_it_was_made(tmp_path: Path) -> None:
+    """A number that was measured inside a TDX guest says so."""
+    assert context.machine_context(tmp_path)["tee"] == ""
+    (tmp_path / "tdx_guest").touch()
+    assert context.machine_context(tmp_path)["tee"] == "tdx"

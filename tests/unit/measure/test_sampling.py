@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from sectum.enclave.runners.runner import Sample
+from sectum.errors import EnclaveDeadline
 from sectum.measure.sampling import (
     MAX_WARM_UP,
     MIN_SAMPLES,
@@ -130,3 +131,70 @@ def test_counts_that_never_settle_are_reported() -> None:
 def test_period_is_found(loads: tuple[int, ...], period: int) -> None:
     """The smallest period of page counts is found, within the tolerance, from enough inferences."""
     assert settled_period(paged(*loads)) == period
+
+
+class EndedSession(FakeSession):
+    """A session whose process is ended at its deadline, during the inference with the given number."""
+
+    def __init__(self, latencies_ms: Iterable[float], ended_at: int) -> None:
+        super().__init__(latencies_ms)
+        self._left = ended_at - 1
+
+    def sample(self, n: int) -> list[Sample]:
+        """Fail where inferences reach the number."""
+        if n > self._left:
+            raise EnclaveDeadline("ended")
+        self._left -= n
+        return super().sample(n)
+
+
+def test_under_a_hard_limit_the_last_warm_up_is_the_sample() -> None:
+    """A model slower than the deadline is run once, and that inference is the result."""
+    session = FakeSession(itertools.repeat(5000.0))
+    found = take_samples(session, threads=1, share=0, time_s=1.0, hard_limit=True, clock=session.clock)
+    assert (len(found.warm_up), len(found.samples)) == (0, 1)
+    assert session.calls == [1]
+    assert found.stopped_because is StoppedBecause.DEADLINE
+    assert not found.settled
+
+
+def test_under_a_hard_limit_an_earlier_inference_may_be_the_sample() -> None:
+    """If inferences before the warm-up left no time, the last of them is the result."""
+    session = FakeSession(itertools.repeat(5000.0))
+    earlier = session.sample(1)
+    found = take_samples(session, threads=1, share=0, time_s=1.0, hard_limit=True, earlier=earlier, clock=session.clock)
+    assert list(found.samples) == earlier
+    assert session.calls == [1]
+
+
+@pytest.mark.parametrize("latency_ms", [400.0, 900.0, 2600.0])
+def test_a_hard_limit_is_kept(latency_ms: float) -> None:
+    """After the first inference, none is started that would end after the time allowed."""
+    session = FakeSession(itertools.repeat(latency_ms))
+    take_samples(session, threads=1, share=0, time_s=4.0, uncertainty_bound=-1, hard_limit=True, clock=session.clock)
+    assert session.now_s <= 4.0
+
+
+@pytest.mark.parametrize(("ended_at", "warm_up", "samples"), [(2, 0, 1), (3, 1, 1), (5, 3, 1), (6, 3, 2)])
+def test_what_was_sampled_before_the_process_ended_is_kept(ended_at: int, warm_up: int, samples: int) -> None:
+    """If the process is ended at its deadline, the inferences until then are the result."""
+    session = EndedSession(itertools.repeat(400.0), ended_at)
+    found = take_samples(session, threads=1, share=0, time_s=60, hard_limit=True, clock=session.clock)
+    assert (len(found.warm_up), len(found.samples)) == (warm_up, samples)
+    assert found.stopped_because is StoppedBecause.ENDED
+
+
+@pytest.mark.parametrize(("ended_at", "hard_limit"), [(1, True), (2, False)])
+def test_without_an_inference_or_a_hard_limit_the_deadline_is_an_error(ended_at: int, hard_limit: bool) -> None:
+    """Without a single inference there is no result, and a caller that sets no hard limit hears of the deadline."""
+    session = EndedSession(itertools.repeat(400.0), ended_at)
+    with pytest.raises(EnclaveDeadline):
+        take_samples(session, threads=1, share=0, time_s=60, hard_limit=hard_limit, clock=session.clock)
+
+
+def test_progress_tells_what_is_done() -> None:
+    """Whoever waits hears of each inference of the warm-up, and of the samples."""
+    session, told = FakeSession(itertools.repeat(10.0)), []
+    take_samples(session, threads=1, share=0, time_s=60, runs=12, progress=told.append, clock=session.clock)
+    assert told[:3] == [f"warming up, inference {n}" for n in (1, 2, 3)]
+    assert told[3:] == ["sample 1", "sample 11"]
