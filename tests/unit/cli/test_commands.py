@@ -104,6 +104,53 @@ def test_profiles_tell_their_constants_and_sources(run):
     assert "sgx1" in run("profiles").stdout
 
 
+def test_profiles_of_confidential_machines_show_range_source_and_date(run):
+    """`profiles` shows what is published with its range and date, what is unknown, and what is not predicted."""
+    data = answer(run("profiles", "--json"))
+    nitro, tdx = (next(p for p in data["profiles"] if p["name"] == name) for name in ("nitro", "tdx"))
+    assert (nitro["compute_factor_low"], nitro["compute_factor_high"]) == (1.026, 1.645)
+    assert nitro["provenance"]["compute_factor"]["date"] == "2026-02-05"
+    assert tdx["compute_factor"] is None
+    assert tdx["provenance"]["compute_factor"]["kind"] == "unknown"
+    assert "GPU" in data["not_predicted"]["h100-cc"]
+    text = run("profiles").stdout
+    assert "1.03 to 1.65 x" in text
+    assert "published 2026-02-05" in text
+    assert "h100-cc" in text
+
+
+@pytest.mark.parametrize(
+    ("enclave", "words"),
+    [
+        ("tdx", "sectum calibrate"),
+        ("sev-snp", "sectum calibrate"),
+        ("h100-cc", "Published figures"),
+        ("sgx3", "choose native, nitro"),
+    ],
+)
+def test_an_enclave_that_cannot_be_predicted_is_refused_by_name(run, enclave, words):
+    """An enclave without an honest profile is an error with its reason and remedy, before the model is read."""
+    result = run("predict", "missing.onnx", "--enclave", enclave)
+    assert result.exit_code == 2
+    assert f"'{enclave}'" in result.stderr
+    assert words in result.stderr
+
+
+def test_predictions_for_nitro_name_transfers_and_runtime(run, tiny):
+    """A virtual machine has transfers in place of paging, and the output says for which runtime it speaks."""
+    text = run("predict", tiny, "--batch", "1", "--enclave", "nitro").stdout
+    assert "transfers" in text
+    assert "page loads" not in text
+    assert "ONNX Runtime 1.31 on the CPU" in text
+    assert "times as long as outside an enclave" in text
+
+
+def test_layers_show_every_kind_of_page_fault(run):
+    """With loads, evictions and minor faults, the time of paging follows from what --layers shows."""
+    text = run("predict", "zoo:squeezenet1_1", "--epc", "4MiB", "--layers").stdout
+    assert "loads  evictions  minor faults" in text
+
+
 def test_profile_file_is_used(run, tiny, tmp_path):
     """A profile given as a file is used by its own name and EPC size."""
     profile = next(p for p in answer(run("profiles", "--json"))["profiles"] if p["name"] == "softepc")

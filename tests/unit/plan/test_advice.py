@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from onnx import TensorProto, helper
 
+from sectum.enclave import profile
 from sectum.graph import parse
 from sectum.plan.advice import advise
 from sectum.predict import sweep
@@ -56,7 +58,42 @@ def test_the_advised_batch_is_the_largest_that_fits(predictor, softepc, squeezen
     there = predictor.predict(squeezenet_at(batch), enclave)
     assert not there.overcommit.predicted
     assert predictor.predict(squeezenet_at(batch + 1), enclave).overcommit.predicted
-    assert advice["batch"]["ms_per_image"] == there.latency_ms / batch
+    assert advice["batch"]["ms_per_sample"] == there.latency_ms / batch
+    assert advice["batch"]["sample"] == "image"
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"),
+    [
+        ((2, 3, 8, 8), "image"),
+        ((2, 8, 8, 3), "image"),
+        ((2, 1, 8, 8), "image"),
+        ((2, 64, 8, 8), "sample"),
+        ((2, 16000), "sample"),
+        ((2, 3, 7500), "sample"),
+    ],
+)
+def test_only_images_are_called_images(predictor, softepc, shape, word):
+    """A sample is an image where the input has the shape of one; text and audio are samples."""
+    node = helper.make_node("Relu", ["x"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape[1:]]) for name in ("x", "y")]
+    content = helper.make_model(helper.make_graph([node], "relu", values[:1], values[1:])).SerializeToString()
+    parsed = parse(content)
+    graphs = {batch: parsed.bind(batch=batch).graph for batch in range(1, 65)}
+    _, advice = advice_for(predictor, graphs[2], softepc, graphs.__getitem__)
+    assert advice["batch"]["sample"] == word
+
+
+def test_the_advice_on_memory_says_what_computing_and_memory_add(predictor, alexnet):
+    """In hardware an inference that does not page is still slower, by computing and by slower memory: both are told."""
+    sgx1 = profile.load("sgx1")
+    prediction, advice = advice_for(predictor, alexnet, sgx1, native_ms=20.0)
+    there = predictor.predict(alexnet, sgx1.with_epc(advice["epc"]["epc_bytes"]), native_ms=20.0)
+    assert advice["epc"]["native_ms"] == prediction.native_ms
+    assert advice["epc"]["compute_ms"] == there.breakdown_ms.compute
+    rest_ms = advice["epc"]["latency_ms"] - advice["epc"]["compute_ms"]
+    assert rest_ms == pytest.approx(there.breakdown_ms.memory + there.breakdown_ms.paging)
+    assert there.breakdown_ms.memory > 1
 
 
 def test_no_batch_is_traced_twice(predictor, softepc, squeezenet_at, monkeypatch):

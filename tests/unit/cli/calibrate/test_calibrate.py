@@ -78,3 +78,19 @@ def test_progress_is_silent_where_nobody_watches(capsys):
         progress("anything", 0.5)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+@pytest.mark.parametrize(("tee", "said"), [("tdx", "inside a TDX guest"), ("sgx-host", ""), ("", "")])
+def test_calibration_says_in_which_machine_it_ran(run, measured, tiny, tee, said):
+    """Inside a confidential machine, calibrating and every later prediction say so; its own profile adds nothing."""
+    measured.context["tee"] = tee
+    text = run("calibrate").stdout
+    assert ("contain its cost" in text) == bool(said)
+    assert said in text
+    data = json.loads(run("predict", tiny, "--batch", "1", "--json").stdout)
+    assert any("calibrated inside" in note for note in data["notes"]) == bool(said)
+    result = run("predict", tiny, "--batch", "1", "--enclave", "tdx", "--json")
+    assert result.exit_code == (0 if said else 2)
+    if said:
+        found = json.loads(result.stdout)
+        assert found["breakdown_ms"]["compute"] == pytest.approx(found["native_ms"])

@@ -20,8 +20,13 @@ LAYERS = [
 @pytest.mark.parametrize(
     ("kind", "values", "expected"),
     [
-        ("epc", {"epc_bytes": 30_642_176, "latency_ms": 112.94, "speedup": 6.26},
+        ("epc", {"epc_bytes": 30_642_176, "latency_ms": 112.94, "speedup": 6.26, "native_ms": 112.9,
+                 "compute_ms": 112.9},
          "Paging stops at an EPC of 29.3 MiB: one inference then takes 113 ms, 6.3 times faster."),
+        ("epc", {"epc_bytes": 30_642_176, "latency_ms": 45.0, "speedup": 18.2, "native_ms": 21.5, "compute_ms": 25.3},
+         "Paging stops at an EPC of 29.3 MiB: one inference then takes 45.0 ms, 18.2 times faster. That is 2.1 times "
+         "the 21.5 ms outside: it adds 3.80 ms for computing inside the enclave and 19.7 ms for reading weights from "
+         "its slower memory."),
         ("layers", {"layers": LAYERS},
          "The 2 most expensive layers take 75 % of the time: conv (1,230 ms), fc (26.4 ms)."),
         ("layers", {"layers": LAYERS[:1]}, "The most expensive layer takes 50 % of the time: conv (1,230 ms)."),
@@ -31,8 +36,9 @@ LAYERS = [
          "fc (392 MiB)."),
         ("batch", {"batch": 0, "epc_bytes": 93 * MIB, "or_more": False},
          "No batch size fits in 93 MiB without paging, not even 1."),
-        ("batch", {"batch": 64, "epc_bytes": 93 * MIB, "or_more": True, "ms_per_image": 10.25},
-         "A batch of 64 fits in 93 MiB without paging, at 10.2 ms per image; larger batches were not tried."),
+        ("batch", {"batch": 64, "epc_bytes": 93 * MIB, "or_more": True, "ms_per_sample": 10.25,
+                   "sample": "sample"},
+         "A batch of 64 fits in 93 MiB without paging, at 10.2 ms per sample; larger batches were not tried."),
     ],
 )  # fmt: skip
 def test_advice_is_a_sentence_with_its_numbers_as_they_are_written_elsewhere(kind, values, expected):
