@@ -27,17 +27,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sectum.enclave.profile_checks import (
-    MAX_FILE_BYTES,
-    json_object,
-    read_json,
-    require_cost,
-    require_factor_range,
-    require_provenance,
-    require_text,
-    require_whole,
-)
+from sectum.enclave.profile_checks import MAX_FILE_BYTES, check_profile, json_object, read_json
 from sectum.enclave.profile_kinds import GUESTS, NOT_PREDICTED
+from sectum.enclave.profile_parts import InferenceTime, Provenance, ThreadModel
 from sectum.errors import ArtefactInvalid, UsageError
 from sectum.paging.residency import Policy
 from sectum.units import format_bytes
@@ -65,50 +57,6 @@ _OPTIONAL = {"compute_factor_low": None, "compute_factor_high": None, "transfer_
 """Constants that a file may leave out, and their values then."""
 _LEFT_OUT: Mapping[str, object] = {**_OPTIONAL, "tee": "", "measured_threads": ()}
 """All keys that a file may leave out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a constant comes from.
-
-    Attributes:
-        kind: measured, fitted, published, default, definition, or unknown for a constant that has no value.
-        source: who measured or defined it, and how.
-        doi: of the publication.
-        date: of the measurement, ISO 8601.
-    """
-
-    kind: str
-    source: str
-    doi: str | None = None
-    date: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceTime:
-    """The time of one inference in an enclave, by cause."""
-
-    compute_ms: float
-    memory_ms: float
-    paging_ms: float
-    entry_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        """The whole inference."""
-        return self.compute_ms + self.memory_ms + self.paging_ms + self.entry_ms
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadModel:
-    """Costs that each thread beyond the first adds."""
-
-    compute_factor: float = 0.0
-    """Added to 1, multiplies the compute factor."""
-    page_factor: float = 0.0
-    """Added to 1, multiplies the cost of a page fault."""
-    base_us: float = 0.0
-    """Microseconds added to an inference."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +97,8 @@ class Profile:
     """Origin of every constant; those of ``threads`` have names like ``threads.base_us``."""
 
     def __post_init__(self) -> None:
-        self._check()
+        given = (name for name, left_out in _OPTIONAL.items() if getattr(self, name) != left_out)
+        check_profile(self, _COSTS, (*constant_names(), *given))
         object.__setattr__(self, "policy", Policy(self.policy))
         for name in (*_COSTS, *_FACTORS):
             value = getattr(self, name)
@@ -222,32 +171,6 @@ class Profile:
             )
         why = self.provenance["compute_factor"].source
         raise UsageError(f"'{self.name}' cannot be predicted from outside: {why}. Instead, {remedy}")
-
-    def _check(self) -> None:
-        """Raise `ArtefactInvalid` if a field has the wrong type or is out of its range."""
-        for name in ("name", "description", "runtime"):
-            require_text(name, getattr(self, name))
-        if self.policy not in list(Policy):
-            raise ArtefactInvalid(f"policy is {self.policy!r}; it must be one of {', '.join(sorted(Policy))}")
-        require_whole("page_bytes", self.page_bytes, 1)
-        require_whole("batch", self.batch, 1)
-        if self.epc_bytes is not None:
-            require_whole("epc_bytes", self.epc_bytes, self.page_bytes)
-        for name in _COSTS:
-            require_cost(name, getattr(self, name))
-        for item in fields(ThreadModel):
-            require_cost(f"threads.{item.name}", getattr(self.threads, item.name))
-        require_factor_range(self.compute_factor_low, self.compute_factor, self.compute_factor_high)
-        if self.tee not in ("", *GUESTS):
-            raise ArtefactInvalid(f"tee is {self.tee!r}; it must be one of {', '.join(GUESTS)}, or be left out")
-        if not isinstance(self.measured_threads, list | tuple):
-            raise ArtefactInvalid(f"measured_threads is {self.measured_threads!r}; it must be a list of numbers")
-        for n in self.measured_threads:
-            require_whole("a number in measured_threads", n, 1)
-        given = (name for name, left_out in _OPTIONAL.items() if getattr(self, name) != left_out)
-        require_provenance(self.provenance, (*constant_names(), *given))
-        if (self.provenance["compute_factor"].kind == "unknown") != (self.compute_factor is None):
-            raise ArtefactInvalid("compute_factor must be null if its provenance is of kind 'unknown', and only then")
 
     def in_enclave_ms(
         self,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sectum.enclave.profile_kinds import GUESTS
 from sectum.errors import ArtefactInvalid
+from sectum.paging.residency import Policy
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
-    from sectum.enclave.profile import Provenance
+    from sectum.enclave.profile import Profile
+    from sectum.enclave.profile_parts import Provenance
 
 MAX_FILE_BYTES = 1 << 20
 _KINDS = ("measured", "fitted", "published", "default", "definition", "unknown")
@@ -36,6 +40,38 @@ def json_object(value: object, where: str, keys: Collection[str], optional: Coll
     if missing := sorted(set(keys) - value.keys()):
         raise ArtefactInvalid(f"{where} lacks the key '{missing[0]}'; add it")
     return dict(value)
+
+
+def check_profile(profile: Profile, costs: Collection[str], constants: Collection[str]) -> None:
+    """Require that each field of a profile has its type and is in its range.
+
+    Args:
+        profile: as it is being made.
+        costs: names of the fields that are costs.
+        constants: names of the constants that need a provenance.
+    """
+    for name in ("name", "description", "runtime"):
+        require_text(name, getattr(profile, name))
+    if profile.policy not in list(Policy):
+        raise ArtefactInvalid(f"policy is {profile.policy!r}; it must be one of {', '.join(sorted(Policy))}")
+    require_whole("page_bytes", profile.page_bytes, 1)
+    require_whole("batch", profile.batch, 1)
+    if profile.epc_bytes is not None:
+        require_whole("epc_bytes", profile.epc_bytes, profile.page_bytes)
+    for name in costs:
+        require_cost(name, getattr(profile, name))
+    for name, value in asdict(profile.threads).items():
+        require_cost(f"threads.{name}", value)
+    require_factor_range(profile.compute_factor_low, profile.compute_factor, profile.compute_factor_high)
+    if profile.tee not in ("", *GUESTS):
+        raise ArtefactInvalid(f"tee is {profile.tee!r}; it must be one of {', '.join(GUESTS)}, or be left out")
+    if not isinstance(profile.measured_threads, list | tuple):
+        raise ArtefactInvalid(f"measured_threads is {profile.measured_threads!r}; it must be a list of numbers")
+    for n in profile.measured_threads:
+        require_whole("a number in measured_threads", n, 1)
+    require_provenance(profile.provenance, constants)
+    if (profile.provenance["compute_factor"].kind == "unknown") != (profile.compute_factor is None):
+        raise ArtefactInvalid("compute_factor must be null if its provenance is of kind 'unknown', and only then")
 
 
 def require_text(name: str, value: object) -> None:

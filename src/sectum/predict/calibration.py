@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.enclave.profile import Profile, Provenance
+from sectum.enclave.profile import Profile
 from sectum.enclave.profile_kinds import GUESTS
+from sectum.enclave.profile_parts import Provenance
 from sectum.errors import CalibrationInvalid
 from sectum.measure.reference import References
 from sectum.ort.cpu import Cpu

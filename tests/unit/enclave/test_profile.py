@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sectum.enclave import profile as profiles
-from sectum.enclave.profile import Profile, Provenance, ThreadModel, streamed_bytes
+from sectum.enclave.profile import Profile, streamed_bytes
+from sectum.enclave.profile_parts import Provenance, ThreadModel
 from sectum.errors import ArtefactInvalid, UsageError
 from sectum.paging.replacement import PagingCounts, Policy, Touch, steady_state
 

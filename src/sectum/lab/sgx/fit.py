@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.enclave.profile import Profile, ThreadModel, load
+from sectum.enclave.profile import Profile, load
+from sectum.enclave.profile_parts import ThreadModel
 from sectum.extras import require
 from sectum.lab.sgx.networks import streamed_bytes, trace
 from sectum.paging.replacement import PagingCounts, steady_state
