@@ -141,7 +141,7 @@ class PaperMethod:
             UsageError: another enclave, or a native latency is given.
             ArtefactInvalid: the shipped detector or regressions are damaged.
         """
-        if profile.epc_bytes is not None and profile.name != SOFTEPC:
+        if profile.tee or (profile.epc_bytes is not None and profile.name != SOFTEPC):
             raise UsageError(
                 f"the paper's method learned from the software enclave and cannot predict '{profile.name}': "
                 f"choose the enclave '{SOFTEPC}', or the method page-model"

@@ -73,10 +73,11 @@ def test_regressions_survive_json():
             Regressions.from_json(stored | damage)
 
 
-def test_other_enclaves_are_refused(graph, predictor):
+@pytest.mark.parametrize("name", ["sgx1", "nitro", "tdx"])
+def test_other_enclaves_are_refused(graph, predictor, name):
     """The method learned from the software enclave; of hardware it says nothing, and says what to use instead."""
     with pytest.raises(UsageError, match="page-model"):
-        PaperMethod(predictor).predict(graph, profiles.load("sgx1"))
+        PaperMethod(predictor).predict(graph, profiles.load(name))
 
 
 def test_a_given_native_latency_is_refused(graph, predictor):
