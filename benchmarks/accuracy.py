@@ -101,7 +101,7 @@ def run(path: Path, epc_bytes: int, batch: int, threads: int, longest_ms: float)
         SoftEpcRunner(),
         epc_bytes=epc_bytes,
         threads=threads,
-        deadline_s=10,
+        deadline_s=30,  # loading included, in up to three processes
         references=predictor.calibration.references if predictor.calibration else None,
     )
     return Case(
