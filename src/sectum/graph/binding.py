@@ -1,59 +1,65 @@
-"""Giving the graph's inputs static shapes, and moving a model with a fixed batch to another batch."""
+"""Giving the graph's inputs static shapes and, where the caller has them, values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from sectum.errors import ShapeInconsistent, ShapeUnbound, UsageError
 from sectum.graph.inference_context import Constant, Shape
-from sectum.graph.limits import Limits
-from sectum.graph.onnx_format import RawNode, RawValueInfo
-from sectum.graph.shapes import Facts
+from sectum.graph.onnx_format import RawValueInfo
+from sectum.graph.raw_tensor import DTYPES
 
-_RESHAPERS: Mapping[str, int] = {"Reshape": 1, "Expand": 1, "Resize": 3}
-"""Operators with an input that lists the output's sizes, and that input's position."""
+Given = Shape | Constant
+"""What a caller says about an input: its shape, or its value. A shape of one number is the value of an input of
+rank 0."""
+
+_EXAMPLE_SIZES = (1, 3, 224, 224)
+_EXAMPLE_LENGTH = 128
+_BATCH_SYMBOLS = ("n", "b", "bs", "batch")
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Shapes of the graph's inputs.
+    """Shapes and values of the graph's inputs.
 
     Attributes:
         shapes: as asked for.
         original: as the file fixes them, where it fixes another batch; otherwise None.
-        symbols: values of the file's symbolic dimensions.
+        symbols: values of the file's symbolic dimensions; one that has different sizes is not there.
+        values: values of inputs, where they were given.
+        notes: what a person should know.
     """
 
     shapes: Mapping[str, Shape]
     original: Mapping[str, Shape] | None
     symbols: Mapping[str, int]
+    values: Mapping[str, Constant]
+    notes: tuple[str, ...]
 
 
-def bind(declared: list[RawValueInfo], batch: int | None, inputs: Mapping[str, tuple[int, ...]] | None) -> Binding:
+def bind(declared: list[RawValueInfo], batch: int | None, inputs: Mapping[str, Given] | None) -> Binding:
     """Find a value for every dimension of every input.
 
-    A symbol has one value throughout. ``batch`` is the first dimension of every input whose first dimension
-    is open, or fixed to the same number as that of the first input.
+    A symbol has the size that the first input with a given shape gives it; another input's shape may give it another
+    size there, because ONNX Runtime does not compare inputs. ``batch`` is the first dimension of every input whose
+    first dimension is open, or fixed to the same number as that of the first input.
 
     Raises:
-        ShapeUnbound: a dimension has no value.
-        ShapeInconsistent: values contradict the file.
-        UsageError: values contradict each other, or name no input.
+        ShapeUnbound: dimensions without a value.
+        ShapeInconsistent: shapes contradict the file.
+        UsageError: arguments contradict each other, name no input, or are no values of the input's type.
     """
-    given = dict(inputs or {})
     if batch is not None and batch < 1:
         raise UsageError(f"the batch is {batch}; it must be 1 or more")
-    for name, shape in given.items():
-        if not any(info.name == name for info in declared):
-            known = ", ".join(repr(info.name) for info in declared)
-            raise UsageError(f"the model has no input '{name}'; its inputs are {known}")
-        if any(size < 1 for size in shape):
-            raise UsageError(f"the shape {_text(shape)} of input '{name}' must consist of numbers from 1 up")
-    symbols = _symbols(declared, given, batch)
+    given, values = _checked(declared, inputs or {})
+    symbols, notes = _symbols(declared, given, batch)
     first = next((i.shape[0] for i in declared if i.shape and isinstance(i.shape[0], int) and i.shape[0] > 0), 0)
+    unbound = [info for info in declared if _is_open(info, given, symbols, batch)]
+    if unbound:
+        raise _unbound(unbound, symbols, batch)
     shapes: dict[str, Shape] = {}
     original: dict[str, Shape] = {}
     for info in declared:
@@ -61,7 +67,18 @@ def bind(declared: list[RawValueInfo], batch: int | None, inputs: Mapping[str, t
         fixed = info.shape[0] if info.shape else None
         leading = fixed if isinstance(fixed, int) and fixed > 0 else None
         original[info.name] = wanted if leading is None else (leading, *wanted[1:])
-    return Binding(shapes, original if original != shapes else None, symbols)
+    unequal = {dim for _, dim, _ in notes}
+    return Binding(
+        shapes,
+        original if original != shapes else None,
+        {dim: size for dim, size in symbols.items() if dim not in unequal},
+        values,
+        tuple(
+            f"input '{name}' gives the dimension '{dim}' the size {size}, another input gives it {symbols[dim]}: "
+            "ONNX Runtime accepts this"
+            for name, dim, size in notes
+        ),
+    )
 
 
 def at_batch_one(declared: list[RawValueInfo], binding: Binding) -> Mapping[str, Shape] | None:
@@ -73,36 +90,91 @@ def at_batch_one(declared: list[RawValueInfo], binding: Binding) -> Mapping[str,
     return shapes if shapes != binding.shapes else None
 
 
-def _symbols(declared: list[RawValueInfo], given: Mapping[str, tuple[int, ...]], batch: int | None) -> dict[str, int]:
-    symbols: dict[str, int] = {}
-    for info in declared:
-        shape = given.get(info.name)
-        if shape is None or info.shape is None:
-            continue
-        if len(shape) != len(info.shape):
+def _checked(declared: list[RawValueInfo], inputs: Mapping[str, Given]) -> tuple[dict[str, Shape], dict[str, Constant]]:
+    """Shapes of the inputs that are given, and the values of those that are given as values."""
+    by_name = {info.name: info for info in declared}
+    shapes: dict[str, Shape] = {}
+    values: dict[str, Constant] = {}
+    for name, given in inputs.items():
+        info = by_name.get(name)
+        if info is None:
+            raise UsageError(f"the model has no input '{name}'; its inputs are {', '.join(map(repr, by_name))}")
+        if isinstance(given, tuple) and info.shape == () and len(given) == 1:
+            given = np.array(given[0])
+        if isinstance(given, np.ndarray):
+            values[name] = given = _cast(info, given)
+            given = given.shape
+        if any(size < 1 for size in given):
+            raise UsageError(f"the shape {_text(given)} of input '{name}' must consist of numbers from 1 up")
+        if info.shape is not None and len(given) != len(info.shape):
             raise ShapeInconsistent(
-                f"input '{info.name}' has {len(info.shape)} dimensions ({_text(info.shape)}); "
-                f"{_text(shape)} has {len(shape)}"
+                f"input '{name}' is a single number: give its value, as --input {name}=1"
+                if not info.shape
+                else f"input '{name}' has {len(info.shape)} dimensions ({_text(info.shape)}); "
+                f"{_text(given) or 'a single number'} has {len(given)}"
             )
-        for dim, size in zip(info.shape, shape, strict=True):
+        shapes[name] = given
+    return shapes, values
+
+
+def _cast(info: RawValueInfo, value: Constant) -> Constant:
+    """Value in the type of the input.
+
+    Raises:
+        UsageError: it has values that the type does not have.
+    """
+    dtype = DTYPES[info.elem_type]
+    if dtype not in np.sctypeDict or value.dtype.kind not in "biuf":
+        raise UsageError(f"input '{info.name}' is a tensor of {dtype}: values can be given for numbers only")
+    if dtype == "bool" or np.dtype(dtype).kind in "iu":
+        low, high = (0, 1) if dtype == "bool" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+        numbers = value.astype(np.float64) if value.dtype.kind == "f" else value
+        if value.size and not (low <= numbers.min().item() and numbers.max().item() <= high):
+            raise UsageError(f"input '{info.name}' is a tensor of {dtype}: its values must lie from {low} to {high}")
+        if value.dtype.kind == "f" and (np.trunc(numbers) != numbers).any():
+            raise UsageError(f"input '{info.name}' is a tensor of {dtype}: its values must be whole numbers")
+    with np.errstate(all="ignore"):
+        return value.astype(dtype)
+
+
+def _symbols(
+    declared: list[RawValueInfo], given: Mapping[str, Shape], batch: int | None
+) -> tuple[dict[str, int], list[tuple[str, str, int]]]:
+    """Sizes of symbols, and where an input gives another size: input, symbol, size."""
+    symbols: dict[str, int] = {}
+    unequal: list[tuple[str, str, int]] = []
+    for info in declared:
+        for dim, size in zip(info.shape or (), given.get(info.name, ()), strict=False):
             if isinstance(dim, str) and symbols.setdefault(dim, size) != size:
-                raise ShapeInconsistent(f"the dimension '{dim}' cannot be both {symbols[dim]} and {size}")
+                unequal.append((info.name, dim, size))
     if batch is not None:
         for info in declared:
             dim = info.shape[0] if info.shape else None
             if isinstance(dim, str) and symbols.setdefault(dim, batch) != batch:
                 raise UsageError(f"the batch is given as {batch} and, in an input's shape, as {symbols[dim]}")
-    return symbols
+    return symbols, unequal
+
+
+def _is_open(info: RawValueInfo, given: Mapping[str, Shape], symbols: Mapping[str, int], batch: int | None) -> bool:
+    if info.name in given:
+        return False
+    return info.shape is None or bool(_open_dimensions(info.shape, symbols, batch))
+
+
+def _open_dimensions(shape: tuple[int | str | None, ...], symbols: Mapping[str, int], batch: int | None) -> list[int]:
+    return [
+        index
+        for index, dim in enumerate(shape)
+        if not (isinstance(dim, int) and dim > 0) and dim not in symbols and (index > 0 or batch is None)
+    ]
 
 
 def _bound(
     info: RawValueInfo, given: Shape | None, symbols: Mapping[str, int], batch: int | None, fixed_batch: int
 ) -> Shape:
+    """Shape of an input whose open dimensions all have a value."""
     if info.shape is None:
-        if given is None:
-            raise ShapeUnbound(
-                f"input '{info.name}' has no shape in the file: give it, as --input {info.name}=1x3x224x224"
-            )
+        assert given is not None
         return given
     bound: list[int] = []
     for index, dim in enumerate(info.shape):
@@ -116,107 +188,52 @@ def _bound(
                 )
             chosen = size or rebatch or dim
         else:
-            found = size or (symbols.get(dim) if isinstance(dim, str) else None) or (batch if index == 0 else None)
-            if found is None:
-                raise _unbound(info, index, dim)
-            chosen = found
+            chosen = size or (symbols.get(dim) if isinstance(dim, str) else None) or batch or 0
         if index == 0 and batch is not None and size is not None and size != batch:
             raise UsageError(f"the batch is given as {batch} and, in the shape of input '{info.name}', as {size}")
         bound.append(chosen)
     return tuple(bound)
 
 
-def _unbound(info: RawValueInfo, index: int, dim: int | str | None) -> ShapeUnbound:
-    assert info.shape is not None
-    named = f"'{dim}'" if isinstance(dim, str) else "without a name"
-    open_dims = [i for i, d in enumerate(info.shape) if not (isinstance(d, int) and d > 0)]
-    sizes = (1, 3, 224, 224)
-    example = "x".join(
-        str(d) if isinstance(d, int) and d > 0 else str(sizes[i] if len(info.shape or ()) == 4 else 1)
-        for i, d in enumerate(info.shape)
-    )
-    flag = "--batch 1" if open_dims == [0] else f"--input {info.name}={example}"
+def _unbound(unbound: list[RawValueInfo], symbols: Mapping[str, int], batch: int | None) -> ShapeUnbound:
+    """Error that names all inputs without a shape, with an example for each."""
+    named = [f"'{info.name}' ({_text(info.shape) if info.shape else 'no shape in the file'})" for info in unbound]
+    if all(info.shape and _open_dimensions(info.shape, symbols, batch) == [0] for info in unbound):
+        flags = "--batch 1"
+    else:
+        flags = " ".join(f"--input {info.name}={_example(info, symbols, batch)}" for info in unbound)
     return ShapeUnbound(
-        f"dimension {index} of input '{info.name}' ({named}, shape {_text(info.shape)}) has no value: "
-        f"give it, for example {flag}"
+        f"input{'s' if len(named) > 1 else ''} {_listed(named)} {'have' if len(named) > 1 else 'has'} dimensions "
+        f"without a size: give them, for example {flags}"
     )
+
+
+def _example(info: RawValueInfo, symbols: Mapping[str, int], batch: int | None) -> str:
+    if info.shape is None:
+        return "x".join(map(str, _EXAMPLE_SIZES))
+    rank = len(info.shape)
+    sizes = []
+    for index, dim in enumerate(info.shape):
+        if isinstance(dim, int) and dim > 0:
+            sizes.append(dim)
+        elif isinstance(dim, str) and dim in symbols:
+            sizes.append(symbols[dim])
+        elif index == 0 and (rank > 1 or looks_like_batch(dim)):
+            sizes.append(batch or 1)
+        else:
+            sizes.append(_EXAMPLE_SIZES[index] if rank == len(_EXAMPLE_SIZES) else _EXAMPLE_LENGTH)
+    return "x".join(map(str, sizes))
+
+
+def looks_like_batch(dim: int | str | None) -> bool:
+    """Whether an open dimension has no name, or one that exporters give to the batch."""
+    return not isinstance(dim, str) or dim.lower() in _BATCH_SYMBOLS or "batch" in dim.lower()
+
+
+def _listed(names: list[str]) -> str:
+    shown = names[:8] + ([f"{len(names) - 8} more"] if len(names) > 8 else [])
+    return " and ".join([*([", ".join(shown[:-1])] if shown[1:] else []), shown[-1]])
 
 
 def _text(shape: tuple[int | str | None, ...]) -> str:
-    return "x".join("?" if d is None or d == -1 else str(d) for d in shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """An operator's shape constant replaced by another: which input of which operator, and by what."""
-
-    node: int
-    position: int
-    name: str
-    value: Constant
-
-
-class Rebatch:
-    """Moves shape constants with the old batch in them to the new batch, while shapes are inferred anew.
-
-    Data whose first dimension runs over the images of the batch, outermost, keeps each image's elements
-    together. Reshaping such data at another batch is therefore the same reshape with the target's first entry
-    scaled.
-    """
-
-    def __init__(self, old: Facts, before: Mapping[str, Shape], after: Mapping[str, Shape]) -> None:
-        name = next(n for n in after if after[n] != before[n])
-        self._old = old
-        self._from, self._to = before[name][0], after[name][0]
-        self.rewrites: list[Rewrite] = []
-
-    def scaled(self, shape: Shape) -> Shape | None:
-        """Shape at the new batch of what has ``shape`` at the old one; None if it cannot be scaled."""
-        if not shape or shape[0] * self._to % self._from:
-            return None
-        return (shape[0] * self._to // self._from, *shape[1:])
-
-    def adjust(self, index: int, node: RawNode, facts: Facts, limits: Limits) -> RawNode:
-        """Operator, with a new shape constant where the old one holds the old batch."""
-        position = _RESHAPERS.get(node.op_type) if not node.domain else None
-        if position is None or position >= len(node.inputs) or node.inputs[0] in facts.constants:
-            return node
-        data, target = node.inputs[0], node.inputs[position]
-        value = facts.values.get(target)
-        types, old = facts.types, self._old.types
-        if value is None or not value.size or value.ndim != 1 or data not in types or data not in old:
-            return node
-        if types[data][0] != self.scaled(old[data][0]) or node.outputs[0] not in old:
-            return node
-        wanted = self.scaled(old[node.outputs[0]][0])
-        if wanted is None or int(value[0]) in (-1, 0, wanted[0]):
-            return node
-        if node.op_type == "Expand" and value.size < len(wanted):
-            return node
-        changed = value.astype(np.int64)
-        changed[0] = wanted[0]
-        name = f"{target}/batch{self._to}/{index}"
-        facts.add(name, (changed.shape, "int64"), True, limits)
-        facts.values[name] = changed
-        self.rewrites.append(Rewrite(index, position, name, changed))
-        inputs = list(node.inputs)
-        inputs[position] = name
-        return replace(node, inputs=inputs)
-
-    def check_outputs(self, facts: Facts, outputs: list[str]) -> None:
-        """Verify that every output is the old one with its first dimension scaled.
-
-        Raises:
-            ShapeInconsistent: it is not.
-        """
-        for name in outputs:
-            old, new = self._old.types[name][0], facts.types[name][0]
-            if new != self.scaled(old):
-                raise ShapeInconsistent(
-                    f"{self.complaint()}: output '{name}' has shape {list(old)} in the file and would become "
-                    f"{list(new)}. Export the model with a symbolic batch"
-                )
-
-    def complaint(self) -> str:
-        """Say what cannot be done."""
-        return f"the file's batch of {self._from} cannot be changed to {self._to}"
+    return "x".join("?" if d is None or d == -1 else str(d)[:60] for d in shape)

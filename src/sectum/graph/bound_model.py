@@ -7,14 +7,13 @@ in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from sectum.errors import ModelTooLarge
-from sectum.graph.binding import Rewrite
 from sectum.graph.external_data import ExternalRange
-from sectum.graph.inference_context import Constant, Typed
+from sectum.graph.inference_context import Constant
 from sectum.graph.onnx_format import RawModel, RawNode
 from sectum.graph.protobuf import (
     BYTES,
@@ -27,6 +26,7 @@ from sectum.graph.protobuf import (
     fields,
 )
 from sectum.graph.raw_tensor import DTYPE_CODES, RawTensor
+from sectum.graph.rebatch import Rewrite
 
 _PROTOBUF_LIMIT = 2**31 - 1
 Chunk = bytes | memoryview
@@ -36,8 +36,8 @@ def bound_chunks(
     buf: bytes,
     raw: RawModel,
     nodes: list[RawNode],
-    inputs: Mapping[str, Typed],
-    outputs: Mapping[str, Typed],
+    inputs: Sequence[bytes],
+    outputs: Sequence[bytes],
     rewrites: list[Rewrite],
     external: Mapping[str, ExternalRange],
 ) -> list[Chunk]:
@@ -47,8 +47,8 @@ def bound_chunks(
         buf: the source file.
         raw: what was parsed from it.
         nodes: its operators in order.
-        inputs: bound inputs.
-        outputs: inferred outputs.
+        inputs: ValueInfoProto of each input.
+        outputs: ValueInfoProto of each output.
         rewrites: replaced shape constants; their ``node`` is an index into ``nodes``.
         external: where initialisers with external data lie.
 
@@ -77,15 +77,15 @@ def bound_chunks(
             add(5, _inlined(tensor, external[tensor.name].read()))
     for rewrite in rewrites:
         add(5, _tensor(rewrite.name, rewrite.value))
-    for name, typed in inputs.items():
-        add(11, _value_info(name, typed))
+    for info in inputs:
+        add(11, info)
     if raw.ir_version < 4:  # up to IR version 3 every initialiser is listed among the inputs as well
         for tensor in initialisers.values():
-            add(11, _value_info(tensor.name, (tensor.shape, tensor.dtype)))
+            add(11, value_info(tensor.name, tensor.dtype, tensor.shape))
         for rewrite in rewrites:
-            add(11, _value_info(rewrite.name, (rewrite.value.shape, "int64")))
-    for name, typed in outputs.items():
-        add(12, _value_info(name, typed))
+            add(11, value_info(rewrite.name, "int64", rewrite.value.shape))
+    for info in outputs:
+        add(12, info)
     size = sum(map(len, body))
     chunks: list[Chunk] = [encode_number(1, raw.ir_version)]
     chunks += [encode_bytes(number, buf[start:stop]) for number, (start, stop) in raw.rest]
@@ -130,8 +130,14 @@ def _tensor(name: str, value: Constant) -> bytes:
     return head + encode_number(2, DTYPE_CODES["int64"]) + encode_bytes(8, name.encode()) + encode_bytes(9, data)
 
 
-def _value_info(name: str, typed: Typed) -> bytes:
-    shape, dtype = typed
-    dims = b"".join(encode_bytes(1, encode_number(1, size)) for size in shape)
+def value_info(name: str, dtype: str = "", shape: Sequence[int | str | None] = ()) -> bytes:
+    """ValueInfoProto of a tensor; only its name if no type is given. Dimensions may be symbols, or None."""
+    if not dtype:
+        return encode_bytes(1, name.encode())
+    dims = b"".join(
+        encode_bytes(1, b"" if dim is None else encode_bytes(2, dim.encode()) if isinstance(dim, str) else
+                     encode_number(1, dim))
+        for dim in shape
+    )  # fmt: skip
     tensor = encode_number(1, DTYPE_CODES[dtype]) + encode_bytes(2, dims)
     return encode_bytes(1, name.encode()) + encode_bytes(2, encode_bytes(1, tensor))

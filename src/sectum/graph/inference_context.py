@@ -17,8 +17,17 @@ Typed = tuple[Shape, str]
 Constant = NDArray[np.generic]
 
 
-class InputDecides(ShapeInconsistent):
-    """A shape depends on the values that the network is given, not on their shapes alone."""
+class ShapeUnknown(ShapeInconsistent):
+    """A shape that neither a rule, nor ONNX's own inference, nor the file gives. A run of the model would tell it.
+
+    Attributes:
+        op_type: domain and type of the operator that makes the tensor.
+        decided_by: tensor whose values decide the shape; None where the operator is not known.
+    """
+
+    def __init__(self, message: str, op_type: tuple[str, str], decided_by: str | None = None) -> None:
+        super().__init__(message)
+        self.op_type, self.decided_by = op_type, decided_by
 
 
 @dataclass(slots=True)
@@ -50,12 +59,14 @@ class InferenceContext:
             "Check the input shapes that you gave, or export the model again"
         )
 
-    def undecided(self, what: str) -> NoReturn:
-        """Raise InputDecides: a value that the output's shape needs is not known."""
-        raise InputDecides(
+    def undecided(self, index: int, what: str) -> NoReturn:
+        """Raise ShapeUnknown: the value of input ``index``, which the output's shape needs, is not known."""
+        raise ShapeUnknown(
             f"operator '{self.label}' ({self.node.op_type}): its {what} is computed from the values of the "
             "network's input, so the shape of its output is not fixed. State the shape in the file "
-            "(value_info), or export the model with fixed shapes"
+            "(value_info), or export the model with fixed shapes",
+            (self.node.domain, self.node.op_type),
+            self.node.inputs[index] if index < len(self.node.inputs) else "",
         )
 
     @property
@@ -92,7 +103,7 @@ class InferenceContext:
         self.shape(index)
         value = self.values[index]
         if value is None:
-            self.undecided(what)
+            self.undecided(index, what)
         if value.dtype.kind not in "iu":
             self.fail(f"its {what} must be integers, not {value.dtype}")
         return tuple(int(v) for v in value.ravel())

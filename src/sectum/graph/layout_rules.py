@@ -192,7 +192,7 @@ def _resize(ctx: InferenceContext) -> list[Typed]:
     attribute = ctx.node.attributes.get("scales")
     scales = attribute if isinstance(attribute, tuple) else ctx.floats(scales_at)
     if scales is None:
-        ctx.undecided("list of scales")
+        ctx.undecided(scales_at, "list of scales")
     if len(scales) != len(places):
         ctx.fail(f"it has {len(scales)} scales for {len(places)} dimensions")
     for place, scale in zip(places, scales, strict=True):

@@ -22,6 +22,20 @@ def captures(node: RawNode) -> list[str]:
     return list(found)
 
 
+def value_sources(nodes: Iterable[RawNode], tensor: str) -> set[str]:
+    """Tensors on whose values those of a tensor depend, itself included. Shapes of tensors are no values.
+
+    Args:
+        nodes: operators in an order in which they can run.
+        tensor: the name.
+    """
+    found = {tensor}
+    for node in reversed(list(nodes)):
+        if node.op_type not in ("Shape", "Size") and not found.isdisjoint(node.outputs):
+            found.update(filter(None, (*node.inputs, *(captures(node) if node.graphs else ()))))
+    return found
+
+
 def in_order(graph: RawGraph, inputs: Iterable[str]) -> list[RawNode]:
     """Graph's operators in an order in which they can run: the file's own where it is one.
 

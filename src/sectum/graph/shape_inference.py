@@ -1,15 +1,16 @@
-"""Shapes of a whole graph at given input shapes; branches whose condition is constant are put in place."""
+"""Shapes of a whole graph at given input shapes; branches whose condition is known are put in place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from sectum.errors import ModelMalformed, ShapeInconsistent
-from sectum.graph.binding import Rebatch
-from sectum.graph.inference_context import Shape, Typed
+from sectum.graph.inference_context import Constant, Shape, ShapeUnknown, Typed
 from sectum.graph.onnx_format import Parser, RawGraph, RawModel, RawNode
 from sectum.graph.operator_order import captures, subgraph_operators
+from sectum.graph.rebatch import Rebatch
 from sectum.graph.shapes import Facts, StatedType, infer, nothing_stated
 
 
@@ -31,14 +32,21 @@ class ShapeInference:
             self._initialisers.add_tensor(self._buf, tensor.name, tensor, self._limits)
 
     def run(
-        self, inputs: Mapping[str, Typed], stated: StatedType = nothing_stated, rebatch: Rebatch | None = None
+        self,
+        inputs: Mapping[str, Typed],
+        stated: StatedType = nothing_stated,
+        rebatch: Rebatch | None = None,
+        values: Mapping[str, Constant] = MappingProxyType({}),
+        branches: Mapping[str, bool] = MappingProxyType({}),
     ) -> tuple[Facts, list[RawNode]]:
-        """Facts about all tensors, and the operators with branches of constant conditions put in place.
+        """Facts about all tensors, and the operators with branches of known conditions put in place.
 
         Args:
             inputs: shape and type of each input of the graph.
             stated: what the file states about a tensor.
             rebatch: changes shape constants on the way.
+            values: values of inputs that the caller gave.
+            branches: conditions to assume, by the first output of the If, where values do not decide them.
 
         Raises:
             ModelError: whatever is wrong with the model.
@@ -46,6 +54,9 @@ class ShapeInference:
         facts = self._initialisers.copy(stated)
         for name, typed in inputs.items():
             facts.add(name, typed, False, self._limits)
+        for name, value in values.items():
+            facts.give(name, value)
+        facts.assumed = branches
         result: list[RawNode] = []
         for index, node in enumerate(self._nodes):
             if rebatch is None:
@@ -67,10 +78,9 @@ class ShapeInference:
             result.append(node)
             return
         if node.op_type == "If" and not node.domain:
-            condition = facts.values.get(node.inputs[0]) if node.inputs else None
-            branches = [node.graphs.get("then_branch"), node.graphs.get("else_branch")]
-            if condition is not None and condition.size == 1:
-                branch = branches[0 if condition.item() else 1]
+            condition = self._condition(node, facts)
+            if condition is not None:
+                branch = node.graphs.get("then_branch" if condition else "else_branch")
                 if branch is None:
                     raise ModelMalformed(f"If '{node.name}' lacks a branch: export the model again")
                 for inner in self._inlined(node, branch, node.outputs, facts):
@@ -78,6 +88,17 @@ class ShapeInference:
                 return
         self._control_flow(node, facts)
         result.append(replace(node, inputs=node.inputs + captures(node)))
+
+    def _condition(self, node: RawNode, facts: Facts) -> bool | None:
+        """Whether an If takes its first branch; None where the values of the network's input decide."""
+        name = node.inputs[0] if node.inputs else ""
+        value = facts.values.get(name)
+        known = bool(value.item()) if value is not None and value.size == 1 else None
+        if known is None:
+            known = facts.assumed.get(_first_output(node))
+        if known is not None and name not in facts.constants:
+            facts.taken[node.name or _first_output(node)] = "then" if known else "else"
+        return known
 
     def _control_flow(self, node: RawNode, facts: Facts) -> None:
         """Find the output types of an operator whose subgraphs do not become part of the graph."""
@@ -92,16 +113,17 @@ class ShapeInference:
             if not name:
                 continue
             if typed is None:
-                raise ShapeInconsistent(
+                raise ShapeUnknown(
                     f"the shape of tensor '{name}', made by the control-flow operator '{node.name}' "
-                    f"({node.op_type}), cannot be found: state it in the file (value_info)"
+                    f"({node.op_type}), cannot be found: state it in the file (value_info)",
+                    (node.domain, node.op_type),
                 )
             facts.add(name, typed, False, self._limits)
 
     def _larger_branch(self, node: RawNode, facts: Facts) -> list[Typed | None]:
         best: list[Typed | None] = [None] * len(node.outputs)
         for key, branch in node.graphs.items():
-            names = [f"{node.name or node.outputs[0]}/{key}/{i}" for i in range(len(node.outputs))]
+            names = [f"{_first_output(node)}/{key}/{i}" for i in range(len(node.outputs))]
             for inner in self._inlined(node, branch, names, facts, key):
                 self._step(inner, facts, [])
             for i, name in enumerate(names):
@@ -117,7 +139,7 @@ class ShapeInference:
         """Branch's operators under names that cannot clash, the last ones making ``outputs``."""
         if len(branch.outputs) != len(outputs) or branch.inputs:
             raise ModelMalformed(f"the branches of If '{node.name}' do not make its outputs: export the model again")
-        prefix = f"{node.name or node.outputs[0]}/{key}/"
+        prefix = f"{_first_output(node)}/{key}/"  # operators may share a name, tensors do not
         inner = {t.name for t in branch.initialisers}
         for tensor in branch.initialisers:
             facts.add_tensor(self._buf, prefix + tensor.name, tensor, self._limits)
@@ -132,6 +154,10 @@ class ShapeInference:
         for made, (name, _) in zip(outputs, branch.outputs, strict=True):
             renamed.append(RawNode("Identity", "", made, [name_of(name)], [made], {}, {}, {}, (0, 0)))
         return renamed
+
+
+def _first_output(node: RawNode) -> str:
+    return next(filter(None, node.outputs), "")
 
 
 def _rename(node: RawNode, inner: set[str], prefix: str) -> RawNode:

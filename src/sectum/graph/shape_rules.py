@@ -243,7 +243,7 @@ def _bias_gelu(ctx: InferenceContext) -> list[Typed]:
 def _range(ctx: InferenceContext) -> list[Typed]:
     start, limit, delta = (ctx.value(i) for i in range(3))
     if start is None or limit is None or delta is None:
-        ctx.undecided("range")
+        ctx.undecided(next(i for i in range(3) if ctx.value(i) is None), "range")
     first, last, step = (float(v.ravel()[0]) if v.size == 1 else math.nan for v in (start, limit, delta))
     if not step or not math.isfinite(first + last + step):
         ctx.fail("its bounds must be finite scalars and its step not zero")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sectum.errors import ModelMalformed, ModelTooLarge, ShapeInconsistent
+from sectum.errors import ModelMalformed, ModelTooLarge
 from sectum.graph.folding import MAX_ELEMENTS, fold
-from sectum.graph.inference_context import Constant, InferenceContext, InputDecides, Shape, Typed
+from sectum.graph.inference_context import Constant, InferenceContext, Shape, ShapeUnknown, Typed
 from sectum.graph.ir import DTYPE_BYTES
 from sectum.graph.layout_rules import LAYOUT_RULES
 from sectum.graph.limits import Limits
@@ -40,7 +40,10 @@ class Facts:
 
     Attributes:
         types: shape and element type of each tensor.
-        values: values of small constants.
+        values: values of small constants, and of what is computed from given values of inputs.
+        given: names of tensors whose values follow from those that the caller gave: the runtime computes them.
+        assumed: conditions to assume, by the first output of the If, where values do not decide them.
+        taken: operators whose branch is chosen by given or assumed values, with the branch's name.
         constants: names of tensors that are known before the first inference.
         stated: what the file states, for operators that have no rule here.
     """
@@ -48,6 +51,9 @@ class Facts:
     types: dict[str, Typed] = field(default_factory=dict)
     values: dict[str, Constant] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
+    given: set[str] = field(default_factory=set)
+    assumed: Mapping[str, bool] = field(default_factory=dict)
+    taken: dict[str, str] = field(default_factory=dict)
     stated: StatedType = nothing_stated
     weight_bytes: int = 0
     activation_bytes: int = 0
@@ -55,8 +61,19 @@ class Facts:
     def copy(self, stated: StatedType) -> Facts:
         """Same facts, to be added to, beside what the file states."""
         return Facts(
-            dict(self.types), dict(self.values), set(self.constants), stated, self.weight_bytes, self.activation_bytes
+            dict(self.types),
+            dict(self.values),
+            set(self.constants),
+            stated=stated,
+            weight_bytes=self.weight_bytes,
+            activation_bytes=self.activation_bytes,
         )
+
+    def give(self, name: str, value: Constant) -> None:
+        """Record the value of an input, where it is small enough to decide shapes and conditions."""
+        if keeps_value(*self.types[name]) and value.shape == self.types[name][0]:
+            self.values[name] = value
+            self.given.add(name)
 
     def add(self, name: str, typed: Typed, constant: bool, limits: Limits) -> None:
         """Record a tensor.
@@ -134,7 +151,8 @@ def infer(node: RawNode, facts: Facts, opsets: Mapping[str, int], buf: Buffer, l
     """Add the outputs of one operator without subgraphs to the facts.
 
     Raises:
-        ShapeInconsistent: shapes that contradict each other, or that the input's values would decide.
+        ShapeInconsistent: shapes that contradict each other.
+        ShapeUnknown: no rule tells the shape, or the input's values decide it.
         ModelMalformed: wrong attributes, wrong types, missing inputs.
         ModelTooLarge: an output over a limit.
     """
@@ -147,27 +165,32 @@ def infer(node: RawNode, facts: Facts, opsets: Mapping[str, int], buf: Buffer, l
     if rule is not None:
         try:
             types = list(rule(ctx))
-        except InputDecides:
+        except ShapeUnknown:
             types = [facts.stated(name) for name in node.outputs]
             if None in types:
                 raise
     else:
         types = _foreign(ctx, facts, opsets, buf)
     constant = _is_constant(node, ctx, facts)
+    # What the caller's values come to is known, though the runtime computes it in every inference.
+    follows = not constant and not facts.given.isdisjoint(node.inputs) and node.op_type not in _RANDOM
     for index, name in enumerate(node.outputs):
         if not name:
             continue
         typed = types[index] if index < len(types) else None
         if typed is None:
-            raise ShapeInconsistent(
+            raise ShapeUnknown(
                 f"the shape of tensor '{name}', made by operator '{ctx.label}' ({node.op_type}), cannot be "
-                "found. Store shapes in the file (onnx.shape_inference) or replace the operator"
+                "found. Store shapes in the file (onnx.shape_inference) or replace the operator",
+                (node.domain, node.op_type),
             )
         facts.add(name, typed, constant, limits)
-        if constant and index == 0 and keeps_value(*typed):
+        if (constant or follows) and index == 0 and keeps_value(*typed):
             value = fold(ctx, *typed)
             if value is not None:
                 facts.values[name] = value
+                if follows:
+                    facts.given.add(name)
 
 
 def _is_constant(node: RawNode, ctx: InferenceContext, facts: Facts) -> bool:
