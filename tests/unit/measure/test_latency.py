@@ -148,7 +148,6 @@ def native() -> Measurement:
     return measure(Model(convolutions()), NativeRunner(), runs=6, references=References(2.5, 2.5))
 
 
-@pytest.mark.slow
 def test_measurement_is_complete(native: Measurement) -> None:
     """A measurement has the raw data of its latency, and its JSON can be read again."""
     assert native.latency_ms > 0
@@ -169,7 +168,6 @@ def test_milliseconds_are_ratio_times_reference(native: Measurement) -> None:
     assert min(ratios) * 2.5 <= native.latency_ms <= max(ratios) * 2.5
 
 
-@pytest.mark.slow
 def test_without_calibration_the_run_is_its_own_reference() -> None:
     """Without a calibration the run's own mean reference is used, and the result says so."""
     found = measure(Model(convolutions()), NativeRunner(), runs=2, compare_native=False)
@@ -183,7 +181,6 @@ def test_without_calibration_the_run_is_its_own_reference() -> None:
     assert found.outputs_equal_native is None
 
 
-@pytest.mark.slow
 def test_other_outputs_are_an_error() -> None:
     """An enclave with other outputs than the native run raises OutputsDiffer, not a latency."""
     with pytest.raises(OutputsDiffer, match="differ from those of the native run"):
@@ -250,7 +247,6 @@ def test_an_epc_smaller_than_the_weights_pages() -> None:
     assert tight.resident_bytes <= 4 << 20
 
 
-@pytest.mark.slow
 def test_a_real_network_pages_as_it_should() -> None:
     """SqueezeNet, 13 MiB live, pages in every inference in 6 MiB of EPC, and its outputs are the native ones."""
     runner = SoftEpcRunner()
@@ -268,7 +264,6 @@ def test_a_real_network_pages_as_it_should() -> None:
     assert found.outputs_equal_native is True
 
 
-@pytest.mark.slow
 def test_operators_add_up() -> None:
     """The times of a network's operators add up to about the network's latency."""
     found = measure_operators(Model(matrix_chain(6, 768)), runs=9)

@@ -78,7 +78,6 @@ class FakeEngine:
             yield measured(task)
 
 
-@pytest.mark.slow
 def test_a_seed_decides_the_tasks(planned: list[Task]) -> None:
     """Whoever collects with the same seed measures the same networks; another seed gives others."""
     assert list(itertools.islice(tasks(SEED), 8)) == planned[:8]
@@ -95,7 +94,6 @@ def test_what_is_known_is_passed_over_without_making_it(planned: list[Task], mon
     assert len(built) == 1
 
 
-@pytest.mark.slow
 def test_a_plan_keeps_to_the_families_given() -> None:
     """Published networks come from families that were given; a family without any has only drawn ones."""
     assert {task.family for task in itertools.islice(tasks(SEED, families=("mixed",)), 20)} == {"mixed"}
