@@ -90,8 +90,8 @@ def test_a_model_that_the_runtime_refuses_is_told_in_a_sentence(run, tmp_path):
 
 
 def test_an_evaluation_of_a_folder_that_is_not_there_is_refused(run, tmp_path):
-    """`evaluate` on a missing folder is a usage error that says so."""
-    refused(run("evaluate", "--data", tmp_path / "nowhere"), 2, "there is no folder")
+    """`evaluate --retrain` on a missing folder says that there is none."""
+    refused(run("evaluate", "--retrain", "--data", tmp_path / "nowhere"), 32, "there is no folder")
 
 
 def test_a_processor_that_is_not_there_is_refused(run, tmp_path):

@@ -115,6 +115,7 @@ def test_the_manifest_says_how_good_it_is(block):
         assert 0.8 < figures["detector_f1"] <= 1
 
 
+@pytest.mark.slow
 def test_predicting_imports_nothing_that_trains():
     """The method needs neither PyTorch nor scikit-learn, nor what reads datasets."""
     code = (

@@ -135,6 +135,7 @@ def test_a_damaged_manifest_is_refused(copy, content):
         Detector.load(copy)
 
 
+@pytest.mark.slow
 def test_detecting_imports_nothing_that_trains():
     """Loading and asking needs neither PyTorch nor what reads datasets."""
     code = (
