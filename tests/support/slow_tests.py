@@ -9,6 +9,7 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
+import numpy.testing  # noqa: F401 - some versions start lscpu when they are imported
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]

@@ -143,6 +143,7 @@ def test_what_a_family_draws_beside_its_grid_differs_between_relatives(
     assert len({str(trait(zoo.sample(family, rng))) for _ in range(20)}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "half_above_gflop"), [*((family, 0.2) for family in sorted(SINCE)), ("shufflenet_v1", 0.05)]
 )
