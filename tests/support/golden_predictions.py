@@ -30,7 +30,7 @@ _OF_LAYERS = (
     "flops",
     "supported",
 )
-_NOT_NUMBERS = ("layers", "model", "notes")
+_NOT_NUMBERS = ("grade", "layers", "model", "notes")
 
 
 def load() -> dict[str, dict[str, Any]]:

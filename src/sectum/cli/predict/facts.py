@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sectum.cli.render.figures import count, milliseconds, number, percent, plural
+from sectum.predict.prediction import GUESS
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ def facts(prediction: Prediction) -> list[Fact]:
     def part(label: str, value_ms: float, *details: str) -> Fact:
         return Fact(label, milliseconds(value_ms), "predicted", "; ".join([percent(value_ms / total), *details]))
 
+    grade = prediction.grade
+    guess = grade.word == GUESS
+    latency, native = ("a guess" if guess else milliseconds(ms) for ms in (prediction.latency_ms, prediction.native_ms))
     found = [
-        Fact("latency", milliseconds(prediction.latency_ms), "predicted", f"{interval}; {conditions}"),
+        Fact("latency", latency, "predicted", f"{interval}; {conditions}"),
+        Fact("  grade", grade.word, "", grade.sentence.removesuffix(".")),
         part("  compute", split.compute),
         part("  memory", split.memory, "slower memory in the enclave"),
         part("  paging", split.paging, f"{count(memory.loads)} page loads, {count(memory.minor_faults)} minor faults"),
-        Fact("outside an enclave", milliseconds(prediction.native_ms), prediction.native_source, ""),
+        Fact("outside an enclave", native, prediction.native_source, ""),
         Fact(
             "working set",
             format_bytes(memory.working_set_bytes),

@@ -79,16 +79,16 @@ def load_profile(name: str, epc_bytes: int | None) -> Profile:
 
 def predict(request: Request) -> PredictionResult:
     """Make the requested prediction."""
-    from sectum.ort.costs import require_supported
     from sectum.predict import load_predictor
+    from sectum.predict.grade import require_inside
 
     source = Source(request.model, batch=request.batch, inputs=request.inputs)
     profile = load_profile(request.enclave, request.epc_bytes)
     graph = source.graph
-    if request.strict:
-        require_supported(graph)
     predictor = load_predictor()
     prepared = predictor.prepare(graph, threads=request.threads, native_ms=request.native_ms)
+    if request.strict:
+        require_inside(prepared)
     prediction = predictor.in_enclave(prepared, profile)
     prediction = replace(prediction, model=source.name)
     return PredictionResult(request, source, profile, predictor, prepared, prediction)
