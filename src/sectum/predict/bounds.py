@@ -2,7 +2,7 @@
 
 They are for operators unlike anything that a latency model was trained on. The rates are not learned: they are chosen
 wide, so that the operators of the dataset lie between the bounds when their kind is treated as unknown
-(``python -m sectum.lab.evaluation.kinds_left_out``, `docs/support.md`). All are in reference units, so calibration
+(``python -m sectum.lab.training.kinds_left_out``, `docs/support.md`). All are in reference units, so calibration
 scales them: one unit is the time of 201 million operations of the GEMM reference kernel, 2 to 3 ms on the machines of
 the shipped models.
 """

@@ -3,7 +3,7 @@
 The bounds are not learned, so leaving a kind out is treating its operators as outside the support. For types that
 share a kernel, latency models are trained without one of them, and asked about it.
 
-``python -m sectum.lab.evaluation.kinds_left_out --data data/networks --operators data/operators``
+``python -m sectum.lab.training.kinds_left_out --data data/networks --operators data/operators``
 """
 
 from __future__ import annotations
@@ -102,8 +102,7 @@ def table_of_bounds(seen: Sequence[Observation], operators: OperatorModel) -> li
 
 
 def table_of_near(seen: Sequence[Observation]) -> list[str]:
-    """For each type that shares a kernel: measured over predicted, by models that were trained without the type, of its
-    operators whose sizes another type has."""
+    """Measured over predicted, by models trained without a type, of its operators whose sizes another type has."""
     lines = []
     for kind, types in SAME_KERNEL.items():
         for left_out in types:
@@ -111,7 +110,7 @@ def table_of_near(seen: Sequence[Observation]) -> list[str]:
             others = [one for one in others if len(one.times)]
             asked = _near(others, [_only(one, _exactly(one.features, left_out)) for one in seen])
             learned = learn(others)
-            predicted = learned.references([one.features for one in asked])
+            predicted = learned.normalized_times([one.features for one in asked])
             ratio = np.concatenate([one.times for one in asked]) / np.concatenate(predicted)
             low, middle, high = np.quantile(ratio, [0.05, 0.5, 0.95])
             within = np.mean((ratio <= NEAR_FACTOR) & (ratio >= 1 / NEAR_FACTOR))
