@@ -44,7 +44,6 @@ def facts(prediction: Prediction) -> list[Fact]:
     latency, native = ("a guess" if guess else milliseconds(ms) for ms in (prediction.latency_ms, prediction.native_ms))
     found = [
         Fact("latency", latency, "predicted", f"{interval}; {conditions}"),
-        Fact("  grade", grade.word, "", grade.sentence.removesuffix(".")),
         part("  compute", split.compute),
         part("  memory", split.memory, "slower memory in the enclave"),
         part("  paging", split.paging, f"{count(memory.loads)} page loads, {count(memory.minor_faults)} minor faults"),
@@ -62,4 +61,9 @@ def facts(prediction: Prediction) -> list[Fact]:
         found.append(Fact("EPC", format_bytes(memory.epc_bytes), "given", f"{margin}; {chance}"))
     missing = ", ".join(f"{n} {kind}" for kind, n in covered.unsupported.items())
     modelled = f"without a cost model: {missing}" if missing else "all with a cost model"
-    return [*found, Fact("operators", count(covered.operators), "counted", modelled)]
+    why = grade.sentence[0].lower() + grade.sentence[1:].removesuffix(".")
+    return [
+        *found,
+        Fact("operators", count(covered.operators), "counted", modelled),
+        Fact("grade", "", "", f"{grade.word}: {why}"),
+    ]
