@@ -1,7 +1,7 @@
 """Bounds on the time of an operator that hold whatever it is: operations and bytes at the fastest and slowest rates.
 
-They are for operators unlike anything that a latency model was trained on. The rates are not learned: they are chosen
-wide, so that the operators of the dataset lie between the bounds when their kind is treated as unknown
+They are for operators unlike anything that a latency model was trained on. The rates are chosen wide, with the
+dataset in view: its operators lie between the bounds when their kind is treated as unknown
 (``python -m sectum.lab.training.kinds_left_out``, `docs/support.md`). All are in reference units, so calibration
 scales them: one unit is the time of 201 million operations of the GEMM reference kernel, 2 to 3 ms on the machines of
 the shipped models.
@@ -40,7 +40,8 @@ SLOW_FLOPS = 0.4e6
 SLOW_BYTES = 4e6
 """In a unit: about 1.6 GB/s, copies of single elements."""
 SLOW_START = 0.03
-"""About 80 microseconds; recurrent layers start once for each step."""
+"""About 80 microseconds, chosen with a cold Gather from a large table in view. Recurrent layers start once for each
+step."""
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN", "com.microsoft:DynamicQuantizeLSTM"})
 

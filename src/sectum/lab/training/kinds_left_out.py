@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,17 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.lab.learners.measured import read, without_repeats
-from sectum.lab.learners.operator_learning import Observation, from_operator_campaign, learn, observed
+from sectum.lab.learners.operator_learning import Observation, fold_of, from_operator_campaign, learn, observed
 from sectum.lab.training.support import write
 from sectum.ort.cpu import Cpu
 from sectum.predict.bounds import physical_bounds
 from sectum.predict.features import FEATURES, OperatorFeatures
 from sectum.predict.operator_model import OperatorModel, shipped_for
-from sectum.predict.support import NEAR, NEAR_FACTOR, Support
+from sectum.predict.support import INSIDE, NEAR, NEAR_FACTOR, Support
 
 Mask = NDArray[np.bool_]
 Kind = Callable[[OperatorFeatures], Mask]
 
+UNLIKE = {"pool": ("LRN", "MaxPool"), "pointwise": ("Softplus", "Mul"), "move": ("Pad", "Transpose")}
+"""Types whose kernel no other type of the kind has, for comparison."""
 SAME_KERNEL = {"gemm": ("Gemm", "MatMul", "com.microsoft:FusedGemm"), "plain_conv": ("Conv", "com.microsoft:FusedConv")}
 
 
@@ -101,14 +103,15 @@ def table_of_bounds(seen: Sequence[Observation], operators: OperatorModel) -> li
     return lines
 
 
-def table_of_near(seen: Sequence[Observation]) -> list[str]:
-    """Measured over predicted, by models trained without a type, of its operators whose sizes another type has."""
+def table_of_types(seen: Sequence[Observation], types_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """Measured over predicted, by models trained without a type; where types share a kernel, of its near operators."""
     lines = []
-    for kind, types in SAME_KERNEL.items():
+    for kind, types in types_of.items():
         for left_out in types:
             others = [_only(one, _of_kind(kind)(one.features) & ~_exactly(one.features, left_out)) for one in seen]
             others = [one for one in others if len(one.times)]
-            asked = _near(others, [_only(one, _exactly(one.features, left_out)) for one in seen])
+            asked = [_only(one, _exactly(one.features, left_out)) for one in seen]
+            asked = [one for one in (_near(others, asked) if types_of is SAME_KERNEL else asked) if len(one.times)]
             learned = learn(others)
             predicted = learned.normalized_times([one.features for one in asked])
             ratio = np.concatenate([one.times for one in asked]) / np.concatenate(predicted)
@@ -122,13 +125,31 @@ def table_of_near(seen: Sequence[Observation]) -> list[str]:
 
 def _near(others: Sequence[Observation], asked: Sequence[Observation]) -> list[Observation]:
     """Of the operators asked about those that are near the others: of sizes that a type with the same kernel has."""
+    return [_only(one, placed == NEAR) for one, placed in zip(asked, _placed(others, asked), strict=True)]
+
+
+def _placed(others: Sequence[Observation], asked: Sequence[Observation]) -> list[NDArray[np.str_]]:
+    """Where the operators of each network asked about lie in the support of the others."""
     with TemporaryDirectory() as folder:
         stored = write(Path(folder), [one.features for one in others])
         support = Support(Path(folder), (stored["file"], stored["sha256"]))
-        places = [support.places(one.features) for one in asked]
-    masks = [np.array([place.support == NEAR for place in of_one], dtype=bool) for of_one in places]
-    near = [_only(one, mask) for one, mask in zip(asked, masks, strict=True)]
-    return [one for one in near if len(one.times)]
+        return [np.array([place.support for place in support.places(one.features)], dtype=np.str_) for one in asked]
+
+
+def time_outside(seen: Sequence[Observation]) -> str:
+    """How much of networks lies outside the support of all networks of other topologies, a fifth held out."""
+    numbers = fold_of(seen, 5)
+    learned = [one for one, number in zip(seen, numbers, strict=True) if number > 0]
+    asked = [one for one, number in zip(seen, numbers, strict=True) if number == 0 and one.whole]
+    shares = [
+        one.times[placed != INSIDE].sum() / one.times.sum()
+        for one, placed in zip(asked, _placed(learned, asked), strict=True)
+    ]
+    return (
+        f"With a fifth of all topologies held out, {100 * np.mean(shares):.2f} % of the time of their {len(asked):,} "
+        f"networks is not inside the support of the others; in {100 * np.mean(np.array(shares) > 0.05):.1f} % of them "
+        "it is more than 5 %."
+    )
 
 
 def _exactly(features: OperatorFeatures, name: str) -> Mask:
@@ -177,7 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "",
             f"| type | operators | 5 % | median | 95 % | within a factor of {NEAR_FACTOR} |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
-            *table_of_near(seen),
+            *table_of_types(seen, SAME_KERNEL),
+            *table_of_types(seen, UNLIKE),
+            "",
+            time_outside(seen),
         ]
         sys.stdout.write("\n".join(lines) + "\n\n")
         sys.stdout.flush()
