@@ -30,7 +30,7 @@ _OF_LAYERS = (
     "flops",
     "supported",
 )
-_NOT_NUMBERS = ("layers", "model", "notes", "runtime")
+_NOT_NUMBERS = ("grade", "layers", "model", "notes", "runtime")
 
 
 def load() -> dict[str, dict[str, Any]]:

@@ -159,7 +159,7 @@ def output_option(meaning: str) -> Callable[[F], F]:
 
 def prediction_options(command: F) -> F:
     """Add the options of a prediction."""
-    command = click.option("--strict", is_flag=True, help="Refuse operators without a cost model.")(command)
+    command = click.option("--strict", is_flag=True, help="Refuse operators unlike those that were measured.")(command)
     command = click.option(
         "--native-ms",
         callback=positive("milliseconds", 1e9),

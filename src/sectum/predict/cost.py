@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,14 @@ from sectum.predict.prediction import Breakdown
 from sectum.predict.prepared import Prepared
 
 SOFTEPC = "softepc"
+
+
+class OutsideTime(NamedTuple):
+    """Milliseconds in operators that are not inside the support: at least, as predicted, at most."""
+
+    least: float
+    predicted: float
+    most: float
 
 
 @dataclass(frozen=True)
@@ -46,10 +55,18 @@ class InferenceCost:
         return Breakdown(compute, memory, paging + self.entry_ms)
 
     @property
-    def unmodelled_ms(self) -> float:
-        """The part of `compute_ms` that lies in operators without a cost model."""
-        costs = self.network.features.costs
-        return float(sum(ms for ms, cost in zip(self.compute_ms.tolist(), costs, strict=True) if not cost.supported))
+    def outside_ms(self) -> OutsideTime:
+        """The part of the latency, without paging, that lies in operators not like those that were measured.
+
+        Nothing where the native latency is given, not predicted.
+        """
+        network = self.network
+        if network.native_source == "given" or not network.not_inside.any():
+            return OutsideTime(0.0, 0.0, 0.0)
+        chosen = network.not_inside
+        in_enclave_ms = (self.compute_ms + self.memory_ms)[chosen]
+        least, most = network.widest_ms[:, chosen] / network.native_ms[chosen] @ in_enclave_ms
+        return OutsideTime(float(least), float(in_enclave_ms.sum()), float(most))
 
 
 def inference_costs(

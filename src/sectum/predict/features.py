@@ -229,8 +229,7 @@ def _row(
     out = graph.tensors[op.outputs[0]].shape
     in_height, in_width = _spatial(data)
     out_height, out_width = _spatial(out)
-    kernel = attributes.get("kernel_shape")
-    kernel_height, kernel_width = (kernel[0], kernel[-1]) if isinstance(kernel, tuple) and kernel else (1, 1)
+    kernel_height, kernel_width = _kernel(op, graph)
     flops, read, weight, written = (
         operator_cost.flops, operator_cost.input_bytes, operator_cost.weight_bytes, operator_cost.output_bytes
     )  # fmt: skip
@@ -250,8 +249,8 @@ def _row(
         in_width,
         out_height,
         out_width,
-        int(kernel_height),
-        int(kernel_width),
+        kernel_height,
+        kernel_width,
         _first(attributes.get("strides")),
         _first(attributes.get("dilations")),
         len(inputs),
@@ -272,6 +271,15 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) >= 4:
         return shape[-2], shape[-1]
     return (1, shape[-1]) if len(shape) == 3 else (1, 1)
+
+
+def _kernel(op: Operator, graph: OptimizedGraph) -> tuple[int, int]:
+    """Height and width of an operator's window; one of one dimension is a row. Convolutions need not state it."""
+    shape: tuple[int, ...] = _ints(op, "kernel_shape", ())
+    if not shape and describe(op).kind in ("conv", "plain_conv") and len(op.inputs) > 1:
+        shape = graph.tensors[op.inputs[1]].shape[2:]
+    height, width = (1, 1, *shape)[-2:]
+    return height, width
 
 
 def _ints(op: Operator, name: str, default: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,8 +1,12 @@
-"""The interval of a prediction: where nine of ten held-out networks lay."""
+"""The interval of a prediction: where nine of ten held-out networks lay.
+
+The widths were learned on networks whose operators are all of measured kinds. The part of the time that lies in other
+operators has the bounds of `sectum.predict.bounds` instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sectum.enclave.profile import Profile
 from sectum.predict.cost import SOFTEPC, InferenceCost, all_paging_ms
@@ -12,8 +16,6 @@ from sectum.predict.prediction import Interval
 # Nine of ten published measurements were so near to what a profile says that was fitted without that network, given its
 # native latency; with one thread, and with four. See docs/sgx-profile.md.
 _HARDWARE_OFF, _HARDWARE_OFF_THREADS = 0.08, 0.31
-UNKNOWN_OPERATOR_FACTOR = 4.0
-"""How many times its estimate an operator without a cost model may take, for the interval's upper end."""
 
 _LEAST_DOUBT = 0.05
 """Between this probability of over-commitment and one less this, the interval covers both regimes."""
@@ -28,24 +30,36 @@ def interval(operators: OperatorModel, profile: Profile, inference: InferenceCos
         inference: as predicted.
         probability: that the inference pages.
     """
-    network, breakdown, unmodelled_ms = inference.network, inference.breakdown_ms, inference.unmodelled_ms
+    network, breakdown, outside = inference.network, inference.breakdown_ms, inference.outside_ms
     native = breakdown.compute + breakdown.memory
     certain = float(network.native_ms.sum()) if network.native_source == "given" else 0.0
-    pagings = {inference.counts.over_committed: breakdown.paging}
-    if profile.epc_pages is not None and _LEAST_DOUBT < probability < 1 - _LEAST_DOUBT:
-        for epc_pages in (network.trace.pages - 1, network.trace.pages):
-            near = network.counts(profile, max(1, epc_pages))
-            pagings.setdefault(near.over_committed, all_paging_ms(operators, profile, network, near))
     ends: list[float] = []
-    for over_committed, paging in pagings.items():
+    for over_committed, paging in _pagings(operators, profile, inference, probability):
         regime = "pages" if over_committed else "native" if profile.epc_pages is None else "fits"
         low, high = operators.widths[regime]
-        unsure = native + paging - certain
-        ends += [
-            certain + max(0.0, unsure - unmodelled_ms) * low,
-            certain + unsure * high + UNKNOWN_OPERATOR_FACTOR * unmodelled_ms,
-        ]
+        inside = max(0.0, native + paging - certain - outside.predicted)
+        ends += [certain + inside * low + outside.least, certain + inside * high + outside.most]
     return _widened_for_hardware(ends, profile, network.threads)
+
+
+def _pagings(
+    operators: OperatorModel, profile: Profile, inference: InferenceCost, probability: float
+) -> Iterator[tuple[bool, float]]:
+    """Whether the inference pages, and for how many milliseconds: as predicted, and as else it may be."""
+    network = inference.network
+    yield inference.counts.over_committed, inference.breakdown_ms.paging
+    if profile.epc_pages is None:
+        return
+    pages, unsure = network.trace.pages, network.uncertain_pages
+    others = []
+    if _LEAST_DOUBT < probability < 1 - _LEAST_DOUBT:
+        others += [pages - 1, pages]
+    if unsure:  # a working set that is larger by a factor is as an EPC that is smaller by it
+        others += [profile.epc_pages * pages // (pages + unsure), profile.epc_pages * pages // max(1, pages - unsure)]
+    for epc_pages in others:
+        near = network.counts(profile, max(1, min(epc_pages, pages)))
+        if unsure or near.over_committed != inference.counts.over_committed:
+            yield near.over_committed, all_paging_ms(operators, profile, network, near)
 
 
 def _widened_for_hardware(ends: Sequence[float], profile: Profile, threads: int) -> Interval:

@@ -26,6 +26,7 @@ from sectum.predict.features import OperatorFeatures, schema_hash
 from sectum.predict.linear_times import LinearTimes
 from sectum.predict.overcommit import ErrorDistribution
 from sectum.predict.paging_features import paging_features
+from sectum.predict.support import Support
 
 ARTEFACTS = Path(__file__).parent / "artefacts" / "operators"
 SHIPPED = {Cpu.AVX2: ARTEFACTS / "avx2", Cpu.AVX512: ARTEFACTS / "avx512"}
@@ -75,6 +76,7 @@ class OperatorModel:
         overheads: of profiling, and of an inference beside its operators.
         page_factors: cost of a page by the group of operators that touches it, over the mean; of the software EPC.
         linear: costs of the work that kernels do.
+        support: the operators that it was trained on.
         files: the ONNX file of each group and its SHA-256.
         training: how it was made: counts, versions, figures of its accuracy.
     """
@@ -89,6 +91,7 @@ class OperatorModel:
     overheads: Overheads
     page_factors: Mapping[str, float]
     linear: LinearTimes
+    support: Support
     files: Mapping[str, tuple[str, str]]
     training: Mapping[str, Any]
 
@@ -121,7 +124,8 @@ class OperatorModel:
                 overheads=Overheads(**{str(k): float(v) for k, v in manifest["overheads"].items()}),
                 page_factors={str(k): float(v) for k, v in manifest["page_factors"].items()},
                 linear=LinearTimes.from_dict(manifest["linear"]),
-                files={str(k): (str(v["file"]), str(v["sha256"])) for k, v in manifest["groups"].items()},
+                support=Support(folder, _file(manifest["support"])),
+                files={str(k): _file(v) for k, v in manifest["groups"].items()},
                 training=dict(manifest["training"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -181,6 +185,10 @@ class OperatorModel:
 def shipped_for(cpu: Cpu) -> Path:
     """Folder of the operator models for a kind of CPU, or for the one that is most like it."""
     return SHIPPED.get(cpu, SHIPPED[Cpu.AVX2])
+
+
+def _file(stored: Mapping[str, Any]) -> tuple[str, str]:
+    return str(stored["file"]), str(stored["sha256"])
 
 
 def _width(stored: Any) -> Width:

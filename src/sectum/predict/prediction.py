@@ -92,6 +92,9 @@ class Layer:
         flops: floating-point operations.
         supported: whether it has a cost model.
         fused: types of the model's operators that it carries out, in the model's order; empty where that is not known.
+        support: ``"inside"`` where it is like operators that the latency models were trained on, ``"near"`` where
+            operators of another type were, that have the same kernel, else ``"outside"``.
+        why_outside: what of it was never measured; empty where it is inside.
     """
 
     name: str
@@ -108,6 +111,8 @@ class Layer:
     flops: int
     supported: bool
     fused: tuple[str, ...] = ()
+    support: str = "inside"
+    why_outside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,26 @@ class Coverage:
     operators: int
     supported: int
     unsupported: dict[str, int]
+
+
+MEASURED_KIND, NEAR_KIND, GUESS = "measured kind", "near", "guess"
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """How far to trust a prediction.
+
+    Attributes:
+        word: `MEASURED_KIND`: the interval is that of networks of measured kinds; `NEAR_KIND`: operators that are not
+            inside the support widen it, up to a factor of 2.5; `GUESS`: they widen it more, so that no single number is
+            worth saying.
+        sentence: which share of the time that is about.
+        inside_share: the share of the latency that lies in operators inside the support, or in paging.
+    """
+
+    word: str
+    sentence: str
+    inside_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +164,7 @@ class Prediction:
         memory: the working set against the protected memory.
         breakdown_ms: latency by cause.
         coverage: which operators have a cost model.
+        grade: how far to trust the latency.
         layers: every operator in the order of execution.
         notes: what a person should know before relying on the numbers.
     """
@@ -158,6 +184,7 @@ class Prediction:
     memory: Memory
     breakdown_ms: Breakdown
     coverage: Coverage
+    grade: Grade
     layers: tuple[Layer, ...]
     notes: tuple[str, ...]
 

@@ -17,15 +17,16 @@ from sectum.enclave.profile import Profile
 from sectum.enclave.profile_kinds import GUESTS
 from sectum.errors import ModelTooLarge, UsageError
 from sectum.graph.ir import Graph
-from sectum.ort.costs import require_supported
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import RUNTIME, OptimizedGraph
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import PagingCounts
+from sectum.predict.bounds import never_trained, physical_bounds
 from sectum.predict.calibration import Calibration
 from sectum.predict.cost import SOFTEPC, InferenceCost, inference_costs
 from sectum.predict.features import OperatorFeatures, assemble, describe_graph
+from sectum.predict.grade import grade, notes_on_support, require_inside
 from sectum.predict.interval import interval
 from sectum.predict.method import batch_of
 from sectum.predict.operator_model import OperatorModel
@@ -36,6 +37,7 @@ from sectum.units import GIB, PAGE_BYTES, format_bytes
 _RUNTIME = f"ONNX Runtime {RUNTIME} on the CPU"
 
 _TOUCHED_BYTES = 256 * GIB  # in one inference
+_WORKING_SETS = np.linspace(-1.0, 1.0, 9)
 
 
 class Predictor:
@@ -71,15 +73,16 @@ class Predictor:
             threads: compute threads of the runtime.
             native_ms: latency outside an enclave where the caller knows it better; the model's share of each layer
                 is kept.
-            strict: refuse operators that have no cost model.
+            strict: refuse operators that are unlike all that were measured.
 
         Raises:
             OperatorUnsupported: strict, and there is one.
             UsageError: threads or native_ms out of range.
         """
+        prepared = self.prepare(graph, threads=threads, native_ms=native_ms)
         if strict:
-            require_supported(graph)
-        return self.in_enclave(self.prepare(graph, threads=threads, native_ms=native_ms), profile)
+            require_inside(prepared)
+        return self.in_enclave(prepared, profile)
 
     # 1. What does not depend on the enclave.
 
@@ -112,8 +115,12 @@ class Predictor:
         Args:
             networks: what `trace` gave, all with the same number of threads.
         """
+        if not networks:
+            return []
         features = assemble([one.described for one in networks])
-        latencies = self._normalized_latencies(features, networks[0].threads) if networks else np.zeros(0)
+        bounds = physical_bounds(features, networks[0].threads)
+        latencies = self._within(bounds, features, self._normalized_latencies(features, networks[0].threads))
+        bounds_ms = np.stack(bounds) * self._reference_ms
         prepared, start = [], 0
         for one in networks:
             part = slice(start, start + len(one.optimized.operators))
@@ -126,6 +133,8 @@ class Predictor:
                     native_ms=self.operators.overheads.started(latencies[part]) * self._reference_ms,
                     native_source="predicted",
                     threads=one.threads,
+                    bounds_ms=bounds_ms[:, part],
+                    support=self.operators.support,
                 )
             )
             start = part.stop
@@ -138,13 +147,28 @@ class Predictor:
             latencies = latencies * self.calibration.factors(features.kinds, threads)
         return latencies
 
+    def _within(
+        self,
+        bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
+        features: OperatorFeatures,
+        latencies: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Clip what trees say of operators that are unlike all they have seen; types they never saw take the middle."""
+        low, high = bounds
+        latencies = np.where(never_trained(features), np.sqrt(low * high), latencies)
+        # Few are beyond their bounds, so the support of few is looked up.
+        for index in np.flatnonzero((latencies < low) | (latencies > high)).tolist():
+            if self.operators.support.places(features.part(index, index + 1))[0].why:
+                latencies[index] = np.clip(latencies[index], low[index], high[index])
+        return latencies
+
     # 2. One enclave.
 
     def in_enclave(self, prepared: Prepared, profile: Profile) -> Prediction:
         """Finish a prediction for one enclave."""
         profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
         inference = self._inference(prepared, profile)
-        probability = self.overcommit_probability(prepared.trace.pages, profile.epc_pages)
+        probability = self._probability(prepared, profile)
         covered = prepared.coverage
         return Prediction(
             model=prepared.source.name,
@@ -162,6 +186,7 @@ class Predictor:
             memory=_memory(prepared.trace, profile, inference.counts),
             breakdown_ms=inference.breakdown_ms,
             coverage=Coverage(covered.operators, covered.supported, dict(covered.unsupported)),
+            grade=grade(inference),
             layers=_layers(inference),
             notes=tuple(self._notes(prepared, profile, inference.counts)),
         )
@@ -175,7 +200,7 @@ class Predictor:
         """The latency in milliseconds that `in_enclave` predicts, with its interval, without the rest."""
         profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
         inference = self._inference(prepared, profile)
-        probability = self.overcommit_probability(prepared.trace.pages, profile.epc_pages)
+        probability = self._probability(prepared, profile)
         return inference.breakdown_ms.total, interval(self.operators, profile, inference, probability)
 
     def _inference(self, prepared: Prepared, profile: Profile) -> InferenceCost:
@@ -186,11 +211,26 @@ class Predictor:
         """Protected memory that one steady-state inference touches."""
         return _page_trace(optimize(graph, self.cpu), threads).pages * PAGE_BYTES
 
-    def overcommit_probability(self, working_set_pages: int, epc_pages: int | None) -> float:
-        """Probability that a modelled working set is really larger than the EPC."""
+    def overcommit_probability(self, working_set_pages: int, epc_pages: int | None, uncertain_pages: int = 0) -> float:
+        """Probability that a modelled working set is really larger than the EPC.
+
+        Args:
+            working_set_pages: as modelled.
+            epc_pages: None for no limit.
+            uncertain_pages: so many of them may as well not be touched, or be touched twice: all working sets between
+                are taken to be equally likely.
+        """
         if epc_pages is None or working_set_pages == 0:
             return 0.0
-        return float(self.operators.working_set_errors.probability(math.log(working_set_pages / epc_pages), 1.0))
+        errors = self.operators.working_set_errors
+        if not uncertain_pages:
+            return float(errors.probability(math.log(working_set_pages / epc_pages), 1.0))
+        pages = np.maximum(1.0, working_set_pages + uncertain_pages * _WORKING_SETS)
+        return float(errors.probability(np.log(pages / epc_pages), 1.0).mean())
+
+    def _probability(self, prepared: Prepared, profile: Profile) -> float:
+        """Of over-commitment."""
+        return self.overcommit_probability(prepared.trace.pages, profile.epc_pages, prepared.uncertain_pages)
 
     # 3. The machine.
 
@@ -240,9 +280,7 @@ class Predictor:
                 f"not calibrated; times are those of {self.machine}. Run 'sectum calibrate' to predict those of this "
                 "machine"
             )
-        if prepared.coverage.unsupported:
-            named = ", ".join(f"{kind} ({n})" for kind, n in prepared.coverage.unsupported.items())
-            notes.append(f"operators without a cost model, estimated from their bytes: {named}")
+        notes += notes_on_support(prepared)
         notes += self._notes_on_threads(prepared.threads, profile, counts)
         if not counts.settled:
             notes.append("page faults do not reach a steady state at this EPC size: latency varies between inferences")
@@ -337,6 +375,8 @@ def _layers(inference: InferenceCost) -> tuple[Layer, ...]:
                 flops=cost.flops,
                 supported=cost.supported,
                 fused=tuple([source.type for source in optimized.carried_out[index]]),
+                support=network.places[index].support,
+                why_outside=network.places[index].why,
             )
         )
     return tuple(layers)

@@ -15,7 +15,10 @@ from sectum.ort.costs import Coverage, coverage
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import PageTrace
 from sectum.paging.replacement import PagingCounts, all_fit, steady_state
+from sectum.predict.bounds import NARROW
 from sectum.predict.features import DescribedGraph, OperatorFeatures
+from sectum.predict.support import INSIDE, NEAR, NEAR_FACTOR, OUTSIDE, Place, Support
+from sectum.units import PAGE_BYTES
 
 if TYPE_CHECKING:
     from sectum.paging.compiled_replacement import CompiledReplacement
@@ -52,6 +55,8 @@ class Prepared:
         native_ms: native time of each operator, shape ``(operators,)``.
         native_source: ``"predicted"`` or ``"given"``.
         threads: compute threads.
+        bounds_ms: least and most native time of each operator, whatever it is, shape ``(2, operators)``.
+        support: the operators that their native times were learned from.
     """
 
     source: Graph
@@ -61,6 +66,8 @@ class Prepared:
     native_ms: NDArray[np.float64]
     native_source: str
     threads: int
+    bounds_ms: NDArray[np.float64]
+    support: Support
 
     @cached_property
     def coverage(self) -> Coverage:
@@ -71,6 +78,47 @@ class Prepared:
     def crossing_bytes(self) -> int:
         """Bytes of the inputs and outputs, which cross the enclave's boundary."""
         return sum(self.source.tensors[name].n_bytes for name in (*self.source.inputs, *self.source.outputs))
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where each operator lies: like those that were measured, or not."""
+        found = self.support.places(self.features)
+        quantized = Place(OUTSIDE, "it may run in 8 bits, fused with DequantizeLinear")
+        return tuple(quantized if narrow else place for place, narrow in zip(found, self._fed_by_8_bits, strict=True))
+
+    @cached_property
+    def _fed_by_8_bits(self) -> tuple[bool, ...]:
+        """Which operators read what DequantizeLinear makes: the runtime fuses many of them with it."""
+        made: set[str] = set()
+        found = []
+        for op in self.optimized.operators:
+            fed = not made.isdisjoint(op.inputs)
+            found.append(fed and op.type != "QuantizeLinear")
+            if op.type == "DequantizeLinear" or (fed and op.type == "ReorderInput"):
+                made.update(op.outputs)
+        return tuple(found)
+
+    @cached_property
+    def not_inside(self) -> NDArray[np.bool_]:
+        """Which operators are not like those that were measured, shape ``(operators,)``."""
+        return np.array([place.support != INSIDE for place in self.places], dtype=bool)
+
+    @cached_property
+    def widest_ms(self) -> NDArray[np.float64]:
+        """Least and most native time of each operator that is not inside the support, shape ``(2, operators)``."""
+        near = np.array([place.support == NEAR for place in self.places], dtype=bool)
+        low, high = self.bounds_ms
+        low = np.where(self._fed_by_8_bits, low / NARROW, low)
+        low = np.where(near, np.maximum(low, self.native_ms / NEAR_FACTOR), low)
+        high = np.where(near, np.minimum(high, self.native_ms * NEAR_FACTOR), high)
+        return np.stack([np.minimum(low, self.native_ms), np.maximum(high, self.native_ms)])
+
+    @cached_property
+    def uncertain_pages(self) -> int:
+        """Pages of weights and outputs of the operators outside: they may be touched twice, or not at all."""
+        costs = zip(self.features.costs, self.places, strict=True)
+        n_bytes = sum(cost.weight_bytes + cost.output_bytes for cost, place in costs if place.support == OUTSIDE)
+        return min(self.trace.pages, -(-n_bytes // PAGE_BYTES))
 
     def counts(
         self, profile: Profile, epc_pages: int | None, compiled: CompiledReplacement | None = None

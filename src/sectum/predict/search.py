@@ -50,7 +50,8 @@ class Candidate:
         latency_ms: of one inference in the enclave, in milliseconds of the predictor's machine.
         paging_ms: the part of it that is page faults, and entering the enclave.
         native_ms: latency outside an enclave.
-        probability: that the enclave is over-committed, so that every inference pages.
+        probability: that the enclave is over-committed, so that every inference pages, if all operators are of measured
+            kinds: a search does not look that up.
         working_set_bytes: protected memory that an inference touches.
         loads: pages loaded in an inference.
         error: why there is no prediction; then ``working_set_bytes`` is 0 and all other numbers are NaN.

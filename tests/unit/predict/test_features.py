@@ -87,6 +87,28 @@ def test_work_of_a_blocked_convolution_is_that_of_its_kernels():
     assert (features.work >= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("attributes", "weight", "expected"),
+    [
+        ({"kernel_shape": (15,)}, (64, 16, 15), (1, 15)),
+        ({}, (64, 16, 15), (1, 15)),
+        ({}, (64, 16, 5, 3), (5, 3)),
+        ({"kernel_shape": (2, 5, 3)}, (64, 16, 2, 5, 3), (5, 3)),
+    ],
+)
+def test_a_window_is_a_row_or_has_height_and_width_whether_it_is_stated_or_not(attributes, weight, expected):
+    """A kernel of one dimension is one row; a convolution that states no kernel has that of its weights."""
+    places = (32,) * (len(weight) - 2)
+    tensors = {
+        "x": Tensor("x", (1, 16, *places), "float32", TensorKind.INPUT),
+        "w": Tensor("w", weight, "float32", TensorKind.WEIGHT),
+        "y": Tensor("y", (1, 64, *places), "float32", TensorKind.ACTIVATION),
+    }
+    op = Operator("c", "Conv", ("x", "w"), ("y",), attributes)
+    values = extract(as_optimized(Graph("one", (op,), tensors, ("x",), ("y",), 17), Cpu.AVX2), threads=1).values[0]
+    assert (values[FEATURES.index("kernel_height")], values[FEATURES.index("kernel_width")]) == expected
+
+
 @pytest.mark.parametrize("block", [1, 8, 16])
 def test_all_operators_have_work(squeezenet, alexnet, block):
     """Whatever the processor, no operator is without work, and none of it is negative or not a number."""

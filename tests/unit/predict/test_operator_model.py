@@ -71,6 +71,14 @@ def test_a_manifest_cannot_name_a_file_elsewhere(copy, squeezenet):
         OperatorModel.load(copy).normalized_latencies(extract(optimize(squeezenet, Cpu.AVX2), threads=1))
 
 
+def test_a_changed_support_is_refused(copy, squeezenet):
+    """The file of measured sizes is checked against the manifest as the models are."""
+    path = copy / "support.json"
+    path.write_text(path.read_text().replace("Conv", "Corn", 1))
+    with pytest.raises(ArtefactInvalid, match="SHA-256"):
+        OperatorModel.load(copy).support.places(extract(optimize(squeezenet, Cpu.AVX2), threads=1))
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"text"', b"\xff\xfe"])
 def test_a_damaged_manifest_is_refused(copy, content):
     """Bytes that are no manifest give a clear error."""

@@ -12,6 +12,7 @@ from sectum.enclave import profile as profiles
 from sectum.errors import OperatorUnsupported, UsageError
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.predict import Predictor, sweep
+from sectum.predict.prediction import GUESS, MEASURED_KIND
 from sectum.units import MIB, PAGE_BYTES
 
 
@@ -110,8 +111,8 @@ def graph_with_unknown_operator() -> Graph:
     return Graph("mystery", operators, tensors, ("x",), ("z",), 17)
 
 
-def test_an_unknown_operator_is_named_costs_something_and_widens_the_interval(predictor, softepc):
-    """An operator without a cost is in the coverage and the notes, takes time, and makes the interval wide."""
+def test_an_unknown_operator_is_named_bounded_and_makes_the_answer_a_guess(predictor, softepc):
+    """An operator without a cost is in the coverage and the notes, has bounds, and strict refuses it."""
     graph = graph_with_unknown_operator()
     prediction = predictor.predict(graph, softepc)
     assert prediction.coverage.operators == 2
@@ -121,9 +122,40 @@ def test_an_unknown_operator_is_named_costs_something_and_widens_the_interval(pr
     mystery = next(layer for layer in prediction.layers if "Mystery" in layer.type)
     assert mystery.breakdown_ms.compute > 0
     assert not mystery.supported
-    assert prediction.interval_ms.high > prediction.latency_ms + mystery.breakdown_ms.compute
+    assert (mystery.support, mystery.why_outside) == ("outside", "my.own:Mystery was never measured")
+    assert prediction.interval_ms.high > 3 * mystery.breakdown_ms.compute
+    assert prediction.grade.word == GUESS
+    assert 0 < prediction.grade.inside_share < 1
     with pytest.raises(OperatorUnsupported, match="Mystery"):
         predictor.predict(graph, softepc, strict=True)
+
+
+def test_networks_of_measured_kinds_are_graded_so_and_have_the_learned_interval(paging, operators):
+    """Where all operators are like those that were measured, the interval is the learned width."""
+    assert paging.grade.word == MEASURED_KIND
+    assert paging.grade.inside_share == 1.0
+    assert {layer.support for layer in paging.layers} == {"inside"}
+    low, high = operators.widths["pages"]
+    assert paging.interval_ms.low == pytest.approx(low * paging.latency_ms)
+    assert paging.interval_ms.high == pytest.approx(high * paging.latency_ms)
+
+
+def test_over_commitment_is_not_certain_where_memory_is_not_known(predictor, operators):
+    """Pages of operators outside the support make the probability less sure on both sides."""
+    known = [predictor.overcommit_probability(1000, epc) for epc in (700, 1000, 1300)]
+    unsure = [predictor.overcommit_probability(1000, epc, 500) for epc in (700, 1000, 1300)]
+    assert known[0] > unsure[0] > 0.5 > unsure[2] > known[2]
+    assert unsure == sorted(unsure, reverse=True)
+    assert predictor.overcommit_probability(1000, 700, 0) == known[0]
+
+
+def test_where_memory_is_not_known_the_interval_covers_paging_and_none(predictor, softepc):
+    """An unknown operator may touch its tensors twice: the interval near the working set holds both regimes."""
+    graph = graph_with_unknown_operator()
+    size = predictor.predict(graph, softepc).memory.working_set_bytes
+    fits, near = sweep(predictor, graph, softepc, [4 * size, size + 8 * PAGE_BYTES])
+    assert not near.overcommit.predicted
+    assert near.interval_ms.high > fits.interval_ms.high
 
 
 def test_json_holds_every_field(paging):

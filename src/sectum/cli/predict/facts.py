@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sectum.cli.render.figures import count, milliseconds, number, percent, plural
+from sectum.predict.prediction import GUESS
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -45,12 +46,15 @@ def facts(prediction: Prediction) -> list[Fact]:
         paging = part(
             "  transfers", split.paging, "entering the enclave, and inputs and outputs that cross its boundary"
         )
+    grade = prediction.grade
+    guess = grade.word == GUESS
+    latency, native = ("a guess" if guess else milliseconds(ms) for ms in (prediction.latency_ms, prediction.native_ms))
     found = [
-        Fact("latency", milliseconds(prediction.latency_ms), "predicted", f"{interval}; {conditions}"),
+        Fact("latency", latency, "predicted", f"{interval}; {conditions}"),
         part("  compute", split.compute),
         part("  memory", split.memory, "slower memory in the enclave"),
         paging,
-        Fact("outside an enclave", milliseconds(prediction.native_ms), prediction.native_source, ""),
+        Fact("outside an enclave", native, prediction.native_source, ""),
         Fact(
             "working set",
             format_bytes(memory.working_set_bytes),
@@ -64,4 +68,9 @@ def facts(prediction: Prediction) -> list[Fact]:
         found.append(Fact("EPC", format_bytes(memory.epc_bytes), "given", f"{margin}; {chance}"))
     missing = ", ".join(f"{n} {kind}" for kind, n in covered.unsupported.items())
     modelled = f"without a cost model: {missing}" if missing else "all with a cost model"
-    return [*found, Fact("operators", count(covered.operators), "counted", modelled)]
+    why = grade.sentence[0].lower() + grade.sentence[1:].removesuffix(".")
+    return [
+        *found,
+        Fact("operators", count(covered.operators), "counted", modelled),
+        Fact("grade", "", "", f"{grade.word}: {why}"),
+    ]

@@ -79,8 +79,8 @@ def load_profile(name: str, epc_bytes: int | None) -> Profile:
 
 def predict(request: Request) -> PredictionResult:
     """Make the requested prediction."""
-    from sectum.ort.costs import require_supported
     from sectum.predict import load_predictor
+    from sectum.predict.grade import require_inside
 
     source = Source(request.model, batch=request.batch, inputs=request.inputs)
     profile = load_profile(request.enclave, request.epc_bytes)
@@ -88,9 +88,9 @@ def predict(request: Request) -> PredictionResult:
     native_source = "predicted" if request.native_ms is None else "given"
     predictor.with_measured_costs(profile, request.threads, native_source)  # refuses unknown costs before long work
     graph = source.graph
-    if request.strict:
-        require_supported(graph)
     prepared = predictor.prepare(graph, threads=request.threads, native_ms=request.native_ms)
+    if request.strict:
+        require_inside(prepared)
     prediction = predictor.in_enclave(prepared, profile)
     prediction = replace(prediction, model=source.name)
     return PredictionResult(request, source, profile, predictor, prepared, prediction)

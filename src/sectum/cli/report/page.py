@@ -188,7 +188,8 @@ def _cost_rows(layers: Sequence[Layer]) -> str:
 
 def _cost_row(rank: int, index: int, layer: Layer, largest: float) -> str:
     split = layer.breakdown_ms
-    estimated = "" if layer.supported else ' <span class="tag estimated">no cost model</span>'
+    inside = layer.support == "inside"
+    estimated = "" if inside else ' <span class="tag estimated">unlike those measured</span>'
     hidden = " hidden" if rank >= SHOWN_ROWS else ""
     cells = "".join(
         f'<td role="cell" class="c {cause}">{short_number(value)}</td>' for cause, value in split.by_cause().items()

@@ -31,6 +31,7 @@ from sectum.lab.learners.operator_learning import (
 from sectum.lab.learners.operator_learning import observed as observed_in
 from sectum.lab.learners.paging_learning import PageCostModel
 from sectum.lab.learners.shipped import OperatorsAndPages
+from sectum.lab.training.support import write
 from sectum.ort.operators import KINDS
 from sectum.predict.features import FEATURES, SCHEMA_VERSION, schema_hash
 from sectum.predict.operator_model import PAGES, REGIMES
@@ -129,6 +130,7 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
         "page_factors": dict(pages.factors),
         "linear": learned.linear.as_dict(),
         "groups": export(learned, pages, out),
+        "support": write(out, [one.features for one in seen]),
         "training": _training(seen, pages, networks[0].references.sums_ms, figures(seen)),
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
