@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sectum.errors import UsageError
+from sectum.extras import how_to_install
 from sectum.lab.learners.learner import LatencyLearner
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Entry:
         absent = [module for module in self.needs if importlib.util.find_spec(module) is None]
         if not absent:
             return None
-        return f"{self.name} is left out: it needs {', '.join(absent)} (pip install 'sectum[{self.extra}]')"
+        return f"{self.name} is left out: it needs {', '.join(absent)}. {how_to_install(self.extra)}"
 
 
 def learners() -> Mapping[str, Entry]:

@@ -211,4 +211,4 @@ def test_names_are_keys_and_unknown_ones_are_refused():
 def test_a_learner_that_lacks_a_library_says_how_to_get_it():
     """It is named, with the extra to install, and nothing is imported to find out."""
     entry = Entry("x", "", lambda _shared: ThreeConstants(), needs=("no_such_module",), extra="learn")
-    assert "pip install 'sectum[learn]'" in str(entry.missing)
+    assert "scripts/setup learn" in str(entry.missing)
