@@ -43,10 +43,11 @@ def test_a_row_is_all_that_a_new_operator_needs(blur):
     optimized = optimize(blur, Cpu.AVX2)
     assert memory_plan(optimized).placements["b"].buffer == "a"
     assert page_trace(optimized).pages * 4096 >= SCRATCH_BYTES
-    layer = load_predictor().predict(blur, profile.load("softepc"), strict=True).layers[1]
+    layer = load_predictor().predict(blur, profile.load("softepc")).layers[1]
     assert (layer.name, layer.type, layer.supported) == ("blur", "com.example:Blur", True)
     assert layer.flops == 9 * 64 * 56 * 56
     assert layer.native_ms > 0
+    assert layer.support == "outside"  # nobody measured it yet
 
 
 def test_names_and_codes_are_unique_and_kinds_are_known():

@@ -98,7 +98,7 @@ def table_of_bounds(seen: Sequence[Observation], operators: OperatorModel) -> li
         if inside:
             lines.append(
                 f"| {name} | {len(inside):,} | {100 * np.mean(inside):.1f} % | {np.median(ratios):.0f} "
-                f"| {len(covered):,} | {100 * np.mean(covered) if covered else 100:.1f} % |"
+                f"| {len(covered):,} | {f'{100 * np.mean(covered):.1f} %' if covered else ''} |"
             )
     return lines
 
