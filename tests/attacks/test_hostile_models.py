@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -33,12 +32,18 @@ def verdicts(cases: list[Case]) -> Iterator[tuple[Case, dict[str, object]]]:
             left = left[1:]
 
 
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Case]]:
+    """The hostile files of each kind."""
+    return {kind: list(maker(tmp_path_factory.mktemp(kind))) for kind, maker in MAKERS.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
-def test_hostile_files_end_in_a_graph_or_a_clear_error(kind: str, tmp_path: Path) -> None:
+def test_hostile_files_end_in_a_graph_or_a_clear_error(kind: str, hostile: dict[str, list[Case]]) -> None:
     """No hostile file makes the reader die, hang, grow or let another exception escape."""
     wrong = []
-    for case, verdict in verdicts(list(MAKERS[kind](tmp_path))):
+    for case, verdict in verdicts(hostile[kind]):
         good = verdict["exit_code"] in case.codes and int(str(verdict.get("peak_rss_mib", 0))) < PEAK_RSS_MIB
         if not good or (verdict["exit_code"] and len(str(verdict["message"])) < 20):
             wrong.append(f"{case.name}: {verdict}, allowed {sorted(case.codes)}")
@@ -46,8 +51,6 @@ def test_hostile_files_end_in_a_graph_or_a_clear_error(kind: str, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_there_are_enough_hostile_files(tmp_path: Path) -> None:
+def test_there_are_enough_hostile_files(hostile: dict[str, list[Case]]) -> None:
     """The collection does not shrink unnoticed."""
-    for kind in MAKERS:
-        (tmp_path / kind).mkdir()
-    assert sum(len(list(maker(tmp_path / kind))) for kind, maker in MAKERS.items()) >= 200
+    assert sum(map(len, hostile.values())) >= 200

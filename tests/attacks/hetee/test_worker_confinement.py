@@ -17,8 +17,6 @@ from places import SUPPORT
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 HOSTILE = SUPPORT / "hetee_hostile_worker.py"
 
 # What an attack gets when layers are missing. Nothing of it reaches a file, a network or another process.

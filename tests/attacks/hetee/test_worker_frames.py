@@ -23,8 +23,6 @@ from sectum.testing.tiny_models import convolutions
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 X = np.random.default_rng(11).random((1, 8, 32, 32), np.float32)
 MARK = b"a tenant's plaintext: 7d1f0c5e"
 

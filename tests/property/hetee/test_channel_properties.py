@@ -20,8 +20,6 @@ from sectum.hetee.wire.kinds import Kind
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 SESSION = b"s" * 16
 REKEYINGS = st.builds(Rekeying, records=st.integers(1, 5), n_bytes=st.integers(100, 300))
 

@@ -23,8 +23,6 @@ from sectum.hetee.wire.messages import encode
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 
 def pick(numbers: list[int], choice: int) -> int:
     """One of the numbers, or 0."""

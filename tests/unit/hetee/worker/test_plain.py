@@ -26,8 +26,6 @@ from sectum.testing.tiny_models import convolutions
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 FROM_WORKER = ALLOWED[Role.WORKER, Role.CLIENT]
 X = np.random.default_rng(5).random((1, 8, 32, 32), np.float32)
 

@@ -25,8 +25,6 @@ from sectum.testing.tiny_models import convolutions, endless_loop, large_activat
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 X = np.random.default_rng(7).random((1, 8, 32, 32), np.float32)
 
 
