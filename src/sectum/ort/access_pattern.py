@@ -67,7 +67,7 @@ class KernelMemory(NamedTuple):
         op: the operator.
         graph: that it is in.
         read: where its activations lie, by position of the input.
-        weight: the bytes that it reads of the weight at position 1.
+        weights: the bytes that it reads of its weights, by position of the input.
         scratch: its scratch memory.
         written: where its outputs lie.
     """
@@ -75,9 +75,14 @@ class KernelMemory(NamedTuple):
     op: Operator
     graph: OptimizedGraph
     read: Mapping[int, Span]
-    weight: Weight
+    weights: Mapping[int, Weight]
     scratch: Sequence[Span]
     written: Sequence[Span]
+
+    @property
+    def weight(self) -> Weight:
+        """The bytes that it reads of the weight at position 1."""
+        return self.weights.get(1, ())
 
     @property
     def images(self) -> int:
@@ -168,9 +173,30 @@ def _joining(images: int, parts: Sequence[Span], whole: Span, _epc_bytes: int, *
         offset_bytes += part.n_bytes // images
 
 
+def _recurrent(
+    steps: int,
+    directions: int,
+    fixed: Sequence[Span],
+    recurrence: Weight,
+    gates: Sequence[Span],
+    target: Span,
+    epc_bytes: int,
+) -> Iterator[Span]:
+    """A recurrent layer: the input's product, then for each direction the recurrent weights once for each step."""
+    yield from fixed
+    if sum(span.n_bytes for span in recurrence) // directions <= epc_bytes // 2:  # read again, they are still there
+        steps = 1
+    for direction in range(directions):
+        for step in range(steps):
+            yield from _part_of(recurrence, direction, directions)
+            if direction < len(gates):
+                yield gates[direction].part(step, steps)
+            yield target.part(step, steps)
+
+
 def accesses(memory: KernelMemory, pattern: AccessPattern) -> Accesses | None:
     """How an operator goes through its tensors; None where once through each, one after the other, says it."""
-    if 0 not in memory.read or not memory.written:
+    if not memory.written or (0 not in memory.read and pattern is not recurrent):
         return None
     return pattern(memory)
 
@@ -210,6 +236,16 @@ def plain_convolution(memory: KernelMemory) -> Accesses:
         _plain_convolution, memory.images, memory.groups, segments, memory.read[0], memory.weight, memory.scratch,
         memory.written[0],
     )  # fmt: skip
+
+
+def recurrent(memory: KernelMemory) -> Accesses:
+    """A recurrent layer: one product for all steps, then one product with the recurrent weights for each step."""
+    op, tensors = memory.op, memory.graph.tensors
+    steps, directions = tensors[op.inputs[0]].shape[0], tensors[op.inputs[2]].shape[0]
+    fixed = (*memory.read.values(), *memory.weight, *memory.scratch)
+    return partial(
+        _recurrent, steps, directions, fixed, memory.weights.get(2, ()), memory.scratch[:directions], memory.written[0]
+    )
 
 
 def local_normalization(memory: KernelMemory) -> Accesses:

@@ -84,6 +84,18 @@ def matmul(op: Operator, graph: Dataflow) -> int:
     return 2 * _out(op, graph) * inner
 
 
+def recurrent_layer(gates: int) -> Flops:
+    """A recurrent layer: for each step and direction a product with both weights, and about four operations a gate."""
+
+    def flops(op: Operator, graph: Dataflow) -> int:
+        steps, batch, inputs = graph.tensors[op.inputs[0]].shape
+        recurrence = graph.tensors[op.inputs[2]].shape
+        directions, hidden = recurrence[0], recurrence[1 if op.domain else 2]  # quantised weights are transposed
+        return steps * batch * directions * gates * hidden * (2 * (inputs + hidden) + 4)
+
+    return flops
+
+
 def pool(op: Operator, graph: Dataflow) -> int:
     """One operation for each element of each window."""
     kernel = op.attributes.get("kernel_shape", ())

@@ -8,7 +8,7 @@ latency models were trained on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sectum.graph.ir import Dataflow, Operator
 from sectum.ort.access_pattern import (
@@ -19,6 +19,7 @@ from sectum.ort.access_pattern import (
     local_normalization,
     once,
     plain_convolution,
+    recurrent,
     split,
     streaming,
 )  # fmt: skip
@@ -34,18 +35,27 @@ from sectum.ort.flops import (
     per_output,
     pool,
     quantized_conv,
+    recurrent_layer,
     resize,
     variadic,
 )  # fmt: skip
 from sectum.ort.kernel_memory import (
-    Parts,
     convolution_scratch_bytes,
-    gathered_rows,
     local_normalization_scratch_bytes,
+    recurrent_scratch_bytes,
+    selection_scratch_bytes,
+    transposed_convolution_scratch_bytes,
+)
+from sectum.ort.weight_memory import (
+    FLOAT_PANELS,
+    REARRANGED,
+    RECURRENT_PANELS,
+    Packing,
+    UsedParts,
+    gathered_rows,
     used_taps,
     whole_weight,
-)  # fmt: skip
-from sectum.ort.optimized import OptimizedGraph
+)
 
 KINDS = ("conv", "depthwise", "plain_conv", "gemm", "pool", "pointwise", "move")
 """Kinds of operators: each has one latency model."""
@@ -70,8 +80,8 @@ class OperatorType:
         overwrites: input whose buffer the kernel may overwrite with output 0 (``MayInplace`` in its definition), or
             None. Arithmetic such as Add and Mul has none in 1.31: seen in the size of the block that the runtime asks
             its arena for.
-        packs: whether it packs the weight at input 1 into panels.
-        reads: which bytes of a weight it reads.
+        packs: how it packs weights, by position of the input.
+        used: which parts of a weight it reads.
         dense: whether it is mostly dense arithmetic, which the machine slows as the GEMM reference kernel.
         binary: whether one operand may be broadcast over the other.
         scratch: sizes of the allocations that its kernel takes from the arena while it runs.
@@ -85,8 +95,8 @@ class OperatorType:
     memory_kind: str = ""
     renames: bool = False
     overwrites: int | None = None
-    packs: bool = False
-    reads: Callable[[Operator, OptimizedGraph, int, int], Parts] = whole_weight
+    packs: Mapping[int, Packing] = field(default_factory=dict)
+    used: UsedParts = whole_weight
     dense: bool = False
     binary: bool = False
     scratch: Callable[[Operator, Dataflow, int], tuple[int, ...]] = no_scratch
@@ -102,8 +112,8 @@ _ROWS = (
         memory_kind="conv",
         overwrites=3,
         dense=True,
+        used=used_taps,
         access=blocked_convolution,
-        reads=used_taps,
     ),
     OperatorType(
         "Conv",
@@ -126,19 +136,39 @@ _ROWS = (
         scratch=convolution_scratch_bytes,
         access=plain_convolution,
     ),
-    OperatorType("ConvTranspose", conv_transpose, kind="plain_conv", code=3, memory_kind="plain_conv", dense=True),
-    OperatorType("Gemm", gemm, kind="gemm", code=4, memory_kind="gemm", packs=True, dense=True, access=once),
     OperatorType(
-        "com.microsoft:FusedGemm", gemm, kind="gemm", code=5, memory_kind="gemm", packs=True, dense=True, access=once
+        "ConvTranspose",
+        conv_transpose,
+        kind="plain_conv",
+        code=3,
+        memory_kind="plain_conv",
+        packs={1: REARRANGED},
+        dense=True,
+        scratch=transposed_convolution_scratch_bytes,
     ),
-    OperatorType("MatMul", matmul, kind="gemm", code=6, memory_kind="gemm", packs=True, dense=True, access=once),
+    OperatorType(
+        "Gemm", gemm, kind="gemm", code=4, memory_kind="gemm", packs={1: FLOAT_PANELS}, dense=True, access=once
+    ),
+    OperatorType(
+        "com.microsoft:FusedGemm",
+        gemm,
+        kind="gemm",
+        code=5,
+        memory_kind="gemm",
+        packs={1: FLOAT_PANELS},
+        dense=True,
+        access=once,
+    ),
+    OperatorType(
+        "MatMul", matmul, kind="gemm", code=6, memory_kind="gemm", packs={1: FLOAT_PANELS}, dense=True, access=once
+    ),
     OperatorType(
         "com.microsoft:FusedMatMul",
         matmul,
         kind="gemm",
         code=7,
         memory_kind="gemm",
-        packs=True,
+        packs={1: FLOAT_PANELS},
         dense=True,
         access=once,
     ),
@@ -171,7 +201,7 @@ _ROWS = (
     OperatorType("Slice", nothing, kind="move", code=24),
     OperatorType("Transpose", nothing, kind="move", code=25, memory_kind="transpose", access=image_by_image),
     OperatorType("Pad", nothing, kind="move", code=26),
-    OperatorType("Gather", nothing, kind="move", code=27, reads=gathered_rows),
+    OperatorType("Gather", nothing, kind="move", code=27, used=gathered_rows),
     OperatorType("Reshape", nothing, kind="move", code=28, memory_kind="rename", renames=True),
     OperatorType("Flatten", nothing, kind="move", code=29, memory_kind="rename", renames=True),
     OperatorType("Squeeze", nothing, kind="move", code=30, memory_kind="rename", renames=True),
@@ -224,6 +254,25 @@ _ROWS = (
     OperatorType("Softmax", per_output(4), code=77, memory_kind="in_place", overwrites=0),
     OperatorType("LogSoftmax", per_output(4), code=78),
     OperatorType("ArgMax", per_input(1), code=79),
+    OperatorType(
+        "LSTM",
+        recurrent_layer(4),
+        kind="gemm",
+        packs=dict.fromkeys((1, 2), RECURRENT_PANELS),
+        dense=True,
+        scratch=recurrent_scratch_bytes,
+        access=recurrent,
+    ),
+    OperatorType(
+        "GRU",
+        recurrent_layer(3),
+        kind="gemm",
+        packs=dict.fromkeys((1, 2), RECURRENT_PANELS),
+        dense=True,
+        scratch=recurrent_scratch_bytes,
+        access=recurrent,
+    ),
+    OperatorType("RNN", recurrent_layer(1), kind="gemm", dense=True, scratch=recurrent_scratch_bytes, access=recurrent),
     OperatorType("QLinearConv", quantized_conv),
     OperatorType("ConvInteger", quantized_conv),
     OperatorType("QLinearMatMul", matmul),
@@ -250,7 +299,7 @@ _ROWS = (
     OperatorType("Sign", per_output(1)),
     OperatorType("Sin", per_output(1)),
     OperatorType("Cos", per_output(1)),
-    OperatorType("Where", per_output(1)),
+    OperatorType("Where", per_output(1), scratch=selection_scratch_bytes),
     OperatorType("Not", per_output(1)),
     OperatorType("Equal", per_output(1)),
     OperatorType("Greater", per_output(1)),
@@ -270,7 +319,7 @@ _ROWS = (
     OperatorType("Upsample", resize),
     OperatorType("Dropout", nothing, memory_kind="rename", renames=True),
     OperatorType("GatherElements", nothing),
-    OperatorType("GatherND", nothing),
+    OperatorType("GatherND", nothing, used=gathered_rows),
     OperatorType("ScatterND", nothing),
     OperatorType("ScatterElements", nothing),
     OperatorType("Trilu", nothing),
