@@ -1,4 +1,4 @@
-"""The runtime's arena: where the block of activations, graph outputs and scratch memory lie in a steady-state inference.
+"""The runtime's arena: where activations, graph outputs and scratch memory lie in a steady-state inference.
 
 A kernel gives its scratch memory back when it ends, so that later kernels, and graph outputs, get the same chunks.
 Rules learned from onnxruntime/core/framework/bfc_arena.cc.

@@ -21,6 +21,7 @@ from sectum.ort.fusions import (
     quick_gelu,
 )
 from sectum.ort.layer_norm import layer_norm
+from sectum.ort.products import scaled_product, skip_layer_norm, transposed_product
 from sectum.ort.transposes import optimise_transposes
 from sectum.ort.workgraph import Node, WorkGraph
 
@@ -38,11 +39,23 @@ _LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Conv"}), conv_activation),
     (frozenset({"Erf"}), gelu),
     (frozenset({"Sqrt"}), layer_norm),
+    (frozenset({"MatMul"}), transposed_product),
+    (frozenset({"LayerNormalization"}), skip_layer_norm),
     (frozenset({"Sigmoid"}), quick_gelu),
+    (frozenset({"MatMul", "FusedMatMul"}), scaled_product),
 )
-_MAKERS = frozenset({matmul_add, contiguous_reshapes, gelu, gemm_activation, conv_activation, quick_gelu, layer_norm})
+_MAKERS = frozenset(
+    {
+        matmul_add, contiguous_reshapes, gelu, gemm_activation, conv_activation, quick_gelu, layer_norm,
+        transposed_product, scaled_product, skip_layer_norm,
+    }
+)  # fmt: skip
 # Types of node that a pass makes and a later pass looks for.
-_MADE: dict[_Rule, frozenset[str]] = {matmul_add: frozenset({"Reshape", "Gemm"})}
+_MADE: dict[_Rule, frozenset[str]] = {
+    matmul_add: frozenset({"Reshape", "Gemm"}),
+    layer_norm: frozenset({"LayerNormalization"}),
+    transposed_product: frozenset({"FusedMatMul"}),
+}
 
 
 def apply_rewrites(work: WorkGraph) -> None:
