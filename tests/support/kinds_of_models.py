@@ -65,20 +65,25 @@ class Network:
         product = self.op("Mul", x, self.op("Add", scaled, self.constant(1, np.float32)))
         return self.op("Mul", product, self.constant(0.5, np.float32))
 
-    def quantized(self, x: str, scale: float = 0.02) -> tuple[str, str, str]:
+    def quantized(self, x: str, zero_point: int = 128) -> tuple[str, str, str]:
         """Append QuantizeLinear; returns the result with its scale and zero point."""
-        scale_name, zero = self.constant(scale, np.float32), self.constant(128, np.uint8)
+        scale_name, zero = self.constant(0.02, np.float32), self.constant(zero_point, np.uint8)
         return self.op("QuantizeLinear", x, scale_name, zero), scale_name, zero
 
-    def dequantized(self, x: str) -> str:
+    def dequantized(self, x: str, zero_point: int = 128) -> str:
         """Append QuantizeLinear and DequantizeLinear."""
-        return self.op("DequantizeLinear", *self.quantized(x))
+        return self.op("DequantizeLinear", *self.quantized(x, zero_point))
 
     def dequantized_weight(self, *shape: int) -> str:
         """Declare an int8 weight with one scale for each of its first axis, and append its DequantizeLinear."""
         scale = self.constant(np.full(shape[0], 0.01), np.float32)
         zero = self.constant(np.zeros(shape[0]), np.int8)
         return self.op("DequantizeLinear", self.bytes_(*shape), scale, zero, axis=0)
+
+    def dequantized_matrix(self, rows: int, columns: int) -> str:
+        """Declare an int8 matrix with one scale, and append its DequantizeLinear."""
+        scale, zero = self.constant(0.01, np.float32), self.constant(0, np.int8)
+        return self.op("DequantizeLinear", self.bytes_(rows, columns), scale, zero)
 
     def model(self, *outputs: str) -> bytes:
         """Serialise the network; the shapes of its outputs are not declared."""
@@ -176,22 +181,26 @@ def gemm_of_transposed(n: Network) -> str:
 
 def qdq_conv(n: Network) -> str:
     x = n.dequantized(n.input(1, 64, 56, 56))
-    x = n.dequantized(n.op("Relu", n.op("Conv", x, n.dequantized_weight(64, 64, 3, 3), pads=[1] * 4)))
-    x = n.dequantized(n.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]))
+    x = n.dequantized(n.op("Relu", n.op("Conv", x, n.dequantized_weight(64, 64, 3, 3), pads=[1] * 4)), zero_point=0)
+    x = n.dequantized(n.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]), zero_point=0)
     y = n.dequantized(n.op("Conv", x, n.dequantized_weight(64, 64, 3, 3), pads=[1] * 4))
-    return n.dequantized(n.op("Add", x, y))
+    x = n.dequantized(n.op("Add", x, y))
+    x = n.dequantized(n.op("Conv", x, n.dequantized_weight(128, 64, 1, 1)))
+    x = n.dequantized(n.op("GlobalAveragePool", x))
+    x = n.dequantized(n.op("Flatten", x))
+    return n.dequantized(n.op("Gemm", x, n.dequantized_matrix(128, 1000)))
+
+
+def half_quantized_conv(n: Network) -> str:
+    x = n.dequantized(n.input(1, 64, 56, 56))
+    x = n.dequantized(n.op("Relu", n.op("Conv", x, n.dequantized_weight(64, 64, 3, 3), pads=[1] * 4)))
+    return n.op("GlobalAveragePool", n.op("Conv", x, n.weight(64, 64, 3, 3), pads=[1] * 4))
 
 
 def qdq_matmul(n: Network) -> str:
     x = n.dequantized(n.input(1, 64, 512))
-    x = n.dequantized(n.op("MatMul", x, _dequantized_matrix(n, 512, 768)))
-    return n.dequantized(n.op("MatMul", x, _dequantized_matrix(n, 768, 256)))
-
-
-def _dequantized_matrix(n: Network, rows: int, columns: int) -> str:
-    return n.op(
-        "DequantizeLinear", n.bytes_(rows, columns), n.constant(0.01, np.float32), n.constant(0, np.int8)
-    )  # fmt: skip
+    x = n.dequantized(n.op("MatMul", x, n.dequantized_matrix(512, 768)))
+    return n.dequantized(n.op("MatMul", x, n.dequantized_matrix(768, 256)))
 
 
 def qlinear_conv(n: Network) -> str:
@@ -272,8 +281,8 @@ KINDS: dict[str, Callable[[Network], str]] = {
     for make in (
         conv_1d, conv_3d, conv_transpose, lstm, lstm_of_one_direction, gru, gru_of_one_direction, rnn, large_table,
         table_in_a_constant, tied_embedding, shared_weights, dynamic_operands, stacked_weights, gemm_of_transposed,
-        qdq_conv, qdq_matmul, qlinear_conv, dynamic_int8_matmul, transformer_block, byte_model, channels_last,
-        signal_unet, resize_pad_slice,
+        qdq_conv, half_quantized_conv, qdq_matmul, qlinear_conv, dynamic_int8_matmul, transformer_block, byte_model,
+        channels_last, signal_unet, resize_pad_slice,
     )
 }  # fmt: skip
 """A function for each kind, which writes the network and returns its output."""

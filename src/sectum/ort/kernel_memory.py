@@ -26,9 +26,7 @@ def local_normalization_scratch_bytes(op: Operator, graph: Dataflow, threads: in
 def convolution_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:
     """Of a convolution in the plain layout: the im2col buffer of each thread, unless the convolution is pointwise."""
     weight, out = graph.tensors[op.inputs[1]].shape, graph.tensors[op.outputs[0]].shape
-    strides, pads = op.attributes.get("strides", ()), op.attributes.get("pads", ())
-    moved = [v for values in (strides, pads) if isinstance(values, tuple) for v in values]
-    if math.prod(weight[2:]) == 1 and all(v in (0, 1) for v in moved) and not (isinstance(pads, tuple) and any(pads)):
+    if _pointwise(op, weight):
         return ()
     group = op.attributes.get("group", 1)
     filters = weight[0] // (group if isinstance(group, int) else 1)
@@ -36,6 +34,15 @@ def convolution_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tu
     if filters > positions:
         return (4 * positions * math.prod(weight[1:]),)
     return (4 * threads * math.prod(im2col_block(math.prod(weight[1:]), -(-positions // threads))),)
+
+
+def _pointwise(op: Operator, weight: tuple[int, ...]) -> bool:
+    """Whether a convolution is a matrix product as it stands."""
+    strides, pads = op.attributes.get("strides", ()), op.attributes.get("pads", ())
+    moved = [v for values in (strides, pads) if isinstance(values, tuple) for v in values]
+    return (
+        math.prod(weight[2:]) == 1 and all(v in (0, 1) for v in moved) and not (isinstance(pads, tuple) and any(pads))
+    )
 
 
 def im2col_block(values: int, positions: int) -> tuple[int, int]:
@@ -57,22 +64,29 @@ def transposed_convolution_scratch_bytes(op: Operator, graph: Dataflow, threads:
 
 
 def recurrent_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
-    """Of a recurrent layer: the gates of all steps for each direction, and what runs backwards in the other order."""
-    steps, batch, inputs = graph.tensors[op.inputs[0]].shape
+    """Of a recurrent layer: the gates of all steps for each direction, and what runs backwards in the other order.
+
+    One that quantises its input also has the input as bytes, for each direction.
+    """
+    rows, inputs = math.prod(graph.tensors[op.inputs[0]].shape[:2]), graph.tensors[op.inputs[0]].shape[2]
     recurrence = graph.tensors[op.inputs[2]].shape
-    directions, hidden = recurrence[0], recurrence[2]
-    gates = max(recurrence[1] // hidden, 1)
-    reversed_too = op.attributes.get("direction", "forward") in ("reverse", "bidirectional")
-    backwards = (4 * steps * batch * inputs, 4 * steps * batch * hidden) if reversed_too else ()
-    return (*[4 * steps * batch * gates * hidden] * directions, *(backwards if op.type != "RNN" else ()))
+    directions, gates = recurrence[0], max(recurrence[1:])  # of all hidden values; quantised weights are transposed
+    hidden = min(recurrence[1:])
+    scratch = [4 * rows * gates] * directions
+    if op.type != "RNN" and op.attributes.get("direction", "forward") != "forward":
+        scratch += [4 * rows * inputs, 4 * rows * hidden]
+    if op.type == "DynamicQuantizeLSTM":
+        scratch += [rows * inputs] * directions
+    return tuple(scratch)
 
 
 def quantized_convolution_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
     """Of a convolution of bytes: for each output and tap, a pointer to the input; none if it is pointwise."""
-    taps = math.prod(graph.tensors[op.inputs[3]].shape[2:])
+    if _pointwise(op, graph.tensors[op.inputs[3]].shape):
+        return ()
     out = graph.tensors[op.outputs[0]].shape
-    positions = math.prod(out[1:-1] if op.domain else out[2:])
-    return (_POINTER_BYTES * taps * positions,) if taps > 1 else ()
+    positions = math.prod(out[1:-1] if op.attributes.get("channels_last", 0) else out[2:])
+    return (_POINTER_BYTES * math.prod(graph.tensors[op.inputs[3]].shape[2:]) * positions,)
 
 
 def accumulator_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001

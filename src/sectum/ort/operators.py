@@ -2,29 +2,24 @@
 
 A type that has no row is never free: see `sectum.ort.costs`. To add a type, add a row: its arithmetic, the latency
 model that it shares (``kind``), and what is special about its memory. ``code`` is only for types that the shipped
-latency models were trained on.
+latency models were trained on; the others are in `sectum.ort.untrained_operators`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from sectum.graph.ir import Dataflow, Operator
 from sectum.ort.access_pattern import (
-    AccessPattern,
     blocked_convolution,
     concatenation,
     image_by_image,
     local_normalization,
     once,
     plain_convolution,
-    recurrent,
     split,
-    streaming,
-)  # fmt: skip
+)
 from sectum.ort.flops import (
-    Flops,
     conv,
     conv_transpose,
     gemm,
@@ -34,76 +29,22 @@ from sectum.ort.flops import (
     per_input,
     per_output,
     pool,
-    quantized_conv,
-    recurrent_layer,
     resize,
     variadic,
 )  # fmt: skip
 from sectum.ort.kernel_memory import (
     convolution_scratch_bytes,
     local_normalization_scratch_bytes,
-    recurrent_scratch_bytes,
-    selection_scratch_bytes,
     transposed_convolution_scratch_bytes,
 )
-from sectum.ort.weight_memory import (
-    FLOAT_PANELS,
-    REARRANGED,
-    RECURRENT_PANELS,
-    Packing,
-    UsedParts,
-    gathered_rows,
-    used_taps,
-    whole_weight,
-)
+from sectum.ort.operator_type import OperatorType
+from sectum.ort.untrained_operators import UNTRAINED
+from sectum.ort.weight_memory import FLOAT_PANELS, REARRANGED, gathered_rows, used_taps
 
 KINDS = ("conv", "depthwise", "plain_conv", "gemm", "pool", "pointwise", "move")
 """Kinds of operators: each has one latency model."""
 
-
-def no_scratch(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
-    """No scratch memory."""
-    return ()
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorType:
-    """What is known of the operators of one type.
-
-    Attributes:
-        name: qualified, such as ``Conv`` or ``com.microsoft:FusedConv``.
-        flops: counts its floating-point operations; None where that is not known, so that they are estimated.
-        kind: one of `KINDS`. A blocked convolution with one channel in a group is ``depthwise``, see `kind_of`.
-        code: number in the features of the latency models; -1 for a type that they were not trained on.
-        memory_kind: kind in the graph network of over-commitment; empty where that network has none for it.
-        renames: whether the output is another name for input 0 (``Alias(0, 0)`` in the kernel's definition).
-        overwrites: input whose buffer the kernel may overwrite with output 0 (``MayInplace`` in its definition), or
-            None. Arithmetic such as Add and Mul has none in 1.31: seen in the size of the block that the runtime asks
-            its arena for.
-        packs: how it packs weights, by position of the input.
-        used: which parts of a weight it reads.
-        dense: whether it is mostly dense arithmetic, which the machine slows as the GEMM reference kernel.
-        binary: whether one operand may be broadcast over the other.
-        scratch: sizes of the allocations that its kernel takes from the arena while it runs.
-        access: how it goes through its tensors.
-    """
-
-    name: str
-    flops: Flops | None = None
-    kind: str = "pointwise"
-    code: int = -1
-    memory_kind: str = ""
-    renames: bool = False
-    overwrites: int | None = None
-    packs: Mapping[int, Packing] = field(default_factory=dict)
-    used: UsedParts = whole_weight
-    dense: bool = False
-    binary: bool = False
-    scratch: Callable[[Operator, Dataflow, int], tuple[int, ...]] = no_scratch
-    access: AccessPattern = streaming
-
-
-_ROWS = (
+_TRAINED = (
     OperatorType(
         "com.microsoft.nchwc:Conv",
         conv,
@@ -254,86 +195,9 @@ _ROWS = (
     OperatorType("Softmax", per_output(4), code=77, memory_kind="in_place", overwrites=0),
     OperatorType("LogSoftmax", per_output(4), code=78),
     OperatorType("ArgMax", per_input(1), code=79),
-    OperatorType(
-        "LSTM",
-        recurrent_layer(4),
-        kind="gemm",
-        packs=dict.fromkeys((1, 2), RECURRENT_PANELS),
-        dense=True,
-        scratch=recurrent_scratch_bytes,
-        access=recurrent,
-    ),
-    OperatorType(
-        "GRU",
-        recurrent_layer(3),
-        kind="gemm",
-        packs=dict.fromkeys((1, 2), RECURRENT_PANELS),
-        dense=True,
-        scratch=recurrent_scratch_bytes,
-        access=recurrent,
-    ),
-    OperatorType("RNN", recurrent_layer(1), kind="gemm", dense=True, scratch=recurrent_scratch_bytes, access=recurrent),
-    OperatorType("QLinearConv", quantized_conv),
-    OperatorType("ConvInteger", quantized_conv),
-    OperatorType("QLinearMatMul", matmul),
-    OperatorType("MatMulInteger", matmul),
-    OperatorType("LpPool", pool),
-    OperatorType("ArgMin", per_input(1)),
-    OperatorType("CumSum", per_input(1)),
-    OperatorType("ReduceMin", per_input(1)),
-    OperatorType("ReduceProd", per_input(1)),
-    OperatorType("ReduceL1", per_input(1)),
-    OperatorType("GlobalLpPool", per_input(2)),
-    OperatorType("ReduceL2", per_input(2)),
-    OperatorType("ReduceSumSquare", per_input(2)),
-    OperatorType("ReduceLogSum", per_input(2)),
-    OperatorType("ReduceLogSumExp", per_input(2)),
-    OperatorType("Mod", variadic),
-    OperatorType("And", variadic),
-    OperatorType("Or", variadic),
-    OperatorType("Xor", variadic),
-    OperatorType("ThresholdedRelu", per_output(1), overwrites=0),
-    OperatorType("Floor", per_output(1)),
-    OperatorType("Ceil", per_output(1)),
-    OperatorType("Round", per_output(1)),
-    OperatorType("Sign", per_output(1)),
-    OperatorType("Sin", per_output(1)),
-    OperatorType("Cos", per_output(1)),
-    OperatorType("Where", per_output(1), scratch=selection_scratch_bytes),
-    OperatorType("Not", per_output(1)),
-    OperatorType("Equal", per_output(1)),
-    OperatorType("Greater", per_output(1)),
-    OperatorType("Less", per_output(1)),
-    OperatorType("GreaterOrEqual", per_output(1)),
-    OperatorType("LessOrEqual", per_output(1)),
-    OperatorType("QuantizeLinear", per_output(2)),
-    OperatorType("DequantizeLinear", per_output(2)),
-    OperatorType("Celu", per_output(3), overwrites=0),
-    OperatorType("Softsign", per_output(3), overwrites=0),
-    OperatorType("Hardmax", per_output(4)),
-    OperatorType("Swish", per_output(4)),
-    OperatorType("Mish", per_output(5)),
-    OperatorType("LpNormalization", per_output(5)),
-    OperatorType("GroupNormalization", per_output(8)),
-    OperatorType("MeanVarianceNormalization", per_output(8)),
-    OperatorType("Upsample", resize),
-    OperatorType("Dropout", nothing, memory_kind="rename", renames=True),
-    OperatorType("GatherElements", nothing),
-    OperatorType("GatherND", nothing, used=gathered_rows),
-    OperatorType("ScatterND", nothing),
-    OperatorType("ScatterElements", nothing),
-    OperatorType("Trilu", nothing),
-    OperatorType("Size", nothing),
-    OperatorType("Constant", nothing),
-    OperatorType("ConstantOfShape", nothing),
-    OperatorType("Range", nothing),
-    OperatorType("NonZero", nothing),
-    OperatorType("com.microsoft:TransposeMatMul", matmul),
-    OperatorType("com.microsoft:BiasSoftmax", per_output(4)),
-    OperatorType("com.microsoft:LayerNormalization", per_output(8)),
 )
 
-OPERATORS: dict[str, OperatorType] = {row.name: row for row in _ROWS}
+OPERATORS: dict[str, OperatorType] = {row.name: row for row in (*_TRAINED, *UNTRAINED)}
 """All known types by their qualified name."""
 
 _UNKNOWN = OperatorType("")

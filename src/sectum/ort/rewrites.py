@@ -22,6 +22,7 @@ from sectum.ort.fusions import (
 )
 from sectum.ort.layer_norm import layer_norm
 from sectum.ort.products import scaled_product, skip_layer_norm, transposed_product
+from sectum.ort.quantized import DEQUANTIZE, TARGETS, activation_before_quantize, integer_product, quantized_form
 from sectum.ort.transposes import optimise_transposes
 from sectum.ort.workgraph import Node, WorkGraph
 
@@ -34,8 +35,13 @@ _LEVEL_1: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"MatMul"}), matmul_add),
     (frozenset({"Reshape"}), contiguous_reshapes),
 )
+_QUANTIZED: tuple[tuple[frozenset[str], _Rule], ...] = (
+    (frozenset({"Relu", "Clip"}), activation_before_quantize),
+    (TARGETS, quantized_form),
+)
 _LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Gemm"}), gemm_activation),
+    (frozenset({"MatMulInteger"}), integer_product),
     (frozenset({"Conv"}), conv_activation),
     (frozenset({"Erf"}), gelu),
     (frozenset({"Sqrt"}), layer_norm),
@@ -47,7 +53,7 @@ _LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
 _MAKERS = frozenset(
     {
         matmul_add, contiguous_reshapes, gelu, gemm_activation, conv_activation, quick_gelu, layer_norm,
-        transposed_product, scaled_product, skip_layer_norm,
+        transposed_product, scaled_product, skip_layer_norm, quantized_form, integer_product,
     }
 )  # fmt: skip
 # Types of node that a pass makes and a later pass looks for.
@@ -74,6 +80,8 @@ def apply_rewrites(work: WorkGraph) -> None:
     _run(work, _LEVEL_1, present)
     if "Transpose" in present:
         optimise_transposes(work)
+    if DEQUANTIZE in present:
+        _run(work, _QUANTIZED, present)
     _run(work, _LEVEL_2, present)
 
 

@@ -94,23 +94,31 @@ def gathered_rows(op: Operator, position: int, graph: OptimizedGraph, n_bytes: i
     distributed, and the rows that they are expected to hit to lie at equal distances.
     """
     table, indices = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
-    if position or not table.elements:
-        return [(0, n_bytes)]
     deep = (indices.shape[-1] if indices.shape else 1) if op.type == "GatherND" else 1
-    if op.attributes.get("axis", 0) != 0 or op.attributes.get("batch_dims", 0) != 0 or deep > len(table.shape):
+    leading = op.attributes.get("axis", 0) == 0 and op.attributes.get("batch_dims", 0) == 0
+    if position or not table.elements or not leading or not 0 < deep <= len(table.shape):
         return [(0, n_bytes)]
     rows = math.prod(table.shape[:deep])
-    row_bytes = n_bytes // rows
     if op.type == "Gather" and indices.value is not None:
-        chosen = np.unique(indices.value.astype(np.int64) % rows)
-    else:
-        # Rows that share a page count once.
-        units = max(1, n_bytes // max(row_bytes, PAGE_BYTES))
-        draws = indices.elements // max(deep, 1)
-        hit = -units * math.expm1(draws * math.log1p(-1 / units)) if units > 1 else 1
-        distinct = min(rows, max(1, round(hit)))
-        chosen = np.arange(distinct) * rows // distinct
-    return _joined([(int(row) * row_bytes, row_bytes) for row in chosen])
+        row_bytes = n_bytes // rows
+        chosen = sorted(set((indices.value.astype(np.int64) % rows).ravel().tolist()))
+        return _joined([(row * row_bytes, row_bytes) for row in chosen])
+    return _drawn_rows(rows, indices.elements // deep, n_bytes)
+
+
+def embedded_rows(op: Operator, position: int, graph: OptimizedGraph, n_bytes: int) -> Parts:
+    """The rows of the tables of words, positions and segments that an EmbedLayerNormalization is expected to read."""
+    table, ids = graph.tensors[op.inputs[position]], graph.tensors[op.inputs[0]]
+    return _drawn_rows(table.shape[0], ids.elements, n_bytes) if len(table.shape) == 2 else [(0, n_bytes)]
+
+
+def _drawn_rows(rows: int, draws: int, n_bytes: int) -> Parts:
+    """As many rows of a table, at equal distances, as random draws hit; rows that share a page count once."""
+    row_bytes = n_bytes // rows
+    units = max(1, n_bytes // max(row_bytes, PAGE_BYTES))
+    hit = -units * math.expm1(draws * math.log1p(-1 / units)) if units > 1 else 1
+    distinct = min(rows, max(1, round(hit)))
+    return _joined([(index * rows // distinct * row_bytes, row_bytes) for index in range(distinct)])
 
 
 def used_taps(op: Operator, position: int, graph: OptimizedGraph, n_bytes: int) -> Parts:
