@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sectum.graph.ir import Dataflow, Operator
 from sectum.ort.access_pattern import AccessPattern, streaming
 from sectum.ort.flops import Flops
-from sectum.ort.weight_memory import Packing, UsedParts, whole_weight
+from sectum.ort.weight_memory import Packing, PartsRead, whole_weight
 
 
 def no_scratch(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
@@ -32,7 +32,7 @@ class OperatorType:
             None. Arithmetic such as Add and Mul has none in 1.31: seen in the size of the block that the runtime asks
             its arena for.
         packs: how it packs weights, by position of the input.
-        used: which parts of a weight it reads.
+        reads: which parts of a weight it reads.
         dense: whether it is mostly dense arithmetic, which the machine slows as the GEMM reference kernel.
         binary: whether one operand may be broadcast over the other.
         scratch: sizes of the allocations that its kernel takes from the arena while it runs.
@@ -47,7 +47,7 @@ class OperatorType:
     renames: bool = False
     overwrites: int | None = None
     packs: Mapping[int, Packing] = field(default_factory=dict)
-    used: UsedParts = whole_weight
+    reads: PartsRead = whole_weight
     dense: bool = False
     binary: bool = False
     scratch: Callable[[Operator, Dataflow, int], tuple[int, ...]] = no_scratch

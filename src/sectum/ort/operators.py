@@ -53,7 +53,7 @@ _TRAINED = (
         memory_kind="conv",
         overwrites=3,
         dense=True,
-        used=used_taps,
+        reads=used_taps,
         access=blocked_convolution,
     ),
     OperatorType(
@@ -142,7 +142,7 @@ _TRAINED = (
     OperatorType("Slice", nothing, kind="move", code=24),
     OperatorType("Transpose", nothing, kind="move", code=25, memory_kind="transpose", access=image_by_image),
     OperatorType("Pad", nothing, kind="move", code=26),
-    OperatorType("Gather", nothing, kind="move", code=27, used=gathered_rows),
+    OperatorType("Gather", nothing, kind="move", code=27, reads=gathered_rows),
     OperatorType("Reshape", nothing, kind="move", code=28, memory_kind="rename", renames=True),
     OperatorType("Flatten", nothing, kind="move", code=29, memory_kind="rename", renames=True),
     OperatorType("Squeeze", nothing, kind="move", code=30, memory_kind="rename", renames=True),

@@ -152,7 +152,7 @@ def _weight_spans(op: Operator, graph: OptimizedGraph, space: _Space) -> dict[in
             if in_arena:
                 space.in_arena.append(n_bytes)
             address = space.allocate(name if packed_bytes is None else f"{name} packed", n_bytes)
-            used = row.used(op, position, graph, n_bytes)
+            used = row.reads(op, graph, position, n_bytes)
             spans[position] = [Span(address + start, size) for start, size in used]
     return spans
 

@@ -68,10 +68,10 @@ _LAYERS = (
             f"{_MS}GroupQueryAttention", f"{_MS}DecoderMaskedMultiHeadAttention",
         )
     ),
-    OperatorType(f"{_MS}EmbedLayerNormalization", per_output(10), used=embedded_rows),
+    OperatorType(f"{_MS}EmbedLayerNormalization", per_output(10), reads=embedded_rows),
     OperatorType("Where", per_output(1), scratch=selection_scratch_bytes),
     OperatorType("Dropout", nothing, memory_kind="rename", renames=True),
-    OperatorType("GatherND", nothing, kind="move", used=gathered_rows),
+    OperatorType("GatherND", nothing, kind="move", reads=gathered_rows),
     OperatorType("STFT", fourier_transform),
     OperatorType("DFT", fourier_transform),
     *(OperatorType(name, per_output(1), overwrites=0) for name in ("ThresholdedRelu",)),

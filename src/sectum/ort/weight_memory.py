@@ -78,16 +78,16 @@ BYTE_PANELS = Packing(_byte_panels)
 REARRANGED = Packing(_as_large, in_arena=True)
 """A copy of the same size."""
 
-UsedParts = Callable[[Operator, int, OptimizedGraph, int], Parts]
+PartsRead = Callable[[Operator, OptimizedGraph, int, int], Parts]
 """Of a weight at an input's position, stored in so many bytes, the parts that the operator reads."""
 
 
-def whole_weight(op: Operator, position: int, graph: OptimizedGraph, n_bytes: int) -> Parts:  # noqa: ARG001
+def whole_weight(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:  # noqa: ARG001
     """All of it."""
     return [(0, n_bytes)]
 
 
-def gathered_rows(op: Operator, position: int, graph: OptimizedGraph, n_bytes: int) -> Parts:
+def gathered_rows(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:
     """The rows of a table that an inference is expected to read.
 
     Where indices are known, these are the rows. Where they are not, they are taken to be independent and equally
@@ -95,33 +95,42 @@ def gathered_rows(op: Operator, position: int, graph: OptimizedGraph, n_bytes: i
     """
     table, indices = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
     deep = (indices.shape[-1] if indices.shape else 1) if op.type == "GatherND" else 1
-    leading = op.attributes.get("axis", 0) == 0 and op.attributes.get("batch_dims", 0) == 0
-    if position or not table.elements or not leading or not 0 < deep <= len(table.shape):
+    axis = op.attributes.get("axis", 0)
+    if position or not table.elements or not isinstance(axis, int) or not 0 < deep <= len(table.shape):
         return [(0, n_bytes)]
-    rows = math.prod(table.shape[:deep])
+    axis %= len(table.shape)
+    if op.attributes.get("batch_dims", 0) != 0:
+        return [(0, n_bytes)]
+    tables, rows = math.prod(table.shape[:axis]), math.prod(table.shape[axis : axis + deep])
     if op.type == "Gather" and indices.value is not None:
-        row_bytes = n_bytes // rows
         chosen = sorted(set((indices.value.astype(np.int64) % rows).ravel().tolist()))
-        return _joined([(row * row_bytes, row_bytes) for row in chosen])
-    return _drawn_rows(rows, indices.elements // deep, n_bytes)
+    else:
+        chosen = _drawn_rows(rows, indices.elements // deep, n_bytes // tables)
+    row_bytes = n_bytes // (tables * rows)
+    starts = [(number * rows + row) * row_bytes for number in range(tables) for row in chosen]
+    return _joined([(start, row_bytes) for start in starts])
 
 
-def embedded_rows(op: Operator, position: int, graph: OptimizedGraph, n_bytes: int) -> Parts:
+def embedded_rows(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:
     """The rows of the tables of words, positions and segments that an EmbedLayerNormalization is expected to read."""
     table, ids = graph.tensors[op.inputs[position]], graph.tensors[op.inputs[0]]
-    return _drawn_rows(table.shape[0], ids.elements, n_bytes) if len(table.shape) == 2 else [(0, n_bytes)]
+    if len(table.shape) != 2:
+        return [(0, n_bytes)]
+    row_bytes = n_bytes // table.shape[0]
+    chosen = _drawn_rows(table.shape[0], ids.elements, n_bytes)
+    return _joined([(row * row_bytes, row_bytes) for row in chosen])
 
 
-def _drawn_rows(rows: int, draws: int, n_bytes: int) -> Parts:
-    """As many rows of a table, at equal distances, as random draws hit; rows that share a page count once."""
-    row_bytes = n_bytes // rows
-    units = max(1, n_bytes // max(row_bytes, PAGE_BYTES))
-    hit = -units * math.expm1(draws * math.log1p(-1 / units)) if units > 1 else 1
-    distinct = min(rows, max(1, round(hit)))
-    return _joined([(index * rows // distinct * row_bytes, row_bytes) for index in range(distinct)])
+def _drawn_rows(rows: int, draws: int, n_bytes: int) -> list[int]:
+    """As many rows of a table, at equal distances, as random draws are expected to hit; a page counts once."""
+    units = -(-n_bytes // max(n_bytes // rows, PAGE_BYTES))
+    hit = round(-units * math.expm1(draws * math.log1p(-1 / units))) if units > 1 else 1
+    if hit >= units:
+        return list(range(rows))
+    return [index * rows // hit for index in range(hit)] or [0]
 
 
-def used_taps(op: Operator, position: int, graph: OptimizedGraph, n_bytes: int) -> Parts:
+def used_taps(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:
     """The taps of a blocked convolution's kernel that meet the map.
 
     The blocked layout keeps all taps of a kernel together for each block of input and output channels. On a map smaller

@@ -11,7 +11,6 @@ from sectum.ort.arena import BLOCK, ArenaLayout, arena_layout
 from sectum.ort.memory_plan import memory_plan
 from sectum.ort.operators import describe
 
-
 PACKED = (4 * 128 * 64 * 4,)
 """Bytes of the transposed convolution's packed weight, which lies in the arena."""
 

@@ -133,7 +133,7 @@ def blocked(
 def test_taps_that_meet_padding_only_are_not_read() -> None:
     """Of a 7x7 kernel on a map of one pixel only the middle tap counts: one page or two of each block's twelve."""
     op, graph = blocked(7, 1, Cpu.AVX512)
-    used = used_taps(op, 1, graph, graph.n_bytes["w"])
+    used = used_taps(op, graph, 1, graph.n_bytes["w"])
     assert len(used) == (64 // 16) ** 2
     assert used[0] == (24 * 16 * 16 * 4, 16 * 16 * 4)
     assert page_trace(graph).used_weight_pages < page_trace(graph).weight_pages / 5
@@ -144,7 +144,7 @@ def test_a_weight_without_a_page_of_unread_taps_is_read_whole(kernel: int, size:
     """Maps as large as the kernel use all taps; gaps of less than a page save no page."""
     op, graph = blocked(kernel, size, Cpu.of_block(block))
     stored = graph.n_bytes["w"]
-    ((start, n_bytes),) = used_taps(op, 1, graph, stored)
+    ((start, n_bytes),) = used_taps(op, graph, 1, stored)
     assert start < PAGE_BYTES
     assert n_bytes > stored - 2 * PAGE_BYTES
 
@@ -185,18 +185,8 @@ def table(rows: int, indices: tuple[int, ...], value: list[int] | None = None) -
 def test_rows_that_are_known_are_read_and_no_others() -> None:
     """Of a table with constant indices the rows at these indices count, each once."""
     op, graph = table(5000, (4,), [7, -1, 7, 900])
-    assert gathered_rows(op, 0, graph, graph.n_bytes["w"]) == [
+    assert gathered_rows(op, graph, 0, graph.n_bytes["w"]) == [
         (7 * 4096, 4096),
         (900 * 4096, 4096),
         (4999 * 4096, 4096),
     ]
-
-
-def test_an_embedding_touches_at_most_a_row_for_each_index() -> None:
-    """A table of 20 MiB counts with 40 pages where 40 indices are given, and whole where they are very many."""
-    op, graph = table(5000, (1, 40))
-    trace = page_trace(graph)
-    assert (trace.used_weight_pages, trace.weight_pages) == (40, 5000)
-    op, graph = table(50, (100, 100))
-    assert len(gathered_rows(op, 0, graph, graph.n_bytes["w"])) == 1
-    assert page_trace(graph).used_weight_pages == 50
