@@ -1,9 +1,10 @@
 """ONNX Runtime's rewrites of levels 1 and 2 on the CPU: eliminations, folding into convolutions, fusions.
 
-Learned from onnxruntime/core/optimizer and checked against what the runtime writes. Not modelled, so that the result has
-more operators than the runtime executes, never fewer: pushing transposes through what is neither elementwise nor a pool
-of integers, fused attention, BiasGelu and the tanh form of GELU, what `sectum.ort.quantized` leaves out, and no-op
-arithmetic such as adding a constant zero (large constants' values are not kept).
+Learned from onnxruntime/core/optimizer and checked against what the runtime writes (`tests/support/observed.py`). Not
+modelled, so that the result has more operators than the runtime executes, never fewer: pushing transposes through
+what is neither elementwise nor a pool of integers, fused attention, BiasGelu and the tanh form of GELU, what
+`sectum.ort.quantized` leaves out, and no-op arithmetic such as adding a constant zero (large constants' values are not
+kept).
 """
 
 from __future__ import annotations
