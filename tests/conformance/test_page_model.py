@@ -20,7 +20,7 @@ from sectum.units import MIB, PAGE_BYTES
 pytestmark = pytest.mark.slow
 
 OF_PYTHON_PAGES = 4
-"""Pages that the interpreter and its arrays touch in an inference, give or take as many; they are none of the model's."""
+"""Pages that the interpreter and its arrays touch in an inference, give or take as many; none is the model's."""
 
 SETTLING_INFERENCES, COUNTED_INFERENCES = 6, 8
 

@@ -18,6 +18,7 @@ from sectum.ort.access_pattern import (
     once,
     plain_convolution,
     split,
+    staged,
 )
 from sectum.ort.flops import (
     conv,
@@ -86,6 +87,7 @@ _TRAINED = (
         packs={1: REARRANGED},
         dense=True,
         scratch=transposed_convolution_scratch_bytes,
+        access=staged,
     ),
     OperatorType(
         "Gemm", gemm, kind="gemm", code=4, memory_kind="gemm", packs={1: FLOAT_PANELS}, dense=True, access=once

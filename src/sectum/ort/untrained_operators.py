@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from sectum.ort.access_pattern import once, recurrent
+from sectum.ort.access_pattern import once, recurrent, staged
 from sectum.ort.flops import (
     attention,
     einsum,
@@ -69,7 +69,7 @@ _LAYERS = (
         )
     ),
     OperatorType(f"{_MS}EmbedLayerNormalization", per_output(10), reads=embedded_rows),
-    OperatorType("Where", per_output(1), scratch=selection_scratch_bytes),
+    OperatorType("Where", per_output(1), scratch=selection_scratch_bytes, access=staged),
     OperatorType("Dropout", nothing, memory_kind="rename", renames=True),
     OperatorType("GatherND", nothing, kind="move", reads=gathered_rows),
     OperatorType("STFT", fourier_transform),
