@@ -277,7 +277,7 @@ def recurrent(memory: KernelMemory) -> Accesses:
     """A recurrent layer: one product for all steps, then one product with the recurrent weights for each step."""
     op, tensors = memory.op, memory.graph.tensors
     steps, directions = tensors[op.inputs[0]].shape[0], tensors[op.inputs[2]].shape[0]
-    fixed = (*memory.read.values(), *memory.weight, *memory.scratch)
+    fixed = (*memory.read.values(), *memory.weight, *memory.scratch, *memory.written[1:])
     return partial(
         _recurrent, steps, directions, fixed, memory.weights.get(2, ()), memory.scratch[:directions], memory.written[0]
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kinds_of_models import KINDS, build
 from optimized_graphs import as_optimized
 from places import LIGHT
 from sectum.graph import read
@@ -18,6 +20,7 @@ from sectum.ort.optimize import optimize
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import MIN_PAGED_BYTES, page_trace
 from sectum.ort.weight_memory import FLOAT_PANELS, gathered_rows, used_taps
+from sectum.paging.replacement import working_set_pages
 from sectum.units import PAGE_BYTES
 
 
@@ -190,3 +193,26 @@ def test_rows_that_are_known_are_read_and_no_others() -> None:
         (900 * 4096, 4096),
         (4999 * 4096, 4096),
     ]
+
+
+def of_kind(kind: str, folder: Path) -> OptimizedGraph:
+    path = folder / "model.onnx"
+    path.write_bytes(build(kind))
+    return optimize(read(path).graph, Cpu.AVX512)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pass_together_goes_through_the_working_set(kind: str, tmp_path: Path) -> None:
+    """Operators that are followed pass by pass touch the same pages: weights and scratch memory are not left out."""
+    trace = page_trace(of_kind(kind, tmp_path))
+    assert working_set_pages(trace.touches_under(64)) == trace.pages
+
+
+def test_recurrent_weights_are_read_again_at_each_step(tmp_path: Path) -> None:
+    """Where they do not fit, every step loads them; where they do, they are read once."""
+    graph = of_kind("rnn", tmp_path)
+    trace = page_trace(graph)
+    steps, weight = 80, 256
+    small = sum(touch.n_pages for touch in trace.touches_under(128))
+    assert steps * weight < small < (steps + 3) * weight
+    assert sum(touch.n_pages for touch in trace.touches_under(1024)) < 3 * trace.pages
