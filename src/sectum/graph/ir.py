@@ -55,7 +55,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One node. ``inputs`` may hold ``""`` for an absent optional input, as in ONNX."""
+    """One node. ``inputs`` and ``outputs`` may hold ``""`` for what is left out, as in ONNX."""
 
     name: str
     type: str
@@ -68,6 +68,11 @@ class Operator:
     def qualified_type(self) -> str:
         """``Conv``, or ``com.microsoft.nchwc:Conv`` outside the default domain."""
         return f"{self.domain}:{self.type}" if self.domain else self.type
+
+    @property
+    def result(self) -> str:
+        """Name of the first output that is not left out."""
+        return self.outputs[0] or next(filter(None, self.outputs), "")
 
 
 @dataclass(frozen=True)

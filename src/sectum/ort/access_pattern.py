@@ -67,7 +67,7 @@ class KernelMemory(NamedTuple):
         op: the operator.
         graph: that it is in.
         read: where its activations lie, by position of the input.
-        weight: the bytes that it reads of the weight at position 1.
+        weights: the bytes that it reads of its weights, by position of the input.
         scratch: its scratch memory.
         written: where its outputs lie.
     """
@@ -75,9 +75,14 @@ class KernelMemory(NamedTuple):
     op: Operator
     graph: OptimizedGraph
     read: Mapping[int, Span]
-    weight: Weight
+    weights: Mapping[int, Weight]
     scratch: Sequence[Span]
     written: Sequence[Span]
+
+    @property
+    def weight(self) -> Weight:
+        """The bytes that it reads of the weight at position 1."""
+        return self.weights.get(1, ())
 
     @property
     def images(self) -> int:
@@ -125,17 +130,28 @@ def _local_normalization(
             yield span.part(image, images)
 
 
-def _streaming(parts: int, sources: Sequence[Span], target: Span, _epc_bytes: int) -> Iterator[Span]:
+def _streaming(parts: int, sources: Sequence[Weight], target: Span, _epc_bytes: int) -> Iterator[Span]:
     """One operator after the other on a part of each tensor: inputs are read while the output is written."""
     for part in range(parts):
         for source in sources:
-            yield source.part(part, parts)
+            yield from _part_of(source, part, parts)
         yield target.part(part, parts)
+
+
+def _staged(
+    parts: int, sources: Sequence[Span], scratch: Sequence[Span], target: Span, epc_bytes: int
+) -> Iterator[Span]:
+    """Inputs are read and scratch memory is written; then scratch memory is read while the output is written."""
+    yield from sources
+    yield from scratch
+    yield from _streaming(parts, [(span,) for span in scratch], target, epc_bytes)
 
 
 def _plain_convolution(
     images: int,
     groups: int,
+    channels: int,
+    filters: int,
     segments: int,
     source: Span,
     weight: Weight,
@@ -143,19 +159,27 @@ def _plain_convolution(
     target: Span,
     epc_bytes: int,
 ) -> Iterator[Span]:
-    """A convolution in the plain layout: group by group of each image, all weights again for each segment of it."""
+    """A convolution in the plain layout: group by group of each image, all weights again for each segment of it.
+
+    A segment is a range of positions: a piece of each channel, and of each filter's outputs.
+    """
     maps = (source.n_bytes + target.n_bytes) // images
     if (maps + sum(span.n_bytes for span in weight)) // groups <= epc_bytes // 2:  # read again, it is still there
         segments = 1
     if maps <= epc_bytes // 8:
         groups = 1
+    if segments == 1:
+        channels = filters = 1
     for image in range(images):
         for group in range(groups):
+            read, made = source.part(image, images).part(group, groups), target.part(image, images).part(group, groups)
             for segment in range(segments):
-                yield source.part(image, images).part(group, groups)
+                for channel in range(channels):
+                    yield read.part(channel, channels).part(segment, segments)
                 yield from _part_of(weight, group, groups)
                 yield from scratch
-                yield target.part(image, images).part(group, groups).part(segment, segments)
+                for number in range(filters):
+                    yield made.part(number, filters).part(segment, segments)
 
 
 def _joining(images: int, parts: Sequence[Span], whole: Span, _epc_bytes: int, *, to_whole: bool) -> Iterator[Span]:
@@ -168,9 +192,30 @@ def _joining(images: int, parts: Sequence[Span], whole: Span, _epc_bytes: int, *
         offset_bytes += part.n_bytes // images
 
 
+def _recurrent(
+    steps: int,
+    directions: int,
+    fixed: Sequence[Span],
+    recurrence: Weight,
+    gates: Sequence[Span],
+    target: Span,
+    epc_bytes: int,
+) -> Iterator[Span]:
+    """A recurrent layer: the input's product, then for each direction the recurrent weights once for each step."""
+    yield from fixed
+    if sum(span.n_bytes for span in recurrence) // directions <= epc_bytes // 2:  # read again, they are still there
+        steps = 1
+    for direction in range(directions):
+        for step in range(steps):
+            yield from _part_of(recurrence, direction, directions)
+            if direction < len(gates):
+                yield gates[direction].part(step, steps)
+            yield target.part(step, steps)
+
+
 def accesses(memory: KernelMemory, pattern: AccessPattern) -> Accesses | None:
     """How an operator goes through its tensors; None where once through each, one after the other, says it."""
-    if 0 not in memory.read or not memory.written:
+    if not memory.written or (0 not in memory.read and pattern is not recurrent):
         return None
     return pattern(memory)
 
@@ -182,14 +227,28 @@ def once(memory: KernelMemory) -> None:  # noqa: ARG001
 
 def streaming(memory: KernelMemory) -> Accesses:
     """Inputs are read while the output is written."""
+    return partial(_streaming, _parts(memory), _sources(memory), memory.written[0])
+
+
+def staged(memory: KernelMemory) -> Accesses:
+    """Inputs go to scratch memory first, and from there to the output."""
+    sources = [span for source in _sources(memory) for span in source]
+    return partial(_staged, _parts(memory), sources, memory.scratch, memory.written[0])
+
+
+def _parts(memory: KernelMemory) -> int:
     largest = max(span.n_bytes for span in (*memory.read.values(), memory.written[0]))
-    parts = min(_MOST_PARTS, max(1, pages(largest) // _PART_PAGES))
-    return partial(_streaming, parts, tuple(memory.read.values()), memory.written[0])
+    return min(_MOST_PARTS, max(1, pages(largest) // _PART_PAGES))
+
+
+def _sources(memory: KernelMemory) -> list[Weight]:
+    """Activations and weights that an operator reads."""
+    return [*((span,) for span in memory.read.values()), *memory.weights.values()]
 
 
 def image_by_image(memory: KernelMemory) -> Accesses:
     """Each image is read, then written."""
-    return partial(_streaming, memory.images, tuple(memory.read.values()), memory.written[0])
+    return partial(_streaming, memory.images, _sources(memory), memory.written[0])
 
 
 def blocked_convolution(memory: KernelMemory) -> Accesses:
@@ -203,13 +262,25 @@ def blocked_convolution(memory: KernelMemory) -> Accesses:
 
 def plain_convolution(memory: KernelMemory) -> Accesses:
     """A convolution in the plain layout."""
-    tensors, op = memory.graph.tensors, memory.op
-    positions = math.prod(tensors[op.outputs[0]].shape[2:])
-    segments = -(-positions // im2col_block(math.prod(tensors[op.inputs[1]].shape[1:]), positions)[1])
+    tensors, op, groups = memory.graph.tensors, memory.op, memory.groups
+    filters, *positions = tensors[op.outputs[0]].shape[1:]
+    channels = tensors[op.inputs[0]].shape[1] // groups
+    n_positions = math.prod(positions)
+    segments = -(-n_positions // im2col_block(math.prod(tensors[op.inputs[1]].shape[1:]), n_positions)[1])
     return partial(
-        _plain_convolution, memory.images, memory.groups, segments, memory.read[0], memory.weight, memory.scratch,
-        memory.written[0],
+        _plain_convolution, memory.images, groups, channels, filters // groups, segments, memory.read[0], memory.weight,
+        memory.scratch, memory.written[0],
     )  # fmt: skip
+
+
+def recurrent(memory: KernelMemory) -> Accesses:
+    """A recurrent layer: one product for all steps, then one product with the recurrent weights for each step."""
+    op, tensors = memory.op, memory.graph.tensors
+    steps, directions = tensors[op.inputs[0]].shape[0], tensors[op.inputs[2]].shape[0]
+    fixed = (*memory.read.values(), *memory.weight, *memory.scratch, *memory.written[1:])
+    return partial(
+        _recurrent, steps, directions, fixed, memory.weights.get(2, ()), memory.scratch[:directions], memory.written[0]
+    )
 
 
 def local_normalization(memory: KernelMemory) -> Accesses:

@@ -24,7 +24,7 @@ class OperatorCost(NamedTuple):
     Attributes:
         flops: operations; a multiply-accumulate counts as 2, a comparison or a transcendental function as 1.
         input_bytes: activations read.
-        weight_bytes: weights read.
+        weight_bytes: weights read; of a table, the rows that are gathered.
         output_bytes: bytes written.
         supported: whether the operator is known; if not, ``flops`` is an estimate.
         flops_bounds: least and most operations: equal to ``flops`` for a known operator. An unknown one does
@@ -76,6 +76,8 @@ def cost(op: Operator, graph: Dataflow) -> OperatorCost:
     for name in op.outputs:
         if name:
             written += n_bytes[name]
+    if op.type in ("Gather", "GatherND"):  # of a table, only the rows that it writes are read
+        weights = min(weights, written)
     if flops_of is not None:
         flops = flops_of(op, graph)
         return OperatorCost(flops, read, weights, written, True, (flops, flops))

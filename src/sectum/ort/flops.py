@@ -84,6 +84,18 @@ def matmul(op: Operator, graph: Dataflow) -> int:
     return 2 * _out(op, graph) * inner
 
 
+def recurrent_layer(gates: int) -> Flops:
+    """A recurrent layer: for each step and direction a product with both weights, and about four operations a gate."""
+
+    def flops(op: Operator, graph: Dataflow) -> int:
+        steps, batch, inputs = graph.tensors[op.inputs[0]].shape
+        recurrence = graph.tensors[op.inputs[2]].shape
+        directions, hidden = recurrence[0], recurrence[1 if op.domain else 2]  # quantised weights are transposed
+        return steps * batch * directions * gates * hidden * (2 * (inputs + hidden) + 4)
+
+    return flops
+
+
 def pool(op: Operator, graph: Dataflow) -> int:
     """One operation for each element of each window."""
     kernel = op.attributes.get("kernel_shape", ())
@@ -114,3 +126,38 @@ def resize(op: Operator, graph: Dataflow) -> int:
 def nothing(_: Operator, __: Dataflow) -> int:
     """No arithmetic: memory is moved or renamed."""
     return 0
+
+
+def attention(op: Operator, graph: Dataflow) -> int:
+    """Attention: the product with its weights, if it has some, queries times keys, a softmax, scores times values.
+
+    Keys are as long as those that it returns with the past, or else those that it is given.
+    """
+    queries = graph.tensors[op.inputs[0]].shape
+    batch, length = queries[0], queries[-2]
+    width = math.prod(queries[1:]) // length
+    keys = graph.tensors[op.inputs[1]].shape if len(op.inputs) > 1 and op.inputs[1] else queries
+    projected = 0
+    if op.type in ("Attention", "QAttention") and op.domain:
+        projected = 2 * batch * length * math.prod(keys)
+        width, keys = keys[-1] // 3, queries
+    held = max(keys[-2], *(graph.tensors[name].shape[-2] for name in op.outputs[1:] if name), 0)
+    return projected + 4 * batch * length * held * width
+
+
+def einsum(op: Operator, graph: Dataflow) -> int:
+    """A multiply-accumulate for each combination of all indices."""
+    equation = op.attributes.get("equation", "")
+    terms = equation.replace(" ", "").split("->")[0].split(",") if isinstance(equation, str) else []
+    if len(terms) != len(op.inputs) or any("." in term for term in terms):
+        return 2 * _out(op, graph) * max((graph.tensors[name].shape[-1] for name in op.inputs), default=1)
+    sizes: dict[str, int] = {}
+    for term, name in zip(terms, op.inputs, strict=True):
+        sizes.update(zip(term, graph.tensors[name].shape, strict=False))
+    return 2 * math.prod(sizes.values())
+
+
+def fourier_transform(op: Operator, graph: Dataflow) -> int:
+    """Five operations for each value and level of a fast transform."""
+    made = graph.tensors[op.outputs[0]].shape
+    return 5 * math.prod(made) * max(1, math.ceil(math.log2(max(2, *made[-2:]))))

@@ -99,7 +99,7 @@ def contiguous_reshapes(work: WorkGraph, node: Node) -> None:
     work.add("Reshape", [source, shape], [result], sources=sources_of(node, *chain))
 
 
-def _scalar(work: WorkGraph, node: Node, other: str) -> bool:
+def scalar(work: WorkGraph, node: Node, other: str) -> bool:
     """Whether a binary node applies one constant number to ``other``."""
     if len(node.inputs) != 2 or other not in node.inputs:
         return False
@@ -114,21 +114,21 @@ def gelu(work: WorkGraph, erf: Node) -> None:
         return
     source = scale.inputs[0]
     add = work.sole_consumer(erf)
-    if not _scalar(work, scale, source) or add is None or add.type != "Add":
+    if not scalar(work, scale, source) or add is None or add.type != "Add":
         return
     product = work.sole_consumer(add)
-    if not _scalar(work, add, erf.outputs[0]) or product is None or product.type != "Mul":
+    if not scalar(work, add, erf.outputs[0]) or product is None or product.type != "Mul":
         return
     removed = [scale, erf, add, product]
     other = product.inputs[1] if product.inputs[0] == add.outputs[0] else product.inputs[0]
     if other == source:
         half = work.sole_consumer(product)
-        if half is None or half.type != "Mul" or not _scalar(work, half, product.outputs[0]):
+        if half is None or half.type != "Mul" or not scalar(work, half, product.outputs[0]):
             return
         removed.append(half)
     else:
         half = work.producer.get(other)
-        if half is None or half.type != "Mul" or not _scalar(work, half, source):
+        if half is None or half.type != "Mul" or not scalar(work, half, source):
             return
         if work.sole_consumer(half) is not product:
             return
@@ -182,7 +182,7 @@ def quick_gelu(work: WorkGraph, sigmoid: Node) -> None:
     removed = [sigmoid, product]
     if other != sigmoid.inputs[0]:
         scale = work.producer.get(sigmoid.inputs[0])
-        if scale is None or scale.type != "Mul" or not _scalar(work, scale, other):
+        if scale is None or scale.type != "Mul" or not scalar(work, scale, other):
             return
         if work.sole_consumer(scale) is not sigmoid:
             return

@@ -2,17 +2,15 @@
 
 A type that has no row is never free: see `sectum.ort.costs`. To add a type, add a row: its arithmetic, the latency
 model that it shares (``kind``), and what is special about its memory. ``code`` is only for types that the shipped
-latency models were trained on.
+latency models were trained on; the others are in `sectum.ort.untrained_operators`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from sectum.graph.ir import Dataflow, Operator
 from sectum.ort.access_pattern import (
-    AccessPattern,
     blocked_convolution,
     concatenation,
     image_by_image,
@@ -20,10 +18,9 @@ from sectum.ort.access_pattern import (
     once,
     plain_convolution,
     split,
-    streaming,
-)  # fmt: skip
+    staged,
+)
 from sectum.ort.flops import (
-    Flops,
     conv,
     conv_transpose,
     gemm,
@@ -33,67 +30,22 @@ from sectum.ort.flops import (
     per_input,
     per_output,
     pool,
-    quantized_conv,
     resize,
     variadic,
 )  # fmt: skip
 from sectum.ort.kernel_memory import (
-    Parts,
     convolution_scratch_bytes,
-    gathered_rows,
     local_normalization_scratch_bytes,
-    used_taps,
-    whole_weight,
-)  # fmt: skip
-from sectum.ort.optimized import OptimizedGraph
+    transposed_convolution_scratch_bytes,
+)
+from sectum.ort.operator_type import OperatorType
+from sectum.ort.untrained_operators import UNTRAINED
+from sectum.ort.weight_memory import FLOAT_PANELS, REARRANGED, gathered_rows, used_taps
 
 KINDS = ("conv", "depthwise", "plain_conv", "gemm", "pool", "pointwise", "move")
 """Kinds of operators: each has one latency model."""
 
-
-def no_scratch(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
-    """No scratch memory."""
-    return ()
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorType:
-    """What is known of the operators of one type.
-
-    Attributes:
-        name: qualified, such as ``Conv`` or ``com.microsoft:FusedConv``.
-        flops: counts its floating-point operations; None where that is not known, so that they are estimated.
-        kind: one of `KINDS`. A blocked convolution with one channel in a group is ``depthwise``, see `kind_of`.
-        code: number in the features of the latency models; -1 for a type that they were not trained on.
-        memory_kind: kind in the graph network of over-commitment; empty where that network has none for it.
-        renames: whether the output is another name for input 0 (``Alias(0, 0)`` in the kernel's definition).
-        overwrites: input whose buffer the kernel may overwrite with output 0 (``MayInplace`` in its definition), or
-            None. Arithmetic such as Add and Mul has none in 1.31: seen in the size of the block that the runtime asks
-            its arena for.
-        packs: whether it packs the weight at input 1 into panels.
-        reads: which bytes of a weight it reads.
-        dense: whether it is mostly dense arithmetic, which the machine slows as the GEMM reference kernel.
-        binary: whether one operand may be broadcast over the other.
-        scratch: sizes of the allocations that its kernel takes from the arena while it runs.
-        access: how it goes through its tensors.
-    """
-
-    name: str
-    flops: Flops | None = None
-    kind: str = "pointwise"
-    code: int = -1
-    memory_kind: str = ""
-    renames: bool = False
-    overwrites: int | None = None
-    packs: bool = False
-    reads: Callable[[Operator, OptimizedGraph, int, int], Parts] = whole_weight
-    dense: bool = False
-    binary: bool = False
-    scratch: Callable[[Operator, Dataflow, int], tuple[int, ...]] = no_scratch
-    access: AccessPattern = streaming
-
-
-_ROWS = (
+_TRAINED = (
     OperatorType(
         "com.microsoft.nchwc:Conv",
         conv,
@@ -102,8 +54,8 @@ _ROWS = (
         memory_kind="conv",
         overwrites=3,
         dense=True,
-        access=blocked_convolution,
         reads=used_taps,
+        access=blocked_convolution,
     ),
     OperatorType(
         "Conv",
@@ -126,19 +78,40 @@ _ROWS = (
         scratch=convolution_scratch_bytes,
         access=plain_convolution,
     ),
-    OperatorType("ConvTranspose", conv_transpose, kind="plain_conv", code=3, memory_kind="plain_conv", dense=True),
-    OperatorType("Gemm", gemm, kind="gemm", code=4, memory_kind="gemm", packs=True, dense=True, access=once),
     OperatorType(
-        "com.microsoft:FusedGemm", gemm, kind="gemm", code=5, memory_kind="gemm", packs=True, dense=True, access=once
+        "ConvTranspose",
+        conv_transpose,
+        kind="plain_conv",
+        code=3,
+        memory_kind="plain_conv",
+        packs={1: REARRANGED},
+        dense=True,
+        scratch=transposed_convolution_scratch_bytes,
+        access=staged,
     ),
-    OperatorType("MatMul", matmul, kind="gemm", code=6, memory_kind="gemm", packs=True, dense=True, access=once),
+    OperatorType(
+        "Gemm", gemm, kind="gemm", code=4, memory_kind="gemm", packs={1: FLOAT_PANELS}, dense=True, access=once
+    ),
+    OperatorType(
+        "com.microsoft:FusedGemm",
+        gemm,
+        kind="gemm",
+        code=5,
+        memory_kind="gemm",
+        packs={1: FLOAT_PANELS},
+        dense=True,
+        access=once,
+    ),
+    OperatorType(
+        "MatMul", matmul, kind="gemm", code=6, memory_kind="gemm", packs={1: FLOAT_PANELS}, dense=True, access=once
+    ),
     OperatorType(
         "com.microsoft:FusedMatMul",
         matmul,
         kind="gemm",
         code=7,
         memory_kind="gemm",
-        packs=True,
+        packs={1: FLOAT_PANELS},
         dense=True,
         access=once,
     ),
@@ -224,67 +197,9 @@ _ROWS = (
     OperatorType("Softmax", per_output(4), code=77, memory_kind="in_place", overwrites=0),
     OperatorType("LogSoftmax", per_output(4), code=78),
     OperatorType("ArgMax", per_input(1), code=79),
-    OperatorType("QLinearConv", quantized_conv),
-    OperatorType("ConvInteger", quantized_conv),
-    OperatorType("QLinearMatMul", matmul),
-    OperatorType("MatMulInteger", matmul),
-    OperatorType("LpPool", pool),
-    OperatorType("ArgMin", per_input(1)),
-    OperatorType("CumSum", per_input(1)),
-    OperatorType("ReduceMin", per_input(1)),
-    OperatorType("ReduceProd", per_input(1)),
-    OperatorType("ReduceL1", per_input(1)),
-    OperatorType("GlobalLpPool", per_input(2)),
-    OperatorType("ReduceL2", per_input(2)),
-    OperatorType("ReduceSumSquare", per_input(2)),
-    OperatorType("ReduceLogSum", per_input(2)),
-    OperatorType("ReduceLogSumExp", per_input(2)),
-    OperatorType("Mod", variadic),
-    OperatorType("And", variadic),
-    OperatorType("Or", variadic),
-    OperatorType("Xor", variadic),
-    OperatorType("ThresholdedRelu", per_output(1), overwrites=0),
-    OperatorType("Floor", per_output(1)),
-    OperatorType("Ceil", per_output(1)),
-    OperatorType("Round", per_output(1)),
-    OperatorType("Sign", per_output(1)),
-    OperatorType("Sin", per_output(1)),
-    OperatorType("Cos", per_output(1)),
-    OperatorType("Where", per_output(1)),
-    OperatorType("Not", per_output(1)),
-    OperatorType("Equal", per_output(1)),
-    OperatorType("Greater", per_output(1)),
-    OperatorType("Less", per_output(1)),
-    OperatorType("GreaterOrEqual", per_output(1)),
-    OperatorType("LessOrEqual", per_output(1)),
-    OperatorType("QuantizeLinear", per_output(2)),
-    OperatorType("DequantizeLinear", per_output(2)),
-    OperatorType("Celu", per_output(3), overwrites=0),
-    OperatorType("Softsign", per_output(3), overwrites=0),
-    OperatorType("Hardmax", per_output(4)),
-    OperatorType("Swish", per_output(4)),
-    OperatorType("Mish", per_output(5)),
-    OperatorType("LpNormalization", per_output(5)),
-    OperatorType("GroupNormalization", per_output(8)),
-    OperatorType("MeanVarianceNormalization", per_output(8)),
-    OperatorType("Upsample", resize),
-    OperatorType("Dropout", nothing, memory_kind="rename", renames=True),
-    OperatorType("GatherElements", nothing),
-    OperatorType("GatherND", nothing),
-    OperatorType("ScatterND", nothing),
-    OperatorType("ScatterElements", nothing),
-    OperatorType("Trilu", nothing),
-    OperatorType("Size", nothing),
-    OperatorType("Constant", nothing),
-    OperatorType("ConstantOfShape", nothing),
-    OperatorType("Range", nothing),
-    OperatorType("NonZero", nothing),
-    OperatorType("com.microsoft:TransposeMatMul", matmul),
-    OperatorType("com.microsoft:BiasSoftmax", per_output(4)),
-    OperatorType("com.microsoft:LayerNormalization", per_output(8)),
 )
 
-OPERATORS: dict[str, OperatorType] = {row.name: row for row in _ROWS}
+OPERATORS: dict[str, OperatorType] = {row.name: row for row in (*_TRAINED, *UNTRAINED)}
 """All known types by their qualified name."""
 
 _UNKNOWN = OperatorType("")

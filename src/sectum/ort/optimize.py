@@ -9,6 +9,7 @@ Tests compare it with what the runtime itself says (`tests/support/observed.py`)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sectum.graph.ir import AttributeValue, Graph, TensorKind
 from sectum.ort.constants import constant_aliases
@@ -16,7 +17,9 @@ from sectum.ort.cpu import Cpu
 from sectum.ort.fusions import fuse_conv_add
 from sectum.ort.nchwc import to_blocked_layout
 from sectum.ort.optimized import OptimizedGraph
+from sectum.ort.quantized import dequantized_weights, to_channels_last
 from sectum.ort.rewrites import apply_rewrites
+from sectum.ort.transposes import optimise_transposes
 from sectum.ort.workgraph import WorkGraph
 
 # Functions without a kernel of their own on the CPU: the input times a chain of unary operators on it. Their bodies
@@ -44,6 +47,8 @@ def optimize(graph: Graph, cpu: Cpu) -> OptimizedGraph:
     if cpu.nchwc_block > 1:
         to_blocked_layout(work, cpu.nchwc_block)
     fuse_conv_add(work)
+    if to_channels_last(work):
+        optimise_transposes(work)
     return work.freeze(cpu)
 
 
@@ -54,8 +59,12 @@ def _load(graph: Graph) -> WorkGraph:
     aliases = constant_aliases(graph)
     weight = TensorKind.WEIGHT
     composed = []
+    dequantized = dequantized_weights(graph)
     for index, op in enumerate(graph.operators):
-        if tensors[op.outputs[0] or next(filter(None, op.outputs))].kind is weight:
+        if index in dequantized:
+            made = op.outputs[0]
+            tensors[made] = replace(tensors[made], kind=TensorKind.ACTIVATION, value=None)
+        elif tensors[op.outputs[0] or next(filter(None, op.outputs))].kind is weight:
             continue
         if op.type in _COMPOSED and not op.domain:
             composed.append((index, op))

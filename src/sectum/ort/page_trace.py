@@ -2,8 +2,8 @@
 
 The rules come from traces of ONNX Runtime 1.31's allocations and of the pager's faults. Every weight is an allocation
 of its own. Weights of matrix products are packed into panels, and the first copy is freed. All activations lie in one
-block of the arena, at the offsets of the memory plan. Graph inputs and outputs are allocations of their own. Some
-kernels take scratch memory from the arena. Allocations under 64 KiB stay in the C library's heap, which is not paged.
+block of the arena, at the offsets of the memory plan. Graph inputs are allocations of their own. Graph outputs and
+scratch memory are chunks of the arena. Allocations under 64 KiB stay in the C library's heap, which is not paged.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import zip_longest
 
 from sectum.graph.ir import Operator
 from sectum.ort.access_pattern import Accesses, KernelMemory, Span, Weight, accesses
-from sectum.ort.kernel_memory import stored_bytes
+from sectum.ort.arena import BLOCK, ArenaLayout, arena_layout
 from sectum.ort.memory_plan import MemoryPlan, Storage, memory_plan
 from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
@@ -88,6 +87,7 @@ class _Space:
     def __init__(self, first_page: int) -> None:
         self.next_page = first_page
         self.first_page: dict[str, int] = {}
+        self.in_arena: list[int] = []
 
     def allocate(self, name: str, n_bytes: int) -> int:
         """Address of the allocation of that name, made at its first mention."""
@@ -106,23 +106,24 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
     """
     weights = _Space(0)
     weight_spans = [_weight_spans(op, graph, weights) for op in graph.operators]
-    activations = _Activations(graph, memory_plan(graph), weights.next_page)
+    plan = memory_plan(graph)
     scratch_bytes = [describe(op).scratch(op, graph, threads) for op in graph.operators]
-    # The arena hands the same chunk to one kernel after the other.
-    largest_scratch_bytes = [max(sizes) for sizes in zip_longest(*scratch_bytes, fillvalue=0)]
+    arena = arena_layout(graph, plan, scratch_bytes, weights.in_arena)
+    first_page = weights.next_page
+    activations = _Activations(graph, plan, arena, first_page)
     touches: list[Touch] = []
     accesses_of: list[Callable[[], Accesses | None]] = []
     for index, op in enumerate(graph.operators):
         read = activations.read_by(op)
         loaded = weight_spans[index]
         scratch = [
-            Span(activations.space.allocate(f"scratch {number}", largest_scratch_bytes[number]), n_bytes)
-            for number, n_bytes in enumerate(scratch_bytes[index])
+            Span(first_page * PAGE_BYTES + address, n_bytes)
+            for address, n_bytes in zip(arena.scratch[index], scratch_bytes[index], strict=True)
         ]
         written = [span for name in op.outputs if name and (span := activations.span(name))]
         weight = [span for spans in loaded.values() for span in spans]
         touches += [span.touch(index) for span in (*read.values(), *weight, *scratch, *written)]
-        memory = KernelMemory(op, graph, read, loaded.get(1, ()), scratch, written)
+        memory = KernelMemory(op, graph, read, loaded, scratch, written)
         accesses_of.append(partial(accesses, memory, describe(op).access))
     of_weights = working_set_pages([touch for touch in touches if touch.first_page < weights.next_page])
     of_activations = working_set_pages([touch for touch in touches if touch.first_page >= weights.next_page])
@@ -138,22 +139,31 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
 
 def _weight_spans(op: Operator, graph: OptimizedGraph, space: _Space) -> dict[int, Weight]:
     """The bytes that an operator reads of its weights, by position of the input."""
-    weights = graph.weight_names
-    row = describe(op)
+    weights, row = graph.weight_names, describe(op)
     spans: dict[int, Weight] = {}
     for position, name in enumerate(op.inputs):
-        if name in weights and (n_bytes := stored_bytes(op, position, graph, packs=row.packs)) >= MIN_PAGED_BYTES:
-            address = space.allocate(name, n_bytes)
-            spans[position] = [Span(address + start, size) for start, size in row.reads(op, graph, position, n_bytes)]
+        if name not in weights:
+            continue
+        packing = row.packs.get(position)
+        packed_bytes = packing.n_bytes(op, position, graph) if packing else None
+        n_bytes = graph.n_bytes[name] if packed_bytes is None else packed_bytes
+        in_arena = packing is not None and packing.in_arena and packed_bytes is not None
+        if n_bytes >= MIN_PAGED_BYTES or in_arena:
+            if in_arena:
+                space.in_arena.append(n_bytes)
+            address = space.allocate(name if packed_bytes is None else f"{name} packed", n_bytes)
+            used = row.reads(op, graph, position, n_bytes)
+            spans[position] = [Span(address + start, size) for start, size in used]
     return spans
 
 
 class _Activations:
-    """Where activations lie, in pages that are given out at their first mention."""
+    """Where activations lie: in the arena, and behind it the inputs of the graph."""
 
-    def __init__(self, graph: OptimizedGraph, plan: MemoryPlan, first_page: int) -> None:
-        self.space = _Space(first_page)
-        self._graph, self._plan = graph, plan
+    def __init__(self, graph: OptimizedGraph, plan: MemoryPlan, arena: ArenaLayout, first_page: int) -> None:
+        self._first = first_page * PAGE_BYTES
+        self._inputs = _Space(first_page + arena.n_pages)
+        self._graph, self._plan, self._arena = graph, plan, arena
         self._spans: dict[str, Span | None] = {}
 
     def span(self, name: str) -> Span | None:
@@ -177,8 +187,9 @@ class _Activations:
         storage = placement.storage
         if storage is Storage.PATTERN:
             # The arena grows by a megabyte and more at a time, so that even small tensors of the block are paged.
-            start = self.space.allocate("pattern block", self._plan.block_bytes)
-            return Span(start + placement.offset_bytes, n_bytes)
-        if storage is Storage.OUTPUT or (storage is Storage.CALLER and placement.n_bytes >= MIN_PAGED_BYTES):
-            return Span(self.space.allocate(placement.buffer, placement.n_bytes), n_bytes)
+            return Span(self._first + self._arena.address[BLOCK] + placement.offset_bytes, n_bytes)
+        if storage is Storage.OUTPUT:
+            return Span(self._first + self._arena.address[placement.buffer], n_bytes)
+        if storage is Storage.CALLER and placement.n_bytes >= MIN_PAGED_BYTES:
+            return Span(self._inputs.allocate(placement.buffer, placement.n_bytes), n_bytes)
         return None

@@ -2,8 +2,9 @@
 
 Learned from onnxruntime/core/optimizer and checked against what the runtime writes (`tests/support/observed.py`). Not
 modelled, so that the result has more operators than the runtime executes, never fewer: pushing transposes through
-what is not elementwise, attention and its fused products, SkipLayerNormalization, BiasGelu and the tanh form of GELU,
-quantised operators, and no-op arithmetic such as adding a constant zero (large constants' values are not kept).
+what is neither elementwise nor a pool of integers, fused attention, BiasGelu and the tanh form of GELU, what
+`sectum.ort.quantized` leaves out, and no-op arithmetic such as adding a constant zero (large constants' values are not
+kept).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from sectum.ort.fusions import (
     quick_gelu,
 )
 from sectum.ort.layer_norm import layer_norm
+from sectum.ort.products import scaled_product, skip_layer_norm, transposed_product
+from sectum.ort.quantized import DEQUANTIZE, TARGETS, activation_before_quantize, integer_product, quantized_form
 from sectum.ort.transposes import optimise_transposes
 from sectum.ort.workgraph import Node, WorkGraph
 
@@ -33,16 +36,33 @@ _LEVEL_1: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"MatMul"}), matmul_add),
     (frozenset({"Reshape"}), contiguous_reshapes),
 )
+_QUANTIZED: tuple[tuple[frozenset[str], _Rule], ...] = (
+    (frozenset({"Relu", "Clip"}), activation_before_quantize),
+    (TARGETS, quantized_form),
+)
 _LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Gemm"}), gemm_activation),
+    (frozenset({"MatMulInteger"}), integer_product),
     (frozenset({"Conv"}), conv_activation),
     (frozenset({"Erf"}), gelu),
     (frozenset({"Sqrt"}), layer_norm),
+    (frozenset({"MatMul"}), transposed_product),
+    (frozenset({"LayerNormalization"}), skip_layer_norm),
     (frozenset({"Sigmoid"}), quick_gelu),
+    (frozenset({"MatMul", "FusedMatMul"}), scaled_product),
 )
-_MAKERS = frozenset({matmul_add, contiguous_reshapes, gelu, gemm_activation, conv_activation, quick_gelu, layer_norm})
+_MAKERS = frozenset(
+    {
+        matmul_add, contiguous_reshapes, gelu, gemm_activation, conv_activation, quick_gelu, layer_norm,
+        transposed_product, scaled_product, skip_layer_norm, quantized_form, integer_product,
+    }
+)  # fmt: skip
 # Types of node that a pass makes and a later pass looks for.
-_MADE: dict[_Rule, frozenset[str]] = {matmul_add: frozenset({"Reshape", "Gemm"})}
+_MADE: dict[_Rule, frozenset[str]] = {
+    matmul_add: frozenset({"Reshape", "Gemm"}),
+    layer_norm: frozenset({"LayerNormalization"}),
+    transposed_product: frozenset({"FusedMatMul"}),
+}
 
 
 def apply_rewrites(work: WorkGraph) -> None:
@@ -61,6 +81,8 @@ def apply_rewrites(work: WorkGraph) -> None:
     _run(work, _LEVEL_1, present)
     if "Transpose" in present:
         optimise_transposes(work)
+    if DEQUANTIZE in present:
+        _run(work, _QUANTIZED, present)
     _run(work, _LEVEL_2, present)
 
 

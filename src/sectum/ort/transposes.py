@@ -6,6 +6,8 @@ the runtime also moves transposes through reductions, slices, concatenations and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sectum.ort.workgraph import Node, WorkGraph, ints
 
 _UNARY = frozenset(
@@ -16,6 +18,12 @@ _UNARY = frozenset(
 )  # fmt: skip
 _BROADCAST = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"})
 
+_QUANTIZED = {"QLinearAdd": (0, 3), "QLinearMul": (0, 3), "QLinearLeakyRelu": (0,), "QLinearSigmoid": (0,)}
+"""Operators on integers, with the inputs that have the shape of their result."""
+_POOLS = frozenset({"QLinearAveragePool", "QLinearGlobalAveragePool", "MaxPool"})
+"""Pools on integers. Their form for channels last is the faster one, so that transposes always move behind them."""
+_TO_CHANNELS_FIRST = (0, 3, 1, 2)
+
 # max_num_graph_transformation_steps, the runtime's own limit.
 _ROUNDS = 10
 
@@ -24,31 +32,39 @@ def optimise_transposes(work: WorkGraph) -> None:
     """Move transposes behind elementwise operators where that saves some, and cancel those that meet."""
     for _ in range(_ROUNDS):
         order = work.execution_order()
-        towards = _towards_transposes(order)
+        towards = _towards_transposes(work, order)
         changed = False
         for node in order:
             if node.dead:
                 continue
             if node.type == "Transpose":
                 changed |= _merge(work, node)
-            elif not node.domain and (node.type in _UNARY or node.type in _BROADCAST):
-                changed |= _push(work, node, towards)
+            elif slots := _slots(work, node):
+                changed |= _push(work, node, slots, towards)
         if not changed:
             return
 
 
-def _towards_transposes(order: list[Node]) -> set[str]:
+def _towards_transposes(work: WorkGraph, order: list[Node]) -> set[str]:
     """Names of tensors from which elementwise operators lead to a transpose."""
     towards: set[str] = set()
     for node in reversed(order):
         if node.type == "Transpose":
             towards.add(node.inputs[0])
-        elif not node.domain and node.outputs[0] in towards:
-            if node.type in _UNARY:
-                towards.add(node.inputs[0])
-            elif node.type in _BROADCAST:
-                towards.update(node.inputs)
+        elif node.outputs[0] in towards:
+            towards.update(node.inputs[slot] for slot in _slots(work, node))
     return towards
+
+
+def _slots(work: WorkGraph, node: Node) -> Sequence[int]:
+    """The inputs of an operator from which a transpose can move behind it; empty if there are none."""
+    if node.domain:
+        return _QUANTIZED.get(node.type, (0,) if node.type in _POOLS else ())
+    if node.type in _BROADCAST:
+        return range(len(node.inputs))
+    if node.type == "MaxPool" and len(node.outputs) == 1:
+        return (0,) if work.tensors[node.outputs[0]].dtype in ("int8", "uint8") else ()
+    return (0,) if node.type in _UNARY else ()
 
 
 def _merge(work: WorkGraph, node: Node) -> bool:
@@ -75,10 +91,9 @@ def _merge(work: WorkGraph, node: Node) -> bool:
     return True
 
 
-def _push(work: WorkGraph, node: Node, towards: set[str]) -> bool:
+def _push(work: WorkGraph, node: Node, slots: Sequence[int], towards: set[str]) -> bool:
     """Let ``node`` work on what was not transposed yet, and transpose its result."""
     result = node.outputs[0]
-    slots = range(1) if node.type in _UNARY else range(len(node.inputs))
     perm: tuple[int, ...] = ()
     moved: set[int] = set()
     cost = 0
@@ -97,8 +112,14 @@ def _push(work: WorkGraph, node: Node, towards: set[str]) -> bool:
     rank = len(work.tensors[result].shape)
     if result not in towards:
         cost += rank
-    if cost >= 0 or len(perm) != rank or len(node.outputs) != 1:
+    if (cost >= 0 and node.type not in _POOLS) or len(perm) != rank or len(node.outputs) != 1:
         return False
+    if node.type in _POOLS:
+        if perm != _TO_CHANNELS_FIRST:
+            return False
+        node.attributes = {**node.attributes, "channels_last": 1}
+        if node.type == "MaxPool":
+            node.type, node.domain = "NhwcMaxPool", "com.microsoft"
     for slot in slots:
         name = node.inputs[slot]
         weight = work.weight(name)

@@ -226,7 +226,7 @@ def _row(
     inputs, attributes = op.inputs, op.attributes
     row = describe(op)
     data = graph.tensors[inputs[0]].shape if inputs and inputs[0] else ()
-    out = graph.tensors[op.outputs[0]].shape
+    out = graph.tensors[op.result].shape
     in_height, in_width = _spatial(data)
     out_height, out_width = _spatial(out)
     kernel_height, kernel_width = _kernel(op, graph)

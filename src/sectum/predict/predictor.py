@@ -363,7 +363,7 @@ def _layers(inference: InferenceCost) -> tuple[Layer, ...]:
             Layer(
                 name=optimized.layer_names[index],
                 type=op.qualified_type,
-                output_shape=optimized.tensors[op.outputs[0]].shape,
+                output_shape=optimized.tensors[op.result].shape,
                 native_ms=float(network.native_ms[index]),
                 breakdown_ms=Breakdown(*times_ms),
                 weight_bytes=cost.weight_bytes,

@@ -95,16 +95,49 @@ def test_an_operand_read_twice_is_counted_once() -> None:
     assert cost(op, graph_of(op, x=(10,), y=(10,))).input_bytes == 40
 
 
+def test_recurrent_layers_count_every_step_and_direction() -> None:
+    """A step multiplies the input and the last state with the weights of each gate, in each direction."""
+    for kind, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        weights = {"w": (2, gates * 8, 5), "wr": (2, gates * 8, 8)}
+        counted = flops(kind, "x", "w", "wr", x=(10, 3, 5), y=(10, 2, 3, 8), **weights)
+        assert counted == 10 * 3 * 2 * gates * 8 * (2 * (5 + 8) + 4)
+    quantized = {"w": (1, 5, 32), "wr": (1, 8, 32)}
+    counted = flops(
+        "DynamicQuantizeLSTM", "x", "w", "wr", domain="com.microsoft", x=(10, 3, 5), y=(10, 1, 3, 8), **quantized
+    )
+    assert counted == 10 * 3 * 4 * 8 * (2 * (5 + 8) + 4)
+
+
+def test_attention_counts_queries_times_keys_and_scores_times_values() -> None:
+    """With its own weights, with given keys, and over a past that it returns with the present keys."""
+    own = flops("Attention", "x", "w", domain="com.microsoft", x=(2, 7, 16), w=(16, 48), y=(2, 7, 16))
+    assert own == 2 * 2 * 7 * 16 * 48 + 4 * 2 * 7 * 7 * 16
+    given = {"x": (2, 7, 16), "k": (2, 9, 16), "y": (2, 7, 16)}
+    assert flops("MultiHeadAttention", "x", "k", domain="com.microsoft", **given) == 4 * 2 * 7 * 9 * 16
+
+
+def test_einsum_counts_each_combination_of_indices() -> None:
+    """A multiply-accumulate for each."""
+    attributes = {"equation": "bij,bjk->bik"}
+    assert flops("Einsum", "x", "z", attributes=attributes, x=(2, 3, 4), z=(2, 4, 5), y=(2, 3, 5)) == 2 * 2 * 3 * 4 * 5
+
+
+def test_of_a_table_the_rows_that_are_gathered_are_read() -> None:
+    """An embedding reads a row for each index, not its table."""
+    op = Operator("g", "Gather", ("w", "x"), ("y",), {"axis": 0})
+    assert cost(op, graph_of(op, w=(5000, 64), x=(1, 40), y=(1, 40, 64))).weight_bytes == 40 * 64 * 4
+
+
 def test_strictness_lists_what_is_unknown() -> None:
     """Coverage counts unknown types, and strictness refuses them by name and number."""
     ops = tuple(Operator(f"n{i}", t, ("x",), (f"y{i}",), {}, d) for i, (t, d) in enumerate(
-        [("Relu", ""), ("Magic", "example"), ("Magic", "example"), ("NonMaxSuppression", "")]))  # fmt: skip
+        [("Relu", ""), ("Magic", "example"), ("Magic", "example"), ("ImageDecoder", "")]))  # fmt: skip
     tensors = {n: Tensor(n, (4,), "float32", TensorKind.ACTIVATION) for n in ("x", "y0", "y1", "y2", "y3")}
     graph = Graph("g", ops, tensors, ("x",), ("y3",), 17)
     found = coverage(graph)
     assert (found.operators, found.supported) == (4, 1)
-    assert found.unsupported == {"NonMaxSuppression": 1, "example:Magic": 2}
-    with pytest.raises(OperatorUnsupported, match=r"NonMaxSuppression \(1\), example:Magic \(2\)"):
+    assert found.unsupported == {"ImageDecoder": 1, "example:Magic": 2}
+    with pytest.raises(OperatorUnsupported, match=r"ImageDecoder \(1\), example:Magic \(2\)"):
         require_supported(graph)
 
 

@@ -11,7 +11,8 @@ from sectum.graph import Graph, Operator, Tensor, TensorKind
 from sectum.ort import Cpu, coverage, optimize, page_trace
 from sectum.ort.flops import per_output
 from sectum.ort.memory_plan import memory_plan
-from sectum.ort.operators import KINDS, OPERATORS, OperatorType, trained_types
+from sectum.ort.operator_type import OperatorType
+from sectum.ort.operators import KINDS, OPERATORS, trained_types
 from sectum.predict import load_predictor
 from sectum.units import MIB
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import onnx.backend.test
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from kinds_of_models import KINDS, build
 from observed import optimized_by_runtime
 from places import LIGHT
 from sectum import zoo
@@ -46,6 +48,11 @@ def signature(graph: Graph, op: Operator) -> Signature:
 
 def signatures(graph: Graph) -> list[Signature]:
     return [signature(graph, op) for op in graph.operators]
+
+
+def shapes(graph: Graph) -> list[tuple[str, tuple[tuple[int, ...], ...]]]:
+    """What operators are and what they make, without names and weights."""
+    return [signature(graph, op)[:2] for op in graph.operators]
 
 
 class Sketch:
@@ -248,6 +255,16 @@ def assert_equal(model_bytes: bytes, graph: Graph, cpu: Cpu) -> tuple[OptimizedG
     made = optimize(graph, cpu)
     assert Counter(signatures(made)) == Counter(signatures(truth))
     return made, truth
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_rewritten_as_the_runtime_does(kind: str, tmp_path: Path, cpu: Cpu) -> None:
+    """Recurrent, quantised, one- and three-dimensional networks and transformers run the expected operators."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(build(kind))
+    model = read(path)
+    truth = optimized_by_runtime(model.bound_bytes())
+    assert Counter(shapes(optimize(model.graph, cpu))) == Counter(shapes(truth))
 
 
 @pytest.mark.slow

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from kinds_of_models import KINDS, build
 from optimized_graphs import as_optimized
 from places import LIGHT
 from sectum.graph import read
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.ort.cpu import Cpu
-from sectum.ort.kernel_memory import convolution_scratch_bytes, im2col_block, stored_bytes, used_taps
+from sectum.ort.kernel_memory import convolution_scratch_bytes, im2col_block
 from sectum.ort.operators import describe
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import MIN_PAGED_BYTES, page_trace
+from sectum.ort.weight_memory import FLOAT_PANELS, gathered_rows, used_taps
+from sectum.paging.replacement import working_set_pages
 from sectum.units import PAGE_BYTES
 
 
@@ -50,7 +57,9 @@ def test_weight_pages_hold_every_large_weight_once(runtime):
     for op in runtime.operators:
         for position, name in enumerate(op.inputs):
             if name and runtime.tensors[name].kind is TensorKind.WEIGHT:
-                sizes[name] = stored_bytes(op, position, runtime, packs=describe(op).packs)
+                packing = describe(op).packs.get(position)
+                packed_bytes = packing.n_bytes(op, position, runtime) if packing else None
+                sizes[name] = packed_bytes or runtime.n_bytes[name]
     expected = sum(-(-size // PAGE_BYTES) for size in sizes.values() if size >= MIN_PAGED_BYTES)
     assert page_trace(runtime).weight_pages == expected
 
@@ -71,7 +80,7 @@ def test_matrix_weights_are_packed_into_panels_of_sixteen_columns():
             w=(shape, TensorKind.WEIGHT),
             y=((1, 1000), TensorKind.ACTIVATION),
         )
-        assert stored_bytes(op, 1, graph, packs=True) == 4096 * 1008 * 4
+        assert FLOAT_PANELS.n_bytes(op, 1, graph) == 4096 * 1008 * 4
 
 
 def conv(kernel: int, pads: tuple[int, ...], positions: int = 56) -> tuple[Operator, OptimizedGraph]:
@@ -127,7 +136,7 @@ def blocked(
 def test_taps_that_meet_padding_only_are_not_read() -> None:
     """Of a 7x7 kernel on a map of one pixel only the middle tap counts: one page or two of each block's twelve."""
     op, graph = blocked(7, 1, Cpu.AVX512)
-    used = used_taps(op, graph, 1, stored_bytes(op, 1, graph, packs=False))
+    used = used_taps(op, graph, 1, graph.n_bytes["w"])
     assert len(used) == (64 // 16) ** 2
     assert used[0] == (24 * 16 * 16 * 4, 16 * 16 * 4)
     assert page_trace(graph).used_weight_pages < page_trace(graph).weight_pages / 5
@@ -137,7 +146,7 @@ def test_taps_that_meet_padding_only_are_not_read() -> None:
 def test_a_weight_without_a_page_of_unread_taps_is_read_whole(kernel: int, size: int, block: int) -> None:
     """Maps as large as the kernel use all taps; gaps of less than a page save no page."""
     op, graph = blocked(kernel, size, Cpu.of_block(block))
-    stored = stored_bytes(op, 1, graph, packs=False)
+    stored = graph.n_bytes["w"]
     ((start, n_bytes),) = used_taps(op, graph, 1, stored)
     assert start < PAGE_BYTES
     assert n_bytes > stored - 2 * PAGE_BYTES
@@ -160,3 +169,50 @@ def test_a_gather_touches_the_pages_of_its_rows_not_of_its_table(indices: int, r
     assert (trace.used_weight_pages == trace.weight_pages) == (
         indices >= rows or 4 * row * rows // indices < PAGE_BYTES
     )
+
+
+def table(rows: int, indices: tuple[int, ...], value: list[int] | None = None) -> tuple[Operator, OptimizedGraph]:
+    op = Operator("g", "Gather", ("w", "i"), ("y",), {"axis": 0})
+    graph = graph_of(
+        op,
+        w=((rows, 1024), TensorKind.WEIGHT),
+        i=(indices, TensorKind.INPUT if value is None else TensorKind.WEIGHT),
+        y=((*indices, 1024), TensorKind.ACTIVATION),
+    )
+    if value is not None:
+        tensors = {**graph.tensors, "i": replace(graph.tensors["i"], value=np.array(value))}
+        graph = replace(graph, tensors=tensors)
+    return op, graph
+
+
+def test_rows_that_are_known_are_read_and_no_others() -> None:
+    """Of a table with constant indices the rows at these indices count, each once."""
+    op, graph = table(5000, (4,), [7, -1, 7, 900])
+    assert gathered_rows(op, graph, 0, graph.n_bytes["w"]) == [
+        (7 * 4096, 4096),
+        (900 * 4096, 4096),
+        (4999 * 4096, 4096),
+    ]
+
+
+def of_kind(kind: str, folder: Path) -> OptimizedGraph:
+    path = folder / "model.onnx"
+    path.write_bytes(build(kind))
+    return optimize(read(path).graph, Cpu.AVX512)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pass_together_goes_through_the_working_set(kind: str, tmp_path: Path) -> None:
+    """Operators that are followed pass by pass touch the same pages: weights and scratch memory are not left out."""
+    trace = page_trace(of_kind(kind, tmp_path))
+    assert working_set_pages(trace.touches_under(64)) == trace.pages
+
+
+def test_recurrent_weights_are_read_again_at_each_step(tmp_path: Path) -> None:
+    """Where they do not fit, every step loads them; where they do, they are read once."""
+    graph = of_kind("rnn", tmp_path)
+    trace = page_trace(graph)
+    steps, weight = 80, 256
+    small = sum(touch.n_pages for touch in trace.touches_under(128))
+    assert steps * weight < small < (steps + 3) * weight
+    assert sum(touch.n_pages for touch in trace.touches_under(1024)) < 3 * trace.pages

@@ -28,6 +28,16 @@ def test_every_operator_has_a_row_and_a_group(squeezenet):
     assert set(features.values[:, FEATURES.index("threads")]) == {2.0}
 
 
+def test_an_output_that_is_left_out_does_not_matter():
+    """A recurrent layer whose last state alone is read has features as any other."""
+    shapes = {"x": (20, 1, 32), "w": (1, 256, 32), "r": (1, 256, 64), "h": (1, 1, 64)}
+    kinds = {"x": TensorKind.INPUT, "h": TensorKind.ACTIVATION}
+    tensors = {n: Tensor(n, shape, "float32", kinds.get(n, TensorKind.WEIGHT)) for n, shape in shapes.items()}
+    op = Operator("lstm", "LSTM", ("x", "w", "r"), ("", "h"))
+    features = extract(as_optimized(Graph("g", (op,), tensors, ("x",), ("h",), 17)), threads=1)
+    assert np.isfinite(features.values).all()
+
+
 def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
     """An operator stored by a campaign and read back has the features that it has within its network, but for one."""
     reuse = FEATURES.index("log_reuse_bytes")
