@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 OF_PYTHON_PAGES = 4
 """Pages that the interpreter and its arrays touch in an inference, give or take as many; none is the model's."""
 
-SETTLING_INFERENCES, COUNTED_INFERENCES = 6, 8
+SETTLING_INFERENCES = 6
 
 
 @pytest.fixture(scope="module", autouse=True)
