@@ -305,8 +305,8 @@ def structure(folder: Path) -> Iterator[Case]:
         "foreign-domain": (model([helper.make_node("Secret", ["x"], ["y"], domain="evil.example")]),
                            frozenset({INCONSISTENT})),
         "operator-too-new": (model([node("Gelu")], opset=9), ANY),
-        "wrong-output-type": (wrong_output, m), "wrong-output-shape": (other_shape,
-        frozenset({INCONSISTENT})), "sparse": (sparse, frozenset({UNSUPPORTED})),
+        "wrong-output-type": (wrong_output, m), "wrong-output-shape": (other_shape, frozenset({0})),
+        "sparse": (sparse, frozenset({UNSUPPORTED})),
         "attribute-twice": (twice, m), "attribute-of-unknown-type": (untyped_bytes, m), "attribute-nameless":
         (nameless, m), "attribute-wrong-type": (model([node("Conv", ["x", "w"], strides="two")],
                                        initialisers=[weight("w", 4, 3, 3, 3)]), m),

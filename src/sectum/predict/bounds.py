@@ -14,7 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.ort.operators import OPERATORS, OperatorType, trained_types
+from sectum.ort.operator_type import OperatorType
+from sectum.ort.operators import OPERATORS, trained_types
 from sectum.predict.features import FEATURES, OperatorFeatures
 
 Floats = NDArray[np.float64]
