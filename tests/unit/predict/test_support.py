@@ -88,7 +88,7 @@ def test_a_type_that_was_never_measured_is_outside_unless_another_has_its_kernel
     support = make(gemm)
     near = place(support, features_of("MatMul", [(64, 256)], (64, 512), weights=[(256, 512)]))
     assert near == (NEAR, "MatMul was never measured, but Gemm of such sizes was, by the same kernel")
-    lstm = features_of("LSTM", [(10, 1, 128)], (10, 1, 1, 256), weights=[(1, 1024, 128)])
+    lstm = features_of("LSTM", [(10, 1, 128)], (10, 1, 1, 256), weights=[(1, 1024, 128), (1, 1024, 256)])
     assert place(support, lstm) == (OUTSIDE, "LSTM was never measured")
     assert place(support, features_of("Squeeze", [(1, 9)], (9,))) == (INSIDE, "")
 
