@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sectum.errors import UsageError
 from sectum.units import GIB, KIB, parse_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,7 +24,9 @@ SMALLEST_AMOUNT = 0.001
 LARGEST_BATCH = 65_536
 LARGEST_THREADS = 256
 
-InputShapes = dict[str, tuple[int, ...]]
+Inputs = dict[str, "tuple[int, ...] | NDArray[np.generic]"]
+"""Shapes of inputs, or their values."""
+_INPUT_FILE = "sectum.input_file"
 
 
 def read_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
@@ -71,21 +78,65 @@ def positive(unit: str, largest: float) -> Callable[[click.Context, click.Parame
     return read
 
 
-def read_inputs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> InputShapes:
-    """Read shapes of inputs, such as ``image=1x3x224x224``; the name may contain ``=``."""
-    shapes: InputShapes = {}
+def read_inputs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Inputs:
+    """Read shapes and values of inputs, such as ``image=1x3x224x224`` or ``ids=[1,2]``; the name may contain ``=``."""
+    inputs: Inputs = {}
     for value in values:
         name, found, text = value.rpartition("=")
         parts = text.lower().split("x")
-        if not found or not name or not all(p.isascii() and p.isdecimal() and len(p) <= 9 for p in parts):
-            raise click.BadParameter(f"'{value}' is not a name with a shape: write for example image=1x3x224x224.")
-        shape = tuple(int(part) for part in parts)
-        if 0 in shape:
-            raise click.BadParameter(f"'{value}' has a dimension of 0: each must be 1 or more.")
-        if name in shapes:
+        if found and name and all(p.isascii() and p.isdecimal() and len(p) <= 9 for p in parts):
+            shape = tuple(int(part) for part in parts)
+            if 0 in shape and len(shape) > 1:
+                raise click.BadParameter(f"'{value}' has a dimension of 0: each must be 1 or more.")
+            # One number is a size, or the value of an input of rank 0: 0 can only be the latter.
+            given: Any = shape if 0 not in shape else _value(text)
+        else:
+            given = _value(text) if found and name else None
+        if given is None:
+            raise click.BadParameter(
+                f"'{value}' is not a name with a shape or a value: write for example image=1x3x224x224, rate=16000 "
+                "or ids=[1,2,3]."
+            )
+        if name in inputs:
             raise click.BadParameter(f"input '{name}' is given twice: write it once.")
-        shapes[name] = shape
-    return shapes
+        inputs[name] = given
+    return inputs
+
+
+def _value(text: str) -> NDArray[np.generic] | None:
+    """A number, true or false, or nested lists of them; None where it is none of these."""
+    import numpy as np
+
+    try:
+        value = np.array(json.loads(text, parse_constant=_no_number))
+    except (ValueError, RecursionError, OverflowError):
+        return None
+    return value if value.dtype.kind in "biuf" and value.size else None
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _keep_input_file(ctx: click.Context, _param: click.Parameter, path: Path | None) -> None:
+    """Read the values of inputs from an ``.npz`` file, for `_all_inputs`."""
+    if path is None:
+        return
+    from sectum.cli.input_file import read_arrays
+
+    try:
+        ctx.meta[_INPUT_FILE] = read_arrays(path)
+    except UsageError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+def _all_inputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Inputs:
+    """Inputs of ``--input-file`` and of ``--input``."""
+    of_file = ctx.meta.get(_INPUT_FILE, {})
+    inputs = read_inputs(ctx, param, values)
+    if twice := sorted(inputs.keys() & of_file.keys()):
+        raise click.BadParameter(f"input '{twice[0]}' is in the input file as well: leave one out.")
+    return {**of_file, **inputs}
 
 
 def examples(*lines: str) -> str:
@@ -99,14 +150,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def shape_options(command: F) -> F:
-    """Add ``--batch`` and ``--input``."""
+    """Add ``--batch``, ``--input`` and ``--input-file``. The command gets the inputs of both as ``inputs``."""
     command = click.option(
         "--input",
         "inputs",
-        callback=read_inputs,
+        callback=_all_inputs,
         multiple=True,
         metavar="NAME=SHAPE",
-        help="Shape of an input, such as image=1x3x224x224; once per input.",
+        help="Shape of an input, such as image=1x3x224x224, or its value, such as rate=16000 for a single number or "
+        "ids=[1,2,3]; once per input.",
+    )(command)
+    command = click.option(
+        "--input-file",
+        callback=_keep_input_file,
+        is_eager=True,
+        expose_value=False,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Values of whole inputs: an .npz file of numpy, with an array for each input.",
     )(command)
     return click.option(
         "--batch",

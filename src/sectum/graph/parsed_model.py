@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from types import MappingProxyType
 
-from sectum.errors import ModelMalformed, ShapeInconsistent
-from sectum.graph.binding import Binding, Given, at_batch_one, bind
+from sectum.errors import ModelMalformed, ShapeInconsistent, ShapeUnbound
+from sectum.graph.binding import Binding, Given, at_batch_one, bind, looks_like_batch
 from sectum.graph.bound_model import Chunk, bound_chunks, value_info
 from sectum.graph.declared_shapes import contradictions
 from sectum.graph.external_data import ExternalRange
@@ -188,17 +188,57 @@ class ParsedModel:
             waiting += [sub for graph in node.graphs.values() for sub in graph.nodes]
         return found
 
-    def undecided_inputs(self, tensor: str, batch: int | None, inputs: Mapping[str, Given] | None) -> list[str]:
-        """Inputs of few values, which were not given and on which the values of the tensor depend."""
+    def needs_batch(self, inputs: Mapping[str, Given] | None) -> bool:
+        """Whether dimensions stay open without a batch."""
+        try:
+            bind(self._inputs, None, inputs)
+        except ShapeUnbound:
+            return True
+        return False
+
+    def rebatched(self, inputs: Mapping[str, Given] | None, batch: int) -> dict[str, Given]:
+        """Same inputs at another batch. Values stay for inputs of rank 0 only; the others become shapes."""
+        ranks = {info.name: None if info.shape is None else len(info.shape) for info in self._inputs}
+        return {
+            name: given if ranks.get(name) == 0 else (batch, *(given if isinstance(given, tuple) else given.shape)[1:])
+            for name, given in (inputs or {}).items()
+        }
+
+    def open_lengths(self, inputs: Mapping[str, Given] | None) -> list[str]:
+        """First dimensions, with their inputs, that are open, were not given and do not look like a batch."""
+        return [
+            f"'{info.shape[0]}' of input '{info.name}'"
+            for info in self._inputs
+            if info.name not in (inputs or {}) and info.shape and not looks_like_batch(info.shape[0])
+            and not isinstance(info.shape[0], int)
+        ]  # fmt: skip
+
+    def require_values(self, tensor: str, decides: str, batch: int | None, inputs: Mapping[str, Given] | None) -> None:
+        """Ask for the values of the small inputs on which the values of a tensor depend.
+
+        Args:
+            tensor: its name.
+            decides: what its values decide, for the message.
+            batch: as for `bind`.
+            inputs: as for `bind`.
+
+        Raises:
+            ShapeUnbound: some were not given.
+        """
         binding = bind(self._inputs, batch, inputs)
         found = value_sources(self._nodes, tensor)
-        return [
-            info.name
+        small = {
+            info.name: binding.shapes[info.name]
             for info in self._inputs
             if info.name in found
             and info.name not in binding.values
             and math.prod(binding.shapes[info.name]) <= FEW_VALUES
-        ]
+        }
+        if small:
+            flags = " ".join(f"--input {name}={_example(shape)}" for name, shape in small.items())
+            raise ShapeUnbound(
+                f"the value of input {' and '.join(map(repr, small))} decides {decides}: give it, for example {flags}"
+            )
 
     def probe(self, problem: ShapeUnknown, batch: int | None, inputs: Mapping[str, Given] | None) -> Probe:
         """Prepare the run that tells shapes: of what lacks a rule, and of what operators of the problem's type make.
@@ -262,6 +302,14 @@ class ParsedModel:
         inputs = self._input_infos({name: tensors[name].shape for name in graph.inputs}, keep_symbols)
         outputs = [value_info(name, tensors[name].dtype, tensors[name].shape) for name in graph.outputs]
         return bound_chunks(self._file.content(), raw, self._nodes, inputs, outputs, rewrites, self._external)
+
+
+def _example(shape: Shape) -> str:
+    """A value of this shape, as the command line writes it."""
+    text = "1"
+    for size in reversed(shape):
+        text = f"[{','.join([text] * size)}]"
+    return text
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, Runner, Sample, Session
@@ -22,6 +23,10 @@ from sectum.measure.reference import References, combine, compared_with, paging_
 from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, StoppedBecause, take_samples
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ROUNDS = 3
 """Number of processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %."""
@@ -59,6 +64,7 @@ def measure(
     policy: str = "second-chance",
     as_loaded: bool = False,
     seed: int = 0,
+    inputs: Mapping[str, tuple[int, ...] | NDArray[np.generic]] = MappingProxyType({}),
     uncertainty_bound: float = UNCERTAINTY_BOUND,
     memory_cap_bytes: int = 16 << 30,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
@@ -83,6 +89,7 @@ def measure(
             another beginning, an EPC a little smaller than the working set may keep more of it for hundreds of
             inferences.
         seed: seed of the inputs.
+        inputs: shapes of inputs that the model leaves open, and values of inputs that are not to be drawn.
         uncertainty_bound: relative half-width of the 95 % interval at which sampling stops.
         memory_cap_bytes: memory that the process may use.
         progress: called with what is being done, and the share of the deadline that has passed, from 0 to 1.
@@ -103,6 +110,7 @@ def measure(
         threads=threads,
         seed=seed,
         input_ranges=input_ranges(model.graph),
+        inputs=inputs,
         deadline_s=deadline_s,
         memory_cap_bytes=memory_cap_bytes,
     )

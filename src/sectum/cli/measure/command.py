@@ -8,7 +8,7 @@ import click
 
 from sectum.cli.measure.measuring import RUNNERS
 from sectum.cli.options import (
-    InputShapes,
+    Inputs,
     deadline_option,
     epc_option,
     examples,
@@ -18,7 +18,7 @@ from sectum.cli.options import (
     threads_option,
     whole,
 )
-from sectum.errors import UsageError
+from sectum.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from sectum.cli.predict.source import Source
@@ -75,7 +75,7 @@ def measure(
     enclave: str,
     epc_bytes: int | None,
     batch: int | None,
-    inputs: InputShapes,
+    inputs: Inputs,
     no_predict: bool,
     as_json: bool,
     **conditions: Any,
@@ -90,7 +90,7 @@ def measure(
     working set; --as-loaded measures this.
     """
     from sectum.cli.measure.measuring import measure as measure_model
-    from sectum.cli.predict.predicting import load_profile
+    from sectum.cli.predict.predicting import Request, load_profile, predict
     from sectum.cli.predict.source import Source
     from sectum.cli.render.progress import progress_bar
 
@@ -101,18 +101,24 @@ def measure(
     source = Source(model, batch=batch, inputs=inputs)
     with progress_bar() as progress:
         measured = measure_model(source, enclave, epc_bytes=epc_bytes, progress=progress, **conditions)
-    predicted = None
+    predicted, why_not = None, ""
     if not no_predict and enclave != "gramine":
-        from sectum.predict import load_predictor
-
-        profile = load_profile(enclave, epc_bytes)
-        predicted = load_predictor().predict(source.graph, profile, threads=conditions["threads"])
+        request = Request(model=model, enclave=enclave, epc_bytes=epc_bytes, threads=conditions["threads"])
+        try:
+            predicted = predict(request, source).prediction
+        except ModelError as error:  # the measurement is good all the same
+            why_not = str(error)
     if as_json:
         from sectum.cli.render.output import print_json
 
-        print_json(_to_json(source, measured, predicted))
+        print_json({**_to_json(source, measured, predicted), "not_predicted": why_not or None})
         return
     _show(source, enclave, epc_bytes, measured, predicted)
+    if why_not:
+        from sectum.cli.render.show import paragraph, say
+
+        say("")
+        paragraph(f"Not predicted: {why_not}.", hanging="  ")
 
 
 def _to_json(source: Source, measured: Measurement, predicted: Prediction | None) -> dict[str, Any]:

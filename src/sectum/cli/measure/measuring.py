@@ -49,4 +49,4 @@ def measure(source: Source, runner_name: str, **conditions: Any) -> Measurement:
     runner.check()
     calibration = load_calibration()
     references = None if calibration is None else calibration.references
-    return measure_latency(model, runner, references=references, **conditions)
+    return measure_latency(model, runner, references=references, inputs=model.feeds, **conditions)

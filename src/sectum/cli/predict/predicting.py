@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
-from sectum.cli.options import InputShapes
+from sectum.cli.options import Inputs
 from sectum.cli.predict.source import Source
 from sectum.errors import UsageError
 
@@ -25,7 +25,7 @@ class Request:
     enclave: str = "softepc"
     epc_bytes: int | None = None
     batch: int | None = None
-    inputs: InputShapes = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=dict)
     threads: int = 1
     native_ms: float | None = None
     strict: bool = False
@@ -77,20 +77,44 @@ def load_profile(name: str, epc_bytes: int | None) -> Profile:
     return found.with_epc(epc_bytes)
 
 
-def predict(request: Request) -> PredictionResult:
-    """Make the requested prediction."""
+def predict(request: Request, source: Source | None = None) -> PredictionResult:
+    """Make the requested prediction, of the source if it is there already."""
     from sectum.predict import load_predictor
     from sectum.predict.grade import require_inside
 
-    source = Source(request.model, batch=request.batch, inputs=request.inputs)
+    source = source or Source(request.model, batch=request.batch, inputs=request.inputs)
     profile = load_profile(request.enclave, request.epc_bytes)
     predictor = load_predictor()
     native_source = "predicted" if request.native_ms is None else "given"
     predictor.with_measured_costs(profile, request.threads, native_source)  # refuses unknown costs before long work
-    graph = source.graph
-    prepared = predictor.prepare(graph, threads=request.threads, native_ms=request.native_ms)
-    if request.strict:
-        require_inside(prepared)
-    prediction = predictor.in_enclave(prepared, profile)
-    prediction = replace(prediction, model=source.name)
+    made = []
+    for graph in source.graphs:
+        prepared = predictor.prepare(graph, threads=request.threads, native_ms=request.native_ms)
+        if request.strict:
+            require_inside(prepared)
+        made.append((predictor.in_enclave(prepared, profile), prepared))
+    slowest, prepared = max(made, key=lambda pair: pair[0].latency_ms)
+    prediction = _spanning([one for one, _ in made], slowest) if made[1:] else slowest
+    prediction = replace(prediction, model=source.name, notes=(*prediction.notes, *source.notes))
     return PredictionResult(request, source, profile, predictor, prepared, prediction)
+
+
+def _spanning(predictions: list[Prediction], slowest: Prediction) -> Prediction:
+    """Prediction of the slowest choice, whose interval and probability cover those of the others."""
+    from sectum.predict.prediction import GUESS, Grade, Interval
+
+    low, high = (bound(one.latency_ms for one in predictions) for bound in (min, max))
+    return replace(
+        slowest,
+        interval_ms=Interval(
+            min(one.interval_ms.low for one in predictions), max(one.interval_ms.high for one in predictions)
+        ),
+        grade=Grade(
+            GUESS, "the values of the inputs decide which branches run", min(p.grade.inside_share for p in predictions)
+        ),
+        notes=(
+            *slowest.notes,
+            f"the values of the inputs choose one of {len(predictions)} ways through the network, which take "
+            f"{low:.3g} to {high:.3g} ms; everything but the interval is that of the slowest",
+        ),
+    )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sectum.cli.options import InputShapes
-from sectum.errors import ModelMalformed, ModelUnreadable, ShapeUnbound, UsageError
+from sectum.cli.options import Inputs
+from sectum.errors import ModelMalformed, ModelUnreadable, OperatorUnsupported, ShapeInconsistent, UsageError
 
 if TYPE_CHECKING:
     from sectum.graph import Model, ParsedModel
+    from sectum.graph.inference_context import Typed
     from sectum.graph.ir import Graph
     from sectum.zoo import Architecture
 
 ZOO = "zoo:"
+CLASSICAL = "ai.onnx.ml"
 
 
 class Source:
@@ -25,13 +27,15 @@ class Source:
     Args:
         text: a path, or ``zoo:NAME``.
         batch: samples in one inference; None for the file's own, or 1 where that is open.
-        inputs: shapes of inputs by name.
+        inputs: shapes or values of inputs by name.
     """
 
-    def __init__(self, text: str, *, batch: int | None = None, inputs: InputShapes | None = None) -> None:
+    def __init__(self, text: str, *, batch: int | None = None, inputs: Inputs | None = None) -> None:
         self.text = text
         self.batch = batch
         self.inputs = inputs or {}
+        self._learned: Mapping[str, Typed] = {}
+        self._how_learned: list[str] = []
 
     @property
     def from_zoo(self) -> bool:
@@ -49,13 +53,38 @@ class Source:
         return None if self.from_zoo else self._parsed.sha256
 
     @cached_property
-    def graph(self) -> Graph:
-        """The network with static shapes. Networks of the zoo are laid out without making their weights."""
+    def graphs(self) -> list[Graph]:
+        """The network with static shapes: more than one graph where the inputs' values decide between branches.
+
+        Networks of the zoo are laid out without making their weights.
+
+        Raises:
+            OperatorUnsupported: the network has loops, or too many branches.
+            ShapeUnbound: the value of an input decides between branches and was not given.
+        """
         if self.from_zoo:
             from sectum import zoo
 
-            return zoo.to_graph(self.architecture, self._zoo_batch)
-        return self.model.graph
+            return [zoo.to_graph(self.architecture, self._zoo_batch)]
+        from sectum.cli.predict.control_flow import alternatives
+
+        with self._naming_the_file():
+            return alternatives(self.model, self._batch, self.inputs, self._learned)
+
+    @property
+    def graph(self) -> Graph:
+        """The network with static shapes.
+
+        Raises:
+            OperatorUnsupported: the inputs' values decide what runs; see `graphs`.
+        """
+        graph, *others = self.graphs
+        if others:
+            raise OperatorUnsupported(
+                "the values of the inputs decide which branches run: give the values with --input-file, or use the "
+                "page model"
+            )
+        return graph
 
     @cached_property
     def model(self) -> Model:
@@ -65,7 +94,36 @@ class Source:
             from sectum.graph import read
 
             return read(zoo.to_bytes(self.architecture, batch=self._zoo_batch))
-        return self._bound(self.batch, self.inputs)
+        from sectum.graph.inference_context import ShapeUnknown
+
+        parsed = self._parsed
+        with self._naming_the_file():
+            try:
+                return parsed.bind(batch=self._batch, inputs=self.inputs)
+            except ShapeUnknown as problem:
+                from sectum.cli.predict.probing import shapes_by_running
+
+                self._learned, self._how_learned = shapes_by_running(parsed, problem, self._batch, self.inputs)
+                return parsed.bind(batch=self._batch, inputs=self.inputs, learned=self._learned)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about how the network was read."""
+        if self.from_zoo:
+            return []
+        notes = [*self.model.notes, *self._how_learned]
+        lengths = self._parsed.open_lengths(self.inputs) if self.batch is None else []
+        if lengths:
+            named = ", ".join(lengths[:4])
+            notes.append(f"the file leaves the size of {named} open, and 1 is predicted: give it with --input")
+        return notes
+
+    @cached_property
+    def _batch(self) -> int | None:
+        """The batch to bind the file to: 1 where it leaves the number of samples open."""
+        if self.batch is not None or not self._parsed.needs_batch(self.inputs):
+            return self.batch
+        return 1
 
     @cached_property
     def _parsed(self) -> ParsedModel:
@@ -74,17 +132,14 @@ class Source:
 
         self._check_path()
         with self._naming_the_file():
-            return parse(Path(self.text))
-
-    def _bound(self, batch: int | None, inputs: InputShapes) -> Model:
-        parsed = self._parsed
-        with self._naming_the_file():
-            try:
-                return parsed.bind(batch=batch, inputs=inputs)
-            except ShapeUnbound:
-                if batch is not None:
-                    raise
-            return parsed.bind(batch=1, inputs=inputs)  # a model that leaves the number of samples open
+            parsed = parse(Path(self.text))
+        for (domain, kind), operator in parsed.operator_types.items():
+            if domain == CLASSICAL:
+                raise OperatorUnsupported(
+                    f"{self.text}: operator '{operator.name or operator.outputs[0]}' ({domain}:{kind}) belongs to "
+                    "classical machine learning, not to a neural network: Sectum does not model its cost"
+                )
+        return parsed
 
     @contextmanager
     def _naming_the_file(self) -> Iterator[None]:
@@ -107,7 +162,11 @@ class Source:
         from sectum.zoo.lowering import INPUT
 
         shape = self.inputs.get(INPUT, ())
-        if len(self.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        if isinstance(shape, tuple) and len(shape) == 4 and len(self.inputs) == 1:
+            batch, channels, height, width = shape
+        else:
+            batch = channels = height = width = 0
+        if channels != 3 or height != width:
             raise UsageError(
                 "networks of the zoo have one input of square images in three channels: write for example "
                 f"--input {INPUT}=1x3x192x192"
@@ -123,13 +182,17 @@ class Source:
             ModelError: it cannot be re-batched.
         """
         if batch == self.batch:
-            return self.graph
+            return self.graphs[0]
         if self.from_zoo:
             from sectum import zoo
 
             return zoo.to_graph(self.architecture, batch)
-        inputs = {name: (batch, *shape[1:]) for name, shape in self.inputs.items()}
-        return self._bound(batch, inputs).graph
+        if self._learned or len(self.graphs) > 1:
+            raise ShapeInconsistent(
+                "a run of the model told its shapes, or the inputs' values decide its branches: give --batch instead"
+            )
+        with self._naming_the_file():
+            return self._parsed.bind(batch=batch, inputs=self._parsed.rebatched(self.inputs, batch)).graph
 
     def _check_path(self) -> None:
         """Say what else was probably meant where there is no such file."""
@@ -146,5 +209,5 @@ class Source:
 
     @property
     def _zoo_batch(self) -> int:
-        shapes = iter(self.inputs.values())
-        return self.batch or next(shapes, (1,))[0]
+        shapes = [given[0] for given in self.inputs.values() if isinstance(given, tuple)]
+        return self.batch or next(iter(shapes), 1)

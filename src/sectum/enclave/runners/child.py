@@ -120,24 +120,39 @@ class _InferenceFailed(Exception):
     """The runtime refused to run the model with the inputs that were drawn."""
 
 
-def _inputs(
-    session: onnxruntime.InferenceSession, seed: int, ranges: dict[str, tuple[int, int]]
-) -> dict[str, NDArray[Any]]:
-    """Make inputs from the seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans."""
-    rng = np.random.default_rng(seed)
+def _given_values(path: str) -> dict[str, NDArray[Any]]:
+    """Read the inputs whose values the caller gave."""
+    if not path:
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return {str(name): arrays[str(index)] for index, name in enumerate(arrays["names"])}
+
+
+def _inputs(session: onnxruntime.InferenceSession, job: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Make inputs from the job's seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans.
+
+    Inputs whose values the job gives are not made.
+    """
+    ranges: dict[str, tuple[int, int]] = job["input_ranges"]
+    values = _given_values(job["values"])
+    rng = np.random.default_rng(int(job["seed"]))
     made: dict[str, NDArray[Any]] = {}
     for spec in session.get_inputs():
-        if not all(isinstance(size, int) and size >= 0 for size in spec.shape):
-            raise ValueError(f"input {spec.name} has shape {spec.shape}: bind every dimension first")
+        if spec.name in values:
+            made[spec.name] = values[spec.name]
+            continue
+        shape: list[int] = job["shapes"].get(spec.name, spec.shape)
+        if not all(isinstance(size, int) and size >= 0 for size in shape):
+            raise ValueError(f"input {spec.name} has shape {shape}: bind every dimension first")
         if spec.type not in _DTYPES:
             raise ValueError(f"input {spec.name} is a {spec.type}: no values can be made for it")
         dtype = np.dtype(_DTYPES[spec.type])
         if dtype.kind == "f":
-            made[spec.name] = rng.random(spec.shape, np.float32).astype(dtype, copy=False)
+            made[spec.name] = rng.random(shape, np.float32).astype(dtype, copy=False)
         elif spec.name in ranges:
-            made[spec.name] = rng.integers(*ranges[spec.name], spec.shape, np.int64).astype(dtype, copy=False)
+            made[spec.name] = rng.integers(*ranges[spec.name], shape, np.int64).astype(dtype, copy=False)
         else:
-            made[spec.name] = rng.integers(0, 2, spec.shape, np.uint8).astype(dtype, copy=False)
+            made[spec.name] = rng.integers(0, 2, shape, np.uint8).astype(dtype, copy=False)
     return made
 
 
@@ -159,7 +174,7 @@ class _Server:
         )
         gc.collect()
         self._wait_clock = WaitClock()  # after the runtime has started its threads
-        self._feeds = _inputs(self._session, int(job["seed"]), job["input_ranges"])
+        self._feeds = _inputs(self._session, job)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._last_ns = 0
 
@@ -260,6 +275,12 @@ class _Server:
             state.update(np.ascontiguousarray(value).data)
         return state.hexdigest()
 
+    def output_types(self, answer: Any) -> None:
+        """Send name, shape and type of each output that is a tensor of numbers."""
+        for name, value in zip(self._outputs, self._run(), strict=True):
+            if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+                answer({"row": {"name": name, "shape": value.shape, "dtype": value.dtype.name}})
+
     def _memory(self) -> dict[str, int]:
         if self._pager.present:
             self._pager.counters(self._after)
@@ -281,6 +302,9 @@ class _Server:
                 answer({"result": None})
             case "digest":
                 answer({"result": self.digest()})
+            case "output_types":
+                self.output_types(answer)
+                answer({"result": None})
             case "memory":
                 answer({"result": self._memory()})
             case "set_epc":

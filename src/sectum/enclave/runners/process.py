@@ -63,6 +63,7 @@ class ChildSession:
         try:
             self._out.mkdir(exist_ok=True)
             model = self._place_model(job)
+            self._values = self._place_values(job)
             with (Path(self._folder.name) / "stderr").open("wb") as stderr:
                 self._process = launch(Path(self._folder.name), stderr)
             self.info = self._introduce(model)
@@ -84,6 +85,19 @@ class ChildSession:
         path.write_bytes(job.model)
         return path
 
+    def _place_values(self, job: Job) -> Path | None:
+        """Write the inputs whose values are given to where the child may read them."""
+        values = {name: value for name, value in job.inputs.items() if not isinstance(value, tuple)}
+        if not values:
+            return None
+        import numpy as np
+
+        path = self._out / "inputs.npz"
+        # By number: a name may be anything, also one that a file cannot have.
+        arrays: dict[str, Any] = {str(index): value for index, value in enumerate(values.values())}
+        np.savez(path, names=np.array(list(values)), **arrays)
+        return path
+
     def _introduce(self, model: Path) -> SessionInfo:
         job = self._job
         answer = self._ask(
@@ -92,6 +106,8 @@ class ChildSession:
                 "threads": job.threads,
                 "seed": job.seed,
                 "input_ranges": {name: list(ends) for name, ends in job.input_ranges.items()},
+                "shapes": {name: given for name, given in job.inputs.items() if isinstance(given, tuple)},
+                "values": "" if self._values is None else str(self._values),
                 "deadline_s": min(job.deadline_s, 1e6),
                 "epc_bytes": job.epc_bytes or 0,
                 "policy": job.policy,
@@ -101,6 +117,8 @@ class ChildSession:
         )
         if not isinstance(job.model, Path):
             model.unlink(missing_ok=True)  # the child has read it; it may be half a gigabyte
+        if self._values is not None:
+            self._values.unlink(missing_ok=True)
         if answer["pager"] != self._has_epc:
             raise EnclaveFailed(
                 f"the {self._runner} process started {'with' if answer['pager'] else 'without'} the pager, "
@@ -124,6 +142,16 @@ class ChildSession:
     def outputs_digest(self) -> str:
         """SHA-256, in hex, over name, type, shape and bytes of each output of one inference."""
         return str(self._ask({"do": "digest"}))
+
+    def output_types(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Run one inference; shape and element type of each output that is a tensor of numbers, by name."""
+        found: dict[str, tuple[tuple[int, ...], str]] = {}
+
+        def keep(row: dict[str, Any]) -> None:
+            found[row["name"]] = (tuple(row["shape"]), row["dtype"])
+
+        self._ask({"do": "output_types"}, on_row=keep)
+        return found
 
     def memory(self) -> Memory:
         """Read the memory of the process."""
@@ -180,7 +208,7 @@ class ChildSession:
 
     # How a request is sent, and what happens if no answer comes.
 
-    def _ask(self, request: Mapping[str, Any], on_row: Callable[[dict[str, int]], None] | None = None) -> Any:
+    def _ask(self, request: Mapping[str, Any], on_row: Callable[[dict[str, Any]], None] | None = None) -> Any:
         process = self._process
         if process is None or process.stdin is None or process.returncode is not None:
             raise UsageError(f"this {self._runner} session is closed or has ended: start another one")

@@ -33,12 +33,13 @@ class Job:
     """A model to run, and its limits.
 
     Attributes:
-        model: path or bytes of an ONNX model whose input shapes are all static, without external data.
+        model: path or bytes of an ONNX model without external data, whose input shapes are static or given.
         epc_bytes: size of the EPC; None for no limit.
         policy: which pages are evicted, ``second-chance`` or ``fifo``.
         threads: intra-operator threads of the runtime.
         seed: of the inputs, which are the same in every runner.
         input_ranges: for integer inputs by name, the smallest value and the largest one plus 1; others are 0 or 1.
+        inputs: shapes of inputs that the model leaves open, and values of inputs that are not to be drawn.
         deadline_s: seconds of wall time that the process may live.
         memory_cap_bytes: memory that the process may use, sealed pages included.
         profile: keep the runtime's own profile, for `Session.operator_times`.
@@ -51,6 +52,7 @@ class Job:
     threads: int = 1
     seed: int = 0
     input_ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
+    inputs: Mapping[str, tuple[int, ...] | NDArray[np.generic]] = field(default_factory=dict, compare=False)
     deadline_s: float = 600.0
     memory_cap_bytes: int = 16 << 30
     profile: bool = False

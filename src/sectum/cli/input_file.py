@@ -1,0 +1,61 @@
+"""Values of a network's inputs from an ``.npz`` file, which need not be trusted."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sectum.errors import UsageError
+from sectum.units import GIB, format_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LARGEST_BYTES = 2 * GIB  # of all arrays together
+_MOST_ARRAYS = 1000
+_HEADER_BYTES = 10_000
+_DAMAGED = (
+    OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What reading a damaged file raises."""
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Arrays of the file by name. What an array says about its size is checked before it is unpacked.
+
+    Raises:
+        UsageError: no such file, not of this format, or too large.
+    """
+    import numpy as np
+
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    found: dict[str, NDArray[np.generic]] = {}
+    left_bytes = _LARGEST_BYTES
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if len(names) > _MOST_ARRAYS:
+                raise UsageError(f"{path} holds {len(names)} arrays: {_MOST_ARRAYS} are allowed")
+            for name in names:
+                with archive.open(name) as file:
+                    read_header = readers[np.lib.format.read_magic(file)]
+                    shape, _, dtype = read_header(file, max_header_size=_HEADER_BYTES)
+                if dtype.kind not in "biuf":
+                    raise UsageError(f"the array '{name}' of {path} is no array of numbers: its type is {dtype}")
+                left_bytes -= prod(shape) * dtype.itemsize
+                if left_bytes < 0 or min(shape, default=0) < 0:
+                    raise UsageError(f"the arrays of {path} take more than {format_bytes(_LARGEST_BYTES)}")
+                with archive.open(name) as file:
+                    array = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER_BYTES)
+                found[name.removesuffix(".npy")] = array
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {path}") from error
+    except _DAMAGED as error:
+        raise UsageError(
+            f"{path} is no .npz file with an array for each input: write one with numpy.savez ({error})"
+        ) from error
+    return found
