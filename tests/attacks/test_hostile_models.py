@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
@@ -20,7 +21,7 @@ def verdicts(cases: list[Case]) -> Iterator[tuple[Case, dict[str, object]]]:
     """Run the cases in a child process, and in a new one after each death."""
     left = list(cases)
     while left:
-        lines = [json.dumps({"path": str(case.path), "as_bytes": case.as_bytes, "batch": case.batch}) for case in left]
+        lines = [json.dumps({**asdict(case), "path": str(case.path), "codes": []}) for case in left]
         child = subprocess.run(
             [sys.executable, str(CHILD)], input="\n".join(lines), capture_output=True, text=True, timeout=300
         )

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sectum.errors import SectumError
 from sectum.graph import model_file, read
 from sectum.ort import cost, coverage
@@ -26,13 +28,13 @@ def ring(*_: object) -> None:
     raise TooSlow
 
 
-def use(path: str, as_bytes: bool, batch: int | None) -> None:
+def use(path: str, as_bytes: bool, batch: int | None, values: dict[str, Any]) -> None:
     """Do with a model what a prediction does."""
     if as_bytes:
         source: str | bytes = Path(path).read_bytes()
     else:
         source = path
-    model = read(source, batch=batch)
+    model = read(source, batch=batch, inputs={name: np.array(value) for name, value in values.items()})
     for op in model.graph.operators:
         assert min(cost(op, model.graph).flops_bounds) >= 0
     coverage(model.graph)
@@ -51,7 +53,7 @@ def verdict(case: dict[str, Any]) -> dict[str, object]:
     signal.alarm(WALL_SECONDS_PER_CASE)
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS_PER_CASE)
     try:
-        use(case["path"], case["as_bytes"], case["batch"])
+        use(case["path"], case["as_bytes"], case["batch"], case["values"])
     except SectumError as problem:
         return {"outcome": type(problem).__name__, "exit_code": problem.exit_code, "message": str(problem)}
     except TooSlow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ class Case:
     codes: frozenset[int]
     as_bytes: bool = False
     batch: int | None = None
+    values: dict[str, object] = field(default_factory=dict)  # of inputs
 
 
 Maker = Callable[[Path], Iterator[Case]]
@@ -466,7 +467,69 @@ def external(folder: Path) -> Iterator[Case]:
         yield Case(f"external-{name}-bytes", path, unsafe, as_bytes=True)
 
 
+def values(folder: Path) -> Iterator[Case]:
+    """Models in which the values that the caller gives decide shapes and branches."""
+    body = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4]),
+            helper.make_tensor_value_info("n", TensorProto.INT64, [])]  # fmt: skip
+
+    def made(nodes: list[onnx.NodeProto], weights: tuple[TensorProto, ...] = ()) -> onnx.ModelProto:
+        out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        return helper.make_model(
+            helper.make_graph(nodes, "values", body, [out], list(weights)),
+            opset_imports=[helper.make_opsetid("", 17)], ir_version=10,
+        )  # fmt: skip
+
+    def nested(depth: int, wide: int) -> list[onnx.NodeProto]:
+        """An If whose branches both hold such Ifs."""
+        if not depth:
+            return [node("Relu", outputs=["r0"])]
+        return [helper.make_node("If", ["c"], [f"k{depth}_{i}"], **branches(depth - 1, wide)) for i in range(wide)]
+
+    def branches(depth: int, wide: int) -> dict[str, onnx.GraphProto]:
+        kids = nested(depth, wide)
+        out = [helper.make_tensor_value_info(kids[-1].output[0], TensorProto.FLOAT, None)]
+        return {f"{name}_branch": helper.make_graph(kids, name, [], out) for name in ("then", "else")}
+
+    condition = node("Cast", ["n"], ["c"], to=TensorProto.BOOL)
+    for depth, wide in ((2, 3), (6, 1), (5, 3), (7, 2)):
+        tree = made([condition, helper.make_node("If", ["c"], ["y"], **branches(depth, wide))])
+        path = save(folder, f"tree-{depth}-{wide}", tree)
+        for value in ({}, {"n": 0}, {"n": 1}):
+            yield Case(f"if-tree-{depth}-{wide}-{len(value)}", path, frozenset({0, TOO_LARGE}), values=value)
+    to_shape = [node("Unsqueeze", ["n", "zero"], ["s"]), node("Expand", ["x", "s"])]
+    grow = [node("Range", ["nought", "n", "one"], ["r"]), node("Cast", ["r"], to=TensorProto.FLOAT)]
+    half = {"then_branch": branches(0, 1)["then_branch"]}
+    cases = {
+        "expand": made([node("Unsqueeze", ["n", "zero"], ["s0"]), node("Concat", ["s0", "four"], ["s"], axis=0),
+                        node("Expand", ["x", "s"])], (ints("zero", 0), ints("four", 4))),
+        "expand-flat": made(to_shape, (ints("zero", 0),)),
+        "range": made(grow, (numpy_helper.from_array(np.array(0), "nought"),
+                             numpy_helper.from_array(np.array(1), "one"))),
+        "half-an-if": made([condition, helper.make_node("If", ["c"], ["y"], **half)]),
+        "loop": made([condition, node("Loop", ["n", "c", "x"])]),
+        "not-read": made([node("Relu")]),
+    }  # fmt: skip
+    for name, content in cases.items():
+        path = save(folder, name, content)
+        for value in (0, 1, -1, 2**31, 2**40, 2**62, -(2**63), 2**63, 1e300, 0.5, True, [1], [[1, 2]], "n"):
+            yield Case(f"value-{name}-{value}", path, ANY, values={"n": value})
+        yield Case(f"value-{name}-wrong-name", path, frozenset({2}), values={"m": 1})
+        yield Case(f"value-{name}-many", path, ANY, values={"n": 4, "x": [[0.5] * 100_000]})
+
+
 MAKERS: dict[str, Maker] = {
     maker.__name__: maker
-    for maker in (flipped, truncated, spliced, weighted, no_onnx, bombs, memory, structure, attributes, external)
+    for maker in (
+        flipped,
+        truncated,
+        spliced,
+        weighted,
+        no_onnx,
+        bombs,
+        memory,
+        structure,
+        attributes,
+        external,
+        values,
+    )
 }

@@ -1,4 +1,4 @@
-"""Output shapes of the operators that CNNs consist of, from the text of the ONNX operator specification.
+"""Output shapes of the operators that networks consist of, from the text of the ONNX operator specification.
 
 A rule takes an :class:`~sectum.graph.inference_context.InferenceContext` and gives shape and type of the outputs, in
 their order; it may give more than the operator has. Operators without a rule here are left to ONNX's own inference.
@@ -236,10 +236,6 @@ def _prelu(ctx: InferenceContext) -> list[Typed]:
     return [(shape, ctx.same_dtype(0, 1))]
 
 
-def _bias_gelu(ctx: InferenceContext) -> list[Typed]:
-    return [(ctx.broadcast([ctx.shape(0), ctx.shape(1)]), ctx.same_dtype(0, 1))]
-
-
 def _range(ctx: InferenceContext) -> list[Typed]:
     start, limit, delta = (ctx.value(i) for i in range(3))
     if start is None or limit is None or delta is None:
@@ -284,11 +280,4 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "ArgMin"): _arg_reduce,
     ("", "Cast"): _cast,
     ("", "Range"): _range,
-    ("com.microsoft", "FusedConv"): _conv,
-    ("com.microsoft", "FusedGemm"): _gemm,
-    ("com.microsoft", "FusedMatMul"): _matmul,
-    ("com.microsoft", "QuickGelu"): _same,
-    ("com.microsoft", "Gelu"): _same,
-    ("com.microsoft", "FastGelu"): _same,
-    ("com.microsoft", "BiasGelu"): _bias_gelu,
 }  # fmt: skip

@@ -15,10 +15,12 @@ from sectum.graph.layout_rules import LAYOUT_RULES
 from sectum.graph.limits import Limits
 from sectum.graph.onnx_format import RawNode
 from sectum.graph.protobuf import Buffer
+from sectum.graph.quantised_rules import QUANTISED_RULES
 from sectum.graph.raw_tensor import RawTensor
 from sectum.graph.shape_rules import RULES
+from sectum.graph.transformer_rules import TRANSFORMER_RULES
 
-ALL_RULES = {**RULES, **LAYOUT_RULES}
+ALL_RULES = {**RULES, **LAYOUT_RULES, **QUANTISED_RULES, **TRANSFORMER_RULES}
 FLOATS_KEPT = 16
 """Float constants up to this many elements keep their value: scalars, scales of Resize, bounds of Clip."""
 

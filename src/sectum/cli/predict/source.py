@@ -163,9 +163,9 @@ class Source:
 
         shape = self.inputs.get(INPUT, ())
         if isinstance(shape, tuple) and len(shape) == 4 and len(self.inputs) == 1:
-            batch, channels, height, width = shape
+            _, channels, height, width = shape
         else:
-            batch = channels = height = width = 0
+            channels = height = width = 0
         if channels != 3 or height != width:
             raise UsageError(
                 "networks of the zoo have one input of square images in three channels: write for example "
