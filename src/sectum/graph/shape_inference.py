@@ -121,16 +121,24 @@ class ShapeInference:
             facts.add(name, typed, False, self._limits)
 
     def _larger_branch(self, node: RawNode, facts: Facts) -> list[Typed | None]:
+        """Types of the outputs by the branch that makes more; one that does not fit the shapes is no choice."""
         best: list[Typed | None] = [None] * len(node.outputs)
+        problem: ShapeInconsistent | None = None
         for key, branch in node.graphs.items():
             names = [f"{_first_output(node)}/{key}/{i}" for i in range(len(node.outputs))]
-            for inner in self._inlined(node, branch, names, facts, key):
-                self._step(inner, facts, [])
+            try:
+                for inner in self._inlined(node, branch, names, facts, key):
+                    self._step(inner, facts, [])
+            except ShapeInconsistent as error:
+                problem = error
+                continue
             for i, name in enumerate(names):
                 typed = facts.types[name]
                 known = best[i]
                 if known is None or _elements(typed[0]) > _elements(known[0]):
                     best[i] = typed
+        if problem is not None and None in best:
+            raise problem
         return best
 
     def _inlined(
@@ -176,7 +184,7 @@ def _rename(node: RawNode, inner: set[str], prefix: str) -> RawNode:
         )
     return replace(
         node,
-        name=prefix + node.name,
+        name=prefix + node.name if node.name else "",
         inputs=[prefix + name if name in inner else name for name in node.inputs],
         outputs=[prefix + name if name in inner else name for name in node.outputs],
         graphs=graphs,
