@@ -8,10 +8,12 @@ in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sectum.errors import ModelTooLarge
+from sectum.graph.binding import Given
 from sectum.graph.external_data import ExternalRange
 from sectum.graph.inference_context import Constant
 from sectum.graph.onnx_format import RawModel, RawNode
@@ -30,6 +32,21 @@ from sectum.graph.rebatch import Rewrite
 
 _PROTOBUF_LIMIT = 2**31 - 1
 Chunk = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A run that tells shapes which Sectum cannot compute.
+
+    Attributes:
+        model: ONNX model that gives the tensors as outputs.
+        feeds: shape or value of each input.
+        wanted: names of the tensors.
+    """
+
+    model: bytes
+    feeds: Mapping[str, Given]
+    wanted: frozenset[str]
 
 
 def bound_chunks(

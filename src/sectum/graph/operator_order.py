@@ -22,6 +22,17 @@ def captures(node: RawNode) -> list[str]:
     return list(found)
 
 
+def operator_types(nodes: Iterable[RawNode]) -> dict[tuple[str, str], RawNode]:
+    """Domains and types of the operators, those of subgraphs too, each with the first operator of the type."""
+    found: dict[tuple[str, str], RawNode] = {}
+    waiting = list(nodes)[::-1]
+    while waiting:
+        node = waiting.pop()
+        found.setdefault((node.domain, node.op_type), node)
+        waiting += [sub for graph in node.graphs.values() for sub in graph.nodes]
+    return found
+
+
 def value_sources(nodes: Iterable[RawNode], tensor: str) -> set[str]:
     """Tensors on whose values those of a tensor depend, itself included. Shapes of tensors are no values.
 

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from types import MappingProxyType
 
 from sectum.errors import ModelMalformed, ShapeInconsistent, ShapeUnbound
-from sectum.graph.binding import Binding, Given, at_batch_one, bind, looks_like_batch
-from sectum.graph.bound_model import Chunk, bound_chunks, value_info
+from sectum.graph.binding import Binding, Given, at_batch_one, bind
+from sectum.graph.bound_model import Chunk, Probe, bound_chunks, value_info
 from sectum.graph.declared_shapes import contradictions
 from sectum.graph.external_data import ExternalRange
 from sectum.graph.graph_building import build_graph
 from sectum.graph.inference_context import Constant, Shape, ShapeUnknown, Typed
 from sectum.graph.ir import Graph
+from sectum.graph.missing import ask_for_values, open_lengths, rebatched
 from sectum.graph.model_file import ModelFile
 from sectum.graph.onnx_format import Parser, RawModel, RawNode, RawValueInfo
-from sectum.graph.operator_order import value_sources
+from sectum.graph.operator_order import operator_types, value_sources
 from sectum.graph.raw_tensor import DTYPES
 from sectum.graph.rebatch import Rebatch, Rewrite
 from sectum.graph.shape_inference import ShapeInference
 from sectum.graph.shapes import ALL_RULES, Facts, keeps_value, nothing_stated
-
-FEW_VALUES = 8
-"""An input of at most so many values can decide shapes and branches, and its values are easily written down."""
 
 
 class ParsedModel:
@@ -180,13 +177,7 @@ class ParsedModel:
     @property
     def operator_types(self) -> Mapping[tuple[str, str], RawNode]:
         """Domains and types of the operators, those of subgraphs too, each with the first operator of the type."""
-        found: dict[tuple[str, str], RawNode] = {}
-        waiting = list(reversed(self._nodes))
-        while waiting:
-            node = waiting.pop()
-            found.setdefault((node.domain, node.op_type), node)
-            waiting += [sub for graph in node.graphs.values() for sub in graph.nodes]
-        return found
+        return operator_types(self._nodes)
 
     def needs_batch(self, inputs: Mapping[str, Given] | None) -> bool:
         """Whether dimensions stay open without a batch."""
@@ -198,20 +189,11 @@ class ParsedModel:
 
     def rebatched(self, inputs: Mapping[str, Given] | None, batch: int) -> dict[str, Given]:
         """Same inputs at another batch. Values stay for inputs of rank 0 only; the others become shapes."""
-        ranks = {info.name: None if info.shape is None else len(info.shape) for info in self._inputs}
-        return {
-            name: given if ranks.get(name) == 0 else (batch, *(given if isinstance(given, tuple) else given.shape)[1:])
-            for name, given in (inputs or {}).items()
-        }
+        return rebatched(self._inputs, inputs or {}, batch)
 
     def open_lengths(self, inputs: Mapping[str, Given] | None) -> list[str]:
         """First dimensions, with their inputs, that are open, were not given and do not look like a batch."""
-        return [
-            f"'{info.shape[0]}' of input '{info.name}'"
-            for info in self._inputs
-            if info.name not in (inputs or {}) and info.shape and not looks_like_batch(info.shape[0])
-            and not isinstance(info.shape[0], int)
-        ]  # fmt: skip
+        return open_lengths(self._inputs, inputs or {})
 
     def require_values(self, tensor: str, decides: str, batch: int | None, inputs: Mapping[str, Given] | None) -> None:
         """Ask for the values of the small inputs on which the values of a tensor depend.
@@ -225,20 +207,7 @@ class ParsedModel:
         Raises:
             ShapeUnbound: some were not given.
         """
-        binding = bind(self._inputs, batch, inputs)
-        found = value_sources(self._nodes, tensor)
-        small = {
-            info.name: binding.shapes[info.name]
-            for info in self._inputs
-            if info.name in found
-            and info.name not in binding.values
-            and math.prod(binding.shapes[info.name]) <= FEW_VALUES
-        }
-        if small:
-            flags = " ".join(f"--input {name}={_example(shape)}" for name, shape in small.items())
-            raise ShapeUnbound(
-                f"the value of input {' and '.join(map(repr, small))} decides {decides}: give it, for example {flags}"
-            )
+        ask_for_values(self._inputs, bind(self._inputs, batch, inputs), value_sources(self._nodes, tensor), decides)
 
     def probe(self, problem: ShapeUnknown, batch: int | None, inputs: Mapping[str, Given] | None) -> Probe:
         """Prepare the run that tells shapes: of what lacks a rule, and of what operators of the problem's type make.
@@ -302,29 +271,6 @@ class ParsedModel:
         inputs = self._input_infos({name: tensors[name].shape for name in graph.inputs}, keep_symbols)
         outputs = [value_info(name, tensors[name].dtype, tensors[name].shape) for name in graph.outputs]
         return bound_chunks(self._file.content(), raw, self._nodes, inputs, outputs, rewrites, self._external)
-
-
-def _example(shape: Shape) -> str:
-    """A value of this shape, as the command line writes it."""
-    text = "1"
-    for size in reversed(shape):
-        text = f"[{','.join([text] * size)}]"
-    return text
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A run that tells shapes which Sectum cannot compute.
-
-    Attributes:
-        model: ONNX model that gives the tensors as outputs.
-        feeds: shape or value of each input.
-        wanted: names of the tensors.
-    """
-
-    model: bytes
-    feeds: Mapping[str, Given]
-    wanted: frozenset[str]
 
 
 @dataclass(frozen=True)

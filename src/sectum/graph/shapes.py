@@ -185,6 +185,10 @@ def infer(node: RawNode, facts: Facts, opsets: Mapping[str, int], buf: Buffer, l
                 f"the shape of tensor '{name}', made by operator '{ctx.label}' ({node.op_type}), cannot be "
                 "found. Store shapes in the file (onnx.shape_inference) or replace the operator",
                 (node.domain, node.op_type),
+                # ONNX knows its own operators: only a value can be missing, and what comes last is no bulk of data.
+                next((i for i in reversed(node.inputs) if i and i not in facts.constants), None)
+                if not node.domain
+                else None,
             )
         facts.add(name, typed, constant, limits)
         if (constant or follows) and index == 0 and keeps_value(*typed):

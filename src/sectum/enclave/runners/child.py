@@ -24,7 +24,9 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -128,20 +130,29 @@ def _given_values(path: str) -> dict[str, NDArray[Any]]:
         return {str(name): arrays[str(index)] for index, name in enumerate(arrays["names"])}
 
 
-def _inputs(session: onnxruntime.InferenceSession, job: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Make inputs from the job's seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans.
+def _inputs(
+    session: onnxruntime.InferenceSession,
+    seed: int,
+    ranges: Mapping[str, tuple[int, int]],
+    shapes: Mapping[str, list[int]] = MappingProxyType({}),
+    values: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+) -> dict[str, NDArray[Any]]:
+    """Make inputs from the seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans.
 
-    Inputs whose values the job gives are not made.
+    Args:
+        session: the model.
+        seed: of the numbers.
+        ranges: of integers, by input.
+        shapes: of inputs whose shape the model leaves open.
+        values: of inputs that are not made.
     """
-    ranges: dict[str, tuple[int, int]] = job["input_ranges"]
-    values = _given_values(job["values"])
-    rng = np.random.default_rng(int(job["seed"]))
+    rng = np.random.default_rng(seed)
     made: dict[str, NDArray[Any]] = {}
     for spec in session.get_inputs():
         if spec.name in values:
             made[spec.name] = values[spec.name]
             continue
-        shape: list[int] = job["shapes"].get(spec.name, spec.shape)
+        shape = shapes.get(spec.name, spec.shape)
         if not all(isinstance(size, int) and size >= 0 for size in shape):
             raise ValueError(f"input {spec.name} has shape {shape}: bind every dimension first")
         if spec.type not in _DTYPES:
@@ -174,7 +185,9 @@ class _Server:
         )
         gc.collect()
         self._wait_clock = WaitClock()  # after the runtime has started its threads
-        self._feeds = _inputs(self._session, job)
+        self._feeds = _inputs(
+            self._session, int(job["seed"]), job["input_ranges"], job["shapes"], _given_values(job["values"])
+        )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._last_ns = 0
 

@@ -91,5 +91,7 @@ def _slot(info: RawValueInfo) -> Slot:
 
 
 def _dimension(size: int | str) -> int | str:
-    # Some exporters write -1 for a dimension of any size.
-    return "?" if isinstance(size, int) and not 0 <= size <= 2 << 30 else size
+    # Some exporters write -1 for a dimension of any size, others a long formula.
+    if isinstance(size, str):
+        return "?" if len(size) > _NAME_CHARACTERS else size
+    return "?" if not 0 <= size <= 2 << 30 else size

@@ -44,6 +44,7 @@ def test_names_what_a_batch_has_to_give() -> None:
 def test_open_dimensions_have_names() -> None:
     """A dimension that is open travels as its name, one without a name as a question mark."""
     assert inspect(identity(shape=["batch", None, 4])).inputs[0].shape == ("batch", "?", 4)
+    assert inspect(identity(shape=["floor(n / 2) + " * 30, 4])).outputs[0].shape == ("?", 4)  # too long a name
     assert inspect(identity(shape=None)).inputs[0].shape == ("...",)
 
 
