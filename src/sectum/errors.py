@@ -12,7 +12,7 @@ expected and what to do::
     │   ├── ModelUnsafe            13   refers to a file outside its own folder
     │   ├── ShapeUnbound           14   dimensions without a value
     │   ├── ShapeInconsistent      15   shapes or types that contradict each other
-    │   ├── OperatorUnsupported    16   an operator without a cost model, under --strict
+    │   ├── OperatorUnsupported    16   a loop or another operator that is not modelled, or any such under --strict
     │   ├── UnknownNetwork         17   no network of that name in the zoo
     │   └── RuntimeRefused         18   ONNX Runtime refuses the model
     ├── EnclaveError                    the model cannot run in the enclave
@@ -88,7 +88,7 @@ class ShapeInconsistent(ModelError):
 
 
 class OperatorUnsupported(ModelError):
-    """An operator has no cost model, and --strict was given."""
+    """An operator is not modelled: a loop, classical machine learning or, under --strict, one unlike those measured."""
 
     exit_code = 16
 
