@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sectum.errors import ModelTooLarge
+from sectum.errors import ModelTooLarge, ModelUnreadable
 from sectum.graph.binding import Given
 from sectum.graph.external_data import ExternalRange
 from sectum.graph.inference_context import Constant
@@ -91,6 +91,8 @@ def bound_chunks(
         if tensor.external is None:
             add(5, view[tensor.span[0] : tensor.span[1]])
         else:
+            if tensor.name not in external:
+                raise ModelUnreadable(f"tensor '{tensor.name}' lies in another file, which was not looked for")
             add(5, _inlined(tensor, external[tensor.name].read()))
     for rewrite in rewrites:
         add(5, _tensor(rewrite.name, rewrite.value))

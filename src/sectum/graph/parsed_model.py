@@ -261,7 +261,7 @@ class ParsedModel:
         raw = self._raw
         if (
             self._nodes is raw.graph.nodes
-            and not self._external
+            and all(tensor.external is None for tensor in raw.graph.initialisers)
             and not rewrites
             and (raw.ir_version < 4 or len(self._inputs) == len(raw.graph.inputs))
             and all(info.shape == graph.tensors[info.name].shape for info in (*self._inputs, *self._outputs))

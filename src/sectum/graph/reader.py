@@ -44,12 +44,15 @@ def read(
     return parse(source, limits=limits).bind(batch=batch, inputs=inputs)
 
 
-def parse(source: str | os.PathLike[str] | bytes, *, limits: Limits = _DEFAULT) -> ParsedModel:
+def parse(
+    source: str | os.PathLike[str] | bytes, *, limits: Limits = _DEFAULT, weights_elsewhere: bool = False
+) -> ParsedModel:
     """Parse an ONNX model, which need not be trusted, to be bound to one or more shapes of its inputs.
 
     Args:
         source: path of the file, or its bytes.
         limits: what the model may ask for.
+        weights_elsewhere: do not look for weights in other files. Their shapes are known, but the model cannot be run.
 
     Raises:
         ModelUnreadable: no such file, or not a regular file.
@@ -73,7 +76,8 @@ def parse(source: str | os.PathLike[str] | bytes, *, limits: Limits = _DEFAULT) 
         raise ModelMalformed("the graph has no outputs, or one of them twice: export the model again")
     nodes = in_order(raw.graph, names)
     folder = file.path.parent if file.path else None
-    external = {t.name: locate(t, folder) for t in raw.graph.initialisers if t.external is not None}
+    stored = [] if weights_elsewhere else [t for t in raw.graph.initialisers if t.external is not None]
+    external = {t.name: locate(t, folder) for t in stored}
     return ParsedModel(file, parser, raw, nodes, inputs, external)
 
 

@@ -8,8 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sectum.zoo.architecture import Architecture
-from sectum.zoo.catalogue import build, families, names, sample
+from sectum.zoo.catalogue import (
+    build,
+    families,
+    names,
+    program,
+    program_families,
+    program_names,
+    sample,
+    sample_program,
+)
 from sectum.zoo.digests import structure, topology
+from sectum.zoo.program import Program, Writer
 
 if TYPE_CHECKING:
     from sectum.zoo.graph_emitter import to_graph
@@ -18,10 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "Program",
+    "Writer",
     "build",
     "families",
     "names",
+    "program",
+    "program_families",
+    "program_names",
     "sample",
+    "sample_program",
     "structure",
     "to_bytes",
     "to_graph",

@@ -24,7 +24,8 @@ from sectum.zoo.families import (
     squeezenet,
     vgg,
 )
-from sectum.zoo.families.family import Assemble, Family
+from sectum.zoo.families.family import Assemble, Family, ProgramFamily
+from sectum.zoo.program import Program, Write
 from sectum.zoo.variation import Drawn, Scaled, Uniform
 
 RESOLUTION = 224
@@ -49,6 +50,8 @@ _FAMILIES: tuple[Family, ...] = (
     convnext.FAMILY,
     mixed.FAMILY,
 )
+
+_PROGRAMS: tuple[ProgramFamily, ...] = ()
 
 
 @cache
@@ -128,6 +131,56 @@ def sample(family: str, rng: Uniform, *, name: str | None = None) -> Architectur
     seed = int(rng.random() * 2**32)
     builder = Builder(name or f"{family}_{seed:08x}", family, resolution, seed)
     return builder.finish(kind.draw(builder, drawn, kind.classes))
+
+
+@cache
+def _programs() -> dict[str, tuple[ProgramFamily, Write]]:
+    return {name: (family, write) for family in _PROGRAMS for name, write in family.published.items()}
+
+
+def program_names() -> list[str]:
+    """Names of the published networks that are no image classifiers, as :func:`program` takes them."""
+    return sorted(_programs())
+
+
+def program_families() -> list[str]:
+    """Names of the families of which :func:`sample_program` makes random relatives."""
+    return sorted(family.name for family in _PROGRAMS)
+
+
+def program(name: str, *, seed: int = 0) -> Program:
+    """Make a published network that is no image classifier.
+
+    Args:
+        name: one of :func:`program_names`; dashes and capitals are forgiven.
+        seed: from which emitters draw the weights.
+
+    Raises:
+        UnknownNetwork: no network of that name; the message names those that are close.
+    """
+    known = name.lower().replace("-", "_")
+    if known not in _programs():
+        raise UnknownNetwork(_unknown("network", name, program_names()))
+    family, write = _programs()[known]
+    return Program(known, family.name, write, seed)
+
+
+def sample_program(family: str, rng: Uniform, *, name: str | None = None) -> Program:
+    """Make a random relative of a family's published networks.
+
+    Args:
+        family: one of :func:`program_families`.
+        rng: ``random.Random`` or ``numpy.random.Generator``; the same state gives the same network.
+        name: the network's name; None for the family's name and 32 drawn bits.
+
+    Raises:
+        UnknownNetwork: no family of that name; the message names those that are close.
+    """
+    kind = next((one for one in _PROGRAMS if one.name == family), None)
+    if kind is None:
+        raise UnknownNetwork(_unknown("family", family, program_families()))
+    seed = int(rng.random() * 2**32)
+    return Program(name or f"{family}_{seed:08x}", family, kind.draw(rng), seed)
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:

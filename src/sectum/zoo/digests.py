@@ -14,14 +14,15 @@ from itertools import count
 
 from sectum.zoo.architecture import Architecture
 from sectum.zoo.layers import Shape
-from sectum.zoo.lowered import INPUT, OUTPUT, Integers, Lowered, LoweredOperator, Weight
+from sectum.zoo.lowered import INPUT, OUTPUT, Lowered, LoweredOperator, Values, Weight
 from sectum.zoo.lowering import lower
+from sectum.zoo.program import Program
 
 Description = tuple[object, ...]
 Describe = Callable[[LoweredOperator, Lowered], Description | None]
 
 
-def structure(arch: Architecture) -> str:
+def structure(network: Architecture | Program) -> str:
     """Digest of what decides cost: operators, attributes, shapes and wiring, without names, weights and seed.
 
     Two networks of one structure are duplicates. It is the digest of the ONNX operators that are emitted: where
@@ -30,10 +31,12 @@ def structure(arch: Architecture) -> str:
     Returns:
         A SHA-256 in hexadecimal.
     """
-    return _digest(arch, arch.shapes[0], _whole)
+    if isinstance(network, Program):
+        return network.structure
+    return _digest(network, network.shapes[0], _whole)
 
 
-def topology(arch: Architecture) -> str:
+def topology(network: Architecture | Program) -> str:
     """Digest of operators, kernels, strides and wiring, whatever the numbers of channels and the resolution.
 
     Networks of one topology are near relatives: where they are put on one side of a split, it leaks less. Groups
@@ -42,7 +45,9 @@ def topology(arch: Architecture) -> str:
     Returns:
         A SHA-256 in hexadecimal.
     """
-    return _digest(arch, (), _outline)
+    if isinstance(network, Program):
+        return network.topology
+    return _digest(network, (), _outline)
 
 
 def _digest(arch: Architecture, entering: Shape, describe: Describe) -> str:
@@ -74,9 +79,9 @@ def _whole(op: LoweredOperator, lowered: Lowered) -> Description:
     return sorted(op.attributes.items()), constants, [lowered.shapes[name] for name in op.outputs]
 
 
-def _content(constant: Weight | Integers) -> Description:
+def _content(constant: Weight | Values) -> Description:
     """Shape of a weight; the value of what nobody trains, such as the bounds of a Clip."""
-    if isinstance(constant, Integers):
+    if isinstance(constant, Values):
         return constant.values
     return (constant.shape,) if constant.spread else (constant.shape, constant.mean)
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from sectum.errors import UsageError
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+from sectum.graph.reader import parse
 from sectum.zoo.architecture import Architecture
-from sectum.zoo.lowered import INPUT, OPSET, OUTPUT, Integers, Weight
+from sectum.zoo.lowered import INPUT, OPSET, OUTPUT, Values, Weight
 from sectum.zoo.lowering import lower
+from sectum.zoo.onnx_emitter import without_weights
+from sectum.zoo.program import Program
 
 
-def to_graph(arch: Architecture, batch: int = 1, *, fold_batch_norm: bool = False) -> Graph:
+def to_graph(network: Architecture | Program, batch: int = 1, *, fold_batch_norm: bool = False) -> Graph:
     """Make the graph that reading the emitted ONNX model gives.
 
     Args:
-        arch: the network.
+        network: it.
         batch: the first dimension of every activation.
         fold_batch_norm: as for :func:`sectum.zoo.to_onnx`.
 
@@ -24,7 +29,9 @@ def to_graph(arch: Architecture, batch: int = 1, *, fold_batch_norm: bool = Fals
     """
     if batch < 1:
         raise UsageError(f"batch {batch} is out of range: give 1 or more")
-    lowered = lower(arch, fold_batch_norm=fold_batch_norm)
+    if isinstance(network, Program):
+        return replace(parse(without_weights(network, batch), weights_elsewhere=True).bind().graph, name=network.name)
+    lowered = lower(network, fold_batch_norm=fold_batch_norm)
     tensors: dict[str, Tensor] = {}
     for name, shape in lowered.shapes.items():
         kind = TensorKind.INPUT if name == INPUT else TensorKind.ACTIVATION
@@ -32,10 +39,10 @@ def to_graph(arch: Architecture, batch: int = 1, *, fold_batch_norm: bool = Fals
     for constant in lowered.constants.values():
         tensors[constant.name] = _constant(constant)
     operators = tuple([Operator(op.name, op.type, op.inputs, op.outputs, op.attributes) for op in lowered.operators])
-    return Graph(arch.name, operators, tensors, (INPUT,), (OUTPUT,), OPSET)
+    return Graph(network.name, operators, tensors, (INPUT,), (OUTPUT,), OPSET)
 
 
-def _constant(constant: Weight | Integers) -> Tensor:
+def _constant(constant: Weight | Values) -> Tensor:
     if isinstance(constant, Weight):
         return Tensor(constant.name, constant.shape, "float32", TensorKind.WEIGHT)
     values = np.array(constant.values, dtype=np.int64)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from sectum.zoo import layers as ly
 from sectum.zoo.architecture import Architecture, Node
-from sectum.zoo.lowered import INPUT, OUTPUT, Attribute, Integers, Lowered, LoweredOperator, Weight, float32
+from sectum.zoo.lowered import INPUT, OUTPUT, Attribute, Lowered, LoweredOperator, Values, Weight, float32
 
 __all__ = ["INPUT", "OUTPUT", "lower"]
 
@@ -110,9 +110,9 @@ class _Lowering:
         return self._constant(Weight(f"scalar_{value:g}", (), value, 0.0))
 
     def integers(self, node: Node, role: str, values: tuple[int, ...]) -> str:
-        return self._constant(Integers(f"{node.name}.{role}", values))
+        return self._constant(Values(f"{node.name}.{role}", values))
 
-    def _constant(self, constant: Weight | Integers) -> str:
+    def _constant(self, constant: Weight | Values) -> str:
         self.result.constants[constant.name] = constant
         return constant.name
 

@@ -9,6 +9,7 @@ that the rows of a matrix do not repeat.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +29,25 @@ class Tiles:
         self._starts = rng.permutation(BLOCK_ELEMENTS)
         self._next = 0
 
-    def chunks(self, weight: Weight) -> Iterator[NDArray[np.float32]]:
+    def chunks(self, weight: Weight) -> Iterator[NDArray[Any]]:
         """Make the next tensor's elements, little-endian, in row-major order, piece by piece."""
         start = int(self._starts[self._next % BLOCK_ELEMENTS])
         self._next += 1
         left = weight.elements
         tile = np.concatenate((self._block[start:], self._block[:start]))[:left]
-        tile = (tile * np.float32(weight.spread) + np.float32(weight.mean)).astype("<f4", copy=False)
+        tile = _encoded(tile * np.float32(weight.spread) + np.float32(weight.mean), weight.dtype)
         chunk = np.tile(tile, min(CHUNK_BLOCKS, -(-left // BLOCK_ELEMENTS)))
         while left > 0:
             piece = chunk[:left]
             yield piece
             left -= piece.size
+
+
+def _encoded(tile: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """Numbers as elements of a type; three standard deviations fill the range of an integer."""
+    if "int" not in dtype:
+        return tile.astype(np.dtype(dtype).newbyteorder("<"), copy=False)
+    limits = np.iinfo(dtype)
+    middle, reach = (limits.max + limits.min + 1) / 2, (limits.max - limits.min) / 2
+    encoded: NDArray[Any] = np.clip(np.round(tile * (reach / 3) + middle), limits.min, limits.max).astype(dtype)
+    return encoded

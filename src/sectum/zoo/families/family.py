@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sectum.zoo.architecture import Builder
-from sectum.zoo.variation import Drawn, Grid, Variation
+from sectum.zoo.program import Write
+from sectum.zoo.variation import Drawn, Grid, Uniform, Variation
 
 Assemble = Callable[[Builder, Variation, int], int]
 """Wires a network into a builder, for a number of classes; returns the output."""
@@ -38,3 +39,18 @@ class Family:
     least_resolution: int = 32
     only_resolution: int = 0
     classes: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFamily:
+    """Networks of one kind that are written operator by operator.
+
+    Attributes:
+        name: as in :func:`sectum.zoo.program_families`.
+        published: networks by name.
+        draw: draws a random relative. What it returns can be sent to another process: a partial of a function.
+    """
+
+    name: str
+    published: Mapping[str, Write]
+    draw: Callable[[Uniform], Write]
