@@ -107,7 +107,7 @@ def _pieces(
     if len(head) + graph_bytes + len(tail) + 16 > LARGEST_MODEL_BYTES:
         raise ModelTooLarge(
             f"{network.name} would take {graph_bytes / 1e6:.0f} MB, and an ONNX file holds at most "
-            f"{LARGEST_MODEL_BYTES / 1e6:.0f} MB: choose a smaller network"
+            f"{LARGEST_MODEL_BYTES / 1e6:.0f} MB: choose a smaller width or resolution, or another network"
         )
     yield head + encode_header(_MODEL_GRAPH, graph_bytes) + before
     tiles = Tiles(network.seed if seed is None else seed)
