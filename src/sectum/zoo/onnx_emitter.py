@@ -138,7 +138,10 @@ def _graph_around_constants(lowered: Lowered, batch: int | None) -> tuple[bytes,
     if lowered.inputs:
         for entering in lowered.inputs:
             after.input.append(helper.make_tensor_value_info(entering.name, _code(entering.dtype), entering.shape))
-        after.output.extend(helper.make_tensor_value_info(name, _code(dtype), None) for name, dtype in lowered.outputs)
+        for name, dtype in lowered.outputs:
+            after.output.append(
+                helper.make_tensor_value_info(name, _code(dtype), None) if dtype else onnx.ValueInfoProto(name=name)
+            )
         return before.SerializeToString(), after.SerializeToString()
     for name, values in ((INPUT, after.input), (OUTPUT, after.output)):
         shape = (SYMBOLIC_BATCH if batch is None else batch, *lowered.shapes[name])

@@ -80,7 +80,7 @@ class Writer:
         return names
 
     def output(self, value: str, dtype: str = "float32") -> None:
-        """Declare a value to be an output of the network."""
+        """Declare a value to be an output of the network; an empty type leaves it to whoever reads the model."""
         self.lowered.outputs.append((value, dtype))
 
 
