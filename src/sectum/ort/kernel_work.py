@@ -74,12 +74,14 @@ class _Sizes:
         self.read, self.written = amount("log_input_bytes"), amount("log_output_bytes")
         self.images, self.rows = column("batch"), amount("rows")
         self.groups = np.maximum(column("groups"), 1)
-        self.in_channels = column("in_channels") / self.groups
-        self.filters = column("out_channels") / self.groups
+        self.all_in_channels, self.all_filters = column("in_channels"), column("out_channels")
+        self.in_channels = self.all_in_channels / self.groups
+        self.filters = self.all_filters / self.groups
         self.height, self.width = column("out_height"), column("out_width")
         self.taps = column("kernel_height") * column("kernel_width")
         self.kernel_width = (column("kernel_width") - 1) * np.maximum(column("dilation"), 1) + 1
         self.in_width, self.stride = column("in_width"), np.maximum(column("stride"), 1)
+        self.in_height, self.outputs = column("in_height"), np.maximum(amount("log_outputs"), 1)
         self.n_inputs, self.n_outputs = column("inputs"), column("outputs")
         self.run = np.maximum(amount("contiguous_run"), 1)
         self.nchw_input, self.fused_sum = column("nchw_input") > 0, column("fused_sum") > 0
@@ -104,6 +106,17 @@ class _Sizes:
         """Outputs of a row whose windows reach into padding."""
         padding = np.maximum(0, (self.width - 1) * self.stride + self.kernel_width - self.in_width)
         return np.minimum(self.width, np.ceil(padding / self.stride))
+
+    def tiled(self, products: Floats) -> tuple[Floats, Floats, Floats]:
+        """A matrix product: matrices, multiply-accumulates with the rest of the last tiles, and writes of sums."""
+        tile_rows, tile_columns = TILES[self.block]
+        each = np.minimum(np.maximum(self.in_height, 1), np.maximum(self.rows, 1))
+        matrices = np.maximum(self.rows, 1) / each
+        columns = self.outputs / np.maximum(self.rows, 1)
+        depth = products / self.outputs
+        tiles = np.ceil(each / tile_rows) * np.ceil(columns / tile_columns)
+        additions = self.outputs * np.ceil(depth / PRODUCT_DEPTH)
+        return matrices, matrices * tiles * tile_rows * tile_columns * depth, additions
 
     @property
     def one(self) -> Floats:
@@ -165,9 +178,41 @@ def _plain(s: _Sizes) -> list[Floats]:
 
 def _product(s: _Sizes) -> list[Floats]:
     one_row = s.rows <= 1
+    matrices, tiled, additions = s.tiled(s.flops / 2)
     return [
         s.flops, s.weight, s.weight * s.cold, s.read, s.written,
-        _where(one_row, s.weight), _where(~one_row, s.weight), s.one,
+        _where(one_row, s.weight), _where(~one_row, s.weight), tiled, additions, matrices, s.read * s.far, s.one,
+    ]  # fmt: skip
+
+
+def _quantized(s: _Sizes) -> list[Floats]:
+    """A product of 8-bit integers, or with weights of 4 bits; a convolution as one, with its image unrolled."""
+    products = s.flops / 2
+    is_convolution = s.height * s.width > 1
+    depthwise = is_convolution & (s.in_channels == 1) & (s.groups > 1)
+    values = s.in_channels * s.taps
+    unrolled = s.groups * values * s.positions
+    matrices, tiled, additions = s.tiled(products)
+    return [
+        _where(~depthwise, products), _where(depthwise, products), s.weight, s.weight * s.cold, s.read, s.written,
+        s.outputs, _where(is_convolution & ~depthwise, unrolled), _where(s.rows <= 1, s.weight),
+        _where(~is_convolution, tiled), _where(~is_convolution, additions), _where(~is_convolution, matrices),
+        s.read * s.far, s.one,
+    ]  # fmt: skip
+
+
+def _recurrent(s: _Sizes) -> list[Floats]:
+    """A recurrent layer: one product of all inputs, then a product and the gates' functions at each step."""
+    steps, batch, units, directions = s.images, np.maximum(s.all_in_channels, 1), s.width, s.all_filters
+    inputs = s.in_width
+    gates = s.flops / np.maximum(steps * batch * directions * units * (2 * (inputs + units) + 4), 1)
+    recurrence = directions * gates * units * units
+    stepping = steps * recurrence
+    return [
+        steps * batch * directions * gates * units * inputs, stepping * batch, stepping,
+        stepping / (1 + (L2_BYTES / np.maximum(4 * recurrence, 1)) ** 2),
+        steps * batch * directions * gates * units, steps * directions, s.weight, s.weight * s.cold, s.read, s.written,
+        directions, s.one,
     ]  # fmt: skip
 
 
@@ -175,7 +220,7 @@ def _pool(s: _Sizes) -> list[Floats]:
     channels = s.filters * s.groups
     return [
         s.positions * channels * s.taps, s.read, s.written, s.images * channels * s.height, s.images * channels,
-        s.read * s.far, s.flops, s.one,
+        s.read * s.far, s.flops, s.outputs, s.read / 4 / s.run, s.one,
     ]  # fmt: skip
 
 
@@ -183,18 +228,18 @@ def _pointwise(s: _Sizes) -> list[Floats]:
     channels = s.filters * s.groups
     return [
         s.read, s.written, s.read * s.far, s.written * s.cold, s.flops, s.weight, s.images * channels,
-        s.images * channels * s.height, s.one,
+        s.images * channels * s.height, s.outputs, s.outputs / s.run, s.rows, s.one,
     ]  # fmt: skip
 
 
 def _move(s: _Sizes) -> list[Floats]:
     return [
-        s.read, s.written, s.read * s.far, s.written * s.cold, s.written / 4 / s.run,
-        s.images * s.filters * s.groups, s.n_inputs, s.n_outputs, s.one,
+        s.read, s.written, s.read * s.far, s.written * s.cold, s.outputs / s.run,
+        s.images * s.filters * s.groups, s.n_inputs, s.n_outputs, s.outputs, s.weight, s.weight * s.cold, s.one,
     ]  # fmt: skip
 
 
 _WORK: Mapping[str, Callable[[_Sizes], list[Floats]]] = {
     "conv": _blocked, "depthwise": _depthwise, "plain_conv": _plain, "gemm": _product, "pool": _pool,
-    "pointwise": _pointwise, "move": _move,
+    "pointwise": _pointwise, "move": _move, "recurrent": _recurrent, "quantized": _quantized,
 }  # fmt: skip

@@ -58,7 +58,7 @@ _PER_OUTPUT = {
     5: ("Mish", "RandomNormalLike", "RandomUniformLike", "RandomNormal", "RandomUniform"),
     6: ("RMSNormalization",),
     8: ("GroupNormalization", "MeanVarianceNormalization", f"{_MS}LayerNormalization"),
-    12: ("GridSample", "RoiAlign"),
+    12: ("RoiAlign",),
 }  # fmt: skip
 
 _MOVES = (

@@ -25,7 +25,7 @@ PEAK_FLOPS = 270e6
 PEAK_BYTES = 250e6
 """In a unit, by one thread: about 100 GB/s, what one core gets from its second cache."""
 NARROW = 4
-"""Types that were never trained may compute in 8 bits: at most four times the operations of 32-bit floats."""
+"""In 8 bits, as types that were never trained may compute, there are at most so many operations for each in floats."""
 LEAST_START = 4e-4
 """About a microsecond: the shortest time of any operator in the dataset is 0.5e-3 units."""
 
@@ -44,8 +44,6 @@ SLOW_START = 0.03
 """About 80 microseconds, chosen with a cold Gather from a large table in view. Recurrent layers start once for each
 step."""
 
-RECURRENT = frozenset({"LSTM", "GRU", "RNN", "com.microsoft:DynamicQuantizeLSTM"})
-
 _COLUMN = {name: index for index, name in enumerate(FEATURES)}
 _TRAINED = trained_types()
 _UNKNOWN = OperatorType("")
@@ -57,7 +55,9 @@ def _by_code(chosen: str) -> NDArray[np.bool_]:
     return np.array([values.get(code, False) for code in range(max(values) + 1)] + [False])
 
 
-_DENSE, _RENAMES, _MOVES, _POOLS, _GEMMS = (_by_code(name) for name in ("dense", "renames", "move", "pool", "gemm"))
+_DENSE, _RENAMES, _MOVES, _POOLS, _GEMMS, _QUANTIZED, _RECURRENT = (
+    _by_code(name) for name in ("dense", "renames", "move", "pool", "gemm", "quantized", "recurrent")
+)
 
 
 def never_trained(features: OperatorFeatures) -> NDArray[np.bool_]:
@@ -89,10 +89,13 @@ def physical_bounds(features: OperatorFeatures, threads: int) -> tuple[Floats, F
     needed = written + np.where(moves | _POOLS[code] | untrained, 0.0, read + weight)  # the others may skip some
     used = written + np.where(moves, np.minimum(read + weight, written), read + weight)
 
-    side = SLOW_SIDE_FLOPS * np.clip(_shortest_side(column, outputs=written / 4, flops=flops), 1, LONG_SIDE)
+    side = SLOW_SIDE_FLOPS * np.clip(
+        _shortest_side(column, outputs=np.expm1(column("log_outputs")), flops=flops), 1, LONG_SIDE
+    )
     products = np.where(_GEMMS[code], np.maximum(side, SLOW_PRODUCT_FLOPS), side)
+    products = np.where(_QUANTIZED[code] | _RECURRENT[code], SLOW_PRODUCT_FLOPS, products)
     slow = np.where(_DENSE[code], products, np.where(untrained & (weight > 0), SLOW_PRODUCT_FLOPS, SLOW_FLOPS))
-    starts = np.ones(len(code))
+    starts = np.where(_RECURRENT[code], np.maximum(1.0, column("batch")), 1.0)  # their first dimension: the steps
     for index in np.flatnonzero(untrained):
         cost, kind = features.costs[index], features.types[index]
         least_flops[index] = cost.flops_bounds[0] if not cost.supported else flops[index]
@@ -100,18 +103,16 @@ def physical_bounds(features: OperatorFeatures, threads: int) -> tuple[Floats, F
         renames[index] = row.renames
         if row.dense:
             slow[index] = SLOW_PRODUCT_FLOPS
-        if kind in RECURRENT:
-            starts[index] = max(1.0, features.values[index, _COLUMN["batch"]])  # its first dimension: the steps
-    peak_flops = PEAK_FLOPS * threads * np.where(untrained, NARROW, 1)
+    peak_flops = PEAK_FLOPS * threads * np.where(untrained | _QUANTIZED[code], NARROW, 1)
     peak_bytes = PEAK_BYTES * threads
     low = np.maximum(np.maximum(least_flops / peak_flops, np.where(renames, 0.0, needed) / peak_bytes), LEAST_START)
     high = flops / slow + np.where(renames, 0.0, used) / SLOW_BYTES + SLOW_START * starts
     return low, high
 
 
-def _shortest_side(column: Callable[[str], Floats], *, outputs: Floats, flops: Floats) -> Floats:
+def _shortest_side(column: Callable[[str], Floats], *, flops: Floats) -> Floats:
     """Rows, columns or depth of each operator as a matrix product, whichever is least; for others it means nothing."""
-    groups = np.maximum(column("groups"), 1)
+    groups, outputs = np.maximum(column("groups"), 1), np.expm1(column("log_outputs"))
     depth = column("in_channels") / groups * column("kernel_height") * column("kernel_width")
     positions = column("out_height") * column("out_width")
     convolution = np.minimum(np.minimum(column("out_channels") / groups, depth), positions)

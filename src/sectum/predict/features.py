@@ -18,19 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.graph.ir import AttributeValue, Operator, TensorKind
+from sectum.ort.contiguity import contiguous_run
 from sectum.ort.costs import OperatorCost, cost
 from sectum.ort.cpu import Cpu
 from sectum.ort.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
 from sectum.ort.operators import KINDS, describe, kind_of, trained_types
 from sectum.ort.optimized import OptimizedGraph
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 _OF_OPERATOR = (
     "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
     "batch", "in_channels", "out_channels", "groups", "in_height", "in_width", "out_height", "out_width",
     "kernel_height", "kernel_width", "stride", "dilation", "inputs", "outputs", "fused_activation", "fused_sum",
-    "nchw_input", "contiguous_run", "rows", "broadcast", "log_reuse_bytes",
+    "nchw_input", "contiguous_run", "rows", "broadcast", "element_in", "element_out", "log_outputs", "log_reuse_bytes",
 )  # fmt: skip
 # Known, too, and part of the work; trees that see it tell networks apart by it, and are wrong about unlike ones.
 _OF_NETWORK = "log_network_bytes"
@@ -225,10 +226,19 @@ def _row(
     """Columns of `_OF_OPERATOR`, then `_OF_NETWORK`."""
     inputs, attributes = op.inputs, op.attributes
     row = describe(op)
-    data = graph.tensors[inputs[0]].shape if inputs and inputs[0] else ()
-    out = graph.tensors[op.result].shape
+    entering = graph.tensors[inputs[_data_at(op)]] if inputs and inputs[_data_at(op)] else None
+    leaving = graph.tensors[op.result]
+    data, out = (entering.shape if entering else ()), leaving.shape
+    run = contiguous_run(op, graph, data, out)
+    if row.kind == "recurrent":
+        out = _all_states(op, graph, data)
+    elif attributes.get("channels_last") == 1:
+        data, out = _channels_first(data), _channels_first(out)
     in_height, in_width = _spatial(data)
     out_height, out_width = _spatial(out)
+    rows = math.prod(out[:-1])
+    if row.kind in ("gemm", "quantized") and _weight_at(op) is None:
+        in_height, out_height, out_width = rows // _matrices(op, graph, out), 1, 1
     kernel_height, kernel_width = _kernel(op, graph)
     flops, read, weight, written = (
         operator_cost.flops, operator_cost.input_bytes, operator_cost.weight_bytes, operator_cost.output_bytes
@@ -258,28 +268,65 @@ def _row(
         1.0 if "activation" in attributes else 0.0,
         1.0 if len(inputs) > 3 and op.type in ("Conv", "FusedConv") and inputs[3] else 0.0,
         1.0 if row.kind == "conv" and len(data) > 1 and data[1] < 8 else 0.0,
-        math.log1p(_contiguous_run(op, data, out)),
-        math.log1p(math.prod(out[:-1])),
+        math.log1p(run),
+        math.log1p(rows),
         1.0 if row.binary and _broadcasts(op, graph, out) else 0.0,
+        _ELEMENTS.get(entering.dtype, _OTHER_ELEMENT) if entering else _OTHER_ELEMENT,
+        _ELEMENTS.get(leaving.dtype, _OTHER_ELEMENT),
+        math.log1p(math.prod(out)),
         log_reuse_bytes,
         log_network_bytes,
     ]
 
 
+_ELEMENTS = {"float32": 0, "float16": 1, "int8": 2, "uint8": 3, "int32": 4, "int64": 5, "bool": 6}
+_OTHER_ELEMENT = 7
+
+
+def _data_at(op: Operator) -> int:
+    """Position of the first activation: the quantized Concat states the scale of its output first."""
+    return 2 if op.type == "QLinearConcat" else 0
+
+
 def _spatial(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width of a tensor in NCHW; a matrix is a column of vectors."""
+    """Height and width of a tensor in NCHW. A matrix is a column of vectors; slices of a volume lie one below another."""
     if len(shape) >= 4:
-        return shape[-2], shape[-1]
+        return math.prod(shape[2:-1]), shape[-1]
     return (1, shape[-1]) if len(shape) == 3 else (1, 1)
 
 
+def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:1], *shape[-1:], *shape[1:-1])
+
+
+def _all_states(op: Operator, graph: OptimizedGraph, data: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of all states of a recurrent layer, whether it returns them or not: steps, directions, batch, units."""
+    recurrence = graph.tensors[op.inputs[2]].shape
+    units = recurrence[1 if op.domain else 2]  # quantized weights are transposed
+    return (*data[:1], recurrence[0], *data[1:2], units)
+
+
+def _weight_at(op: Operator) -> int | None:
+    """Position of a convolution's weight; None for other operators."""
+    if op.type in ("Conv", "FusedConv", "ConvTranspose", "ConvInteger"):
+        return 1
+    return 3 if op.type == "QLinearConv" else None
+
+
+def _matrices(op: Operator, graph: OptimizedGraph, out: tuple[int, ...]) -> int:
+    """Products that a matrix product does one after the other; a weight that all share makes one of them."""
+    second = 3 if op.type == "QLinearMatMul" else 1
+    shape = graph.tensors[op.inputs[second]].shape if len(op.inputs) > second and op.inputs[second] else ()
+    return math.prod(out[:-2]) if len(shape) > 2 and not op.type.endswith("NBits") else 1
+
+
 def _kernel(op: Operator, graph: OptimizedGraph) -> tuple[int, int]:
-    """Height and width of an operator's window; one of one dimension is a row. Convolutions need not state it."""
+    """Height and width of an operator's window, as `_spatial`. Convolutions need not state it."""
     shape: tuple[int, ...] = _ints(op, "kernel_shape", ())
-    if not shape and describe(op).kind in ("conv", "plain_conv") and len(op.inputs) > 1:
-        shape = graph.tensors[op.inputs[1]].shape[2:]
-    height, width = (1, 1, *shape)[-2:]
-    return height, width
+    weight = _weight_at(op)
+    if not shape and weight is not None and len(op.inputs) > weight:
+        shape = graph.tensors[op.inputs[weight]].shape[2:]
+    return (math.prod(shape[:-1]), shape[-1]) if shape else (1, 1)
 
 
 def _ints(op: Operator, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -295,20 +342,6 @@ def _first(value: AttributeValue | None) -> int:
 def _groups(op: Operator) -> int:
     value = op.attributes.get("group", 1)
     return value if isinstance(value, int) else 1
-
-
-def _contiguous_run(op: Operator, data: tuple[int, ...], out: tuple[int, ...]) -> int:
-    """Elements that a data movement copies in one piece: what decides its speed."""
-    if op.type == "Transpose":
-        order = _ints(op, "perm", tuple(reversed(range(len(data)))))
-        kept = 0
-        while kept < len(order) and order[-1 - kept] == len(order) - 1 - kept:
-            kept += 1
-        return math.prod(data[len(data) - kept :]) if kept else 1
-    if op.type in ("Concat", "Split"):
-        axis = op.attributes.get("axis", 0)
-        return math.prod(data[axis % max(1, len(data)) :]) if isinstance(axis, int) and data else 1
-    return out[-1] if out else 1
 
 
 def _broadcasts(op: Operator, graph: OptimizedGraph, out: Sequence[int]) -> bool:

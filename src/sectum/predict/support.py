@@ -109,6 +109,22 @@ _PRODUCT = (
     Dimension("rows of a matrix", 1, 2),
     Dimension("constant operand", 1, 0.5),
 )
+_RECURRENT = (
+    Dimension("steps", 1, 2),
+    Dimension("batch", 1, 1),
+    Dimension("inputs", 1, 1),
+    Dimension("units", 1, 1),
+    Dimension("directions", 1, 0.5),
+)
+_QUANTIZED = (
+    Dimension("kernel height", 0.25, 0.42),
+    Dimension("kernel width", 0.25, 0.42),
+    Dimension("groups", 1, 1),
+    Dimension("outputs", 1, 2),
+    Dimension("columns", 1, 1.5),
+    Dimension("depth", 1, 1),
+    Dimension("constant operand", 1, 0.5),
+)
 _POOL = (
     *_KERNEL,
     Dimension("bytes read", 1, 2, in_bytes=True),
@@ -140,6 +156,8 @@ DIMENSIONS: Mapping[str, tuple[Dimension, ...]] = {
     "pool": _POOL,
     "pointwise": _POINTWISE,
     "move": _MOVE,
+    "recurrent": _RECURRENT,
+    "quantized": _QUANTIZED,
 }
 """By kind of operator."""
 
@@ -167,7 +185,7 @@ def coordinates(kind: str, values: NDArray[np.float32]) -> Floats:
         return columns
 
     read, weight, written = (amount(name) for name in ("input_bytes", "weight_bytes", "output_bytes"))
-    outputs = np.maximum(written / 4, 1)
+    outputs = np.maximum(amount("outputs"), 1)
     kernel = [column("kernel_height"), column("kernel_width")]
     if DIMENSIONS[kind] is _CONVOLUTION:
         groups = np.maximum(column("groups"), 1)
@@ -180,6 +198,14 @@ def coordinates(kind: str, values: NDArray[np.float32]) -> Floats:
     if kind == "gemm":
         rows = np.maximum(np.expm1(column("rows")), 1)
         sizes = (rows, outputs / rows, amount("flops") / 2 / outputs, column("in_height"))
+        return np.column_stack([octaves(*sizes), weight > 0])
+    if kind == "recurrent":
+        return octaves(*(column(name) for name in ("batch", "in_channels", "in_width", "out_width", "out_channels")))
+    if kind == "quantized":
+        is_convolution = column("out_height") * column("out_width") > 1
+        rows = np.maximum(np.expm1(column("rows")), 1)
+        columns = np.where(is_convolution, column("out_channels"), outputs / rows)
+        sizes = (*kernel, column("groups"), outputs, columns, amount("flops") / 2 / outputs)
         return np.column_stack([octaves(*sizes), weight > 0])
     if kind == "pool":
         return octaves(*kernel, column("stride"), read, written, amount("flops") / outputs, column("out_width"))

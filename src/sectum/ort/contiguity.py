@@ -1,0 +1,129 @@
+"""How many elements a kernel handles in one piece: what decides the speed of moves, reductions and broadcasts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from sectum.graph.ir import Dataflow, Operator
+
+Shape = tuple[int, ...]
+
+
+def contiguous_run(op: Operator, graph: Dataflow, data: Shape, out: Shape) -> int:
+    """Elements that an operator copies, reduces or combines in one piece.
+
+    Args:
+        op: the operator.
+        graph: that it belongs to.
+        data: shape of its first activation.
+        out: shape of its result.
+    """
+    rule = _RULES.get(op.type)
+    if rule is not None:
+        return max(1, rule(op, graph, data, out))
+    if op.type.startswith(("Reduce", "Arg")):
+        return max(1, _reduced(op, graph, data, out))
+    return out[-1] if out else 1
+
+
+def _axis(op: Operator, rank: int, default: int) -> int:
+    value = op.attributes.get("axis", default)
+    return value % max(1, rank) if isinstance(value, int) else default % max(1, rank)
+
+
+def _transposed(op: Operator, _: Dataflow, data: Shape, __: Shape) -> int:
+    """The axes at the end that stay where they are."""
+    stated = op.attributes.get("perm")
+    order: Sequence[object] = stated if isinstance(stated, tuple) and stated else range(len(data) - 1, -1, -1)
+    kept = 0
+    while kept < len(order) and order[-1 - kept] == len(order) - 1 - kept:
+        kept += 1
+    return math.prod(data[len(data) - kept :]) if kept else 1
+
+
+def _from_axis(op: Operator, _: Dataflow, data: Shape, __: Shape) -> int:
+    """Of the first input, all from the axis on."""
+    return math.prod(data[_axis(op, len(data), 0) :]) if data else 1
+
+
+def _behind_axis(op: Operator, _: Dataflow, data: Shape, __: Shape) -> int:
+    """Of the first input, all behind the axis: one row that is gathered."""
+    return math.prod(data[_axis(op, len(data), 0) + 1 :]) if data else 1
+
+
+def _along_axis(op: Operator, _: Dataflow, data: Shape, __: Shape) -> int:
+    """The axis itself where it is the last one, else single elements."""
+    axis = _axis(op, len(data), -1)
+    return data[-1] if data and axis == len(data) - 1 else 1
+
+
+def _shared_end(op: Operator, graph: Dataflow, data: Shape, out: Shape) -> int:
+    """The axes at the end that are whole, and the part of the next one; single elements where a slice steps."""
+    run = 1
+    for mine, made in zip(reversed(data), reversed(out), strict=False):
+        if mine != made:
+            return run if _steps(op, graph) or min(mine, made) == 1 else run * min(mine, made)
+        run *= made
+    return run
+
+
+def _steps(op: Operator, graph: Dataflow) -> bool:
+    """Whether a slice leaves elements out between those that it keeps."""
+    if op.type != "Slice" or len(op.inputs) < 5 or not op.inputs[4]:
+        return False
+    value = graph.tensors[op.inputs[4]].value
+    return value is not None and any(step != 1 for step in value.reshape(-1).tolist())
+
+
+def _combined(op: Operator, graph: Dataflow, _: Shape, out: Shape) -> int:
+    """The axes at the end over which the same operands are stretched."""
+    shapes = [graph.tensors[name].shape for name in op.inputs if name]
+    padded = [(1,) * (len(out) - len(shape)) + shape for shape in shapes]
+    run, before = 1, None
+    for axis in range(len(out) - 1, -1, -1):
+        if out[axis] == 1:
+            continue
+        stretched = tuple(shape[axis] == 1 for shape in padded)
+        if before not in (None, stretched):
+            break
+        before = stretched
+        run *= out[axis]
+    return run
+
+
+def _reduced(op: Operator, graph: Dataflow, data: Shape, _: Shape) -> int:
+    """The axes at the end that are all reduced, or all kept."""
+    axes = _reduced_axes(op, graph, len(data))
+    run, last = 1, len(data) - 1
+    for axis in range(last, -1, -1):
+        if (axis in axes) != (last in axes):
+            break
+        run *= data[axis]
+    return run
+
+
+def _reduced_axes(op: Operator, graph: Dataflow, rank: int) -> set[int]:
+    stated = op.attributes.get("axes")
+    if op.type.startswith("Arg"):
+        return {_axis(op, rank, 0)}
+    if isinstance(stated, tuple):
+        return {int(axis) % rank for axis in stated}
+    value = graph.tensors[op.inputs[1]].value if len(op.inputs) > 1 and op.inputs[1] else None
+    return {int(axis) % rank for axis in value.reshape(-1).tolist()} if value is not None else set(range(rank))
+
+
+_RULES: dict[str, Callable[[Operator, Dataflow, Shape, Shape], int]] = {
+    "Transpose": _transposed,
+    **dict.fromkeys(("Concat", "Split"), _from_axis),
+    **dict.fromkeys(("Gather",), _behind_axis),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "CumSum", "TopK", "LpNormalization"), _along_axis),
+    **dict.fromkeys(("Slice", "Pad", "Tile", "Expand"), _shared_end),
+    **dict.fromkeys(
+        (
+            "Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow", "Where", "Equal", "Greater", "Less",
+            "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor", "Mod",
+        ),
+        _combined,
+    ),
+}  # fmt: skip
