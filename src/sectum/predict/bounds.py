@@ -89,9 +89,7 @@ def physical_bounds(features: OperatorFeatures, threads: int) -> tuple[Floats, F
     needed = written + np.where(moves | _POOLS[code] | untrained, 0.0, read + weight)  # the others may skip some
     used = written + np.where(moves, np.minimum(read + weight, written), read + weight)
 
-    side = SLOW_SIDE_FLOPS * np.clip(
-        _shortest_side(column, outputs=np.expm1(column("log_outputs")), flops=flops), 1, LONG_SIDE
-    )
+    side = SLOW_SIDE_FLOPS * np.clip(_shortest_side(column, flops=flops), 1, LONG_SIDE)
     products = np.where(_GEMMS[code], np.maximum(side, SLOW_PRODUCT_FLOPS), side)
     products = np.where(_QUANTIZED[code] | _RECURRENT[code], SLOW_PRODUCT_FLOPS, products)
     slow = np.where(_DENSE[code], products, np.where(untrained & (weight > 0), SLOW_PRODUCT_FLOPS, SLOW_FLOPS))

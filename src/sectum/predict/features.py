@@ -289,7 +289,7 @@ def _data_at(op: Operator) -> int:
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width of a tensor in NCHW. A matrix is a column of vectors; slices of a volume lie one below another."""
+    """Height and width of a tensor in NCHW. A matrix is a column of vectors; a volume's slices lie below each other."""
     if len(shape) >= 4:
         return math.prod(shape[2:-1]), shape[-1]
     return (1, shape[-1]) if len(shape) == 3 else (1, 1)
