@@ -151,12 +151,17 @@ def in_references(time: OperatorTime, share: float) -> float:
     return time.time_us / (time.products_us + share * (time.sums_us - time.products_us))
 
 
-def match(runtime: OptimizedGraph, times: Iterable[OperatorTime]) -> list[float] | None:
+def match(runtime: OptimizedGraph, times: Iterable[OperatorTime], *, share: float | None = None) -> list[float] | None:
     """Assign times to the graph's operators, in their order; None if the runtime executed other operators.
 
     Operators of the same type and shapes are matched by their order, which is that of execution in both.
+
+    Args:
+        runtime: the graph.
+        times: of the operators that the runtime executed.
+        share: of the reduction kernel in the references; None for that of the graph.
     """
-    share = sums_share(runtime)
+    share = sums_share(runtime) if share is None else share
     waiting: dict[tuple[object, ...], list[float]] = defaultdict(list)
     count = 0
     for time in times:

@@ -4,14 +4,11 @@ A campaign is a plan (a list of networks that its seed decides) and a folder of 
 and started again with the same command.
 
 ``python -m sectum.lab.dataset.operator_campaign --folder data/operators/my-machine --networks 400``
-
-With ``--kinds 12`` every kind of operator of `sectum.lab.dataset.operator_kinds` is drawn twelve times instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import random
 import sys
@@ -20,20 +17,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sectum import zoo
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import Job
 from sectum.errors import EnclaveError, UsageError
 from sectum.graph import read as graph_of
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
-from sectum.lab.dataset import operator_kinds
 from sectum.lab.dataset.dataset import columns
 from sectum.lab.dataset.operator_mix import operator_mix
 from sectum.lab.dataset.shards import Form, Record, ShardWriter, machine_name, parquet
 from sectum.measure.context import machine_context
-from sectum.measure.input_ranges import input_ranges
 from sectum.measure.operators import match
 from sectum.measure.reference import References, estimate, sums_share
 from sectum.ort.costs import cost
@@ -46,15 +39,12 @@ if TYPE_CHECKING:
 
 OPERATOR_MIX = "operator_mix"
 NAMED = "zoo:"
-KIND = "kind:"
 MIX_SHARE, NAMED_SHARE = 0.2, 0.2
 BATCHES = (1, 1, 1, 1, 1, 2, 4, 8, 16)
 MAX_GFLOP = 16.0
 MAX_WEIGHT_BYTES = 700 << 20
 PROFILED_INFERENCES = 7
 SHARD_NETWORKS = 25
-MOST_CONSTANTS = 16
-"""Integers of a constant whose content is kept with an operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +82,8 @@ def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2), only: str | 
     return tasks
 
 
-def plan_of_kinds(rounds: int, seed: int, threads: Sequence[int] = (1, 2)) -> list[OperatorTask]:
-    """Networks of operators of one kind each: every kind once a round, a third of them with every number of threads."""
-    rng = random.Random(seed)  # noqa: S311 - a plan, not a secret
-    tasks = []
-    for index in range(rounds):
-        for kind in operator_kinds.KINDS:
-            kind_seed = rng.randrange(1 << 31)
-            used = threads if index % 3 == 2 else threads[:1]
-            tasks += [OperatorTask(KIND + kind, kind_seed, 1, n) for n in used]
-    return tasks
-
-
 def build(task: OperatorTask) -> tuple[bytes, Graph]:
     """The network of a task, as a model with static shapes and as a graph."""
-    if task.family.startswith(KIND):
-        write = functools.partial(operator_kinds.write, kind=task.family.removeprefix(KIND), seed=task.seed)
-        content = zoo.to_bytes(zoo.Program(task.key, task.family, write, task.seed))
-        return content, graph_of(content).graph
     rng = random.Random(task.seed)  # noqa: S311 - a network, not a secret
     if task.family == OPERATOR_MIX:
         content = operator_mix(rng, task.batch)
@@ -130,10 +104,6 @@ def describe(op: Operator, graph: OptimizedGraph) -> str:
         for name in (*op.inputs, *op.outputs)
         if name
     }
-    for name, entry in tensors.items():
-        value = graph.tensors[name].value
-        if value is not None and value.size <= MOST_CONSTANTS and value.dtype.kind in "iu":
-            entry.append(value.reshape(-1).tolist())  # axes, steps, sizes
     short = {name: f"t{index}" for index, name in enumerate(tensors)} | {"": ""}
     attributes = {key: value for key, value in op.attributes.items() if not isinstance(value, bytes)}
     return json.dumps(
@@ -146,10 +116,10 @@ def describe(op: Operator, graph: OptimizedGraph) -> str:
 def restore(description: str, cpu: Cpu) -> OptimizedGraph:
     """A graph of the one operator that was described, as optimized for a kind of CPU."""
     domain, kind, inputs, outputs, attributes, entries = json.loads(description)
-    tensors = {}
-    for name, (shape, dtype, tensor_kind, *content) in entries.items():
-        value = np.array(content[0], dtype).reshape(shape) if content else None
-        tensors[name] = Tensor(name, tuple(shape), dtype, TensorKind(tensor_kind), value)
+    tensors = {
+        name: Tensor(name, tuple(shape), dtype, TensorKind(tensor_kind))
+        for name, (shape, dtype, tensor_kind) in entries.items()
+    }
     attributes = {k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()}
     op = Operator("", kind, tuple(inputs), tuple(outputs), attributes, domain)
     activations = tuple(n for n in inputs if n and tensors[n].kind is not TensorKind.WEIGHT)
@@ -188,7 +158,7 @@ def run(task: OperatorTask) -> dict[str, Any]:
         return record | {"error": f"skipped: over {MAX_GFLOP} GFLOP"}
     if runtime.weight_bytes > MAX_WEIGHT_BYTES:
         return record | {"error": f"skipped: over {MAX_WEIGHT_BYTES} bytes of weights"}
-    job = Job(model=content, threads=task.threads, deadline_s=120, input_ranges=input_ranges(graph))
+    job = Job(model=content, threads=task.threads, deadline_s=120)
     try:
         with NativeRunner().start(job) as session:
             session.sample(2)
@@ -247,15 +217,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--networks", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help=f"one family, or {OPERATOR_MIX}, or {NAMED}NAME")
-    parser.add_argument("--kinds", type=int, metavar="ROUNDS", help="networks of one kind of operator, so often each")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the runtime")
     options = parser.parse_args(arguments)
-    if min(options.networks, options.kinds or 1) < 1:
-        raise UsageError("--networks and --kinds: give 1 or more")
-    if options.kinds:
-        tasks = plan_of_kinds(options.kinds, options.seed, options.threads)
-    else:
-        tasks = plan(options.networks, options.seed, options.threads, options.only)
+    if options.networks < 1:
+        raise UsageError("--networks: give 1 or more")
+    tasks = plan(options.networks, options.seed, only=options.only)
     try:
         for index, record in collect(options.folder, tasks):
             ms = record["total_references"] * record["reference_ms"]

@@ -1,4 +1,4 @@
-"""Small networks of operators of one kind each, in random sizes: training data for kinds that few families use.
+"""Small networks of operators of one kind each, in random sizes.
 
 Every operator has an input of its own, so that no size depends on another operator's.
 """
@@ -14,7 +14,7 @@ from sectum.lab.dataset.operator_kinds.convolutions import conv, quantized_conv
 from sectum.lab.dataset.operator_kinds.sizes import Draw, Sizes
 from sectum.zoo.program import Writer
 
-OPERATORS = 6
+OPERATORS = 20
 """In one network."""
 
 KINDS: Mapping[str, Draw] = {
