@@ -57,13 +57,14 @@ def dataset() -> None:
     help="Measure only networks with 48 MiB of weights or more, however long they take.",
 )
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtime.")
 @click.option(
     "--address", default="local", show_default=True, help="Address of the Ray cluster; local starts one here."
 )
 @json_option
 def collect(
     *, folder: Path, networks: int, seed: int, machine: str | None, cpus: tuple[int, ...], repeat: int | None,
-    families: tuple[str, ...], only_heavy: bool, engine: str, address: str, as_json: bool,
+    families: tuple[str, ...], only_heavy: bool, threads: int, engine: str, address: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure networks until the folder holds as many as asked for.
 
@@ -78,14 +79,18 @@ def collect(
     from sectum.lab.dataset.shards import machine_name
     from sectum.measure.context import machine_context
     from sectum.zoo import families as zoo_families
+    from sectum.zoo import program_families
 
-    if unknown := sorted(set(families) - set(zoo_families())):
-        raise UsageError(f"'{unknown[0]}' is no family of networks: give one of {', '.join(zoo_families())}")
+    every = [*zoo_families(), *program_families()]
+    if unknown := sorted(set(families) - set(every)):
+        raise UsageError(f"'{unknown[0]}' is no family of networks: give one of {', '.join(every)}")
+    if threads > 1 and cpus:
+        raise UsageError("--cpu gives each network one CPU: leave it out with --threads")
     name = machine or machine_name(str(machine_context()["cpu_model"]))
     where = _engine(engine, address, name, cpus)
     context = where.context()
     with kept(folder), DatasetWriter(folder, name, context) as writer:
-        planned: Any = campaign.tasks(seed, writer.keys, families=families, only_heavy=only_heavy)
+        planned: Any = campaign.tasks(seed, writer.keys, families=families, only_heavy=only_heavy, threads=threads)
         if repeat is not None:
             writer.flush()
             planned = campaign.to_repeat(folder, context.get("nodes", {name}), repeat, seed)

@@ -61,7 +61,12 @@ def _gflop(graph: Graph) -> float:
 
 
 def tasks(
-    seed: int, known: Container[str] = frozenset(), *, families: Sequence[str] = (), only_heavy: bool = False
+    seed: int,
+    known: Container[str] = frozenset(),
+    *,
+    families: Sequence[str] = (),
+    only_heavy: bool = False,
+    threads: int = 1,
 ) -> Iterator[Task]:
     """Tasks without end: the families in turn, the same for the same arguments.
 
@@ -69,8 +74,10 @@ def tasks(
         seed: of the plan.
         known: keys of tasks that are not wanted any more. They are passed over without making their networks, so
             that a campaign goes on in seconds after thousands of them.
-        families: to keep to; all if none is given.
+        families: to keep to; those of image classifiers if none is given.
         only_heavy: keep to networks that are `heavy`, however long they take, instead of those that are `affordable`.
+
+        threads: of the runtime.
 
     Raises:
         UsageError: no family has such networks.
@@ -79,11 +86,11 @@ def tasks(
     barren = 0
     for index in itertools.count():
         family = families[index % len(families)]
-        tried = itertools.islice(_draws(seed, index, family, families), _DRAWS)
+        tried = itertools.islice(_draws(seed, index, family, families, threads), _DRAWS)
         if any(task.key in known for task, _ in tried):
             continue
-        for task, luck in itertools.islice(_draws(seed, index, family, families), _DRAWS):
-            graph = zoo.to_graph(task.architecture(), task.batch)
+        for task, luck in itertools.islice(_draws(seed, index, family, families, threads), _DRAWS):
+            graph = zoo.to_graph(task.network(), task.batch)
             if heavy(graph) if only_heavy else affordable(graph, luck):
                 yield task
                 barren = 0
@@ -95,7 +102,7 @@ def tasks(
                 raise UsageError(f"no {kind} found in {', '.join(families)}: give other families")
 
 
-def _draws(seed: int, index: int, family: str, families: tuple[str, ...]) -> Iterator[tuple[Task, float]]:
+def _draws(seed: int, index: int, family: str, families: tuple[str, ...], threads: int) -> Iterator[tuple[Task, float]]:
     """Candidates for one place of the plan, and the luck of each; the first that is affordable takes the place."""
     rng = random.Random(f"{seed}/{index}")  # noqa: S311 - a plan, not a secret
     batch = rng.choice(BATCHES)
@@ -104,7 +111,7 @@ def _draws(seed: int, index: int, family: str, families: tuple[str, ...]) -> Ite
     while True:
         task = _named(rng, names, batch) if is_named and names else _sampled(rng, family, batch)
         if task is not None:
-            yield task, rng.random()
+            yield replace(task, threads=threads), rng.random()
 
 
 def _sampled(rng: random.Random, family: str, batch: int) -> Task:
@@ -113,13 +120,16 @@ def _sampled(rng: random.Random, family: str, batch: int) -> Task:
 
 def _named(rng: random.Random, names: Sequence[str], batch: int) -> Task | None:
     name, width, resolution = rng.choice(names), rng.choice(WIDTHS), 32 * rng.randint(1, 7)
+    if name in zoo.program_names():
+        return Task(name, zoo.program(name).family, rng.randrange(1 << 31), 1.0, 0, batch)
     family = _family(name, width, resolution)
     return None if family is None else Task(name, family, rng.randrange(1 << 31), width, resolution, batch)
 
 
 @functools.cache
 def _published(families: tuple[str, ...]) -> list[str]:
-    return [name for name in zoo.names() if zoo.build(name).family in families]
+    programs = [name for name in zoo.program_names() if zoo.program(name).family in families]
+    return [name for name in zoo.names() if zoo.build(name).family in families] + programs
 
 
 @functools.cache
@@ -133,11 +143,11 @@ def _family(name: str, width: float, resolution: int) -> str | None:
 
 def new_tasks(planned: Iterable[Task], writer: DatasetWriter) -> Iterator[Task]:
     """Tasks that the dataset does not hold yet. A network whose equal it holds, with an equal batch, is left out."""
-    measured = {identity(row["structure"], row["batch"]) for row in writer.known.values()}
+    measured = {identity(row["structure"], row["batch"], row["threads"]) for row in writer.known.values()}
     for task in planned:
         if task.key in writer.keys:
             continue
-        what = identity(zoo.structure(task.architecture()), task.batch)
+        what = identity(zoo.structure(task.network()), task.batch, task.threads)
         if task.repeat or what not in measured:
             measured.add(what)  # at once: on a cluster it is stored later
             yield task
@@ -169,7 +179,7 @@ def to_repeat(folder: Path, machines: Container[str], networks: int, seed: int) 
     Raises:
         UsageError: these machines have measured nothing.
     """
-    fields = ["key", "family", "source", "seed", "width", "resolution", "batch", "error", "machine"]
+    fields = ["key", "family", "source", "seed", "width", "resolution", "batch", "threads", "error", "machine"]
     planned = repeated((row for row in read(folder, fields) if row["machine"] in machines), networks, seed)
     if not planned:
         raise UsageError(f"{folder} holds no network that this machine measured: give its --machine, or collect first")

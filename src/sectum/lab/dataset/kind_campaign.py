@@ -69,8 +69,8 @@ def plan(rounds: int, seed: int, threads: Sequence[int] = (1, 2), kinds: Sequenc
 def schema() -> pa.Schema:
     """Columns of a shard: the fields of a task, the optimized graph, and the times of its operators.
 
-    ``graph`` is as `sectum.ort.stored` writes it. ``times_references`` are normalized by the GEMM reference kernel, whose
-    time is ``reference_ms``. ``error`` says why there are none.
+    ``graph`` is as `sectum.ort.stored` writes it. ``times_references`` are normalized by the GEMM reference kernel,
+    whose time is ``reference_ms``. ``error`` says why there are none.
     """
     import pyarrow as pa
 

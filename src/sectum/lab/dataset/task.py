@@ -24,8 +24,9 @@ class Task:
         seed: of the draw and of the weights; of the EPC sizes too.
         width: of a published network.
         resolution: of a published network, in pixels; a sample draws its own.
-        batch: images in an inference.
+        batch: samples in an inference.
         repeat: 0, or how many times it was measured before.
+        threads: of the runtime.
     """
 
     source: str
@@ -35,28 +36,46 @@ class Task:
     resolution: int
     batch: int
     repeat: int = 0
+    threads: int = 1
 
     @property
     def key(self) -> str:
         """Names the task within a dataset."""
-        what = self.family if self.source == SAMPLE else f"{self.source}:w{self.width:g}:r{self.resolution}"
+        if self.source == SAMPLE:
+            what = self.family
+        elif self.is_program:
+            what = self.source
+        else:
+            what = f"{self.source}:w{self.width:g}:r{self.resolution}"
+        threads = f"/t{self.threads}" if self.threads > 1 else ""
         again = f"#{self.repeat}" if self.repeat else ""
-        return f"{what}/{self.seed}/b{self.batch}{again}"
+        return f"{what}/{self.seed}/b{self.batch}{threads}{again}"
 
-    def architecture(self) -> zoo.Architecture:
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a `sectum.zoo.Program`, which has neither width nor resolution."""
+        return self.family in zoo.program_families()
+
+    def network(self) -> zoo.Architecture | zoo.Program:
         """Make the network."""
+        if self.is_program:
+            if self.source == SAMPLE:
+                return zoo.sample_program(self.family, random.Random(self.seed))  # noqa: S311 - a network
+            return zoo.program(self.source, seed=self.seed)
         if self.source == SAMPLE:
             return zoo.sample(self.family, random.Random(self.seed))  # noqa: S311 - a network, not a secret
         return zoo.build(self.source, resolution=self.resolution, width=self.width, seed=self.seed)
 
 
-def identity(structure: str, batch: int) -> str:
+def identity(structure: str, batch: int, threads: int = 1) -> str:
     """Name what two tasks share if they would measure the same thing."""
-    return f"{structure[:DIGEST_CHARACTERS]}/b{batch}"
+    return f"{structure[:DIGEST_CHARACTERS]}/b{batch}" + (f"/t{threads}" if threads > 1 else "")
 
 
 def task_of(row: Mapping[str, Any]) -> Task:
     """Rebuild the task that a row was measured for."""
     resolution = 0 if row["source"] == SAMPLE else row["resolution"]
     repeat = int(row["key"].partition("#")[2] or 0)
-    return Task(row["source"], row["family"], row["seed"], row["width"], resolution, row["batch"], repeat)
+    return Task(
+        row["source"], row["family"], row["seed"], row["width"], resolution, row["batch"], repeat, row["threads"]
+    )

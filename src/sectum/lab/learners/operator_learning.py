@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import UsageError
-from sectum.lab.dataset import operator_campaign
+from sectum.lab.dataset import kind_campaign, operator_campaign
 from sectum.lab.learners.measured import MeasuredNetwork
+from sectum.ort import stored
 from sectum.ort.cpu import Cpu
 from sectum.ort.operators import KINDS
 from sectum.predict.features import OperatorFeatures, extract
@@ -43,7 +44,7 @@ class Observation:
         threads: of the run.
         features: of its operators, in their order.
         times: of its operators by the runtime's profile, normalized.
-        total: native latency of the whole network, normalized.
+        total: native latency of the whole network, normalized; 0 where only its operators were timed.
         reference_ms: the reference kernel's time meanwhile.
         whole: whether the features know what stands beside each operator.
     """
@@ -56,6 +57,11 @@ class Observation:
     total: float
     reference_ms: float
     whole: bool
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """How much each operator counts: its share of its network's time; all alike where they make no network."""
+        return self.times / self.total if self.total else np.full(len(self.times), 1 / max(1, len(self.times)))
 
 
 def observed(networks: Iterable[MeasuredNetwork]) -> Iterator[Observation]:
@@ -121,6 +127,27 @@ def from_operator_campaign(folder: Path, cpu: Cpu) -> Iterator[Observation]:
         )
 
 
+def from_kind_campaign(folder: Path, cpu: Cpu) -> Iterator[Observation]:
+    """Operators of a campaign of kinds, those of one network together; networks that failed are left out.
+
+    Args:
+        folder: of the campaign.
+        cpu: kind of CPU that is learned for.
+    """
+    for row in kind_campaign.FORM.read(folder):
+        if not row["error"]:
+            yield Observation(
+                family=row["kind"],
+                topology=f"{row['kind']}/{row['seed']}",
+                threads=row["threads"],
+                features=extract(stored.loads(row["graph"], cpu), threads=row["threads"]),
+                times=np.maximum(np.array(row["times_references"], dtype=np.float64), 1e-6),
+                total=0.0,
+                reference_ms=row["reference_ms"],
+                whole=True,
+            )
+
+
 @dataclass(frozen=True)
 class LearnedOperators:
     """What `learn` found; `sectum.predict.operator_model.OperatorModel` is its stored form.
@@ -173,8 +200,7 @@ def learn(
     extra = overheads(seen)
     groups = np.array([group for one in seen for group in one.features.kinds])
     times = np.concatenate([_in_whole(one, extra) for one in seen])
-    # An operator matters by its share of its network's time, not by its count.
-    share = times / np.repeat([one.total for one in seen], [len(one.times) for one in seen])
+    share = np.concatenate([one.shares for one in seen])
     weight = np.sqrt(np.clip(share, _LEAST_SHARE, None))
     linear = _fit_linear(seen, times, weight)
     estimates = np.concatenate([linear.times(one.features) for one in seen])
@@ -191,6 +217,8 @@ def learn(
 def _in_whole(one: Observation, extra: Overheads) -> NDArray[np.float64]:
     """Times of a network's operators as they count in an inference; with its start they add up to its latency."""
     times = extra.unprofiled(one.times)
+    if not one.total:
+        return np.maximum(times, LEAST_REFERENCES)
     total = max(one.total - extra.start, one.total / 2)
     scaled: NDArray[np.float64] = np.maximum(times * (total / times.sum()), LEAST_REFERENCES)
     return scaled
@@ -265,6 +293,7 @@ def overheads(seen: Sequence[Observation]) -> Overheads:
     Latency less the sum of the profile is regressed on the number of operators, a constant, and the sum itself, with
     the least absolute relative errors. The coefficient of the sum is not used: long networks differ for other reasons.
     """
+    seen = [one for one in seen if one.total]
     totals = np.array([one.total for one in seen])
     sums = np.array([one.times.sum() for one in seen])
     columns = np.column_stack([[-float(len(one.times)) for one in seen], np.ones(len(seen)), sums])

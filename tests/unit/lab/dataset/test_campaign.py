@@ -49,7 +49,7 @@ class Writer:
 
 def measured(task: Task, **changes: Any) -> dict[str, Any]:
     """Make the record that measuring the task would give."""
-    architecture = task.architecture()
+    architecture = task.network()
     return record(task.seed) | {
         "key": task.key,
         "family": task.family,
@@ -89,7 +89,7 @@ def test_what_is_known_is_passed_over_without_making_it(planned: list[Task], mon
     known = {task.key for index, task in enumerate(planned) if index not in (3, 11)}
     assert list(itertools.islice(tasks(SEED, known), 2)) == [planned[3], planned[11]]
     built: list[Task] = []
-    monkeypatch.setattr(Task, "architecture", lambda task: built.append(task) or zoo.build("shufflenet_v2_x0_5"))
+    monkeypatch.setattr(Task, "network", lambda task: built.append(task) or zoo.build("shufflenet_v2_x0_5"))
     next(tasks(SEED, known))
     assert len(built) == 1
 
@@ -105,7 +105,7 @@ def test_a_plan_keeps_to_the_families_given() -> None:
 def test_heavy_networks_are_mostly_weights() -> None:
     """They need not be affordable, but still have the size that a campaign bears."""
     for task in itertools.islice(tasks(SEED, families=("alexnet",), only_heavy=True), 4):
-        graph = zoo.to_graph(task.architecture(), task.batch)
+        graph = zoo.to_graph(task.network(), task.batch)
         assert campaign.HEAVY_WEIGHT_BYTES <= graph.weight_bytes <= campaign.MAX_WEIGHT_BYTES
 
 
@@ -128,7 +128,7 @@ def test_tasks_are_distinct_and_affordable(planned: list[Task]) -> None:
     """No key comes twice, and every network is one that a campaign has the time and memory for."""
     assert len({task.key for task in planned}) == len(planned)
     for task in planned:
-        graph = zoo.to_graph(task.architecture(), task.batch)
+        graph = zoo.to_graph(task.network(), task.batch)
         assert sum(cost(op, graph).flops for op in graph.operators) <= campaign.MAX_GFLOP * 1e9
         assert graph.weight_bytes <= campaign.MAX_WEIGHT_BYTES
 
@@ -136,7 +136,7 @@ def test_tasks_are_distinct_and_affordable(planned: list[Task]) -> None:
 def test_a_task_always_makes_the_same_network(planned: list[Task]) -> None:
     """What was measured can be made again from its row, whatever was drawn in between."""
     for task in planned[:6]:
-        assert zoo.structure(task.architecture()) == zoo.structure(task.architecture())
+        assert zoo.structure(task.network()) == zoo.structure(task.network())
 
 
 @pytest.mark.parametrize("repeat", [0, 1, 12])

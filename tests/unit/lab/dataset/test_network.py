@@ -26,7 +26,7 @@ from sectum.ort.optimize import optimize
 from sectum.units import MIB, PAGE_BYTES
 
 TASK = Task(SAMPLE, "nasbench201", 3, 1.0, 0, 2)
-RUNTIME = optimize(zoo.to_graph(TASK.architecture(), TASK.batch), Cpu.here())
+RUNTIME = optimize(zoo.to_graph(TASK.network(), TASK.batch), Cpu.here())
 WORKING_SET_PAGES = 5000
 LATENCY_NS, REFERENCE_NS = 3_000_000, 2_000_000
 
