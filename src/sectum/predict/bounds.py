@@ -95,7 +95,7 @@ def physical_bounds(features: OperatorFeatures, threads: int) -> tuple[Floats, F
     slow = np.where(_DENSE[code], products, np.where(untrained & (weight > 0), SLOW_PRODUCT_FLOPS, SLOW_FLOPS))
     starts = np.where(_RECURRENT[code], np.maximum(1.0, column("batch")), 1.0)  # their first dimension: the steps
     for index in np.flatnonzero(untrained):
-        cost, kind = features.costs[index], features.types[index]
+        cost, kind = features.costs[index], features.types[index].partition(" ")[0]
         least_flops[index] = cost.flops_bounds[0] if not cost.supported else flops[index]
         row = OPERATORS.get(kind, _UNKNOWN)
         renames[index] = row.renames

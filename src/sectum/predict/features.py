@@ -24,6 +24,7 @@ from sectum.ort.cpu import Cpu
 from sectum.ort.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
 from sectum.ort.operators import KINDS, describe, kind_of, trained_types
 from sectum.ort.optimized import OptimizedGraph
+from sectum.ort.variants import variant_code, variant_of
 
 SCHEMA_VERSION = 6
 
@@ -31,7 +32,8 @@ _OF_OPERATOR = (
     "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
     "batch", "in_channels", "out_channels", "groups", "in_height", "in_width", "out_height", "out_width",
     "kernel_height", "kernel_width", "stride", "dilation", "inputs", "outputs", "fused_activation", "fused_sum",
-    "nchw_input", "contiguous_run", "rows", "broadcast", "element_in", "element_out", "log_outputs", "log_reuse_bytes",
+    "nchw_input", "contiguous_run", "rows", "broadcast", "element_in", "element_out", "log_outputs", "variant",
+    "log_reuse_bytes",
 )  # fmt: skip
 # Known, too, and part of the work; trees that see it tell networks apart by it, and are wrong about unlike ones.
 _OF_NETWORK = "log_network_bytes"
@@ -72,7 +74,7 @@ class OperatorFeatures:
         values: float32, shape ``(operators, len(FEATURES))``.
         roofline: float64, shape ``(operators,)``: a first estimate of which nothing is learned, in reference units.
         work: float64, shape ``(operators, WIDTH)``: what the kernels do; see `sectum.ort.kernel_work`.
-        types: qualified type of each operator.
+        types: qualified type of each operator, and after a blank its variant where it has one.
         costs: arithmetic and traffic of each operator.
     """
 
@@ -109,7 +111,7 @@ class DescribedGraph:
     Attributes:
         cpu: that the graph was optimized for.
         kinds: kind of each operator.
-        types: qualified type of each operator.
+        types: qualified type of each operator and its variant.
         rows: for each operator, the columns that are known from itself and its graph.
         costs: arithmetic and traffic of each operator.
     """
@@ -142,7 +144,7 @@ def describe_graph(graph: OptimizedGraph, *, threads: int, whole: bool = True) -
         operator_cost = cost(op, graph)
         log_reuse_bytes = math.log1p(traffic.since_written(op, operator_cost)) if traffic else math.nan
         kinds.append(kind_of(op, graph))
-        types.append(op.qualified_type)
+        types.append(f"{op.qualified_type} {variant_of(op, graph)}".rstrip())
         rows.append(_row(op, graph, operator_cost, threads, log_reuse_bytes, log_network_bytes))
         costs.append(operator_cost)
     return DescribedGraph(graph.cpu, kinds, types, rows, costs)
@@ -274,6 +276,7 @@ def _row(
         _ELEMENTS.get(entering.dtype, _OTHER_ELEMENT) if entering else _OTHER_ELEMENT,
         _ELEMENTS.get(leaving.dtype, _OTHER_ELEMENT),
         math.log1p(math.prod(out)),
+        variant_code(variant_of(op, graph)),
         log_reuse_bytes,
         log_network_bytes,
     ]

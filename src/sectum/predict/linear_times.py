@@ -22,7 +22,7 @@ class LinearTimes:
     """Costs of work, in reference units.
 
     Attributes:
-        costs: by group of operators and qualified type, `ANY_TYPE` for types that were seen too seldom; shape
+        costs: by group of operators and type, with its variant or without; `ANY_TYPE` for what was seldom seen; shape
             ``(WIDTH,)``. Operators of a group that is not there take their roofline.
     """
 
@@ -37,7 +37,7 @@ class LinearTimes:
         for (group, kind), chosen in alike.items():
             of_group = self.costs.get(group)
             if of_group is not None:
-                cost = of_group.get(kind, of_group[ANY_TYPE])
+                cost = next(of_group[name] for name in (kind, kind.partition(" ")[0], ANY_TYPE) if name in of_group)
                 # Row by row: a product with the whole matrix would round differently for each number of rows.
                 products = features.work[chosen, None, :] @ cost[:, None]
                 times[chosen] = np.maximum(LEAST_REFERENCES, products[:, 0, 0])

@@ -247,7 +247,9 @@ class Support:
         for index, kinds in enumerate(zip(features.types, features.kinds, strict=True)):
             alike.setdefault(kinds, []).append(index)
         for (operator_type, kind), chosen in alike.items():
-            if operator_type in _RENAMES:  # whatever their sizes, they only give a tensor another name
+            if (
+                operator_type.partition(" ")[0] in _RENAMES
+            ):  # whatever their sizes, they only give a tensor another name
                 continue
             sizes = coordinates(kind, features.values[chosen])
             for index, of_one in zip(chosen, sizes, strict=True):

@@ -237,11 +237,13 @@ def _fit_linear(seen: Sequence[Observation], times: NDArray[np.float64], weight:
         if not of_group.any():
             continue
         costs[group] = {ANY_TYPE: _costs(work[of_group], times[of_group], weight[of_group])}
-        kinds, counts = np.unique(types[of_group], return_counts=True)
-        for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
-            if len(kinds) > 1 and count >= _FEWEST_ROWS:
-                chosen = of_group & (types == kind)
-                costs[group][kind] = _costs(work[chosen], times[chosen], weight[chosen])
+        plain = np.array([kind.partition(" ")[0] for kind in types])
+        for names in (types, plain):
+            kinds, counts = np.unique(names[of_group], return_counts=True)
+            for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+                if count >= _FEWEST_ROWS and kind not in costs[group]:
+                    chosen = of_group & (names == kind)
+                    costs[group][kind] = _costs(work[chosen], times[chosen], weight[chosen])
     return LinearTimes(costs)
 
 
