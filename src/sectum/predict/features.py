@@ -100,8 +100,11 @@ class OperatorFeatures:
 
 def roofline(operator_cost: OperatorCost) -> float:
     """First estimate of an operator's time, in units of the reference kernel's time."""
-    traffic = operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
-    return operator_cost.flops / _FLOPS_PER_REFERENCE + traffic / _BYTES_PER_REFERENCE + _START_IN_REFERENCES
+    return (
+        operator_cost.flops / _FLOPS_PER_REFERENCE
+        + _moved_bytes(operator_cost) / _BYTES_PER_REFERENCE
+        + _START_IN_REFERENCES
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +140,16 @@ def extract(graph: OptimizedGraph, *, threads: int, whole: bool = True) -> Opera
 
 def describe_graph(graph: OptimizedGraph, *, threads: int, whole: bool = True) -> DescribedGraph:
     """Do the part of `extract` that goes operator by operator; the arguments are the same."""
-    kinds, types, rows, costs = [], [], [], []
+    kinds, types, rows = [], [], []
     log_network_bytes = math.log1p(graph.weight_bytes + graph.lifetimes.peak_bytes) if whole else math.nan
-    traffic = _Traffic(graph) if whole else None
-    for op in graph.operators:
-        operator_cost = cost(op, graph)
+    each = [cost(op, graph) for op in graph.operators]
+    traffic = _Traffic(graph, each) if whole else None
+    for op, operator_cost in zip(graph.operators, each, strict=True):
         log_reuse_bytes = math.log1p(traffic.since_written(op, operator_cost)) if traffic else math.nan
         kinds.append(kind_of(op, graph))
         types.append(f"{op.qualified_type} {variant_of(op, graph)}".rstrip())
         rows.append(_row(op, graph, operator_cost, threads, log_reuse_bytes, log_network_bytes))
-        costs.append(operator_cost)
-    return DescribedGraph(graph.cpu, kinds, types, rows, costs)
+    return DescribedGraph(graph.cpu, kinds, types, rows, each)
 
 
 def assemble(described: Sequence[DescribedGraph]) -> OperatorFeatures:
@@ -194,14 +196,18 @@ def _tiles(columns: Mapping[str, NDArray[np.float64]], cpu: Cpu) -> NDArray[np.f
     )  # fmt: skip
 
 
+def _moved_bytes(operator_cost: OperatorCost) -> int:
+    return operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
+
+
 class _Traffic:
     """Bytes read and written since a tensor was written: whether it is still in a cache when it is read."""
 
-    def __init__(self, graph: OptimizedGraph) -> None:
+    def __init__(self, graph: OptimizedGraph, costs: Sequence[OperatorCost]) -> None:
         self._graph = graph
         self._total = 0
         # What was there before the inference began was written a whole inference ago.
-        self._before = -graph.weight_bytes
+        self._before = -sum(map(_moved_bytes, costs))
         self._written: dict[str, int] = {}
 
     def since_written(self, op: Operator, operator_cost: OperatorCost) -> int:
@@ -211,7 +217,7 @@ class _Traffic:
             self._written.get(name, self._before) for name in op.inputs if name and tensors[name].kind is not weight
         ]
         since = self._total - min(written, default=self._total)
-        self._total += operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
+        self._total += _moved_bytes(operator_cost)
         for name in op.outputs:
             self._written[name] = self._total
         return since
