@@ -29,6 +29,8 @@ Cells = NDArray[np.int64]
 
 FILE = "support.json"
 INSIDE, NEAR, OUTSIDE = "inside", "near", "outside"
+HERE, ELSEWHERE = "here", "elsewhere"
+"""Where operators were measured: on the artefact's kind of processor, or on another kind."""
 
 _SAME_KERNEL = (
     frozenset({"Gemm", "MatMul", "com.microsoft:FusedGemm", "com.microsoft:FusedMatMul"}),
@@ -39,7 +41,7 @@ others: a latency model that never saw a type is wrong about it by up to a hundr
 NEAR_FACTOR = 1.5
 """When such a type was left out of training, nine of ten of its operators took 0.55 to 1.4 times what was predicted; 89
 to 98 % lay within this factor."""
-_FORMAT = 1
+_FORMAT = 2
 _ROUNDING = 1e-3
 _BIAS = 80
 """A coordinate is one ASCII character: this code point plus its value, from -48 to 46."""
@@ -257,22 +259,28 @@ class Support:
         return tuple(found)
 
     def _place(self, operator_type: str, kind: str, sizes: Floats) -> Place:
-        cells = self._cells.get(key(operator_type, kind))
+        cells = self._cells[HERE].get(key(operator_type, kind))
         why = f"{operator_type} was never measured" if cells is None else _why_outside(sizes, cells, kind)
         if not why:
             return Place(INSIDE, "")
         for other in sorted(next((types for types in _SAME_KERNEL if operator_type in types), ())):
-            cells = self._cells.get(key(other, kind))
+            cells = self._cells[HERE].get(key(other, kind))
             if other != operator_type and cells is not None and not _why_outside(sizes, cells, kind):
                 return Place(NEAR, f"{why}, but {other} of such sizes was, by the same kernel")
+        cells = self._cells[ELSEWHERE].get(key(operator_type, kind))
+        if cells is not None and not _why_outside(sizes, cells, kind):
+            return Place(NEAR, f"{operator_type} of such sizes was only measured on another kind of processor")
         return Place(OUTSIDE, why)
 
     @cached_property
-    def _cells(self) -> dict[str, Floats]:
-        """By type and kind the cells, in octaves."""
+    def _cells(self) -> dict[str, dict[str, Floats]]:
+        """For `HERE` and `ELSEWHERE`, by type and kind, the cells in octaves."""
         try:
-            stored = json.loads(read_checked(self.folder, *self.file))
-            return {name: _decoded(name.rpartition(" ")[2], text) for name, text in _checked(stored).items()}
+            stored = _checked(json.loads(read_checked(self.folder, *self.file)))
+            return {
+                place: {name: _decoded(name.rpartition(" ")[2], text) for name, text in stored[place].items()}
+                for place in (HERE, ELSEWHERE)
+            }
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactInvalid(
                 f"{self.folder / self.file[0]}: {error!r} is missing or wrong; reinstall Sectum, or make it again "
@@ -280,14 +288,14 @@ class Support:
             ) from error
 
 
-def encoded(cells: Mapping[str, Cells]) -> bytes:
-    """The file's content for cells by `key`."""
-    content = {
-        "format": _FORMAT,
-        "dimensions": _dimensions(),
-        "cells": {name: (cells[name] + _BIAS).astype(np.uint8).tobytes().decode("ascii") for name in sorted(cells)},
-    }
+def encoded(here: Mapping[str, Cells], elsewhere: Mapping[str, Cells]) -> bytes:
+    """The file's content for cells by `key`: those of this kind of processor, and those of another kind only."""
+    content = {"format": _FORMAT, "dimensions": _dimensions(), HERE: _texts(here), ELSEWHERE: _texts(elsewhere)}
     return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _texts(cells: Mapping[str, Cells]) -> dict[str, str]:
+    return {name: (cells[name] + _BIAS).astype(np.uint8).tobytes().decode("ascii") for name in sorted(cells)}
 
 
 def _decoded(kind: str, text: str) -> Floats:
@@ -297,11 +305,10 @@ def _decoded(kind: str, text: str) -> Floats:
     return cells
 
 
-def _checked(stored: Any) -> dict[str, str]:
+def _checked(stored: Any) -> dict[str, dict[str, str]]:
     if stored["format"] != _FORMAT or stored["dimensions"] != _dimensions():
         raise ValueError("the format")
-    cells: dict[str, str] = stored["cells"]
-    return cells
+    return {place: dict(stored[place]) for place in (HERE, ELSEWHERE)}
 
 
 def _dimensions() -> dict[str, list[list[Any]]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,27 @@ def from_kind_campaign(folder: Path, cpu: Cpu) -> Iterator[Observation]:
                 reference_ms=row["reference_ms"],
                 whole=True,
             )
+
+
+def only(one: Observation, mask: NDArray[np.bool_]) -> Observation:
+    """Some operators of a network, as if they were all of it."""
+    chosen = np.flatnonzero(mask)
+    features = one.features
+    part = OperatorFeatures(
+        tuple(features.kinds[i] for i in chosen),
+        features.values[chosen],
+        features.roofline[chosen],
+        features.work[chosen],
+        tuple(features.types[i] for i in chosen),
+        tuple(features.costs[i] for i in chosen),
+    )
+    times = one.times[chosen]
+    return replace(one, features=part, times=times, total=float(times.sum()) if one.total else 0.0)
+
+
+def without_kinds(one: Observation, kinds: Container[str]) -> Observation:
+    """Leave operators of some kinds out."""
+    return only(one, np.array([kind not in kinds for kind in one.features.kinds], dtype=bool))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.lab.learners.measured import read, without_repeats
-from sectum.lab.learners.operator_learning import Observation, fold_of, from_operator_campaign, learn, observed
+from sectum.lab.learners.operator_learning import Observation, fold_of, from_operator_campaign, learn, observed, only
 from sectum.lab.training.support import write
 from sectum.ort.cpu import Cpu
 from sectum.predict.bounds import physical_bounds
@@ -108,9 +107,9 @@ def table_of_types(seen: Sequence[Observation], types_of: Mapping[str, Sequence[
     lines = []
     for kind, types in types_of.items():
         for left_out in types:
-            others = [_only(one, _of_kind(kind)(one.features) & ~_exactly(one.features, left_out)) for one in seen]
+            others = [only(one, _of_kind(kind)(one.features) & ~_exactly(one.features, left_out)) for one in seen]
             others = [one for one in others if len(one.times)]
-            asked = [_only(one, _exactly(one.features, left_out)) for one in seen]
+            asked = [only(one, _exactly(one.features, left_out)) for one in seen]
             asked = [one for one in (_near(others, asked) if types_of is SAME_KERNEL else asked) if len(one.times)]
             learned = learn(others)
             predicted = learned.normalized_times([one.features for one in asked])
@@ -125,7 +124,7 @@ def table_of_types(seen: Sequence[Observation], types_of: Mapping[str, Sequence[
 
 def _near(others: Sequence[Observation], asked: Sequence[Observation]) -> list[Observation]:
     """Of the operators asked about those that are near the others: of sizes that a type with the same kernel has."""
-    return [_only(one, placed == NEAR) for one, placed in zip(asked, _placed(others, asked), strict=True)]
+    return [only(one, placed == NEAR) for one, placed in zip(asked, _placed(others, asked), strict=True)]
 
 
 def _placed(others: Sequence[Observation], asked: Sequence[Observation]) -> list[NDArray[np.str_]]:
@@ -154,22 +153,6 @@ def time_outside(seen: Sequence[Observation]) -> str:
 
 def _exactly(features: OperatorFeatures, name: str) -> Mask:
     return np.array([of_one == name for of_one in features.types], dtype=bool)
-
-
-def _only(one: Observation, mask: Mask) -> Observation:
-    """Some operators of a network, as if they were all of it."""
-    chosen = np.flatnonzero(mask)
-    features = one.features
-    part = OperatorFeatures(
-        tuple(features.kinds[i] for i in chosen),
-        features.values[chosen],
-        features.roofline[chosen],
-        features.work[chosen],
-        tuple(features.types[i] for i in chosen),
-        tuple(features.costs[i] for i in chosen),
-    )
-    times = one.times[chosen]
-    return replace(one, features=part, times=times, total=float(times.sum()))
 
 
 def observations(data: Path, operators: Path) -> dict[str, tuple[Cpu, list[Observation]]]:

@@ -1,7 +1,7 @@
 """Trains the shipped models from measured networks; needs the extra ``train``.
 
-``python -m sectum.lab.training.train --data data/networks --operators data/operators/epyc-zen4-vm --out \
-src/sectum/predict/artefacts/operators/avx512 --machine "..." --name epyc-zen4-vm``
+``python -m sectum.lab.training.train --data data/networks --operators data/operators/epyc-zen4-vm --kinds \
+data/kinds/epyc-zen4-vm --out src/sectum/predict/artefacts/operators/avx512 --machine "..." --name epyc-zen4-vm``
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from sectum.lab.learners.operator_learning import (
     LearnedOperators,
     Observation,
     fold_of,
+    from_kind_campaign,
     from_operator_campaign,
     learn,
+    without_kinds,
 )
 from sectum.lab.learners.operator_learning import observed as observed_in
 from sectum.lab.learners.paging_learning import PageCostModel
@@ -53,12 +55,14 @@ def accuracy(measured: NDArray[np.float64], predicted: NDArray[np.float64]) -> d
     }
 
 
-def cross_validate(seen: Sequence[Observation], fold_of_network: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Normalized latency of each network, predicted by models that saw none of its fold."""
+def cross_validate(
+    seen: Sequence[Observation], fold_of_network: NDArray[np.int64], others: Sequence[Observation]
+) -> NDArray[np.float64]:
+    """Normalized latency of each network, predicted by models that saw none of its fold, and all of the others."""
     totals = np.zeros(len(seen))
     for fold in np.unique(fold_of_network):
         inside = fold_of_network == fold
-        learned = learn([one for one, out in zip(seen, inside, strict=True) if not out])
+        learned = learn([*others, *(one for one, out in zip(seen, inside, strict=True) if not out)])
         held_out = [one.features for one, out in zip(seen, inside, strict=True) if out]
         totals[inside] = [times.sum() for times in learned.normalized_times(held_out)]
     return totals
@@ -66,9 +70,11 @@ def cross_validate(seen: Sequence[Observation], fold_of_network: NDArray[np.int6
 
 def figures(seen: Sequence[Observation]) -> dict[str, dict[str, float]]:
     """Accuracy on held-out networks, near relatives kept together; by origin and threads."""
+    others = [one for one in seen if not one.total]
+    seen = [one for one in seen if one.total]
     totals = np.array([one.total for one in seen])
     kinds = np.array([f"{'dataset' if one.whole else 'operator campaign'}, {one.threads} threads" for one in seen])
-    predicted = cross_validate(seen, fold_of(seen, FOLDS))
+    predicted = cross_validate(seen, fold_of(seen, FOLDS), others)
     return {str(kind): accuracy(totals[kinds == kind], predicted[kinds == kind]) for kind in np.unique(kinds)}
 
 
@@ -90,12 +96,27 @@ def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dic
     return entries
 
 
-def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: str) -> dict[str, Any]:
+LAYOUT_KINDS = frozenset({"conv", "depthwise"})
+"""Kinds of operators whose kernels differ from one kind of processor to another more than the GEMM reference kernel."""
+
+
+def train(
+    data: Path,
+    operators: Sequence[Path],
+    out: Path,
+    machine: str,
+    name: str,
+    kinds: Sequence[Path] = (),
+    kinds_elsewhere: Sequence[Path] = (),
+) -> dict[str, Any]:
     """Cross-validate, train on everything that one machine measured, write the artefact; gives the manifest.
 
     Args:
         data: a dataset.
         operators: operator campaigns of the same machine.
+        kinds: campaigns of kinds of operators, of the same machine.
+        kinds_elsewhere: of a machine with another kind of processor. Normalized, they stand in for what was not
+            measured here; predictions say so.
         out: folder of the artefact.
         machine: in words.
         name: of the machine in the dataset.
@@ -112,7 +133,12 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
     if pages is None or pages.correction is None or fitted.errors is None or len(fitted.widths) < len(REGIMES):
         raise UsageError(f"{data} holds too few networks of '{name}' that page and that do not: collect more")
     cpu = networks[0].cpu
-    seen = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, cpu))]
+    here = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, cpu))]
+    here += [one for folder in kinds for one in from_kind_campaign(folder, cpu)]
+    elsewhere = [
+        without_kinds(one, LAYOUT_KINDS) for folder in kinds_elsewhere for one in from_kind_campaign(folder, cpu)
+    ]
+    seen = [*here, *(one for one in elsewhere if len(one.times))]
     learned = learn(seen)
     missing = [group for group in KINDS if group not in learned.groups]
     if missing:
@@ -130,7 +156,7 @@ def train(data: Path, operators: Sequence[Path], out: Path, machine: str, name: 
         "page_factors": dict(pages.factors),
         "linear": learned.linear.as_dict(),
         "groups": export(learned, pages, out),
-        "support": write(out, [one.features for one in seen]),
+        "support": write(out, [one.features for one in here], [one.features for one in seen[len(here) :]]),
         "training": _training(seen, pages, networks[0].references.sums_ms, figures(seen)),
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
@@ -159,11 +185,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a dataset: sectum dataset collect")
     parser.add_argument("--operators", type=Path, default=[], action="append", help="of an operator campaign")
+    parser.add_argument("--kinds", type=Path, default=[], action="append", help="of a campaign of kinds of operators")
+    parser.add_argument(
+        "--kinds-elsewhere", type=Path, default=[], action="append", help="of another kind of processor"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--machine", required=True, help="the machine that the data come from, in words")
     parser.add_argument("--name", required=True, help="what the dataset calls it")
     options = parser.parse_args(arguments)
-    manifest = train(options.data, options.operators, options.out, options.machine, options.name)
+    manifest = train(
+        options.data, options.operators, options.out, options.machine, options.name, options.kinds,
+        options.kinds_elsewhere,
+    )  # fmt: skip
     json.dump(manifest["training"], sys.stdout, indent=1)
     return 0
 

@@ -105,8 +105,9 @@ class FakeRunner:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples need not be spread over time here."""
+    """Samples need not be spread over time here, and one process is enough."""
     monkeypatch.setattr(runs, "LEAST_S", 0.0)
+    monkeypatch.setattr(network, "SHORT_MS", 0.0)
 
 
 def measured(native: FakeRunner | None = None, enclave: FakeRunner | None = None, task: Task = TASK) -> dict[str, Any]:
@@ -148,6 +149,26 @@ def test_a_record_says_what_was_measured() -> None:
     assert [job.cpus for job in (*native.jobs, *enclave.jobs)] == [(3,), (3,)]
     assert native.ended == enclave.ended == 1
     assert native.epcs == []
+
+
+def test_a_short_inference_is_measured_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its label is the mean over processes, since each places its memory elsewhere; the operators are timed in one."""
+    monkeypatch.setattr(network, "SHORT_MS", 1e9)
+    native = FakeRunner()
+    record = measured(native)
+    assert [run["place"] for run in record["runs"]] == ["native"] * network.PROCESSES + ["softepc"] * 2
+    assert [job.profile for job in native.jobs] == [True] + [False] * (network.PROCESSES - 1)
+    assert native.ended == network.PROCESSES
+
+
+def test_a_program_is_measured_with_several_threads() -> None:
+    """Networks that are no image classifiers go the same way; threads are part of the record and of its key."""
+    task = Task(SAMPLE, zoo.program_families()[0], 5, 1.0, 0, 1, threads=2)
+    enclave = FakeRunner()
+    record = measured(enclave=enclave, task=task)
+    assert (record["threads"], record["resolution"]) == (2, 0)
+    assert record["key"].endswith("/b1/t2")
+    assert {job.threads for job in enclave.jobs} == {2}
 
 
 def test_the_same_task_gets_the_same_epc_sizes_also_when_it_is_measured_again() -> None:
