@@ -122,11 +122,6 @@ class Profile:
         return hashlib.sha256(compact.encode()).hexdigest()
 
     @property
-    def provisional(self) -> bool:
-        """Whether a constant is a default: not measured, fitted or published for this enclave."""
-        return any(origin.kind == "default" for origin in self.provenance.values())
-
-    @property
     def factor_range(self) -> tuple[float, float]:
         """The smallest and the largest possible factor, both over ``compute_factor``; 1 and 1 where it has no range.
 

@@ -79,17 +79,16 @@ class PageObservation:
     extra_references: float
 
 
-def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Calibration:
+def calibrate(progress: Progress) -> Calibration:
     """Measure this machine in about two minutes. Nothing else should run meanwhile.
 
     Args:
         progress: told what is being done, and the share that is done.
-        operators: the operator models to correct; those shipped by default.
 
     Raises:
         EnclaveError: a measurement failed.
     """
-    operators = operators or OperatorModel.load()
+    operators = OperatorModel.load()
     thread_counts = [n for n in (1, 2) if n <= len(os.sched_getaffinity(0))]
     steps = len(thread_counts) * (len(SPREAD) + len(PAGING_CASES))
     done = 0

@@ -66,10 +66,9 @@ def test_native_adds_nothing() -> None:
     assert native.in_enclave_ms(12.5, 1e9, counts_of(1e6, 1e6, 1e6), threads=8).total_ms == 12.5
 
 
-def test_softepc_says_that_its_costs_are_defaults() -> None:
-    """The software EPC's profile is marked as provisional until it is calibrated."""
+def test_changed_constants_name_their_origin() -> None:
+    """A constant that is replaced has its new value and its new origin, also one of the threads'."""
     softepc = profiles.load("softepc")
-    assert softepc.provisional
     measured = Provenance("measured", "on this machine")
     changed = softepc.with_constants(
         measured,
@@ -80,7 +79,6 @@ def test_softepc_says_that_its_costs_are_defaults() -> None:
         threads_page_factor=0.1,
         epc_bytes=1 << 26,
     )
-    assert not changed.provisional
     assert (changed.load_us, changed.epc_bytes) == (7.0, 1 << 26)
     assert changed.threads.page_factor == 0.1
     assert changed.provenance["threads.page_factor"] == measured

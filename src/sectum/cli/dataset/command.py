@@ -99,36 +99,24 @@ def collect(
         say(f"{measured} networks measured, {failures} of them failed; {folder} holds {held}.")
 
 
-@dataset.command(epilog=examples("sectum dataset show", "sectum dataset show mine --pictures mine/pictures"))
+@dataset.command(epilog=examples("sectum dataset show", "sectum dataset show mine"))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER)
-@click.option(
-    "--pictures",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Draw PNG files into this folder: native latencies, working sets against EPC, loads, slowdowns.",
-)
 @json_option
-def show(*, folder: Path, pictures: Path | None, as_json: bool) -> None:
+def show(*, folder: Path, as_json: bool) -> None:
     """Show what FOLDER holds, data/networks if not given.
 
     A row is a network under one size of EPC. It is over-committed where a steady-state inference loads more than
     0.1 % of its working set's pages, and a boundary row where the working set is 0.8 to 1.25 times the EPC.
     """
-    from sectum.cli.dataset.pictures import draw
     from sectum.cli.dataset.show import print_summary
     from sectum.cli.render.output import print_json
-    from sectum.cli.render.show import say
     from sectum.lab.dataset.summary import summary, survey
 
-    found = survey(folder)
-    told = summary(folder, found)
-    drawn = [] if pictures is None else draw(found, pictures)
+    told = summary(folder, survey(folder))
     if as_json:
-        print_json(told | {"pictures": [str(path) for path in drawn]})
-        return
-    print_summary(told)
-    for path in drawn:
-        say(f"drawn: {path}")
+        print_json(told)
+    else:
+        print_summary(told)
 
 
 def _engine(name: str, address: str, machine: str, cpus: tuple[int, ...]) -> Engine:

@@ -161,11 +161,7 @@ class OperatorTime:
         time_us: trimmed mean of its kernel time.
         products_us: mean time of the GEMM kernel around the same inferences.
         sums_us: mean time of the reduction kernel around the same inferences.
-        input_shapes: shapes of inputs, as the profile gives them.
-        output_shapes: shapes of outputs.
-        input_types: element types of the inputs, as ONNX Runtime names them (``float``).
-        parameter_bytes: bytes of constant inputs.
-        output_bytes: bytes of outputs.
+        output_shapes: shapes of outputs, as the profile gives them.
     """
 
     name: str
@@ -173,11 +169,7 @@ class OperatorTime:
     time_us: float
     products_us: float
     sums_us: float
-    input_shapes: tuple[tuple[int, ...], ...]
     output_shapes: tuple[tuple[int, ...], ...]
-    input_types: tuple[str, ...]
-    parameter_bytes: int
-    output_bytes: int
 
 
 @dataclass(frozen=True)

@@ -90,13 +90,16 @@ def test_pictures_are_drawn(run: Run, folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing to draw, or nothing to draw it with: each in a sentence."""
+    """Nothing to draw, nowhere to draw it, or nothing to draw it with: each in a sentence."""
     with StudyWriter(tmp_path / "failed", "here", {}) as writer:
         writer.add(record(cases()[0], error="EnclaveFailed: it died", runs=[]))
         writer.flush()
     assert "nothing to draw" in run("study", "show", tmp_path / "failed", "--pictures", tmp_path / "new").stderr
+    some = fill(tmp_path / "some", cases()[:5])
+    (tmp_path / "file").touch()
+    assert "cannot be made" in run("study", "show", some, "--pictures", tmp_path / "file" / "new").stderr
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    result = run("study", "show", fill(tmp_path / "some", cases()[:5]), "--pictures", tmp_path / "new")
+    result = run("study", "show", some, "--pictures", tmp_path / "new")
     assert result.exit_code == 2
     assert "scripts/setup train" in result.stderr
 

@@ -57,9 +57,8 @@ class FakeSession:
         assert least <= n <= most
         return [
             OperatorTime(
-                name=op.name, type=op.type, time_us=10.0 * (1 + index), products_us=20.0, sums_us=20.0, input_shapes=(),
+                name=op.name, type=op.type, time_us=10.0 * (1 + index), products_us=20.0, sums_us=20.0,
                 output_shapes=tuple(RUNTIME.tensors[name].shape for name in op.outputs),
-                input_types=(), parameter_bytes=0, output_bytes=0,
             )
             for index, op in enumerate(RUNTIME.operators[: self._runner.operators])
         ]  # fmt: skip

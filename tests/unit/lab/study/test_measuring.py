@@ -51,9 +51,8 @@ class FakeSession:
         graph = optimize(read_model(self._job.model).graph, Cpu.here())
         return [
             OperatorTime(
-                name=op.name, type=op.type, time_us=10.0, products_us=20.0, sums_us=20.0, input_shapes=(),
+                name=op.name, type=op.type, time_us=10.0, products_us=20.0, sums_us=20.0,
                 output_shapes=tuple(graph.tensors[name].shape for name in op.outputs),
-                input_types=(), parameter_bytes=0, output_bytes=0,
             )
             for op in graph.operators
         ]  # fmt: skip
