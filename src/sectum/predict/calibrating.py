@@ -82,9 +82,6 @@ class PageObservation:
 def calibrate(progress: Progress) -> Calibration:
     """Measure this machine in about two minutes. Nothing else should run meanwhile.
 
-    Args:
-        progress: told what is being done, and the share that is done.
-
     Raises:
         EnclaveError: a measurement failed.
     """
@@ -223,14 +220,7 @@ def _observe_paging(
 
 
 def mean_page_weight(operators: OperatorModel, features: OperatorFeatures, trace: PageTrace, epc_pages: int) -> float:
-    """Cost of a page in an inference over the mean over all kinds of operators; 1 where none is modelled to page.
-
-    Args:
-        operators: what is known of the costs of pages.
-        features: of the network's operators.
-        trace: pages that an inference touches.
-        epc_pages: that fit.
-    """
+    """Cost of a page in an inference over the mean over all kinds of operators; 1 where none is modelled to page."""
     counts = steady_state(trace.touches_under(epc_pages), epc_pages, operators=len(features.kinds))
     loads = counts.loads_by_operator
     if not loads.any():

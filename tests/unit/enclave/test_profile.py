@@ -13,7 +13,7 @@ from sectum.enclave import profile as profiles
 from sectum.enclave.profile import Profile, streamed_bytes
 from sectum.enclave.profile_parts import Provenance, ThreadModel
 from sectum.errors import ArtefactInvalid, UsageError
-from sectum.paging.replacement import PagingCounts, Policy, Touch, steady_state
+from sectum.paging.replacement import PagingCounts, ReplacementPolicy, Touch, steady_state
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def test_profiles_are_values() -> None:
 
 def test_policy_is_read_as_the_models_own() -> None:
     """A profile's policy has the type that the page-replacement model takes."""
-    assert parsed(document(policy="lru")).policy is Policy.LRU
+    assert parsed(document(policy="lru")).policy is ReplacementPolicy.LRU
 
 
 def test_layout_of_the_file_does_not_change_its_sha256() -> None:

@@ -16,8 +16,8 @@ from sectum.enclave.runners.runner import (
     MIN_EPC_BYTES,
     FaultTrace,
     Job,
-    Memory,
     OperatorTime,
+    ProcessMemory,
     Runner,
     Sample,
     SessionInfo,
@@ -57,9 +57,9 @@ class LyingSession:
         """Claim outputs that no model has."""
         return "0" * 64
 
-    def memory(self) -> Memory:
+    def memory(self) -> ProcessMemory:
         """Claim three bytes."""
-        return Memory(3, 2, 2, 1)
+        return ProcessMemory(3, 2, 2, 1)
 
     def set_epc(self, epc_bytes: int | None) -> None:
         """Ignore it."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sectum.enclave.runners.launch import Launch, Process, ended_error
-from sectum.enclave.runners.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo, check_epc
+from sectum.enclave.runners.runner import FaultTrace, Job, OperatorTime, ProcessMemory, Sample, SessionInfo, check_epc
 from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.units import format_bytes
 
@@ -31,7 +31,7 @@ _STDERR_TAIL_BYTES = 2000
 
 
 class ChildSession:
-    """A session over one child process; implements `sectum.enclave.runners.runner.Session`.
+    """A session over one child process; implements `sectum.enclave.runners.runner.RunningModel`.
 
     Args:
         job: what to run.
@@ -153,9 +153,9 @@ class ChildSession:
         self._ask({"do": "output_types"}, on_row=keep)
         return found
 
-    def memory(self) -> Memory:
+    def memory(self) -> ProcessMemory:
         """Read the memory of the process."""
-        return Memory(**self._ask({"do": "memory"}))
+        return ProcessMemory(**self._ask({"do": "memory"}))
 
     def set_epc(self, epc_bytes: int | None) -> None:
         """Change the EPC of the running process.

@@ -1,7 +1,8 @@
 """Where a model runs: the protocol that ``native``, ``softepc`` and ``gramine`` implement.
 
-A `Runner` starts a `Job` and returns a `Session`: one process that holds the model and answers requests until it is
-closed, exceeds its deadline or its memory cap, or dies. Each implementation passes `sectum.testing.runner_conformance`.
+A `Runner` starts a `Job` and returns a `RunningModel`: one process that holds the model and answers requests. It ends
+when it is closed, exceeds its deadline or its memory cap, or dies. Each implementation passes
+`sectum.testing.runner_conformance`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Job:
         inputs: shapes of inputs that the model leaves open, and values of inputs that are not to be drawn.
         deadline_s: seconds of wall time that the process may live.
         memory_cap_bytes: memory that the process may use, sealed pages included.
-        profile: keep the runtime's own profile, for `Session.operator_times`.
+        profile: keep the runtime's own profile, for `RunningModel.operator_times`.
         cpus: CPUs to pin the process to; None leaves it to the scheduler.
     """
 
@@ -135,7 +136,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ProcessMemory:
     """Memory of the process.
 
     Attributes:
@@ -202,7 +203,7 @@ class SessionInfo:
     start_s: float = 0.0
 
 
-class Session(Protocol):
+class RunningModel(Protocol):
     """One running model. It is a context manager that ends the process."""
 
     info: SessionInfo
@@ -215,7 +216,7 @@ class Session(Protocol):
         """SHA-256, in hex, over name, type, shape and bytes of each output of one inference."""
         ...
 
-    def memory(self) -> Memory:
+    def memory(self) -> ProcessMemory:
         """Read the memory of the process."""
         ...
 
@@ -249,7 +250,7 @@ class Session(Protocol):
         """End the process and free its resources. May be called again."""
         ...
 
-    def __enter__(self) -> Session: ...
+    def __enter__(self) -> RunningModel: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -278,7 +279,7 @@ class Runner(Protocol):
         """
         ...
 
-    def start(self, job: Job) -> Session:
+    def start(self, job: Job) -> RunningModel:
         """Start the process and load the model.
 
         Raises:

@@ -72,12 +72,7 @@ def by_latency(networks: Sequence[MeasuredNetwork], cases: Truth, predicted_ms: 
     """By measured latency: errors of predictions, errors between labels, and errors of predictions to the mean label.
 
     A prediction can be nearer to a label than a second label is, and nearer still to the mean of both. Native cases
-    count like those in enclaves. The last range holds all latencies.
-
-    Args:
-        networks: repeats among them.
-        cases: of the networks.
-        predicted_ms: shape ``(cases,)``; NaN where nothing was predicted.
+    count like those in enclaves. Where nothing was predicted there is NaN. The last range holds all latencies.
     """
     later_ms = later_latencies(networks, cases)
     error = np.abs(predicted_ms / cases.measured_ms - 1)

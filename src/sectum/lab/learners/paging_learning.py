@@ -57,13 +57,7 @@ class PageCostModel:
     rows: int
 
     def normalized_time(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int) -> float:
-        """Time of the page faults of an inference, over that of the reduction kernel.
-
-        Args:
-            features: of the network's operators.
-            counts: its page faults.
-            epc_pages: that fit.
-        """
+        """Time of the page faults of an inference, over that of the reduction kernel."""
         base = self._by_kind(features, counts)
         if self.correction is None or not base:
             return base

@@ -30,14 +30,7 @@ _DEADLINE_S = 240.0
 def collect(
     writer: StudyWriter, planned: Sequence[StudyCase], engine: LocalEngine, limit: int
 ) -> Generator[Record, None, None]:
-    """Measure cases that the folder does not hold yet, and store them; see `sectum.lab.dataset.engines.store`.
-
-    Args:
-        writer: of the folder.
-        planned: in this order.
-        engine: that measures by `measure_case`.
-        limit: how many at most.
-    """
+    """Measure cases that the folder does not hold yet, and store them; see `sectum.lab.dataset.engines.store`."""
     missing = [case for case in planned if case.key not in writer.keys]
     return store(engine, itertools.islice(missing, limit), writer)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sectum import zoo
-from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, OperatorTime, Sample
+from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, OperatorTime, ProcessMemory, Sample
 from sectum.errors import EnclaveDeadline, EnclaveFailed, SectumError, UsageError
 from sectum.lab.dataset import network, runs
 from sectum.lab.dataset.network import NEAR, SMALLEST_EPC_BYTES, WIDE, epc_sizes, measure_network
@@ -72,8 +72,8 @@ class FakeSession:
     def outputs_digest(self) -> str:
         return self._runner.digest
 
-    def memory(self) -> Memory:
-        return Memory(40, 30, 35, 25)
+    def memory(self) -> ProcessMemory:
+        return ProcessMemory(40, 30, 35, 25)
 
     def __enter__(self) -> FakeSession:
         return self

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, OperatorTime, Sample
+from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, OperatorTime, ProcessMemory, Sample
 from sectum.errors import DatasetInvalid, EnclaveFailed
 from sectum.graph.reader import read as read_model
 from sectum.lab.dataset import dataset, runs
@@ -64,8 +64,8 @@ class FakeSession:
     def outputs_digest(self) -> str:
         return self._runner.digest
 
-    def memory(self) -> Memory:
-        return Memory(40, 30, 35, 25)
+    def memory(self) -> ProcessMemory:
+        return ProcessMemory(40, 30, 35, 25)
 
     def __enter__(self) -> FakeSession:
         return self
