@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 from places import ROOT
-from sectum.cli.study.words import told
+from sectum.cli.study.words import in_words
 from sectum.lab.study.observations import OBSERVATIONS
 from sectum.lab.study.store import StudyWriter
 from study_records import cases, fill, record
@@ -107,7 +107,7 @@ def test_what_cannot_be_drawn_is_told(run: Run, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_what_was_not_measured_says_how_to_measure_it(name: str) -> None:
     """Never an empty section, nor an observation without measurements."""
-    observation = told(name, None)
+    observation = in_words(name, None)
     assert re.search(r"Not measured here\. `sectum study run[^`]*`", observation.text)
     assert not observation.table
     assert not observation.picture
