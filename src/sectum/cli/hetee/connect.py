@@ -15,9 +15,9 @@ from sectum.cli.hetee.options import (
     service_options,
 )
 from sectum.cli.options import examples, json_option, whole
-from sectum.cli.render.extras import need_extra
 from sectum.cli.render.output import print_line
 from sectum.errors import UsageError
+from sectum.extras import need_extra
 
 if TYPE_CHECKING:
     from sectum.hetee.client.reconnecting_session import ReconnectingSession

@@ -152,10 +152,10 @@ class Study:
     seconds: float
     unequal: int
 
-    def of(self, *sweeps: Sweep, threads: int = 1) -> list[Point]:
-        """Points of some sweeps; of all if none is named."""
+    def of(self, *sweeps: Sweep) -> list[Point]:
+        """Points of some sweeps with one compute thread; of all sweeps if none is named."""
         chosen = sweeps or tuple(Sweep)
-        return [p for p in self.points if p.case.sweep in chosen and p.case.threads == threads]
+        return [p for p in self.points if p.case.sweep in chosen and p.case.threads == 1]
 
 
 def load(folder: Path) -> Study:
