@@ -63,10 +63,8 @@ def measure(
     compare_native: bool = True,
     policy: str = "second-chance",
     as_loaded: bool = False,
-    seed: int = 0,
     inputs: Mapping[str, tuple[int, ...] | NDArray[np.generic]] = MappingProxyType({}),
     uncertainty_bound: float = UNCERTAINTY_BOUND,
-    memory_cap_bytes: int = 16 << 30,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:
@@ -88,10 +86,8 @@ def measure(
             and loaded as inferences use them; the steady state then depends only on the network and the EPC. From
             another beginning, an EPC a little smaller than the working set may keep more of it for hundreds of
             inferences.
-        seed: seed of the inputs.
         inputs: shapes of inputs that the model leaves open, and values of inputs that are not to be drawn.
         uncertainty_bound: relative half-width of the 95 % interval at which sampling stops.
-        memory_cap_bytes: memory that the process may use.
         progress: called with what is being done, and the share of the deadline that has passed, from 0 to 1.
         clock: seconds, monotonic; for tests.
 
@@ -108,11 +104,9 @@ def measure(
         epc_bytes=epc_bytes,
         policy=policy,
         threads=threads,
-        seed=seed,
         input_ranges=input_ranges(model.graph),
         inputs=inputs,
         deadline_s=deadline_s,
-        memory_cap_bytes=memory_cap_bytes,
     )
     time_left = _TimeLeft(deadline_s, clock)
 
