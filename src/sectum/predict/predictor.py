@@ -308,7 +308,7 @@ class Predictor:
 
 def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Sequence[int], *, threads: int = 1,
           native_ms: float | None = None) -> list[Prediction]:  # fmt: skip
-    """Predict the same network under several sizes of EPC."""
+    """Predict the same network under several EPC sizes."""
     prepared = predictor.prepare(graph, threads=threads, native_ms=native_ms)
     return [predictor.in_enclave(prepared, profile.with_epc(size)) for size in epc_bytes]
 

@@ -127,7 +127,7 @@ def collect(
 def show(*, folder: Path, as_json: bool) -> None:
     """Show what FOLDER holds, data/networks if not given.
 
-    A row is a network under one size of EPC. It is over-committed where a steady-state inference loads more than
+    A row is a network at one EPC size. It is over-committed where a steady-state inference loads more than
     0.1 % of its working set's pages, and a boundary row where the working set is 0.8 to 1.25 times the EPC.
     """
     from sectum.cli.dataset.show import print_summary

@@ -19,7 +19,7 @@ def print_summary(found: dict[str, Any]) -> None:
             ("networks", count(found["networks"]),
              f"measured, of {count(found['structures'])} distinct structures; the rest differs in batch or machine"),
             ("rows", count(found["rows"]),
-             f"a network under one size of EPC; {count(found['repeated_rows'])} of networks that were measured again"),
+             f"a network at one EPC size; {count(found['repeated_rows'])} of networks that were measured again"),
             ("over-committed", count(found["overcommitted_rows"]),
              f"{percent(found['overcommitted_rows'] / n)}; a steady-state inference loads over "
              f"{100 * OVERCOMMITTED_SHARE:g} % of its working set's pages"),

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: predictions against measurements, and errors against the size of the EPC."""
+"""Pictures of an evaluation: predictions against measurements, and errors against the EPC size."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _errors(axes: Axes, evaluation: Figures) -> None:
     at_the_edge = f"; {outside} beyond {_FARTHEST:.0f} % stand at the edge" if outside else ""
     axes.set(
         xscale="log", xlabel="working set / EPC (shaded: the boundary)", ylabel="predicted over measured, less 1, in %",
-        title=f"Errors against the size of the EPC{at_the_edge}",
+        title=f"Errors against the EPC size{at_the_edge}",
     )  # fmt: skip
     axes.set_xticks((0.2, 0.5, 1, 2, 5))
     axes.minorticks_off()

@@ -15,15 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from sectum.enclave.runners.launch import Launch, Process, ended_error
 from sectum.enclave.runners.runner import FaultTrace, Job, OperatorTime, ProcessMemory, Sample, SessionInfo, check_epc
 from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.units import format_bytes
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _WATCH_S = 0.05  # how often the child's memory is checked while it works on an answer
 _CLOSE_S = 2.0  # how long a process may take to exit after its input was closed
@@ -315,9 +312,7 @@ class ChildSession:
     def __enter__(self) -> ChildSession:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

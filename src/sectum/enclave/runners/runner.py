@@ -221,7 +221,7 @@ class RunningModel(Protocol):
         ...
 
     def set_epc(self, epc_bytes: int | None) -> None:
-        """Change the size of the EPC; None removes the limit.
+        """Change the EPC size; None removes the limit.
 
         Raises:
             UsageError: this runner has no EPC, or the size is too small.

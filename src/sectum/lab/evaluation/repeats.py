@@ -24,7 +24,7 @@ Figures = dict[str, Any]
 def later_latencies(networks: Sequence[MeasuredNetwork], cases: Truth) -> Floats:
     """Latency of each case when it was measured again on the same machine, shape ``(cases,)``; NaN where it was not.
 
-    Two sizes of EPC are the same if they differ by at most `SAME_EPC_PAGES`. Of several repeats the first counts.
+    Two EPC sizes are the same if they differ by at most `SAME_EPC_PAGES`. Of several repeats the first counts.
     """
     later_ms = np.full(len(cases), np.nan)
     lines: dict[int, list[int]] = {}

@@ -46,7 +46,7 @@ class FittedVerdict(Protocol):
 
 
 class Verdict(Protocol):
-    """A first stage, which says whether a network pages under a size of EPC."""
+    """A first stage, which says whether a network pages under an EPC size."""
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedVerdict:
         """Learn from measured networks."""

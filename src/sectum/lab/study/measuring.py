@@ -76,7 +76,7 @@ def measure_case(case: StudyCase, places: Places) -> dict[str, Any]:
 def _profiles(
     case: StudyCase, job: Job, places: Places, runtime: OptimizedGraph, working_set_bytes: int
 ) -> list[dict[str, Any]]:
-    """Time each operator natively and under each size of EPC, each in a process of its own."""
+    """Time each operator natively and under each EPC size, each in a process of its own."""
     where: list[tuple[Runner, int | None]] = [(places.native, None)]
     where += [(places.enclave, epc_bytes) for epc_bytes in case.epcs(working_set_bytes)]
     profiles = []

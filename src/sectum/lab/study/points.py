@@ -1,4 +1,4 @@
-"""The study's measurements as points: one case under one size of EPC, beside its native run."""
+"""The study's measurements as points: one case at one EPC size, beside its native run."""
 
 from __future__ import annotations
 

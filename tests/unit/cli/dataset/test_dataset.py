@@ -32,7 +32,7 @@ def fill(folder: Path, *records: dict[str, Any], machine: str = "here", context:
 
 
 def enclaves(*runs: tuple[int, float]) -> list[dict[str, Any]]:
-    """A native run, and one for each size of EPC with so many loads."""
+    """A native run, and one for each EPC size with so many loads."""
     return [measured(), *(measured("softepc", epc_bytes, loads=loads) for epc_bytes, loads in runs)]
 
 
@@ -108,7 +108,7 @@ def test_rows_to_be_doubted_are_counted(tmp_path: Path, told: Show) -> None:
 
 
 def test_noise_is_what_a_second_measurement_differs_by(tmp_path: Path, told: Show) -> None:
-    """Latencies are compared in the same place, at the same size of EPC, on the same machine, and nowhere else."""
+    """Latencies are compared in the same place, at the same EPC size, on the same machine, and nowhere else."""
 
     def latencies(native: float, small: float, large: float, apart_bytes: int = 0) -> list[dict[str, Any]]:
         return [
