@@ -37,7 +37,7 @@ from sectum.lab.dataset.task import identity
 from sectum.measure.context import machine_context
 from sectum.measure.latency import measure
 from sectum.predict import load_predictor
-from sectum.units import MIB, format_bytes
+from sectum.units import MIB, PAGE_BYTES, format_bytes
 
 DATASET = Path(__file__).parents[1] / "data" / "networks"
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -214,7 +214,7 @@ def zoo_cases(networks: int, seed: int, folder: Path) -> Iterator[tuple[Path, in
         architecture = task.architecture()
         path = folder / f"{task.family}-{number}.onnx"
         zoo.write(architecture, path, batch=task.batch)
-        working_set = predictor.working_set_bytes(zoo.to_graph(architecture, task.batch))
+        working_set = PAGE_BYTES * predictor.trace(zoo.to_graph(architecture, task.batch), threads=1).trace.pages
         yield path, max(MIB, int(working_set * 2 ** rng.uniform(-1, 1))), task.batch, 1
 
 

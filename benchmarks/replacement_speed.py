@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from sectum import __version__
-from sectum.paging.replacement import Policy, Touch, steady_state, working_set_pages
+from sectum.paging.replacement import ReplacementPolicy, Touch, steady_state, working_set_pages
 from sectum.units import pages
 
 EPC_PAGES = (1024, 4096, 8192, 16384, 23808, 65536, 131072)
@@ -62,7 +62,7 @@ def main() -> None:
     touches = vgg19()
     working_set = working_set_pages(touches)
     results = []
-    for policy in Policy:
+    for policy in ReplacementPolicy:
         for epc_pages in (*EPC_PAGES, working_set - 1, working_set):
             samples_ms = []
             for _ in range(repetitions):

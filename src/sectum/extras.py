@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from sectum.errors import UsageError
@@ -28,3 +29,19 @@ def require(module: str, purpose: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise UsageError(f"{purpose}. {how_to_install(extra)}") from error
+
+
+def need_extra(extra: str, what: str, *modules: str) -> None:
+    """Check that libraries of an extra are installed, without importing them.
+
+    Args:
+        extra: of pyproject.toml.
+        what: what needs them, as the subject of a sentence: "drawing pictures".
+        modules: the libraries' modules.
+
+    Raises:
+        UsageError: one is missing; the message says how to install the extra.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise UsageError(f"{what} needs {module}. {how_to_install(extra)}")

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from sectum.cli.predict.predicting import Request
 from sectum.cli.report.findings import Findings, gather
 from sectum.cli.report.page import page
-from sectum.predict.prediction import Advice, Coverage
+from sectum.ort.costs import Coverage
+from sectum.predict.prediction import Advice
 
 HOSTILE = [
     "<script>document.title='owned'</script>",

@@ -14,17 +14,14 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 
 
-# PyTorch Geometric's own, at its import.
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 class TestRegistered(LearnerConformance):
     @pytest.fixture(params=learners().values(), ids=lambda entry: entry.name)
     def learner(self, request, monkeypatch):
         if request.param.missing:
             pytest.skip(request.param.missing)
         if "torch" in request.param.needs:
-            from sectum.lab.learners import graph_network, graph_verdict
+            from sectum.lab.learners import graph_verdict
 
-            monkeypatch.setattr(graph_network, "STEPS", 30)
             monkeypatch.setattr(graph_verdict, "EPOCHS", 2)
         return request.param.make(Shared())
 

@@ -14,7 +14,7 @@ from sectum.graph import read
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import page_trace
-from sectum.paging.replacement import Policy, steady_state
+from sectum.paging.replacement import ReplacementPolicy, steady_state
 from sectum.units import MIB, PAGE_BYTES
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,9 @@ def test_predicted_faults_are_those_counted(name, batch, epcs_mib, settling, cou
             # Where counts never settle, each inference has another; what is predicted is their mean.
             loads = np.mean([sample.loads for sample in session.sample(counted)])
             predicted = steady_state(
-                trace.touches_under(epc_mib * MIB // PAGE_BYTES), epc_mib * MIB // PAGE_BYTES, Policy.SECOND_CHANCE
+                trace.touches_under(epc_mib * MIB // PAGE_BYTES),
+                epc_mib * MIB // PAGE_BYTES,
+                ReplacementPolicy.SECOND_CHANCE,
             ).loads
             assert predicted == pytest.approx(loads, rel=0.15)
             assert session.memory().resident_bytes <= epc_mib * MIB

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sectum.enclave.runners import gramine
 from sectum.enclave.runners.gramine import GramineRunner
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import Runner
@@ -65,19 +66,21 @@ class TestWarmSoftEpc(RunnerConformance):
             yield runner
 
 
-class TestGramineDirect(RunnerConformance):
-    """Gramine's process path, with programs that stand in for Gramine's own."""
+class TestGramine(RunnerConformance):
+    """Gramine's process path, with programs that stand in for Gramine's own, and a file for SGX's device."""
 
     @pytest.fixture
     def runner(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
         """Put the stand-ins first on PATH."""
         programs = {
             "gramine-manifest": 'cp "$1" "$2"',
-            "gramine-direct": f'test -f "$1.manifest" && exec {sys.executable} -P -m sectum.enclave.runners.child',
+            "gramine-sgx-sign": 'cp "$2" "$4"',
+            "gramine-sgx": f'test -f "$1.manifest.sgx" && exec {sys.executable} -P -m sectum.enclave.runners.child',
         }
         for name, body in programs.items():
             path = tmp_path / name
             path.write_text(f"#!/bin/sh\n{body}\n")
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-        return GramineRunner(direct=True)
+        monkeypatch.setattr(gramine, "DEVICE", tmp_path)
+        return GramineRunner()

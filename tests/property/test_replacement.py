@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sectum.lab.sgx.networks import trace
 from sectum.paging.compiled_replacement import compiled_replacement
 from sectum.paging.replacement import (
-    Policy,
+    ReplacementPolicy,
     RoundCounts,
     Touch,
     simulate,
@@ -28,7 +28,7 @@ class OnePageAtATime:
     """The pager's rule as it is documented, written without regard to speed."""
 
     epc_pages: int
-    policy: Policy
+    policy: ReplacementPolicy
     batch: int
     resident: list[int] = field(default_factory=list)  # oldest first
     mapped: dict[int, bool] = field(default_factory=dict)
@@ -39,10 +39,10 @@ class OnePageAtATime:
         for touch in touches:
             for page in range(touch.first_page, touch.first_page + touch.n_pages):
                 if page in self.mapped:
-                    if self.policy is Policy.SECOND_CHANCE and not self.mapped[page]:
+                    if self.policy is ReplacementPolicy.SECOND_CHANCE and not self.mapped[page]:
                         self.mapped[page] = True
                         minor_faults[touch.operator] += 1
-                    if self.policy is Policy.LRU:
+                    if self.policy is ReplacementPolicy.LRU:
                         self.resident.remove(page)
                         self.resident.append(page)
                     continue
@@ -66,7 +66,7 @@ class OnePageAtATime:
         head, self.resident = self.resident[: self.batch], self.resident[self.batch :]
         evicted = 0
         for page in head:
-            if self.policy is Policy.SECOND_CHANCE and self.mapped[page]:
+            if self.policy is ReplacementPolicy.SECOND_CHANCE and self.mapped[page]:
                 self.mapped[page] = False
                 self.resident.append(page)
             else:
@@ -81,7 +81,7 @@ def touch_lists(span: int, longest: int) -> st.SearchStrategy[list[Touch]]:
 
 
 TOUCHES = touch_lists(24, 12) | touch_lists(200, 90) | touch_lists(900, 600)
-POLICIES = st.sampled_from(Policy)
+POLICIES = st.sampled_from(ReplacementPolicy)
 BATCHES = st.sampled_from((16, 1, 2, 3, 5, 20))
 EPC_PAGES = st.integers(1, 40) | st.integers(1, 700)
 
@@ -91,12 +91,12 @@ def as_text(counts: RoundCounts) -> str:
 
 
 @given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
-@example([Touch(0, 0, 100)], 40, Policy.SECOND_CHANCE, 16)
-@example([Touch(0, 0, 60), Touch(1, 30, 60), Touch(2, 80, 5)], 50, Policy.SECOND_CHANCE, 16)
-@example([Touch(0, 1, 33)], 32, Policy.FIFO, 16)
-@example([Touch(0, 0, 9)], 3, Policy.LRU, 16)
+@example([Touch(0, 0, 100)], 40, ReplacementPolicy.SECOND_CHANCE, 16)
+@example([Touch(0, 0, 60), Touch(1, 30, 60), Touch(2, 80, 5)], 50, ReplacementPolicy.SECOND_CHANCE, 16)
+@example([Touch(0, 1, 33)], 32, ReplacementPolicy.FIFO, 16)
+@example([Touch(0, 0, 9)], 3, ReplacementPolicy.LRU, 16)
 def test_runs_of_pages_give_exactly_the_counts_of_single_pages(
-    touches: list[Touch], epc_pages: int, policy: Policy, batch: int
+    touches: list[Touch], epc_pages: int, policy: ReplacementPolicy, batch: int
 ) -> None:
     """Every count of every round, by operator, equals that of the rule applied page by page."""
     pager = OnePageAtATime(epc_pages, policy, batch)
@@ -107,7 +107,9 @@ def test_runs_of_pages_give_exactly_the_counts_of_single_pages(
 
 @pytest.mark.slow
 @given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
-def test_the_compiled_rule_counts_the_same(touches: list[Touch], epc_pages: int, policy: Policy, batch: int) -> None:
+def test_the_compiled_rule_counts_the_same(
+    touches: list[Touch], epc_pages: int, policy: ReplacementPolicy, batch: int
+) -> None:
     """The compiled rule gives the counts of the rule in Python, for every round and for the steady state."""
     compiled = compiled_replacement()
     assert compiled is not None, "the machine that tests run on has a C compiler"
@@ -123,7 +125,7 @@ def test_the_compiled_rule_counts_the_same(touches: list[Touch], epc_pages: int,
 def test_a_whole_network_gives_exactly_the_counts_of_single_pages(epc_pages: int) -> None:
     """The same is true for AlexNet's convolutions, with their thousands of pages."""
     touches = [Touch(t.operator % OPERATORS, t.first_page, t.n_pages) for t in trace("simple_alex", 1)]
-    pager = OnePageAtATime(epc_pages, Policy.SECOND_CHANCE, 16)
+    pager = OnePageAtATime(epc_pages, ReplacementPolicy.SECOND_CHANCE, 16)
     expected = [pager.run_round(touches) for _ in range(3)]
     found = simulate(touches, epc_pages, rounds=3, operators=OPERATORS)
     assert [as_text(counts) for counts in found] == [as_text(counts) for counts in expected]
@@ -131,7 +133,7 @@ def test_a_whole_network_gives_exactly_the_counts_of_single_pages(epc_pages: int
 
 @given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
 def test_steady_state_is_the_mean_of_the_last_simulated_rounds(
-    touches: list[Touch], epc_pages: int, policy: Policy, batch: int
+    touches: list[Touch], epc_pages: int, policy: ReplacementPolicy, batch: int
 ) -> None:
     """The steady state is the mean of simulated rounds, and says of how many."""
     found = steady_state(touches, epc_pages, policy, batch=batch, operators=OPERATORS)
@@ -145,7 +147,7 @@ def test_steady_state_is_the_mean_of_the_last_simulated_rounds(
 
 
 @given(TOUCHES, POLICIES, BATCHES)
-def test_loads_stop_where_the_working_set_fits(touches: list[Touch], policy: Policy, batch: int) -> None:
+def test_loads_stop_where_the_working_set_fits(touches: list[Touch], policy: ReplacementPolicy, batch: int) -> None:
     """If the EPC holds the working set nothing is loaded; with one page less, every round loads something."""
     smallest = max(1, working_set_pages(touches))
     assert steady_state(touches, smallest, policy, batch=batch).loads == 0
@@ -162,7 +164,7 @@ def test_working_set_counts_each_page_once(touches: list[Touch]) -> None:
 
 
 @given(TOUCHES, EPC_PAGES, POLICIES, BATCHES)
-def test_pages_are_conserved(touches: list[Touch], epc_pages: int, policy: Policy, batch: int) -> None:
+def test_pages_are_conserved(touches: list[Touch], epc_pages: int, policy: ReplacementPolicy, batch: int) -> None:
     """Pages that were loaded and not evicted are resident, and never more than the budget."""
     present = 0
     for counts in simulate(touches, epc_pages, policy, rounds=4, batch=batch):
@@ -171,7 +173,9 @@ def test_pages_are_conserved(touches: list[Touch], epc_pages: int, policy: Polic
 
 
 @given(TOUCHES, EPC_PAGES, POLICIES)
-def test_cutting_a_touch_in_two_changes_nothing(touches: list[Touch], epc_pages: int, policy: Policy) -> None:
+def test_cutting_a_touch_in_two_changes_nothing(
+    touches: list[Touch], epc_pages: int, policy: ReplacementPolicy
+) -> None:
     """Counts depend on the order of pages, not on how it is divided into touches."""
     halves = [
         part

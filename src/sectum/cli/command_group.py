@@ -1,4 +1,4 @@
-"""The group of all commands: it prints them in sections, and turns errors into messages and exit codes."""
+"""Groups of commands. That of all commands prints them in sections, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,21 @@ from sectum.cli.exit_codes import DEFECT, INTERRUPTED, READER_GONE, discard, fai
 from sectum.errors import SectumError, UsageError
 
 
-class CommandGroup(click.Group):
+class FullSentenceGroup(click.Group):
+    """A group whose help shows the whole first sentence of each command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line for every command."""
+        self.write_commands(formatter, "Commands", [self.commands[name] for name in self.list_commands(ctx)])
+
+    def write_commands(self, formatter: click.HelpFormatter, title: str, commands: Sequence[click.Command]) -> None:
+        """Write a line for each of these commands under a title."""
+        widest = max(map(len, self.commands), default=0)
+        with formatter.section(title):
+            formatter.write_dl([(f"{one.name or '':<{widest}}", one.get_short_help_str(300)) for one in commands])
+
+
+class CommandGroup(FullSentenceGroup):
     """Commands in sections. Its `main` exits with a documented code and never shows a traceback for a user's error."""
 
     def __init__(self, *args: Any, **extra: Any) -> None:
@@ -29,12 +43,8 @@ class CommandGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the sections, each with a line for every command."""
-        widest = max(map(len, self.commands), default=0)
         for title, commands in self.sections.items():
-            with formatter.section(title):
-                formatter.write_dl(
-                    [(f"{command.name or '':<{widest}}", command.get_short_help_str(300)) for command in commands]
-                )
+            self.write_commands(formatter, title, commands)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the arguments; exit quietly when the reader of the help has closed it."""

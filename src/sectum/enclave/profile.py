@@ -31,7 +31,7 @@ from sectum.enclave.profile_checks import MAX_FILE_BYTES, check_profile, json_ob
 from sectum.enclave.profile_kinds import GUESTS, NOT_PREDICTED
 from sectum.enclave.profile_parts import InferenceTime, Provenance, ThreadModel
 from sectum.errors import ArtefactInvalid, UsageError
-from sectum.paging.residency import Policy
+from sectum.paging.residency import ReplacementPolicy
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Profile:
     epc_bytes: int | None
     """Protected memory that an enclave can use; None: no limit."""
     page_bytes: int
-    policy: Policy
+    policy: ReplacementPolicy
     batch: int
     """Pages that one reclaim looks at."""
     compute_factor: float | None
@@ -99,7 +99,7 @@ class Profile:
     def __post_init__(self) -> None:
         given = (name for name, left_out in _OPTIONAL.items() if getattr(self, name) != left_out)
         check_profile(self, _COSTS, (*constant_names(), *given))
-        object.__setattr__(self, "policy", Policy(self.policy))
+        object.__setattr__(self, "policy", ReplacementPolicy(self.policy))
         for name in (*_COSTS, *_FACTORS):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else float(value))
@@ -120,11 +120,6 @@ class Profile:
         """SHA-256 of the profile's content; the layout of the file does not matter."""
         compact = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(compact.encode()).hexdigest()
-
-    @property
-    def provisional(self) -> bool:
-        """Whether a constant is a default: not measured, fitted or published for this enclave."""
-        return any(origin.kind == "default" for origin in self.provenance.values())
 
     @property
     def factor_range(self) -> tuple[float, float]:
@@ -238,10 +233,6 @@ class Profile:
 
     def paging_ms(self, counts: PagingCounts, threads: int = 1) -> float:
         """Predict the time of an inference's page faults.
-
-        Args:
-            counts: the page faults, see `replacement.steady_state`.
-            threads: compute threads.
 
         Raises:
             UsageError: threads is out of its range.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sectum.enclave.profile_kinds import GUESTS
 from sectum.errors import ArtefactInvalid
-from sectum.paging.residency import Policy
+from sectum.paging.residency import ReplacementPolicy
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def check_profile(profile: Profile, costs: Collection[str], constants: Collectio
     """
     for name in ("name", "description", "runtime"):
         require_text(name, getattr(profile, name))
-    if profile.policy not in list(Policy):
-        raise ArtefactInvalid(f"policy is {profile.policy!r}; it must be one of {', '.join(sorted(Policy))}")
+    if profile.policy not in list(ReplacementPolicy):
+        raise ArtefactInvalid(f"policy is {profile.policy!r}; it must be one of {', '.join(sorted(ReplacementPolicy))}")
     require_whole("page_bytes", profile.page_bytes, 1)
     require_whole("batch", profile.batch, 1)
     if profile.epc_bytes is not None:

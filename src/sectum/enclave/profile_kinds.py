@@ -46,9 +46,6 @@ def recognised(devices: Path = Path("/dev")) -> str:
 
     A container sees only the devices that it was given, so it may not be recognised.
 
-    Args:
-        devices: the folder of devices.
-
     Returns:
         A key of `GUESTS`, `SGX_HOST`, or an empty text where no device says so.
     """

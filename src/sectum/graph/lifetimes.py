@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,14 +35,9 @@ class Lifetimes:
         return max(self.live_bytes, default=0)
 
 
-def lifetimes(graph: Dataflow, order: Sequence[int] | None = None) -> Lifetimes:
-    """Find the lifetimes of a graph's activations and inputs.
-
-    Args:
-        graph: operators and tensors; weights are left out.
-        order: indices of the operators in the order of execution; by default the order of the graph.
-    """
-    operators = graph.operators if order is None else [graph.operators[index] for index in order]
+def lifetimes(graph: Dataflow) -> Lifetimes:
+    """Find the lifetimes of a graph's activations and inputs; weights are left out."""
+    operators = graph.operators
     weights = graph.weight_names
     written: dict[str, int] = {}
     last_read: dict[str, int] = {}

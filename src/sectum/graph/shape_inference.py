@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from sectum.errors import ModelMalformed, ShapeInconsistent
-from sectum.graph.inference_context import Constant, Shape, ShapeUnknown, Typed
+from sectum.graph.inference_context import Constant, ShapeUnknown, Typed
 from sectum.graph.onnx_format import Parser, RawGraph, RawModel, RawNode
 from sectum.graph.operator_order import captures, subgraph_operators
 from sectum.graph.rebatch import Rebatch
@@ -135,7 +136,7 @@ class ShapeInference:
             for i, name in enumerate(names):
                 typed = facts.types[name]
                 known = best[i]
-                if known is None or _elements(typed[0]) > _elements(known[0]):
+                if known is None or math.prod(typed[0]) > math.prod(known[0]):
                     best[i] = typed
         if problem is not None and None in best:
             raise problem
@@ -189,10 +190,3 @@ def _rename(node: RawNode, inner: set[str], prefix: str) -> RawNode:
         outputs=[prefix + name if name in inner else name for name in node.outputs],
         graphs=graphs,
     )
-
-
-def _elements(shape: Shape) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

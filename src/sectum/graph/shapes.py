@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -113,9 +114,7 @@ class Facts:
 
 def keeps_value(shape: Shape, dtype: str) -> bool:
     """Whether a constant of this shape and type keeps its value in the graph."""
-    elements = 1
-    for size in shape:
-        elements *= size
+    elements = math.prod(shape)
     if dtype[0] in "iub" and dtype != "bfloat16":
         return elements <= MAX_ELEMENTS
     return elements <= FLOATS_KEPT

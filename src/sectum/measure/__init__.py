@@ -11,20 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sectum.measure.latency import measure
     from sectum.measure.measurement import Measurement
-    from sectum.measure.operators import OperatorMeasurement, OperatorRow, measure_operators
 
-__all__ = [
-    "Measurement",
-    "OperatorMeasurement",
-    "OperatorRow",
-    "measure",
-    "measure_operators",
-]
+__all__ = ["Measurement", "measure"]
 
-_HOMES = {
-    "Measurement": "measurement", "measure": "latency", "OperatorMeasurement": "operators", "OperatorRow": "operators",
-    "measure_operators": "operators",
-}  # fmt: skip
+_HOMES = {"Measurement": "measurement", "measure": "latency"}
 
 
 def __getattr__(name: str) -> object:

@@ -51,9 +51,6 @@ def _versions() -> dict[str, str]:
 def machine_context(devices: Path = Path("/dev")) -> dict[str, Any]:
     """Describe this machine now, as plain values for JSON.
 
-    Args:
-        devices: the folder of devices.
-
     Returns:
         ``cpu_model`` as the kernel names it; ``cores``, the CPUs that this process may use; ``memory_bytes`` of the
         machine, 0 if unknown; ``kernel``, name and release; ``versions`` of python, sectum, onnxruntime and numpy, as

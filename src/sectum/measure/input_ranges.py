@@ -18,9 +18,6 @@ _PASSING = frozenset(
 def input_ranges(graph: Graph) -> dict[str, Range]:
     """Find the values that each integer input may hold: rows of the tables that it indexes, classes of a one-hot.
 
-    Args:
-        graph: a network with static shapes.
-
     Returns:
         a range for each integer input whose values an operator restricts.
     """

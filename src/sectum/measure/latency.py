@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sectum.enclave.runners.native import NativeRunner
-from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, Runner, Sample, Session
+from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, ProcessMemory, Runner, RunningModel, Sample
 from sectum.errors import EnclaveDeadline, OutputsDiffer
 from sectum.graph.ir import Graph
 from sectum.measure.context import machine_context
@@ -63,10 +63,8 @@ def measure(
     compare_native: bool = True,
     policy: str = "second-chance",
     as_loaded: bool = False,
-    seed: int = 0,
     inputs: Mapping[str, tuple[int, ...] | NDArray[np.generic]] = MappingProxyType({}),
     uncertainty_bound: float = UNCERTAINTY_BOUND,
-    memory_cap_bytes: int = 16 << 30,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:
@@ -88,10 +86,8 @@ def measure(
             and loaded as inferences use them; the steady state then depends only on the network and the EPC. From
             another beginning, an EPC a little smaller than the working set may keep more of it for hundreds of
             inferences.
-        seed: seed of the inputs.
         inputs: shapes of inputs that the model leaves open, and values of inputs that are not to be drawn.
         uncertainty_bound: relative half-width of the 95 % interval at which sampling stops.
-        memory_cap_bytes: memory that the process may use.
         progress: called with what is being done, and the share of the deadline that has passed, from 0 to 1.
         clock: seconds, monotonic; for tests.
 
@@ -108,11 +104,9 @@ def measure(
         epc_bytes=epc_bytes,
         policy=policy,
         threads=threads,
-        seed=seed,
         input_ranges=input_ranges(model.graph),
         inputs=inputs,
         deadline_s=deadline_s,
-        memory_cap_bytes=memory_cap_bytes,
     )
     time_left = _TimeLeft(deadline_s, clock)
 
@@ -123,7 +117,7 @@ def measure(
         doing = what
         progress(f"{what}, in {runner.name}", min(1.0, 1 - time_left.seconds / deadline_s))
 
-    def visit(session: Session) -> _Visit:
+    def visit(session: RunningModel) -> _Visit:
         earlier: list[Sample] = []
         evicted = True
         if epc_bytes is not None and runner.counts_pages and not as_loaded:
@@ -185,13 +179,13 @@ class _TimeLeft:
         return self.seconds + _GRACE_S
 
 
-def _comparison_s(session: Session, earlier: Sequence[Sample], time_left: _TimeLeft) -> float:
+def _comparison_s(session: RunningModel, earlier: Sequence[Sample], time_left: _TimeLeft) -> float:
     """Seconds to keep for comparing outputs: one inference here, another process, and one there."""
     needed_s = session.info.start_s + 2 * sum(sample.wall_ns for sample in earlier[-1:]) / 1e9
     return min(needed_s, _COMPARISON_SHARE * time_left.seconds)
 
 
-def _evict_all(session: Session, epc_bytes: int, time_left: _TimeLeft) -> tuple[list[Sample], bool]:
+def _evict_all(session: RunningModel, epc_bytes: int, time_left: _TimeLeft) -> tuple[list[Sample], bool]:
     """Evict all pages once the runtime has planned its memory, unless inferences are too slow for that.
 
     Returns:
@@ -228,7 +222,7 @@ class _Visit:
     """The results of one process."""
 
     sampling: Sampling
-    memory: Memory
+    memory: ProcessMemory
     digest: str
     versions: Mapping[str, str]
     evicted: bool
@@ -238,7 +232,7 @@ def _visits(
     runner: Runner,
     job: Job,
     time_left: _TimeLeft,
-    visit: Callable[[Session], _Visit],
+    visit: Callable[[RunningModel], _Visit],
     tell: Callable[[str], None],
     *,
     most: int,

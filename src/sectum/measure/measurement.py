@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +72,3 @@ class Measurement:
     def as_dict(self) -> dict[str, Any]:
         """Give plain values, for JSON; every field under its own name."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    def to_json(self) -> str:
-        """Give one JSON object."""
-        return json.dumps(self.as_dict(), allow_nan=False)

@@ -84,9 +84,6 @@ def sums_share(graph: OptimizedGraph) -> float:
 
     Dense arithmetic is compared with the GEMM kernel, all other work with the reduction kernel. The times of both are
     estimated with rates of a processor of 2021. An error of a fifth changes a latency by a fiftieth at most.
-
-    Args:
-        graph: what the runtime executes.
     """
     dense_s = other_s = 0.0
     for op in graph.operators:

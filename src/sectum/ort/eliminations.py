@@ -52,6 +52,21 @@ def relu_before_clip(work: WorkGraph, node: Node) -> None:
         work.bypass(node, node.inputs[0], into=clip)
 
 
+def product_with_reciprocal(work: WorkGraph, node: Node) -> None:
+    """``x * (1 / y)`` is ``x / y``."""
+    one = work.weight(node.inputs[0])
+    product = work.sole_consumer(node)
+    if one is None or one.value is None or one.elements != 1 or one.value.ravel()[0] != 1:
+        return
+    if product is None or product.type != "Mul" or product.domain:
+        return
+    other = product.inputs[1] if product.inputs[0] == node.outputs[0] else product.inputs[0]
+    divisor = node.inputs[1]
+    work.take_output(node, product)
+    work.set_input(node, 0, other)
+    work.set_input(node, 1, divisor)
+
+
 def merge_equal(work: WorkGraph) -> None:
     """Common subexpression elimination: equal operators on equal inputs become one."""
     first_by_key: dict[tuple[str, tuple[str, ...]], list[Node]] = {}

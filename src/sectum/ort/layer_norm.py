@@ -6,6 +6,8 @@ ReduceMean, Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul, Add.
 
 from __future__ import annotations
 
+from sectum.graph.ir import AttributeValue
+from sectum.ort.fusions import scalar
 from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
 
 # From this opset on, the operator is ONNX's own and the fusion belongs to level 1.
@@ -47,6 +49,31 @@ def layer_norm(work: WorkGraph, root: Node) -> None:
     for node in fused:
         work.remove(node)
     work.add("LayerNormalization", [source, gamma, beta], [result], {"axis": axis}, sources=sources_of(*fused))
+
+
+def root_mean_square_norm(work: WorkGraph, square: Node) -> None:
+    """A row divided by the root of the mean of its squares, and scaled, is one operator."""
+    source = square.inputs[0]
+    if not scalar(work, square, source):
+        return
+    chain = [square]
+    for kind in ("ReduceMean", "Add", "Sqrt", "Div", "Mul"):
+        after = work.sole_consumer(chain[-1])
+        if after is None or after.type != kind or after.domain:
+            return
+        chain.append(after)
+    mean, shifted, root, divide, scale = chain[1:]
+    gamma = _weight_beside(work, scale, divide)
+    if divide.inputs != [source, root.outputs[0]] or not scalar(work, shifted, mean.outputs[0]) or not gamma:
+        return
+    axis = _last_axis(work, mean)
+    if axis is None:
+        return
+    outputs = scale.outputs
+    for node in chain:
+        work.remove(node)
+    attributes: dict[str, AttributeValue] = {"axis": axis}
+    work.add("SimplifiedLayerNormalization", [source, gamma], outputs, attributes, sources=sources_of(*chain))
 
 
 def _producer(work: WorkGraph, name: str, kind: str) -> Node | None:

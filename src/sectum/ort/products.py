@@ -23,7 +23,9 @@ def transposed_product(work: WorkGraph, node: Node) -> None:
     if not transposed or min(len(work.tensors[name].shape) for name in node.inputs[:2]) < 2:
         return
     inputs = [transposed[slot].inputs[0] if slot in transposed else name for slot, name in enumerate(node.inputs)]
-    swapped: dict[str, AttributeValue] = {flag: int(slot in transposed) for slot, flag in enumerate(_FLAGS)}
+    swapped: dict[str, AttributeValue] = {
+        flag: int((slot in transposed) != bool(node.attributes.get(flag, 0))) for slot, flag in enumerate(_FLAGS)
+    }
     sources = sources_of(node)
     outputs = node.outputs
     work.remove(node)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sectum.ort.activations import bias_gelu, block_product_bias, fast_gelu
 from sectum.ort.conv_folding import fold_affine, pad_into_consumers
-from sectum.ort.eliminations import ELIMINATIONS, merge_equal, relu_before_clip
+from sectum.ort.eliminations import ELIMINATIONS, merge_equal, product_with_reciprocal, relu_before_clip
 from sectum.ort.fusions import (
     contiguous_reshapes,
     conv_activation,
@@ -21,20 +22,39 @@ from sectum.ort.fusions import (
     matmul_add,
     quick_gelu,
 )
-from sectum.ort.layer_norm import layer_norm
+from sectum.ort.layer_norm import layer_norm, root_mean_square_norm
 from sectum.ort.products import scaled_product, skip_layer_norm, transposed_product
-from sectum.ort.quantized import DEQUANTIZE, TARGETS, activation_before_quantize, integer_product, quantized_form
+from sectum.ort.quantized import (
+    DEQUANTIZE,
+    QUANTIZE,
+    TARGETS,
+    activation_before_quantize,
+    dequantize_later,
+    integer_product,
+    quantize_earlier,
+    quantized_form,
+)
+from sectum.ort.splits import slices_to_split
 from sectum.ort.transposes import optimise_transposes
 from sectum.ort.workgraph import Node, WorkGraph
 
 _Rule = Callable[[WorkGraph, Node], None]
 
+
+def _parts_to_split(work: WorkGraph, node: Node) -> None:
+    slices_to_split(work, node.inputs[0])
+
+
 _LEVEL_1: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Relu"}), relu_before_clip),
+    (frozenset({"Div"}), product_with_reciprocal),
     (frozenset({"Pad"}), pad_into_consumers),
     (frozenset({"Conv", "ConvTranspose"}), fold_affine),
     (frozenset({"MatMul"}), matmul_add),
     (frozenset({"Reshape"}), contiguous_reshapes),
+    (frozenset({"Slice", "Gather"}), _parts_to_split),
+    (frozenset({QUANTIZE}), quantize_earlier),
+    (frozenset({DEQUANTIZE}), dequantize_later),
 )
 _QUANTIZED: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Relu", "Clip"}), activation_before_quantize),
@@ -46,21 +66,29 @@ _LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Conv"}), conv_activation),
     (frozenset({"Erf"}), gelu),
     (frozenset({"Sqrt"}), layer_norm),
+    (frozenset({"Pow"}), root_mean_square_norm),
     (frozenset({"MatMul"}), transposed_product),
+    (frozenset({"Add"}), bias_gelu),
     (frozenset({"LayerNormalization"}), skip_layer_norm),
+    (frozenset({"Pow"}), fast_gelu),
     (frozenset({"Sigmoid"}), quick_gelu),
     (frozenset({"MatMul", "FusedMatMul"}), scaled_product),
+    (frozenset({"FusedMatMul"}), transposed_product),
+    (frozenset({"MatMulNBits"}), block_product_bias),
+    (frozenset({"Add"}), bias_gelu),
 )
 _MAKERS = frozenset(
     {
         matmul_add, contiguous_reshapes, gelu, gemm_activation, conv_activation, quick_gelu, layer_norm,
         transposed_product, scaled_product, skip_layer_norm, quantized_form, integer_product,
+        fast_gelu, bias_gelu, root_mean_square_norm, _parts_to_split,
     }
 )  # fmt: skip
 # Types of node that a pass makes and a later pass looks for.
 _MADE: dict[_Rule, frozenset[str]] = {
     matmul_add: frozenset({"Reshape", "Gemm"}),
     layer_norm: frozenset({"LayerNormalization"}),
+    scaled_product: frozenset({"FusedMatMul"}),
     transposed_product: frozenset({"FusedMatMul"}),
 }
 

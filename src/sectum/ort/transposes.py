@@ -51,7 +51,7 @@ def _towards_transposes(work: WorkGraph, order: list[Node]) -> set[str]:
     for node in reversed(order):
         if node.type == "Transpose":
             towards.add(node.inputs[0])
-        elif node.outputs[0] in towards:
+        elif any(name in towards for name in node.outputs):
             towards.update(node.inputs[slot] for slot in _slots(work, node))
     return towards
 
@@ -60,8 +60,10 @@ def _slots(work: WorkGraph, node: Node) -> Sequence[int]:
     """The inputs of an operator from which a transpose can move behind it; empty if there are none."""
     if node.domain:
         return _QUANTIZED.get(node.type, (0,) if node.type in _POOLS else ())
-    if node.type in _BROADCAST:
+    if node.type in _BROADCAST or node.type == "Concat":
         return range(len(node.inputs))
+    if node.type in ("Split", "Squeeze"):
+        return (0,)
     if node.type == "MaxPool" and len(node.outputs) == 1:
         return (0,) if work.tensors[node.outputs[0]].dtype in ("int8", "uint8") else ()
     return (0,) if node.type in _UNARY else ()
@@ -110,6 +112,8 @@ def _push(work: WorkGraph, node: Node, slots: Sequence[int], towards: set[str]) 
         perm = mine
         cost -= len(perm)
     rank = len(work.tensors[result].shape)
+    if node.type in ("Split", "Squeeze"):
+        return _push_reshaping(work, node, perm, towards)
     if result not in towards:
         cost += rank
     if (cost >= 0 and node.type not in _POOLS) or len(perm) != rank or len(node.outputs) != 1:
@@ -120,6 +124,11 @@ def _push(work: WorkGraph, node: Node, slots: Sequence[int], towards: set[str]) 
         node.attributes = {**node.attributes, "channels_last": 1}
         if node.type == "MaxPool":
             node.type, node.domain = "NhwcMaxPool", "com.microsoft"
+    if node.type == "Concat":
+        axis = node.attributes.get("axis")
+        if not isinstance(axis, int):
+            return False
+        node.attributes = {**node.attributes, "axis": perm[axis]}
     for slot in slots:
         name = node.inputs[slot]
         weight = work.weight(name)
@@ -138,6 +147,41 @@ def _push(work: WorkGraph, node: Node, slots: Sequence[int], towards: set[str]) 
     node.outputs = [inner]
     work.producer[inner] = node
     work.add("Transpose", [inner], [result], {"perm": perm}, sources=moved)
+    return True
+
+
+def _push_reshaping(work: WorkGraph, node: Node, perm: tuple[int, ...], towards: set[str]) -> bool:
+    """Let a Split, or a Squeeze of one axis, work on what was not transposed yet, and transpose its results."""
+    if node.type == "Split" and towards.isdisjoint(node.outputs):
+        return False
+    before = work.producer[node.inputs[0]]
+    if node.type == "Split":
+        axis = node.attributes.get("axis", 0)
+        axis = axis if isinstance(axis, int) else 0
+        node.attributes = {**node.attributes, "axis": perm[axis]}
+        after = perm
+    else:
+        axes = work.weight(node.inputs[1]) if len(node.inputs) > 1 else None
+        if axes is None or axes.value is None or axes.elements != 1:
+            return False
+        axis = perm[int(axes.value.ravel()[0])]
+        work.set_input(node, 1, work.new_shape((axis,)))
+        after = tuple(item - (item > axis) for item in perm if item != axis)
+    work.set_input(node, 0, before.inputs[0])
+    moved: set[int] = set()
+    if not work.uses(before.outputs[0]):
+        moved = set(before.sources)
+        work.remove(before)
+    results = node.outputs
+    made = [work.new_tensor(r, _inverse(work.tensors[r].shape, after), work.tensors[r]) for r in results]
+    for result in results:
+        work.producer.pop(result)
+    node.outputs = made
+    for inner, result in zip(made, results, strict=True):
+        work.producer[inner] = node
+        if after == tuple(range(len(after))):
+            continue
+        work.add("Transpose", [inner], [result], {"perm": after}, sources=moved)
     return True
 
 

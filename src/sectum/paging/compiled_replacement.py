@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from sectum.compiling import compiled
 from sectum.errors import EnclaveFailed, EnclaveUnavailable
-from sectum.paging.residency import Policy
+from sectum.paging.residency import ReplacementPolicy
 
 _FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-shared")
 
@@ -35,7 +35,7 @@ _FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-shared")
 class CompiledReplacement:
     """The compiled rule; `POLICIES` are those that it knows."""
 
-    POLICIES = frozenset({Policy.FIFO, Policy.SECOND_CHANCE})
+    POLICIES = frozenset({ReplacementPolicy.FIFO, ReplacementPolicy.SECOND_CHANCE})
 
     def __init__(self, library: Path) -> None:
         self._run = ctypes.CDLL(str(library)).sectum_run_round
@@ -44,7 +44,12 @@ class CompiledReplacement:
         self._run.restype = None
 
     def pages(
-        self, touches: Sequence[tuple[int, int, int]], operators: int, budget: int, policy: Policy, batch: int
+        self,
+        touches: Sequence[tuple[int, int, int]],
+        operators: int,
+        budget: int,
+        policy: ReplacementPolicy,
+        batch: int,
     ) -> CompiledPages:
         """Give an empty EPC for rounds of these touches. The caller has checked the arguments."""
         return CompiledPages(self._run, touches, operators, budget, policy, batch)
@@ -59,14 +64,14 @@ class CompiledPages:
         touches: Sequence[tuple[int, int, int]],
         operators: int,
         budget: int,
-        policy: Policy,
+        policy: ReplacementPolicy,
         batch: int,
     ) -> None:
         self._run = run
         self._touches = np.array(touches, dtype=np.int64).reshape(-1, 3)
         self._operators = operators
         self._budget, self._batch = budget, min(batch, budget)
-        self._second_chance = policy is Policy.SECOND_CHANCE
+        self._second_chance = policy is ReplacementPolicy.SECOND_CHANCE
         ends = self._touches[:, 1] + self._touches[:, 2]
         self._pages = np.zeros(int(ends.max(initial=0)), dtype=np.uint8)
         self._ring = np.zeros(budget, dtype=np.uint32)

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.errors import UsageError
-from sectum.paging.residency import Policy, ResidentPages, State
+from sectum.paging.residency import ReplacementPolicy, ResidentPages, State
 
 if TYPE_CHECKING:
     from sectum.paging.compiled_replacement import CompiledPages, CompiledReplacement
@@ -38,7 +38,7 @@ __all__ = [
     "RECLAIM_PAGES",
     "TOLERANCE",
     "PagingCounts",
-    "Policy",
+    "ReplacementPolicy",
     "RoundCounts",
     "Touch",
     "all_fit",
@@ -112,7 +112,7 @@ class PagingCounts:
 def steady_state(
     touches: Sequence[Touch],
     epc_pages: int | None,
-    policy: Policy = Policy.SECOND_CHANCE,
+    policy: ReplacementPolicy = ReplacementPolicy.SECOND_CHANCE,
     *,
     batch: int = RECLAIM_PAGES,
     max_rounds: int = MAX_ROUNDS,
@@ -160,7 +160,7 @@ def steady_state(
 def simulate(
     touches: Sequence[Touch],
     epc_pages: int | None,
-    policy: Policy = Policy.SECOND_CHANCE,
+    policy: ReplacementPolicy = ReplacementPolicy.SECOND_CHANCE,
     *,
     rounds: int,
     batch: int = RECLAIM_PAGES,
@@ -240,7 +240,7 @@ class _Simulation:
         self,
         touches: Sequence[Touch],
         epc_pages: int | None,
-        policy: Policy,
+        policy: ReplacementPolicy,
         batch: int,
         operators: int | None,
         compiled: CompiledReplacement | None = None,

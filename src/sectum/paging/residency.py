@@ -16,7 +16,7 @@ from operator import attrgetter
 State = tuple[int, ...]
 
 
-class Policy(StrEnum):
+class ReplacementPolicy(StrEnum):
     """Which page is evicted."""
 
     FIFO = "fifo"
@@ -47,10 +47,10 @@ class ResidentPages:
         batch: pages that one reclaim looks at.
     """
 
-    def __init__(self, budget: int, policy: Policy, batch: int) -> None:
+    def __init__(self, budget: int, policy: ReplacementPolicy, batch: int) -> None:
         self.budget = budget
-        self.second_chance = policy is Policy.SECOND_CHANCE
-        self.lru = policy is Policy.LRU
+        self.second_chance = policy is ReplacementPolicy.SECOND_CHANCE
+        self.lru = policy is ReplacementPolicy.LRU
         # A reclaim starts with a full EPC, so it never sees fewer pages than this.
         self.batch = min(batch, budget)
         self.resident = 0

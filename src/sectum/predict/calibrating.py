@@ -71,7 +71,7 @@ class PageObservation:
     """One EPC size: pages loaded and minor faults of an inference, and the time it took beyond a roomy EPC.
 
     Pages are weighted by what they cost for the kind of operator that touches them, over the mean. The time is over the
-    reference kernel of sums, which the machine slows as it slows paging.
+    reduction kernel, which the machine slows as it slows paging.
     """
 
     loads: float
@@ -79,17 +79,13 @@ class PageObservation:
     extra_references: float
 
 
-def calibrate(progress: Progress, operators: OperatorModel | None = None) -> Calibration:
+def calibrate(progress: Progress) -> Calibration:
     """Measure this machine in about two minutes. Nothing else should run meanwhile.
-
-    Args:
-        progress: told what is being done, and the share that is done.
-        operators: the operator models to correct; those shipped by default.
 
     Raises:
         EnclaveError: a measurement failed.
     """
-    operators = operators or OperatorModel.load()
+    operators = OperatorModel.load()
     thread_counts = [n for n in (1, 2) if n <= len(os.sched_getaffinity(0))]
     steps = len(thread_counts) * (len(SPREAD) + len(PAGING_CASES))
     done = 0
@@ -153,7 +149,7 @@ class ObservedNetwork:
         share: `sectum.measure.reference.sums_share` of the network.
         groups: of its operators.
         seen: their times, over the mixture of the references.
-        expected: what the operator models say, over the reference kernel of products.
+        expected: what the operator models say, over the GEMM reference kernel.
     """
 
     share: float
@@ -181,7 +177,7 @@ def _observe_operators(
 
 
 def group_factors(networks: Iterable[ObservedNetwork], references: References) -> dict[str, float]:
-    """Measured over predicted time by group of operators, both over the reference kernel of products."""
+    """Measured over predicted time by group of operators, both over the GEMM reference kernel."""
     logs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for network in networks:
         seen = network.seen * references.mixed_ms(network.share) / references.products_ms
@@ -224,14 +220,7 @@ def _observe_paging(
 
 
 def mean_page_weight(operators: OperatorModel, features: OperatorFeatures, trace: PageTrace, epc_pages: int) -> float:
-    """Cost of a page in an inference over the mean over all kinds of operators; 1 where none is modelled to page.
-
-    Args:
-        operators: what is known of the costs of pages.
-        features: of the network's operators.
-        trace: pages that an inference touches.
-        epc_pages: that fit.
-    """
+    """Cost of a page in an inference over the mean over all kinds of operators; 1 where none is modelled to page."""
     counts = steady_state(trace.touches_under(epc_pages), epc_pages, operators=len(features.kinds))
     loads = counts.loads_by_operator
     if not loads.any():
@@ -248,7 +237,7 @@ def solve_page_costs(observations: Sequence[PageObservation], sums_us: float) ->
 
     Args:
         observations: under several EPC sizes.
-        sums_us: typical time of the reference kernel of sums.
+        sums_us: typical time of the reduction kernel.
     """
     pages = np.array([o.loads + MINOR_FAULT_SHARE * o.minor_faults for o in observations])
     shares = pages / np.maximum([o.extra_references * sums_us for o in observations], 1.0)

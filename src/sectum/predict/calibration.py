@@ -49,7 +49,7 @@ class Calibration:
         cpu: its kind of CPU.
         references: its typical times of the reference kernels.
         group_factors: by number of threads and group of operators: measured time over predicted, both over the
-            reference kernel of products; 1 where the shipped operator models hold unchanged.
+            GEMM reference kernel; 1 where the shipped operator models hold unchanged.
         page_costs: of the software EPC, by number of threads; empty where the machine cannot run it.
         context: versions, date, processor: where the numbers come from.
     """

@@ -72,13 +72,7 @@ class InferenceCost:
 def inference_costs(
     operators: OperatorModel, profile: Profile, counted: Sequence[tuple[Prepared, PagingCounts]]
 ) -> list[InferenceCost]:
-    """Price inferences, all in one enclave.
-
-    Args:
-        operators: knows what a page costs in the software EPC.
-        profile: the enclave.
-        counted: networks and the page faults of their inferences.
-    """
+    """Price inferences, all in one enclave."""
     costs = []
     for (network, counts), weights in zip(counted, _page_weights(operators, profile, counted), strict=True):
         entry_ms = profile.entry_ms(network.crossing_bytes, network.threads)

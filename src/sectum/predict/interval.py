@@ -22,14 +22,7 @@ _LEAST_DOUBT = 0.05
 
 
 def interval(operators: OperatorModel, profile: Profile, inference: InferenceCost, probability: float) -> Interval:
-    """The 90 % interval of an inference's latency.
-
-    Args:
-        operators: knows how far predictions were off in each regime.
-        profile: the enclave.
-        inference: as predicted.
-        probability: that the inference pages.
-    """
+    """The 90 % interval of an inference's latency."""
     network, breakdown, outside = inference.network, inference.breakdown_ms, inference.outside_ms
     native = breakdown.compute + breakdown.memory
     certain = float(network.native_ms.sum()) if network.native_source == "given" else 0.0

@@ -24,11 +24,6 @@ PAGING_FEATURES = (
 def paging_features(features: OperatorFeatures, counts: PagingCounts, epc_pages: int) -> NDArray[np.float32]:
     """Describe the faults of one inference; means over operators are by the pages that each loads.
 
-    Args:
-        features: of the network's operators.
-        counts: its page faults, as modelled.
-        epc_pages: that fit.
-
     Returns:
         Shape ``(1, len(PAGING_FEATURES))``.
     """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sectum.ort.costs import Coverage
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -113,15 +115,6 @@ class Layer:
     fused: tuple[str, ...] = ()
     support: str = "inside"
     why_outside: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Operators of the model: how many, how many have a cost model, the others by type and count."""
-
-    operators: int
-    supported: int
-    unsupported: dict[str, int]
 
 
 MEASURED_KIND, NEAR_KIND, GUESS = "measured kind", "near", "guess"

@@ -30,7 +30,7 @@ from sectum.predict.grade import grade, notes_on_support, require_inside
 from sectum.predict.interval import interval
 from sectum.predict.method import batch_of
 from sectum.predict.operator_model import OperatorModel
-from sectum.predict.prediction import Breakdown, Coverage, Interval, Layer, Memory, Overcommit, Prediction
+from sectum.predict.prediction import Breakdown, Interval, Layer, Memory, Overcommit, Prediction
 from sectum.predict.prepared import Prepared, TracedNetwork
 from sectum.units import GIB, PAGE_BYTES, format_bytes
 
@@ -169,7 +169,6 @@ class Predictor:
         profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
         inference = self._inference(prepared, profile)
         probability = self._probability(prepared, profile)
-        covered = prepared.coverage
         return Prediction(
             model=prepared.source.name,
             enclave=profile.name,
@@ -185,7 +184,7 @@ class Predictor:
             overcommit=Overcommit(predicted=inference.counts.over_committed, probability=probability),
             memory=_memory(prepared.trace, profile, inference.counts),
             breakdown_ms=inference.breakdown_ms,
-            coverage=Coverage(covered.operators, covered.supported, dict(covered.unsupported)),
+            coverage=prepared.coverage,
             grade=grade(inference),
             layers=_layers(inference),
             notes=tuple(self._notes(prepared, profile, inference.counts)),
@@ -206,10 +205,6 @@ class Predictor:
     def _inference(self, prepared: Prepared, profile: Profile) -> InferenceCost:
         counts = prepared.counts(profile, profile.epc_pages)
         return inference_costs(self.operators, profile, [(prepared, counts)])[0]
-
-    def working_set_bytes(self, graph: Graph, *, threads: int = 1) -> int:
-        """Protected memory that one steady-state inference touches."""
-        return _page_trace(optimize(graph, self.cpu), threads).pages * PAGE_BYTES
 
     def overcommit_probability(self, working_set_pages: int, epc_pages: int | None, uncertain_pages: int = 0) -> float:
         """Probability that a modelled working set is really larger than the EPC.
@@ -313,7 +308,7 @@ class Predictor:
 
 def sweep(predictor: Predictor, graph: Graph, profile: Profile, epc_bytes: Sequence[int], *, threads: int = 1,
           native_ms: float | None = None) -> list[Prediction]:  # fmt: skip
-    """Predict the same network under several sizes of EPC."""
+    """Predict the same network under several EPC sizes."""
     prepared = predictor.prepare(graph, threads=threads, native_ms=native_ms)
     return [predictor.in_enclave(prepared, profile.with_epc(size)) for size in epc_bytes]
 

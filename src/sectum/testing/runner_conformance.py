@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from sectum.enclave.runners.runner import Job, Runner, Session
+from sectum.enclave.runners.runner import Job, Runner, RunningModel
 from sectum.errors import EnclaveDeadline, EnclaveFailed, EnclaveUnavailable, RuntimeRefused, UsageError
 from sectum.testing.tiny_models import convolutions, endless_loop, large_activation
 
@@ -67,7 +67,7 @@ class RunnerConformance:
         assert descendants() <= before
 
     @pytest.fixture
-    def session(self, usable: Runner) -> Iterator[Session]:
+    def session(self, usable: Runner) -> Iterator[RunningModel]:
         """Start a small network."""
         with usable.start(Job(model=convolutions(), deadline_s=_GENEROUS_S)) as session:
             yield session
@@ -78,7 +78,7 @@ class RunnerConformance:
         assert re.fullmatch(r"[a-z]+", runner.name)
         assert runner.provenance in ("measured", "unverified")
 
-    def test_samples_are_complete(self, session: Session) -> None:
+    def test_samples_are_complete(self, session: RunningModel) -> None:
         """Every inference asked for comes back with its time, both references and no negative count."""
         samples = session.sample(3)
         assert len(samples) == 3
@@ -89,11 +89,11 @@ class RunnerConformance:
             assert min(sample.sums_before_ns, sample.sums_after_ns) > 0
             assert min(*sample.paging, sample.handler_ns, sample.wait_ns) >= 0
 
-    def test_no_sample_is_no_work(self, session: Session) -> None:
+    def test_no_sample_is_no_work(self, session: RunningModel) -> None:
         """Asking for no inference gives none."""
         assert session.sample(0) == []
 
-    def test_describes_itself(self, session: Session) -> None:
+    def test_describes_itself(self, session: RunningModel) -> None:
         """The process says which versions it runs and what its inputs are."""
         assert {"python", "numpy", "onnxruntime"} <= set(session.info.versions)
         assert session.info.inputs == {"x": ((1, 8, 32, 32), "float32")}
@@ -108,7 +108,7 @@ class RunnerConformance:
         assert digests[4] != digests[0]
         assert re.fullmatch(r"[0-9a-f]{64}", digests[0])
 
-    def test_memory_is_plausible(self, session: Session) -> None:
+    def test_memory_is_plausible(self, session: RunningModel) -> None:
         """What is in memory now never exceeds its own peak."""
         session.sample(1)
         memory = session.memory()
@@ -125,7 +125,7 @@ class RunnerConformance:
             with pytest.raises(UsageError, match="profile"):
                 session.operator_times(4)
 
-    def test_operators_need_a_profiling_session(self, session: Session) -> None:
+    def test_operators_need_a_profiling_session(self, session: RunningModel) -> None:
         """A session that was not started for it refuses, and goes on."""
         with pytest.raises(UsageError, match="profile"):
             session.operator_times(1)

@@ -9,9 +9,12 @@ from sectum.errors import UnknownNetwork, UsageError
 from sectum.zoo.architecture import Architecture, Builder
 from sectum.zoo.families import (
     alexnet,
+    byte_cnn,
     convnext,
+    decoder,
     densenet,
     efficientnet,
+    encoder,
     googlenet,
     inception,
     mixed,
@@ -23,6 +26,7 @@ from sectum.zoo.families import (
     shufflenet_v1,
     squeezenet,
     vgg,
+    vision_transformer,
 )
 from sectum.zoo.families.family import Assemble, Family, ProgramFamily
 from sectum.zoo.program import Program, Write
@@ -51,7 +55,12 @@ _FAMILIES: tuple[Family, ...] = (
     mixed.FAMILY,
 )
 
-_PROGRAMS: tuple[ProgramFamily, ...] = ()
+_PROGRAMS: tuple[ProgramFamily, ...] = (
+    encoder.FAMILY,
+    vision_transformer.FAMILY,
+    decoder.FAMILY,
+    byte_cnn.FAMILY,
+)
 
 
 @cache

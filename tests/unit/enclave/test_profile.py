@@ -13,7 +13,7 @@ from sectum.enclave import profile as profiles
 from sectum.enclave.profile import Profile, streamed_bytes
 from sectum.enclave.profile_parts import Provenance, ThreadModel
 from sectum.errors import ArtefactInvalid, UsageError
-from sectum.paging.replacement import PagingCounts, Policy, Touch, steady_state
+from sectum.paging.replacement import PagingCounts, ReplacementPolicy, Touch, steady_state
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -66,10 +66,9 @@ def test_native_adds_nothing() -> None:
     assert native.in_enclave_ms(12.5, 1e9, counts_of(1e6, 1e6, 1e6), threads=8).total_ms == 12.5
 
 
-def test_softepc_says_that_its_costs_are_defaults() -> None:
-    """The software EPC's profile is marked as provisional until it is calibrated."""
+def test_changed_constants_name_their_origin() -> None:
+    """A constant that is replaced has its new value and its new origin, also one of the threads'."""
     softepc = profiles.load("softepc")
-    assert softepc.provisional
     measured = Provenance("measured", "on this machine")
     changed = softepc.with_constants(
         measured,
@@ -80,7 +79,6 @@ def test_softepc_says_that_its_costs_are_defaults() -> None:
         threads_page_factor=0.1,
         epc_bytes=1 << 26,
     )
-    assert not changed.provisional
     assert (changed.load_us, changed.epc_bytes) == (7.0, 1 << 26)
     assert changed.threads.page_factor == 0.1
     assert changed.provenance["threads.page_factor"] == measured
@@ -165,7 +163,7 @@ def test_profiles_are_values() -> None:
 
 def test_policy_is_read_as_the_models_own() -> None:
     """A profile's policy has the type that the page-replacement model takes."""
-    assert parsed(document(policy="lru")).policy is Policy.LRU
+    assert parsed(document(policy="lru")).policy is ReplacementPolicy.LRU
 
 
 def test_layout_of_the_file_does_not_change_its_sha256() -> None:

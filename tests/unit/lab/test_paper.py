@@ -14,8 +14,10 @@ from sectum import zoo
 from sectum.enclave import profile as profiles
 from sectum.errors import ArtefactInvalid, UsageError
 from sectum.lab.detector import ARTEFACTS, Detector
+from sectum.lab.detector.features import extract
 from sectum.lab.paper import PaperMethod, Regressions
 from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
 from sectum.predict import OperatorModel, Predictor, shipped_for
 from sectum.predict.artefact import read_manifest
 from sectum.units import MIB
@@ -44,10 +46,11 @@ def test_the_verdict_is_the_detectors(graph, predictor):
     """Stage 1 is the graph network alone: its probability and its working set are the answer's."""
     for epc_bytes in (64 * MIB, 512 * MIB):
         found = PaperMethod(predictor).predict(graph, profiles.load("softepc").with_epc(epc_bytes))
-        (detected,) = Detector.load(ARTEFACTS[Cpu.AVX2]).detect([graph], [epc_bytes])
-        assert found.overcommit.probability == pytest.approx(detected.probability)
-        assert found.memory.working_set_bytes == detected.working_set_bytes
-        assert found.memory.margin_bytes == epc_bytes - detected.working_set_bytes
+        detector = Detector.load(ARTEFACTS[Cpu.AVX2])
+        detected = detector.working_sets([extract(optimize(graph, detector.cpu))])
+        assert found.overcommit.probability == pytest.approx(detected.over_commitment([epc_bytes])[0])
+        assert found.memory.working_set_bytes == round(detected.n_bytes()[0])
+        assert found.memory.margin_bytes == epc_bytes - found.memory.working_set_bytes
 
 
 def test_each_regime_has_its_regression():
@@ -127,7 +130,7 @@ def test_predicting_imports_nothing_that_trains():
         "from sectum.predict import load_predictor\n"
         "method = PaperMethod(load_predictor(calibration=False))\n"
         "method.predict(zoo.to_graph(zoo.build('squeezenet1_0'), 1), load('softepc'))\n"
-        "heavy = {'torch', 'torch_geometric', 'sklearn', 'pyarrow', 'lightgbm', 'scipy', 'matplotlib'}\n"
+        "heavy = {'torch', 'sklearn', 'pyarrow', 'lightgbm', 'scipy', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

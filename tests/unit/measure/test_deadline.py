@@ -6,7 +6,7 @@ from types import TracebackType
 
 import pytest
 
-from sectum.enclave.runners.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo
+from sectum.enclave.runners.runner import FaultTrace, Job, OperatorTime, ProcessMemory, Sample, SessionInfo
 from sectum.errors import EnclaveDeadline
 from sectum.graph.ir import Graph
 from sectum.measure import Measurement, measure
@@ -65,9 +65,9 @@ class SlowSession:
         self.sample(1)
         return "0" * 64
 
-    def memory(self) -> Memory:
+    def memory(self) -> ProcessMemory:
         """Take no time."""
-        return Memory(3, 2, 2, 1)
+        return ProcessMemory(3, 2, 2, 1)
 
     def set_epc(self, epc_bytes: int | None) -> None:
         """Take no time."""

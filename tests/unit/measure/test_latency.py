@@ -16,8 +16,8 @@ from sectum.enclave.runners.runner import (
     MIN_EPC_BYTES,
     FaultTrace,
     Job,
-    Memory,
     OperatorTime,
+    ProcessMemory,
     Runner,
     Sample,
     SessionInfo,
@@ -25,7 +25,7 @@ from sectum.enclave.runners.runner import (
 from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveUnavailable, OutputsDiffer
 from sectum.graph.ir import Graph
-from sectum.measure import Measurement, measure, measure_operators
+from sectum.measure import Measurement, measure
 from sectum.measure.reference import References
 from sectum.testing.tiny_models import convolutions, matrix_chain
 
@@ -57,9 +57,9 @@ class LyingSession:
         """Claim outputs that no model has."""
         return "0" * 64
 
-    def memory(self) -> Memory:
+    def memory(self) -> ProcessMemory:
         """Claim three bytes."""
-        return Memory(3, 2, 2, 1)
+        return ProcessMemory(3, 2, 2, 1)
 
     def set_epc(self, epc_bytes: int | None) -> None:
         """Ignore it."""
@@ -159,7 +159,7 @@ def test_measurement_is_complete(native: Measurement) -> None:
     assert native.settled
     assert native.context["kind"] == "measured"
     assert native.context["versions"]["onnxruntime"]
-    assert json.loads(native.to_json())["latency_ms"] == native.latency_ms
+    assert json.loads(json.dumps(native.as_dict(), allow_nan=False))["latency_ms"] == native.latency_ms
 
 
 def test_milliseconds_are_ratio_times_reference(native: Measurement) -> None:
@@ -262,16 +262,6 @@ def test_a_real_network_pages_as_it_should() -> None:
     assert found.evictions == pytest.approx(found.loads, rel=0.1)
     assert found.peak_resident_bytes <= 6 << 20 < found.live_bytes
     assert found.outputs_equal_native is True
-
-
-def test_operators_add_up() -> None:
-    """The times of a network's operators add up to about the network's latency."""
-    found = measure_operators(Model(matrix_chain(6, 768)), runs=9)
-    assert [row.index for row in found.rows] == list(range(len(found.rows)))
-    assert {row.type for row in found.rows} == {"MatMul"}
-    total_ms = sum(row.time_ms for row in found.rows)
-    assert 0.3 * found.latency_ms < total_ms < 1.7 * found.latency_ms
-    assert found.reference_source == "this run"
 
 
 def test_measurements_compare_by_value(native: Measurement) -> None:

@@ -22,7 +22,7 @@ def chain(types: tuple[str, ...]) -> OptimizedGraph:
 
 
 def time(kind: str, ratio: float) -> OperatorTime:
-    return OperatorTime(kind, kind, ratio, 1.0, 1.0, ((1, 4),), ((1, 4),), ("float",), 0, 16)
+    return OperatorTime(kind, kind, ratio, 1.0, 1.0, ((1, 4),))
 
 
 def test_times_are_matched_to_operators_of_the_same_kind_in_order() -> None:

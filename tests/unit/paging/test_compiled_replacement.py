@@ -6,7 +6,7 @@ import pytest
 
 from sectum.errors import EnclaveFailed, EnclaveUnavailable
 from sectum.paging import compiled_replacement as module
-from sectum.paging.replacement import Policy, Touch, steady_state
+from sectum.paging.replacement import ReplacementPolicy, Touch, steady_state
 
 SWEEP = [Touch(0, 0, 64), Touch(1, 64, 64)]
 
@@ -26,8 +26,8 @@ def test_without_a_compiler_there_is_none(monkeypatch, error):
 def test_a_policy_that_it_does_not_know_is_left_to_python():
     """LRU is not compiled; its counts come from Python even if the compiled rule is given."""
     compiled = module.compiled_replacement()
-    assert Policy.LRU not in compiled.POLICIES
-    assert steady_state(SWEEP, 100, Policy.LRU, compiled=compiled).loads == 128
+    assert ReplacementPolicy.LRU not in compiled.POLICIES
+    assert steady_state(SWEEP, 100, ReplacementPolicy.LRU, compiled=compiled).loads == 128
 
 
 @pytest.mark.slow

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from sectum.errors import UsageError
-from sectum.paging.replacement import Policy, Touch, simulate, steady_state, working_set_pages
+from sectum.paging.replacement import ReplacementPolicy, Touch, simulate, steady_state, working_set_pages
 
 SWEEP = [Touch(0, 0, 64), Touch(1, 64, 64)]
-POLICIES = pytest.mark.parametrize("policy", list(Policy))
+POLICIES = pytest.mark.parametrize("policy", list(ReplacementPolicy))
 
 
 @POLICIES
-def test_with_room_for_all_only_the_first_round_loads(policy: Policy) -> None:
+def test_with_room_for_all_only_the_first_round_loads(policy: ReplacementPolicy) -> None:
     """With room for all, each page becomes resident once and stays."""
     cold, warm = simulate(SWEEP, 128, policy, rounds=2)
     assert (cold.loads, cold.evictions) == (128, 0)
@@ -20,7 +20,7 @@ def test_with_room_for_all_only_the_first_round_loads(policy: Policy) -> None:
 
 
 @POLICIES
-def test_unlimited_epc_never_pages(policy: Policy) -> None:
+def test_unlimited_epc_never_pages(policy: ReplacementPolicy) -> None:
     """None means that everything fits."""
     counts = steady_state(SWEEP, None, policy)
     assert counts.loads == counts.evictions == 0
@@ -29,7 +29,7 @@ def test_unlimited_epc_never_pages(policy: Policy) -> None:
 
 
 @POLICIES
-def test_cyclic_sweep_just_over_the_epc_loads_everything(policy: Policy) -> None:
+def test_cyclic_sweep_just_over_the_epc_loads_everything(policy: ReplacementPolicy) -> None:
     """With one page too few, a sweep that loaded nothing loads every page."""
     counts = steady_state(SWEEP, 127, policy)
     assert counts.loads == 128
@@ -54,22 +54,22 @@ def test_an_unmapped_page_that_is_touched_is_a_minor_fault() -> None:
 def test_second_chance_spares_the_page_in_use_where_fifo_evicts_it() -> None:
     """A page touched between the pages of a sweep stays in under second chance and LRU, not under FIFO."""
     touches = [touch for i in range(40) for touch in (Touch(0, 1000, 1), Touch(1, 16 * i, 16))]
-    hot = {policy: steady_state(touches, 64, policy).loads_by_operator[0] for policy in Policy}
-    assert hot[Policy.LRU] == 0
-    assert hot[Policy.SECOND_CHANCE] < hot[Policy.FIFO]
+    hot = {policy: steady_state(touches, 64, policy).loads_by_operator[0] for policy in ReplacementPolicy}
+    assert hot[ReplacementPolicy.LRU] == 0
+    assert hot[ReplacementPolicy.SECOND_CHANCE] < hot[ReplacementPolicy.FIFO]
 
 
 def test_batch_of_one_evicts_no_more_than_needed() -> None:
     """Evictions come in batches: the EPC has free pages afterwards only if the batch is larger than the need."""
-    assert simulate([Touch(0, 0, 33)], 32, Policy.FIFO, rounds=1, batch=1)[0].resident_pages == 32
-    assert simulate([Touch(0, 0, 33)], 32, Policy.FIFO, rounds=1, batch=16)[0].resident_pages == 17
+    assert simulate([Touch(0, 0, 33)], 32, ReplacementPolicy.FIFO, rounds=1, batch=1)[0].resident_pages == 32
+    assert simulate([Touch(0, 0, 33)], 32, ReplacementPolicy.FIFO, rounds=1, batch=16)[0].resident_pages == 17
 
 
 def test_alternating_counts_are_averaged_over_their_period() -> None:
     """Where the counts of rounds alternate, the steady state is their mean, and says over how many rounds."""
     touches = [Touch(0, 0, 11), Touch(1, 3, 20)]
-    counts = steady_state(touches, 20, Policy.FIFO, batch=3)
-    rounds = simulate(touches, 20, Policy.FIFO, rounds=counts.rounds + 3 * counts.period, batch=3)
+    counts = steady_state(touches, 20, ReplacementPolicy.FIFO, batch=3)
+    rounds = simulate(touches, 20, ReplacementPolicy.FIFO, rounds=counts.rounds + 3 * counts.period, batch=3)
     repeated = [r.loads for r in rounds[-3 * counts.period :]]
     assert counts.settled
     assert sum(repeated) / len(repeated) == pytest.approx(counts.loads)

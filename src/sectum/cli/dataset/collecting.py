@@ -30,12 +30,7 @@ def kept(folder: Path) -> Iterator[None]:
 
 
 def collected(writer: ShardWriter, records: Generator[Mapping[str, Any], None, None], to_do: int) -> tuple[int, int]:
-    """Go through the records of a campaign and show how far it is.
-
-    Args:
-        writer: that stores them.
-        records: as they are measured; closed at the end, so that Ctrl-C leaves shards wherever it strikes.
-        to_do: how many there will be.
+    """Go through the records of a campaign and show how far it is. Ctrl-C closes them, so that it leaves shards.
 
     Returns:
         How many were measured, and how many of these failed.

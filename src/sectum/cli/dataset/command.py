@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.options import examples, json_option
 from sectum.errors import UsageError
 
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
 FOLDER = Path("data/networks")
 
 
-@click.group(epilog=examples("sectum dataset collect --networks 100 --folder mine", "sectum dataset show mine"))
+@click.group(
+    cls=FullSentenceGroup,
+    epilog=examples("sectum dataset collect --networks 100 --folder mine", "sectum dataset show mine"),
+)
 def dataset() -> None:
     """Measure thousands of networks in the enclave, and show what was measured."""
 
 
 @dataset.command(epilog=examples("sectum dataset collect --networks 100 --folder mine --cpu 1"))
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, show_default=True)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=FOLDER,
+    show_default=True,
+    help="Folder of the dataset; made if it is missing.",
+)
 @click.option(
     "--networks",
     type=click.IntRange(1, 1_000_000),
@@ -31,7 +41,9 @@ def dataset() -> None:
     show_default=True,
     help="Stop when the folder holds this many networks, those that it holds already included.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides which networks.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed that decides which networks are drawn."
+)
 @click.option("--machine", default=None, metavar="NAME", help="This machine's name in the dataset.  [default: its CPU]")
 @click.option(
     "--cpu",
@@ -48,7 +60,7 @@ def dataset() -> None:
     help="Measure N networks of this machine again, drawn at random, to see how much two measurements differ.",
 )
 @click.option(
-    "--family", "families", multiple=True, metavar="NAME", help="Measure only this family. May be given several times."
+    "--family", "families", multiple=True, metavar="NAME", help="Measure only this family; repeat it for others."
 )
 @click.option(
     "--heavy",
@@ -56,10 +68,20 @@ def dataset() -> None:
     is_flag=True,
     help="Measure only networks with 48 MiB of weights or more, however long they take.",
 )
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtime.")
 @click.option(
-    "--address", default="local", show_default=True, help="Address of the Ray cluster; local starts one here."
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Measure on this machine, or on the nodes of a Ray cluster.",
+)
+@click.option(
+    "--address",
+    default="local",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address of the Ray cluster; local starts one here.",
 )
 @json_option
 def collect(
@@ -104,36 +126,24 @@ def collect(
         say(f"{measured} networks measured, {failures} of them failed; {folder} holds {held}.")
 
 
-@dataset.command(epilog=examples("sectum dataset show", "sectum dataset show mine --pictures mine/pictures"))
+@dataset.command(epilog=examples("sectum dataset show", "sectum dataset show mine"))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER)
-@click.option(
-    "--pictures",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Draw PNG files into this folder: native latencies, working sets against EPC, loads, slowdowns.",
-)
 @json_option
-def show(*, folder: Path, pictures: Path | None, as_json: bool) -> None:
+def show(*, folder: Path, as_json: bool) -> None:
     """Show what FOLDER holds, data/networks if not given.
 
-    A row is a network under one size of EPC. It is over-committed where a steady-state inference loads more than
+    A row is a network at one EPC size. It is over-committed where a steady-state inference loads more than
     0.1 % of its working set's pages, and a boundary row where the working set is 0.8 to 1.25 times the EPC.
     """
-    from sectum.cli.dataset.pictures import draw
     from sectum.cli.dataset.show import print_summary
     from sectum.cli.render.output import print_json
-    from sectum.cli.render.show import say
     from sectum.lab.dataset.summary import summary, survey
 
-    found = survey(folder)
-    told = summary(folder, found)
-    drawn = [] if pictures is None else draw(found, pictures)
+    found = summary(folder, survey(folder))
     if as_json:
-        print_json(told | {"pictures": [str(path) for path in drawn]})
-        return
-    print_summary(told)
-    for path in drawn:
-        say(f"drawn: {path}")
+        print_json(found)
+    else:
+        print_summary(found)
 
 
 def _engine(name: str, address: str, machine: str, cpus: tuple[int, ...]) -> Engine:

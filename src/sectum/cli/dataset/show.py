@@ -10,43 +10,43 @@ from sectum.lab.dataset.dataset import BOUNDARY, OVERCOMMITTED_SHARE
 from sectum.units import format_bytes
 
 
-def print_summary(told: dict[str, Any]) -> None:
+def print_summary(found: dict[str, Any]) -> None:
     """Print the figures of `sectum.lab.dataset.summary.summary`, and a line for each family."""
     low, high = BOUNDARY
-    n = max(1, told["rows"])
+    n = max(1, found["rows"])
     rows(
         [
-            ("networks", count(told["networks"]),
-             f"measured, of {count(told['structures'])} distinct structures; the rest differs in batch or machine"),
-            ("rows", count(told["rows"]),
-             f"a network under one size of EPC; {count(told['repeated_rows'])} of networks that were measured again"),
-            ("over-committed", count(told["overcommitted_rows"]),
-             f"{percent(told['overcommitted_rows'] / n)}; a steady-state inference loads over "
+            ("networks", count(found["networks"]),
+             f"measured, of {count(found['structures'])} distinct structures; the rest differs in batch or machine"),
+            ("rows", count(found["rows"]),
+             f"a network at one EPC size; {count(found['repeated_rows'])} of networks that were measured again"),
+            ("over-committed", count(found["overcommitted_rows"]),
+             f"{percent(found['overcommitted_rows'] / n)}; a steady-state inference loads over "
              f"{100 * OVERCOMMITTED_SHARE:g} % of its working set's pages"),
-            ("boundary", count(told["boundary_rows"]),
-             f"{percent(told['boundary_rows'] / n)}; working set {low:g} to {high:g} times the EPC"),
-            ("unsettled", count(told["unsettled_rows"]), "rows whose page counts may not have been steady"),
-            ("one sample", count(told["single_sample_rows"]), "rows whose latency is that of one inference"),
-            ("other outputs", count(told["rows_with_other_outputs"]), "rows with other outputs than the native run"),
-            ("measured again", count(told["repeats"]), _noise(told["label_noise"])),
-            ("failures", count(sum(told["failures"].values())), "networks without measurements"),
-            ("in journals", count(told["networks_in_journals"]), "networks that are in no shard yet, not counted"),
-            ("shards", count(told["shards"]),
-             f"{format_bytes(told['shard_bytes'])}; {told['spent_hours']:.1f} h of measuring, "
-             f"{told['first_date'][:10]} to {told['last_date'][:10]}"),
+            ("boundary", count(found["boundary_rows"]),
+             f"{percent(found['boundary_rows'] / n)}; working set {low:g} to {high:g} times the EPC"),
+            ("unsettled", count(found["unsettled_rows"]), "rows whose page counts may not have been steady"),
+            ("one sample", count(found["single_sample_rows"]), "rows whose latency is that of one inference"),
+            ("other outputs", count(found["rows_with_other_outputs"]), "rows with other outputs than the native run"),
+            ("measured again", count(found["repeats"]), _noise(found["label_noise"])),
+            ("failures", count(sum(found["failures"].values())), "networks without measurements"),
+            ("in journals", count(found["networks_in_journals"]), "networks that are in no shard yet, not counted"),
+            ("shards", count(found["shards"]),
+             f"{format_bytes(found['shard_bytes'])}; {found['spent_hours']:.1f} h of measuring, "
+             f"{found['first_date'][:10]} to {found['last_date'][:10]}"),
         ],
         right=(1,),
     )  # fmt: skip
-    for reason, times in told["failures"].items():
+    for reason, times in found["failures"].items():
         paragraph(f"{times} x {reason}", hanging="  ")
-    for machine, what in told["machines"].items():
+    for machine, what in found["machines"].items():
         versions = (what["versions"] or {}).get("onnxruntime", "unknown")
         paragraph(
             f"{machine}: {what['networks']} networks; {what['cpu_model']}, {what['kernel']}, ONNX Runtime {versions}",
             hanging="  ",
         )
     say("")
-    _print_families(told)
+    _print_families(found)
 
 
 def _noise(noise: dict[str, Any] | None) -> str:
@@ -58,7 +58,7 @@ def _noise(noise: dict[str, Any] | None) -> str:
     )
 
 
-def _print_families(told: dict[str, Any]) -> None:
+def _print_families(found: dict[str, Any]) -> None:
     rows(
         [
             (
@@ -71,7 +71,7 @@ def _print_families(told: dict[str, Any]) -> None:
                 format_bytes(of["median_working_set_bytes"]),
                 "",
             )
-            for family, of in told["by_family"].items()
+            for family, of in found["by_family"].items()
         ],
         right=(1, 2, 3, 4, 5, 6),
         header=("family", "networks", "rows", "over-committed", "boundary", "native", "working set", "(medians)"),

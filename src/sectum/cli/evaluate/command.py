@@ -27,7 +27,7 @@ FOLDER = Path("data/networks")
     help="Folder of measured networks. The stored figures are read from evaluation.json beside it.",
 )
 @click.option("--retrain", is_flag=True, help="Train and judge all learners again, in place of reading stored figures.")
-@click.option("--only", "names", multiple=True, metavar="NAME", help="Only this learner. Repeat it for others.")
+@click.option("--only", "names", multiple=True, metavar="NAME", help="Only this learner; repeat it for others.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
@@ -44,7 +44,7 @@ FOLDER = Path("data/networks")
     "--pictures",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Draw PNG files into this folder: predictions, errors, families, baselines, probabilities.",
+    help="Draw PNG files into this folder: predictions against measurements, and errors against the EPC.",
 )
 @click.option(
     "--markdown",

@@ -115,7 +115,7 @@ def _method(evaluation: Figures) -> str:
   whatever the widths) are in one fold, and so are those that others connect.
 - *family left out*: each of {folds["leave_family_out"]} families is predicted by what was learned from the others.
 - *boundary*: rows of the random split whose working set is 0.8 to 1.25 times the EPC.
-- A row is a network under one size of EPC. Native latencies are a regime of their own and count in no other figure.
+- A row is a network at one EPC size. Native latencies are a regime of their own and count in no other figure.
 - No learner is trained on networks that were measured again.
 - A fitted learner gets the graph and never a measurement (`sectum.lab.learners.measured.KnownNetwork`).
 - Intervals in brackets: 95 % of a bootstrap that draws groups of relatives, not rows.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.hetee.options import SOFTWARE, need_extra
 from sectum.cli.options import examples, json_option, whole
 from sectum.errors import UsageError
@@ -21,9 +22,9 @@ _BATCHES = ("4", "8", "16", "32", "64")
 _FEWEST = 4
 
 
-@click.group(epilog=examples("sectum hetee bench inference --picture figures.png"))
+@click.group(cls=FullSentenceGroup, epilog=examples("sectum hetee bench inference --picture figures.png"))
 def bench() -> None:
-    """Measure what confidentiality costs, and compare it with the numbers that HETEE's paper published."""
+    """Measure what confidentiality costs, beside HETEE's published numbers."""
 
 
 @bench.command(
@@ -83,7 +84,9 @@ def bench() -> None:
 )
 @json_option
 def inference(*, picture: Path | None, as_json: bool, **options: Any) -> None:
-    """Measure HETEE's figures 7a and 8a: five networks, batches of 4 to 64 images, one accelerator.
+    """Measure HETEE's figures 7a and 8a.
+
+    They have five networks, in batches of 4 to 64 images, on one accelerator.
 
     The confidential service takes turns with a plain baseline, which is the same worker without sealing, attestation
     and host. By default both wait for the published times of HETEE's GPU instead of preprocessing and computing. Then

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sectum.cli.render.extras import need_extra
 from sectum.cli.render.output import check_writable
 from sectum.cli.render.pictures import png
+from sectum.extras import need_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

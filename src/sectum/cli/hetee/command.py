@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.hetee.bench import bench
 from sectum.cli.hetee.connect import connect
 from sectum.cli.hetee.infer import infer
@@ -20,10 +21,11 @@ from sectum.cli.options import examples, json_option
 
 
 @click.group(
+    cls=FullSentenceGroup,
     epilog=examples(
         "sectum hetee up                                   # in one terminal",
         "sectum hetee infer zoo:squeezenet1_1 cat.jpg      # in another",
-    )
+    ),
 )
 def hetee() -> None:
     """Run models confidentially on the accelerators of an untrusted machine.
@@ -85,7 +87,7 @@ def _become(role: str, arguments: Sequence[str]) -> NoReturn:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="...")
 def host(*, arguments: tuple[str, ...]) -> None:
-    """Run only the untrusted host; 'sectum hetee host --help' shows its options."""
+    """Run only the untrusted host; its own --help shows its options."""
     _become("host", arguments)
 
 
@@ -95,7 +97,7 @@ def host(*, arguments: tuple[str, ...]) -> None:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="...")
 def controller(*, arguments: tuple[str, ...]) -> None:
-    """Run only the security controller; 'sectum hetee controller --help' shows its options."""
+    """Run only the security controller; its own --help shows its options."""
     _become("controller", arguments)
 
 

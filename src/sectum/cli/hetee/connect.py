@@ -15,9 +15,9 @@ from sectum.cli.hetee.options import (
     service_options,
 )
 from sectum.cli.options import examples, json_option, whole
-from sectum.cli.render.extras import need_extra
 from sectum.cli.render.output import print_line
 from sectum.errors import UsageError
+from sectum.extras import need_extra
 
 if TYPE_CHECKING:
     from sectum.hetee.client.reconnecting_session import ReconnectingSession
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @service_options
 @json_option
 def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any) -> None:
-    """Run a local gateway to the service for clients of the Open Inference Protocol (v2, gRPC).
+    """Run a local gateway for clients of the Open Inference Protocol (v2, gRPC).
 
     It verifies the service's evidence and loads the models. Then any client of that protocol, such as tritonclient,
     can use them at 127.0.0.1 under the names given here. The connection between that client and the gateway is not

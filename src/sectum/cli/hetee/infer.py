@@ -60,7 +60,7 @@ _NAMED = 3
 @service_options
 @json_option
 def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | None, **options: Any) -> None:
-    """Run MODEL on JPEG images in an enclave of the service, and check the signed receipts.
+    """Run MODEL on JPEG images in an enclave, and check the signed receipts.
 
     MODEL is an ONNX file with one image input, or zoo:NAME. The model and the images are sent only after the evidence
     of the controller and the worker was verified and your policy has accepted it.

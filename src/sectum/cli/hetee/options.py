@@ -52,7 +52,7 @@ def need_extra() -> None:
     Raises:
         UsageError: one is missing; the message says how to install it.
     """
-    from sectum.cli.render import extras
+    from sectum import extras
 
     extras.need_extra("hetee", "the service", "cbor2", "cryptography", "msgspec")
 

@@ -23,12 +23,6 @@ def alternatives(model: Model, batch: int | None, inputs: Inputs, learned: Mappi
 
     A branch that does not fit the shapes is no choice.
 
-    Args:
-        model: the network as it was bound.
-        batch: as for `ParsedModel.bind`.
-        inputs: as for `ParsedModel.bind`.
-        learned: as for `ParsedModel.bind`.
-
     Raises:
         OperatorUnsupported: the network has loops, or too many choices.
         ShapeUnbound: the value of a small input makes a choice and was not given.

@@ -21,12 +21,6 @@ def shapes_by_running(
 ) -> tuple[dict[str, Typed], list[str]]:
     """Shapes that no rule tells, by name of the tensor, and notes that say where they come from.
 
-    Args:
-        parsed: the model.
-        problem: the first shape that could not be found.
-        batch: as for `ParsedModel.bind`.
-        inputs: as for `ParsedModel.bind`.
-
     Raises:
         ShapeUnbound: the value of an input decides a shape and was not given.
         ShapeUnknown: the run does not tell the shape either.

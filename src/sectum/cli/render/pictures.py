@@ -26,10 +26,6 @@ def plot(picture: Callable[[Axes], None]) -> Callable[[Figure], None]:
 def draw_all(pictures: Mapping[str, Callable[[Figure], None]], folder: Path) -> list[Path]:
     """Draw pictures as PNG files into a folder, which is made if necessary; returns their paths.
 
-    Args:
-        pictures: functions that draw a picture, by the name of its file without the ending.
-        folder: to write to.
-
     Raises:
         UsageError: matplotlib is not installed, or the folder cannot be written.
     """

@@ -93,12 +93,6 @@ class Findings:
 def gather(request: Request, *, measure: bool, deadline_s: float, progress: Progress) -> Findings:
     """Predict, ask for advice, vary the EPC, and measure if requested.
 
-    Args:
-        request: what the command line asks for.
-        measure: measure too.
-        deadline_s: seconds for each measurement.
-        progress: is called before each step.
-
     Raises:
         SectumError: as for a prediction and a measurement.
     """

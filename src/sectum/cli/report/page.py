@@ -159,7 +159,7 @@ def _tile(label: str, value: str, kind: str, detail: str, measured: str | None) 
     second = f'<span class="second">{measured} <span class="tag measured">measured</span></span>' if measured else ""
     return (
         f'<li><span class="label">{label}</span><strong>{value}</strong>'
-        f'<span class="detail"><span class="tag {kind}">{kind}</span> {detail}</span>{second}</li>'
+        f'<span class="detail"><span class="tag {kind}">{kind}</span> {join_units(detail)}</span>{second}</li>'
     )
 
 

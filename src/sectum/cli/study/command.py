@@ -7,20 +7,27 @@ from pathlib import Path
 
 import click
 
+from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.options import LARGEST_THREADS, examples, json_option, whole
 from sectum.errors import UsageError
 
 FOLDER = Path("data/study")
 
 
-@click.group(epilog=examples("sectum study run --folder mine --cpu 1", "sectum study show mine"))
+@click.group(cls=FullSentenceGroup, epilog=examples("sectum study run --folder mine --cpu 1", "sectum study show mine"))
 def study() -> None:
     """Measure how latency depends on working set and EPC, and show the results."""
 
 
 @study.command(epilog=examples("sectum study run --cpu 1", "sectum study run --folder mine --limit 5"))
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the networks' weights.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=FOLDER,
+    show_default=True,
+    help="Folder of the measurements; made if it is missing.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the networks' weights.")
 @click.option(
     "--threads",
     callback=whole(LARGEST_THREADS),
@@ -30,10 +37,10 @@ def study() -> None:
     help="Compute threads, each on an idle CPU. With more than one, only cases that depend on threads are measured.",
 )
 @click.option(
-    "--cpu", "cpus", type=click.IntRange(0), multiple=True, help="Pin to this CPU. May be given several times."
+    "--cpu", "cpus", type=click.IntRange(0), multiple=True, help="Pin the threads to this CPU; repeat it for others."
 )
 @click.option("--machine", default=None, metavar="NAME", help="This machine's name in the folder.  [default: its CPU]")
-@click.option("--limit", type=click.IntRange(1), default=None, metavar="N", help="Measure N cases and stop.")
+@click.option("--limit", type=click.IntRange(1), default=None, metavar="N", help="Measure at most N cases.")
 @json_option
 def run(
     *, folder: Path, seed: int, threads: int, cpus: tuple[int, ...], machine: str | None, limit: int | None,
@@ -75,7 +82,7 @@ def run(
     "--only",
     metavar="NAME",
     multiple=True,
-    help="Show only this observation; the names are in brackets. May be given several times.",
+    help="Show only this observation; repeat it for others. The output has the names in brackets.",
 )
 @click.option("--markdown", is_flag=True, help="Print the page docs/study.md.")
 @click.option(
@@ -86,11 +93,11 @@ def run(
 )
 @json_option
 def show(*, folder: Path, only: tuple[str, ...], markdown: bool, pictures: Path | None, as_json: bool) -> None:
-    """Show what the measurements in FOLDER show, data/study if not given."""
+    """Show what was found, from the measurements in FOLDER, data/study if not given."""
     from sectum.cli.render.output import print_json
     from sectum.cli.render.show import say
     from sectum.cli.study.page import page, print_study
-    from sectum.cli.study.words import told
+    from sectum.cli.study.words import in_words
     from sectum.lab.study.observations import OBSERVATIONS, about
     from sectum.lab.study.points import load
 
@@ -106,7 +113,7 @@ def show(*, folder: Path, only: tuple[str, ...], markdown: bool, pictures: Path 
 
         drawn = draw(measured, observed, pictures)
     facts = about(measured)
-    words = [told(name, numbers) for name, numbers in observed.items()]
+    words = [in_words(name, numbers) for name, numbers in observed.items()]
     if as_json:
         print_json({"folder": str(folder), **facts, "observations": observed, "pictures": [str(p) for p in drawn]})
     elif markdown:

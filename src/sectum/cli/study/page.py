@@ -9,13 +9,13 @@ import click
 
 from sectum.cli.render.figures import count, number
 from sectum.cli.render.show import paragraph, rows, say
-from sectum.cli.study.words import Told
+from sectum.cli.study.words import ObservationText
 
 PICTURES = "images/study"
 """Where the page looks for pictures."""
 
 
-def print_study(about: Mapping[str, Any], observations: Sequence[Told]) -> None:
+def print_study(about: Mapping[str, Any], observations: Sequence[ObservationText]) -> None:
     """Print observations for people."""
     for observation in observations:
         click.secho(f"{observation.title}  [{observation.name}]", bold=True)
@@ -27,20 +27,20 @@ def print_study(about: Mapping[str, Any], observations: Sequence[Told]) -> None:
     paragraph(_origin(about))
 
 
-def page(about: Mapping[str, Any], observations: Sequence[Told]) -> str:
+def page(about: Mapping[str, Any], observations: Sequence[ObservationText]) -> str:
     """Write observations as Markdown, each with the command that prints it."""
     parts = [_HEAD, _origin(about)]
-    for told in observations:
-        parts += [f"## {told.title}", told.text]
-        if told.table:
-            rule = ["---"] * told.names + ["---:"] * (len(told.header) - told.names)
-            lines = [told.header, rule, *told.table]
+    for observation in observations:
+        parts += [f"## {observation.title}", observation.text]
+        if observation.table:
+            rule = ["---"] * observation.names + ["---:"] * (len(observation.header) - observation.names)
+            lines = [observation.header, rule, *observation.table]
             parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
-        if told.consequence:
-            parts.append(told.consequence)
-        if told.picture:
-            parts.append(f"![{told.title}]({PICTURES}/{told.picture}.png)")
-        parts.append(f"`sectum study show --only {told.name}`")
+        if observation.consequence:
+            parts.append(observation.consequence)
+        if observation.picture:
+            parts.append(f"![{observation.title}]({PICTURES}/{observation.picture}.png)")
+        parts.append(f"`sectum study show --only {observation.name}`")
     return "\n\n".join([*parts, _TAIL]) + "\n"
 
 

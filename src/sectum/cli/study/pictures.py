@@ -29,11 +29,6 @@ _ORDERS = [
 def draw(study: Study, observed: dict[str, Numbers | None], folder: Path) -> list[Path]:
     """Draw as PNG files into a folder what was measured; returns their paths.
 
-    Args:
-        study: the measurements.
-        observed: what `sectum.lab.study.observations` makes of them, by name.
-        folder: is made if it is not there.
-
     Raises:
         UsageError: matplotlib is not installed, the folder cannot be written, or there is nothing to draw.
     """

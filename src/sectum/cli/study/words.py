@@ -12,8 +12,8 @@ Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An observation, told.
+class ObservationText:
+    """An observation in words.
 
     Attributes:
         name: that ``--only`` takes.
@@ -36,15 +36,15 @@ class Told:
     picture: str = ""
 
 
-def told(name: str, numbers: dict[str, Any] | None) -> Told:
+def in_words(name: str, numbers: dict[str, Any] | None) -> ObservationText:
     """Put an observation into words; one that nothing was measured for says how to measure it."""
     topic, picture, consequence, tell = _WORDS[name]
     if numbers is None:
         how = "--threads 2 --cpu 0 --cpu 1` on a machine with two idle CPUs" if name == "threads" else "` measures it"
         text = f"Not measured here. `sectum study run{' ' if name == 'threads' else ''}{how}."
-        return Told(name, topic, text)
+        return ObservationText(name, topic, text)
     title, text, header, table, names = tell(numbers)
-    return Told(name, title, text, consequence, header, tuple(table), names, picture)
+    return ObservationText(name, title, text, consequence, header, tuple(table), names, picture)
 
 
 _Parts = tuple[str, str, Row, list[Row], int]

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.options import LARGEST_BATCH, examples, json_option, output_option, whole
 
 
 @click.group(
-    epilog=examples("sectum zoo list", "sectum zoo export resnet50 -o resnet50.onnx"), invoke_without_command=True
+    cls=FullSentenceGroup,
+    epilog=examples("sectum zoo list", "sectum zoo export resnet50 -o resnet50.onnx"),
+    invoke_without_command=True,
 )
 @click.pass_context
 def zoo(ctx: click.Context) -> None:

@@ -1,4 +1,4 @@
-"""The Gramine runner: the same child process in a library OS, in an SGX enclave or, with ``direct``, without one.
+"""The Gramine runner: the same child process in a library OS in an SGX enclave.
 
 It was written without access to a machine with SGX, so every result says ``unverified``. Tests cover the text of the
 manifest and how the processes are started.
@@ -26,6 +26,8 @@ from sectum.enclave.runners.runner import PROVENANCE_UNVERIFIED, Job
 from sectum.errors import EnclaveFailed, EnclaveUnavailable, UsageError
 from sectum.units import MIB
 
+DEVICE = Path("/dev/sgx_enclave")
+_LAUNCHER, _MANIFEST, _SIGN = "gramine-sgx", "gramine-manifest", "gramine-sgx-sign"
 _RUNTIME_THREADS = 4  # Gramine's own helper threads, and Python's
 _MIN_ENCLAVE_BYTES = 1024 * MIB
 _BUILD_DEADLINE_S = 300.0
@@ -116,26 +118,14 @@ def manifest_template(
 
 
 class GramineRunner:
-    """Runs a model in Gramine.
-
-    Args:
-        direct: use ``gramine-direct``: the library OS without an enclave.
-    """
+    """Runs a model in Gramine."""
 
     name = "gramine"
     provenance = PROVENANCE_UNVERIFIED
     counts_pages = False  # the kernel's SGX driver pages, and does not report counts
 
-    def __init__(self, *, direct: bool = False) -> None:
-        self._direct = direct
-
-    @property
-    def _launcher(self) -> str:
-        return "gramine-direct" if self._direct else "gramine-sgx"
-
     def _tools(self) -> dict[str, str]:
-        names = [self._launcher, "gramine-manifest"] + ([] if self._direct else ["gramine-sgx-sign"])
-        found = {name: shutil.which(name) for name in names}
+        found = {name: shutil.which(name) for name in (_LAUNCHER, _MANIFEST, _SIGN)}
         if missing := [name for name, path in found.items() if path is None]:
             raise EnclaveUnavailable(
                 f"Gramine is not installed: {', '.join(missing)} not found on PATH. See "
@@ -144,15 +134,15 @@ class GramineRunner:
         return {name: path for name, path in found.items() if path is not None}
 
     def check(self) -> None:
-        """Look for Gramine's programs and, for SGX, the device.
+        """Look for Gramine's programs and SGX's device.
 
         Raises:
             EnclaveUnavailable: one of them is missing.
         """
         self._tools()
-        if not self._direct and not Path("/dev/sgx_enclave").exists():
+        if not DEVICE.exists():
             raise EnclaveUnavailable(
-                "this machine has no /dev/sgx_enclave: enable SGX in its firmware and use Linux 5.11 or "
+                f"this machine has no {DEVICE}: enable SGX in its firmware and use Linux 5.11 or "
                 "later, or use the softepc runner"
             )
 
@@ -184,7 +174,7 @@ class GramineRunner:
             raise
         return ChildSession(
             job,
-            program([tools[self._launcher], _APPLICATION], child_environment()),
+            program([tools[_LAUNCHER], _APPLICATION], child_environment()),
             runner=self.name,
             has_epc=False,
             folder=holder,
@@ -203,10 +193,8 @@ class GramineRunner:
         template = folder / f"{_APPLICATION}.manifest.template"
         template.write_text(text)
         manifest = folder / f"{_APPLICATION}.manifest"
-        self._run_tool([tools["gramine-manifest"], str(template), str(manifest)], folder)
-        if not self._direct:
-            signed = f"{manifest}.sgx"
-            self._run_tool([tools["gramine-sgx-sign"], "--manifest", str(manifest), "--output", signed], folder)
+        self._run_tool([tools[_MANIFEST], str(template), str(manifest)], folder)
+        self._run_tool([tools[_SIGN], "--manifest", str(manifest), "--output", f"{manifest}.sgx"], folder)
 
     @staticmethod
     def _run_tool(command: Sequence[str], folder: Path) -> None:

@@ -15,15 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from sectum.enclave.runners.launch import Launch, Process, ended_error
-from sectum.enclave.runners.runner import FaultTrace, Job, Memory, OperatorTime, Sample, SessionInfo, check_epc
+from sectum.enclave.runners.runner import FaultTrace, Job, OperatorTime, ProcessMemory, Sample, SessionInfo, check_epc
 from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.units import format_bytes
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _WATCH_S = 0.05  # how often the child's memory is checked while it works on an answer
 _CLOSE_S = 2.0  # how long a process may take to exit after its input was closed
@@ -31,7 +28,7 @@ _STDERR_TAIL_BYTES = 2000
 
 
 class ChildSession:
-    """A session over one child process; implements `sectum.enclave.runners.runner.Session`.
+    """A session over one child process; implements `sectum.enclave.runners.runner.RunningModel`.
 
     Args:
         job: what to run.
@@ -153,9 +150,9 @@ class ChildSession:
         self._ask({"do": "output_types"}, on_row=keep)
         return found
 
-    def memory(self) -> Memory:
+    def memory(self) -> ProcessMemory:
         """Read the memory of the process."""
-        return Memory(**self._ask({"do": "memory"}))
+        return ProcessMemory(**self._ask({"do": "memory"}))
 
     def set_epc(self, epc_bytes: int | None) -> None:
         """Change the EPC of the running process.
@@ -315,9 +312,7 @@ class ChildSession:
     def __enter__(self) -> ChildSession:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -1,7 +1,8 @@
 """Where a model runs: the protocol that ``native``, ``softepc`` and ``gramine`` implement.
 
-A `Runner` starts a `Job` and returns a `Session`: one process that holds the model and answers requests until it is
-closed, exceeds its deadline or its memory cap, or dies. Each implementation passes `sectum.testing.runner_conformance`.
+A `Runner` starts a `Job` and returns a `RunningModel`: one process that holds the model and answers requests. It ends
+when it is closed, exceeds its deadline or its memory cap, or dies. Each implementation passes
+`sectum.testing.runner_conformance`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Job:
         inputs: shapes of inputs that the model leaves open, and values of inputs that are not to be drawn.
         deadline_s: seconds of wall time that the process may live.
         memory_cap_bytes: memory that the process may use, sealed pages included.
-        profile: keep the runtime's own profile, for `Session.operator_times`.
+        profile: keep the runtime's own profile, for `RunningModel.operator_times`.
         cpus: CPUs to pin the process to; None leaves it to the scheduler.
     """
 
@@ -135,7 +136,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ProcessMemory:
     """Memory of the process.
 
     Attributes:
@@ -161,11 +162,7 @@ class OperatorTime:
         time_us: trimmed mean of its kernel time.
         products_us: mean time of the GEMM kernel around the same inferences.
         sums_us: mean time of the reduction kernel around the same inferences.
-        input_shapes: shapes of inputs, as the profile gives them.
-        output_shapes: shapes of outputs.
-        input_types: element types of the inputs, as ONNX Runtime names them (``float``).
-        parameter_bytes: bytes of constant inputs.
-        output_bytes: bytes of outputs.
+        output_shapes: shapes of outputs, as the profile gives them.
     """
 
     name: str
@@ -173,11 +170,7 @@ class OperatorTime:
     time_us: float
     products_us: float
     sums_us: float
-    input_shapes: tuple[tuple[int, ...], ...]
     output_shapes: tuple[tuple[int, ...], ...]
-    input_types: tuple[str, ...]
-    parameter_bytes: int
-    output_bytes: int
 
 
 @dataclass(frozen=True)
@@ -210,7 +203,7 @@ class SessionInfo:
     start_s: float = 0.0
 
 
-class Session(Protocol):
+class RunningModel(Protocol):
     """One running model. It is a context manager that ends the process."""
 
     info: SessionInfo
@@ -223,12 +216,12 @@ class Session(Protocol):
         """SHA-256, in hex, over name, type, shape and bytes of each output of one inference."""
         ...
 
-    def memory(self) -> Memory:
+    def memory(self) -> ProcessMemory:
         """Read the memory of the process."""
         ...
 
     def set_epc(self, epc_bytes: int | None) -> None:
-        """Change the size of the EPC; None removes the limit.
+        """Change the EPC size; None removes the limit.
 
         Raises:
             UsageError: this runner has no EPC, or the size is too small.
@@ -257,7 +250,7 @@ class Session(Protocol):
         """End the process and free its resources. May be called again."""
         ...
 
-    def __enter__(self) -> Session: ...
+    def __enter__(self) -> RunningModel: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -286,7 +279,7 @@ class Runner(Protocol):
         """
         ...
 
-    def start(self, job: Job) -> Session:
+    def start(self, job: Job) -> RunningModel:
         """Start the process and load the model.
 
         Raises:

@@ -43,10 +43,6 @@ def trimmed_mean(values: Iterable[float]) -> float:
     return sum(middle) / len(middle)
 
 
-def _shapes(described: Sequence[dict[str, list[int]]]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(shape) for entry in described for shape in entry.values())
-
-
 def read_profile(path: Path, samples: Sequence[Sample]) -> list[OperatorTime]:
     """Read the operators, in the order in which they ran.
 
@@ -88,9 +84,5 @@ def _operator(node: _Node, samples: Sequence[Sample]) -> OperatorTime:
         time_us=mean_us,
         products_us=sum(s.reference_ns(0) for s in samples) / len(samples) / 1e3,
         sums_us=sum(s.reference_ns(1) for s in samples) / len(samples) / 1e3,
-        input_shapes=_shapes(arguments["input_type_shape"]),
-        output_shapes=_shapes(arguments["output_type_shape"]),
-        input_types=tuple(kind for entry in arguments["input_type_shape"] for kind in entry),
-        parameter_bytes=int(arguments["parameter_size"]),
-        output_bytes=int(arguments["output_size"]),
+        output_shapes=tuple(tuple(shape) for entry in arguments["output_type_shape"] for shape in entry.values()),
     )

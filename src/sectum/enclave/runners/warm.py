@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from sectum.enclave.runners.launch import Process, child_environment
 from sectum.enclave.runners.native import NativeRunner
@@ -23,9 +23,6 @@ from sectum.enclave.runners.process import ChildSession
 from sectum.enclave.runners.runner import Job
 from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.errors import EnclaveFailed
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 CHILDREN_OF_A_PARENT = 64
 """Children have the address-space layout of their parent, so the parent is replaced after this many of them."""
@@ -218,7 +215,5 @@ class WarmRunner:
     def __enter__(self) -> WarmRunner:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sectum.enclave.runners.runner import MIN_EPC_BYTES, Runner, Session
+from sectum.enclave.runners.runner import MIN_EPC_BYTES, Runner, RunningModel
 from sectum.errors import EnclaveError, UsageError
 from sectum.lab.dataset.dataset import SAMPLE_COLUMNS
 from sectum.measure.reference import References, paging_share
@@ -69,13 +69,13 @@ def graph_columns(runtime: OptimizedGraph) -> dict[str, Any]:
     }
 
 
-def native_run(session: Session, share: float, *, threads: int = 1) -> dict[str, Any]:
+def native_run(session: RunningModel, share: float, *, threads: int = 1) -> dict[str, Any]:
     """Measure natively; ``share`` is that of the reduction kernel in the references, see `sums_share`."""
     return _run(session, share, None, "native", NATIVE_S, threads) | {"outputs_equal_native": True}
 
 
 def enclave_runs(
-    session: Session,
+    session: RunningModel,
     share: float,
     epc_sizes: Callable[[int], Iterable[int | None]],
     native_digest: str,
@@ -103,7 +103,7 @@ def enclave_runs(
         record["runs"].append(run | {"outputs_equal_native": session.outputs_digest() == native_digest})
 
 
-def measured_working_set_bytes(session: Session) -> int:
+def measured_working_set_bytes(session: RunningModel) -> int:
     """Count the distinct pages of an inference: all are evicted first, and each is loaded again at its first use."""
     session.set_epc(MIN_EPC_BYTES)
     session.set_epc(None)
@@ -113,7 +113,7 @@ def measured_working_set_bytes(session: Session) -> int:
 
 
 def _run(
-    session: Session, share: float, epc_bytes: int | None, place: str, time_s: float, threads: int
+    session: RunningModel, share: float, epc_bytes: int | None, place: str, time_s: float, threads: int
 ) -> dict[str, Any]:
     """Sample a run; gives the columns of `sectum.lab.dataset.dataset.run_columns`, but for the last."""
     sampling = take_samples(

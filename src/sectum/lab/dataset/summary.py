@@ -37,20 +37,11 @@ class EnclaveRow:
     settled: bool
     is_single: bool
     outputs_equal_native: bool
-    slowdown: float
 
     @property
     def working_set_over_epc(self) -> float:
         """Over 1, the working set does not fit."""
         return self.working_set_bytes / self.epc_bytes
-
-    @property
-    def loaded_share(self) -> float:
-        """Pages loaded in an inference, as a share of the working set's.
-
-        A working set that always fits into the smallest EPC is counted as empty; nothing of it is loaded either.
-        """
-        return self.loads * PAGE_BYTES / self.working_set_bytes if self.loads else 0.0
 
     @property
     def is_overcommitted(self) -> bool:
@@ -140,7 +131,6 @@ def _add_runs(found: Survey, network: Mapping[str, Any]) -> None:
                 settled=run["settled"],
                 is_single=run["uncertainty"] is None,
                 outputs_equal_native=run["outputs_equal_native"],
-                slowdown=run["latency"] / native["latency"],
             )
             found.rows.append(row)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sectum.lab.detector.detector import ARTEFACTS, Detection, Detector, WorkingSets, shipped_for
+from sectum.lab.detector.detector import ARTEFACTS, Detector, WorkingSets, shipped_for
 
-__all__ = ["ARTEFACTS", "Detection", "Detector", "WorkingSets", "shipped_for"]
+__all__ = ["ARTEFACTS", "Detector", "WorkingSets", "shipped_for"]

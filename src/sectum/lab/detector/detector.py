@@ -5,7 +5,7 @@ Loading and using it imports ONNX Runtime, and nothing that trains.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sectum.errors import ArtefactInvalid, UsageError
-from sectum.graph.ir import Graph
-from sectum.lab.detector.features import GraphFeatures, extract, schema_hash, together
+from sectum.lab.detector.features import GraphFeatures, schema_hash, together
 from sectum.ort.cpu import Cpu
-from sectum.ort.optimize import optimize
 from sectum.predict.artefact import read_checked, read_manifest
 from sectum.predict.overcommit import ErrorDistribution
 
@@ -28,30 +26,6 @@ ARTEFACTS = {Cpu.AVX2: _PAPER / "avx2", Cpu.AVX512: _PAPER / "avx512"}
 TRAIN_AGAIN = "train it again (python -m sectum.lab.training.paper) or install the matching version"
 
 _GRAPHS_AT_ONCE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """The answer for one network under one size of EPC.
-
-    Attributes:
-        probability: that a steady-state inference is over-committed.
-        working_set_bytes: the estimated working set: the median of its distribution.
-        low_bytes: the working set is smaller with a probability of 5 %.
-        high_bytes: the working set is larger with a probability of 5 %.
-        epc_bytes: the size of the EPC.
-    """
-
-    probability: float
-    working_set_bytes: int
-    low_bytes: int
-    high_bytes: int
-    epc_bytes: int
-
-    @property
-    def over_committed(self) -> bool:
-        """Whether over-commitment is more likely than not."""
-        return self.probability > 0.5
 
 
 @dataclass(frozen=True)
@@ -127,39 +101,13 @@ class Detector:
                 f"{folder / 'manifest.json'}: {error!r} is missing or has the wrong type; reinstall Sectum"
             ) from error
 
-    def detect(self, graphs: Sequence[Graph], epc_bytes: Sequence[int]) -> list[Detection]:
-        """Judge several networks, each under a size of EPC.
-
-        Args:
-            graphs: the networks as they were read. They are optimized here, for the detector's kind of CPU.
-            epc_bytes: protected memory, one size for each graph.
+    def working_sets(self, features: Sequence[GraphFeatures]) -> WorkingSets:
+        """Estimate the working sets of graphs that were optimized for the detector's kind of CPU.
 
         Raises:
-            UsageError: the arguments do not fit together, or a size is not positive.
             ArtefactInvalid: the network's file is damaged.
         """
-        if len(graphs) != len(epc_bytes):
-            raise UsageError(f"{len(graphs)} graphs and {len(epc_bytes)} sizes of EPC: give one size for each graph")
-        if wrong := [size for size in epc_bytes if size <= 0]:
-            raise UsageError(f"an EPC of {wrong[0]} bytes: give a positive size")
-        found = self.working_sets([extract(optimize(one, self.cpu)) for one in graphs])
-        columns = (found.n_bytes(0.5), found.n_bytes(0.05), found.n_bytes(0.95))
-        return [
-            Detection(float(probability), round(middle), round(low), round(high), epc)
-            for probability, middle, low, high, epc in zip(
-                found.over_commitment(epc_bytes), *columns, epc_bytes, strict=True
-            )
-        ]
-
-    def working_sets(self, features: Sequence[GraphFeatures]) -> WorkingSets:
-        """Estimate the working sets of optimized graphs whose features are at hand."""
-        log_bytes, scales = [np.zeros(0)], [np.zeros(0)]
-        for start in range(0, len(features), _GRAPHS_AT_ONCE):
-            joined = together(features[start : start + _GRAPHS_AT_ONCE])
-            log_ratio, log_scale = self._session.run(None, joined.tensors())
-            log_bytes.append(np.log(joined.first_estimate_bytes) + np.asarray(log_ratio, np.float64))
-            scales.append(np.exp(np.asarray(log_scale, np.float64)))
-        return WorkingSets(np.concatenate(log_bytes), np.concatenate(scales), self.errors)
+        return WorkingSets(*estimates(lambda joined: self._session.run(None, joined.tensors()), features), self.errors)
 
     @cached_property
     def _session(self) -> Any:
@@ -172,6 +120,24 @@ class Detector:
         return onnxruntime.InferenceSession(
             read_checked(self.folder, *self.file), options, providers=["CPUExecutionProvider"]
         )
+
+
+def estimates(
+    run: Callable[[GraphFeatures], Sequence[ArrayLike]], features: Sequence[GraphFeatures]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logarithms of the estimated bytes, and the scales of their errors, both of shape ``(graphs,)``.
+
+    Args:
+        run: the network: logarithms of working set / first estimate, and of the scales.
+        features: of any number of graphs.
+    """
+    log_bytes, scales = [np.zeros(0)], [np.zeros(0)]
+    for start in range(0, len(features), _GRAPHS_AT_ONCE):
+        joined = together(features[start : start + _GRAPHS_AT_ONCE])
+        log_ratio, log_scale = run(joined)
+        log_bytes.append(np.log(joined.first_estimate_bytes) + np.asarray(log_ratio, np.float64))
+        scales.append(np.exp(np.asarray(log_scale, np.float64)))
+    return np.concatenate(log_bytes), np.concatenate(scales)
 
 
 def shipped_for(cpu: Cpu) -> Path:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sectum.errors import UsageError
-from sectum.lab.detector.detector import WorkingSets
+from sectum.lab.detector.detector import WorkingSets, estimates
 from sectum.lab.detector.features import GraphFeatures, together
 from sectum.lab.detector.network import WorkingSetNetwork, torch_tensors
 from sectum.predict.overcommit import ErrorDistribution
@@ -22,7 +22,6 @@ BATCH, RATE = 32, 3e-3
 _FREEDOM = 4.0
 """Degrees of freedom of the t distribution that errors are assumed to follow: some networks are far off."""
 _WARM_UP_SHARE = 0.1
-_GRAPHS_AT_ONCE = 64
 
 Example = tuple[GraphFeatures, float]
 """A network's features, and its measured working set in bytes."""
@@ -40,14 +39,13 @@ class FittedDetector:
         return WorkingSets(*_estimates(self.network, features), self.errors)
 
 
-def fit(training: Sequence[Example], validation: Sequence[Example], *, visits: int, seed: int = 0) -> FittedDetector:
+def fit(training: Sequence[Example], validation: Sequence[Example], *, visits: int) -> FittedDetector:
     """Train a network and calibrate it; the same result for the same arguments and number of threads.
 
     Args:
         training: measured networks to learn from.
         validation: measured networks to calibrate on, no relatives of those in training.
         visits: graphs seen in training, each network as often as the others.
-        seed: of the first weights and of the order of the examples.
 
     Raises:
         UsageError: nothing to learn from, or too few networks to calibrate on.
@@ -55,19 +53,19 @@ def fit(training: Sequence[Example], validation: Sequence[Example], *, visits: i
     if not training:
         raise UsageError("no measured network to learn from: collect some first (sectum dataset collect)")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         network = WorkingSetNetwork()
-    _learn(network, training, visits, seed)
+    _learn(network, training, visits)
     log_bytes, scale = _estimates(network, [features for features, _ in validation])
     measured = np.log([working_set_bytes for _, working_set_bytes in validation])
     return FittedDetector(network, ErrorDistribution.fit((measured - log_bytes) / scale))
 
 
-def _learn(network: WorkingSetNetwork, examples: Sequence[Example], visits: int, seed: int) -> None:
+def _learn(network: WorkingSetNetwork, examples: Sequence[Example], visits: int) -> None:
     steps = max(1, visits // BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=_WARM_UP_SHARE)
-    rng = random.Random(seed)  # noqa: S311 - an order, not a secret
+    rng = random.Random(0)  # noqa: S311 - an order, not a secret
     waiting: list[Example] = []
     network.train()
     for _ in range(steps):
@@ -96,12 +94,5 @@ def _surprise(network: WorkingSetNetwork, batch: Sequence[Example]) -> torch.Ten
 def _estimates(
     network: WorkingSetNetwork, features: Sequence[GraphFeatures]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Logarithms of the estimated bytes, and the scales of their errors."""
-    log_bytes, scales = [np.zeros(0)], [np.zeros(0)]
     with torch.no_grad():
-        for start in range(0, len(features), _GRAPHS_AT_ONCE):
-            joined = together(features[start : start + _GRAPHS_AT_ONCE])
-            log_ratio, log_scale = network(**torch_tensors(joined))
-            log_bytes.append(np.log(joined.first_estimate_bytes) + log_ratio.numpy().astype(np.float64))
-            scales.append(np.exp(log_scale.numpy().astype(np.float64)))
-    return np.concatenate(log_bytes), np.concatenate(scales)
+        return estimates(lambda joined: [tensor.numpy() for tensor in network(**torch_tensors(joined))], features)

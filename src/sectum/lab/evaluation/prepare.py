@@ -65,7 +65,7 @@ def prepare(
     names: Sequence[str] = COMPUTED,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> None:
-    """Compute each network's features, page trace and page faults under its sizes of EPC, and keep them in it.
+    """Compute each network's features, page trace and page faults under its EPC sizes, and keep them in it.
 
     Args:
         networks: those that are prepared already cost nothing.

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sectum.lab.learners.native import Shared
 
 SHIPPED, PAPER = "page-model", "paper"
-_NETWORK = ("torch", "torch_geometric")
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,6 @@ def learners() -> Mapping[str, Entry]:
         _entry("kernel-additive", "nn-Meter's method: kernels' latencies learned and summed; knows no memory"),
         _entry("native-times-constant", "learned native latency times a constant"),
         _entry("flops-bytes", "linear regression on operations and bytes", needs=("scipy",)),
-        _entry("gcn", "BRP-NAS's method: a graph convolutional network, end to end", needs=_NETWORK, extra="learn"),
-        _entry("graphsage", "NNLQP's method: GraphSAGE with static features, end to end", needs=_NETWORK,
-               extra="learn"),
     )  # fmt: skip
     return {entry.name: entry for entry in entries}
 
@@ -119,10 +115,6 @@ def _make(name: str, shared: Shared) -> LatencyLearner:
             from sectum.lab.learners.proxies import NativeTimesConstant
 
             return NativeTimesConstant(shared)
-        case "flops-bytes":
-            from sectum.lab.learners.proxies import FlopsAndBytes
+    from sectum.lab.learners.proxies import FlopsAndBytes
 
-            return FlopsAndBytes()
-    from sectum.lab.learners.graph_network import GraphRegression
-
-    return GraphRegression(name, layer="gcn" if name == "gcn" else "sage", with_statics=name == "graphsage")
+    return FlopsAndBytes()

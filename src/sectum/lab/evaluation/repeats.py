@@ -24,7 +24,7 @@ Figures = dict[str, Any]
 def later_latencies(networks: Sequence[MeasuredNetwork], cases: Truth) -> Floats:
     """Latency of each case when it was measured again on the same machine, shape ``(cases,)``; NaN where it was not.
 
-    Two sizes of EPC are the same if they differ by at most `SAME_EPC_PAGES`. Of several repeats the first counts.
+    Two EPC sizes are the same if they differ by at most `SAME_EPC_PAGES`. Of several repeats the first counts.
     """
     later_ms = np.full(len(cases), np.nan)
     lines: dict[int, list[int]] = {}
@@ -72,12 +72,7 @@ def by_latency(networks: Sequence[MeasuredNetwork], cases: Truth, predicted_ms: 
     """By measured latency: errors of predictions, errors between labels, and errors of predictions to the mean label.
 
     A prediction can be nearer to a label than a second label is, and nearer still to the mean of both. Native cases
-    count like those in enclaves. The last range holds all latencies.
-
-    Args:
-        networks: repeats among them.
-        cases: of the networks.
-        predicted_ms: shape ``(cases,)``; NaN where nothing was predicted.
+    count like those in enclaves. Where nothing was predicted there is NaN. The last range holds all latencies.
     """
     later_ms = later_latencies(networks, cases)
     error = np.abs(predicted_ms / cases.measured_ms - 1)

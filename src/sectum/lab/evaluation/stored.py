@@ -27,7 +27,7 @@ FILE = "evaluation.json"
 FORMAT = 1
 
 _MAX_BYTES = 16 << 20
-_LIBRARIES = ("numpy", "lightgbm", "torch", "torch-geometric")
+_LIBRARIES = ("numpy", "lightgbm", "torch")
 _PREPARING, _SUMMARISING = 0.1, 0.02  # of the whole, for the progress bar
 
 Progress = Callable[[str, float], None]

@@ -138,15 +138,11 @@ def _rounded(value: float) -> float | None:
 def _points(cases: Truth, predicted: Predictions) -> dict[str, list[Any]]:
     """The random split's cases, for pictures: four digits are more than any picture shows."""
     kept = ~np.isnan(predicted.latency_ms)
-    families = sorted(set(cases.family.tolist()))
     return {
-        "families": families,
-        "family": [families.index(name) for name in cases.family[kept].tolist()],
         "regime": cases.regime[kept].tolist(),
         "epc_ratio": _shortened(cases.epc_ratio[kept]),
         "measured_ms": _shortened(cases.measured_ms[kept]),
         "predicted_ms": _shortened(predicted.latency_ms[kept]),
-        "probability": [None if math.isnan(p) else round(p, 3) for p in predicted.probability[kept].tolist()],
     }
 
 

@@ -1,4 +1,4 @@
-"""The table that predictions are judged against: one line for each network, natively and under each size of EPC."""
+"""The table that predictions are judged against: one line for each network, natively and under each EPC size."""
 
 from __future__ import annotations
 

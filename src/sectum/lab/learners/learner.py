@@ -17,7 +17,7 @@ NOMINAL_COVERAGE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class LatencyCase:
-    """A question: the latency of a network under a size of EPC.
+    """A question: the latency of a network under an EPC size.
 
     Attributes:
         network: as far as it is known.
@@ -61,7 +61,7 @@ class LatencyLearner(Protocol):
     name: str
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedLearner:
-        """Learn from networks, each measured natively and under some sizes of EPC.
+        """Learn from networks, each measured natively and under some EPC sizes.
 
         It may keep what it computes from their graphs in the networks; it changes nothing else.
         """

@@ -51,8 +51,8 @@ class NativeModel:
     """Native latency as the sum of operators' times.
 
     Args:
-        learned: times of operators, by the block of the blocked layout: machines with AVX-512 run other kernels, on
-            other shapes, than those with AVX2.
+        learned: times of operators, by the kind of CPU: with AVX-512 the runtime runs other kernels, on other shapes,
+            than with AVX2.
     """
 
     def __init__(self, learned: Mapping[Cpu, LearnedOperators]) -> None:

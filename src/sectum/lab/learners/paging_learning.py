@@ -57,13 +57,7 @@ class PageCostModel:
     rows: int
 
     def normalized_time(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int) -> float:
-        """Time of the page faults of an inference, over that of the reduction kernel.
-
-        Args:
-            features: of the network's operators.
-            counts: its page faults.
-            epc_pages: that fit.
-        """
+        """Time of the page faults of an inference, over that of the reduction kernel."""
         base = self._by_kind(features, counts)
         if self.correction is None or not base:
             return base
@@ -89,7 +83,7 @@ def learn_page_costs(networks: Sequence[MeasuredNetwork]) -> PageCostModel:
         if run.over_committed and network.paging(run.epc_pages).loads
     ]
     if not cases:
-        raise UsageError("no measured network pages: collect some under small sizes of EPC (sectum dataset collect)")
+        raise UsageError("no measured network pages: collect some under small EPC sizes (sectum dataset collect)")
     pages = np.array([_pages_by_group(network, run) for network, run in cases])
     native = np.array([network.native.latency_ms / network.references.sums_ms for network, _ in cases])
     latency = np.array([run.latency_ms / network.references.sums_ms for network, run in cases])

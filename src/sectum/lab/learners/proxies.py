@@ -62,11 +62,7 @@ def _amounts(network: KnownNetwork) -> Floats:
 
 
 class NativeTimesConstant:
-    """The learned native latency; in an enclave, times the constant that errs least there.
-
-    Args:
-        shared: with the other learners of a fold.
-    """
+    """The learned native latency; in an enclave, times the constant that errs least there."""
 
     name = "native-times-constant"
 

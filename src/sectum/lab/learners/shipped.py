@@ -29,10 +29,6 @@ class OperatorsAndPages:
 
     Intervals are quantiles of the logarithmic errors that the same method makes on a fifth of the networks when it
     learns from the others, none of them relatives: natively, for those that fit, and for those that page.
-
-    Args:
-        name: of the learner.
-        shared: with the other learners of a fold.
     """
 
     def __init__(self, name: str, shared: Shared) -> None:

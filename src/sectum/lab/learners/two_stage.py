@@ -46,7 +46,7 @@ class FittedVerdict(Protocol):
 
 
 class Verdict(Protocol):
-    """A first stage, which says whether a network pages under a size of EPC."""
+    """A first stage, which says whether a network pages under an EPC size."""
 
     def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedVerdict:
         """Learn from measured networks."""
@@ -78,14 +78,7 @@ def modelled_bytes(case: LatencyCase, _working_set_bytes: float) -> float:
 
 
 class TwoStage:
-    """A verdict, then the regression of its regime on the sum of operator latencies and the bytes that page.
-
-    Args:
-        name: of the learner.
-        shared: operator latency models, shared with the other learners of a fold.
-        verdict: the first stage.
-        paged_bytes: for the regression of over-committed networks.
-    """
+    """A verdict, then the regression of its regime on the sum of operator latencies and the bytes that page."""
 
     def __init__(self, name: str, shared: Shared, verdict: Verdict, paged_bytes: PagedBytes = overflow_bytes) -> None:
         self.name = name

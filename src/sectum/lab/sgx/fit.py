@@ -164,14 +164,7 @@ def mape(errors: Iterable[float]) -> float:
 def _fit(
     base: Profile, units: Sequence[Profile], rows: Sequence[PublishedTimes], solver: Solver
 ) -> NDArray[np.float64]:
-    """Find how many units of each constant, 0 or more, make the relative errors smallest in the mean.
-
-    Args:
-        base: the profile with none of the constants.
-        units: for each constant, the profile with one unit of it.
-        rows: what to fit to.
-        solver: how to weigh the errors.
-    """
+    """Find how many units of each constant, 0 or more, make the relative errors smallest in the mean."""
     measured = np.array([row.enclave_ms for row in rows])
     start = np.array([predicted_ms(base, row) for row in rows])
     columns = np.array([[predicted_ms(unit, row) for row in rows] for unit in units]) - start

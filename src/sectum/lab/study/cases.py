@@ -17,7 +17,7 @@ MEMORY_MIB = {
     64: (36, 48, 63, 66, 72),
     93: (48, 72, 91, 95, 104, 128),
 }
-"""Sweep of memory: matrices of 1 MiB under each size of EPC, dense where they pass it. The largest EPC is what a
+"""Sweep of memory: matrices of 1 MiB under each EPC size, dense where they pass it. The largest EPC is what a
 processor with 128 MB of it leaves to enclaves."""
 STEPS = 144
 """Convolutions in the sweep of memory. They use the matrices in turn, in at least two whole rounds up to 72 MiB."""
@@ -45,7 +45,7 @@ class Sweep(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyCase:
-    """One network, in one process natively and in one enclave, under several sizes of EPC.
+    """One network, in one process natively and in one enclave, under several EPC sizes.
 
     Attributes:
         sweep: what it is part of.
@@ -53,7 +53,7 @@ class StudyCase:
         policy: of replacement.
         threads: of the runtime.
         epc_sizes: in bytes.
-        working_sets_over_epc: sizes of EPC that depend on the working set.
+        working_sets_over_epc: EPC sizes that depend on the working set.
     """
 
     sweep: Sweep
@@ -69,7 +69,7 @@ class StudyCase:
         return f"{self.sweep}/{self.network.key}/{self.policy}/t{self.threads}/{self.network.seed}"
 
     def epcs(self, working_set_bytes: int) -> list[int]:
-        """Sizes of EPC to measure under, in bytes, whole pages, the largest first."""
+        """EPC sizes to measure under, in bytes, whole pages, the largest first."""
         relative = [int(working_set_bytes / ratio) // PAGE_BYTES * PAGE_BYTES for ratio in self.working_sets_over_epc]
         return sorted({*self.epc_sizes, *relative}, reverse=True)
 

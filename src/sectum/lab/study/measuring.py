@@ -30,14 +30,7 @@ _DEADLINE_S = 240.0
 def collect(
     writer: StudyWriter, planned: Sequence[StudyCase], engine: LocalEngine, limit: int
 ) -> Generator[Record, None, None]:
-    """Measure cases that the folder does not hold yet, and store them; see `sectum.lab.dataset.engines.store`.
-
-    Args:
-        writer: of the folder.
-        planned: in this order.
-        engine: that measures by `measure_case`.
-        limit: how many at most.
-    """
+    """Measure cases that the folder does not hold yet, and store them; see `sectum.lab.dataset.engines.store`."""
     missing = [case for case in planned if case.key not in writer.keys]
     return store(engine, itertools.islice(missing, limit), writer)
 
@@ -83,7 +76,7 @@ def measure_case(case: StudyCase, places: Places) -> dict[str, Any]:
 def _profiles(
     case: StudyCase, job: Job, places: Places, runtime: OptimizedGraph, working_set_bytes: int
 ) -> list[dict[str, Any]]:
-    """Time each operator natively and under each size of EPC, each in a process of its own."""
+    """Time each operator natively and under each EPC size, each in a process of its own."""
     where: list[tuple[Runner, int | None]] = [(places.native, None)]
     where += [(places.enclave, epc_bytes) for epc_bytes in case.epcs(working_set_bytes)]
     profiles = []

@@ -14,12 +14,12 @@ from sectum.lab.study.cases import Sweep
 from sectum.lab.study.fits import Numbers, grouped, quantile, spread
 from sectum.lab.study.points import Point, Study
 from sectum.lab.study.simulated import loaded_share, trace
-from sectum.paging.replacement import Policy
+from sectum.paging.replacement import ReplacementPolicy
 from sectum.units import MIB, PAGE_BYTES
 
 TABULATED = (0.98, 1.02, 1.1, 1.35, 2.0, 3.0)
 """Working set / EPC: the columns of the table of curves."""
-SECOND_CHANCE = str(Policy.SECOND_CHANCE)
+SECOND_CHANCE = str(ReplacementPolicy.SECOND_CHANCE)
 _TIGHT_EPC_BYTES = 16 * MIB  # of the sweep of batches: the EPC whose loads are told
 
 
@@ -83,8 +83,8 @@ def reuse(study: Study) -> Numbers | None:
         curves.append(_curve(str(kind), str(order), policy, ratios, shares, simulated=False))
         if policy == SECOND_CHANCE:
             pages = trace(limited[0].case)
-            shares = [loaded_share(pages, ratio, Policy.LRU) for ratio in ratios]
-            curves.append(_curve(str(kind), str(order), str(Policy.LRU), ratios, shares, simulated=True))
+            shares = [loaded_share(pages, ratio, ReplacementPolicy.LRU) for ratio in ratios]
+            curves.append(_curve(str(kind), str(order), str(ReplacementPolicy.LRU), ratios, shares, simulated=True))
     return {"curves": curves} if curves else None
 
 

@@ -1,4 +1,4 @@
-"""The study's measurements as points: one case under one size of EPC, beside its native run."""
+"""The study's measurements as points: one case at one EPC size, beside its native run."""
 
 from __future__ import annotations
 
@@ -152,10 +152,10 @@ class Study:
     seconds: float
     unequal: int
 
-    def of(self, *sweeps: Sweep, threads: int = 1) -> list[Point]:
-        """Points of some sweeps; of all if none is named."""
+    def of(self, *sweeps: Sweep) -> list[Point]:
+        """Points of some sweeps with one compute thread; of all sweeps if none is named."""
         chosen = sweeps or tuple(Sweep)
-        return [p for p in self.points if p.case.sweep in chosen and p.case.threads == threads]
+        return [p for p in self.points if p.case.sweep in chosen and p.case.threads == 1]
 
 
 def load(folder: Path) -> Study:

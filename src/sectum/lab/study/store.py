@@ -30,7 +30,7 @@ def schema() -> pa.Schema:
     ``kind`` to ``seed`` make its network: the fields of `sectum.lab.study.networks.Synthetic`. ``graph`` is what
     the runtime executes (`sectum.ort.stored`), ``nchwc_block`` how many floats a block of its layout has. ``runs``,
     with the columns of a dataset's, are the native one, the one in an enclave without a limit, and one for each size
-    of EPC. ``profiles`` have the time of each operator of ``graph``, natively and under each size of EPC, for the sweep
+    of EPC. ``profiles`` have the time of each operator of ``graph``, natively and under each EPC size, for the sweep
     ``operators`` only. ``error`` says why there is nothing else.
     """
     import pyarrow as pa

@@ -1,9 +1,8 @@
-"""What a dataset holds is told in figures whose meaning is fixed, and drawn."""
+"""What a dataset holds is told in figures whose meaning is fixed."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def fill(folder: Path, *records: dict[str, Any], machine: str = "here", context:
 
 
 def enclaves(*runs: tuple[int, float]) -> list[dict[str, Any]]:
-    """A native run, and one for each size of EPC with so many loads."""
+    """A native run, and one for each EPC size with so many loads."""
     return [measured(), *(measured("softepc", epc_bytes, loads=loads) for epc_bytes, loads in runs)]
 
 
@@ -109,7 +108,7 @@ def test_rows_to_be_doubted_are_counted(tmp_path: Path, told: Show) -> None:
 
 
 def test_noise_is_what_a_second_measurement_differs_by(tmp_path: Path, told: Show) -> None:
-    """Latencies are compared in the same place, at the same size of EPC, on the same machine, and nowhere else."""
+    """Latencies are compared in the same place, at the same EPC size, on the same machine, and nowhere else."""
 
     def latencies(native: float, small: float, large: float, apart_bytes: int = 0) -> list[dict[str, Any]]:
         return [
@@ -185,47 +184,6 @@ def test_only_failures_can_be_shown(tmp_path: Path, run: Run) -> None:
     result = run("dataset", "show", tmp_path)
     assert result.exit_code == 0, result.stderr
     assert "1 x EnclaveDeadline" in result.stdout
-
-
-@pytest.mark.slow
-def test_a_working_set_that_was_counted_as_empty_is_drawn(tmp_path: Path, run: Run) -> None:
-    """All pages of a tiny network stay mapped in the smallest EPC; none of them is loaded."""
-    pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
-    tiny = record(1, working_set_bytes=0, runs=enclaves((64 * PAGE_BYTES, 0.0)))
-    folder = fill(tmp_path / "data", tiny, record(2, runs=enclaves((2 * MIB, 900.0))))
-    result = run("dataset", "show", folder, "--pictures", tmp_path / "pictures")
-    assert result.exit_code == 0, result.stderr
-
-
-@pytest.mark.slow
-def test_pictures_are_drawn(tmp_path: Path, run: Run) -> None:
-    """One PNG each, in a folder that is made for them, the same for the same dataset."""
-    pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
-    folder = fill(tmp_path / "networks", record(1), record(2, family="vgg"))
-    drawn = []
-    for name in ("one", "other"):
-        result = run("dataset", "show", folder, "--pictures", tmp_path / "new" / name, "--json")
-        assert result.exit_code == 0, result.stderr
-        paths = [Path(path) for path in json.loads(result.stdout)["pictures"]]
-        drawn.append([path.read_bytes() for path in paths])
-    assert [path.name for path in paths] == ["native-latency.png", "working-set.png", "loads.png", "slowdown.png"]
-    assert all(content.startswith(b"\x89PNG") for content in drawn[0])
-    assert len(set(drawn[0])) == 4
-    assert drawn[0] == drawn[1]
-
-
-def test_what_cannot_be_drawn_is_told(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing to draw, nowhere to draw it, or nothing to draw it with: each in a sentence."""
-    pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
-    nothing = fill(tmp_path / "nothing", failed(1))
-    something = fill(tmp_path / "something", record(1))
-    (tmp_path / "file").touch()
-    assert "nothing to draw" in run("dataset", "show", nothing, "--pictures", tmp_path / "new").stderr
-    assert "cannot be made" in run("dataset", "show", something, "--pictures", tmp_path / "file" / "new").stderr
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    result = run("dataset", "show", something, "--pictures", tmp_path / "new")
-    assert result.exit_code == 2
-    assert "scripts/setup train" in result.stderr
 
 
 def test_a_folder_without_a_dataset_is_told(tmp_path: Path, run: Run) -> None:

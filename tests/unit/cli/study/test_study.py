@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 from places import ROOT
-from sectum.cli.study.words import told
+from sectum.cli.study.words import in_words
 from sectum.lab.study.observations import OBSERVATIONS
 from sectum.lab.study.store import StudyWriter
 from study_records import cases, fill, record
@@ -90,13 +90,16 @@ def test_pictures_are_drawn(run: Run, folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing to draw, or nothing to draw it with: each in a sentence."""
+    """Nothing to draw, nowhere to draw it, or nothing to draw it with: each in a sentence."""
     with StudyWriter(tmp_path / "failed", "here", {}) as writer:
         writer.add(record(cases()[0], error="EnclaveFailed: it died", runs=[]))
         writer.flush()
     assert "nothing to draw" in run("study", "show", tmp_path / "failed", "--pictures", tmp_path / "new").stderr
+    some = fill(tmp_path / "some", cases()[:5])
+    (tmp_path / "file").touch()
+    assert "cannot be made" in run("study", "show", some, "--pictures", tmp_path / "file" / "new").stderr
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    result = run("study", "show", fill(tmp_path / "some", cases()[:5]), "--pictures", tmp_path / "new")
+    result = run("study", "show", some, "--pictures", tmp_path / "new")
     assert result.exit_code == 2
     assert "scripts/setup train" in result.stderr
 
@@ -104,7 +107,7 @@ def test_what_cannot_be_drawn_is_told(run: Run, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_what_was_not_measured_says_how_to_measure_it(name: str) -> None:
     """Never an empty section, nor an observation without measurements."""
-    observation = told(name, None)
+    observation = in_words(name, None)
     assert re.search(r"Not measured here\. `sectum study run[^`]*`", observation.text)
     assert not observation.table
     assert not observation.picture

@@ -80,12 +80,11 @@ def test_trusted_paths_exist_and_are_not_nested() -> None:
     assert not [a for a in paths for b in paths if a != b and a.startswith(f"{b}/")]
 
 
-@pytest.mark.parametrize("direct", [True, False])
-def test_missing_gramine_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, direct: bool) -> None:
+def test_missing_gramine_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without Gramine the message names the missing program, where to get it, and what to use instead."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    runner = GramineRunner(direct=direct)
-    with pytest.raises(EnclaveUnavailable, match=r"gramine-(direct|sgx).*installation.*softepc"):
+    runner = GramineRunner()
+    with pytest.raises(EnclaveUnavailable, match=r"gramine-sgx.*installation.*softepc"):
         runner.check()
     with pytest.raises(EnclaveUnavailable):
         runner.start(Job(model=convolutions()))
@@ -106,10 +105,11 @@ def test_an_epc_is_refused() -> None:
 @pytest.mark.slow
 def test_a_failing_tool_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """If the manifest cannot be built, the error contains the tool's own message."""
-    for name in ("gramine-manifest", "gramine-direct"):
+    for name in ("gramine-manifest", "gramine-sgx", "gramine-sgx-sign"):
         path = tmp_path / name
         path.write_text("#!/bin/sh\necho 'bad manifest' >&2\nexit 3\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(gramine, "DEVICE", tmp_path)
     with pytest.raises(EnclaveFailed, match="exit code 3: bad manifest"):
-        GramineRunner(direct=True).start(Job(model=convolutions()))
+        GramineRunner().start(Job(model=convolutions()))

@@ -44,10 +44,7 @@ def test_warm_up_is_left_out(tmp_path: Path) -> None:
     assert found.name == "a"
     assert found.time_us == pytest.approx(9.5)  # half a microsecond for the runtime's rounding down
     assert (found.products_us, found.sums_us) == (10, 20)
-    assert found.input_shapes == ((1, 2), ())
-    assert found.input_types == ("float", "int64")
     assert found.output_shapes == ((1, 4),)
-    assert (found.parameter_bytes, found.output_bytes) == (72, 16)
 
 
 def test_nodes_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sectum import zoo
-from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, OperatorTime, Sample
+from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, OperatorTime, ProcessMemory, Sample
 from sectum.errors import EnclaveDeadline, EnclaveFailed, SectumError, UsageError
 from sectum.lab.dataset import network, runs
 from sectum.lab.dataset.network import NEAR, SMALLEST_EPC_BYTES, WIDE, epc_sizes, measure_network
@@ -57,9 +57,8 @@ class FakeSession:
         assert least <= n <= most
         return [
             OperatorTime(
-                name=op.name, type=op.type, time_us=10.0 * (1 + index), products_us=20.0, sums_us=20.0, input_shapes=(),
+                name=op.name, type=op.type, time_us=10.0 * (1 + index), products_us=20.0, sums_us=20.0,
                 output_shapes=tuple(RUNTIME.tensors[name].shape for name in op.outputs),
-                input_types=(), parameter_bytes=0, output_bytes=0,
             )
             for index, op in enumerate(RUNTIME.operators[: self._runner.operators])
         ]  # fmt: skip
@@ -73,8 +72,8 @@ class FakeSession:
     def outputs_digest(self) -> str:
         return self._runner.digest
 
-    def memory(self) -> Memory:
-        return Memory(40, 30, 35, 25)
+    def memory(self) -> ProcessMemory:
+        return ProcessMemory(40, 30, 35, 25)
 
     def __enter__(self) -> FakeSession:
         return self

@@ -8,10 +8,10 @@ from sectum.lab.dataset.summary import EnclaveRow, agreement
 from sectum.units import MIB
 
 
-def test_a_row_knows_its_shares() -> None:
-    """Working set over EPC, and pages loaded over pages of the working set."""
-    row = EnclaveRow("vgg", 4 * MIB, 2 * MIB, 512.0, True, False, True, 5.0)
-    assert (row.working_set_over_epc, row.loaded_share) == (2.0, 0.5)
+def test_a_row_knows_its_ratio() -> None:
+    """The ratio is working set over EPC."""
+    row = EnclaveRow("vgg", 4 * MIB, 2 * MIB, 512.0, True, False, True)
+    assert row.working_set_over_epc == 2.0
 
 
 def test_agreement_is_a_share_of_the_ratios() -> None:

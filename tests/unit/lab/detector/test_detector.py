@@ -10,13 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from sectum.errors import ArtefactInvalid, UsageError
+from sectum.errors import ArtefactInvalid
 from sectum.lab.detector import ARTEFACTS, Detector
 from sectum.lab.detector.features import extract
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
-
-MIB = 1 << 20
 
 
 @pytest.fixture(scope="module", params=ARTEFACTS)
@@ -32,6 +30,10 @@ def copy(tmp_path):
     return folder
 
 
+def working_sets(detector, networks):
+    return detector.working_sets([extract(optimize(network, detector.cpu)) for network in networks])
+
+
 def edit(folder, **changes):
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -40,9 +42,8 @@ def edit(folder, **changes):
 def test_a_larger_epc_pages_less_likely(detector, networks):
     """The probability falls strictly with the EPC around the working set, from about 1 to about 0."""
     for graph in networks:
-        middle = detector.detect([graph], [MIB])[0].working_set_bytes
-        sizes = [round(middle * factor) for factor in (0.4, 0.8, 0.95, 1.0, 1.05, 1.25, 2.5)]
-        said = [found.probability for found in detector.detect([graph] * len(sizes), sizes)]
+        found = working_sets(detector, [graph])
+        said = found.over_commitment(found.n_bytes() * (0.4, 0.8, 0.95, 1.0, 1.05, 1.25, 2.5))
         assert (np.diff(said) < 0).all()
         assert said[0] > 0.95
         assert said[-1] < 0.05
@@ -51,40 +52,30 @@ def test_a_larger_epc_pages_less_likely(detector, networks):
 def test_many_at_once_are_as_one_by_one(detector, networks):
     """A network's answer does not depend on what else is asked about, nor on how many runs that takes."""
     many = [networks[number % len(networks)] for number in range(80)]
-    sizes = [(number % 7 + 1) * MIB for number in range(80)]
-    together = detector.detect(many, sizes)
-    alone = [detector.detect([graph], [size])[0] for graph, size in zip(many, sizes, strict=True)]
-    assert np.allclose([a.probability for a in together], [b.probability for b in alone], atol=1e-4)
-    assert np.allclose([a.working_set_bytes for a in together], [b.working_set_bytes for b in alone], rtol=1e-4)
+    together = working_sets(detector, many)
+    alone = [working_sets(detector, [graph]) for graph in many]
+    assert np.allclose(together.log_bytes, [one.log_bytes[0] for one in alone], atol=1e-4)
+    assert np.allclose(together.scale, [one.scale[0] for one in alone], rtol=1e-3)
 
 
 def test_the_interval_holds_the_median(detector, networks):
     """The 5 %, 50 % and 95 % quantiles of the working set are in order, and the probability is 0.5 at the median."""
-    for found in detector.detect(networks, [MIB] * len(networks)):
-        assert found.low_bytes <= found.working_set_bytes <= found.high_bytes
-    graph = networks[0]
-    middle = detector.detect([graph], [MIB])[0].working_set_bytes
-    assert detector.detect([graph], [middle])[0].probability == pytest.approx(0.5, abs=0.2)
+    found = working_sets(detector, networks)
+    low, middle, high = (found.n_bytes(share) for share in (0.05, 0.5, 0.95))
+    assert (low <= middle).all()
+    assert (middle <= high).all()
+    assert found.over_commitment(middle) == pytest.approx(0.5, abs=0.2)
 
 
 def test_working_sets_are_near_the_first_estimate(detector, networks):
     """They are within a quarter of weights and peak activations, on networks of ordinary families."""
-    found = detector.detect(networks, [MIB] * len(networks))
     first = [extract(optimize(graph, detector.cpu)).first_estimate_bytes[0] for graph in networks]
-    assert np.allclose([one.working_set_bytes for one in found], first, rtol=0.25)
+    assert np.allclose(working_sets(detector, networks).n_bytes(), first, rtol=0.25)
 
 
 def test_nothing_asked_is_nothing_answered(detector):
     """No graph, no answer, no error."""
-    assert detector.detect([], []) == []
-
-
-def test_one_size_for_each_graph(detector, networks):
-    """Counts that differ and sizes that are none are refused."""
-    with pytest.raises(UsageError, match="one size for each graph"):
-        detector.detect(networks, [MIB])
-    with pytest.raises(UsageError, match="positive size"):
-        detector.detect(networks[:1], [0])
+    assert len(detector.working_sets([]).n_bytes()) == 0
 
 
 def test_this_machines_kind_is_the_default():
@@ -106,14 +97,14 @@ def test_a_flipped_bit_in_a_network_is_refused(copy, networks):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ArtefactInvalid, match="SHA-256"):
-        Detector.load(copy).detect(networks[:1], [MIB])
+        working_sets(Detector.load(copy), networks[:1])
 
 
 def test_a_missing_network_is_named(copy, networks):
     """Without its file the error has its path."""
     (copy / "gnn.onnx").unlink()
     with pytest.raises(ArtefactInvalid, match=r"gnn\.onnx"):
-        Detector.load(copy).detect(networks[:1], [MIB])
+        working_sets(Detector.load(copy), networks[:1])
 
 
 @pytest.mark.parametrize("missing", ["detector", "machine", "nchwc_block"])
@@ -142,8 +133,12 @@ def test_detecting_imports_nothing_that_trains():
         "import sys, random\n"
         "from sectum import zoo\n"
         "from sectum.lab.detector import Detector\n"
-        "Detector.load().detect([zoo.to_graph(zoo.sample('squeezenet', random.Random(0)), 1)], [1 << 20])\n"
-        "heavy = {'torch', 'torch_geometric', 'pyarrow', 'lightgbm', 'scipy', 'matplotlib'}\n"
+        "from sectum.lab.detector.features import extract\n"
+        "from sectum.ort.optimize import optimize\n"
+        "detector = Detector.load()\n"
+        "graph = zoo.to_graph(zoo.sample('squeezenet', random.Random(0)), 1)\n"
+        "detector.working_sets([extract(optimize(graph, detector.cpu))])\n"
+        "heavy = {'torch', 'pyarrow', 'lightgbm', 'scipy', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, Memory, OperatorTime, Sample
+from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, OperatorTime, ProcessMemory, Sample
 from sectum.errors import DatasetInvalid, EnclaveFailed
 from sectum.graph.reader import read as read_model
 from sectum.lab.dataset import dataset, runs
@@ -51,9 +51,8 @@ class FakeSession:
         graph = optimize(read_model(self._job.model).graph, Cpu.here())
         return [
             OperatorTime(
-                name=op.name, type=op.type, time_us=10.0, products_us=20.0, sums_us=20.0, input_shapes=(),
+                name=op.name, type=op.type, time_us=10.0, products_us=20.0, sums_us=20.0,
                 output_shapes=tuple(graph.tensors[name].shape for name in op.outputs),
-                input_types=(), parameter_bytes=0, output_bytes=0,
             )
             for op in graph.operators
         ]  # fmt: skip
@@ -65,8 +64,8 @@ class FakeSession:
     def outputs_digest(self) -> str:
         return self._runner.digest
 
-    def memory(self) -> Memory:
-        return Memory(40, 30, 35, 25)
+    def memory(self) -> ProcessMemory:
+        return ProcessMemory(40, 30, 35, 25)
 
     def __enter__(self) -> FakeSession:
         return self
