@@ -85,7 +85,7 @@ def schema() -> pa.Schema:
     )
 
 
-FORM = Form(str(FORMAT), schema, "networks", "data/networks", ("key", "structure", "batch"))
+FORM = Form(str(FORMAT), schema, "networks", "data/networks", ("key", "structure", "batch", "threads"))
 read, shards, contexts = FORM.read, FORM.shards, FORM.contexts
 
 
