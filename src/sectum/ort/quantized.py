@@ -66,6 +66,8 @@ def quantize_earlier(work: WorkGraph, quantize: Node) -> None:
         if move is None or move.type not in _PASSES or move.domain or work.sole_consumer(move) is not quantize:
             return
         source, result, moved = move.inputs[0], quantize.outputs[0], move.outputs[0]
+        if _dequantize(work, source) is not None:
+            return
         made = work.new_tensor(source, work.tensors[source].shape, work.tensors[result])
         work.set_input(quantize, 0, source)
         work.set_input(move, 0, made)
@@ -81,6 +83,9 @@ def dequantize_later(work: WorkGraph, dequantize: Node) -> None:
         if move is None or move.type not in _PASSES or move.domain or move.inputs[0] != dequantize.outputs[0]:
             return
         source, result, before = dequantize.inputs[0], move.outputs[0], dequantize.outputs[0]
+        after = work.sole_consumer(move)
+        if after is not None and after.type == QUANTIZE:
+            return
         made = work.new_tensor(result, work.tensors[result].shape, work.tensors[source])
         work.set_input(move, 0, source)
         work.set_input(dequantize, 0, made)
