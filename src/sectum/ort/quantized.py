@@ -77,7 +77,16 @@ def quantize_earlier(work: WorkGraph, quantize: Node) -> None:
 
 
 def dequantize_later(work: WorkGraph, dequantize: Node) -> None:
-    """Dequantise behind what only moves data."""
+    """Dequantise behind what only moves data; several such readers get a DequantizeLinear each."""
+    readers = tuple(work.consumers.get(dequantize.outputs[0], ()))
+    for move in readers[1:] if len(readers) > 1 and dequantize.outputs[0] not in work.output_set else ():
+        if move.type in _PASSES and not move.domain and move.inputs[0] == dequantize.outputs[0]:
+            like = work.tensors[dequantize.outputs[0]]
+            made = work.new_tensor(like.name, like.shape, like)
+            inputs = list(dequantize.inputs)
+            own = work.add(DEQUANTIZE, inputs, [made], dequantize.attributes, sources=dequantize.sources)
+            work.set_input(move, 0, made)
+            dequantize_later(work, own)
     while dequantize.inputs[0] in work.producer:
         move = work.sole_consumer(dequantize)
         if move is None or move.type not in _PASSES or move.domain or move.inputs[0] != dequantize.outputs[0]:
