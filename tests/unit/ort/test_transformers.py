@@ -13,7 +13,7 @@ from sectum.ort.optimize import optimize
     ("name", "made", "gone"),
     [
         ("gpt2_prefill_64", {"FastGelu": 12, "Softmax": 12}, {"Tanh", "Pow"}),
-        ("bert_tiny", {"Gelu": 2, "SkipLayerNormalization": 5, "Gemm": 13}, {"Erf"}),
+        ("bert_tiny", {"Gelu": 2, "SkipLayerNormalization": 5, "Gemm": 12, "FusedGemm": 1}, {"Erf"}),
         ("deit_tiny", {"Split": 12, "Squeeze": 36}, {"Erf"}),
         ("smollm_135m_step_256", {"SimplifiedLayerNormalization": 61, "Split": 60}, {"Slice", "Pow", "Sqrt"}),
     ],
