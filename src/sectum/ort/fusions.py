@@ -25,6 +25,33 @@ _GEMM_ACTIVATIONS = frozenset(
 _RESHAPES = frozenset({"Reshape", "Squeeze", "Unsqueeze"})
 
 
+def matmul_add_outside_attention(work: WorkGraph, node: Node) -> None:
+    """As `matmul_add`, but leave the four products around an attention for a later pass."""
+    add = work.sole_consumer(node)
+    if add is not None and len(work.tensors[node.inputs[0]].shape) > 2:
+        norm = work.producer.get(node.inputs[0])
+        if _projects(work, norm) is not None:
+            return
+        total = work.sole_consumer(add)
+        if total is not None and total.type == "Add":
+            others = [work.producer.get(item) for item in total.inputs if item != add.outputs[0]]
+            if any(_projects(work, other) is add for other in others):
+                return
+    matmul_add(work, node)
+
+
+def _projects(work: WorkGraph, norm: Node | None) -> Node | None:
+    """The last Add of an attention whose three projections read a LayerNormalization, which is added to its result."""
+    if norm is None or norm.type != "LayerNormalization":
+        return None
+    readers = work.consumers.get(norm.outputs[0], ())
+    if sorted(reader.type for reader in readers) != ["Add", "MatMul", "MatMul", "MatMul"]:
+        return None
+    total = next(reader for reader in readers if reader.type == "Add")
+    last = work.producer.get(next((item for item in total.inputs if item != norm.outputs[0]), ""))
+    return last if last is not None and last.type == "Add" else None
+
+
 def matmul_add(work: WorkGraph, node: Node) -> None:
     """MatMul and the Add of a constant row become Gemm; operands of higher rank are flattened around it."""
     add = work.sole_consumer(node)

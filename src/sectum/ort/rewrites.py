@@ -2,7 +2,7 @@
 
 Learned from onnxruntime/core/optimizer and checked against what the runtime writes (`tests/support/observed.py`). Not
 modelled, so that the result has more operators than the runtime executes, never fewer: pushing transposes through
-what is neither elementwise nor a pool of integers, fused attention, BiasGelu and the tanh form of GELU, what
+what is neither elementwise nor a pool of integers, fused attention, what
 `sectum.ort.quantized` leaves out, and no-op arithmetic such as adding a constant zero (large constants' values are not
 kept).
 """
@@ -20,6 +20,7 @@ from sectum.ort.fusions import (
     gelu,
     gemm_activation,
     matmul_add,
+    matmul_add_outside_attention,
     quick_gelu,
 )
 from sectum.ort.layer_norm import layer_norm, root_mean_square_norm
@@ -50,7 +51,7 @@ _LEVEL_1: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Div"}), product_with_reciprocal),
     (frozenset({"Pad"}), pad_into_consumers),
     (frozenset({"Conv", "ConvTranspose"}), fold_affine),
-    (frozenset({"MatMul"}), matmul_add),
+    (frozenset({"MatMul"}), matmul_add_outside_attention),
     (frozenset({"Reshape"}), contiguous_reshapes),
     (frozenset({"Slice", "Gather"}), _parts_to_split),
     (frozenset({QUANTIZE}), quantize_earlier),
@@ -67,6 +68,7 @@ _LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Erf"}), gelu),
     (frozenset({"Sqrt"}), layer_norm),
     (frozenset({"Pow"}), root_mean_square_norm),
+    (frozenset({"MatMul"}), matmul_add),
     (frozenset({"MatMul"}), transposed_product),
     (frozenset({"Add"}), bias_gelu),
     (frozenset({"LayerNormalization"}), skip_layer_norm),
@@ -79,7 +81,8 @@ _LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
 )
 _MAKERS = frozenset(
     {
-        matmul_add, contiguous_reshapes, gelu, gemm_activation, conv_activation, quick_gelu, layer_norm,
+        matmul_add, matmul_add_outside_attention, contiguous_reshapes, gelu, gemm_activation,
+        conv_activation, quick_gelu, layer_norm,
         transposed_product, scaled_product, skip_layer_norm, quantized_form, integer_product,
         fast_gelu, bias_gelu, root_mean_square_norm, _parts_to_split,
     }
@@ -87,6 +90,7 @@ _MAKERS = frozenset(
 # Types of node that a pass makes and a later pass looks for.
 _MADE: dict[_Rule, frozenset[str]] = {
     matmul_add: frozenset({"Reshape", "Gemm"}),
+    matmul_add_outside_attention: frozenset({"Reshape", "Gemm"}),
     layer_norm: frozenset({"LayerNormalization"}),
     scaled_product: frozenset({"FusedMatMul"}),
     transposed_product: frozenset({"FusedMatMul"}),
