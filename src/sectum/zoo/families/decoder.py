@@ -12,7 +12,7 @@ from functools import partial
 
 from sectum.zoo.families.drawing import affordable, choose, log_uniform
 from sectum.zoo.families.family import ProgramFamily
-from sectum.zoo.families.rotary import Rotary, rotate, rotary, rms_norm
+from sectum.zoo.families.rotary import Rotary, rms_norm, rotary, rotate
 from sectum.zoo.families.transformer import (
     LOWEST,
     Heads,
