@@ -10,34 +10,29 @@ _PADDABLE = frozenset({"Conv", "AveragePool", "MaxPool"})
 
 
 def pad_into_consumers(work: WorkGraph, node: Node) -> None:
-    """Let the convolutions and pools that read a Pad of the spatial dimensions with zeros pad by themselves."""
+    """Let the one convolution or pool that reads a Pad of the spatial dimensions with zeros pad by itself."""
     amounts = ints(node.attributes.get("pads")) or _constant_integers(work, node, 1)
     rank = len(work.tensors[node.inputs[0]].shape)
-    readers = work.consumers.get(node.outputs[0], ())
+    reader = work.sole_consumer(node)
     if (
         node.attributes.get("mode", "constant") != "constant"
         or not _pads_with_zero(work, node)
         or len(amounts) != 2 * rank
         or min(amounts) < 0
         or any(amounts[i] or amounts[rank + i] for i in (0, 1))
-        or (len(node.inputs) > 3 and node.inputs[3])
-        or node.outputs[0] in work.output_set
-        or not readers
-    ):
-        return
-    if any(
-        reader.type not in _PADDABLE
+        or len(node.inputs) > 3
+        or reader is None
+        or reader.type not in _PADDABLE
         or reader.domain
         or reader.inputs[0] != node.outputs[0]
+        or len(reader.outputs) > 1
         or reader.attributes.get("auto_pad", "NOTSET") != "NOTSET"
-        for reader in readers
     ):
         return
     added = amounts[2:rank] + amounts[rank + 2 :]
-    for reader in tuple(readers):
-        pads = ints(reader.attributes.get("pads")) or (0,) * len(added)
-        reader.attributes = {**reader.attributes, "pads": tuple(map(sum, zip(pads, added, strict=True)))}
-    work.bypass(node, node.inputs[0], into=readers[0])
+    pads = ints(reader.attributes.get("pads")) or (0,) * len(added)
+    reader.attributes = {**reader.attributes, "pads": tuple(map(sum, zip(pads, added, strict=True)))}
+    work.bypass(node, node.inputs[0], into=reader)
 
 
 def _constant_integers(work: WorkGraph, node: Node, slot: int) -> tuple[int, ...]:

@@ -221,13 +221,18 @@ def quick_gelu(work: WorkGraph, sigmoid: Node) -> None:
 
 
 def fuse_conv_add(work: WorkGraph) -> None:
-    """Level 3: convolutions that kept their layout take in the Add after them, and an activation after that."""
+    """Level 3: convolutions of images that kept their layout take in the Add after them, and an activation after that.
+
+    The runtime leaves out those without a bias.
+    """
     for conv in tuple(work.nodes):
-        if conv.dead or conv.type != "Conv" or conv.domain or len(conv.inputs) > 3:
+        if conv.dead or conv.type != "Conv" or conv.domain or len(conv.inputs) != 3:
             continue
         add = work.sole_consumer(conv)
         result = conv.outputs[0]
         if add is None or add.type != "Add" or add.domain or work.tensors[result].dtype != "float32":
+            continue
+        if len(work.tensors[result].shape) != 4:
             continue
         other = add.inputs[1] if add.inputs[0] == result else add.inputs[0]
         if other == result or work.tensors[other].shape != work.tensors[result].shape:
@@ -237,7 +242,7 @@ def fuse_conv_add(work: WorkGraph) -> None:
         after = work.sole_consumer(add)
         if after is not None and (found := activation_attributes(work, after)) is not None:
             extra, last = found, after
-        inputs = [*conv.inputs, *[""] * (3 - len(conv.inputs)), other]
+        inputs = [*conv.inputs, other]
         outputs = last.outputs
         if last is not add:
             work.remove(last)

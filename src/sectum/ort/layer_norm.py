@@ -14,6 +14,12 @@ from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
 _EARLY_OPSET = 17
 
 
+def early_layer_norm(work: WorkGraph, root: Node) -> None:
+    """As `layer_norm`, at level 1 and thus before transposes move, where the opset has the operator."""
+    if work.opset >= _EARLY_OPSET:
+        layer_norm(work, root)
+
+
 def layer_norm(work: WorkGraph, root: Node) -> None:
     """Fuse the normalisation whose standard deviation ``root``, a Sqrt, takes."""
     add_epsilon = _producer(work, root.inputs[0], "Add")

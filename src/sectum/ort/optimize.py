@@ -48,7 +48,7 @@ def optimize(graph: Graph, cpu: Cpu) -> OptimizedGraph:
         to_blocked_layout(work, cpu.nchwc_block)
     fuse_conv_add(work)
     if to_channels_last(work):
-        optimise_transposes(work)
+        optimise_transposes(work, placed=True)
     return work.freeze(cpu)
 
 

@@ -22,7 +22,6 @@ _UNARY = {
     name: f"QLinear{name}" for name in ("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", "Softmax")
 }  # fmt: skip
 _MOVES = frozenset({"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Gather", "Slice", "Resize"})
-_PASSES = frozenset({"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice"})
 _PRODUCTS = frozenset({"Conv", "MatMul", "Gemm"})
 TARGETS = _PRODUCTS | _MOVES | {"Concat", *_BINARY, *_UNARY}
 """Types that may have a quantised form."""
@@ -57,50 +56,6 @@ def activation_before_quantize(work: WorkGraph, node: Node) -> None:
             return
     if zero.value.ravel()[0] == bottom:
         work.bypass(node, node.inputs[0])
-
-
-def quantize_earlier(work: WorkGraph, quantize: Node) -> None:
-    """Quantise before what only moves data."""
-    while True:
-        move = work.producer.get(quantize.inputs[0])
-        if move is None or move.type not in _PASSES or move.domain or work.sole_consumer(move) is not quantize:
-            return
-        source, result, moved = move.inputs[0], quantize.outputs[0], move.outputs[0]
-        if _dequantize(work, source) is not None:
-            return
-        made = work.new_tensor(source, work.tensors[source].shape, work.tensors[result])
-        work.set_input(quantize, 0, source)
-        work.set_input(move, 0, made)
-        work.producer.pop(moved)
-        quantize.outputs, move.outputs = [made], [result]
-        work.producer[made], work.producer[result] = quantize, move
-
-
-def dequantize_later(work: WorkGraph, dequantize: Node) -> None:
-    """Dequantise behind what only moves data; several such readers get a DequantizeLinear each."""
-    readers = tuple(work.consumers.get(dequantize.outputs[0], ()))
-    for move in readers[1:] if len(readers) > 1 and dequantize.outputs[0] not in work.output_set else ():
-        if move.type in _PASSES and not move.domain and move.inputs[0] == dequantize.outputs[0]:
-            like = work.tensors[dequantize.outputs[0]]
-            made = work.new_tensor(like.name, like.shape, like)
-            inputs = list(dequantize.inputs)
-            own = work.add(DEQUANTIZE, inputs, [made], dequantize.attributes, sources=dequantize.sources)
-            work.set_input(move, 0, made)
-            dequantize_later(work, own)
-    while dequantize.inputs[0] in work.producer:
-        move = work.sole_consumer(dequantize)
-        if move is None or move.type not in _PASSES or move.domain or move.inputs[0] != dequantize.outputs[0]:
-            return
-        source, result, before = dequantize.inputs[0], move.outputs[0], dequantize.outputs[0]
-        after = work.sole_consumer(move)
-        if after is not None and after.type == QUANTIZE:
-            return
-        made = work.new_tensor(result, work.tensors[result].shape, work.tensors[source])
-        work.set_input(move, 0, source)
-        work.set_input(dequantize, 0, made)
-        work.producer.pop(before)
-        move.outputs, dequantize.outputs = [made], [result]
-        work.producer[made], work.producer[result] = move, dequantize
 
 
 def _number(work: WorkGraph, node: Node, slot: int) -> float | None:

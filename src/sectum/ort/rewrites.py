@@ -23,17 +23,15 @@ from sectum.ort.fusions import (
     matmul_add_outside_attention,
     quick_gelu,
 )
-from sectum.ort.layer_norm import layer_norm, root_mean_square_norm
+from sectum.ort.layer_norm import early_layer_norm, layer_norm, root_mean_square_norm
 from sectum.ort.products import scaled_product, skip_layer_norm, transposed_product
-from sectum.ort.quantized import (
-    DEQUANTIZE,
+from sectum.ort.quantized import DEQUANTIZE, TARGETS, activation_before_quantize, integer_product, quantized_form
+from sectum.ort.quantized_moves import (
     QUANTIZE,
-    TARGETS,
-    activation_before_quantize,
+    dequantize_for_each,
     dequantize_later,
-    integer_product,
     quantize_earlier,
-    quantized_form,
+    quantize_weights,
 )
 from sectum.ort.splits import slices_to_split
 from sectum.ort.transposes import optimise_transposes
@@ -54,8 +52,13 @@ _LEVEL_1: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"MatMul"}), matmul_add_outside_attention),
     (frozenset({"Reshape"}), contiguous_reshapes),
     (frozenset({"Slice", "Gather"}), _parts_to_split),
-    (frozenset({QUANTIZE}), quantize_earlier),
+    (frozenset({"Sqrt"}), early_layer_norm),
+)
+_PAIRS: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({DEQUANTIZE}), dequantize_later),
+    (frozenset({QUANTIZE}), quantize_earlier),
+    (frozenset({"Conv", "ConvTranspose", "Gemm"}), quantize_weights),
+    (frozenset({DEQUANTIZE}), dequantize_for_each),
 )
 _QUANTIZED: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Relu", "Clip"}), activation_before_quantize),
@@ -85,6 +88,7 @@ _MAKERS = frozenset(
         conv_activation, quick_gelu, layer_norm,
         transposed_product, scaled_product, skip_layer_norm, quantized_form, integer_product,
         fast_gelu, bias_gelu, root_mean_square_norm, _parts_to_split,
+        early_layer_norm, dequantize_later, quantize_earlier, dequantize_for_each, quantize_weights,
     }
 )  # fmt: skip
 # Types of node that a pass makes and a later pass looks for.
@@ -92,6 +96,7 @@ _MADE: dict[_Rule, frozenset[str]] = {
     matmul_add: frozenset({"Reshape", "Gemm"}),
     matmul_add_outside_attention: frozenset({"Reshape", "Gemm"}),
     layer_norm: frozenset({"LayerNormalization"}),
+    early_layer_norm: frozenset({"LayerNormalization"}),
     scaled_product: frozenset({"FusedMatMul"}),
     transposed_product: frozenset({"FusedMatMul"}),
 }
@@ -111,6 +116,8 @@ def apply_rewrites(work: WorkGraph) -> None:
                 rule(work, node)
     merge_equal(work)
     _run(work, _LEVEL_1, present)
+    if DEQUANTIZE in present:
+        _run(work, _PAIRS, present)
     if "Transpose" in present:
         optimise_transposes(work)
     if DEQUANTIZE in present:

@@ -1,193 +1,148 @@
-"""ONNX Runtime's transpose optimiser: transposes move behind elementwise operators, where they meet and cancel.
+"""ONNX Runtime's transpose optimiser: transposes move behind other operators, where they meet and cancel.
 
-Learned from onnxruntime/core/optimizer/transpose_optimization. Modelled for unary and binary elementwise operators;
-the runtime also moves transposes through reductions, slices, concatenations and others.
+Learned from onnxruntime/core/optimizer/transpose_optimization. A transpose moves behind an operator where fewer axes
+are transposed then; axes of size 1 do not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from sectum.ort.workgraph import Node, WorkGraph, ints
-
-_UNARY = frozenset(
-    {
-        "Abs", "Cast", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "LeakyRelu", "Log", "Neg",
-        "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu",
-    }
-)  # fmt: skip
-_BROADCAST = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"})
-
-_QUANTIZED = {"QLinearAdd": (0, 3), "QLinearMul": (0, 3), "QLinearLeakyRelu": (0,), "QLinearSigmoid": (0,)}
-"""Operators on integers, with the inputs that have the shape of their result."""
-_POOLS = frozenset({"QLinearAveragePool", "QLinearGlobalAveragePool", "MaxPool"})
-"""Pools on integers. Their form for channels last is the faster one, so that transposes always move behind them."""
-_TO_CHANNELS_FIRST = (0, 3, 1, 2)
+from sectum.ort.quantized_moves import DEQUANTIZE, QUANTIZE, insert_pair
+from sectum.ort.transpose_rules import LEAVES_NO_TRANSPOSE, Axes, handle, perm_of, slots_of
+from sectum.ort.workgraph import Node, WorkGraph
 
 # max_num_graph_transformation_steps, the runtime's own limit.
 _ROUNDS = 10
 
 
-def optimise_transposes(work: WorkGraph) -> None:
-    """Move transposes behind elementwise operators where that saves some, and cancel those that meet."""
+def optimise_transposes(work: WorkGraph, *, placed: bool = False) -> None:
+    """Move transposes where that saves some, and cancel those that meet.
+
+    Args:
+        work: the graph.
+        placed: whether operators have their kernels already, as at level 3, so that some have a form for other layouts.
+    """
     for _ in range(_ROUNDS):
-        order = work.execution_order()
-        towards = _towards_transposes(work, order)
-        changed = False
-        for node in order:
-            if node.dead:
-                continue
-            if node.type == "Transpose":
-                changed |= _merge(work, node)
-            elif slots := _slots(work, node):
-                changed |= _push(work, node, slots, towards)
-        if not changed:
+        if not _round(work, placed=placed):
             return
 
 
+def _round(work: WorkGraph, *, placed: bool) -> bool:
+    order = work.execution_order()
+    towards = _towards_transposes(work, order)
+    changed = False
+    for node in order:
+        if node.dead:
+            continue
+        for slot, name in enumerate(node.inputs):
+            before = work.producer.get(name) if name else None
+            if before is None or before.type != "Transpose" or before.domain:
+                continue
+            if _process(work, node, slot, before, towards, placed=placed):
+                changed = True
+                break
+    if any(node.type == DEQUANTIZE for node in order):
+        for node in work.execution_order():
+            if not node.dead:
+                changed |= _repair(work, node)
+    return changed
+
+
 def _towards_transposes(work: WorkGraph, order: list[Node]) -> set[str]:
-    """Names of tensors from which elementwise operators lead to a transpose."""
+    """Names of tensors from which operators that transposes move behind lead to a transpose."""
     towards: set[str] = set()
     for node in reversed(order):
         if node.type == "Transpose":
             towards.add(node.inputs[0])
-        elif any(name in towards for name in node.outputs):
-            towards.update(node.inputs[slot] for slot in _slots(work, node))
+        elif node.type not in LEAVES_NO_TRANSPOSE and not towards.isdisjoint(node.outputs):
+            towards.update(node.inputs[slot] for slot in slots_of(work, node) or ())
     return towards
 
 
-def _slots(work: WorkGraph, node: Node) -> Sequence[int]:
-    """The inputs of an operator from which a transpose can move behind it; empty if there are none."""
-    if node.domain:
-        return _QUANTIZED.get(node.type, (0,) if node.type in _POOLS else ())
-    if node.type in _BROADCAST or node.type == "Concat":
-        return range(len(node.inputs))
-    if node.type in ("Split", "Squeeze"):
-        return (0,)
-    if node.type == "MaxPool" and len(node.outputs) == 1:
-        return (0,) if work.tensors[node.outputs[0]].dtype in ("int8", "uint8") else ()
-    return (0,) if node.type in _UNARY else ()
+def _process(work: WorkGraph, node: Node, slot: int, before: Node, towards: set[str], *, placed: bool) -> bool:
+    """Let ``node`` read what was not transposed yet, if that is allowed and saves something."""
+    slots = slots_of(work, node)
+    perm = perm_of(work, before)
+    if slots is None or slot not in slots or not perm:
+        return False
+    dtype = work.tensors[node.inputs[0]].dtype if node.inputs[0] else ""
+    resized = node.type == "Resize" and dtype in ("int8", "uint8") and node.attributes.get("mode") == "linear"
+    forced = node.type in ("Transpose", "Squeeze") or (placed and (node.type == "MaxPool" or resized))
+    if not forced and _cost(work, node, perm, slots, towards) >= 0:
+        return False
+    return handle(work, node, before, perm, slots, placed=placed, towards=node.outputs[0] in towards)
 
 
-def _merge(work: WorkGraph, node: Node) -> bool:
-    """Two transposes in a row are one, or none."""
+def _cost(work: WorkGraph, node: Node, perm: Axes, slots: tuple[int, ...], towards: set[str]) -> int:
+    cost = sum(_input_cost(work, node.inputs[slot], perm) for slot in slots)
+    if cost < 0 and node.type not in LEAVES_NO_TRANSPOSE and towards.isdisjoint(node.outputs):
+        cost += max(_axes_over_one(work, name) for name in node.outputs if name)
+    return cost
+
+
+def _axes_over_one(work: WorkGraph, name: str) -> int:
+    return sum(size != 1 for size in work.tensors[name].shape)
+
+
+def _input_cost(work: WorkGraph, name: str, perm: Axes) -> int:
+    if not name or work.weight(name) is not None:
+        return 0
+    producer = work.producer.get(name)
+    if producer is not None and producer.type == DEQUANTIZE:
+        if work.weight(producer.inputs[0]) is not None and len(work.consumers[name]) == 1:
+            return 0
+        before = work.producer.get(producer.inputs[0])
+        if before is not None and before.type == "Squeeze":
+            before = work.producer.get(before.inputs[0])
+            producer = before if before is not None and before.type == "Transpose" else producer
+        elif before is not None:
+            producer = before
+    if producer is not None and producer.type == "Transpose":
+        result = producer.outputs[0]
+        readers = work.consumers.get(result, ())
+        removable = result not in work.output_set and all(slots_of(work, reader) is not None for reader in readers)
+        return -_axes_over_one(work, name) if perm_of(work, producer) == perm and removable else 0
+    return _axes_over_one(work, name)
+
+
+def _repair(work: WorkGraph, node: Node) -> bool:
+    """Make operators between DequantizeLinear and QuantizeLinear again of what transposes have torn apart."""
+    if node.type == QUANTIZE:
+        return _drop_empty_pair(work, node)
+    if node.type != "Transpose":
+        return False
+    source, result = node.inputs[0], node.outputs[0]
+    before, readers = work.producer.get(source), work.consumers.get(result, ())
+    if before is not None and before.type == DEQUANTIZE:
+        if len(readers) > 1 or (readers and readers[0].type == QUANTIZE) or work.uses(source) != 1:
+            return False
+        insert_pair(work, before, node, result, list(readers))
+        return True
+    after = work.sole_consumer(node)
+    if before is None or after is None or after.type != QUANTIZE or work.uses(source) != 1:
+        return False
+    insert_pair(work, after, None, source, [node])
+    return True
+
+
+def _drop_empty_pair(work: WorkGraph, node: Node) -> bool:
+    """A QuantizeLinear right behind a DequantizeLinear with the same scale undoes it."""
     before = work.producer.get(node.inputs[0])
-    if before is None or before.type != "Transpose":
+    if before is None or before.type != DEQUANTIZE or work.sole_consumer(before) is not node:
         return False
-    first, second = ints(before.attributes.get("perm")), ints(node.attributes.get("perm"))
-    if not first or len(first) != len(second):
+    if before.inputs[1:] != node.inputs[1:]:
         return False
-    perm = tuple(first[axis] for axis in second)
-    source = before.inputs[0]
-    if perm == tuple(range(len(perm))):
-        if not work.bypass(node, source):
-            return False
-    else:
-        work.set_input(node, 0, source)
-        node.attributes = {**node.attributes, "perm": perm}
-    if not work.uses(before.outputs[0]):
-        heir = node if not node.dead else work.producer.get(source) or next(iter(work.consumers.get(source, ())), None)
-        if heir is not None:
-            heir.sources |= before.sources
-        work.remove(before)
+    source, result = before.inputs[0], node.outputs[0]
+    if result in work.output_set and (source not in work.producer or work.uses(source) != 1):
+        return False
+    work.remove(node)
+    work.remove(before)
+    if result in work.output_set:
+        maker = work.producer.pop(source)
+        maker.outputs = [result if item == source else item for item in maker.outputs]
+        work.producer[result] = maker
+        return True
+    for reader in tuple(work.consumers[result]):
+        for slot, item in enumerate(reader.inputs):
+            if item == result:
+                work.set_input(reader, slot, source)
     return True
-
-
-def _push(work: WorkGraph, node: Node, slots: Sequence[int], towards: set[str]) -> bool:
-    """Let ``node`` work on what was not transposed yet, and transpose its result."""
-    result = node.outputs[0]
-    perm: tuple[int, ...] = ()
-    moved: set[int] = set()
-    cost = 0
-    for slot in slots:
-        name = node.inputs[slot]
-        if work.weight(name) is not None:
-            continue
-        before = work.producer.get(name)
-        if before is None or before.type != "Transpose":
-            return False  # a new transpose in front of this input would cost what another one saves
-        mine = ints(before.attributes.get("perm"))
-        if perm and mine != perm:
-            return False
-        perm = mine
-        cost -= len(perm)
-    rank = len(work.tensors[result].shape)
-    if node.type in ("Split", "Squeeze"):
-        return _push_reshaping(work, node, perm, towards)
-    if result not in towards:
-        cost += rank
-    if (cost >= 0 and node.type not in _POOLS) or len(perm) != rank or len(node.outputs) != 1:
-        return False
-    if node.type in _POOLS:
-        if perm != _TO_CHANNELS_FIRST:
-            return False
-        node.attributes = {**node.attributes, "channels_last": 1}
-        if node.type == "MaxPool":
-            node.type, node.domain = "NhwcMaxPool", "com.microsoft"
-    if node.type == "Concat":
-        axis = node.attributes.get("axis")
-        if not isinstance(axis, int):
-            return False
-        node.attributes = {**node.attributes, "axis": perm[axis]}
-    for slot in slots:
-        name = node.inputs[slot]
-        weight = work.weight(name)
-        if weight is None:
-            before = work.producer[name]
-            work.set_input(node, slot, before.inputs[0])
-            if not work.uses(name):
-                moved |= before.sources
-                work.remove(before)
-        elif weight.shape:
-            full = (1,) * (rank - len(weight.shape)) + weight.shape
-            work.set_input(node, slot, work.new_tensor(name, _inverse(full, perm), weight))
-    tensor = work.tensors[result]
-    inner = work.new_tensor(result, _inverse(tensor.shape, perm), tensor)
-    work.producer.pop(result)
-    node.outputs = [inner]
-    work.producer[inner] = node
-    work.add("Transpose", [inner], [result], {"perm": perm}, sources=moved)
-    return True
-
-
-def _push_reshaping(work: WorkGraph, node: Node, perm: tuple[int, ...], towards: set[str]) -> bool:
-    """Let a Split, or a Squeeze of one axis, work on what was not transposed yet, and transpose its results."""
-    if node.type == "Split" and towards.isdisjoint(node.outputs):
-        return False
-    before = work.producer[node.inputs[0]]
-    if node.type == "Split":
-        axis = node.attributes.get("axis", 0)
-        axis = axis if isinstance(axis, int) else 0
-        node.attributes = {**node.attributes, "axis": perm[axis]}
-        after = perm
-    else:
-        axes = work.weight(node.inputs[1]) if len(node.inputs) > 1 else None
-        if axes is None or axes.value is None or axes.elements != 1:
-            return False
-        axis = perm[int(axes.value.ravel()[0])]
-        work.set_input(node, 1, work.new_shape((axis,)))
-        after = tuple(item - (item > axis) for item in perm if item != axis)
-    work.set_input(node, 0, before.inputs[0])
-    moved: set[int] = set()
-    if not work.uses(before.outputs[0]):
-        moved = set(before.sources)
-        work.remove(before)
-    results = node.outputs
-    made = [work.new_tensor(r, _inverse(work.tensors[r].shape, after), work.tensors[r]) for r in results]
-    for result in results:
-        work.producer.pop(result)
-    node.outputs = made
-    for inner, result in zip(made, results, strict=True):
-        work.producer[inner] = node
-        if after == tuple(range(len(after))):
-            continue
-        work.add("Transpose", [inner], [result], {"perm": after}, sources=moved)
-    return True
-
-
-def _inverse(shape: tuple[int, ...], perm: tuple[int, ...]) -> tuple[int, ...]:
-    """Give the shape that ``perm`` turns into ``shape``."""
-    before = [0] * len(shape)
-    for axis, source in enumerate(perm):
-        before[source] = shape[axis]
-    return tuple(before)
