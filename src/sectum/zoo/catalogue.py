@@ -184,6 +184,24 @@ def program(name: str, *, seed: int = 0) -> Program:
     return Program(known, family.name, write, seed)
 
 
+def network(name: str, *, seed: int = 0) -> Architecture | Program:
+    """Make a published network of either sort, as it was published.
+
+    Args:
+        name: one of :func:`names` or of :func:`program_names`; dashes and capitals are forgiven.
+        seed: from which emitters draw the weights.
+
+    Raises:
+        UnknownNetwork: no network of that name; the message names those that are close.
+    """
+    known = name.lower().replace("-", "_")
+    if known in _programs():
+        return program(known, seed=seed)
+    if known not in _published():
+        raise UnknownNetwork(_unknown("network", name, sorted((*names(), *program_names()))))
+    return build(known, seed=seed)
+
+
 def sample_program(family: str, rng: Uniform, *, name: str | None = None) -> Program:
     """Make a random relative of a family's published networks.
 

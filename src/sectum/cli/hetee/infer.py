@@ -101,10 +101,10 @@ def read_model(text: str) -> bytes:
     from sectum import zoo
 
     if text.startswith("zoo:"):
-        return zoo.to_bytes(zoo.build(text.removeprefix("zoo:")))
+        return zoo.to_bytes(zoo.network(text.removeprefix("zoo:")))
     path = Path(text)
     if not path.is_file():
-        meant = f": did you mean zoo:{text}?" if text in zoo.names() else ""
+        meant = f": did you mean zoo:{text}?" if text in (*zoo.names(), *zoo.program_names()) else ""
         raise ModelUnreadable(f"there is no file '{text}'{meant}")
     try:
         return path.read_bytes()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sectum.graph import Model, ParsedModel
     from sectum.graph.inference_context import Typed
     from sectum.graph.ir import Graph
-    from sectum.zoo import Architecture
+    from sectum.zoo import Architecture, Program
 
 ZOO = "zoo:"
 CLASSICAL = "ai.onnx.ml"
@@ -45,7 +45,7 @@ class Source:
     @property
     def name(self) -> str:
         """What people call it: the file's stem, or the name in the zoo."""
-        return self.architecture.name if self.from_zoo else Path(self.text).stem
+        return self.network.name if self.from_zoo else Path(self.text).stem
 
     @property
     def sha256(self) -> str | None:
@@ -65,7 +65,7 @@ class Source:
         if self.from_zoo:
             from sectum import zoo
 
-            return [zoo.to_graph(self.architecture, self._zoo_batch)]
+            return [zoo.to_graph(self.network, self._zoo_batch)]
         from sectum.cli.predict.control_flow import alternatives
 
         with self._naming_the_file():
@@ -93,7 +93,7 @@ class Source:
             from sectum import zoo
             from sectum.graph import read
 
-            return read(zoo.to_bytes(self.architecture, batch=self._zoo_batch))
+            return read(zoo.to_bytes(self.network, batch=self._zoo_batch))
         from sectum.graph.inference_context import ShapeUnknown
 
         parsed = self._parsed
@@ -152,13 +152,19 @@ class Source:
             raise ModelMalformed(f"{self.text}: {error}") from error
 
     @cached_property
-    def architecture(self) -> Architecture:
-        """The network of the zoo, at the resolution that the inputs ask for."""
+    def network(self) -> Architecture | Program:
+        """The network of the zoo; one for images has the resolution that the inputs ask for."""
         from sectum import zoo
 
         name = self.text.removeprefix(ZOO)
+        network = zoo.network(name)
         if not self.inputs:
-            return zoo.build(name)
+            return network
+        if isinstance(network, zoo.Program):
+            raise UsageError(
+                f"{ZOO}{network.name} has inputs of fixed sizes: leave out --input, or write the network with "
+                "'sectum zoo export' and change it; --batch is possible"
+            )
         from sectum.zoo.lowering import INPUT
 
         shape = self.inputs.get(INPUT, ())
@@ -186,7 +192,7 @@ class Source:
         if self.from_zoo:
             from sectum import zoo
 
-            return zoo.to_graph(self.architecture, batch)
+            return zoo.to_graph(self.network, batch)
         if self._learned or len(self.graphs) > 1:
             raise ShapeInconsistent(
                 "a run of the model told its shapes, or the inputs' values decide its branches: give --batch instead"
@@ -204,7 +210,7 @@ class Source:
         from sectum import zoo
 
         name = path.name.lower()
-        if name in zoo.names():
+        if name in (*zoo.names(), *zoo.program_names()):
             raise ModelUnreadable(f"there is no file '{self.text}': did you mean {ZOO}{name}?")
 
     @property

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.options import LARGEST_BATCH, examples, json_option, output_option, whole
+
+if TYPE_CHECKING:
+    from sectum.zoo import Architecture, Program
 
 
 @click.group(
@@ -30,27 +34,47 @@ def list_networks(*, as_json: bool) -> None:
     from sectum.cli.render.output import print_json
     from sectum.cli.render.show import rows
 
-    built = [networks.build(name) for name in networks.names()]
+    every = [networks.network(name) for name in sorted((*networks.names(), *networks.program_names()))]
+    inputs = [_inputs(network) for network in every]
     if as_json:
-        fields = ("name", "family", "parameters", "resolution")
-        print_json({"networks": [{field: getattr(network, field) for field in fields} for network in built]})
+        fields = [
+            {"name": n.name, "family": n.family, "parameters": n.parameters, "inputs": shapes}
+            for n, shapes in zip(every, inputs, strict=True)
+        ]
+        print_json({"networks": fields})
         return
     rows(
-        [(a.name, a.family, f"{a.parameters:,}", f"{a.resolution} x {a.resolution}") for a in built],
+        [(n.name, n.family, f"{n.parameters:,}", _text(shapes)) for n, shapes in zip(every, inputs, strict=True)],
         right=(2,),
-        header=("network", "family", "parameters", "input"),
+        header=("network", "family", "parameters", "inputs of one sample"),
     )
+
+
+def _inputs(network: Architecture | Program) -> dict[str, list[int]]:
+    """Shapes of a network's inputs by name, without the batch for images and with a batch of 1 for others."""
+    from sectum import zoo as networks
+
+    if isinstance(network, networks.Program):
+        return {entering.name: list(entering.shape) for entering in network.lowered().inputs}
+    return {"input": list(network.shapes[0])}
+
+
+def _text(inputs: dict[str, list[int]]) -> str:
+    """At most two inputs; more are counted: a decoder has two for every layer."""
+    shown = [f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in list(inputs.items())[:2]]
+    return ", ".join(shown) + (f", and {len(inputs) - 2} more" if len(inputs) > 2 else "")
 
 
 @zoo.command(epilog=examples("sectum zoo export resnet50", "sectum zoo export vgg16 -o vgg16.onnx --batch 1"))
 @click.argument("name")
 @output_option("File to write.  [default: NAME.onnx]")
-@click.option("--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Images per inference.  [default: open]")
+@click.option("--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Samples per inference.  [default: open]")
 @json_option
 def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) -> None:
     """Write a network of the zoo, with seeded weights, as an ONNX file.
 
-    Without --batch the batch dimension stays open; it gets a value when the file is used.
+    Without --batch the batch dimension of networks for images stays open; it gets a value when the file is used. Other
+    networks are written for one sample.
     """
     from hashlib import sha256
 
@@ -59,20 +83,20 @@ def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) 
     from sectum.cli.render.show import say
     from sectum.units import format_bytes
 
-    architecture = networks.build(name.removeprefix("zoo:"))
-    path = output or Path(f"{architecture.name}.onnx")
+    network = networks.network(name.removeprefix("zoo:"))
+    path = output or Path(f"{network.name}.onnx")
     check_writable(path)
-    content = networks.to_bytes(architecture, batch=batch)
+    content = networks.to_bytes(network, batch=batch)
     write_file(path, content)
     if as_json:
         print_json(
             {
-                "network": architecture.name,
+                "network": network.name,
                 "path": str(path),
                 "n_bytes": len(content),
                 "sha256": sha256(content).hexdigest(),
-                "parameters": architecture.parameters,
+                "parameters": network.parameters,
             }
         )
         return
-    say(f"Wrote {path}: {architecture.name}, {architecture.parameters:,} parameters, {format_bytes(len(content))}.")
+    say(f"Wrote {path}: {network.name}, {network.parameters:,} parameters, {format_bytes(len(content))}.")
