@@ -27,7 +27,7 @@ from sectum.predict.operator_model import Overheads
 
 pytest.importorskip("lightgbm", reason="learning needs the extra train")
 NAMES = ("alexnet", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "shufflenet_v2_x0_5", "vgg11")
-SLOWER = dict(zip(KINDS, (1.0, 3.0, 1.5, 0.7, 2.0, 1.2, 0.5), strict=True))
+SLOWER = dict(zip(KINDS, (1.0, 3.0, 1.5, 0.7, 2.0, 1.2, 0.5, 1.0, 1.0), strict=True))
 
 
 def observation(name: str, resolution: int, profiling: float = 0.0) -> Observation:
