@@ -81,5 +81,5 @@ def test_noise_is_reported():
 
 def test_without_paging_it_is_refused():
     """The error says what to collect."""
-    with pytest.raises(UsageError, match="collect some under small sizes of EPC"):
+    with pytest.raises(UsageError, match="collect some under small EPC sizes"):
         learn_page_costs([])
