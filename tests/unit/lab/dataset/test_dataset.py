@@ -78,7 +78,8 @@ def test_a_record_is_safe_when_add_returns(tmp_path: Path) -> None:
     assert in_journals(tmp_path) == 1
     with writer(tmp_path) as again:
         assert again.keys == {"alexnet/1/b1"}
-        assert again.known["alexnet/1/b1"] == {name: record(1)[name] for name in ("key", "structure", "batch")}
+        known = ("key", "structure", "batch", "threads")
+        assert again.known["alexnet/1/b1"] == {name: record(1)[name] for name in known}
         again.add(record(2))
         again.flush()
     assert in_journals(tmp_path) == 0
@@ -258,7 +259,10 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "of no format": (lambda: parquet([record(1)], {}), "another version"),
     "without context": (lambda: parquet([record(1)], {"format": "1"}), "another version"),
     "without columns": (lambda: parquet([], number=[1]), "another version"),
-    "endless": (lambda: parquet([], key=["k"] * 10_001, structure=["s"] * 10_001, batch=[1] * 10_001), "10,001"),
+    "endless": (
+        lambda: parquet([], key=["k"] * 10_001, structure=["s"] * 10_001, batch=[1] * 10_001, threads=[1] * 10_001),
+        "10,001",
+    ),
 }
 
 
