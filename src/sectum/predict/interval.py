@@ -1,7 +1,8 @@
 """The interval of a prediction: where nine of ten held-out networks lay.
 
-The widths were learned on networks whose operators are all of measured kinds. The part of the time that lies in other
-operators has the bounds of `sectum.predict.bounds` instead.
+The widths were learned on networks whose operators are all of measured kinds; they grow with the spread of the kinds
+that a network spends its time in (`sectum.predict.spread`). The part of the time that lies in other operators has the
+bounds of `sectum.predict.bounds` instead.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ def interval(operators: OperatorModel, profile: Profile, inference: InferenceCos
     network, breakdown, outside = inference.network, inference.breakdown_ms, inference.outside_ms
     native = breakdown.compute + breakdown.memory
     certain = float(network.native_ms.sum()) if network.native_source == "given" else 0.0
+    spread = operators.spread.of(network.features.kinds, network.native_ms)
     ends: list[float] = []
     for over_committed, paging in _pagings(operators, profile, inference, probability):
         regime = "pages" if over_committed else "native" if profile.epc_pages is None else "fits"
-        low, high = operators.widths[regime]
+        low, high = operators.around(regime, spread)
         inside = max(0.0, native + paging - certain - outside.predicted)
         ends += [certain + inside * low + outside.least, certain + inside * high + outside.most]
     return _widened_for_hardware(ends, profile, network.threads)

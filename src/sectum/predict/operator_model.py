@@ -26,6 +26,7 @@ from sectum.predict.features import OperatorFeatures, schema_hash
 from sectum.predict.linear_times import LinearTimes
 from sectum.predict.overcommit import ErrorDistribution
 from sectum.predict.paging_features import paging_features
+from sectum.predict.spread import Spread, Width
 from sectum.predict.support import Support
 
 ARTEFACTS = Path(__file__).parent / "artefacts" / "operators"
@@ -35,8 +36,6 @@ REGIMES = ("native", "fits", "pages")
 """Outside enclaves; in one that a network fits into; in one that it does not fit into."""
 PAGES = "pages"
 """Names the correction of page costs among the files; the others are groups of operators."""
-
-Width = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,8 @@ class OperatorModel:
         reference_ms: that machine's typical time of the reference kernel.
         most_threads: that operators were measured with.
         cpu: its kind of CPU.
-        widths: by regime, factors around a prediction between which nine of ten networks not trained on lay.
+        spread: how far off predictions were for networks not trained on, by what their time is made of.
+        widths: by regime, quantiles between which nine of ten logarithmic errors lay, over the spread of each.
         working_set_errors: of modelled working sets.
         overheads: of profiling, and of an inference beside its operators.
         page_factors: cost of a page by the group of operators that touches it, over the mean; of the software EPC.
@@ -86,6 +86,7 @@ class OperatorModel:
     reference_ms: float
     most_threads: int
     cpu: Cpu
+    spread: Spread
     widths: Mapping[str, Width]
     working_set_errors: ErrorDistribution
     overheads: Overheads
@@ -119,6 +120,7 @@ class OperatorModel:
                 reference_ms=float(manifest["reference_ms"]),
                 most_threads=int(manifest["most_threads"]),
                 cpu=Cpu.of_block(int(manifest["nchwc_block"])),
+                spread=Spread.from_dict(manifest["spread"]),
                 widths={name: _width(manifest["widths"][name]) for name in REGIMES},
                 working_set_errors=ErrorDistribution.from_json(manifest["working_set_errors"]),
                 overheads=Overheads(**{str(k): float(v) for k, v in manifest["overheads"].items()}),
@@ -140,6 +142,16 @@ class OperatorModel:
             (column,) = self._regressor(kind).run(None, {"features": features.values[chosen]})
             correction[chosen] = np.asarray(column).reshape(-1)
         return self.linear.times(features) * np.exp(correction)
+
+    def around(self, regime: str, spread: float) -> Width:
+        """Factors on a latency that make its 90 % interval; the prediction itself is inside.
+
+        Args:
+            regime: one of `REGIMES`.
+            spread: of the network, as `Spread.of` gives it.
+        """
+        low, high = self.widths[regime]
+        return math.exp(min(0.0, low * spread)), math.exp(max(0.0, high * spread))
 
     def page_weights(self, features: OperatorFeatures) -> NDArray[np.float64]:
         """Cost of a page that each operator touches, over the mean; shape ``(operators,)``."""
@@ -192,7 +204,7 @@ def _file(stored: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _width(stored: Any) -> Width:
-    low, high = (float(factor) for factor in stored)
-    if not 0 < low <= high < math.inf:
-        raise ValueError(f"{stored!r} are no two factors of an interval")
+    low, high = (float(quantile) for quantile in stored)
+    if not -math.inf < low <= high < math.inf:
+        raise ValueError(f"{stored!r} are no two quantiles of an interval")
     return low, high

@@ -15,7 +15,6 @@ from sectum.ort.costs import Coverage, coverage
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.page_trace import PageTrace
 from sectum.paging.replacement import PagingCounts, all_fit, steady_state
-from sectum.predict.bounds import NARROW
 from sectum.predict.features import DescribedGraph, OperatorFeatures
 from sectum.predict.support import INSIDE, NEAR, NEAR_FACTOR, OUTSIDE, Place, Support
 from sectum.units import PAGE_BYTES
@@ -82,21 +81,7 @@ class Prepared:
     @cached_property
     def places(self) -> tuple[Place, ...]:
         """Where each operator lies: like those that were measured, or not."""
-        found = self.support.places(self.features)
-        quantized = Place(OUTSIDE, "it may run in 8 bits, fused with DequantizeLinear")
-        return tuple(quantized if narrow else place for place, narrow in zip(found, self._fed_by_8_bits, strict=True))
-
-    @cached_property
-    def _fed_by_8_bits(self) -> tuple[bool, ...]:
-        """Which operators read what DequantizeLinear makes: the runtime fuses many of them with it."""
-        made: set[str] = set()
-        found = []
-        for op in self.optimized.operators:
-            fed = not made.isdisjoint(op.inputs)
-            found.append(fed and op.type != "QuantizeLinear")
-            if op.type == "DequantizeLinear" or (fed and op.type == "ReorderInput"):
-                made.update(op.outputs)
-        return tuple(found)
+        return self.support.places(self.features)
 
     @cached_property
     def not_inside(self) -> NDArray[np.bool_]:
@@ -108,7 +93,6 @@ class Prepared:
         """Least and most native time of each operator that is not inside the support, shape ``(2, operators)``."""
         near = np.array([place.support == NEAR for place in self.places], dtype=bool)
         low, high = self.bounds_ms
-        low = np.where(self._fed_by_8_bits, low / NARROW, low)
         low = np.where(near, np.maximum(low, self.native_ms / NEAR_FACTOR), low)
         high = np.where(near, np.minimum(high, self.native_ms * NEAR_FACTOR), high)
         return np.stack([np.minimum(low, self.native_ms), np.maximum(high, self.native_ms)])

@@ -110,7 +110,7 @@ def test_work_of_a_blocked_convolution_is_that_of_its_kernels():
     ],
 )
 def test_a_window_is_a_row_or_has_height_and_width_whether_it_is_stated_or_not(attributes, weight, expected):
-    """A kernel of one dimension is one row; of three, its slices lie below each other; weights tell what is unstated."""
+    """A kernel of one dimension is one row; in one of three, slices lie in a column; weights tell what is unstated."""
     places = (32,) * (len(weight) - 2)
     tensors = {
         "x": Tensor("x", (1, 16, *places), "float32", TensorKind.INPUT),

@@ -62,15 +62,19 @@ class NativeModel:
         """What was learned on such machines, or on others where there were none."""
         return self.learned.get(cpu) or next(iter(self.learned.values()))
 
-    def normalized_latency(self, networks: Sequence[KnownNetwork]) -> Floats:
-        """Normalized native latency of each network; shape ``(networks,)``."""
+    def normalized_times(self, networks: Sequence[KnownNetwork]) -> list[Floats]:
+        """Normalized native times of each network's operators."""
         different = {network.identity: network for network in networks}
-        sums: dict[Hashable, float] = {}
+        found: dict[Hashable, Floats] = {}
         for cpu in {network.cpu for network in different.values()}:
             some = {which: network for which, network in different.items() if network.cpu == cpu}
             times = self.of(cpu).normalized_times([network.features for network in some.values()])
-            sums |= {which: float(its.sum()) for which, its in zip(some, times, strict=True)}
-        return np.array([sums[network.identity] for network in networks])
+            found |= dict(zip(some, times, strict=True))
+        return [found[network.identity] for network in networks]
+
+    def normalized_latency(self, networks: Sequence[KnownNetwork]) -> Floats:
+        """Normalized native latency of each network; shape ``(networks,)``."""
+        return np.array([times.sum() for times in self.normalized_times(networks)])
 
 
 class Shared:

@@ -30,6 +30,8 @@ _LEAST_SHARE = 1e-4
 _FEWEST_ROWS, _FEWEST_SCALED = 30, 4
 """For costs of a type's own; for those of all types, or of its other variants, times a factor of its own."""
 _ROUNDS, _OUTLIER = 60, 0.15
+_LEAST_RANGE = 8
+"""Most over least of a kind of work, for it to have a cost of its own."""
 _LARGEST_CORRECTION = 1.0
 _CERTAIN = 0.1
 
@@ -279,8 +281,10 @@ def _costs(work: NDArray[np.float64], times: NDArray[np.float64], weight: NDArra
     """
     from scipy.optimize import least_squares, nnls
 
-    largest = work.max(axis=0)
-    used = largest >= 1  # of countable work; less is the rounding of a size that is none, and would get any cost
+    largest, smallest = work.max(axis=0), work.min(axis=0)
+    # Less than 1 is the rounding of a size that is none. Work that hardly differs would get any cost, and be wrong where
+    # there is much of it; the last column, 1 for each operator, stands for what all have in common.
+    used = (largest >= 1) & ((largest > _LEAST_RANGE * smallest) | (largest == 1))
     columns, trust = work[:, used] / largest[used], np.sqrt(weight)
     relative = columns / times[:, None]
     # Least squares of the triangular factor are those of all rows.

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sectum.lab.learners.learner import NOMINAL_COVERAGE, LatencyCase, LatencyEstimate
-from sectum.lab.learners.measured import MeasuredNetwork, MeasuredRun, known
+from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork, MeasuredRun, known
 from sectum.lab.learners.native import NativeModel, Shared, fit
 from sectum.lab.learners.paging_learning import PageCostModel, learn_page_costs
 from sectum.lab.learners.splits import fold_numbers
+from sectum.lab.learners.spread_learning import learn_spread
 from sectum.lab.learners.three_constants import pages
 from sectum.predict.overcommit import FEWEST, ErrorDistribution
+from sectum.predict.spread import Spread, Width
 from sectum.units import PAGE_BYTES
-
-Width = tuple[float, float]
 
 _HELD_OUT = 5
 """One in so many networks is held out, for the intervals."""
@@ -28,7 +29,8 @@ class OperatorsAndPages:
     """Sum of operator times, and modelled faults times their learned cost.
 
     Intervals are quantiles of the logarithmic errors that the same method makes on a fifth of the networks when it
-    learns from the others, none of them relatives: natively, for those that fit, and for those that page.
+    learns from the others, none of them relatives: natively, for those that fit, and for those that page. Errors are
+    taken over the spread of the kinds of operators that a network is made of.
     """
 
     def __init__(self, name: str, shared: Shared) -> None:
@@ -38,7 +40,8 @@ class OperatorsAndPages:
     def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedOperatorsAndPages:
         """Learn operator times and costs of pages, and the errors of both on held-out networks."""
         errors = working_set_errors(networks)
-        return FittedOperatorsAndPages(self._shared.native(networks), page_costs(networks), errors, _widths(networks))
+        spread, widths = _widths(networks)
+        return FittedOperatorsAndPages(self._shared.native(networks), page_costs(networks), errors, widths, spread)
 
 
 @dataclass(frozen=True)
@@ -49,35 +52,44 @@ class FittedOperatorsAndPages:
         native: times of operators.
         costs: of pages, by machine.
         errors: of modelled working sets; None where there were too few networks.
-        widths: by regime, factors that make the 90 % interval of a prediction.
+        widths: by regime, quantiles of errors over the spread that make the 90 % interval of a prediction.
+        spread: by kinds of operators; None where there were too few networks.
     """
 
     native: NativeModel
     costs: Mapping[str, PageCostModel]
     errors: ErrorDistribution | None
     widths: Mapping[str, Width]
+    spread: Spread | None = None
 
     def predict(self, cases: Sequence[LatencyCase]) -> list[LatencyEstimate]:
         """Answer each case, in order."""
-        native = self.native.normalized_latency([case.network for case in cases])
-        return [self._estimate(case, float(time)) for case, time in zip(cases, native, strict=True)]
+        times = self.native.normalized_times([case.network for case in cases])
+        return [self._estimate(case, its) for case, its in zip(cases, times, strict=True)]
 
-    def _estimate(self, case: LatencyCase, native: float) -> LatencyEstimate:
-        latency_ms = native * case.network.unit_ms
-        if case.epc_pages is None:
-            return LatencyEstimate(latency_ms, self._interval(latency_ms, "native"))
+    def _estimate(self, case: LatencyCase, times: NDArray[np.float64]) -> LatencyEstimate:
         network = case.network
+        native_ms = times * network.unit_ms
+        latency_ms = float(native_ms.sum())
+        if case.epc_pages is None:
+            return LatencyEstimate(latency_ms, self._interval(latency_ms, "native", network, native_ms))
         if self.costs:
             costs = self.costs.get(network.machine) or next(iter(self.costs.values()))
             counts = network.paging(case.epc_pages)
             latency_ms += costs.normalized_time(network.features, counts, case.epc_pages) * network.references.sums_ms
         regime = "pages" if pages(case) else "fits"
         probability = over_commitment(network.trace.pages, case.epc_pages, self.errors)
-        return LatencyEstimate(latency_ms, self._interval(latency_ms, regime), probability)
+        return LatencyEstimate(latency_ms, self._interval(latency_ms, regime, network, native_ms), probability)
 
-    def _interval(self, latency_ms: float, regime: str) -> Width | None:
+    def _interval(
+        self, latency_ms: float, regime: str, network: KnownNetwork, native_ms: NDArray[np.float64]
+    ) -> Width | None:
         width = self.widths.get(regime)
-        return None if width is None else (latency_ms * width[0], latency_ms * width[1])
+        if width is None or self.spread is None:
+            return None
+        spread = self.spread.of(network.features.kinds, native_ms)
+        low, high = (latency_ms * math.exp(quantile * spread) for quantile in width)
+        return min(low, latency_ms), max(high, latency_ms)
 
 
 def page_costs(networks: Sequence[MeasuredNetwork]) -> dict[str, PageCostModel]:
@@ -107,22 +119,31 @@ def working_set_errors(networks: Sequence[MeasuredNetwork]) -> ErrorDistribution
     )
 
 
-def _widths(networks: Sequence[MeasuredNetwork]) -> dict[str, Width]:
+def _widths(networks: Sequence[MeasuredNetwork]) -> tuple[Spread | None, dict[str, Width]]:
     numbers = fold_numbers(networks, folds=_HELD_OUT).tolist()
     learned = [network for network, number in zip(networks, numbers, strict=True) if number > 0]
     others = [network for network, number in zip(networks, numbers, strict=True) if number == 0]
     if not learned or not others:
-        return {}
-    errors: dict[str, list[float]] = {"native": [], "fits": [], "pages": []}
+        return None, {}
     fitted = FittedOperatorsAndPages(fit(learned), page_costs(learned), None, {})
     cases, runs = _cases(others)
-    for case, run, estimate in zip(cases, runs, fitted.predict(cases), strict=True):
+    errors = [
+        math.log(run.latency_ms / estimate.latency_ms)
+        for run, estimate in zip(runs, fitted.predict(cases), strict=True)
+    ]
+    times = fitted.native.normalized_times([case.network for case in cases])
+    composed = [
+        (case.network.features.kinds, its * case.network.unit_ms) for case, its in zip(cases, times, strict=True)
+    ]
+    spread = learn_spread(composed, errors)
+    relative: dict[str, list[float]] = {"native": [], "fits": [], "pages": []}
+    for case, error, (kinds, times_ms) in zip(cases, errors, composed, strict=True):
         regime = "native" if case.epc_pages is None else "pages" if pages(case) else "fits"
-        errors[regime].append(math.log(run.latency_ms / estimate.latency_ms))
+        relative[regime].append(error / spread.of(kinds, times_ms))
     tail = (1 - NOMINAL_COVERAGE) / 2
-    return {
-        regime: (float(np.exp(np.quantile(found, tail))), float(np.exp(np.quantile(found, 1 - tail))))
-        for regime, found in errors.items()
+    return spread, {
+        regime: (float(np.quantile(found, tail)), float(np.quantile(found, 1 - tail)))
+        for regime, found in relative.items()
         if len(found) >= _FEWEST_ERRORS
     }
 

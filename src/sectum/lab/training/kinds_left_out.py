@@ -90,7 +90,8 @@ def table_of_bounds(seen: Sequence[Observation], operators: OperatorModel) -> li
             ratios += (high / low)[chosen].tolist()
             if one.whole:
                 started = operators.overheads.started(predicted)
-                narrow, wide = operators.widths["native"]
+                spread = operators.spread.of(one.features.kinds, started * operators.reference_ms)
+                narrow, wide = operators.around("native", spread)
                 others = started[~chosen].sum()
                 ends = others * narrow + low[chosen].sum(), others * wide + high[chosen].sum()
                 covered.append(bool(ends[0] <= one.total <= ends[1]))

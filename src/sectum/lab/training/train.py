@@ -130,7 +130,14 @@ def train(
         raise UsageError(f"{data} holds no network of the machine '{name}': sectum dataset show names them")
     fitted = OperatorsAndPages("shipped", Shared()).fit(networks)
     pages = fitted.costs.get(name)
-    if pages is None or pages.correction is None or fitted.errors is None or len(fitted.widths) < len(REGIMES):
+    spread = fitted.spread
+    if (
+        pages is None
+        or pages.correction is None
+        or fitted.errors is None
+        or spread is None
+        or len(fitted.widths) < len(REGIMES)
+    ):
         raise UsageError(f"{data} holds too few networks of '{name}' that page and that do not: collect more")
     cpu = networks[0].cpu
     here = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, cpu))]
@@ -150,6 +157,7 @@ def train(
         "nchwc_block": cpu.nchwc_block,
         "reference_ms": networks[0].unit_ms,
         "most_threads": max(one.threads for one in seen),
+        "spread": spread.as_dict(),
         "widths": dict(fitted.widths),
         "working_set_errors": fitted.errors.to_json(),
         "overheads": asdict(learned.overheads),
