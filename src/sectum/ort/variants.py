@@ -108,6 +108,21 @@ def _integers(op: Operator, graph: Dataflow) -> str:
     return "" if "float" in graph.tensors[op.inputs[0]].dtype else "integers"
 
 
+def _signed(op: Operator, graph: Dataflow) -> str:
+    """Signed activations take another kernel, several times as slow."""
+    return "signed" if graph.tensors[op.inputs[0]].dtype == "int8" else ""
+
+
+def _frames(op: Operator, graph: Dataflow) -> str:
+    """A frame whose length is no power of 2 is transformed by way of three longer ones."""
+    length = graph.tensors[op.inputs[3]].value if len(op.inputs) > 3 and op.inputs[3] else None
+    if length is not None:
+        size = int(length.reshape(-1)[0])
+    else:
+        size = graph.tensors[op.inputs[2]].elements if len(op.inputs) > 2 and op.inputs[2] else 0
+    return "" if size & (size - 1) == 0 else "odd frames"
+
+
 _RULES: Mapping[str, Variant] = {
     "Resize": _mode("nearest"),
     "Upsample": _mode("nearest"),
@@ -121,9 +136,12 @@ _RULES: Mapping[str, Variant] = {
     "Transpose": _order,
     "Cast": _element_types,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min"), _integers),
+    **dict.fromkeys(("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"), _signed),
+    "STFT": _frames,
 }
 _NAMES = (
     "", "linear", "cubic", "nearest", "reflect", "edge", "wrap", "cube", "any power", "inner axis", "with steps",
-    "int8 products", "reset before product", "matrix turned", "any order", "half precision", "bool", "integers",
+    "int8 products", "reset before product", "matrix turned", "any order", "half precision", "bool", "integers", "signed",
+    "odd frames",
 )  # fmt: skip
 _CODES = {name: code for code, name in enumerate(_NAMES)}

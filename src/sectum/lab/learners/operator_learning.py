@@ -282,8 +282,8 @@ def _costs(work: NDArray[np.float64], times: NDArray[np.float64], weight: NDArra
     from scipy.optimize import least_squares, nnls
 
     largest, smallest = work.max(axis=0), work.min(axis=0)
-    # Less than 1 is the rounding of a size that is none. Work that hardly differs would get any cost, and be wrong where
-    # there is much of it; the last column, 1 for each operator, stands for what all have in common.
+    # Less than 1 is the rounding of a size that is none. Work that hardly differs would get any cost, and be wrong
+    # where there is much of it; the column of ones stands for what all operators have in common.
     used = (largest >= 1) & ((largest > _LEAST_RANGE * smallest) | (largest == 1))
     columns, trust = work[:, used] / largest[used], np.sqrt(weight)
     relative = columns / times[:, None]
