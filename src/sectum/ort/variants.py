@@ -141,7 +141,7 @@ _RULES: Mapping[str, Variant] = {
 }
 _NAMES = (
     "", "linear", "cubic", "nearest", "reflect", "edge", "wrap", "cube", "any power", "inner axis", "with steps",
-    "int8 products", "reset before product", "matrix turned", "any order", "half precision", "bool", "integers", "signed",
-    "odd frames",
+    "int8 products", "reset before product", "matrix turned", "any order", "half precision", "bool", "integers",
+    "signed", "odd frames",
 )  # fmt: skip
 _CODES = {name: code for code, name in enumerate(_NAMES)}
