@@ -37,7 +37,7 @@ from sectum.ort.quantized_moves import (
     quantize_earlier,
     quantize_weights,
 )
-from sectum.ort.split_fusion import fuse_into_splits
+from sectum.ort.splits import fuse_into_splits
 from sectum.ort.transposes import optimise_transposes
 from sectum.ort.workgraph import Node, WorkGraph
 
@@ -122,7 +122,7 @@ def apply_rewrites(work: WorkGraph) -> None:
     if "Transpose" in present:
         optimise_transposes(work)
     present |= widen_half_floats(work)
-    if "Transpose" in present:
+    if {"Transpose", "Resize"} <= present:
         optimise_transposes(work, placed=True)
     if DEQUANTIZE in present:
         _run(work, _QUANTIZED, present)
