@@ -85,13 +85,13 @@ class Network:
         scale, zero = self.constant(0.01, np.float32), self.constant(0, np.int8)
         return self.op("DequantizeLinear", self.bytes_(rows, columns), scale, zero)
 
-    def model(self, *outputs: str) -> bytes:
+    def model(self, *outputs: str, opset: int = 17) -> bytes:
         """Serialise the network; the shapes of its outputs are not declared."""
         declared = [helper.make_empty_tensor_value_info(name) for name in outputs]
         for value in declared:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
         graph = helper.make_graph(self._nodes, "network", self._inputs, declared, self._weights)
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 

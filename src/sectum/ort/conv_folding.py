@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sectum.graph.ir import Tensor
-from sectum.ort.workgraph import Node, WorkGraph, ints
+from sectum.ort.workgraph import Node, WorkGraph, constant_integers, ints
 
 _FOLDED = frozenset({"BatchNormalization", "Mul", "Add"})
 _PADDABLE = frozenset({"Conv", "AveragePool", "MaxPool"})
@@ -11,7 +11,7 @@ _PADDABLE = frozenset({"Conv", "AveragePool", "MaxPool"})
 
 def pad_into_consumers(work: WorkGraph, node: Node) -> None:
     """Let the one convolution or pool that reads a Pad of the spatial dimensions with zeros pad by itself."""
-    amounts = ints(node.attributes.get("pads")) or _constant_integers(work, node, 1)
+    amounts = ints(node.attributes.get("pads")) or constant_integers(work, node, 1) or ()
     rank = len(work.tensors[node.inputs[0]].shape)
     reader = work.sole_consumer(node)
     if (
@@ -33,11 +33,6 @@ def pad_into_consumers(work: WorkGraph, node: Node) -> None:
     pads = ints(reader.attributes.get("pads")) or (0,) * len(added)
     reader.attributes = {**reader.attributes, "pads": tuple(map(sum, zip(pads, added, strict=True)))}
     work.bypass(node, node.inputs[0], into=reader)
-
-
-def _constant_integers(work: WorkGraph, node: Node, slot: int) -> tuple[int, ...]:
-    given = work.weight(node.inputs[slot]) if len(node.inputs) > slot else None
-    return () if given is None or given.value is None else tuple(given.value.astype(int).ravel().tolist())
 
 
 def _pads_with_zero(work: WorkGraph, node: Node) -> bool:

@@ -80,7 +80,9 @@ def gemm(op: Operator, graph: Dataflow) -> int:
 def matmul(op: Operator, graph: Dataflow) -> int:
     """A matrix product, batched or not."""
     a = graph.tensors[op.inputs[0]].shape
-    inner = a[-2] if _int_attribute(op, "transA") and len(a) > 1 else a[-1]
+    inner = a[-1]
+    if _int_attribute(op, "transA") and len(a) > 1:
+        inner = a[0 if _int_attribute(op, "transBatchA") else -2]
     return 2 * _out(op, graph) * inner
 
 

@@ -65,7 +65,7 @@ def matmul_add(work: WorkGraph, node: Node) -> None:
     bias_name = add.inputs[1] if add.inputs[0] == node.outputs[0] else add.inputs[0]
     bias = work.tensors[bias_name]
     columns = right.shape[1]
-    if left.dtype != "float32" or bias_name == node.outputs[0]:
+    if left.dtype not in ("float32", "float16") or bias_name == node.outputs[0]:
         return
     flat_rank = len(left.shape) == 2
     rows = left.elements // max(left.shape[-1], 1)

@@ -70,7 +70,10 @@ def _load(graph: Graph) -> WorkGraph:
             composed.append((index, op))
             continue
         inputs = [aliases.get(name, name) for name in op.inputs] if aliases else list(op.inputs)
-        work.add(op.type, inputs, list(op.outputs), op.attributes, op.domain, op.name, (index,))
+        if op.type == "CastLike" and not op.domain:
+            work.add("Cast", inputs[:1], list(op.outputs), {}, "", op.name, (index,))
+        else:
+            work.add(op.type, inputs, list(op.outputs), op.attributes, op.domain, op.name, (index,))
     for index, op in composed:
         source, result = op.inputs[0], op.outputs[0]
         last = source
@@ -79,4 +82,23 @@ def _load(graph: Graph) -> WorkGraph:
             work.add(kind, [last], [made], attributes, sources=(index,))
             last = made
         work.add("Mul", [source, last], [result], name=op.name, sources=(index,))
+    _drop_read_by_folded(work, graph)
     return work
+
+
+def _drop_read_by_folded(work: WorkGraph, graph: Graph) -> None:
+    """Remove what only folded operators read, such as the Shape of a tensor: the runtime removes it with them."""
+    tensors = graph.tensors
+    waiting = [
+        node
+        for op in graph.operators
+        if op.outputs and tensors[next(filter(None, op.outputs))].kind is TensorKind.WEIGHT
+        for name in op.inputs
+        if (node := work.producer.get(name)) is not None
+    ]
+    while waiting:
+        node = waiting.pop()
+        if node.dead or any(work.uses(name) for name in node.outputs if name):
+            continue
+        waiting += [before for name in node.inputs if (before := work.producer.get(name)) is not None]
+        work.remove(node)

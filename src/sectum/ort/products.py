@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from sectum.graph.ir import AttributeValue
 from sectum.ort.fusions import MICROSOFT, scalar
 from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
@@ -11,21 +13,27 @@ _FLAGS = ("transA", "transB")
 
 
 def transposed_product(work: WorkGraph, node: Node) -> None:
-    """A MatMul reads operands whose last two axes a Transpose has swapped without the Transpose."""
+    """A product reads transposed operands as they were, if their last two axes or the first one have moved."""
+    ranks = [len(work.tensors[name].shape) for name in node.inputs[:2]]
+    if min(ranks) < 2:
+        return
     transposed: dict[int, Node] = {}
+    flags: dict[str, AttributeValue] = {}
     for slot, name in enumerate(node.inputs[:2]):
         before = work.producer.get(name)
-        if before is None or before.type != "Transpose" or name in work.output_set:
-            continue
-        rank = len(work.tensors[name].shape)
-        if rank >= 2 and ints(before.attributes.get("perm")) == (*range(rank - 2), rank - 1, rank - 2):
+        found = None
+        if before is not None and before.type == "Transpose" and name not in work.output_set:
+            found = _absorbed(ints(before.attributes.get("perm")))
+        of_last, of_batch = (f"trans{'AB'[slot]}", f"transBatch{'AB'[slot]}")
+        mine = node.attributes.get(of_last, 0), node.attributes.get(of_batch, 0)
+        if before is None or found is None or mine[1] or (found[1] and ranks[0] != ranks[1]):
+            found = False, False
+        else:
             transposed[slot] = before
-    if not transposed or min(len(work.tensors[name].shape) for name in node.inputs[:2]) < 2:
+        flags |= {of_last: int(found[0] != bool(mine[0])), of_batch: int(found[1] or bool(mine[1]))}
+    if not transposed:
         return
     inputs = [transposed[slot].inputs[0] if slot in transposed else name for slot, name in enumerate(node.inputs)]
-    swapped: dict[str, AttributeValue] = {
-        flag: int((slot in transposed) != bool(node.attributes.get(flag, 0))) for slot, flag in enumerate(_FLAGS)
-    }
     sources = sources_of(node)
     outputs = node.outputs
     work.remove(node)
@@ -33,7 +41,23 @@ def transposed_product(work: WorkGraph, node: Node) -> None:
         if not work.uses(before.outputs[0]):
             sources |= before.sources
             work.remove(before)
-    work.add("FusedMatMul", inputs, outputs, {"alpha": 1.0, **swapped}, MICROSOFT, node.name, sources)
+    if not any(flag for name, flag in flags.items() if "Batch" in name):
+        flags = {name: flag for name, flag in flags.items() if "Batch" not in name}
+    work.add("FusedMatMul", inputs, outputs, {"alpha": 1.0, **flags}, MICROSOFT, node.name, sources)
+
+
+def _absorbed(perm: tuple[int, ...]) -> tuple[bool, bool] | None:
+    """Whether a permutation swaps the last two axes, and whether it moves the first one behind the batch's.
+
+    None if it does something else.
+    """
+    rank = len(perm)
+    if rank < 2 or rank - 1 not in perm[-2:]:
+        return None
+    batch = perm[:-2]
+    if batch and (batch[0] not in (0, 1) or any(b != a + 1 for a, b in itertools.pairwise(batch))):
+        return None
+    return perm[-2] == rank - 1, bool(batch) and batch[0] == 1
 
 
 def scaled_product(work: WorkGraph, node: Node) -> None:

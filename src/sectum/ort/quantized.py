@@ -150,7 +150,7 @@ def integer_product(work: WorkGraph, node: Node) -> None:
     add = work.sole_consumer(scaled)
     bias = ""
     columns = work.tensors[node.inputs[1]].shape[-1]
-    if add is not None and add.type == "Add":
+    if add is not None and add.type == "Add" and columns > 1:  # a bias of one number is none for the runtime
         bias = next((item for item in add.inputs if (w := work.weight(item)) and w.shape == (columns,)), "")
         if bias:
             removed.insert(0, add)

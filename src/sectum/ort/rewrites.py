@@ -1,10 +1,7 @@
 """ONNX Runtime's rewrites of levels 1 and 2 on the CPU: eliminations, folding into convolutions, fusions.
 
 Learned from onnxruntime/core/optimizer and checked against what the runtime writes (`tests/support/observed.py`). Not
-modelled, so that the result has more operators than the runtime executes, never fewer: pushing transposes through
-what is neither elementwise nor a pool of integers, fused attention, what
-`sectum.ort.quantized` leaves out, and no-op arithmetic such as adding a constant zero (large constants' values are not
-kept).
+modelled: fused attention, a Cast between a transpose and a product, and what `sectum.ort.quantized` leaves out.
 """
 
 from __future__ import annotations
@@ -13,7 +10,13 @@ from collections.abc import Callable
 
 from sectum.ort.activations import bias_gelu, block_product_bias, fast_gelu
 from sectum.ort.conv_folding import fold_affine, pad_into_consumers
-from sectum.ort.eliminations import ELIMINATIONS, merge_equal, product_with_reciprocal, relu_before_clip
+from sectum.ort.eliminations import (
+    ELIMINATIONS,
+    merge_equal,
+    not_before_where,
+    product_with_reciprocal,
+    relu_before_clip,
+)
 from sectum.ort.fusions import (
     contiguous_reshapes,
     conv_activation,
@@ -23,6 +26,7 @@ from sectum.ort.fusions import (
     matmul_add_outside_attention,
     quick_gelu,
 )
+from sectum.ort.half_floats import widen_half_floats
 from sectum.ort.layer_norm import early_layer_norm, layer_norm, root_mean_square_norm
 from sectum.ort.products import scaled_product, skip_layer_norm, transposed_product
 from sectum.ort.quantized import DEQUANTIZE, TARGETS, activation_before_quantize, integer_product, quantized_form
@@ -33,25 +37,20 @@ from sectum.ort.quantized_moves import (
     quantize_earlier,
     quantize_weights,
 )
-from sectum.ort.splits import slices_to_split
+from sectum.ort.splits import fuse_into_splits
 from sectum.ort.transposes import optimise_transposes
 from sectum.ort.workgraph import Node, WorkGraph
 
 _Rule = Callable[[WorkGraph, Node], None]
 
-
-def _parts_to_split(work: WorkGraph, node: Node) -> None:
-    slices_to_split(work, node.inputs[0])
-
-
 _LEVEL_1: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Relu"}), relu_before_clip),
+    (frozenset({"Not"}), not_before_where),
     (frozenset({"Div"}), product_with_reciprocal),
     (frozenset({"Pad"}), pad_into_consumers),
     (frozenset({"Conv", "ConvTranspose"}), fold_affine),
     (frozenset({"MatMul"}), matmul_add_outside_attention),
     (frozenset({"Reshape"}), contiguous_reshapes),
-    (frozenset({"Slice", "Gather"}), _parts_to_split),
     (frozenset({"Sqrt"}), early_layer_norm),
 )
 _PAIRS: tuple[tuple[frozenset[str], _Rule], ...] = (
@@ -71,6 +70,8 @@ _LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"Erf"}), gelu),
     (frozenset({"Sqrt"}), layer_norm),
     (frozenset({"Pow"}), root_mean_square_norm),
+)
+_LEVEL_2_AFTER_SPLITS: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"MatMul"}), matmul_add),
     (frozenset({"MatMul"}), transposed_product),
     (frozenset({"Add"}), bias_gelu),
@@ -87,7 +88,7 @@ _MAKERS = frozenset(
         matmul_add, matmul_add_outside_attention, contiguous_reshapes, gelu, gemm_activation,
         conv_activation, quick_gelu, layer_norm,
         transposed_product, scaled_product, skip_layer_norm, quantized_form, integer_product,
-        fast_gelu, bias_gelu, root_mean_square_norm, _parts_to_split,
+        fast_gelu, bias_gelu, root_mean_square_norm,
         early_layer_norm, dequantize_later, quantize_earlier, dequantize_for_each, quantize_weights,
     }
 )  # fmt: skip
@@ -120,9 +121,15 @@ def apply_rewrites(work: WorkGraph) -> None:
         _run(work, _PAIRS, present)
     if "Transpose" in present:
         optimise_transposes(work)
+    present |= widen_half_floats(work)
+    if {"Transpose", "Resize"} <= present:
+        optimise_transposes(work, placed=True)
     if DEQUANTIZE in present:
         _run(work, _QUANTIZED, present)
     _run(work, _LEVEL_2, present)
+    if not present.isdisjoint({"Gather", "Slice"}):
+        fuse_into_splits(work)
+    _run(work, _LEVEL_2_AFTER_SPLITS, present)
 
 
 def _run(work: WorkGraph, passes: tuple[tuple[frozenset[str], _Rule], ...], present: set[str]) -> None:

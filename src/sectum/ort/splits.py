@@ -1,85 +1,101 @@
-"""Slices and rows that together are a whole tensor become one Split."""
+"""Slices and rows that together are the whole of a tensor become one Split.
+
+Learned from onnxruntime/core/optimizer/gather_fusion.cc.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from sectum.ort.workgraph import Node, WorkGraph, constant_integers, sources_of
 
-from sectum.graph.ir import Tensor
-from sectum.ort.workgraph import Node, WorkGraph, sources_of
+_FIRST_OPSET = 13
+_INTEGERS = ("int64",)
 
-
-class _Part(NamedTuple):
-    start: int
-    end: int
-    axis: int
-    node: Node
+Part = tuple[int, int, bool]
+"""First index, number of indices, and whether the axis goes."""
 
 
-def slices_to_split(work: WorkGraph, name: str) -> None:
-    """Replace the parts that are taken from a tensor by a Split, if they lie along one axis and nothing is left.
+def fuse_into_splits(work: WorkGraph) -> None:
+    """Replace the Gather and Slice operators that take a tensor apart by a Split, and a Squeeze for rows."""
+    if work.opset < _FIRST_OPSET:
+        return
+    names = list(work.source.inputs)
+    names += [
+        node.outputs[0]
+        for node in work.execution_order()
+        if node.type != "Shape" and len(node.outputs) == 1 and work.uses(node.outputs[0]) > 1
+    ]
+    for name in names:
+        _fuse(work, name)
 
-    A part is a Slice in steps of 1 along one axis, or a Gather of one row, which becomes a Squeeze.
-    """
+
+def _fuse(work: WorkGraph, name: str) -> None:
+    readers = [node for node in work.consumers.get(name, ()) if node.inputs[0] == name and _takes_part(node)]
+    axes = {_axis(work, node) for node in readers}
+    axis = next(iter(axes), None)
+    if len(readers) < 2 or len(axes) > 1 or axis is None:
+        return
+    length = work.tensors[name].shape[axis]
+    parts: dict[int, tuple[Part, Node]] = {}
+    for node in readers:
+        part = _part(work, node, length)
+        if part is None or part[0] in parts:
+            return
+        parts[part[0]] = part, node
+    end = 0
+    for start in sorted(parts):
+        if start != end:
+            return
+        end += parts[start][0][1]
+    if end != length:
+        return
     tensor = work.tensors[name]
-    readers = [node for node in work.consumers.get(name, ()) if node.inputs[0] == name]
-    parts = [part for node in readers if (part := _part(work, node, tensor)) is not None]
-    if len(parts) < 2 or any(part.axis != parts[0].axis for part in parts):
-        return
-    parts.sort(key=lambda part: part.start)
-    axis = parts[0].axis
-    ends = [0, *(part.end for part in parts)]
-    if [part.start for part in parts] != ends[:-1] or ends[-1] != tensor.shape[axis]:
-        return
-    sizes = tuple([part.end - part.start for part in parts])
-    made, squeezed = [], []
-    for part in parts:
-        result = part.node.outputs[0]
-        work.remove(part.node)
-        if part.node.type == "Gather" and len(work.tensors[result].shape) < len(tensor.shape):
-            shape = (*tensor.shape[:axis], 1, *tensor.shape[axis + 1 :])
-            piece = work.new_tensor(result, shape, work.tensors[result])
-            squeezed.append((piece, result, part.node))
-            made.append(piece)
+    ordered = [parts[start] for start in sorted(parts)]
+    results = [node.outputs[0] for _, node in ordered]
+    for _, node in ordered:
+        work.remove(node)
+    outputs = []
+    for ((_, size, goes), node), result in zip(ordered, results, strict=True):
+        if goes:
+            shape = (*tensor.shape[:axis], size, *tensor.shape[axis + 1 :])
+            made = work.new_tensor(result, shape, work.tensors[result])
+            work.add("Squeeze", [made, work.new_shape((axis,))], [result], sources=node.sources)
+            outputs.append(made)
         else:
-            made.append(result)
-    nodes = [part.node for part in parts]
-    work.add("Split", [name, work.new_shape(sizes)], made, {"axis": axis}, sources=sources_of(*nodes))
-    for piece, result, node in squeezed:
-        work.add("Squeeze", [piece, work.new_shape((axis,))], [result], sources=sources_of(node))
+            outputs.append(result)
+    sizes = work.new_shape(tuple(size for (_, size, _), _ in ordered))
+    kept = sources_of(*(node for (_, _, goes), node in ordered if not goes))
+    work.add("Split", [name, sizes], outputs, {"axis": axis}, name=ordered[0][1].name, sources=kept)
 
 
-def _part(work: WorkGraph, node: Node, tensor: Tensor) -> _Part | None:
-    if node.domain:
+def _takes_part(node: Node) -> bool:
+    return node.type in ("Gather", "Slice") and not node.domain
+
+
+def _one(work: WorkGraph, node: Node, slot: int) -> int | None:
+    """The one number that an input holds, as the runtime reads it here: int64, of rank 0 or one element."""
+    tensor = work.weight(node.inputs[slot]) if slot < len(node.inputs) else None
+    if tensor is None or tensor.dtype not in _INTEGERS or tensor.shape not in ((), (1,)):
         return None
-    if node.type == "Slice":
-        return _slice(work, node, tensor)
-    return _row(work, node, tensor) if node.type == "Gather" else None
+    found = constant_integers(work, node, slot)
+    return found[0] if found else None
 
 
-def _slice(work: WorkGraph, node: Node, tensor: Tensor) -> _Part | None:
-    bounds = [_integers(work, node, slot) for slot in (1, 2, 3)]
-    steps = _integers(work, node, 4) if len(node.inputs) > 4 and node.inputs[4] else (1,)
-    if steps != (1,) or any(values is None or len(values) != 1 for values in bounds):
+def _axis(work: WorkGraph, node: Node) -> int | None:
+    rank = len(work.tensors[node.inputs[0]].shape)
+    axis = node.attributes.get("axis", 0) if node.type == "Gather" else _one(work, node, 3)
+    if not isinstance(axis, int) or not -rank <= axis < rank:
         return None
-    start, end, axis = (values[0] for values in bounds if values)
-    axis %= len(tensor.shape)
-    size = tensor.shape[axis]
-    start, end = (min(max(value + size if value < 0 else value, 0), size) for value in (start, end))
-    return _Part(start, end, axis, node) if start < end else None
+    return axis % rank
 
 
-def _row(work: WorkGraph, node: Node, tensor: Tensor) -> _Part | None:
-    index = _integers(work, node, 1)
-    axis = node.attributes.get("axis", 0)
-    if index is None or len(index) != 1 or not isinstance(axis, int):
+def _part(work: WorkGraph, node: Node, length: int) -> Part | None:
+    if node.type == "Gather":
+        index = _one(work, node, 1)
+        if index is None or not -length <= index < length:
+            return None
+        return index % length, 1, not work.tensors[node.inputs[1]].shape
+    start, end = _one(work, node, 1), _one(work, node, 2)
+    if start is None or end is None or (len(node.inputs) > 4 and _one(work, node, 4) != 1):
         return None
-    axis %= len(tensor.shape)
-    start = index[0] % tensor.shape[axis]
-    return _Part(start, start + 1, axis, node)
-
-
-def _integers(work: WorkGraph, node: Node, slot: int) -> tuple[int, ...] | None:
-    tensor = work.weight(node.inputs[slot]) if len(node.inputs) > slot else None
-    if tensor is None or tensor.value is None:
-        return None
-    return tuple(tensor.value.astype(int).ravel().tolist())
+    start, end = (min(max(value + length if value < 0 else value, 0), length) for value in (start, end))
+    return (start, end - start, False) if start < end else None

@@ -104,8 +104,12 @@ def handle(
         return False
     after = perm
     if kind in _BROADCAST or kind in ("QLinearAdd", "QLinearMul"):
-        if any(work.weight(node.inputs[s]) is None and len(work.tensors[node.inputs[s]].shape) != rank for s in slots):
+        if any(len(work.tensors[node.inputs[slot]].shape) > rank for slot in slots):
             return False
+        for slot in slots:
+            missing = rank - len(work.tensors[node.inputs[slot]].shape)
+            if missing and work.weight(node.inputs[slot]) is None:
+                _add_axes(work, node, slot, missing)
     elif kind in _RULES:
         changed = _RULES[kind](work, node, perm)
         if changed is None:
@@ -117,6 +121,23 @@ def handle(
         node.type, node.domain = "NhwcMaxPool", "com.microsoft"
     _transpose_outputs(work, node, after)
     return True
+
+
+def _add_axes(work: WorkGraph, node: Node, slot: int, count: int) -> None:
+    """Give an operand as many axes as the others have, by an Unsqueeze, or by leaving out a Squeeze."""
+    name = node.inputs[slot]
+    tensor, axes, before = work.tensors[name], tuple(range(count)), work.producer.get(name)
+    if before is not None and before.type == "Squeeze" and _axes(work, before, count + len(tensor.shape)) == axes:
+        work.set_input(node, slot, before.inputs[0])
+        if not work.uses(name):
+            node.sources |= before.sources
+            work.remove(before)
+        return
+    made = work.new_tensor(name, (1,) * count + tensor.shape, tensor)
+    by_input = work.opset >= _AXIS_INPUTS_SINCE["Unsqueeze"]
+    inputs = [name, work.new_shape(axes)] if by_input else [name]
+    work.add("Unsqueeze", inputs, [made], {} if by_input else {"axes": axes})
+    work.set_input(node, slot, made)
 
 
 def _splits_channels(work: WorkGraph, node: Node) -> Axes | None:

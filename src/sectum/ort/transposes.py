@@ -66,7 +66,7 @@ def _process(work: WorkGraph, node: Node, slot: int, before: Node, towards: set[
         return False
     dtype = work.tensors[node.inputs[0]].dtype if node.inputs[0] else ""
     resized = node.type == "Resize" and dtype in ("int8", "uint8") and node.attributes.get("mode") == "linear"
-    forced = node.type in ("Transpose", "Squeeze") or (placed and (node.type == "MaxPool" or resized))
+    forced = node.type == "Transpose" or (placed and (node.type == "MaxPool" or resized))
     if not forced and _cost(work, node, perm, slots, towards) >= 0:
         return False
     return handle(work, node, before, perm, slots, placed=placed, towards=node.outputs[0] in towards)

@@ -7,8 +7,10 @@ numbers decide the order of execution, and that order decides where activations 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sectum.graph.ir import AttributeValue, Graph, Operator, Tensor, TensorKind
 from sectum.ort.cpu import Cpu
@@ -199,6 +201,13 @@ class WorkGraph:
             self.tensors[name] = Tensor(name, (len(values),), "int64", _WEIGHT, value)
         return name
 
+    def new_constant(self, stem: str, value: NDArray[Any]) -> str:
+        """Declare a constant of ``value``'s type under a fresh name made from ``stem``."""
+        self._fresh += 1
+        name = f"{stem}~{self._fresh}"
+        self.tensors[name] = Tensor(name, value.shape, value.dtype.name, _WEIGHT, value)
+        return name
+
     def execution_order(self) -> list[Node]:
         """Nodes in the runtime's default order.
 
@@ -290,3 +299,9 @@ def sources_of(*nodes: Node) -> set[int]:
 def ints(value: AttributeValue | None) -> tuple[int, ...]:
     """An attribute that holds integers, as a tuple; empty where it is absent."""
     return tuple(int(v) for v in value) if isinstance(value, tuple) else ()
+
+
+def constant_integers(work: WorkGraph, node: Node, slot: int) -> tuple[int, ...] | None:
+    """The integers that an input holds; None if they are not known, or there is no such input."""
+    tensor = work.weight(node.inputs[slot]) if slot < len(node.inputs) else None
+    return None if tensor is None or tensor.value is None else tuple(tensor.value.astype(int).ravel().tolist())
