@@ -27,6 +27,8 @@ PARAMETERS = {
     "num_threads": 1, "verbose": -1,
 }  # fmt: skip
 _LEAST_SHARE = 1e-4
+_LONE_SHARE = 2e-3
+"""Of an operator that was timed among others of its kind: networks show better what caches hold."""
 _FEWEST_ROWS, _FEWEST_SCALED = 30, 4
 """For costs of a type's own; for those of all types, or of its other variants, times a factor of its own."""
 _ROUNDS, _OUTLIER = 60, 0.15
@@ -62,8 +64,8 @@ class Observation:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """How much each operator counts: its share of its network's time; all alike where they make no network."""
-        return self.times / self.total if self.total else np.full(len(self.times), 1 / max(1, len(self.times)))
+        """How much each operator counts: its share of its network's time; all alike, and little, where there is none."""
+        return self.times / self.total if self.total else np.full(len(self.times), _LONE_SHARE)
 
 
 def observed(networks: Iterable[MeasuredNetwork]) -> Iterator[Observation]:
