@@ -12,7 +12,9 @@ from sectum.predict.spread import Spread, columns
 
 Floats = NDArray[np.float64]
 
-_FEWEST = 20
+_HAS, _FEWEST = 0.02, 20
+"""A network has a kind from this share of its time on; a kind is known from so many networks on."""
+_PRIOR = 20
 
 
 def learn_spread(networks: Sequence[tuple[Sequence[str], Floats]], errors: Sequence[float]) -> Spread:
@@ -22,13 +24,19 @@ def learn_spread(networks: Sequence[tuple[Sequence[str], Floats]], errors: Seque
         networks: of each, the kinds of its operators and their predicted native times in milliseconds.
         errors: logarithm of measured over predicted latency of each.
 
-    A kind that too few networks have gets the largest of all.
+    Each kind also counts as if `_PRIOR` networks of it alone had the mean error, and is no better than half of that: few
+    networks are made of one kind. A kind that too few networks have gets the largest spread of all.
     """
     from scipy.optimize import nnls
 
     table = np.stack([columns(kinds, times_ms) for kinds, times_ms in networks])
-    found, _ = nnls(table, np.abs(np.asarray(errors)))
-    seen = (table[:, : len(KINDS)] > 0.02).sum(axis=0) >= _FEWEST
-    largest = max(found[: len(KINDS)][seen].max(initial=0.0), float(np.mean(np.abs(errors))))
-    of_kinds = np.where(seen, found[: len(KINDS)], largest)
+    sizes = np.abs(np.asarray(errors))
+    mean = float(sizes.mean())
+    prior = np.sqrt(_PRIOR) * np.eye(len(KINDS), table.shape[1])
+    found, _ = nnls(
+        np.concatenate([table, prior]), np.concatenate([sizes, np.full(len(KINDS), np.sqrt(_PRIOR) * mean)])
+    )
+    of_kinds = np.maximum(found[: len(KINDS)], mean / 2)
+    seen = (table[:, : len(KINDS)] > _HAS).sum(axis=0) >= _FEWEST
+    of_kinds = np.where(seen, of_kinds, max(of_kinds[seen].max(initial=0.0), mean))
     return Spread(dict(zip(KINDS, of_kinds.tolist(), strict=True)), float(found[-1]))
