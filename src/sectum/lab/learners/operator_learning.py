@@ -64,7 +64,7 @@ class Observation:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """How much each operator counts: its share of its network's time; all alike, and little, where there is none."""
+        """How much each operator counts: its share of its network's time; little where there is none."""
         return self.times / self.total if self.total else np.full(len(self.times), _LONE_SHARE)
 
 

@@ -24,8 +24,8 @@ def learn_spread(networks: Sequence[tuple[Sequence[str], Floats]], errors: Seque
         networks: of each, the kinds of its operators and their predicted native times in milliseconds.
         errors: logarithm of measured over predicted latency of each.
 
-    Each kind also counts as if `_PRIOR` networks of it alone had the mean error, and is no better than half of that: few
-    networks are made of one kind. A kind that too few networks have gets the largest spread of all.
+    Each kind also counts as if `_PRIOR` networks of it alone had the mean error, and is no better than half of that:
+    few networks are made of one kind. A kind that too few networks have gets the largest spread of all.
     """
     from scipy.optimize import nnls
 
