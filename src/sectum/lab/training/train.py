@@ -69,13 +69,15 @@ def cross_validate(
 
 
 def figures(seen: Sequence[Observation]) -> dict[str, dict[str, float]]:
-    """Accuracy on held-out networks, near relatives kept together; by origin and threads."""
+    """Accuracy on held-out networks, near relatives kept together; by origin and threads, and by family."""
     others = [one for one in seen if not one.total]
     seen = [one for one in seen if one.total]
     totals = np.array([one.total for one in seen])
     kinds = np.array([f"{'dataset' if one.whole else 'operator campaign'}, {one.threads} threads" for one in seen])
     predicted = cross_validate(seen, fold_of(seen, FOLDS), others)
-    return {str(kind): accuracy(totals[kinds == kind], predicted[kinds == kind]) for kind in np.unique(kinds)}
+    families = np.array([f"dataset, family {one.family}" if one.whole else "" for one in seen])
+    named = [(marks, str(name)) for marks in (kinds, families) for name in np.unique(marks) if name]
+    return {name: accuracy(totals[marks == name], predicted[marks == name]) for marks, name in named}
 
 
 def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dict[str, dict[str, str]]:
