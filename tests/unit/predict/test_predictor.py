@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 
@@ -136,8 +137,9 @@ def test_networks_of_measured_kinds_are_graded_so_and_have_the_learned_interval(
     assert paging.grade.inside_share == 1.0
     assert {layer.support for layer in paging.layers} == {"inside"}
     low, high = operators.widths["pages"]
-    assert paging.interval_ms.low == pytest.approx(low * paging.latency_ms)
-    assert paging.interval_ms.high == pytest.approx(high * paging.latency_ms)
+    ends = [math.log(end / paging.latency_ms) for end in (paging.interval_ms.low, paging.interval_ms.high)]
+    assert ends[0] < 0 < ends[1]
+    assert ends[1] / ends[0] == pytest.approx(high / low)  # both are the network's spread times a learned quantile
 
 
 def test_over_commitment_is_not_certain_where_memory_is_not_known(predictor, operators):
