@@ -88,12 +88,6 @@ class EnclaveChannel:
         self._last: _LastResult | None = None
         self.answered = self.refused = 0
         self.pong = -1
-        self._begun_s = time.monotonic()
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since its VOUCH."""
-        return time.monotonic() - self._begun_s
 
     @property
     def index(self) -> int:
@@ -175,6 +169,7 @@ class EnclaveChannel:
                 Refusal.UNEXPECTED, f"READY of enclave {ready.index}, expected one READY of enclave {self.index}"
             )
         self.ready = ready
+        self.pong = 1  # see `Transport`: READY counts as the first PONG
         self._ledger = Ledger(ready.credit_bytes, ready.open_streams)
 
     def _loaded(self, stream: int, message: messages.Loaded) -> None:

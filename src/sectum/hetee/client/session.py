@@ -297,6 +297,7 @@ class Session:
             return transport.failed is not None
 
         if enclave is not None and enclave.ready is not None and deadline_ms:
+            transport.finishing = True
             transport.to_worker(enclave, Kind.FINISH, messages.Empty())
             with transport.changed:
                 transport.changed.wait_for(
@@ -306,6 +307,7 @@ class Session:
                 counts = enclave.finished
             if counts is not None and (counts.answered, counts.refused) != (enclave.answered, enclave.refused):
                 transport.fail(refusal(Refusal.GAP, "the worker's count of answers differs from the number received"))
+        transport.finishing, transport.ending = False, True
         transport.control(Kind.TERMINATE, messages.Deadline(deadline_ms=deadline_ms))
         with transport.changed:
             transport.changed.wait_for(ended, deadline_ms / 1e3 + _GRACE_S)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from sectum.hetee.attest.records import Cleaning, open_cleaning
 from sectum.hetee.client.connection import Connection, for_worker
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
-from sectum.hetee.client.liveness import PING_EVERY_S, READY_S, LivenessMonitor
+from sectum.hetee.client.liveness import LOST_AFTER_S, PING_EVERY_S, LivenessMonitor
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
@@ -70,6 +70,8 @@ class Transport:
         enclaves: number of enclaves so far.
         queued: number of sessions before this one in the queue.
         cleaning: verified record of the last enclave's end.
+        finishing: whether the client waits for FINISHED.
+        ending: whether the client waits for the end of the session.
     """
 
     def __init__(self, connection: Connection, trust: Trust) -> None:
@@ -79,7 +81,7 @@ class Transport:
         self.accept: messages.Accept | None = None
         self.failed: HeteeError | None = None
         self.refused: HeteeError | None = None
-        self.draining = False
+        self.draining = self.finishing = self.ending = False
         self.enclaves = self.queued = 0
         self.cleaning: Cleaning | None = None
         self._waiting = True
@@ -293,6 +295,7 @@ class Transport:
         session = self.connection.session
         claims = self._trust.check_worker(vouch, session)
         self.enclaves, self._waiting, self._worker = vouch.index + 1, False, LivenessMonitor()
+        self._worker.ping(0)  # READY answers the VOUCH as PONG answers a PING
         self.enclave = EnclaveChannel(session, vouch, payload, claims)
 
     def _lost(self, lost: messages.Lost) -> None:
@@ -330,15 +333,14 @@ class Transport:
     def _check_liveness(self) -> None:
         enclave = self.enclave
         ready = enclave is not None and enclave.ready is not None
-        busy = enclave is not None and (not ready or bool(enclave.pending))
-        idle_s = self.accept.idle_ms / 4e3 if self.accept is not None else 15.0
+        busy = enclave is not None and (not ready or self.finishing or bool(enclave.pending))
+        idle_s = self.accept.idle_ms / 4e3 if self.accept is not None else PING_EVERY_S
         if self._controller.lost:
-            raise refusal(Refusal.CONTROLLER_LOST, "the controller did not answer a PING within 2 s")
-        if enclave is not None and not ready and enclave.age_s > READY_S:
-            raise refusal(Refusal.WORKER_LOST, f"the worker did not prove within {READY_S:g} s that it has the keys")
+            raise refusal(Refusal.CONTROLLER_LOST, f"the controller did not answer a PING within {LOST_AFTER_S:g} s")
         if busy and self._worker.lost:
-            raise refusal(Refusal.WORKER_LOST, "the worker did not answer a PING within 2 s")
-        if self.accept is not None and self._controller.due(PING_EVERY_S if busy or self._waiting else idle_s):
+            what = "answer a PING" if ready else "prove that it has the keys"
+            raise refusal(Refusal.WORKER_LOST, f"the worker did not {what} within {LOST_AFTER_S:g} s")
+        if self._controller.due(PING_EVERY_S if busy or self._waiting or self.ending else idle_s):
             self.control(Kind.PING, messages.Ping(number=self._controller.ping(self.connection.sent_bytes)))
         if enclave is not None and ready and busy and self._worker.due(PING_EVERY_S):
             with suppress(HeteeError):  # lost meanwhile: LOST follows
