@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sectum.hetee.worker.confinement import ConfinementReport, close_off, confine, isolate
+from sectum.hetee.confinement import ConfinementReport, close_off, confine, isolate
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -86,7 +86,7 @@ def main() -> None:
         module, name = {
             "seccomp": (confine.seccomp, "install"),
             "landlock": (confine.landlock, "restrict"),
-            "user-namespace": (confine, "_new_user_namespace"),
+            "user-namespace": (confine, "new_user_namespace"),
             "no-new-descriptors": (confine, "_no_new_descriptors"),
         }[layer]
         setattr(module, name, refuse)

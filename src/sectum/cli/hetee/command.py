@@ -76,9 +76,13 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_op
 
 def _become(role: str, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by a role, so that nothing of the command line stays in its memory."""
-    command = [sys.executable, "-P", "-m", f"sectum.hetee.{role}", *arguments]
+    from sectum.hetee.launcher import role_command
+
+    command = role_command(role)
+    if {"-h", "--help"} & set(arguments):  # the controller's own options, not those of the program that prepares it
+        command[-1] = f"sectum.hetee.{role}"
     sys.stdout.flush()
-    os.execv(sys.executable, command)  # noqa: S606  # no shell, and a fixed program
+    os.execv(command[0], [*command, *arguments])  # noqa: S606  # no shell, and a fixed program
 
 
 @hetee.command(

@@ -15,6 +15,7 @@ from sectum.hetee.attest.software import DEBUG_DISABLED_SINCE_BOOT, DEBUG_ENABLE
 from sectum.hetee.attest.token import (
     BOOTSEED,
     CNF,
+    CONFINEMENT,
     DBGSTAT,
     EAT_PROFILE,
     EXP,
@@ -75,6 +76,7 @@ class SoftwareProvider:
             SWNAME: subject.role,
             SWVERSION: subject.version,
             MEASUREMENT: subject.measurement,
+            CONFINEMENT: sorted(subject.confinement),
             HARDWARE: SOFTWARE,
         }
 

@@ -362,4 +362,8 @@ class Controller:
             waiting=sum(tenant.state is SessionState.WAITING for tenant in self.tenants.values()),
             sessions=sum(tenant.session is not None for tenant in self.tenants.values()),
             draining=self._drained_s is not None,
+            unconfined=(
+                *(f"controller {word}"[:64] for word in self._settings.unconfined),
+                *(f"worker {word}"[:64] for word in self.pool.unconfined),
+            ),
         )

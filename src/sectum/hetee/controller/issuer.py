@@ -34,7 +34,10 @@ class Issuer:
         """The payload of VOUCH: evidence of the measurement that was taken before the worker started (rule R6)."""
         started = enclave.started
         assert started is not None
-        subject = Subject("worker", self.controller.version, enclave.measurement, self.controller.debug)
+        controller = self.controller
+        subject = Subject(
+            "worker", controller.version, enclave.measurement, controller.debug, tuple(started.confinement)
+        )
         nonce = session.worker_nonce(enclave.index, started.worker_key, started.receipt_key)
         return encode(
             Vouch(

@@ -25,6 +25,8 @@ class Settings:
         drain_s: time that open sessions have to finish when the service stops.
         credit_bytes: largest total of a client's batches in flight.
         open_streams: largest number of a client's batches in flight.
+        confinement: steps of confinement without which a worker is not used.
+        unconfined: steps of confinement that the controller itself lacks, with reasons.
     """
 
     accelerators: dict[str, int] = field(default_factory=lambda: {"cpu": 1})
@@ -40,3 +42,5 @@ class Settings:
     drain_s: float = 30.0
     credit_bytes: int = GIB // 4
     open_streams: int = 16
+    confinement: frozenset[str] = frozenset()
+    unconfined: tuple[str, ...] = ()

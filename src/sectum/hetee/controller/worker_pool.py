@@ -42,6 +42,7 @@ class WorkerPool:
         self._settings, self._environment, self._clock = settings, environment, clock
         self._numbers = 0
         self._restart_s = 0.0
+        self.unconfined: tuple[str, ...] = ()  # what the newest worker lacks
         self._failures = 0
 
     def _in(self, *states: EnclaveState) -> Iterator[EnclaveEntry]:
@@ -111,6 +112,11 @@ class WorkerPool:
         message = read(frame.header.kind, frame.payload)
         match message:
             case Started() if enclave.state is EnclaveState.STARTING:
+                lacking = sorted(self._settings.confinement - set(message.confinement))
+                if lacking:
+                    detail = f"a worker lacks confinement: {', '.join(message.unconfined or lacking)}"
+                    raise refusal(Refusal.INTERNAL, detail)
+                self.unconfined = tuple(message.unconfined)
                 enclave.started, enclave.kill_s = message, None
                 enclave.advance_to(EnclaveState.SPARE)
                 self._failures = 0

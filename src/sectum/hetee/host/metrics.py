@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseServer
+
+import msgspec
 
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.host.counts import Counts, ask_controller
@@ -104,8 +108,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _plain(state: State) -> object:
-    import msgspec
-
     return msgspec.to_builtins(state)
 
 
@@ -113,16 +115,19 @@ class MetricsServer(ThreadingHTTPServer):
     """Serves the counts of a host and its controller.
 
     Args:
-        address: host and port.
+        listener: socket on which operators connect.
         counts: counters of the host.
         controller: Unix socket of the controller.
     """
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], counts: Counts, controller: Path) -> None:
+    def __init__(self, listener: socket.socket, counts: Counts, controller: Path) -> None:
         self.counts, self.controller = counts, controller
-        super().__init__(address, _Handler)
+        # Not `TCPServer.__init__`: it makes a socket, which a confined host may not.
+        BaseServer.__init__(self, listener.getsockname()[:2], _Handler)
+        self.socket = listener
+        self.server_name, self.server_port = "localhost", listener.getsockname()[1]
 
     def handle_error(self, *_: object) -> None:
         """Log nothing if a client disconnects before the answer."""

@@ -264,6 +264,7 @@ class State(Message, frozen=True):
     waiting: U32
     sessions: U32
     draining: bool
+    unconfined: Words = ()
 
 
 class Started(Message, frozen=True):

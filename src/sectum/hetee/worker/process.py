@@ -23,7 +23,7 @@ from sectum.hetee.wire.messages import Message, decode, encode
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Accelerator
 from sectum.hetee.worker.batch_job import BatchJob
-from sectum.hetee.worker.confinement import ConfinementReport
+from sectum.hetee.confinement import ConfinementReport
 from sectum.hetee.worker.enclave_server import EnclaveServer
 from sectum.hetee.worker.open_streams import SessionLimits
 from sectum.hetee.worker.records import SealedRecordReader, SealedRecordWriter
