@@ -107,6 +107,34 @@ def test_workers_are_started_collected_and_replaced(service: tuple[Path, Control
     assert not any(Path(f"/proc/{pid}").exists() for pid in after), "all are collected at the end"
 
 
+FLOODING = SCRIPTED.replace(
+    "while link", "import sys\ntry:\n    while True:\n        sys.stderr.write('x' * 65536)\nexcept OSError:\n    pass\nwhile link"
+)
+
+
+@pytest.mark.slow
+def test_a_worker_cannot_fill_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of what a worker writes without end, the controller keeps a limited part, cut into lines that it signs as its own."""
+    subject = Subject("controller", "1.0", b"m" * 32)
+    path = tmp_path / "run" / "socket"
+    start = WorkerStart((sys.executable, "-c", FLOODING), dict(os.environ), b"m" * 32)
+    made = ControllerService(Settings(spares=1), SoftwareProvider(manufacture(), subject), subject, listen(path), start)
+
+    def watch() -> None:
+        soon(lambda: any(worker.state == "spare" for worker in ask(path).workers))
+        soon(lambda: all(process.log is None for process in made._workers.values()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    made.run()
+    thread.join()
+    logged = capfd.readouterr().err
+    assert "worker_log_full" in logged
+    assert len(logged) < 1 << 20
+    assert all(len(line) < 10_000 and line.startswith("{") for line in logged.splitlines())
+
+
 def test_a_socket_that_others_can_reach_is_refused(tmp_path: Path) -> None:
     """Others cannot enter the folder, its group can connect, a second controller is refused, a dead one's socket replaced."""
     tmp_path.chmod(0o755)
