@@ -31,6 +31,7 @@ class Installation:
 
     Args:
         folder: an empty folder.
+        base: the interpreter to copy; None for the one that runs the tests.
 
     Attributes:
         python: the interpreter.
@@ -38,15 +39,16 @@ class Installation:
         site: the folder of this package and two others.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: Path | None = None) -> None:
         name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        original = Path(sysconfig.get_path("stdlib"))
+        original = base.parent.parent / "lib" / name if base is not None else Path(sysconfig.get_path("stdlib"))
+        base = base or Path(sys._base_executable)  # type: ignore[attr-defined]
         self.python, self.library = folder / "python" / "bin" / name, folder / "python" / "lib" / name
         self.site = folder / "site"
         ignored = shutil.ignore_patterns("__pycache__", "site-packages", "test", "config-*", "idlelib", "tkinter")
         shutil.copytree(original, self.library, ignore=ignored)
         self.python.parent.mkdir()
-        shutil.copy(Path(sys._base_executable).resolve(), self.python)  # type: ignore[attr-defined]
+        shutil.copy(base.resolve(), self.python)
         shutil.copytree(Path(sectum.__file__).parent, self.site / "sectum", ignore=shutil.ignore_patterns("*.pyc"))
         self._rest = [path for path in sys.path if "site-packages" in path]
         for package in _PACKAGES:
