@@ -103,8 +103,8 @@ def attempts(facts: Any, role: str) -> dict[str, Callable[[], object]]:
             f"read the memory of the {name}": read_memory(pid),
             f"ptrace the {name}": attach(pid),
             f"take a descriptor of the {name}": take_descriptor(pid, 3),
-            f"list the descriptors of the {name}": lambda pid=pid: os.listdir(f"/proc/{pid}/fd"),  # type: ignore[misc]
-            f"enter the root of the {name}": lambda pid=pid: os.listdir(f"/proc/{pid}/root"),  # type: ignore[misc]
+            f"list the descriptors of the {name}": lambda pid=pid: list(Path(f"/proc/{pid}/fd").iterdir()),  # type: ignore[misc]
+            f"enter the root of the {name}": lambda pid=pid: list(Path(f"/proc/{pid}/root").iterdir()),  # type: ignore[misc]
         }
     # Last, because it succeeds without confinement, and leaves the process without rights over the others.
     return tried | ({"namespace": call(272, 0x10000000)} if role == "host" else {})

@@ -1,4 +1,4 @@
-"""The log of a role: one line of JSON for each event, on standard error, which is a pipe to whoever started the role."""
+"""The log of a role: one line of JSON for each event, on standard error, a pipe to whoever started the role."""
 
 from __future__ import annotations
 

@@ -55,8 +55,7 @@ def accepted(service: RunningService, model: bytes) -> bool:
             session.load(model)
             np.testing.assert_array_equal(session.infer(numbers).outputs["y"], numbers * 2)
     except PolicyRefused as error:
-        assert "measurement" in str(error)
-        return False
+        return "measurement" not in str(error)
     return True
 
 
@@ -137,9 +136,9 @@ def shared_object(installation: Installation, _folder: Path) -> dict[str, str]:
 def preloaded(_installation: Installation, folder: Path) -> dict[str, str]:
     """A library that the dynamic loader is told to load first."""
     (folder / "poison.c").write_text(
-        '#include <unistd.h>\n#include <fcntl.h>\n#include <string.h>\n'
+        "#include <unistd.h>\n#include <fcntl.h>\n#include <string.h>\n"
         "__attribute__((constructor)) static void begin(void) {\n"
-        "  char words[4096] = {0}; int file = open(\"/proc/self/cmdline\", O_RDONLY);\n"
+        '  char words[4096] = {0}; int file = open("/proc/self/cmdline", O_RDONLY);\n'
         "  long n = read(file, words, sizeof words - 1); close(file);\n"
         "  for (long i = 0; i < n; i++) if (!words[i]) words[i] = ' ';\n"
         '  if (strstr(words, "hetee.controller") || strstr(words, "hetee.worker")) write(2, "POISON\\n", 7);\n}\n'
@@ -156,7 +155,7 @@ MEASURED: tuple[Poison, ...] = (standard_library, shared_object)
 
 
 def test_poison_beside_the_software_is_not_loaded(installation: Installation, tmp_path: Path, doubler: bytes) -> None:
-    """Poison that changes no measured file is loaded by no role: the service is accepted, and says nothing of poison."""
+    """Poison that changes no measured file is loaded by no role of a service that is accepted."""
     more: dict[str, str] = {}
     for poison in NOT_LOADED:
         if poison is preloaded and shutil.which("gcc") is None:
@@ -183,7 +182,7 @@ def test_poison_in_the_software_is_measured(
 
 
 def test_what_was_measured_is_what_is_run(installation: Installation, tmp_path: Path, doubler: bytes) -> None:
-    """Workers that start after a file was swapped run what was measured; a controller that starts then says otherwise."""
+    """Workers that start after a file was swapped run what was measured; a new controller measures anew."""
     with RunningService(installation, tmp_path / "state") as service:
         for file in ("hetee/worker/process.py", "hetee/worker/__main__.py", "hetee/wire/frames.py"):
             path = installation.site / "sectum" / file

@@ -90,8 +90,7 @@ def status(pid: int | None) -> str:
 
 
 def test_the_endorsement_key_is_for_root_only(rack: Rack) -> None:
-    """The key's file belongs to root; the controller's copy is gone once it was read, and its memory has the key no more
-    than the signature needs."""
+    """The key's file belongs to root, and the controller's copy of it is gone once it was read."""
     key = rack.paths.endorsement / "endorsement.key"
     assert (key.stat().st_uid, key.stat().st_mode & 0o777) == (0, 0o600)
     copies = Path(f"/proc/{rack.launcher.controller.pid}/root/endorsement")
@@ -104,7 +103,15 @@ def test_the_endorsement_key_is_for_root_only(rack: Rack) -> None:
 def test_a_controller_sees_its_images_only(rack: Rack) -> None:
     """In the controller's root folder are its images, the folder of its socket, and what the kernel provides."""
     root = Path(f"/proc/{rack.launcher.controller.pid}/root")
-    assert {path.name for path in root.iterdir()} == {"controller", "worker", "caches", "endorsement", "run", "proc", "dev"}
+    assert {path.name for path in root.iterdir()} == {
+        "controller",
+        "worker",
+        "caches",
+        "endorsement",
+        "run",
+        "proc",
+        "dev",
+    }
     assert {path.name for path in (root / "dev").iterdir()} == {"null", "urandom"}
     for image in ("controller", "worker"):
         with pytest.raises(OSError, match="Read-only"):

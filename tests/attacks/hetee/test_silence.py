@@ -61,7 +61,12 @@ def test_a_host_that_stops_reading_is_noticed(rack: Rack, doubler: bytes, n_byte
         thread.join(30)
         assert ended, "the client waits for ever"
         assert ended[0] - silent_s < NOTICED_S + SLACK_S
-        assert errors[0].code in (Refusal.HOST_LOST, Refusal.CONTROLLER_LOST, Refusal.WORKER_LOST, Refusal.HANDSHAKE_LATE)
+        assert errors[0].code in (
+            Refusal.HOST_LOST,
+            Refusal.CONTROLLER_LOST,
+            Refusal.WORKER_LOST,
+            Refusal.HANDSHAKE_LATE,
+        )
 
 
 @pytest.mark.parametrize("n_bytes", [0, 63, 1000, 5_000, 9_000, 60_000, 3_000_000])
@@ -116,7 +121,7 @@ def test_a_host_that_goes_silent_at_the_end_is_noticed(rack: Rack, doubler: byte
 
 
 def test_a_host_that_takes_a_byte_now_and_then_gains_no_time(rack: Rack, doubler: bytes) -> None:
-    """A host that lets single bytes through, each in time, does not keep a client for ever: a frame has a least rate."""
+    """A host that takes some bytes now and then does not keep a client for ever: a frame has a least rate."""
     with SilentHost(rack.port) as host:
         session = rack.connect(url=host.url)
         session.load(doubler)
@@ -146,7 +151,15 @@ def test_the_command_ends_when_its_host_goes_silent(rack: Rack, tmp_path: Path) 
     Image.new("RGB", (64, 64)).save(picture)
     for n_bytes in (3_000, 60_000):
         with SilentHost(rack.port, up=n_bytes) as host:
-            command = [sys.executable, "-c", "from sectum.cli.main import main; main()", "hetee", "infer", "zoo:squeezenet1_1", str(picture)]
+            command = [
+                sys.executable,
+                "-c",
+                "from sectum.cli.main import main; main()",
+                "hetee",
+                "infer",
+                "zoo:squeezenet1_1",
+                str(picture),
+            ]
             done = subprocess.run(
                 [*command, "--url", host.url, "--state", str(rack.paths.directory)],
                 capture_output=True,

@@ -268,7 +268,8 @@ def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) 
     images, batches = ("image" if items == 1 else "images"), ("batch" if len(results) == 1 else "batches")
     say(f"\n{items} {images} in {len(results)} {batches}; signed by the worker: {steps}")
     cleaning = session.cleaning
-    say(f"enclave cleaned: {cleaning.ended}" if cleaning else "the enclave's end was not confirmed by a signed record")
+    assert cleaning is not None  # `close` raises otherwise
+    say(f"signed by the controller: the enclave's process has ended ({cleaning.exit}), and was collected")
     trust = session.trust
     for claims in (trust.controller, trust.worker):
         assert claims is not None

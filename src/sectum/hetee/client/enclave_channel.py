@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Tensor, Vouch, decode, read
 from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 
+_HASHED_S = 2.0  # the client hashes its inputs while the worker computes
 _REREAD_BYTES = 64 << 10  # larger answers are not kept
 
 
@@ -31,6 +34,8 @@ class Pending:
 
     Attributes:
         digest: SHA-256 of its model.
+        request: SHA-256 of the payload of its opening.
+        inputs: gets the SHA-256 of its plaintext.
         future: gets a `LoadedModel` or a `Result`, or an error.
         signed: gets the verified receipt of a result, or an error.
         sent_s: when the stream was opened.
@@ -43,6 +48,8 @@ class Pending:
 
     digest: bytes
     future: Future[Any]
+    request: bytes = b""
+    inputs: Future[bytes] = field(default_factory=Future)
     signed: Future[Receipt] = field(default_factory=Future)
     sent_s: float = field(default_factory=time.monotonic)
     opening: bytes = b""
@@ -58,6 +65,13 @@ class _LastResult(NamedTuple):
     opening: bytes
     tensors: tuple[Tensor, ...]
     data: memoryview
+
+
+def _hashed(pending: Pending) -> bytes:
+    try:
+        return pending.inputs.result(_HASHED_S)
+    except FutureTimeout:
+        raise refusal(Refusal.NOT_GENUINE, "a receipt came before its batch was sent") from None
 
 
 class EnclaveChannel:
@@ -202,7 +216,8 @@ class EnclaveChannel:
 
     def _whole(self, pending: Pending) -> None:
         """Deliver a complete result. Its records are authentic, so it does not wait for the receipt."""
-        outputs = arrays(pending.tensors, pending.data)
+        # Read-only, because the receipt, which comes later, is compared with them.
+        outputs = arrays(pending.tensors, pending.data.toreadonly())
         elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
         result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed)
         pending.future.set_result(result)
@@ -214,9 +229,20 @@ class EnclaveChannel:
         self._assembly.end(stream)
         pending = self.pending[stream]
         receipt = open_receipt(token, self.vouch.receipt_key, self._session_id, self.index, stream)
-        said = (receipt.model, receipt.measurement, receipt.paced)
-        if said != (pending.digest, self.claims.measurement, pending.paced):
-            raise refusal(Refusal.NOT_GENUINE, "the receipt names another model or worker than the batch")
+        said = {
+            "model": (receipt.model, pending.digest),
+            "measurement": (receipt.measurement, self.claims.measurement),
+            "evidence": (receipt.hardware, self.claims.format),
+            "confinement": (set(receipt.confinement), set(self.claims.confinement)),
+            "pace": (receipt.paced, pending.paced),
+            "request": (receipt.request, pending.request),
+            "inputs": (receipt.inputs, _hashed(pending)),
+            "result": (receipt.result, hashlib.sha256(pending.opening).digest()),
+            "outputs": (receipt.outputs, hashlib.sha256(pending.data).digest()),
+        }
+        wrong = [name for name, (theirs, ours) in said.items() if theirs != ours]
+        if wrong:
+            raise refusal(Refusal.NOT_GENUINE, f"the receipt does not fit the batch: it names another {wrong[0]}")
         del self.pending[stream]
         self.answered += 1
         pending.signed.set_result(receipt)

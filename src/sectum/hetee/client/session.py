@@ -74,7 +74,8 @@ def connect(
     try:
         session.configure(accelerator, count, wait_s)
     except BaseException:
-        session.close(0)
+        with suppress(HeteeError):  # the first error matters more
+            session.close(0)
         raise
     return session
 
@@ -91,6 +92,7 @@ class Session:
         self._chunk_bytes = chunk_bytes
         self._transport = Transport(connection, trust)
         self._loaded: tuple[EnclaveChannel, LoadedModel] | None = None
+        self._closed = False
 
     def __enter__(self) -> Session:
         return self
@@ -120,8 +122,13 @@ class Session:
 
     @property
     def cleaning(self) -> Cleaning | None:
-        """The signed record of the enclave's end, verified; available after `close`."""
-        return self._transport.cleaning
+        """The signed record of the last enclave's end, verified; available after `close`."""
+        return self._transport.cleanings.get(self._transport.enclaves - 1)
+
+    @property
+    def cleanings(self) -> dict[int, Cleaning]:
+        """The signed records of the ends of all enclaves of this session so far, verified, by their index."""
+        return dict(self._transport.cleanings)
 
     @property
     def model(self) -> LoadedModel | None:
@@ -272,13 +279,13 @@ class Session:
     def close(self, deadline_ms: int = 5000) -> None:
         """End the enclave and the session, and check the signed cleaning record.
 
-        It is no error if the connection has ended before; `cleaning` is then None.
-
         Args:
             deadline_ms: time limit for batches in flight; 0 ends at once.
 
         Raises:
-            EvidenceRefused: the cleaning record is not genuine, or is about another enclave.
+            CleaningUnproven: there is no record for an enclave: the session has ended, but the controller has not
+                confirmed that the process with the owner's data has.
+            EvidenceRefused: a cleaning record is not genuine, or is about another enclave.
             RecordRefused: the worker's count of answers differs from the client's, or a record was tampered with.
         """
         transport = self._transport
@@ -289,6 +296,13 @@ class Session:
         error = transport.failed
         if isinstance(error, EvidenceRefused | RecordRefused) and error.code is not Refusal.WIPED:
             raise error
+        missing = sorted(set(range(transport.enclaves)) - set(transport.cleanings))
+        if missing and not self._closed:
+            self._closed = True
+            why = f": {error}" if error is not None and error.code is not Refusal.WIPED else ""
+            detail = f"the end of enclave {missing[0]} was not confirmed by a signed record{why}"
+            raise refusal(Refusal.UNPROVEN, detail)
+        self._closed = True
 
     def _terminate(self, deadline_ms: int) -> None:
         transport, enclave = self._transport, self._transport.enclave

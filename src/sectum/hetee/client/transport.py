@@ -69,7 +69,7 @@ class Transport:
         draining: whether the service takes no new stream.
         enclaves: number of enclaves so far.
         queued: number of sessions before this one in the queue.
-        cleaning: verified record of the last enclave's end.
+        cleanings: verified records of the ends of enclaves, by their index.
         finishing: whether the client waits for FINISHED.
         ending: whether the client waits for the end of the session.
     """
@@ -83,7 +83,7 @@ class Transport:
         self.refused: HeteeError | None = None
         self.draining = self.finishing = self.ending = False
         self.enclaves = self.queued = 0
-        self.cleaning: Cleaning | None = None
+        self.cleanings: dict[int, Cleaning] = {}
         self._waiting = True
         self._over = threading.Event()
         self._one_stream = threading.Lock()
@@ -141,6 +141,7 @@ class Transport:
         together = bool(chunks) and (total >= _MUCH_BYTES or not plaintext.alone)
         with self._one_stream:
             stream, pending = self._open(enclave, kind, digest, total, timeout_s)
+            pending.request = context
             try:
                 cut = plaintext.cut()
 
@@ -164,6 +165,7 @@ class Transport:
                 if not pending.future.done():
                     self.fail(error)
             self._sent_s = time.monotonic()
+        pending.inputs.set_result(plaintext.sha256())  # now that the worker has everything, this delays nobody
         return pending
 
     def _open(
@@ -276,7 +278,7 @@ class Transport:
             case messages.Lost():
                 self._lost(message)
             case messages.Cleaned():
-                self._cleaned(message)
+                self._cleaned(message.record, self.enclaves - 1)
             case messages.Deadline():
                 self.draining = True
             case messages.Failure():
@@ -304,11 +306,12 @@ class Transport:
         if enclave is None or enclave.index != lost.index:
             raise refusal(Refusal.UNEXPECTED, f"LOST of enclave {lost.index}, which does not exist")
         enclave.fail(refusal(Refusal.WORKER_LOST, lost.detail))
+        self._cleaned(lost.record, lost.index)
 
-    def _cleaned(self, cleaned: messages.Cleaned) -> None:
+    def _cleaned(self, record: bytes, index: int) -> None:
         assert self._trust.controller is not None
         session_id, signer = self.connection.session.session_id, self._trust.controller.signer
-        self.cleaning = open_cleaning(cleaned.record, signer, session_id, self.enclaves - 1)
+        self.cleanings[index] = open_cleaning(record, signer, session_id, index)
 
     # --- watching ---
 

@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     read.add_argument(
         "--allow-unconfined",
         action="store_true",
-        help="serve although the kernel refuses a step of confinement; evidence says so, and default policies refuse it",
+        help="serve although the kernel refuses a step of confinement; evidence says so, and policies refuse it",
     )
     read.add_argument("--images", type=Path, help=argparse.SUPPRESS)
     read.add_argument("--users", type=int, default=0, help=argparse.SUPPRESS)
@@ -127,7 +127,8 @@ def _confine(arguments: argparse.Namespace) -> ConfinementReport:
 
 def _compiling(image: Path, caches: Path, options: list[str]) -> subprocess.Popen[bytes]:
     """Compile the worker's code once, from its image, so that workers start fast. No worker can write there."""
-    command = running.command(image, "sectum.hetee.worker.warm_up", options, caches=caches, compiles=True)
+    words = [*options, "--rehearse"]
+    command = running.command(image, "sectum.hetee.worker", words, caches=caches, compiles=True)
     return subprocess.Popen(command, env=running.ENVIRONMENT, stdin=subprocess.DEVNULL)
 
 
@@ -136,12 +137,12 @@ def _workers(arguments: argparse.Namespace, hardware: str) -> WorkerStart:
     options = {"--kinds": kinds, "--threads": str(arguments.threads)}
     options |= {"--memory-mib": str(_memory_mib(arguments)), "--hardware": hardware}
     image, caches = arguments.images / "worker", arguments.images / "caches"
-    compiling = _compiling(image, caches, [kinds, str(arguments.threads)])
+    words = [word for pair in options.items() for word in pair]
+    compiling = _compiling(image, caches, words)
     measured = measurement.measure(measurement.in_image(image))
     if compiling.wait():
         detail = f"the worker's software cannot run: exit code {compiling.returncode}"
         raise refusal(Refusal.INTERNAL, detail)
-    words = [word for pair in options.items() for word in pair]
     command = running.command(image, "sectum.hetee.worker", words, caches=caches)
     environment = dict(running.ENVIRONMENT)
     if "cuda" in arguments.accelerators and "CUDA_VISIBLE_DEVICES" in os.environ:

@@ -6,7 +6,7 @@ from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
 from sectum.hetee.controller.accelerators import Waiter
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
-from sectum.hetee.controller.environment import Attester, Clock, Environment
+from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import ACCEPTS, SessionState, Tenant
@@ -206,15 +206,15 @@ class Controller:
         self._environment.log("worker_misbehaved", worker=worker, code=error.code.name, detail=error.detail)
         self._environment.kill(worker)
 
-    def collected(self, worker: int) -> None:
+    def collected(self, worker: int, ended: CollectedProcess) -> None:
         """Handle the end of a worker's process, after `waitpid`."""
         enclave = self.pool.enclaves.get(worker)
         if enclave is None:
             return
-        names = self.pool.collected(enclave)
-        self._environment.log("worker_collected", worker=worker, pid=enclave.pid, wiped=enclave.wiped_bytes is not None)
+        self.pool.collected(enclave)
+        self._environment.log("worker_collected", worker=worker, pid=enclave.pid, wiped=enclave.wiped, exit=ended.exit)
         if enclave.session:
-            record = self._issuer.cleaned(enclave, names)
+            record = self._issuer.cleaned(enclave, ended)
             if enclave.tenant is not None:
                 self._cleaned(self.tenants[enclave.tenant], enclave, record)
         self._schedule()
@@ -229,7 +229,8 @@ class Controller:
             self._send(tenant, Kind.CLEANED, messages.Cleaned(record=record))
             self._close(tenant)
             return
-        lost = messages.Lost(index=enclave.index, code=Refusal.WORKER_LOST, detail="the enclave's process ended")
+        detail = "the enclave's process ended"
+        lost = messages.Lost(index=enclave.index, code=Refusal.WORKER_LOST, detail=detail, record=record)
         self._send(tenant, Kind.LOST, lost)
         tenant.fence = tenant.index
         self._send(tenant, Kind.PING, Ping(number=tenant.fence))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sectum.hetee.controller.environment import StartedProcess
+from sectum.hetee.controller.environment import CollectedProcess, StartedProcess
 from sectum.hetee.role_log import LogReader
 
 LINK_FD, DATA_FD = 3, 4
@@ -87,14 +87,17 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
-    def collect(self) -> None:
+    def collect(self) -> CollectedProcess:
         """Wait for the process to end, and close its descriptors."""
-        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        _, status, used = os.wait4(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         os.close(self.pidfd)
         self.link.close()
         if self.data is not None:
             self.data.close()
         self.close_log()
+        return CollectedProcess(how, used.ru_maxrss << 10)
 
     def close_log(self) -> None:
         """Read nothing more of what the process writes."""

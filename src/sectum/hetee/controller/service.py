@@ -273,9 +273,9 @@ class ControllerService:
         if self._links.pop(worker, None):
             self._selector.unregister(process.link)
         self._selector.unregister(process.pidfd)
-        process.collect()
+        ended = process.collect()
         del self._workers[worker]
-        self._controller.collected(worker)
+        self._controller.collected(worker, ended)
 
     # --- running ---
 

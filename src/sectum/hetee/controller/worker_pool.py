@@ -85,6 +85,7 @@ class WorkerPool:
         """Give free accelerators to a worker."""
         self.accelerators.grant(enclave.number, names)
         enclave.granted_s = self._clock()
+        enclave.owned |= set(names)
         self._environment.send_to_worker(enclave.number, _frame(Kind.GRANT, Accelerators(accelerators=tuple(names))))
 
     def free_for(self, kind: str, waiters: list[Waiter]) -> None:
@@ -125,7 +126,7 @@ class WorkerPool:
             case Returned() if enclave.started is not None:
                 self._returned(enclave, message)
             case Wiped() if enclave.state is EnclaveState.DRAINING:
-                enclave.wiped_bytes = message.wiped_bytes
+                enclave.wiped = True
                 enclave.advance_to(EnclaveState.WIPED)
                 self._environment.kill(enclave.number)
             case _:
@@ -156,15 +157,13 @@ class WorkerPool:
         enclave.kill_s = self._clock() + deadline_ms / 1e3 + WIPE_S
         self._environment.send_to_worker(enclave.number, _frame(Kind.WIPE, Deadline(deadline_ms=deadline_ms)))
 
-    def collected(self, enclave: EnclaveEntry) -> tuple[str, ...]:
-        """Remove a worker whose process has ended; returns the accelerators that it owned."""
+    def collected(self, enclave: EnclaveEntry) -> None:
+        """Remove a worker whose process has ended, and free the accelerators that it owned."""
         if enclave.state is EnclaveState.STARTING:
             self._start_failed("it ended before it was ready")
         enclave.advance_to(EnclaveState.CLEANED)
         del self.enclaves[enclave.number]
-        names = self.accelerators.owned(enclave.number)
-        self.accelerators.take_back(names)
-        return names
+        self.accelerators.take_back(self.accelerators.owned(enclave.number))
 
     def tick(self) -> None:
         """Kill workers that have exceeded a time limit."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import encodings.idna  # noqa: F401  # imported late otherwise, when this process can open no file any more
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -75,7 +74,13 @@ def main() -> None:
     metrics = MetricsServer(operators, service.counts, controller)
     stop_on_signals(service)
     name, port = listener.getsockname()[:2]
-    log("ready", address=f"{name}:{port}", metrics=f"{arguments.metrics[0]}:{metrics.server_port}", confinement=report.confinement, unconfined=report.unconfined)
+    log(
+        "ready",
+        address=f"{name}:{port}",
+        metrics=f"{arguments.metrics[0]}:{metrics.server_port}",
+        confinement=report.confinement,
+        unconfined=report.unconfined,
+    )
     service.run(metrics)
     log("ended")
 

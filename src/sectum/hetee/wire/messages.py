@@ -106,11 +106,12 @@ class Vouch(Message, frozen=True):
 
 
 class Lost(Message, frozen=True):
-    """LOST: an enclave died."""
+    """LOST: an enclave died; with the signed record of its end."""
 
     index: U32
     code: Refusal
     detail: Detail
+    record: Signed = b""
 
 
 class Deadline(Message, frozen=True):

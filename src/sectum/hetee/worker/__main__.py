@@ -25,6 +25,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--measurement", type=bytes.fromhex, default=bytes(32), help="measurement of this software, for receipts"
     )
+    parser.add_argument("--rehearse", action="store_true", help="import and do all that a worker does, and end")
     parser.add_argument("--user", type=int, default=0, help="user id to take; 0 to keep the user")
     parser.add_argument("--hardware", default="software", help="format of the controller's evidence, for receipts")
     return parser.parse_args()
@@ -35,12 +36,17 @@ def main() -> None:
     options = _parse()
     os.environ.update(_ENVIRONMENT)
     report = ConfinementReport()
-    isolate(report, user=options.user)
+    if not options.rehearse:
+        isolate(report, user=options.user)
 
     from sectum.hetee.errors import HeteeError
     from sectum.hetee.worker.process import DATA_FD, LINK_FD, WorkerMain, WorkerSettings, end, end_on_fault, widen
     from sectum.hetee.worker.warm_up import warm_up
 
+    kinds = options.kinds.split(",")
+    if options.rehearse:
+        warm_up(kinds, options.threads)
+        return
     try:
         link, data = socket.socket(fileno=LINK_FD), socket.socket(fileno=DATA_FD)
         widen(data)
@@ -50,7 +56,6 @@ def main() -> None:
         )
     sys.excepthook = end_on_fault
     threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
-    kinds = options.kinds.split(",")
     try:
         warm_up(kinds, options.threads)
         process = WorkerMain(link, data, WorkerSettings(options.threads, options.measurement, options.hardware))

@@ -205,6 +205,7 @@ class ComputeEngine:
         assert preparation is not None
         if batch.pace is not None and not owner.accelerator.paced:
             raise refusal(Refusal.INPUT_REFUSED, f"{owner.accelerator.name} computes: send the batch without a pace")
+        batch.accelerator = owner.accelerator.name
         names = batch.message.outputs or tuple(slot.name for slot in model.outputs)
         outputs = owner.load(model).run(preparation.arrays, names, batch.stop, batch.pace)
         return dict(zip(names, outputs, strict=True))

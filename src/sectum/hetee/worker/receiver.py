@@ -135,7 +135,7 @@ class Receiver:
             self._complete()
 
     def _batch(self, header: Header, message: messages.BatchOpening) -> None:
-        batch = BatchJob(header, message, self._streams.buffers.take(header.total))
+        batch = BatchJob(header, message, self._streams.buffers.take(header.total), self._reassembly.context)
         self._receiving = batch
         self._last = header, message
         self._streams.add_batch(batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -76,10 +75,3 @@ def _convolution() -> bytes:
         12, value(b"y", 1, 4, _SIDE - 2, _SIDE - 2)
     )
     return encode_number(1, 8) + encode_bytes(7, graph) + encode_bytes(8, encode_number(2, 17))
-
-
-if __name__ == "__main__":  # the controller runs this once, so that all that a worker imports is compiled
-    import sectum.hetee.worker.__main__  # noqa: F401
-    import sectum.hetee.worker.process  # noqa: F401
-
-    warm_up(sys.argv[1].split(","), int(sys.argv[2]))

@@ -108,13 +108,14 @@ def test_workers_are_started_collected_and_replaced(service: tuple[Path, Control
 
 
 FLOODING = SCRIPTED.replace(
-    "while link", "import sys\ntry:\n    while True:\n        sys.stderr.write('x' * 65536)\nexcept OSError:\n    pass\nwhile link"
+    "while link",
+    "import sys\ntry:\n    while True:\n        sys.stderr.write('x' * 65536)\nexcept OSError:\n    pass\nwhile link",
 )
 
 
 @pytest.mark.slow
 def test_a_worker_cannot_fill_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Of what a worker writes without end, the controller keeps a limited part, cut into lines that it signs as its own."""
+    """Of what a worker writes without end, the controller keeps a limited part, cut into lines."""
     subject = Subject("controller", "1.0", b"m" * 32)
     path = tmp_path / "run" / "socket"
     start = WorkerStart((sys.executable, "-c", FLOODING), dict(os.environ), b"m" * 32)
@@ -136,7 +137,7 @@ def test_a_worker_cannot_fill_the_log(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 
 def test_a_socket_that_others_can_reach_is_refused(tmp_path: Path) -> None:
-    """Others cannot enter the folder, its group can connect, a second controller is refused, a dead one's socket replaced."""
+    """Others cannot enter its folder, a second controller is refused, and a dead one's socket is replaced."""
     tmp_path.chmod(0o755)
     with pytest.raises(ServiceRefused):
         listen(tmp_path / "socket")

@@ -78,7 +78,7 @@ def test_a_role_s_software_has_all_parts() -> None:
 
 
 def test_a_role_is_measured_by_what_it_uses() -> None:
-    """A change of the client, of the bench or of the host changes no measurement; roles have measurements of their own."""
+    """A change of client, bench or host changes no measurement; each role has a measurement of its own."""
     controller, worker = files(CONTROLLER), files(WORKER)
     for found in (controller, worker):
         parts = {label.split("/")[5] for label in found if label.startswith(f"{PACKAGES}/sectum/hetee/")}
