@@ -117,7 +117,8 @@ class Connection:
         if frame.header.kind is not Kind.ERROR:
             return False
         hint = decode(frame.payload, Failure)
-        if hint.code.scope is Scope.CONNECTION:  # NO_ROUTE, for example, ends no connection
+        # NO_ROUTE, for example, ends no connection. BUSY does here: there is no session whose request it is about.
+        if hint.code.scope is Scope.CONNECTION or hint.code is Refusal.BUSY:
             self._hint = hint
         return True
 

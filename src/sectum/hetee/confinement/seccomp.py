@@ -32,8 +32,8 @@ IOCTL = 16
 OF_HOST = {
     "close": 3, "fstat": 5, "lseek": 8, "ioctl": IOCTL, "select": 23, "connect": 42, "sendmsg": 46, "recvmsg": 47,
     "getsockname": 51, "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55, "fcntl": 72,
-    "getppid": 110, "epoll_wait": 232, "epoll_ctl": 233, "openat": 257, "splice": 275, "accept4": 288, "epoll_create1": 291,
-    "pipe2": 293,
+    "getppid": 110, "epoll_wait": 232, "epoll_ctl": 233, "openat": 257, "splice": 275, "accept4": 288,
+    "epoll_create1": 291, "pipe2": 293,
 }  # fmt: skip
 # What a controller, and a worker that is not confined yet, never need.
 DENIED = {

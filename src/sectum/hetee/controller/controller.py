@@ -48,9 +48,7 @@ class Controller:
     def connected(self, connection: int) -> None:
         """Handle a new connection from a host."""
         now = self._clock()
-        tenant = self.tenants[connection] = Tenant(connection, now, now + self._settings.greeting_s)
-        if len(self.tenants) > self._settings.sessions:
-            self._refuse(tenant, refusal(Refusal.BUSY, f"{self._settings.sessions} sessions are open, the limit"))
+        self.tenants[connection] = Tenant(connection, now, now + self._settings.greeting_s)
 
     def received(self, connection: int, frame: Frame) -> None:
         """Handle a frame from a host's connection."""
@@ -96,6 +94,10 @@ class Controller:
         if tenant.handshake is None:
             if self._drained_s is not None:
                 raise refusal(Refusal.DRAINING, _STOPPING)
+            # Connections that ask for counts are no sessions, so that operators are answered when the service is full.
+            sessions = sum(t.session is not None or t.handshake is not None for t in self.tenants.values())
+            if sessions >= self._settings.sessions:
+                raise refusal(Refusal.BUSY, f"{self._settings.sessions} sessions are open, the limit")
             tenant.handshake = ControllerHandshake(self._issuer.attest, self._admit)
         answer = tenant.handshake.receive(frame)
         if answer is not None:

@@ -39,6 +39,7 @@ class EnclaveEntry:
         kind: kind of its accelerators.
         count: number of accelerators that the session asked for.
         granted_s: time of the last GRANT.
+        drained_s: time at which it was told to end.
         revoked_s: time of a REVOKE that it has not complied with yet; None if there is none.
         wiped: whether it has said that it has wiped its memory.
         owned: names of all accelerators that it was ever granted.
@@ -57,6 +58,7 @@ class EnclaveEntry:
     kind: str = ""
     count: int = 0
     granted_s: float = 0.0
+    drained_s: float = 0.0
     revoked_s: float | None = None
     wiped: bool = False
     owned: set[str] = field(default_factory=set)

@@ -231,6 +231,9 @@ class ControllerService:
         except OSError:
             stream.closing = True
             stream.forget()
+        except Exception as fault:  # noqa: BLE001  # whatever a host can cause ends its connection, never the controller
+            log("fault", type=type(fault).__name__, connection=connection)
+            self._controller.refused(connection, refusal(Refusal.INTERNAL, "the controller failed"))
         if connection in self._hosts:
             gone = stream.closing and not stream.unsent
             self._watch_host(connection)
@@ -248,6 +251,9 @@ class ControllerService:
                     return
         except HeteeError as error:
             self._controller.misbehaved(worker, error)
+        except Exception as fault:  # noqa: BLE001  # whatever a worker can cause ends that worker, never the controller
+            log("fault", type=type(fault).__name__, worker=worker)
+            self.kill(worker)
         except OSError:
             self.kill(worker)  # without a link it cannot be told to stop
 

@@ -16,7 +16,7 @@ class Settings:
         admitted: identities (Ed25519 public keys) that are served; None serves everyone.
         spares: number of unused workers that are kept ready.
         enclaves: largest number of workers that serve at a time.
-        sessions: largest number of connections at a time.
+        sessions: largest number of sessions at a time.
         quantum_s: time for which a worker owns an accelerator before it can be revoked for a session that waits.
         longest_batch_s: time that a worker has to finish its batch after REVOKE before it is killed.
         idle_s: time without a frame after which a session is closed.

@@ -95,6 +95,12 @@ class WorkerPool:
         coming = len(self.accelerators.free(kind))
         coming += sum(len(self.accelerators.owned(e.number)) for e in owners if e.revoked_s is not None)
         missing = sum(waiter.needs for waiter in waiters) - coming
+        for enclave in self._in(EnclaveState.DRAINING):
+            # Who is ending has a quantum, too; then her open batches are not waited for while others wait.
+            if missing > 0 and enclave.kind == kind and self.accelerators.owned(enclave.number):
+                end_s = enclave.drained_s + self._settings.quantum_s + WIPE_S
+                enclave.kill_s = min(enclave.kill_s or end_s, end_s)
+                missing -= len(self.accelerators.owned(enclave.number))
         for enclave in owners:
             names = self.accelerators.owned(enclave.number)
             if missing <= 0 or now < enclave.granted_s + self._settings.quantum_s:
@@ -154,6 +160,7 @@ class WorkerPool:
                 enclave.kill_s = min(enclave.kill_s or 0.0, self._clock() + WIPE_S)
             return
         enclave.advance_to(EnclaveState.DRAINING)
+        enclave.drained_s = self._clock()
         enclave.kill_s = self._clock() + deadline_ms / 1e3 + WIPE_S
         self._environment.send_to_worker(enclave.number, _frame(Kind.WIPE, Deadline(deadline_ms=deadline_ms)))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import encodings.idna  # noqa: F401  # imported late otherwise, when this process can open no file any more
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -61,6 +61,8 @@ def main() -> None:
     """Run a host until SIGTERM."""
     arguments = parser().parse_args()
     request_short_time_slices()
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     try:
         listener, operators = _listen(arguments.listen), _listen(arguments.metrics)
     except OSError as error:

@@ -17,6 +17,7 @@ from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.models import CheckedModel, inspect
 
 _TIMES_KEPT = 64
+_MODELS = 64
 
 
 @dataclass(eq=False)
@@ -162,6 +163,8 @@ class ComputeEngine:
 
     def _load(self, owner: _OwnedAccelerator, load: LoadJob) -> None:
         try:
+            if len(self._models) >= _MODELS and load.sha256 not in self._models:
+                raise refusal(Refusal.MODEL_REFUSED, f"{_MODELS} models are loaded, the limit of a session")
             model = self._models.get(load.sha256) or inspect(load.content)
             owner.load(model)
         except HeteeError as error:
