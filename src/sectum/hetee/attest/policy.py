@@ -66,8 +66,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             f"the {role}'s measurement is {claims.measurement.hex()}, accepted: {_list(accepted)}": (
                 claims.measurement.hex() not in accepted
             ),
-            f"its process lacks confinement: {', '.join(lacking)}": bool(lacking),
             "debugging is on": claims.debug and not self.debug,
+            f"its process lacks confinement: {', '.join(lacking)}": bool(lacking),
             f"version {claims.version or 'unknown'} is lower than {self.version_least}": (
                 bool(self.version_least) and _version(claims.version) < _version(self.version_least)
             ),

@@ -360,8 +360,7 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.REVOKE: Accelerators,
     Kind.ERROR: Failure,
 }
-"""The schema of each type whose payload is a message. HELLO, ATTEST, PROOF and CHUNK have other payloads."""
-
+"""The schema of each type with a message as payload. HELLO, ATTEST, PROOF and CHUNK have other payloads."""
 M = TypeVar("M", bound=Message)
 
 _ENCODER = msgspec.msgpack.Encoder()
