@@ -6,12 +6,15 @@ import hashlib
 import os
 import signal
 
+import msgspec
 import numpy as np
 import pytest
 
 from hetee_hostile_host import DOWN, HostileHost, Seen
 from hetee_rack import Rack, until
-from sectum.hetee.errors import CleaningUnproven, Refusal
+from sectum.hetee.client import ReceiptBundle, check_bundle, read_bundle
+from sectum.hetee.client.bundle import digest_of
+from sectum.hetee.errors import CleaningUnproven, EvidenceRefused, PolicyRefused, Refusal
 from sectum.hetee.wire.kinds import Kind
 
 pytestmark = pytest.mark.slow
@@ -38,6 +41,55 @@ def test_a_receipt_binds_what_was_sent_and_what_came_back(rack: Rack, doubler: b
     assert receipts[0].request == receipts[1].request, "model, tensors and wanted outputs were the same"
     assert receipts[0].inputs != receipts[1].inputs
     assert receipts[0].outputs != receipts[1].outputs
+
+
+@pytest.fixture(scope="module")
+def saved(rack: Rack, doubler: bytes) -> tuple[list[ReceiptBundle], list[np.ndarray]]:
+    """Two saved receipts of one session, and the outputs that they are for."""
+    with rack.connect() as session:
+        session.load(doubler)
+        results = [session.infer(NUMBERS + number) for number in (0, 1)]
+        bundles = [read_bundle(msgspec.json.encode(session.bundle(result))) for result in results]
+    return bundles, [result.outputs["y"] for result in results]
+
+
+def test_a_saved_receipt_is_checked_without_the_service(
+    rack: Rack, saved: tuple[list[ReceiptBundle], list[np.ndarray]]
+) -> None:
+    """Signatures, policy, and the digests of what was sent and what came back, from a file alone."""
+    for number, (bundle, output) in enumerate(zip(*saved, strict=True)):
+        checked = check_bundle(bundle, rack.policy)
+        sent = (NUMBERS + number).tobytes()
+        assert digest_of(checked.request.tensors, [sent]) == checked.receipt.inputs
+        assert digest_of(checked.result.tensors, [output.tobytes()]) == checked.receipt.outputs
+    swapped = saved[1][0]
+    assert digest_of(checked.result.tensors, [swapped.tobytes()]) != checked.receipt.outputs
+
+
+@pytest.mark.parametrize("part", ["receipt", "request", "result", "worker", "transcript", "receipt_key"])
+def test_a_saved_receipt_with_a_foreign_part_is_refused(
+    rack: Rack, doubler: bytes, saved: tuple[list[ReceiptBundle], list[np.ndarray]], part: str
+) -> None:
+    """A part of another session, or of another batch with another size, does not fit into a saved receipt."""
+    with rack.connect() as session:
+        session.load(doubler)
+        other = session.bundle(session.infer(NUMBERS[:10]))
+    mixed = msgspec.structs.replace(saved[0][0], **{part: getattr(other, part)})
+    if mixed == saved[0][0]:
+        pytest.skip("both sessions have the same part")
+    with pytest.raises(EvidenceRefused):
+        check_bundle(mixed, rack.policy)
+
+
+def test_a_saved_receipt_needs_a_policy_that_accepts_it(
+    rack: Rack, saved: tuple[list[ReceiptBundle], list[np.ndarray]]
+) -> None:
+    """Neither another root nor another measurement makes a saved receipt genuine."""
+    with pytest.raises(EvidenceRefused):
+        check_bundle(saved[0][0], rack.changed_policy(roots=("ab" * 32,)))
+    measurements = {**rack.policy.measurements, "worker": ("ab" * 32,)}
+    with pytest.raises(PolicyRefused):
+        check_bundle(saved[0][0], rack.changed_policy(measurements=measurements))
 
 
 def test_the_record_of_a_lost_enclave_reaches_the_client(rack: Rack, doubler: bytes) -> None:

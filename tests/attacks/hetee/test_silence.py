@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ def test_a_host_that_takes_a_byte_now_and_then_gains_no_time(rack: Rack, doubler
             _, error, _ = error_within(60, lambda: session.infer(NUMBERS))
         finally:
             over.set()
-            session.close(0)
+            with suppress(HeteeError):  # nothing confirms the end of the enclave
+                session.close(0)
     assert error is not None
 
 

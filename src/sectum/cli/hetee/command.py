@@ -17,6 +17,7 @@ from sectum.cli.hetee.infer import infer
 from sectum.cli.hetee.options import SOFTWARE, policy_file, policy_for, state_option
 from sectum.cli.hetee.top import top
 from sectum.cli.hetee.up import up
+from sectum.cli.hetee.verify import verify
 from sectum.cli.options import examples, json_option
 
 
@@ -105,5 +106,5 @@ def controller(*, arguments: tuple[str, ...]) -> None:
     _become("controller", arguments)
 
 
-for _command in (up, infer, top, connect, bench):
+for _command in (up, infer, verify, top, connect, bench):
     hetee.add_command(_command)

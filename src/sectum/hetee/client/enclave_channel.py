@@ -15,7 +15,7 @@ from sectum.hetee.attest.evidence import Claims
 from sectum.hetee.attest.records import Receipt, open_receipt
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.handshake import EstablishedSession
-from sectum.hetee.client.results import LoadedModel, Result, arrays
+from sectum.hetee.client.results import LoadedModel, ReceiptParts, Result, arrays
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
@@ -39,6 +39,8 @@ class Pending:
         future: gets a `LoadedModel` or a `Result`, or an error.
         signed: gets the verified receipt of a result, or an error.
         sent_s: when the stream was opened.
+        parts: gets what belongs to the receipt.
+        asked: payload of its opening.
         opening: payload of its RESULT.
         tensors: tensors of its result.
         data: memory into which its result is opened.
@@ -52,6 +54,8 @@ class Pending:
     inputs: Future[bytes] = field(default_factory=Future)
     signed: Future[Receipt] = field(default_factory=Future)
     sent_s: float = field(default_factory=time.monotonic)
+    parts: Future[ReceiptParts] = field(default_factory=Future)
+    asked: bytes = b""
     opening: bytes = b""
     tensors: tuple[Tensor, ...] = ()
     data: memoryview = field(default_factory=lambda: memoryview(b""))
@@ -94,6 +98,7 @@ class EnclaveChannel:
         self.vouch, self.claims = vouch, claims
         self.sealer, self._opener = data_channel(Role.CLIENT, session.worker_secret(payload), session.session_id)
         self._session_id = session.session_id
+        self._accepted_s = int(time.time())
         self._assembly = ChunkReassembly()
         self._ledger: Ledger | None = None
         self.pending: dict[int, Pending] = {}
@@ -219,7 +224,7 @@ class EnclaveChannel:
         # Read-only, because the receipt, which comes later, is compared with them.
         outputs = arrays(pending.tensors, pending.data.toreadonly())
         elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
-        result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed)
+        result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed, pending.parts)
         pending.future.set_result(result)
         if len(pending.data) <= _REREAD_BYTES:
             self._last = _LastResult(pending.opening, pending.tensors, pending.data)
@@ -245,6 +250,9 @@ class EnclaveChannel:
             raise refusal(Refusal.NOT_GENUINE, f"the receipt does not fit the batch: it names another {wrong[0]}")
         del self.pending[stream]
         self.answered += 1
+        pending.parts.set_result(
+            ReceiptParts(token, self.vouch, stream, pending.asked, pending.opening, self._accepted_s)
+        )
         pending.signed.set_result(receipt)
 
     def _warm_caches(self) -> None:
@@ -266,4 +274,5 @@ class EnclaveChannel:
             if not pending.future.done():
                 pending.future.set_exception(error)
             pending.signed.set_exception(error)
+            pending.parts.set_exception(error)
         self.pending.clear()

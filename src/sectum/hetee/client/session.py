@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.attest.records import Cleaning
+from sectum.hetee.client.bundle import ReceiptBundle
 from sectum.hetee.client.connection import HANDSHAKE_S, Connection
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
 from sectum.hetee.client.inputs import Inputs, input_tensors
@@ -266,6 +267,28 @@ class Session:
         )
         plaintext = Plaintext.of(given, self._chunk_bytes, alone=not enclave.busy)
         return self._transport.send_stream(enclave, Kind.BATCH, batch, model.digest, plaintext, deadline_ms / 1e3)
+
+    def bundle(self, result: Result) -> ReceiptBundle:
+        """The receipt of a result with all that is needed to check it later; waits for the receipt.
+
+        Raises:
+            HeteeError: the receipt is not genuine, or the worker was lost before it came.
+        """
+        parts, session = result.parts.result(), self._transport.connection.session
+        return ReceiptBundle(
+            receipt=parts.token,
+            receipt_key=parts.vouch.receipt_key,
+            worker_key=parts.vouch.worker_key,
+            session=session.session_id,
+            transcript=session.th4,
+            index=parts.vouch.index,
+            stream=parts.stream,
+            request=parts.request,
+            result=parts.result,
+            controller=self.trust.evidence,
+            worker=parts.vouch.evidence,
+            accepted_s=parts.accepted_s,
+        )
 
     def _answer(self, pending: Pending, timeout_s: float) -> LoadedModel | Result:
         try:

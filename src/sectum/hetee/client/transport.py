@@ -141,7 +141,7 @@ class Transport:
         together = bool(chunks) and (total >= _MUCH_BYTES or not plaintext.alone)
         with self._one_stream:
             stream, pending = self._open(enclave, kind, digest, total, timeout_s)
-            pending.request = context
+            pending.request, pending.asked = context, payload
             try:
                 cut = plaintext.cut()
 

@@ -17,7 +17,7 @@ from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.models import CheckedModel, inspect
 
 _TIMES_KEPT = 64
-_MODELS = 64
+_MODELS = 2048
 
 
 @dataclass(eq=False)
