@@ -35,6 +35,7 @@ class Installation:
 
     Attributes:
         python: the interpreter.
+        command: the program that runs the interpreter, if it is another one.
         library: the standard library.
         site: the folder of this package and two others.
     """
@@ -44,7 +45,7 @@ class Installation:
         original = base.parent.parent / "lib" / name if base is not None else Path(sysconfig.get_path("stdlib"))
         base = base or Path(sys._base_executable)  # type: ignore[attr-defined]
         self.python, self.library = folder / "python" / "bin" / name, folder / "python" / "lib" / name
-        self.site = folder / "site"
+        self.site, self.command = folder / "site", self.python
         ignored = shutil.ignore_patterns("__pycache__", "site-packages", "test", "config-*", "idlelib", "tkinter")
         shutil.copytree(original, self.library, ignore=ignored)
         self.python.parent.mkdir()
@@ -91,7 +92,7 @@ class RunningService:
         self.metrics = f"127.0.0.1:{free_port()}"
         words = ["hetee", "up", "--json", "--state", str(state), "--accelerators", "cpu=1", "--drain", "1"]
         words += ["--listen", f"127.0.0.1:{port}", "--metrics", self.metrics, "--spares", "1", *options]
-        command = [str(installation.python), "-c", "from sectum.cli.main import main; main()", *words]
+        command = [str(installation.command), "-c", "from sectum.cli.main import main; main()", *words]
         self._process = subprocess.Popen(
             command,
             env=installation.environment(**(more or {})),
@@ -106,7 +107,9 @@ class RunningService:
 
     def __enter__(self) -> RunningService:
         assert self._process.stdout is not None
+        self.greeting = []
         for line in self._process.stdout:
+            self.greeting.append(line)
             if _READY in line:
                 return self
         self.__exit__(None, None, None)

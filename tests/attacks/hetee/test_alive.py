@@ -81,7 +81,7 @@ def test_a_tenant_that_is_ending_does_not_hold_an_accelerator(rack: Rack, double
     with rack.connect(accelerator="paced", wait_s=40) as second:
         second.load(doubler)
         second.infer(SMALL, pace=Pace(preprocess_us=0, compute_us=1000, source="test"))
-    assert time.monotonic() - begun_s < 15
+    assert time.monotonic() - begun_s < 30  # of the 40 s that the other one asked for
     ending.join(30)
     assert not ending.is_alive()
 

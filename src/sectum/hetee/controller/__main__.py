@@ -13,7 +13,7 @@ from sectum.hetee.attest.endorsement import load
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.policy import CONFINEMENT
 from sectum.hetee.attest.software_provider import SoftwareProvider
-from sectum.hetee.confinement import ConfinementReport, confine_controller, users
+from sectum.hetee.confinement import ConfinementReport, confine_controller
 from sectum.hetee.controller.hardening import end_with_parent
 from sectum.hetee.controller.service import ControllerService, WorkerStart, listen, log
 from sectum.hetee.controller.settings import Settings
@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     )
     read.add_argument("--images", type=Path, help=argparse.SUPPRESS)
     read.add_argument("--users", type=int, default=0, help=argparse.SUPPRESS)
+    read.add_argument("--host-user", type=int, default=os.geteuid(), help=argparse.SUPPRESS)
     read.add_argument("--debug", action="store_true", help="state in all evidence that this process can be debugged")
     read.add_argument("--with-parent", type=int, metavar="PID", help="stop when this process, the parent, ends")
     return read
@@ -111,8 +112,7 @@ def _confine(arguments: argparse.Namespace) -> ConfinementReport:
         ServiceRefused: the kernel refuses a step that policies require, and the operator does not allow that.
     """
     report = ConfinementReport()
-    host = users.host_user(arguments.users) if arguments.users else os.geteuid()
-    confine_controller(report, host, debug=arguments.debug)
+    confine_controller(report, arguments.host_user, debug=arguments.debug)
     found = running.foreign()
     if found or arguments.images is None:
         report.refused("measured-code", ", ".join(found[:3]) or "started without an image")
@@ -176,7 +176,7 @@ def main() -> None:
             confinement=frozenset(() if arguments.allow_unconfined else CONFINEMENT["worker"]),
             unconfined=tuple(report.unconfined),
         )
-        hosts = {os.geteuid(), users.host_user(arguments.users) if arguments.users else os.geteuid()}
+        hosts = {os.geteuid(), arguments.host_user}
         workers = _workers(arguments, attester.format)
         service = ControllerService(settings, attester, subject, listen(arguments.socket), workers, hosts)
     except HeteeError as error:

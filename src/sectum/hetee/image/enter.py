@@ -33,10 +33,22 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args()
 
 
-def _private_memory(place: Path) -> bool:
+def _may_become(user: int) -> bool:
+    """Whether this process may take a user id, which a container may not have: tried in a child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            users.become(user, _KEPT)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _private_memory(place: Path, user: int) -> bool:
     """Mount memory at ``place`` that only this process and its children see; returns whether the kernel allows it."""
     try:
-        if os.geteuid() != 0:
+        if not user:  # separated from other processes of this user by a namespace
             new_user_namespace()
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE, None)
@@ -101,14 +113,17 @@ def run_folder(socket: Path, user: int) -> Path:
 def main() -> None:
     """Prepare everything, and become the controller."""
     given, rest = _parse()
-    root = os.geteuid() == 0
-    user = users.first_user(given.socket.parent) if root else 0
+    user = users.first_user(given.socket.parent)
     try:
+        user = user if os.geteuid() == 0 and _may_become(user) else 0
+        host = users.host_user(user) if user else os.geteuid()
         run = run_folder(given.socket, user)
         place = run / "software"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(mode=0o700)
-        private = _private_memory(place)
+        private = _private_memory(place, user)
+        if not private:  # another user could not reach the images in this folder
+            user = 0
         _fill(place, given, user)
         if private and "cuda" not in given.accelerators:
             _make_root(place, run)
@@ -122,7 +137,7 @@ def main() -> None:
         sys.stderr.write(f"sectum: {refusal(Refusal.INTERNAL, detail).detail}\n")
         sys.exit(refusal(Refusal.INTERNAL, detail).exit_code)
     arguments = ["--socket", str(run / given.socket.name), "--endorsement", str(place / "endorsement")]
-    arguments += ["--images", str(place), "--users", str(user)]
+    arguments += ["--images", str(place), "--users", str(user), "--host-user", str(host)]
     arguments += ["--admit", str(place / "admit")] if given.admit is not None else []
     arguments += ["--accelerators", given.accelerators] if given.accelerators else []
     command = running.command(place / "controller", "sectum.hetee.controller", [*arguments, *rest])

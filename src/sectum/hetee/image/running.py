@@ -50,7 +50,7 @@ def foreign() -> list[str]:
         if file is not None and not file.startswith(inside):
             found.append(file)
     for line in Path("/proc/self/maps").read_text().splitlines():
-        mapped = line.split(maxsplit=5)[5:]
-        if mapped and not mapped[0].startswith((inside, "[")):
-            found.append(mapped[0])
+        _, rights, *_, mapped = [*line.split(maxsplit=5), ""][:6]
+        if "x" in rights and mapped and not mapped.startswith((inside, "[")):  # the C library maps tables as data
+            found.append(mapped)
     return list(dict.fromkeys(found))
