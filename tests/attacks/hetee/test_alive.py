@@ -31,6 +31,11 @@ def rack() -> Iterator[Rack]:
         yield started
 
 
+def quiet(rack: Rack) -> bool:
+    """Whether the host has no connection."""
+    return len(rack.events("disconnected")) == len(rack.events("connected"))
+
+
 def served(rack: Rack, model: bytes) -> float:
     """Use the service honestly; returns the seconds that it took."""
     begun_s = time.monotonic()
@@ -67,6 +72,7 @@ def test_connections_without_a_session_keep_nobody_out(rack: Rack, doubler: byte
             except HeteeError:
                 failures += 1
         assert failures <= 2
+    until(lambda: quiet(rack), 60, what="the end of the attack")
 
 
 def test_a_tenant_that_is_ending_does_not_hold_an_accelerator(rack: Rack, doubler: bytes) -> None:
@@ -113,9 +119,6 @@ def test_a_client_that_does_not_read_is_let_go(rack: Rack, doubler: bytes) -> No
         thread.start()
         assert host.silent.wait(60)
 
-        def gone() -> bool:
-            return len(rack.events("disconnected")) == len(rack.events("connected"))
-
-        until(gone, 60, what="the end of the relay")
+        until(lambda: quiet(rack), 60, what="the end of the relay")
         thread.join(30)
     assert served(rack, doubler) < 20
