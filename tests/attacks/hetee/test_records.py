@@ -75,8 +75,7 @@ def test_a_saved_receipt_with_a_foreign_part_is_refused(
         session.load(doubler)
         other = session.bundle(session.infer(NUMBERS[:10]))
     mixed = msgspec.structs.replace(saved[0][0], **{part: getattr(other, part)})
-    if mixed == saved[0][0]:
-        pytest.skip("both sessions have the same part")
+    assert mixed != saved[0][0]
     with pytest.raises(EvidenceRefused):
         check_bundle(mixed, rack.policy)
 
