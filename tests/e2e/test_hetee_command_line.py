@@ -76,7 +76,14 @@ def test_one_command_starts_it_and_one_classifies(tmp_path: Path, classifier: Pa
         assert f"top --metrics 127.0.0.1:{metrics}" in greeting
         text = sectum("infer", classifier, *photographs, *where)
         assert SOFTWARE in text
-        assert "enclave cleaned: wiped" in text
+        receipts, outputs = tmp_path / "receipts", tmp_path / "verified.npz"
+        sectum("infer", classifier, *photographs, *where, "--receipts", receipts, "--output", outputs)
+        given = [word for path in photographs for word in ("--input", path)]
+        found = sectum("verify", receipts / "batch-0.json", "--state", state, *given, "--output", outputs)
+        assert "the receipt is genuine" in found
+        assert found.count("those that you gave") == 2
+        assert "does not prove" in found
+        assert "the enclave's process has ended (killed by SIGKILL), and was collected" in text
         found = json.loads(sectum("infer", classifier, *photographs, *where, "--json", "--top", 2))
         assert found["evidence"]["hardware"] is False
         assert [Path(row["image"]).name for row in found["images"]] == ["china.jpg", "flower.jpg"]

@@ -16,7 +16,7 @@ from sectum.hetee.channel.handshake import ClientHandshake, EstablishedSession
 from sectum.hetee.channel.release import WorkerKey
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.controller.controller import Controller
-from sectum.hetee.controller.environment import StartedProcess
+from sectum.hetee.controller.environment import CollectedProcess, StartedProcess
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire import messages
@@ -200,7 +200,7 @@ class FakeEnvironment:
         if process.alive:
             process.alive = False
             process.holds.clear()
-            self.controller.collected(worker)
+            self.controller.collected(worker, CollectedProcess("killed by SIGKILL", 1 << 20))
 
     def pong(self, connection: int) -> None:
         """A client answers the newest PING."""

@@ -12,10 +12,11 @@ import mmap
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from sectum.hetee.worker.confinement import ConfinementReport, close_off, confine, isolate
+from sectum.hetee.confinement import ConfinementReport, close_off, confine, isolate, users
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -30,6 +31,27 @@ def call(number: int, *arguments: int) -> Callable[[], int]:
         return result
 
     return attempt
+
+
+def start_threads() -> str:
+    """Start as many threads as an attack on the whole machine would."""
+    over = threading.Event()
+    begun = []
+    try:
+        for _ in range(1000):
+            begun.append(threading.Thread(target=over.wait))
+            begun[-1].start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from None
+    finally:
+        over.set()
+    return f"{len(begun)} threads"
+
+
+def free_and_receive(data: socket.socket) -> str:
+    """Make room for a descriptor, then take one that the other end of the data socket pushes."""
+    os.close(0)
+    return receive_descriptor(data)
 
 
 def receive_descriptor(data: socket.socket) -> str:
@@ -62,6 +84,11 @@ def attempts(parent: int, data: socket.socket) -> dict[str, Callable[[], object]
         "file in memory": lambda: os.memfd_create("x"),
         "another descriptor": lambda: os.dup(1),
         "pushed descriptor": lambda: receive_descriptor(data),
+        "freed descriptor": lambda: free_and_receive(data),
+        "hand a descriptor away": lambda: socket.send_fds(data, [b"x"], [3]),
+        "shared memory": lambda: mmap.mmap(-1, 1 << 20),
+        "growing memory": call(9, 0, 1 << 20, 3, 0x122, -1, 0),
+        "a thousand threads": start_threads,
         "executable memory": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
         "io_uring": call(425, 8, buffer),
         "bpf": call(321, 0, buffer, 120),
@@ -86,13 +113,13 @@ def main() -> None:
         module, name = {
             "seccomp": (confine.seccomp, "install"),
             "landlock": (confine.landlock, "restrict"),
-            "user-namespace": (confine, "_new_user_namespace"),
+            "user-namespace": (confine, "new_user_namespace"),
             "no-new-descriptors": (confine, "_no_new_descriptors"),
         }[layer]
         setattr(module, name, refuse)
     report = ConfinementReport()
-    isolate(report)
-    close_off(report, 5)
+    isolate(report, user=users.worker_user(users.LAST - 255, 0) if os.geteuid() == 0 else 0)
+    close_off(report, 5, threads=200)
     outcomes: dict[str, str] = {}
     for name, attempt in tried.items():
         try:

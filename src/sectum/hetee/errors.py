@@ -13,6 +13,7 @@ codes with their scope. The classes below group the codes, for callers and for e
         ├── ServiceRefused          46   06xx: the service cannot serve, or one of its roles is gone
         ├── WorkRefused             47   07xx: a model or a batch could not be processed
         ├── EvidenceRefused         48   0801-0803: the evidence is not genuine, not fresh or not chained to a root
+        │   └── CleaningUnproven    48   0805: there is no record of the end of an enclave
         └── PolicyRefused           49   0804: the evidence is genuine, but the owner's policy does not accept it
 """
 
@@ -104,6 +105,7 @@ class Refusal(IntEnum):
     EVIDENCE_MALFORMED = 0x0801, "c", "use the same version of sectum on both sides"
     NOT_GENUINE = 0x0802, "c", "do not send data there, unless you have a reason to trust its root"
     STALE = 0x0803, "c", "do not send data there; if the clocks differ, correct them"
+    UNPROVEN = 0x0805, "c", "treat what you sent as still there; ask the operator for the log of the controller"
     POLICY = 0x0804, "c", "do not send data there, unless you have a reason to change the policy"
 
 
@@ -171,6 +173,10 @@ class EvidenceRefused(HeteeError):
     exit_code = 48
 
 
+class CleaningUnproven(EvidenceRefused):
+    """A session ended without a signed record of the end of each of its enclaves."""
+
+
 class PolicyRefused(HeteeError):
     """The evidence is genuine, but the owner's policy does not accept it."""
 
@@ -197,4 +203,5 @@ def refusal(code: Refusal, detail: str, advice: str = "") -> HeteeError:
         detail: what happened and what was expected, without secrets: it is shown to users and sent to the peer.
         advice: what to do, if it differs from the code's usual advice.
     """
-    return (PolicyRefused if code is Refusal.POLICY else _CLASSES[code >> 8])(code, detail, advice)
+    special = {Refusal.POLICY: PolicyRefused, Refusal.UNPROVEN: CleaningUnproven}
+    return special.get(code, _CLASSES[code >> 8])(code, detail, advice)

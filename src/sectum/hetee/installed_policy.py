@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sectum.hetee.attest.measurement import CONTROLLER, WORKER, Measurer
 from sectum.hetee.attest.policy import Policy
+from sectum.hetee.image.measurement import measure
+from sectum.hetee.image.software import CONTROLLER, WORKER, files
 
 
 def installed_policy(roots: Iterable[str]) -> Policy:
@@ -14,12 +15,11 @@ def installed_policy(roots: Iterable[str]) -> Policy:
     Args:
         roots: public keys of software manufacturers, in hexadecimal.
     """
-    measurer = Measurer()
     return Policy(
         formats=("software",),
         measurements={
-            "controller": (measurer.measure(CONTROLLER).hex(),),
-            "worker": (measurer.measure(WORKER).hex(),),
+            "controller": (measure(files(CONTROLLER)).hex(),),
+            "worker": (measure(files(WORKER)).hex(),),
         },
         roots=tuple(roots),
     )

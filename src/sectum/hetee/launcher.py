@@ -8,15 +8,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from sectum.errors import UsageError
 from sectum.hetee.attest.endorsement import load, manufacture, store
+from sectum.hetee.image import running
+from sectum.hetee.role_log import LogReader, attributed
 
 _POLL_S = 0.05
 _SLOWEST_RESTART_S = 2.0
@@ -24,6 +27,8 @@ _LONG_ENOUGH_S = 10.0  # a role that ran for this long is restarted at once
 _KILL_S = 5.0
 _TRIES = 2
 _SOCKET_PATH_BYTES = 107
+_LOG_BURST_BYTES, _LOG_BYTES_PER_S = 4 << 20, 64 << 10
+_LOG_END_S = 2.0
 
 
 def state_directory() -> Path:
@@ -84,13 +89,62 @@ def provision(paths: RackPaths) -> None:
     load(paths.endorsement)
 
 
+def role_command(name: str) -> list[str]:
+    """The command that starts a role of this installation, apart from its arguments.
+
+    Neither environment variables nor files beside the installed packages change what it runs.
+    """
+    module = "sectum.hetee.image.enter" if name == "controller" else f"sectum.hetee.{name}"
+    # In a virtual environment without `site`, the interpreter finds packages only on the path that is given here.
+    folders = [str(Path(folder).absolute()) for folder in sys.path if folder]
+    start = (
+        f"import runpy, sys; sys.path[:] = {folders!r}; sys.argv[:] = sys.argv[1:]; "
+        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-I", "-S", "-B", "-X", f"pycache_prefix={running.NO_CACHES}", "-c", start, module]
+
+
+class _RoleLog(threading.Thread):
+    """Copies what a role writes to the log of the rack: as lines of that role, and not faster than a limit."""
+
+    def __init__(self, roles: tuple[str, ...], pipe: int, pid: int, log: IO[bytes]) -> None:
+        super().__init__(name=f"log-of-{roles[0]}", daemon=True)
+        self._roles, self._reader, self._pid, self._log = roles, LogReader(pipe), pid, log
+        self._left, self._dropped, self._since_s = _LOG_BURST_BYTES, 0, time.monotonic()
+
+    def run(self) -> None:
+        while (lines := self._reader.lines()) is not None:
+            self._write(list(lines))
+        self._reader.close()
+
+    def _write(self, lines: list[str]) -> None:
+        now_s = time.monotonic()
+        allowed = int((now_s - self._since_s) * _LOG_BYTES_PER_S)
+        self._left, self._since_s = min(self._left + allowed, _LOG_BURST_BYTES), now_s
+        for line in lines:
+            event = attributed(line, self._roles, self._pid)
+            data = json.dumps(event).encode() + b"\n"
+            if len(data) > self._left:
+                self._dropped += 1
+                continue
+            if self._dropped:
+                told = {"time": round(time.time(), 3), "role": self._roles[0], "event": "log_lines_dropped"}
+                data = json.dumps(told | {"count": self._dropped}).encode() + b"\n" + data
+                self._dropped = 0
+            self._left -= len(data)
+            with suppress(OSError, ValueError):  # the disk is full, or the launcher has stopped
+                self._log.write(data)
+                self._log.flush()
+
+
 class RoleProcess:
     """A process that is restarted when it ends."""
 
     def __init__(self, name: str, arguments: Sequence[str], log: IO[bytes]) -> None:
         self.name = name
-        self._command = [sys.executable, "-P", "-m", f"sectum.hetee.{name}", *arguments]
+        self._command = [*role_command(name), *arguments]
         self._log = log
+        self._copying: _RoleLog | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._started_s = self._next_s = 0.0
@@ -108,6 +162,7 @@ class RoleProcess:
             if code is None:
                 return None
             self._process = None
+            self._end_log()
             if now - self._started_s >= _LONG_ENOUGH_S:
                 self._failures = 0
             self._next_s = now + min(0.1 * self._failures, _SLOWEST_RESTART_S)
@@ -117,10 +172,27 @@ class RoleProcess:
             self._started_s = now
             # A session of its own, so that Ctrl-C reaches the launcher only, which stops everything in order.
             command = [*self._command, "--with-parent", str(os.getpid())]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
-            )
+            read, write = os.pipe2(os.O_CLOEXEC)
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=write,
+                    stderr=write,
+                    start_new_session=True,
+                    env=running.ENVIRONMENT | {k: v for k, v in os.environ.items() if k == "CUDA_VISIBLE_DEVICES"},
+                )
+            finally:
+                os.close(write)
+            roles = (self.name, "worker") if self.name == "controller" else (self.name,)
+            self._copying = _RoleLog(roles, read, self._process.pid, self._log)
+            self._copying.start()
         return None
+
+    def _end_log(self) -> None:
+        if self._copying is not None:
+            self._copying.join(_LOG_END_S)
+            self._copying = None
 
     def ask_to_end(self) -> None:
         """Send SIGTERM. A controller that gets a second one does not wait for its sessions."""
@@ -139,6 +211,7 @@ class RoleProcess:
             self._process.kill()
             self._process.wait()
         self._process = None
+        self._end_log()
 
 
 class Launcher:
@@ -168,7 +241,7 @@ class Launcher:
     ) -> None:
         self._log = paths.log.open("ab")
         try:
-            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the roles inherit the lock
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._log.close()
             raise UsageError(f"another rack runs in {paths.directory}: stop it, or name another with --state") from None
@@ -207,20 +280,24 @@ class Launcher:
             log.seek(begun)
             return log.read().decode(errors="replace").splitlines()
 
+    def _events(self, begun: int) -> list[dict[str, Any]]:
+        events = []
+        for line in self._lines(begun):
+            with suppress(ValueError):
+                events.append(json.loads(line))
+        return events
+
     def _ended(self, role: RoleProcess, begun: int) -> None:
-        # The role's error message is the last line that is not JSON.
-        words = [line for line in self._lines(begun) if line and not line.startswith("{")]
+        # The last thing that a role says of its own accord is its error message.
+        words = [event["text"] for event in self._events(begun) if event["event"] == "output"]
         detail = words[-1].removeprefix("sectum: ") if words else f"see {self._paths.log}"
         detail = detail.removeprefix(f"sectum hetee {role.name}: error: ")
         raise UsageError(f"the {role.name} cannot start: {detail}")
 
     def _check_workers(self, begun: int) -> None:
         # The controller retries without end, but a worker that refuses to start will refuse again.
-        events = []
-        for line in self._lines(begun):
-            with suppress(ValueError):
-                events.append(json.loads(line))
-        reasons = [event["detail"] for event in events if (event["role"], event["event"]) == ("worker", "refused")]
+        events = self._events(begun)
+        reasons = [e["detail"] for e in events if e["event"] in ("refused", "worker_misbehaved")]
         if reasons and sum(event["event"] == "worker_not_started" for event in events) >= _TRIES:
             raise UsageError(f"no worker can start: {reasons[-1]}")
 

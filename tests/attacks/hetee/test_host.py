@@ -13,7 +13,7 @@ import pytest
 
 from hetee_hostile_host import DOWN, UP, HostileHost, Seen, Tamper
 from hetee_rack import Rack, error_within, until
-from sectum.hetee.errors import FrameRefused, HandshakeRefused, HeteeError, Refusal
+from sectum.hetee.errors import CleaningUnproven, FrameRefused, HandshakeRefused, HeteeError, Refusal
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind, Plane
 from sectum.hetee.wire.messages import Failure, encode
@@ -240,7 +240,8 @@ def test_a_host_that_stops_forwarding_is_noticed_within_seconds(
     def tamper(seen: Seen, _host: HostileHost) -> Iterable[bytes]:
         return [] if stopped.is_set() and seen.header.kind.plane is plane else [seen.data]
 
-    with HostileHost(rack.port, tamper) as host, rack.connect(url=host.url) as session:
+    with HostileHost(rack.port, tamper) as host:
+        session = rack.connect(url=host.url)
         session.load(doubler)
         stopped.set()
 
@@ -251,6 +252,8 @@ def test_a_host_that_stops_forwarding_is_noticed_within_seconds(
         _, error, _ = error_within(6, go_on)
         assert error is not None
         assert error.code is lost
+        with pytest.raises(CleaningUnproven):  # no record of the enclave's end can come
+            session.close()
 
 
 def test_a_delayed_frame_is_only_late(rack: Rack, doubler: bytes) -> None:

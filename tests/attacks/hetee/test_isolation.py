@@ -175,13 +175,13 @@ def test_a_worker_holds_its_two_sockets_and_no_file(rack: Rack, doubler: bytes) 
 
 
 def test_a_host_holds_sockets_and_pipes_only(rack: Rack, doubler: bytes) -> None:
-    """R2: a host has no file of the rack open: it has sockets, pipes, its log and /dev/null."""
+    """R2: a host has no file open: it has sockets, pipes, /dev/null, and the folder in which the controller listens."""
     pid = rack.launcher.host.pid
     assert pid is not None
     with rack.connect() as session:
         session.load(doubler)
         found = open_files(pid)
-    allowed = ("socket:", "pipe:", "anon_inode:", "/dev/null", str(rack.paths.log))
+    allowed = ("socket:", "pipe:", "anon_inode:", "/dev/null", str(rack.paths.socket.parent))
     assert not [target for target in found.values() if not target.startswith(allowed)]
 
 

@@ -65,7 +65,7 @@ def test_changed_software_is_not_accepted(tmp_path: Path, monkeypatch: pytest.Mo
         shutil.copytree(Path(sectum.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
         changed = copy / "hetee" / "worker" / "__init__.py"
         changed.write_text(changed.read_text() + "#\n")
-        monkeypatch.setenv("PYTHONPATH", str(copy.parent))
+        monkeypatch.syspath_prepend(copy.parent)  # roles are started with the path of their launcher
         directory = tmp_path / "rack"
         shutil.copytree(original.paths.endorsement, directory / "endorsement")
         (directory / "endorsement").chmod(0o700)

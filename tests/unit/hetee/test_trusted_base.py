@@ -11,10 +11,10 @@ import pytest
 import sectum.hetee
 
 PACKAGE = Path(sectum.hetee.__file__).parent
-TRUSTED = ("attest", "channel", "controller", "wire")
+TRUSTED = ("attest", "channel", "confinement", "controller", "image", "wire", "errors.py", "role_log.py")
 
-# Raising this needs a decision record in docs/adr. Of it the controller, with allocation and reset, has 1,000.
-LINES_AT_MOST = 3_100
+# Raising this needs a decision record in docs/adr.
+LINES_AT_MOST = 3_900
 
 
 def code_lines(path: Path) -> int:
@@ -34,15 +34,22 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_trusted_base_stays_small() -> None:
-    """Controller, channel, attest and wire together have no more lines of code than was decided."""
-    counts = {room: sum(code_lines(path) for path in (PACKAGE / room).rglob("*.py")) for room in TRUSTED}
-    assert all(counts[room] for room in ("attest", "channel", "wire"))
+    """All that a controller runs of this package has no more lines of code than was decided."""
+    counts = {}
+    for room in TRUSTED:
+        path = PACKAGE / room
+        counts[room] = sum(map(code_lines, [path] if path.is_file() else path.rglob("*.py")))
+    assert all(counts.values())
     assert sum(counts.values()) <= LINES_AT_MOST, counts
 
 
 @pytest.mark.parametrize(
     "path",
-    sorted(p for room in ("attest", "channel", "wire") for p in (PACKAGE / room).rglob("*.py")),
+    sorted(
+        path
+        for room in ("attest", "channel", "confinement", "image", "wire")
+        for path in (PACKAGE / room).rglob("*.py")
+    ),
     ids=lambda p: p.name,
 )
 def test_no_file_is_long(path: Path) -> None:

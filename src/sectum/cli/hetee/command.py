@@ -17,6 +17,7 @@ from sectum.cli.hetee.infer import infer
 from sectum.cli.hetee.options import SOFTWARE, policy_file, policy_for, state_option
 from sectum.cli.hetee.top import top
 from sectum.cli.hetee.up import up
+from sectum.cli.hetee.verify import verify
 from sectum.cli.options import examples, json_option
 
 
@@ -76,9 +77,13 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_op
 
 def _become(role: str, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by a role, so that nothing of the command line stays in its memory."""
-    command = [sys.executable, "-P", "-m", f"sectum.hetee.{role}", *arguments]
+    from sectum.hetee.launcher import role_command
+
+    command = role_command(role)
+    if {"-h", "--help"} & set(arguments):  # the controller's own options, not those of the program that prepares it
+        command[-1] = f"sectum.hetee.{role}"
     sys.stdout.flush()
-    os.execv(sys.executable, command)  # noqa: S606  # no shell, and a fixed program
+    os.execv(command[0], [*command, *arguments])  # noqa: S606  # no shell, and a fixed program
 
 
 @hetee.command(
@@ -101,5 +106,5 @@ def controller(*, arguments: tuple[str, ...]) -> None:
     _become("controller", arguments)
 
 
-for _command in (up, infer, top, connect, bench):
+for _command in (up, infer, verify, top, connect, bench):
     hetee.add_command(_command)

@@ -46,6 +46,12 @@ _NAMED = 3
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE.npz", help="Write all outputs to this file.")
 @click.option(
+    "--receipts",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write the receipt of each batch, with its evidence, to this folder; 'sectum hetee verify' checks it.",
+)
+@click.option(
     "--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Kind of accelerator."
 )
 @click.option(
@@ -59,7 +65,15 @@ _NAMED = 3
 )
 @service_options
 @json_option
-def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | None, **options: Any) -> None:
+def infer(
+    *,
+    model: str,
+    images: tuple[str, ...],
+    as_json: bool,
+    output: Path | None,
+    receipts: Path | None,
+    **options: Any,
+) -> None:
     """Run MODEL on JPEG images in an enclave, and check the signed receipts.
 
     MODEL is an ONNX file with one image input, or zoo:NAME. The model and the images are sent only after the evidence
@@ -83,6 +97,8 @@ def infer(*, model: str, images: tuple[str, ...], as_json: bool, output: Path | 
             with _about(*part):
                 pending.append(session.submit(list(part), pixels=pixels))
         results = [_result(part, future) for part, future in zip(parts, pending, strict=True)]
+        if receipts is not None:
+            _save(session, results, receipts)
     if output is not None:
         write_file(output, _archive(results))
     found = [row for part, result in zip(parts, results, strict=True) for row in _classes(part, result, options["top"])]
@@ -126,6 +142,16 @@ def _check_image(image: str) -> None:
         raise UsageError(f"{why}: '{image}'") from None
     if begin != _JPEG:
         raise UsageError(f"'{image}' is not a JPEG: save it as one, or send arrays with sectum.hetee.client")
+
+
+def _save(session: Session, results: list[Result], folder: Path) -> None:
+    import msgspec
+
+    from sectum.cli.render.output import write_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, result in enumerate(results):
+        write_file(folder / f"batch-{number}.json", msgspec.json.encode(session.bundle(result)) + b"\n")
 
 
 def _archive(results: list[Result]) -> bytes:
@@ -268,7 +294,8 @@ def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) 
     images, batches = ("image" if items == 1 else "images"), ("batch" if len(results) == 1 else "batches")
     say(f"\n{items} {images} in {len(results)} {batches}; signed by the worker: {steps}")
     cleaning = session.cleaning
-    say(f"enclave cleaned: {cleaning.ended}" if cleaning else "the enclave's end was not confirmed by a signed record")
+    assert cleaning is not None  # `close` raises otherwise
+    say(f"signed by the controller: the enclave's process has ended ({cleaning.exit}), and was collected")
     trust = session.trust
     for claims in (trust.controller, trust.worker):
         assert claims is not None

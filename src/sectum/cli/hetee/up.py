@@ -70,6 +70,11 @@ from sectum.errors import UsageError
     metavar="S",
     help="Seconds that open sessions have to finish when the rack is stopped.",
 )
+@click.option(
+    "--allow-unconfined",
+    is_flag=True,
+    help="Serve although the kernel refuses a step of confinement. Evidence says so, and default policies refuse it.",
+)
 @state_option
 @json_option
 def up(
@@ -149,10 +154,17 @@ def _default_accelerators() -> str:
 
 
 def _controller(
-    accelerators: str, *, threads: int, memory_mib: int | None, spares: int, admit: str | None
+    accelerators: str,
+    *,
+    threads: int,
+    memory_mib: int | None,
+    spares: int,
+    admit: str | None,
+    allow_unconfined: bool,
 ) -> list[str]:
     """The arguments of the controller, which checks them."""
     arguments = ["--accelerators", accelerators, "--threads", str(threads), "--spares", str(spares)]
+    arguments += ["--allow-unconfined"] if allow_unconfined else []
     arguments += [] if memory_mib is None else ["--memory-mib", str(memory_mib)]
     return arguments + (["--admit", admit] if admit else [])
 
@@ -166,16 +178,25 @@ def _ready(metrics: str) -> bool:
     return any(worker["state"] == "spare" for worker in workers.get("workers", ()))
 
 
+def _unconfined(metrics: str) -> list[str]:
+    """What the kernel of this machine refuses of the confinement of controller and workers."""
+    from sectum.cli.hetee.top import ask
+
+    return list(((ask(metrics) or {}).get("controller") or {}).get("unconfined", ()))
+
+
 def _greet(paths: Any, listen: str, metrics: str, accelerators: str, *, as_json: bool) -> None:
     if as_json:
         counts = {kind: int(count) for kind, _, count in (word.partition("=") for word in accelerators.split(","))}
         ready = {"event": "ready", "address": listen, "url": f"hetee://{listen}"}
         trust = {"policy": str(paths.policy.absolute()), "evidence": "software", "hardware": False}
         rest = {"accelerators": counts, "metrics": f"http://{metrics}/metrics", "log": str(paths.log.absolute())}
-        print_line(ready | trust | rest)
+        print_line(ready | trust | rest | {"unconfined": _unconfined(metrics)})
         return
     click.echo(f"ready at hetee://{listen} with {accelerators}")
     click.secho(SOFTWARE, bold=True)
+    for refused in _unconfined(metrics):
+        click.echo(f"not confined: {refused}")
     from sectum.hetee.launcher import state_directory
 
     where = "" if paths.directory == state_directory() else f" --state {paths.directory}"

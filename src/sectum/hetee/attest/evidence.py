@@ -35,12 +35,14 @@ class Subject:
         version: version of its software.
         measurement: measurement of its software, 32 bytes.
         debug: whether it can be debugged.
+        confinement: the steps of confinement that its process has taken.
     """
 
     role: str
     version: str
     measurement: bytes
     debug: bool = False
+    confinement: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Claims:
         signer: the attestation key (Ed25519, 32 bytes); empty if the format has none.
         role: role of the subject; empty if the format does not state it.
         version: version of the software; empty if the format does not state it.
+        confinement: the steps of confinement that its process has taken; empty if the format does not state it.
         tcb_status: status of the platform, in its vendor's words; empty if the format has none.
         advisories: security advisories that apply to the platform.
     """
@@ -66,6 +69,7 @@ class Claims:
     signer: bytes = b""
     role: str = ""
     version: str = ""
+    confinement: tuple[str, ...] = ()
     tcb_status: str = ""
     advisories: tuple[str, ...] = ()
 

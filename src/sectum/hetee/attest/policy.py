@@ -13,6 +13,15 @@ from sectum.hetee.errors import Refusal, refusal
 
 Hex = Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=128)]
 POLICY_BYTES = 64 << 10
+# What a default policy requires of each role. Names are those of `sectum.hetee.confinement`.
+_BOTH = ("measured-code", "no-core-dump", "no-new-privileges", "not-dumpable", "seccomp")
+CONFINEMENT = {
+    "controller": (*_BOTH, "apart-from-host", "private-root"),
+    "worker": (
+        *_BOTH, "dies-with-parent", "empty-root", "ipc-namespace", "landlock", "mount-namespace", "network-namespace",
+        "no-capabilities", "no-file-growth", "no-new-descriptors", "thread-limit", "user-namespace",
+    ),
+}  # fmt: skip
 _WRITE_ONE = "correct it; 'sectum hetee policy' writes one"
 
 
@@ -26,6 +35,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         version_least: lowest accepted version of the software; empty accepts any.
         debug: whether software that can be debugged is accepted.
         devices: accepted devices; empty accepts any.
+        confinement: for each role, the steps of confinement that its process must have taken; not for hardware
+            evidence, which does not state them.
         tcb_status: accepted status of a hardware platform, in its vendor's words.
         advisories: vendor's advisories that may apply to the platform.
     """
@@ -36,6 +47,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     version_least: str = ""
     debug: bool = False
     devices: tuple[Hex, ...] = ()
+    confinement: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(CONFINEMENT))
     tcb_status: tuple[str, ...] = ("UpToDate",)
     advisories: tuple[str, ...] = ()
 
@@ -46,6 +58,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             PolicyRefused: it does not; the message says what it would accept.
         """
         accepted = self.measurements.get(role, ())
+        required = set() if claims.hardware else set(self.confinement.get(role, CONFINEMENT.get(role, ())))
+        lacking = sorted(required - set(claims.confinement) - ({"not-dumpable"} if self.debug else set()))
         reasons = {
             f"it is {claims.format} evidence, accepted: {_list(self.formats)}": claims.format not in self.formats,
             f"it is for the role {claims.role}, expected {role}": claims.role not in ("", role),
@@ -53,6 +67,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 claims.measurement.hex() not in accepted
             ),
             "debugging is on": claims.debug and not self.debug,
+            f"its process lacks confinement: {', '.join(lacking)}": bool(lacking),
             f"version {claims.version or 'unknown'} is lower than {self.version_least}": (
                 bool(self.version_least) and _version(claims.version) < _version(self.version_least)
             ),

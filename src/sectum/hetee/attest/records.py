@@ -10,23 +10,30 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.attest.token import (
+    ACCELERATOR,
     ACCELERATORS,
+    CONFINEMENT,
     EAT_PROFILE,
     ENDED,
+    EXIT,
     HARDWARE,
     IAT,
     INDEX,
+    INPUTS,
     ITEMS,
     MEASUREMENT,
     MODEL,
+    OUTPUTS,
     PACED,
+    PEAK_BYTES,
     PID,
     PROFILE,
+    REQUEST,
+    RESULT,
     SESSION,
     STREAM,
     SUB,
     TIMES_NS,
-    WIPED_BYTES,
     Schema,
     Signer,
     open_token,
@@ -36,8 +43,11 @@ from sectum.hetee.errors import Refusal, refusal
 STEPS = ("preprocess", "compute", "encryption", "transfer")
 
 _COMMON: Schema = {SUB: str, IAT: int, EAT_PROFILE: str, HARDWARE: str, SESSION: bytes, INDEX: int}
-_RECEIPT: Schema = _COMMON | {STREAM: int, MODEL: bytes, MEASUREMENT: bytes, TIMES_NS: dict, PACED: bool, ITEMS: int}
-_CLEANING: Schema = _COMMON | {ENDED: str, WIPED_BYTES: int, ACCELERATORS: dict, PID: int}
+_DIGESTS = (MODEL, REQUEST, INPUTS, RESULT, OUTPUTS, MEASUREMENT)
+_RECEIPT: Schema = _COMMON | {STREAM: int, TIMES_NS: dict, PACED: bool, ITEMS: int, ACCELERATOR: str, CONFINEMENT: list}
+_RECEIPT |= dict.fromkeys(_DIGESTS, bytes)
+_CLEANING: Schema = _COMMON | {ENDED: str, EXIT: str, ACCELERATORS: dict, PID: int, PEAK_BYTES: int}
+NOTHING = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,12 @@ class Receipt:
         paced: whether the accelerator waited for published times instead of computing.
         items: number of images or rows.
         hardware: format of the evidence behind the worker; ``software`` means that no hardware protects it.
+        request: SHA-256 of the payload of BATCH, which names model, tensors, preprocessing and wanted outputs.
+        inputs: SHA-256 of the plaintext of the batch.
+        result: SHA-256 of the payload of RESULT, which names the outputs with their shapes.
+        outputs: SHA-256 of the plaintext of the result.
+        accelerator: name of the accelerator that computed it.
+        confinement: the steps of confinement that the worker's process has taken.
         issued_s: time of signing, seconds since 1970.
     """
 
@@ -66,6 +82,12 @@ class Receipt:
     paced: bool
     items: int
     hardware: str
+    request: bytes = NOTHING
+    inputs: bytes = NOTHING
+    result: bytes = NOTHING
+    outputs: bytes = NOTHING
+    accelerator: str = ""
+    confinement: tuple[str, ...] = ()
     issued_s: int = 0
 
     def __str__(self) -> str:
@@ -76,15 +98,18 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What a controller states about the end of an enclave.
+    """What a controller saw of the end of an enclave. Nothing in it is the worker's word.
 
     Attributes:
         session: session id, 16 bytes.
         index: index of the enclave.
-        ended: ``wiped`` or ``killed``.
-        wiped_bytes: number of bytes that the worker overwrote before its process ended.
-        accelerators: each accelerator with what was done to clean it.
-        pid: id of the process, which has ended.
+        ended: ``asked``, the worker's process ended when the controller had asked it to wipe and to end, and had its
+            answer; ``killed``, it ended in another way.
+        exit: how the kernel says that the process ended.
+        accelerators: each accelerator that the enclave ever owned, with what was done to clean it, and how that is
+            known.
+        pid: id of the process, which the controller has collected.
+        peak_bytes: the most memory that the process held, all of which the kernel has taken back.
         hardware: format of the evidence behind the controller; ``software`` means that no hardware protects it.
         issued_s: time of signing, seconds since 1970.
     """
@@ -92,9 +117,10 @@ class Cleaning:
     session: bytes
     index: int
     ended: str
-    wiped_bytes: int
+    exit: str
     accelerators: dict[str, str]
     pid: int
+    peak_bytes: int
     hardware: str
     issued_s: int = 0
 
@@ -114,13 +140,15 @@ class ReceiptSigner:
 def sign_cleaning(cleaning: Cleaning, sign_record: Callable[[dict[int, Any]], bytes]) -> bytes:
     """Sign a cleaning record with ``sign_record``, which uses the attestation key."""
     claims = _claims("cleaning", cleaning.session, cleaning.index, cleaning.hardware)
-    claims |= {ENDED: cleaning.ended, WIPED_BYTES: cleaning.wiped_bytes, PID: cleaning.pid}
+    claims |= {ENDED: cleaning.ended, EXIT: cleaning.exit, PID: cleaning.pid, PEAK_BYTES: cleaning.peak_bytes}
     return sign_record(claims | {ACCELERATORS: cleaning.accelerators})
 
 
 def _receipt_claims(receipt: Receipt) -> dict[int, Any]:
     claims = _claims("receipt", receipt.session, receipt.index, receipt.hardware)
     claims |= {STREAM: receipt.stream, MODEL: receipt.model, MEASUREMENT: receipt.measurement}
+    claims |= {REQUEST: receipt.request, INPUTS: receipt.inputs, RESULT: receipt.result, OUTPUTS: receipt.outputs}
+    claims |= {ACCELERATOR: receipt.accelerator, CONFINEMENT: sorted(receipt.confinement)}
     return claims | {TIMES_NS: receipt.times_ns, PACED: receipt.paced, ITEMS: receipt.items}
 
 
@@ -147,6 +175,8 @@ def open_receipt(token: bytes, receipt_key: bytes, session: bytes, index: int, s
     times = claims[TIMES_NS]
     if set(times) != set(STEPS) or any(type(ns) is not int or ns < 0 for ns in times.values()):
         raise refusal(Refusal.EVIDENCE_MALFORMED, "the receipt does not have the times of the four steps")
+    if any(len(claims[digest]) != 32 for digest in _DIGESTS) or any(type(w) is not str for w in claims[CONFINEMENT]):
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a digest or a step of confinement in the receipt is none")
     if claims[STREAM] != stream:
         raise refusal(Refusal.STALE, f"the receipt is for stream {claims[STREAM]}, expected {stream}")
     return Receipt(
@@ -159,6 +189,12 @@ def open_receipt(token: bytes, receipt_key: bytes, session: bytes, index: int, s
         paced=claims[PACED],
         items=claims[ITEMS],
         hardware=claims[HARDWARE],
+        request=claims[REQUEST],
+        inputs=claims[INPUTS],
+        result=claims[RESULT],
+        outputs=claims[OUTPUTS],
+        accelerator=claims[ACCELERATOR],
+        confinement=tuple(claims[CONFINEMENT]),
         issued_s=claims[IAT],
     )
 
@@ -186,9 +222,10 @@ def open_cleaning(token: bytes, attestation_key: bytes, session: bytes, index: i
         session=session,
         index=index,
         ended=claims[ENDED],
-        wiped_bytes=claims[WIPED_BYTES],
+        exit=claims[EXIT],
         accelerators=done,
         pid=claims[PID],
+        peak_bytes=claims[PEAK_BYTES],
         hardware=claims[HARDWARE],
         issued_s=claims[IAT],
     )

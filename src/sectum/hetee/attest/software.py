@@ -11,6 +11,7 @@ from sectum.hetee.attest.evidence import Claims, Evidence
 from sectum.hetee.attest.token import (
     BOOTSEED,
     CNF,
+    CONFINEMENT,
     DBGSTAT,
     EAT_PROFILE,
     EXP,
@@ -37,7 +38,7 @@ CLOCK_SKEW_S = 60
 TOKEN_LIFE_S = 300
 
 _COMMON: Schema = {ISS: str, SUB: str, EXP: int, NBF: int, IAT: int, UEID: bytes, EAT_PROFILE: str, HARDWARE: str}
-_SOFTWARE: Schema = {DBGSTAT: int, BOOTSEED: bytes, SWNAME: str, SWVERSION: str, MEASUREMENT: bytes}
+_SOFTWARE: Schema = {DBGSTAT: int, BOOTSEED: bytes, SWNAME: str, SWVERSION: str, MEASUREMENT: bytes, CONFINEMENT: list}
 ENDORSEMENT: Schema = _COMMON | {CNF: dict}
 ATTESTATION: Schema = _COMMON | _SOFTWARE | {CNF: dict}
 TOKEN: Schema = _COMMON | _SOFTWARE | {NONCE: bytes}
@@ -84,6 +85,7 @@ class SoftwareVerifier:
             signer=signer,
             role=token[SWNAME],
             version=token[SWVERSION],
+            confinement=tuple(token[CONFINEMENT]),
         )
 
     def _from_root(self, endorsement: bytes) -> dict[int, Any]:
@@ -99,5 +101,7 @@ def _check_link(link: dict[int, Any], name: tuple[str, str], now_s: float) -> No
         raise refusal(Refusal.EVIDENCE_MALFORMED, "a certificate has claims that software evidence cannot have")
     if link.get(DBGSTAT, DEBUG_ENABLED) not in (DEBUG_ENABLED, DEBUG_DISABLED_SINCE_BOOT):
         raise refusal(Refusal.EVIDENCE_MALFORMED, "a certificate has a debug state that software cannot have")
+    if any(type(word) is not str for word in link.get(CONFINEMENT, ())):
+        raise refusal(Refusal.EVIDENCE_MALFORMED, "a certificate names confinement with something else than text")
     if not link[NBF] - CLOCK_SKEW_S <= now_s <= link[EXP] + CLOCK_SKEW_S:
         raise refusal(Refusal.STALE, f"the certificate of the {name[1]} is not valid at this time")

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sectum.hetee.attest.endorsement import Endorsement
+from sectum.hetee.attest.endorsement import ENDORSEMENT_LIFE_S, Endorsement
 from sectum.hetee.attest.evidence import Evidence, Subject
 from sectum.hetee.attest.software import DEBUG_DISABLED_SINCE_BOOT, DEBUG_ENABLED, SOFTWARE, TOKEN_LIFE_S
 from sectum.hetee.attest.token import (
     BOOTSEED,
     CNF,
+    CONFINEMENT,
     DBGSTAT,
     EAT_PROFILE,
     EXP,
@@ -34,7 +35,8 @@ from sectum.hetee.attest.token import (
 )
 from sectum.hetee.wire.messages import encode
 
-ATTESTATION_LIFE_S = 30 * 24 * 3600
+# As long as an endorsement, whose own end bounds it: the endorsement key that could renew it is not kept.
+ATTESTATION_LIFE_S = ENDORSEMENT_LIFE_S
 
 
 class SoftwareProvider:
@@ -75,6 +77,7 @@ class SoftwareProvider:
             SWNAME: subject.role,
             SWVERSION: subject.version,
             MEASUREMENT: subject.measurement,
+            CONFINEMENT: sorted(subject.confinement),
             HARDWARE: SOFTWARE,
         }
 

@@ -15,16 +15,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from sectum.hetee.errors import Refusal, refusal
 
-PROFILE = "tag:sectum,2026:hetee-1"
+PROFILE = "tag:sectum,2026:hetee-2"
 TOKEN_BYTES = 4096
 
 # Registered claims (RFC 8392, RFC 8747, RFC 9711).
 ISS, SUB, EXP, NBF, IAT, CNF = 1, 2, 4, 5, 6, 8
 NONCE, UEID, DBGSTAT, EAT_PROFILE, BOOTSEED, SWNAME, SWVERSION = 10, 256, 263, 265, 268, 270, 271
 # Claims of this profile, in the range for private use.
-MEASUREMENT, HARDWARE = -70001, -70002
+MEASUREMENT, HARDWARE, CONFINEMENT = -70001, -70002, -70003
 SESSION, INDEX, STREAM, MODEL, TIMES_NS, PACED, ITEMS = range(-70010, -70017, -1)
-ENDED, WIPED_BYTES, ACCELERATORS, PID = range(-70020, -70024, -1)
+ENDED, EXIT, ACCELERATORS, PID, PEAK_BYTES = range(-70020, -70025, -1)
+REQUEST, INPUTS, RESULT, OUTPUTS, ACCELERATOR = range(-70030, -70035, -1)
 
 # COSE_Sign1 (tag 18, four parts), protected {1: -8} (EdDSA), unprotected {4: key id of 8 bytes}. Then follow the
 # payload and the signature of 64 bytes.

@@ -76,6 +76,11 @@ def _check_session(frame: Frame, session_id: bytes) -> None:
         raise refusal(Refusal.WRONG_SESSION, f"{frame.header.kind.name} of another session")
 
 
+def worker_nonce(th4: bytes, index: int, worker_key: bytes, receipt_key: bytes) -> bytes:
+    """The nonce of a worker's evidence, from the hash of the transcript, which is public."""
+    return _hash(b"sectum1 vouch\0", th4, index.to_bytes(4), worker_key, receipt_key)
+
+
 class EstablishedSession:
     """The keys of a session after its handshake, on either side.
 
@@ -99,7 +104,7 @@ class EstablishedSession:
 
     def worker_nonce(self, index: int, worker_key: bytes, receipt_key: bytes) -> bytes:
         """The nonce that the evidence in VOUCH must answer: it binds the session, the enclave and the worker's keys."""
-        return _hash(b"sectum1 vouch\0", self.th4, index.to_bytes(4), worker_key, receipt_key)
+        return worker_nonce(self.th4, index, worker_key, receipt_key)
 
     def worker_secret(self, vouch_payload: bytes | bytearray | memoryview) -> Secret:
         """The secret of the worker in this VOUCH, given the opened payload. Call it once for each VOUCH, in order."""

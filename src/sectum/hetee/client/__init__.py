@@ -16,6 +16,7 @@ sends models and images only after the same check of the worker.
 from __future__ import annotations
 
 from sectum.hetee.client.asynchronous import AsyncSession, connect_async
+from sectum.hetee.client.bundle import CheckedBundle, ReceiptBundle, check_bundle, read_bundle
 from sectum.hetee.client.identity import load_identity, make_identity
 from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.session import Session, connect
@@ -23,13 +24,17 @@ from sectum.hetee.client.trust import Trust, read_policy_file
 
 __all__ = [
     "AsyncSession",
+    "CheckedBundle",
     "LoadedModel",
+    "ReceiptBundle",
     "Result",
     "Session",
     "Trust",
+    "check_bundle",
     "connect",
     "connect_async",
     "load_identity",
     "make_identity",
+    "read_bundle",
     "read_policy_file",
 ]

@@ -15,6 +15,7 @@ from contextlib import suppress
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.channel.handshake import ClientHandshake, EstablishedSession
+from sectum.hetee.client.liveness import LOST_AFTER_S
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire.frames import BufferedFrameReader, Frame
@@ -23,6 +24,9 @@ from sectum.hetee.wire.messages import Failure, decode
 
 PORT = 7625
 HANDSHAKE_S = 10.0
+_SLOWEST_BYTES_PER_S = 32 << 10  # a host that takes less is treated as silent
+_STEP_S = 0.1  # the kernel returns from a blocked write after this time
+_STARVED_S = 0.5  # a write that took longer to return says that this process was not scheduled
 _URL = re.compile(r"(?:hetee://)?(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[^:/\[\]]+))(?::(?P<port>\d{1,5}))?/?")
 
 
@@ -56,6 +60,7 @@ class Connection:
         self._lock = threading.Lock()
         self._hint: Failure | None = None
         self._sent_bytes = 0
+        self._stalled: HeteeError | None = None  # set when a write got nowhere; nothing is sent after it
         self._until_s = float("inf")  # time limit for receiving
         self._reader = BufferedFrameReader(DOWNSTREAM, self._receive)
         address = parse_url(url)
@@ -73,6 +78,9 @@ class Connection:
             raise
         self._until_s = float("inf")
         self._socket.settimeout(None)
+        # Blocking writes return after a step, and `_write` decides whether to go on.
+        step = struct.pack("ll", 0, int(_STEP_S * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, step)
 
     def _handshake(self, trust: Trust, identity: Ed25519PrivateKey, until_s: float) -> EstablishedSession:
         handshake = ClientHandshake(identity, trust.check_controller)
@@ -82,7 +90,9 @@ class Connection:
             frame = self._next()
             self._socket.sendall(handshake.receive(frame))
         except TimeoutError:
-            raise refusal(Refusal.HANDSHAKE_LATE, "the controller does not answer") from None
+            raise refusal(
+                Refusal.HANDSHAKE_LATE, f"the service was silent for {LOST_AFTER_S:g} s, or too slow"
+            ) from None
         except OSError as error:
             raise self.ended(error) from None
         assert handshake.session is not None
@@ -98,8 +108,8 @@ class Connection:
                 return frame
 
     def _receive(self, memory: memoryview, whole: bool) -> int:
-        if self._until_s < float("inf"):  # one limit for all bytes, however slowly a host sends them
-            self._socket.settimeout(max(self._until_s - time.monotonic(), 0.001))
+        if self._until_s < float("inf"):  # one limit for all bytes, however slowly a host sends them; one for silence
+            self._socket.settimeout(min(max(self._until_s - time.monotonic(), 0.001), LOST_AFTER_S))
         return self._socket.recv_into(memory, 0, socket.MSG_WAITALL if whole else 0)
 
     def _take_hint(self, frame: Frame) -> bool:
@@ -107,7 +117,8 @@ class Connection:
         if frame.header.kind is not Kind.ERROR:
             return False
         hint = decode(frame.payload, Failure)
-        if hint.code.scope is Scope.CONNECTION:  # NO_ROUTE, for example, ends no connection
+        # NO_ROUTE, for example, ends no connection. BUSY does here: there is no session whose request it is about.
+        if hint.code.scope is Scope.CONNECTION or hint.code is Refusal.BUSY:
             self._hint = hint
         return True
 
@@ -136,16 +147,44 @@ class Connection:
         """Seal a frame and send it under one lock, so that records are sent in the order in which they were sealed.
 
         Raises:
-            ServiceRefused: ``HOST_LOST``.
+            ServiceRefused: ``HOST_LOST``, also if the host takes nothing for two seconds, or takes bytes too slowly.
             HeteeError: from ``seal``.
         """
         with self._lock:
+            if self._stalled is not None:
+                raise self._stalled
             frame = seal()
             try:
-                self._socket.sendall(frame)
+                self._write(memoryview(frame))
             except OSError as error:
                 raise self.ended(error) from None
             self._sent_bytes += len(frame)
+
+    def _write(self, data: memoryview) -> None:
+        """Write all of ``data`` while the host takes bytes.
+
+        Raises:
+            ServiceRefused: ``HOST_LOST``, the host does not; the connection is then shut down for all threads.
+            OSError: the connection ended.
+        """
+        begun_s = moved_s = now_s = time.monotonic()
+        until_s = begun_s + LOST_AFTER_S + len(data) / _SLOWEST_BYTES_PER_S
+        waiting_bytes = -1
+        while len(data):
+            try:
+                data = data[self._socket.send(data, socket.MSG_NOSIGNAL) :]
+                moved = True
+            except BlockingIOError:
+                before, waiting_bytes = waiting_bytes, self._unacknowledged_bytes()
+                moved = waiting_bytes < before
+            before_s, now_s = now_s, time.monotonic()
+            if moved or now_s > before_s + _STARVED_S:
+                moved_s = now_s
+            if len(data) and (now_s > moved_s + LOST_AFTER_S or now_s > until_s):
+                what = f"took nothing for {LOST_AFTER_S:g} s" if now_s <= until_s else "takes bytes too slowly"
+                self._stalled = refusal(Refusal.HOST_LOST, f"the host {what}")
+                self.shutdown()
+                raise self._stalled
 
     @property
     def sent_bytes(self) -> int:
@@ -154,11 +193,14 @@ class Connection:
 
     def received_bytes(self) -> int:
         """Number of these bytes that the host's kernel has acknowledged."""
-        sent_bytes = self._sent_bytes
+        return self._sent_bytes - self._unacknowledged_bytes()
+
+    def _unacknowledged_bytes(self) -> int:
+        """Number of bytes in the kernel's buffer that the host's kernel has not acknowledged."""
         try:
-            return sent_bytes - int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
+            return int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
         except OSError:
-            return sent_bytes
+            return 0
 
     def shutdown(self) -> None:
         """Shut the connection down, which ends `frames`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from sectum.hetee.attest.evidence import Claims
 from sectum.hetee.attest.records import Receipt, open_receipt
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.handshake import EstablishedSession
-from sectum.hetee.client.results import LoadedModel, Result, arrays
+from sectum.hetee.client.results import LoadedModel, ReceiptParts, Result, arrays
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
@@ -22,6 +24,7 @@ from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Tensor, Vouch, decode, read
 from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 
+_HASHED_S = 2.0  # the client hashes its inputs while the worker computes
 _REREAD_BYTES = 64 << 10  # larger answers are not kept
 
 
@@ -31,9 +34,13 @@ class Pending:
 
     Attributes:
         digest: SHA-256 of its model.
+        request: SHA-256 of the payload of its opening.
+        inputs: gets the SHA-256 of its plaintext.
         future: gets a `LoadedModel` or a `Result`, or an error.
         signed: gets the verified receipt of a result, or an error.
         sent_s: when the stream was opened.
+        parts: gets what belongs to the receipt.
+        asked: payload of its opening.
         opening: payload of its RESULT.
         tensors: tensors of its result.
         data: memory into which its result is opened.
@@ -43,8 +50,12 @@ class Pending:
 
     digest: bytes
     future: Future[Any]
+    request: bytes = b""
+    inputs: Future[bytes] = field(default_factory=Future)
     signed: Future[Receipt] = field(default_factory=Future)
     sent_s: float = field(default_factory=time.monotonic)
+    parts: Future[ReceiptParts] = field(default_factory=Future)
+    asked: bytes = b""
     opening: bytes = b""
     tensors: tuple[Tensor, ...] = ()
     data: memoryview = field(default_factory=lambda: memoryview(b""))
@@ -58,6 +69,13 @@ class _LastResult(NamedTuple):
     opening: bytes
     tensors: tuple[Tensor, ...]
     data: memoryview
+
+
+def _hashed(pending: Pending) -> bytes:
+    try:
+        return pending.inputs.result(_HASHED_S)
+    except FutureTimeout:
+        raise refusal(Refusal.NOT_GENUINE, "a receipt came before its batch was sent") from None
 
 
 class EnclaveChannel:
@@ -80,6 +98,7 @@ class EnclaveChannel:
         self.vouch, self.claims = vouch, claims
         self.sealer, self._opener = data_channel(Role.CLIENT, session.worker_secret(payload), session.session_id)
         self._session_id = session.session_id
+        self._accepted_s = int(time.time())
         self._assembly = ChunkReassembly()
         self._ledger: Ledger | None = None
         self.pending: dict[int, Pending] = {}
@@ -88,12 +107,6 @@ class EnclaveChannel:
         self._last: _LastResult | None = None
         self.answered = self.refused = 0
         self.pong = -1
-        self._begun_s = time.monotonic()
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since its VOUCH."""
-        return time.monotonic() - self._begun_s
 
     @property
     def index(self) -> int:
@@ -175,6 +188,7 @@ class EnclaveChannel:
                 Refusal.UNEXPECTED, f"READY of enclave {ready.index}, expected one READY of enclave {self.index}"
             )
         self.ready = ready
+        self.pong = 1  # see `Transport`: READY counts as the first PONG
         self._ledger = Ledger(ready.credit_bytes, ready.open_streams)
 
     def _loaded(self, stream: int, message: messages.Loaded) -> None:
@@ -207,9 +221,10 @@ class EnclaveChannel:
 
     def _whole(self, pending: Pending) -> None:
         """Deliver a complete result. Its records are authentic, so it does not wait for the receipt."""
-        outputs = arrays(pending.tensors, pending.data)
+        # Read-only, because the receipt, which comes later, is compared with them.
+        outputs = arrays(pending.tensors, pending.data.toreadonly())
         elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
-        result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed)
+        result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed, pending.parts)
         pending.future.set_result(result)
         if len(pending.data) <= _REREAD_BYTES:
             self._last = _LastResult(pending.opening, pending.tensors, pending.data)
@@ -219,11 +234,25 @@ class EnclaveChannel:
         self._assembly.end(stream)
         pending = self.pending[stream]
         receipt = open_receipt(token, self.vouch.receipt_key, self._session_id, self.index, stream)
-        said = (receipt.model, receipt.measurement, receipt.paced)
-        if said != (pending.digest, self.claims.measurement, pending.paced):
-            raise refusal(Refusal.NOT_GENUINE, "the receipt names another model or worker than the batch")
+        said = {
+            "model": (receipt.model, pending.digest),
+            "measurement": (receipt.measurement, self.claims.measurement),
+            "evidence": (receipt.hardware, self.claims.format),
+            "confinement": (set(receipt.confinement), set(self.claims.confinement)),
+            "pace": (receipt.paced, pending.paced),
+            "request": (receipt.request, pending.request),
+            "inputs": (receipt.inputs, _hashed(pending)),
+            "result": (receipt.result, hashlib.sha256(pending.opening).digest()),
+            "outputs": (receipt.outputs, hashlib.sha256(pending.data).digest()),
+        }
+        wrong = [name for name, (theirs, ours) in said.items() if theirs != ours]
+        if wrong:
+            raise refusal(Refusal.NOT_GENUINE, f"the receipt does not fit the batch: it names another {wrong[0]}")
         del self.pending[stream]
         self.answered += 1
+        pending.parts.set_result(
+            ReceiptParts(token, self.vouch, stream, pending.asked, pending.opening, self._accepted_s)
+        )
         pending.signed.set_result(receipt)
 
     def _warm_caches(self) -> None:
@@ -245,4 +274,5 @@ class EnclaveChannel:
             if not pending.future.done():
                 pending.future.set_exception(error)
             pending.signed.set_exception(error)
+            pending.parts.set_exception(error)
         self.pending.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 LOST_AFTER_S = 2.0
-READY_S = 5.0  # from VOUCH to READY: the worker opens its key and gets an accelerator that is free
 PING_EVERY_S = 0.5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 from sectum.hetee.client.inputs import InputTensor
@@ -44,6 +45,13 @@ class Plaintext:
             parts += [place.begin - at, *piece.parts]
             at = place.end
         return cls(parts, chunk_bytes, alone=alone)
+
+    def sha256(self) -> bytes:
+        """SHA-256 of all of it."""
+        whole = hashlib.sha256()
+        for part in self._parts:
+            whole.update(part)
+        return whole.digest()
 
     def cut(self) -> Iterator[list[memoryview]]:
         """Yield the parts of each chunk. A chunk that is contiguous in memory has one part."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sectum.hetee.attest.records import Receipt
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.messages import Slot, Tensor
+from sectum.hetee.wire.messages import Slot, Tensor, Vouch
 from sectum.hetee.wire.tensors import layout
 
 
@@ -32,6 +32,17 @@ class LoadedModel:
     load_ms: float
 
 
+class ReceiptParts(NamedTuple):
+    """What belongs to a receipt: the token, the enclave's VOUCH, and the payloads of BATCH and RESULT."""
+
+    token: bytes
+    vouch: Vouch
+    stream: int
+    request: bytes
+    result: bytes
+    accepted_s: int
+
+
 @dataclass(frozen=True)
 class Result:
     """The answer to one batch.
@@ -42,6 +53,7 @@ class Result:
         elapsed_ms: time from the first byte sent until the outputs were complete, as measured by the client.
         encryption_ms: the part of it that the client spent sealing and opening.
         signed: gets the verified receipt, or an error.
+        parts: gets what belongs to the receipt, for `Session.bundle`.
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -49,6 +61,7 @@ class Result:
     elapsed_ms: float
     encryption_ms: float
     signed: Future[Receipt] = field(repr=False, compare=False)
+    parts: Future[ReceiptParts] = field(repr=False, compare=False)
 
     @property
     def receipt(self) -> Receipt:

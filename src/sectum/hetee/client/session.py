@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.attest.records import Cleaning
+from sectum.hetee.client.bundle import ReceiptBundle
 from sectum.hetee.client.connection import HANDSHAKE_S, Connection
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
 from sectum.hetee.client.inputs import Inputs, input_tensors
@@ -74,7 +75,8 @@ def connect(
     try:
         session.configure(accelerator, count, wait_s)
     except BaseException:
-        session.close(0)
+        with suppress(HeteeError):  # the first error matters more
+            session.close(0)
         raise
     return session
 
@@ -91,6 +93,7 @@ class Session:
         self._chunk_bytes = chunk_bytes
         self._transport = Transport(connection, trust)
         self._loaded: tuple[EnclaveChannel, LoadedModel] | None = None
+        self._closed = False
 
     def __enter__(self) -> Session:
         return self
@@ -120,8 +123,13 @@ class Session:
 
     @property
     def cleaning(self) -> Cleaning | None:
-        """The signed record of the enclave's end, verified; available after `close`."""
-        return self._transport.cleaning
+        """The signed record of the last enclave's end, verified; available after `close`."""
+        return self._transport.cleanings.get(self._transport.enclaves - 1)
+
+    @property
+    def cleanings(self) -> dict[int, Cleaning]:
+        """The signed records of the ends of all enclaves of this session so far, verified, by their index."""
+        return dict(self._transport.cleanings)
 
     @property
     def model(self) -> LoadedModel | None:
@@ -260,6 +268,28 @@ class Session:
         plaintext = Plaintext.of(given, self._chunk_bytes, alone=not enclave.busy)
         return self._transport.send_stream(enclave, Kind.BATCH, batch, model.digest, plaintext, deadline_ms / 1e3)
 
+    def bundle(self, result: Result) -> ReceiptBundle:
+        """The receipt of a result with all that is needed to check it later; waits for the receipt.
+
+        Raises:
+            HeteeError: the receipt is not genuine, or the worker was lost before it came.
+        """
+        parts, session = result.parts.result(), self._transport.connection.session
+        return ReceiptBundle(
+            receipt=parts.token,
+            receipt_key=parts.vouch.receipt_key,
+            worker_key=parts.vouch.worker_key,
+            session=session.session_id,
+            transcript=session.th4,
+            index=parts.vouch.index,
+            stream=parts.stream,
+            request=parts.request,
+            result=parts.result,
+            controller=self.trust.evidence,
+            worker=parts.vouch.evidence,
+            accepted_s=parts.accepted_s,
+        )
+
     def _answer(self, pending: Pending, timeout_s: float) -> LoadedModel | Result:
         try:
             found: LoadedModel | Result = pending.future.result(timeout_s)
@@ -272,13 +302,13 @@ class Session:
     def close(self, deadline_ms: int = 5000) -> None:
         """End the enclave and the session, and check the signed cleaning record.
 
-        It is no error if the connection has ended before; `cleaning` is then None.
-
         Args:
             deadline_ms: time limit for batches in flight; 0 ends at once.
 
         Raises:
-            EvidenceRefused: the cleaning record is not genuine, or is about another enclave.
+            CleaningUnproven: there is no record for an enclave: the session has ended, but the controller has not
+                confirmed that the process with the owner's data has.
+            EvidenceRefused: a cleaning record is not genuine, or is about another enclave.
             RecordRefused: the worker's count of answers differs from the client's, or a record was tampered with.
         """
         transport = self._transport
@@ -289,6 +319,13 @@ class Session:
         error = transport.failed
         if isinstance(error, EvidenceRefused | RecordRefused) and error.code is not Refusal.WIPED:
             raise error
+        missing = sorted(set(range(transport.enclaves)) - set(transport.cleanings))
+        if missing and not self._closed:
+            self._closed = True
+            why = f": {error}" if error is not None and error.code is not Refusal.WIPED else ""
+            detail = f"the end of enclave {missing[0]} was not confirmed by a signed record{why}"
+            raise refusal(Refusal.UNPROVEN, detail)
+        self._closed = True
 
     def _terminate(self, deadline_ms: int) -> None:
         transport, enclave = self._transport, self._transport.enclave
@@ -297,6 +334,7 @@ class Session:
             return transport.failed is not None
 
         if enclave is not None and enclave.ready is not None and deadline_ms:
+            transport.finishing = True
             transport.to_worker(enclave, Kind.FINISH, messages.Empty())
             with transport.changed:
                 transport.changed.wait_for(
@@ -306,6 +344,7 @@ class Session:
                 counts = enclave.finished
             if counts is not None and (counts.answered, counts.refused) != (enclave.answered, enclave.refused):
                 transport.fail(refusal(Refusal.GAP, "the worker's count of answers differs from the number received"))
+        transport.finishing, transport.ending = False, True
         transport.control(Kind.TERMINATE, messages.Deadline(deadline_ms=deadline_ms))
         with transport.changed:
             transport.changed.wait_for(ended, deadline_ms / 1e3 + _GRACE_S)

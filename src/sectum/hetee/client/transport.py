@@ -12,7 +12,7 @@ from functools import lru_cache
 from sectum.hetee.attest.records import Cleaning, open_cleaning
 from sectum.hetee.client.connection import Connection, for_worker
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
-from sectum.hetee.client.liveness import PING_EVERY_S, READY_S, LivenessMonitor
+from sectum.hetee.client.liveness import LOST_AFTER_S, PING_EVERY_S, LivenessMonitor
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
@@ -69,7 +69,9 @@ class Transport:
         draining: whether the service takes no new stream.
         enclaves: number of enclaves so far.
         queued: number of sessions before this one in the queue.
-        cleaning: verified record of the last enclave's end.
+        cleanings: verified records of the ends of enclaves, by their index.
+        finishing: whether the client waits for FINISHED.
+        ending: whether the client waits for the end of the session.
     """
 
     def __init__(self, connection: Connection, trust: Trust) -> None:
@@ -79,9 +81,9 @@ class Transport:
         self.accept: messages.Accept | None = None
         self.failed: HeteeError | None = None
         self.refused: HeteeError | None = None
-        self.draining = False
+        self.draining = self.finishing = self.ending = False
         self.enclaves = self.queued = 0
-        self.cleaning: Cleaning | None = None
+        self.cleanings: dict[int, Cleaning] = {}
         self._waiting = True
         self._over = threading.Event()
         self._one_stream = threading.Lock()
@@ -139,6 +141,7 @@ class Transport:
         together = bool(chunks) and (total >= _MUCH_BYTES or not plaintext.alone)
         with self._one_stream:
             stream, pending = self._open(enclave, kind, digest, total, timeout_s)
+            pending.request, pending.asked = context, payload
             try:
                 cut = plaintext.cut()
 
@@ -162,6 +165,7 @@ class Transport:
                 if not pending.future.done():
                     self.fail(error)
             self._sent_s = time.monotonic()
+        pending.inputs.set_result(plaintext.sha256())  # now that the worker has everything, this delays nobody
         return pending
 
     def _open(
@@ -274,7 +278,7 @@ class Transport:
             case messages.Lost():
                 self._lost(message)
             case messages.Cleaned():
-                self._cleaned(message)
+                self._cleaned(message.record, self.enclaves - 1)
             case messages.Deadline():
                 self.draining = True
             case messages.Failure():
@@ -293,6 +297,7 @@ class Transport:
         session = self.connection.session
         claims = self._trust.check_worker(vouch, session)
         self.enclaves, self._waiting, self._worker = vouch.index + 1, False, LivenessMonitor()
+        self._worker.ping(0)  # READY answers the VOUCH as PONG answers a PING
         self.enclave = EnclaveChannel(session, vouch, payload, claims)
 
     def _lost(self, lost: messages.Lost) -> None:
@@ -301,11 +306,12 @@ class Transport:
         if enclave is None or enclave.index != lost.index:
             raise refusal(Refusal.UNEXPECTED, f"LOST of enclave {lost.index}, which does not exist")
         enclave.fail(refusal(Refusal.WORKER_LOST, lost.detail))
+        self._cleaned(lost.record, lost.index)
 
-    def _cleaned(self, cleaned: messages.Cleaned) -> None:
+    def _cleaned(self, record: bytes, index: int) -> None:
         assert self._trust.controller is not None
         session_id, signer = self.connection.session.session_id, self._trust.controller.signer
-        self.cleaning = open_cleaning(cleaned.record, signer, session_id, self.enclaves - 1)
+        self.cleanings[index] = open_cleaning(record, signer, session_id, index)
 
     # --- watching ---
 
@@ -330,15 +336,14 @@ class Transport:
     def _check_liveness(self) -> None:
         enclave = self.enclave
         ready = enclave is not None and enclave.ready is not None
-        busy = enclave is not None and (not ready or bool(enclave.pending))
-        idle_s = self.accept.idle_ms / 4e3 if self.accept is not None else 15.0
+        busy = enclave is not None and (not ready or self.finishing or bool(enclave.pending))
+        idle_s = self.accept.idle_ms / 4e3 if self.accept is not None else PING_EVERY_S
         if self._controller.lost:
-            raise refusal(Refusal.CONTROLLER_LOST, "the controller did not answer a PING within 2 s")
-        if enclave is not None and not ready and enclave.age_s > READY_S:
-            raise refusal(Refusal.WORKER_LOST, f"the worker did not prove within {READY_S:g} s that it has the keys")
+            raise refusal(Refusal.CONTROLLER_LOST, f"the controller did not answer a PING within {LOST_AFTER_S:g} s")
         if busy and self._worker.lost:
-            raise refusal(Refusal.WORKER_LOST, "the worker did not answer a PING within 2 s")
-        if self.accept is not None and self._controller.due(PING_EVERY_S if busy or self._waiting else idle_s):
+            what = "answer a PING" if ready else "prove that it has the keys"
+            raise refusal(Refusal.WORKER_LOST, f"the worker did not {what} within {LOST_AFTER_S:g} s")
+        if self._controller.due(PING_EVERY_S if busy or self._waiting or self.ending else idle_s):
             self.control(Kind.PING, messages.Ping(number=self._controller.ping(self.connection.sent_bytes)))
         if enclave is not None and ready and busy and self._worker.due(PING_EVERY_S):
             with suppress(HeteeError):  # lost meanwhile: LOST follows

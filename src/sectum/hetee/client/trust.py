@@ -28,6 +28,16 @@ def read_policy_file(path: str | Path) -> Policy:
         raise refusal(Refusal.POLICY, detail) from None
 
 
+def verifiers_of(policy: Policy) -> list[Verifier]:
+    """The verifiers for the formats that a policy accepts."""
+    found: list[Verifier] = []
+    if "software" in policy.formats:
+        found.append(SoftwareVerifier(bytes.fromhex(root) for root in policy.roots))
+    if {"sgx", "tdx"} & set(policy.formats):
+        found.append(QuoteVerifier())
+    return found
+
+
 class Trust:
     """Checks the evidence of one session: first the controller's, then that of each worker.
 
@@ -38,17 +48,15 @@ class Trust:
     Attributes:
         controller: the accepted claims of the controller; None before.
         worker: the accepted claims of the newest worker; None before.
+        evidence: the controller's evidence, and the nonce that it answers.
     """
 
     def __init__(self, policy: Policy, clock_s: Callable[[], float] = time.time) -> None:
         self._policy, self._clock_s = policy, clock_s
-        self._verifiers: list[Verifier] = []
-        if "software" in policy.formats:
-            self._verifiers.append(SoftwareVerifier(bytes.fromhex(root) for root in policy.roots))
-        if {"sgx", "tdx"} & set(policy.formats):
-            self._verifiers.append(QuoteVerifier())
+        self._verifiers = verifiers_of(policy)
         self.controller: Claims | None = None
         self.worker: Claims | None = None
+        self.evidence = (b"", b"")
 
     def check_controller(self, evidence: bytes, nonce: bytes) -> None:
         """Verify the controller's evidence, then validate it.
@@ -59,7 +67,7 @@ class Trust:
         """
         claims = verify(evidence, nonce, self._verifiers, self._clock_s())
         self._policy.validate(claims, "controller")
-        self.controller = claims
+        self.controller, self.evidence = claims, (evidence, nonce)
 
     def check_worker(self, vouch: Vouch, session: EstablishedSession) -> Claims:
         """Verify a worker's evidence, made by this session's controller for this session, then validate it.

@@ -1,22 +1,24 @@
-"""``python -m sectum.hetee.controller`` runs the controller alone, as ``sectum hetee controller`` does."""
+"""The controller's program. ``sectum hetee controller`` prepares its surroundings and starts it."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from sectum import __version__
 from sectum.hetee.attest.endorsement import load
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.measurement import CONTROLLER, Measurer
+from sectum.hetee.attest.policy import CONFINEMENT
 from sectum.hetee.attest.software_provider import SoftwareProvider
-from sectum.hetee.controller.hardening import end_with_parent, harden
-from sectum.hetee.controller.processes import WORKER
-from sectum.hetee.controller.service import ControllerService, listen, log
+from sectum.hetee.confinement import ConfinementReport, confine_controller
+from sectum.hetee.controller.hardening import end_with_parent
+from sectum.hetee.controller.service import ControllerService, WorkerStart, listen, log
 from sectum.hetee.controller.settings import Settings
-from sectum.hetee.errors import HeteeError
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.image import measurement, running
 
 
 def _accelerators(text: str) -> dict[str, int]:
@@ -82,6 +84,14 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.drain_s,
         help="time that open sessions have to finish when the service stops",
     )
+    read.add_argument(
+        "--allow-unconfined",
+        action="store_true",
+        help="serve although the kernel refuses a step of confinement; evidence says so, and policies refuse it",
+    )
+    read.add_argument("--images", type=Path, help=argparse.SUPPRESS)
+    read.add_argument("--users", type=int, default=0, help=argparse.SUPPRESS)
+    read.add_argument("--host-user", type=int, default=os.geteuid(), help=argparse.SUPPRESS)
     read.add_argument("--debug", action="store_true", help="state in all evidence that this process can be debugged")
     read.add_argument("--with-parent", type=int, metavar="PID", help="stop when this process, the parent, ends")
     return read
@@ -95,16 +105,66 @@ def _memory_mib(arguments: argparse.Namespace) -> int:
     return 0 if "cuda" in arguments.accelerators else half
 
 
+def _confine(arguments: argparse.Namespace) -> ConfinementReport:
+    """Confine this process, and check that it runs nothing but its image.
+
+    Raises:
+        ServiceRefused: the kernel refuses a step that policies require, and the operator does not allow that.
+    """
+    report = ConfinementReport()
+    confine_controller(report, arguments.host_user, debug=arguments.debug)
+    found = running.foreign()
+    if found or arguments.images is None:
+        report.refused("measured-code", ", ".join(found[:3]) or "started without an image")
+    else:
+        report.confinement.append("measured-code")
+    required = set(CONFINEMENT["controller"]) - ({"not-dumpable"} if arguments.debug else set())
+    if required - set(report.confinement) and not arguments.allow_unconfined:
+        detail = f"the controller is not confined: {'; '.join(report.unconfined)}"
+        raise refusal(Refusal.INTERNAL, detail, "allow it with --allow-unconfined; clients then need another policy")
+    return report
+
+
+def _compiling(image: Path, caches: Path, options: list[str]) -> subprocess.Popen[bytes]:
+    """Compile the worker's code once, from its image, so that workers start fast. No worker can write there."""
+    words = [*options, "--rehearse"]
+    command = running.command(image, "sectum.hetee.worker", words, caches=caches, compiles=True)
+    return subprocess.Popen(command, env=running.ENVIRONMENT, stdin=subprocess.DEVNULL)
+
+
+def _workers(arguments: argparse.Namespace, hardware: str) -> WorkerStart:
+    kinds = ",".join(arguments.accelerators)
+    options = {"--kinds": kinds, "--threads": str(arguments.threads)}
+    options |= {"--memory-mib": str(_memory_mib(arguments)), "--hardware": hardware}
+    image, caches = arguments.images / "worker", arguments.images / "caches"
+    words = [word for pair in options.items() for word in pair]
+    compiling = _compiling(image, caches, words)
+    measured = measurement.measure(measurement.in_image(image))
+    if compiling.wait():
+        detail = f"the worker's software cannot run: exit code {compiling.returncode}"
+        raise refusal(Refusal.INTERNAL, detail)
+    command = running.command(image, "sectum.hetee.worker", words, caches=caches)
+    environment = dict(running.ENVIRONMENT)
+    if "cuda" in arguments.accelerators and "CUDA_VISIBLE_DEVICES" in os.environ:
+        environment["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"]
+    return WorkerStart(command, environment, measured, arguments.users)
+
+
 def main() -> None:
     """Run a controller until SIGTERM."""
     arguments = parser().parse_args()
     if arguments.with_parent is not None:
         end_with_parent(arguments.with_parent)
     try:
-        got = {} if arguments.debug else harden()
+        report = _confine(arguments)
         endorsement = load(arguments.endorsement)
-        measurer = Measurer()
-        subject = Subject("controller", __version__, measurer.measure(CONTROLLER), arguments.debug)
+        images = arguments.images
+        if images is None:
+            raise refusal(Refusal.INTERNAL, "there is no software image", "start it with 'sectum hetee controller'")
+        for file in arguments.endorsement.iterdir():  # a copy, made for this process; it is in memory now
+            file.unlink()
+        measured = measurement.measure(measurement.in_image(images / "controller"))
+        subject = Subject("controller", __version__, measured, arguments.debug, tuple(report.confinement))
         attester = SoftwareProvider(endorsement, subject)
         settings = Settings(
             accelerators=arguments.accelerators,
@@ -113,11 +173,12 @@ def main() -> None:
             enclaves=arguments.enclaves,
             quantum_s=arguments.quantum_s,
             drain_s=arguments.drain_s,
+            confinement=frozenset(() if arguments.allow_unconfined else CONFINEMENT["worker"]),
+            unconfined=tuple(report.unconfined),
         )
-        options = {"--kinds": ",".join(settings.accelerators), "--threads": str(arguments.threads)}
-        options |= {"--memory-mib": str(_memory_mib(arguments)), "--hardware": attester.format}
-        command = (*WORKER, *(word for pair in options.items() for word in pair))
-        service = ControllerService(settings, attester, subject, listen(arguments.socket), measurer, command)
+        hosts = {os.geteuid(), arguments.host_user}
+        workers = _workers(arguments, attester.format)
+        service = ControllerService(settings, attester, subject, listen(arguments.socket), workers, hosts)
     except HeteeError as error:
         sys.stderr.write(f"sectum: {error.detail}\n")
         sys.exit(error.exit_code)
@@ -127,7 +188,8 @@ def main() -> None:
         measurement=subject.measurement.hex(),
         device=endorsement.device.hex(),
         debug=arguments.debug,
-        hardening=got,
+        confinement=report.confinement,
+        unconfined=report.unconfined,
     )
     del endorsement  # its key has signed the attestation key and is not needed any more
     service.run()

@@ -76,9 +76,11 @@ def _kind(name: str) -> str:
 
 
 def reset(name: str) -> str:
-    """Clean an accelerator after its owner's process ended; returns what was done.
+    """What cleaned an accelerator after its owner's process was collected, and how the controller knows it.
 
-    A CPU or paced accelerator keeps its data in the worker's memory, and a GPU's memory belongs to a context of the
-    worker's process. Both end with the process, and the kernel or the driver clears pages before anyone else gets them.
+    A CPU or paced accelerator has no memory but its owner's, and the kernel takes that back before it lets a process be
+    collected. A GPU's memory belongs to a context of the process: its driver ends it, which nothing here can check.
     """
-    return "its context ended with the process" if _kind(name) == "cuda" else "its memory ended with the process"
+    if _kind(name) == "cuda":
+        return "its context ended with the process, as its driver should do: not verified"
+    return "it had the memory of the process only, which the kernel has taken back"

@@ -6,7 +6,7 @@ from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
 from sectum.hetee.controller.accelerators import Waiter
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
-from sectum.hetee.controller.environment import Attester, Clock, Environment
+from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import ACCEPTS, SessionState, Tenant
@@ -48,9 +48,7 @@ class Controller:
     def connected(self, connection: int) -> None:
         """Handle a new connection from a host."""
         now = self._clock()
-        tenant = self.tenants[connection] = Tenant(connection, now, now + self._settings.greeting_s)
-        if len(self.tenants) > self._settings.sessions:
-            self._refuse(tenant, refusal(Refusal.BUSY, f"{self._settings.sessions} sessions are open, the limit"))
+        self.tenants[connection] = Tenant(connection, now, now + self._settings.greeting_s)
 
     def received(self, connection: int, frame: Frame) -> None:
         """Handle a frame from a host's connection."""
@@ -96,6 +94,10 @@ class Controller:
         if tenant.handshake is None:
             if self._drained_s is not None:
                 raise refusal(Refusal.DRAINING, _STOPPING)
+            # Connections that ask for counts are no sessions, so that operators are answered when the service is full.
+            sessions = sum(t.session is not None or t.handshake is not None for t in self.tenants.values())
+            if sessions >= self._settings.sessions:
+                raise refusal(Refusal.BUSY, f"{self._settings.sessions} sessions are open, the limit")
             tenant.handshake = ControllerHandshake(self._issuer.attest, self._admit)
         answer = tenant.handshake.receive(frame)
         if answer is not None:
@@ -206,15 +208,15 @@ class Controller:
         self._environment.log("worker_misbehaved", worker=worker, code=error.code.name, detail=error.detail)
         self._environment.kill(worker)
 
-    def collected(self, worker: int) -> None:
+    def collected(self, worker: int, ended: CollectedProcess) -> None:
         """Handle the end of a worker's process, after `waitpid`."""
         enclave = self.pool.enclaves.get(worker)
         if enclave is None:
             return
-        names = self.pool.collected(enclave)
-        self._environment.log("worker_collected", worker=worker, pid=enclave.pid, wiped=enclave.wiped_bytes is not None)
+        self.pool.collected(enclave)
+        self._environment.log("worker_collected", worker=worker, pid=enclave.pid, wiped=enclave.wiped, exit=ended.exit)
         if enclave.session:
-            record = self._issuer.cleaned(enclave, names)
+            record = self._issuer.cleaned(enclave, ended)
             if enclave.tenant is not None:
                 self._cleaned(self.tenants[enclave.tenant], enclave, record)
         self._schedule()
@@ -229,7 +231,8 @@ class Controller:
             self._send(tenant, Kind.CLEANED, messages.Cleaned(record=record))
             self._close(tenant)
             return
-        lost = messages.Lost(index=enclave.index, code=Refusal.WORKER_LOST, detail="the enclave's process ended")
+        detail = "the enclave's process ended"
+        lost = messages.Lost(index=enclave.index, code=Refusal.WORKER_LOST, detail=detail, record=record)
         self._send(tenant, Kind.LOST, lost)
         tenant.fence = tenant.index
         self._send(tenant, Kind.PING, Ping(number=tenant.fence))
@@ -362,4 +365,8 @@ class Controller:
             waiting=sum(tenant.state is SessionState.WAITING for tenant in self.tenants.values()),
             sessions=sum(tenant.session is not None for tenant in self.tenants.values()),
             draining=self._drained_s is not None,
+            unconfined=(
+                *(f"controller {word}"[:64] for word in self._settings.unconfined),
+                *(f"worker {word}"[:64] for word in self.pool.unconfined),
+            ),
         )

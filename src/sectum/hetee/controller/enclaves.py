@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from sectum.hetee.wire.messages import Heartbeat, Started, WorkerStatus
@@ -39,8 +39,10 @@ class EnclaveEntry:
         kind: kind of its accelerators.
         count: number of accelerators that the session asked for.
         granted_s: time of the last GRANT.
+        drained_s: time at which it was told to end.
         revoked_s: time of a REVOKE that it has not complied with yet; None if there is none.
-        wiped_bytes: number of bytes that it reports to have overwritten; None until it does.
+        wiped: whether it has said that it has wiped its memory.
+        owned: names of all accelerators that it was ever granted.
         heartbeat: the last counts that it sent.
     """
 
@@ -56,8 +58,10 @@ class EnclaveEntry:
     kind: str = ""
     count: int = 0
     granted_s: float = 0.0
+    drained_s: float = 0.0
     revoked_s: float | None = None
-    wiped_bytes: int | None = None
+    wiped: bool = False
+    owned: set[str] = field(default_factory=set)
     heartbeat: Heartbeat = _NOTHING
 
     def advance_to(self, state: EnclaveState) -> None:

@@ -18,6 +18,18 @@ class StartedProcess(NamedTuple):
     measurement: bytes
 
 
+class CollectedProcess(NamedTuple):
+    """What the kernel says of a worker's process that has been collected.
+
+    Attributes:
+        exit: how it ended.
+        peak_bytes: the most memory that it held.
+    """
+
+    exit: str
+    peak_bytes: int
+
+
 class Environment(Protocol):
     """Connections and workers are named by number. None of these calls blocks."""
 

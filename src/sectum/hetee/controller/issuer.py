@@ -8,7 +8,7 @@ from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.channel.release import release
 from sectum.hetee.controller.accelerators import reset
 from sectum.hetee.controller.enclaves import EnclaveEntry
-from sectum.hetee.controller.environment import Attester
+from sectum.hetee.controller.environment import Attester, CollectedProcess
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.wire.messages import Release, Vouch, encode
 
@@ -34,7 +34,10 @@ class Issuer:
         """The payload of VOUCH: evidence of the measurement that was taken before the worker started (rule R6)."""
         started = enclave.started
         assert started is not None
-        subject = Subject("worker", self.controller.version, enclave.measurement, self.controller.debug)
+        controller = self.controller
+        subject = Subject(
+            "worker", controller.version, enclave.measurement, controller.debug, tuple(started.confinement)
+        )
         nonce = session.worker_nonce(enclave.index, started.worker_key, started.receipt_key)
         return encode(
             Vouch(
@@ -71,15 +74,16 @@ class Issuer:
             )
         )
 
-    def cleaned(self, enclave: EnclaveEntry, accelerators: tuple[str, ...]) -> bytes:
-        """Reset the accelerators of a worker that has ended, and sign a record of its end (rule R7)."""
+    def cleaned(self, enclave: EnclaveEntry, ended: CollectedProcess) -> bytes:
+        """Sign a record of what this controller saw of the end of a worker that it has collected (rule R7)."""
         cleaning = Cleaning(
             session=enclave.session,
             index=enclave.index,
-            ended="killed" if enclave.wiped_bytes is None else "wiped",
-            wiped_bytes=enclave.wiped_bytes or 0,
-            accelerators={name: reset(name) for name in accelerators},
+            ended="asked" if enclave.wiped else "killed",
+            exit=ended.exit,
+            accelerators={name: reset(name) for name in sorted(enclave.owned)},
             pid=enclave.pid,
+            peak_bytes=ended.peak_bytes,
             hardware=self._attester.format,
         )
         return sign_cleaning(cleaning, self._attester.sign_record)

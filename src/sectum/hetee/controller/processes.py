@@ -1,4 +1,4 @@
-"""Worker processes. Each inherits two sockets and the standard descriptors, and nothing else."""
+"""Worker processes. Each inherits two sockets and pipes as standard descriptors, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import fcntl
 import os
 import signal
 import socket
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sectum.hetee.controller.environment import StartedProcess
+from sectum.hetee.controller.environment import CollectedProcess, StartedProcess
+from sectum.hetee.role_log import LogReader
 
-WORKER = (sys.executable, "-P", "-m", "sectum.hetee.worker")
 LINK_FD, DATA_FD = 3, 4
 _ABOVE = 10  # sockets are first moved above the fixed numbers that the worker expects
-# Environment variables that a worker inherits.
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "CUDA_VISIBLE_DEVICES")
 
 
 def _forbid_inheritance() -> None:
@@ -36,23 +33,30 @@ class WorkerProcess:
         pidfd: becomes readable when the process has ended.
         link: the controller's end of the link socket.
         data: the host's end of the data socket; None once it was passed on.
+        log: what the process writes to its standard output and error; None once it is closed.
+
+    Args:
+        command: the command.
+        environment: all environment variables of the process.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.data: socket.socket | None
         self.data, data = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         _forbid_inheritance()
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for end in (theirs, data)]
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             self.pid = os.posix_spawn(
                 command[0],
                 list(command),
-                {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                dict(environment),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, null, 0),
-                    (os.POSIX_SPAWN_DUP2, 2, 1),
+                    (os.POSIX_SPAWN_DUP2, write, 1),
+                    (os.POSIX_SPAWN_DUP2, write, 2),
                     (os.POSIX_SPAWN_DUP2, ends[0], LINK_FD),
                     (os.POSIX_SPAWN_DUP2, ends[1], DATA_FD),
                 ],
@@ -63,14 +67,16 @@ class WorkerProcess:
         except OSError:
             self.link.close()
             self.data.close()
+            os.close(read)
             raise
         finally:
-            for end in (*ends, null):
+            for end in (*ends, null, write):
                 os.close(end)
             theirs.close()
             data.close()
         self.pidfd = os.pidfd_open(self.pid)
         self.link.setblocking(False)
+        self.log: LogReader | None = LogReader(read)
 
     def started(self, measurement: bytes) -> StartedProcess:
         """What `Environment.start` returns for this process."""
@@ -81,10 +87,20 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
-    def collect(self) -> None:
+    def collect(self) -> CollectedProcess:
         """Wait for the process to end, and close its descriptors."""
-        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        _, status, used = os.wait4(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         os.close(self.pidfd)
         self.link.close()
         if self.data is not None:
             self.data.close()
+        self.close_log()
+        return CollectedProcess(how, used.ru_maxrss << 10)
+
+    def close_log(self) -> None:
+        """Read nothing more of what the process writes."""
+        if self.log is not None:
+            self.log.close()
+            self.log = None

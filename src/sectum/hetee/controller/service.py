@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import selectors
 import signal
 import socket
+import struct
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.measurement import WORKER, Measurer
+from sectum.hetee.confinement.users import worker_user
 from sectum.hetee.controller.controller import Controller
 from sectum.hetee.controller.environment import Attester, StartedProcess
 from sectum.hetee.controller.frame_socket import FrameSocket
 from sectum.hetee.controller.processes import WorkerProcess
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.role_log import log_event
+from sectum.hetee.role_log import attributed, log_event
 from sectum.hetee.wire.kinds import ALLOWED, Role
 
 _TICK_S = 0.05
+_LOG_BYTES = 256 << 10  # that a worker may write in its life
 _FROM_HOST = ALLOWED[Role.CLIENT, Role.CONTROLLER] | ALLOWED[Role.HOST, Role.CONTROLLER]
 
 
@@ -32,14 +38,14 @@ def log(event: str, **fields: object) -> None:
 
 
 def listen(path: Path) -> socket.socket:
-    """Listen on a Unix socket to which only this user can connect.
+    """Listen on a Unix socket to which only this user, and the group of its folder, can connect.
 
     Raises:
-        ServiceRefused: another controller listens there, or other users can enter the folder.
+        ServiceRefused: another controller listens there, or others can enter the folder, or its group can write there.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.parent.stat().st_mode & 0o077:
-        raise refusal(Refusal.INTERNAL, f"other users can enter {path.parent}; expected mode 0700")
+    if path.parent.stat().st_mode & 0o067:
+        raise refusal(Refusal.INTERNAL, f"other users can enter {path.parent}; expected mode 0700 or 0710")
     if path.exists():
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
@@ -49,7 +55,7 @@ def listen(path: Path) -> socket.socket:
             else:
                 raise refusal(Refusal.INTERNAL, f"another controller listens on {path}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
+    mask = os.umask(0o117)
     try:
         listener.bind(str(path))
     except OSError as error:
@@ -62,8 +68,35 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+def _peer_user(peer: socket.socket) -> int:
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
 def _discard(woken: socket.socket) -> None:
     woken.recv(64)
+
+
+@dataclass(frozen=True)
+class WorkerStart:
+    """How workers are started.
+
+    Attributes:
+        command: command that starts a worker.
+        environment: all environment variables of a worker.
+        measurement: measurement of the image that the command runs, 32 bytes.
+        user: user id of this controller, from which those of workers follow; 0 if workers keep the user.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    measurement: bytes
+    user: int = 0
+
+    def arguments(self, number: int) -> tuple[str, ...]:
+        """What is appended to the command for the worker with this number."""
+        user = ("--user", str(worker_user(self.user, number))) if self.user else ()
+        return ("--measurement", self.measurement.hex(), *user)
 
 
 class ControllerService:
@@ -74,8 +107,8 @@ class ControllerService:
         attester: holds the attestation key.
         subject: this controller, as its evidence describes it.
         listener: socket on which hosts connect.
-        measurer: measures the worker's software before each start.
-        command: command that starts a worker; the measurement is appended to it.
+        workers: how workers are started.
+        hosts: user ids that may connect; None for this process's own only.
     """
 
     def __init__(
@@ -84,12 +117,12 @@ class ControllerService:
         attester: Attester,
         subject: Subject,
         listener: socket.socket,
-        measurer: Measurer,
-        command: Sequence[str],
+        workers: WorkerStart,
+        hosts: Collection[int] | None = None,
     ) -> None:
         self._controller = Controller(settings, attester, subject, self, time.monotonic)
         self._selector = selectors.DefaultSelector()
-        self._listener, self._measurer, self._command = listener, measurer, command
+        self._listener, self._start, self._users = listener, workers, hosts or (os.geteuid(),)
         self._hosts: dict[int, FrameSocket] = {}
         self._links: dict[int, FrameSocket] = {}
         self._workers: dict[int, WorkerProcess] = {}
@@ -122,14 +155,15 @@ class ControllerService:
             self._watch_host(connection)
 
     def start(self, worker: int) -> StartedProcess:
-        """Measure the worker's software, then start a worker."""
-        measurement = self._measurer.measure(WORKER)
-        process = WorkerProcess((*self._command, "--measurement", measurement.hex()))
+        """Start a worker."""
+        process = WorkerProcess((*self._start.command, *self._start.arguments(worker)), self._start.environment)
         self._workers[worker] = process
         self._links[worker] = FrameSocket(process.link, ALLOWED[Role.WORKER, Role.CONTROLLER])
         self._watch(process.link, lambda _: self._read_link(worker))
         self._watch(process.pidfd, lambda _: self._collect(worker))
-        return process.started(measurement)
+        assert process.log is not None
+        self._watch(process.log.pipe, lambda _: self._read_log(process))
+        return process.started(self._start.measurement)
 
     def send_to_worker(self, worker: int, frame: bytes) -> None:
         """Send a frame to a worker."""
@@ -170,6 +204,10 @@ class ControllerService:
     def _accept(self, _events: int) -> None:
         with suppress(BlockingIOError):
             peer, _ = self._listener.accept()
+            if _peer_user(peer) not in self._users:
+                log("stranger_refused", user=_peer_user(peer))
+                peer.close()
+                return
             self._numbers += 1
             number = self._numbers
             self._hosts[number] = FrameSocket(peer, _FROM_HOST)
@@ -193,6 +231,9 @@ class ControllerService:
         except OSError:
             stream.closing = True
             stream.forget()
+        except Exception as fault:  # noqa: BLE001  # whatever a host can cause ends its connection, never the controller
+            log("fault", type=type(fault).__name__, connection=connection)
+            self._controller.refused(connection, refusal(Refusal.INTERNAL, "the controller failed"))
         if connection in self._hosts:
             gone = stream.closing and not stream.unsent
             self._watch_host(connection)
@@ -210,17 +251,37 @@ class ControllerService:
                     return
         except HeteeError as error:
             self._controller.misbehaved(worker, error)
+        except Exception as fault:  # noqa: BLE001  # whatever a worker can cause ends that worker, never the controller
+            log("fault", type=type(fault).__name__, worker=worker)
+            self.kill(worker)
         except OSError:
             self.kill(worker)  # without a link it cannot be told to stop
 
+    def _read_log(self, process: WorkerProcess) -> None:
+        """Pass on what a worker logs, as its own words, up to a limit."""
+        assert process.log is not None
+        lines = process.log.lines()
+        for line in lines or ():
+            sys.stderr.write(json.dumps(attributed(line, ("worker",), process.pid) | {"pid": process.pid}) + "\n")
+        sys.stderr.flush()
+        if lines is None or process.log.read_bytes > _LOG_BYTES:
+            if lines is not None:
+                log("worker_log_full", pid=process.pid, limit_bytes=_LOG_BYTES)
+            self._selector.unregister(process.log.pipe)
+            process.close_log()
+
     def _collect(self, worker: int) -> None:
         process = self._workers[worker]
+        while process.log is not None and select.select([process.log.pipe], [], [], 0)[0]:
+            self._read_log(process)
+        if process.log is not None:
+            self._selector.unregister(process.log.pipe)
         if self._links.pop(worker, None):
             self._selector.unregister(process.link)
         self._selector.unregister(process.pidfd)
-        process.collect()
+        ended = process.collect()
         del self._workers[worker]
-        self._controller.collected(worker)
+        self._controller.collected(worker, ended)
 
     # --- running ---
 

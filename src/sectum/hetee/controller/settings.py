@@ -16,7 +16,7 @@ class Settings:
         admitted: identities (Ed25519 public keys) that are served; None serves everyone.
         spares: number of unused workers that are kept ready.
         enclaves: largest number of workers that serve at a time.
-        sessions: largest number of connections at a time.
+        sessions: largest number of sessions at a time.
         quantum_s: time for which a worker owns an accelerator before it can be revoked for a session that waits.
         longest_batch_s: time that a worker has to finish its batch after REVOKE before it is killed.
         idle_s: time without a frame after which a session is closed.
@@ -25,6 +25,8 @@ class Settings:
         drain_s: time that open sessions have to finish when the service stops.
         credit_bytes: largest total of a client's batches in flight.
         open_streams: largest number of a client's batches in flight.
+        confinement: steps of confinement without which a worker is not used.
+        unconfined: steps of confinement that the controller itself lacks, with reasons.
     """
 
     accelerators: dict[str, int] = field(default_factory=lambda: {"cpu": 1})
@@ -40,3 +42,5 @@ class Settings:
     drain_s: float = 30.0
     credit_bytes: int = GIB // 4
     open_streams: int = 16
+    confinement: frozenset[str] = frozenset()
+    unconfined: tuple[str, ...] = ()

@@ -42,6 +42,7 @@ class WorkerPool:
         self._settings, self._environment, self._clock = settings, environment, clock
         self._numbers = 0
         self._restart_s = 0.0
+        self.unconfined: tuple[str, ...] = ()  # what the newest worker lacks
         self._failures = 0
 
     def _in(self, *states: EnclaveState) -> Iterator[EnclaveEntry]:
@@ -84,6 +85,7 @@ class WorkerPool:
         """Give free accelerators to a worker."""
         self.accelerators.grant(enclave.number, names)
         enclave.granted_s = self._clock()
+        enclave.owned |= set(names)
         self._environment.send_to_worker(enclave.number, _frame(Kind.GRANT, Accelerators(accelerators=tuple(names))))
 
     def free_for(self, kind: str, waiters: list[Waiter]) -> None:
@@ -93,6 +95,12 @@ class WorkerPool:
         coming = len(self.accelerators.free(kind))
         coming += sum(len(self.accelerators.owned(e.number)) for e in owners if e.revoked_s is not None)
         missing = sum(waiter.needs for waiter in waiters) - coming
+        for enclave in self._in(EnclaveState.DRAINING):
+            # Who is ending has a quantum, too; then her open batches are not waited for while others wait.
+            if missing > 0 and enclave.kind == kind and self.accelerators.owned(enclave.number):
+                end_s = enclave.drained_s + self._settings.quantum_s + WIPE_S
+                enclave.kill_s = min(enclave.kill_s or end_s, end_s)
+                missing -= len(self.accelerators.owned(enclave.number))
         for enclave in owners:
             names = self.accelerators.owned(enclave.number)
             if missing <= 0 or now < enclave.granted_s + self._settings.quantum_s:
@@ -111,6 +119,11 @@ class WorkerPool:
         message = read(frame.header.kind, frame.payload)
         match message:
             case Started() if enclave.state is EnclaveState.STARTING:
+                lacking = sorted(self._settings.confinement - set(message.confinement))
+                if lacking:
+                    detail = f"a worker lacks confinement: {', '.join(message.unconfined or lacking)}"
+                    raise refusal(Refusal.INTERNAL, detail)
+                self.unconfined = tuple(message.unconfined)
                 enclave.started, enclave.kill_s = message, None
                 enclave.advance_to(EnclaveState.SPARE)
                 self._failures = 0
@@ -119,7 +132,7 @@ class WorkerPool:
             case Returned() if enclave.started is not None:
                 self._returned(enclave, message)
             case Wiped() if enclave.state is EnclaveState.DRAINING:
-                enclave.wiped_bytes = message.wiped_bytes
+                enclave.wiped = True
                 enclave.advance_to(EnclaveState.WIPED)
                 self._environment.kill(enclave.number)
             case _:
@@ -147,18 +160,17 @@ class WorkerPool:
                 enclave.kill_s = min(enclave.kill_s or 0.0, self._clock() + WIPE_S)
             return
         enclave.advance_to(EnclaveState.DRAINING)
+        enclave.drained_s = self._clock()
         enclave.kill_s = self._clock() + deadline_ms / 1e3 + WIPE_S
         self._environment.send_to_worker(enclave.number, _frame(Kind.WIPE, Deadline(deadline_ms=deadline_ms)))
 
-    def collected(self, enclave: EnclaveEntry) -> tuple[str, ...]:
-        """Remove a worker whose process has ended; returns the accelerators that it owned."""
+    def collected(self, enclave: EnclaveEntry) -> None:
+        """Remove a worker whose process has ended, and free the accelerators that it owned."""
         if enclave.state is EnclaveState.STARTING:
             self._start_failed("it ended before it was ready")
         enclave.advance_to(EnclaveState.CLEANED)
         del self.enclaves[enclave.number]
-        names = self.accelerators.owned(enclave.number)
-        self.accelerators.take_back(names)
-        return names
+        self.accelerators.take_back(self.accelerators.owned(enclave.number))
 
     def tick(self) -> None:
         """Kill workers that have exceeded a time limit."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
+import resource
 import socket
 import sys
 from pathlib import Path
 
+from sectum.hetee.confinement import ConfinementReport, confine_host, users
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.metrics import MetricsServer
 from sectum.hetee.host.scheduling import request_short_time_slices
 from sectum.hetee.host.service import HostService, log, stop_on_signals
-
-_PR_SET_PDEATHSIG = 1
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -46,27 +44,45 @@ def _listen(address: tuple[str, int]) -> socket.socket:
     return socket.create_server(address, family=family, backlog=128)
 
 
+def _confine(arguments: argparse.Namespace) -> tuple[Path, ConfinementReport]:
+    """Give up everything but sockets; returns a path of the controller's socket that works afterwards."""
+    user = users.host_user(users.first_user(arguments.controller.parent)) if os.geteuid() == 0 else 0
+    arguments.controller.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Through this descriptor the host reaches the folder of the socket, and none above it.
+    folder = os.open(arguments.controller.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    report = ConfinementReport()
+    confine_host(report, user=user, with_parent=arguments.with_parent is not None)
+    if arguments.with_parent not in (None, os.getppid()):  # the parent ended meanwhile
+        sys.exit(0)
+    return Path(f"/proc/self/fd/{folder}") / arguments.controller.name, report
+
+
 def main() -> None:
     """Run a host until SIGTERM."""
     arguments = parser().parse_args()
-    if arguments.with_parent is not None:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != arguments.with_parent:  # the parent ended before prctl
-            return
     request_short_time_slices()
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     try:
-        listener = _listen(arguments.listen)
-        service = HostService(listener, arguments.controller, arguments.connections)
-        metrics = MetricsServer(arguments.metrics, service.counts, arguments.controller)
+        listener, operators = _listen(arguments.listen), _listen(arguments.metrics)
     except OSError as error:
         places = " or ".join(f"{name}:{port}" for name, port in (arguments.listen, arguments.metrics))
         detail = f"cannot listen on {places}: {(error.strerror or str(error)).partition(' (')[0]}"
         refused: HeteeError = refusal(Refusal.INTERNAL, detail)
         sys.stderr.write(f"sectum: {refused.detail}\n")
         sys.exit(refused.exit_code)
+    controller, report = _confine(arguments)
+    service = HostService(listener, controller, arguments.connections)
+    metrics = MetricsServer(operators, service.counts, controller)
     stop_on_signals(service)
     name, port = listener.getsockname()[:2]
-    log("ready", address=f"{name}:{port}", metrics=f"{arguments.metrics[0]}:{metrics.server_port}")
+    log(
+        "ready",
+        address=f"{name}:{port}",
+        metrics=f"{arguments.metrics[0]}:{metrics.server_port}",
+        confinement=report.confinement,
+        unconfined=report.unconfined,
+    )
     service.run(metrics)
     log("ended")
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseServer
+from typing import Any
+
+import msgspec
 
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.host.counts import Counts, ask_controller
 from sectum.hetee.wire.messages import State
 
+_PLACES = 32  # operators that are answered at a time
 _HELP = {
     "up": "1 if the controller answers",
     "connections_total": "Client connections since the start of the host",
@@ -104,8 +111,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _plain(state: State) -> object:
-    import msgspec
-
     return msgspec.to_builtins(state)
 
 
@@ -113,16 +118,35 @@ class MetricsServer(ThreadingHTTPServer):
     """Serves the counts of a host and its controller.
 
     Args:
-        address: host and port.
+        listener: socket on which operators connect.
         counts: counters of the host.
         controller: Unix socket of the controller.
     """
 
     daemon_threads = True
+    request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], counts: Counts, controller: Path) -> None:
+    def __init__(self, listener: socket.socket, counts: Counts, controller: Path) -> None:
         self.counts, self.controller = counts, controller
-        super().__init__(address, _Handler)
+        self._places = threading.BoundedSemaphore(_PLACES)
+        # Not `TCPServer.__init__`: it makes a socket, which a confined host may not.
+        BaseServer.__init__(self, listener.getsockname()[:2], _Handler)
+        self.socket = listener
+        self.server_name, self.server_port = "localhost", listener.getsockname()[1]
+
+    def process_request(self, request: Any, address: Any) -> None:
+        """Answer in a thread of its own, unless too many operators are being answered."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, address: Any) -> None:
+        """Answer, and give the place free."""
+        try:
+            super().process_request_thread(request, address)
+        finally:
+            self._places.release()
 
     def handle_error(self, *_: object) -> None:
         """Log nothing if a client disconnects before the answer."""

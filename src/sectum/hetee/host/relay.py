@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -41,6 +42,8 @@ class Relay:
         self._whole = True  # whether the client got the whole of the last frame
         self._last: Kind | None = None  # type of the controller's last frame
         self._ended = threading.Event()
+        self.begun_s = time.monotonic()
+        self.accepted = False  # whether the controller has opened the client's session
 
     def run(self) -> None:
         """Forward until the end, then close all sockets.
@@ -174,6 +177,7 @@ class Relay:
                     self._client.sendall(head + payload)
                     self._whole = True
                 self._last = header.kind
+                self.accepted = self.accepted or header.kind is Kind.ACCEPT
                 self._counts.forwarded("out", header.kind.plane, HEADER_BYTES + header.length)
 
     def _receive_head(self) -> tuple[bytes, list[int]]:

@@ -6,6 +6,7 @@ import selectors
 import signal
 import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from sectum.hetee.role_log import log_event
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Failure, encode
+
+_UNREAD_MS = 20_000
+_BACK_OFF_S = 0.05
 
 
 def log(event: str, **fields: object) -> None:
@@ -49,9 +53,13 @@ class HostService:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while all(key.fileobj is not self._woken for key, _ in selector.select()):
-                with suppress(OSError):
+                try:
                     client, address = self._listener.accept()
                     threading.Thread(target=self._serve, args=(client, address), name="from-client").start()
+                except (OSError, RuntimeError) as error:  # no descriptor or no thread is left: wait until one is
+                    log("cannot_accept", why=str(error))
+                    self._end_oldest_stranger()
+                    time.sleep(_BACK_OFF_S)
         self._listener.close()
         if metrics is not None:
             metrics.shutdown()
@@ -67,7 +75,10 @@ class HostService:
 
     def _serve(self, client: socket.socket, address: tuple[str, int]) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self._relays) >= self._connections:
+        # A client that reads nothing, or is gone, holds its relay no longer than this.
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
+        # When all places are taken, the connection that has waited longest for its session gives way.
+        if len(self._relays) >= self._connections and not self._end_oldest_stranger():
             self._turn_away(client, Refusal.BUSY, f"{self._connections} connections are open, the limit")
             return
         try:
@@ -87,6 +98,17 @@ class HostService:
                 self._relays.discard(relay)
             self.counts.disconnected()
             log("disconnected", peer=address[0])
+
+    def _end_oldest_stranger(self) -> bool:
+        """End the oldest connection without a session; returns False if all have one."""
+        with self._lock:
+            strangers = [relay for relay in self._relays if not relay.accepted]
+            oldest = min(strangers, key=lambda relay: relay.begun_s, default=None)
+            if oldest is not None:
+                self._relays.discard(oldest)
+        if oldest is not None:
+            oldest.end()
+        return oldest is not None
 
     def _turn_away(self, client: socket.socket, code: Refusal, detail: str) -> None:
         self.counts.refused(code)

@@ -120,6 +120,10 @@ class SinkEnded(ConnectionError):
         self.left = left
 
 
+# Opened when the host starts, because it can open no file later.
+_NOWHERE = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
 class Splicer:
     """Moves payloads from one socket to another through a pipe, without copying them. Not thread-safe."""
 
@@ -127,7 +131,6 @@ class Splicer:
         self._out, self._in = os.pipe2(os.O_CLOEXEC)
         with suppress(OSError):  # above this user's limit: the default size works, too
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     def move(self, source: socket.socket, sink: socket.socket, n_bytes: int) -> None:
         """Move ``n_bytes``.
@@ -169,9 +172,9 @@ class Splicer:
 
     def _spill(self, n_bytes: int) -> None:
         while n_bytes:
-            n_bytes -= os.splice(self._out, self._sink, n_bytes)
+            n_bytes -= os.splice(self._out, _NOWHERE, n_bytes)
 
     def close(self) -> None:
         """Close the pipe."""
-        for descriptor in (self._out, self._in, self._sink):
+        for descriptor in (self._out, self._in):
             os.close(descriptor)

@@ -106,11 +106,12 @@ class Vouch(Message, frozen=True):
 
 
 class Lost(Message, frozen=True):
-    """LOST: an enclave died."""
+    """LOST: an enclave died; with the signed record of its end."""
 
     index: U32
     code: Refusal
     detail: Detail
+    record: Signed = b""
 
 
 class Deadline(Message, frozen=True):
@@ -264,6 +265,7 @@ class State(Message, frozen=True):
     waiting: U32
     sessions: U32
     draining: bool
+    unconfined: Words = ()
 
 
 class Started(Message, frozen=True):
@@ -358,8 +360,7 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.REVOKE: Accelerators,
     Kind.ERROR: Failure,
 }
-"""The schema of each type whose payload is a message. HELLO, ATTEST, PROOF and CHUNK have other payloads."""
-
+"""The schema of each type with a message as payload. HELLO, ATTEST, PROOF and CHUNK have other payloads."""
 M = TypeVar("M", bound=Message)
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -8,10 +8,13 @@ import socket
 import sys
 import threading
 
-from sectum.hetee.worker.confinement import ConfinementReport, close_off, isolate
+from sectum.hetee.confinement import ConfinementReport, close_off, isolate
+from sectum.hetee.image import running
 
 # Libraries read these when they are loaded. The first keeps ONNX Runtime from starting a thread for telemetry.
 _ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+_THREADS, _THREADS_OF_ONE = 128, 16  # most threads of a worker, and more for each thread of an accelerator
 
 
 def _parse() -> argparse.Namespace:
@@ -22,6 +25,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--measurement", type=bytes.fromhex, default=bytes(32), help="measurement of this software, for receipts"
     )
+    parser.add_argument("--rehearse", action="store_true", help="import and do all that a worker does, and end")
+    parser.add_argument("--user", type=int, default=0, help="user id to take; 0 to keep the user")
     parser.add_argument("--hardware", default="software", help="format of the controller's evidence, for receipts")
     return parser.parse_args()
 
@@ -31,12 +36,17 @@ def main() -> None:
     options = _parse()
     os.environ.update(_ENVIRONMENT)
     report = ConfinementReport()
-    isolate(report)
+    if not options.rehearse:
+        isolate(report, user=options.user)
 
     from sectum.hetee.errors import HeteeError
     from sectum.hetee.worker.process import DATA_FD, LINK_FD, WorkerMain, WorkerSettings, end, end_on_fault, widen
     from sectum.hetee.worker.warm_up import warm_up
 
+    kinds = options.kinds.split(",")
+    if options.rehearse:
+        warm_up(kinds, options.threads)
+        return
     try:
         link, data = socket.socket(fileno=LINK_FD), socket.socket(fileno=DATA_FD)
         widen(data)
@@ -46,11 +56,15 @@ def main() -> None:
         )
     sys.excepthook = end_on_fault
     threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
-    kinds = options.kinds.split(",")
     try:
         warm_up(kinds, options.threads)
         process = WorkerMain(link, data, WorkerSettings(options.threads, options.measurement, options.hardware))
-        close_off(report, DATA_FD + 1, devices="cuda" in kinds, memory_bytes=options.memory_mib << 20)
+        if found := running.foreign():
+            report.refused("measured-code", ", ".join(found[:2]))
+        else:
+            report.confinement.append("measured-code")
+        memory_bytes, threads = options.memory_mib << 20, _THREADS + _THREADS_OF_ONE * options.threads
+        close_off(report, DATA_FD + 1, devices="cuda" in kinds, memory_bytes=memory_bytes, threads=threads)
         process.run(report)
     except HeteeError as error:
         end(error)

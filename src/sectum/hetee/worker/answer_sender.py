@@ -28,7 +28,7 @@ from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.preparation import as_tensor
 from sectum.hetee.worker.records import RecordWriter
 
-Sign = Callable[[BatchJob], bytes]
+Sign = Callable[[BatchJob, bytes, bytes], bytes]  # with the SHA-256 of RESULT and that of the outputs
 # An answer of at most this size is sent in one piece, and the thread that has it may send it.
 SMALL_BYTES = 64 << 10
 # The receipt of a single batch waits this long, so that signing and verifying it does not take the processor from
@@ -98,6 +98,13 @@ class BatchOutputs:
                 low, high = max(begin, place.begin), min(end, place.end)
                 gathered[low - begin : high - begin] = data[low - place.begin : high - place.begin]
             yield gathered
+
+    def sha256(self) -> bytes:
+        """SHA-256 of the plaintext."""
+        whole = hashlib.sha256()
+        for chunk in self.cut():
+            whole.update(chunk)
+        return whole.digest()
 
 
 @dataclass(frozen=True)
@@ -254,7 +261,7 @@ class AnswerSender:
         batch.times_ns["transfer"] += writer.transfer_ns - before[1]
         if receipt_after_s:
             time.sleep(receipt_after_s)
-        receipt = encode(messages.SignedReceipt(receipt=self._sign(batch)))
+        receipt = encode(messages.SignedReceipt(receipt=self._sign(batch, answer.context, answer.sha256())))
         self._close(stream, Kind.RECEIPT)
         self.answered += 1
         self.sealed_bytes += total

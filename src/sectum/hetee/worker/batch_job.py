@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -30,12 +31,20 @@ class BatchJob:
         preparation: makes the model's inputs; None if it was refused at once.
         pacing: waits in place of preprocessing; None if the inputs are really made.
         items: number of images or rows.
+        request: SHA-256 of the payload of the BATCH.
+        accelerator: name of the accelerator that computed it; empty before.
+        computed: whether its outputs are its answer.
         stop: set when nobody wants the result any more.
         times_ns: time spent in each of `STEPS`. Steps overlap, so their sum may exceed the latency. Preprocessing
             counts the time in which at least one thread did it.
     """
 
-    def __init__(self, header: Header, message: messages.BatchOpening, data: memoryview) -> None:
+    def __init__(
+        self, header: Header, message: messages.BatchOpening, data: memoryview, request: bytes = bytes(32)
+    ) -> None:
+        self.request, self.accelerator, self.computed = request, "", False
+        self._hashing = threading.Lock()
+        self._inputs: bytes | None = None
         self.header, self.message, self.data = header, message, data
         self.model: CheckedModel | None = None
         self.preparation: Preparation | None = None
@@ -57,6 +66,13 @@ class BatchJob:
     def pace(self) -> messages.Pace | None:
         """The published times to wait for; None if it is really computed."""
         return self.message.paced[0] if self.message.paced else None
+
+    def inputs(self) -> bytes:
+        """SHA-256 of its plaintext. The first call must come before its memory is reused."""
+        with self._hashing:
+            if self._inputs is None:
+                self._inputs = hashlib.sha256(self.data).digest()
+            return self._inputs
 
     @property
     def answered(self) -> bool:

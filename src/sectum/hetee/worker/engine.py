@@ -17,6 +17,7 @@ from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.models import CheckedModel, inspect
 
 _TIMES_KEPT = 64
+_MODELS = 2048
 
 
 @dataclass(eq=False)
@@ -162,6 +163,8 @@ class ComputeEngine:
 
     def _load(self, owner: _OwnedAccelerator, load: LoadJob) -> None:
         try:
+            if len(self._models) >= _MODELS and load.sha256 not in self._models:
+                raise refusal(Refusal.MODEL_REFUSED, f"{_MODELS} models are loaded, the limit of a session")
             model = self._models.get(load.sha256) or inspect(load.content)
             owner.load(model)
         except HeteeError as error:
@@ -205,6 +208,7 @@ class ComputeEngine:
         assert preparation is not None
         if batch.pace is not None and not owner.accelerator.paced:
             raise refusal(Refusal.INPUT_REFUSED, f"{owner.accelerator.name} computes: send the batch without a pace")
+        batch.accelerator = owner.accelerator.name
         names = batch.message.outputs or tuple(slot.name for slot in model.outputs)
         outputs = owner.load(model).run(preparation.arrays, names, batch.stop, batch.pace)
         return dict(zip(names, outputs, strict=True))

@@ -203,12 +203,15 @@ class OpenStreams:
     def _computed(self, batch: BatchJob, outputs: dict[str, NDArray[Any]]) -> None:
         computed = BatchOutputs(batch, outputs, paced=batch.pace is not None, alone=self._alone)
         if batch.claim():
+            batch.computed = True
             # While this thread answers, its accelerator computes nothing.
             self.answers.computed(computed, here=self._alone)
             small = computed.total <= SMALL_BYTES
             self._last_shape = {name: np.zeros_like(array) for name, array in outputs.items()} if small else {}
 
     def _released(self, batch: BatchJob) -> None:
+        if batch.computed:  # for its receipt, which may be made later
+            batch.inputs()
         self.deadlines.remove(batch.stream)
         with self.lock:
             del self._open[batch.stream]

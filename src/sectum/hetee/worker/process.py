@@ -14,6 +14,7 @@ from types import TracebackType
 from sectum.hetee.attest.records import Receipt, ReceiptSigner
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.release import WorkerKey
+from sectum.hetee.confinement import ConfinementReport
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.role_log import log_event
 from sectum.hetee.wire import messages
@@ -23,7 +24,6 @@ from sectum.hetee.wire.messages import Message, decode, encode
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Accelerator
 from sectum.hetee.worker.batch_job import BatchJob
-from sectum.hetee.worker.confinement import ConfinementReport
 from sectum.hetee.worker.enclave_server import EnclaveServer
 from sectum.hetee.worker.open_streams import SessionLimits
 from sectum.hetee.worker.records import SealedRecordReader, SealedRecordWriter
@@ -75,6 +75,7 @@ class WorkerMain:
         self._key, self._signer = WorkerKey(), ReceiptSigner()
         self._enclave: EnclaveServer | None = None
         self._granted: list[Accelerator] = []
+        self._confinement: tuple[str, ...] = ()
         self._started = self._wiping = self._wiped = False
 
     def run(self, report: ConfinementReport) -> None:
@@ -83,6 +84,7 @@ class WorkerMain:
         Raises:
             HeteeError: the controller broke the protocol.
         """
+        self._confinement = tuple(report.confinement)
         self._send(
             Kind.STARTED,
             messages.Started(
@@ -139,7 +141,7 @@ class WorkerMain:
         secret = self._key.accept(message.sealed, message.session, message.index)
         sealer, opener = data_channel(Role.WORKER, secret, message.session)
 
-        def receipt(batch: BatchJob) -> Receipt:
+        def receipt(batch: BatchJob, result: bytes, outputs: bytes) -> Receipt:
             return Receipt(
                 session=message.session,
                 index=message.index,
@@ -150,12 +152,18 @@ class WorkerMain:
                 paced=batch.pace is not None,
                 items=batch.items,
                 hardware=self._setting.hardware,
+                request=batch.request,
+                inputs=batch.inputs(),
+                result=result,
+                outputs=outputs,
+                accelerator=batch.accelerator,
+                confinement=self._confinement,
             )
 
         limits = SessionLimits(message.index, message.credit_bytes, message.open_streams)
         reader, writer = SealedRecordReader(self._data, opener), SealedRecordWriter(self._data, sealer)
         self._enclave = EnclaveServer(
-            reader, writer, limits, lambda batch: self._signer.sign(receipt(batch)), self._ended
+            reader, writer, limits, lambda *about: self._signer.sign(receipt(*about)), self._ended
         )
         log("assigned", index=message.index, session=message.session.hex())
         self._start()

@@ -11,7 +11,7 @@ from functools import partial
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
-from sectum.hetee.wire.kinds import TAG_BYTES, Kind
+from sectum.hetee.wire.kinds import CHUNK_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import decode
 from sectum.hetee.wire.streams import ChunkReassembly
 from sectum.hetee.wire.tensors import layout
@@ -33,7 +33,12 @@ class _IncomingModel:
 
     def __init__(self, header: Header, message: messages.CodeOpening) -> None:
         self.stream, self.message = header.stream, message
-        self.data = memoryview(anonymous(header.total))[: header.total]
+        self.refused: HeteeError | None = None
+        try:
+            self.data = memoryview(anonymous(header.total))[: header.total]
+        except MemoryError:
+            self.refused = refusal(Refusal.MODEL_REFUSED, f"a model of {header.total} bytes, which is too large here")
+            self.data = memoryview(bytearray(CHUNK_BYTES))  # its chunks are opened one over the other
         self._digest = hashlib.sha256()
 
     def take(self, chunk: memoryview) -> None:
@@ -43,8 +48,10 @@ class _IncomingModel:
         """The complete model, to be loaded.
 
         Raises:
-            WorkRefused: ``DIGEST_DIFFERS``.
+            WorkRefused: ``DIGEST_DIFFERS``; or ``MODEL_REFUSED``, there is no memory for it.
         """
+        if self.refused is not None:
+            raise self.refused
         if self._digest.digest() != self.message.sha256:
             raise refusal(
                 Refusal.DIGEST_DIFFERS, f"the SHA-256 of the model ({len(self.data)} bytes) is not the announced one"
@@ -135,7 +142,7 @@ class Receiver:
             self._complete()
 
     def _batch(self, header: Header, message: messages.BatchOpening) -> None:
-        batch = BatchJob(header, message, self._streams.buffers.take(header.total))
+        batch = BatchJob(header, message, self._streams.buffers.take(header.total), self._reassembly.context)
         self._receiving = batch
         self._last = header, message
         self._streams.add_batch(batch)
@@ -193,6 +200,7 @@ class Receiver:
             reader.chunk(header, memoryview(bytearray(n_bytes)), self._reassembly.context)
             raise
         assert receiving is not None
+        begin = 0 if isinstance(receiving, _IncomingModel) and receiving.refused is not None else begin
         part = receiving.data[begin : begin + n_bytes]
         before = reader.encryption_ns
         reader.chunk(header, part, self._reassembly.context)

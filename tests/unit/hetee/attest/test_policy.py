@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from sectum.hetee.attest.evidence import Claims
-from sectum.hetee.attest.policy import Policy, read_policy
+from sectum.hetee.attest.policy import CONFINEMENT, Policy, read_policy
 from sectum.hetee.errors import PolicyRefused, Refusal
 
 GOOD = Claims("software", b"c" * 32, debug=False, device=b"d" * 17, role="controller", version="1.2.3")
+GOOD = replace(GOOD, confinement=CONFINEMENT["controller"])
 POLICY = Policy(
     formats=("software",),
     measurements={"controller": ("63" * 32,), "worker": ("77" * 32,)},
@@ -41,6 +42,8 @@ def test_what_is_named_is_accepted() -> None:
         (POLICY, replace(GOOD, version=""), "controller", "unknown"),
         (POLICY, replace(GOOD, version="next"), "controller", "lower"),
         (POLICY, replace(GOOD, device=b"e" * 17), "controller", "device"),
+        (POLICY, replace(GOOD, confinement=CONFINEMENT["controller"][1:]), "controller", "measured-code"),
+        (POLICY, replace(GOOD, confinement=()), "controller", "lacks confinement"),
         (HARDWARE, GOOD, "controller", "software evidence"),
         (HARDWARE, replace(QUOTE, tcb_status="OutOfDate"), "controller", "TCB"),
         (HARDWARE, replace(QUOTE, advisories=("INTEL-SA-00289",)), "controller", "advisories"),
@@ -61,6 +64,15 @@ def test_exceptions_are_made_by_name() -> None:
         HARDWARE, debug=True, tcb_status=("OutOfDate",), advisories=("INTEL-SA-00289", "INTEL-SA-00615")
     )
     policy.validate(replace(QUOTE, debug=True, tcb_status="OutOfDate", advisories=("INTEL-SA-00289",)), "controller")
+
+
+def test_less_confinement_is_accepted_by_name() -> None:
+    """By default all confinement is required of both roles; an owner may name what is enough for her."""
+    less = replace(GOOD, confinement=("seccomp",))
+    msgspec.structs.replace(POLICY, confinement={"controller": ("seccomp",)}).validate(less, "controller")
+    worker = replace(GOOD, role="worker", measurement=b"w" * 32, confinement=("seccomp",))
+    with pytest.raises(PolicyRefused, match="landlock"):
+        msgspec.structs.replace(POLICY, confinement={"controller": ()}).validate(worker, "worker")
 
 
 @pytest.mark.parametrize("pair", [("1.2.0", "1.2"), ("1.10", "1.9"), ("0.1.0", "0.0.9"), ("2", "1.9.9")])

@@ -15,7 +15,7 @@ from sectum.hetee.errors import EvidenceRefused, Refusal
 SESSION = b"s" * 16
 TIMES = {"preprocess": 1_000_000, "compute": 2_500_000, "encryption": 0, "transfer": 1 << 40}
 RECEIPT = Receipt(SESSION, 2, 7, b"m" * 32, b"w" * 32, TIMES, paced=True, items=8, hardware="software")
-CLEANING = Cleaning(SESSION, 2, "wiped", 1 << 30, {"cpu0": "model dropped"}, 4711, "software")
+CLEANING = Cleaning(SESSION, 2, "asked", "killed by SIGKILL", {"cpu0": "memory"}, 4711, 1 << 30, "software")
 
 
 def test_a_receipt_comes_back_as_it_was_signed() -> None:

@@ -53,6 +53,12 @@ def test_the_receipt_of_a_worker_that_is_lost_says_why_there_is_none() -> None:
         (lambda receipt: replace(receipt, model=b"e" * 32), EvidenceRefused),
         (lambda receipt: replace(receipt, measurement=b"n" * 32), EvidenceRefused),
         (lambda receipt: replace(receipt, paced=True), EvidenceRefused),
+        (lambda receipt: replace(receipt, request=b"x" * 32), EvidenceRefused),
+        (lambda receipt: replace(receipt, inputs=b"x" * 32), EvidenceRefused),
+        (lambda receipt: replace(receipt, result=b"x" * 32), EvidenceRefused),
+        (lambda receipt: replace(receipt, outputs=b"x" * 32), EvidenceRefused),
+        (lambda receipt: replace(receipt, hardware="sgx"), EvidenceRefused),
+        (lambda receipt: replace(receipt, confinement=("seccomp",)), EvidenceRefused),
         (lambda receipt: replace(receipt, stream=9), EvidenceRefused),
         (lambda receipt: replace(receipt, index=1), EvidenceRefused),
         (lambda receipt: replace(receipt, session=b"x" * 16), EvidenceRefused),
@@ -61,7 +67,7 @@ def test_the_receipt_of_a_worker_that_is_lost_says_why_there_is_none() -> None:
 def test_a_receipt_about_something_else_is_refused(
     change: Callable[[Receipt], Receipt], kind: type[HeteeError]
 ) -> None:
-    """A receipt with another model, worker, stream, enclave, session or pacing than its result is refused."""
+    """A receipt with another model, input, output, worker, hardware, stream or session than its batch is refused."""
     worker = ScriptedWorker().ready()
     stream, pending = worker.enclave.open(Kind.BATCH, MODEL, 400)
     context = worker.result(stream)

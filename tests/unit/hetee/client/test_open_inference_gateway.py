@@ -37,7 +37,7 @@ class FakeSession:
             raise self.error
         self.asked.append((inputs, options))
         found = {key: value for key, value in inputs.items() if isinstance(value, np.ndarray)}
-        return Result({key: found[key] for key in outputs or found}, False, 1.0, 0.0, Future())
+        return Result({key: found[key] for key in outputs or found}, False, 1.0, 0.0, Future(), Future())
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ def test_who_waits_is_served_in_order_and_only_what_is_free_is_given() -> None:
 
 
 def test_what_was_done_to_an_accelerator_is_said() -> None:
-    """The cleaning record states only that the memory ended with the process."""
-    assert "process" in reset("cpu:0")
-    assert "process" in reset("cuda:1")
+    """A record claims for an accelerator what the controller knows: for a GPU, that nothing was verified."""
+    assert "the kernel has taken back" in reset("cpu:0")
+    assert "not verified" in reset("cuda:1")
 
 
 def two_on_one() -> tuple[FakeEnvironment, int, int]:

@@ -17,12 +17,10 @@ import pytest
 from hetee_session_pair import one_frame
 from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.measurement import Measurer
 from sectum.hetee.attest.software_provider import SoftwareProvider
-from sectum.hetee.controller import hardening
 from sectum.hetee.controller.frame_socket import FrameSocket
 from sectum.hetee.controller.processes import DATA_FD, LINK_FD, WorkerProcess
-from sectum.hetee.controller.service import ControllerService, listen
+from sectum.hetee.controller.service import ControllerService, WorkerStart, listen
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import FrameRefused, Refusal, ServiceRefused
 from sectum.hetee.wire.frames import plain_frame
@@ -45,13 +43,6 @@ while link.recv(65536):
 """
 
 
-class Quick(Measurer):
-    """A measurer that returns a constant, because these tests are not about measurement."""
-
-    def measure(self, software: object) -> bytes:  # type: ignore[override]
-        return b"m" * 32
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> tuple[Path, ControllerService]:
     """A controller with scripted workers, in a thread of this process."""
@@ -62,8 +53,7 @@ def service(tmp_path: Path) -> tuple[Path, ControllerService]:
         SoftwareProvider(manufacture(), subject),
         subject,
         listen(path),
-        Quick(),
-        (sys.executable, "-c", SCRIPTED),
+        WorkerStart((sys.executable, "-c", SCRIPTED), dict(os.environ), b"m" * 32),
     )
     return path, made
 
@@ -117,14 +107,43 @@ def test_workers_are_started_collected_and_replaced(service: tuple[Path, Control
     assert not any(Path(f"/proc/{pid}").exists() for pid in after), "all are collected at the end"
 
 
+FLOODING = SCRIPTED.replace(
+    "while link",
+    "import sys\ntry:\n    while True:\n        sys.stderr.write('x' * 65536)\nexcept OSError:\n    pass\nwhile link",
+)
+
+
+@pytest.mark.slow
+def test_a_worker_cannot_fill_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of what a worker writes without end, the controller keeps a limited part, cut into lines."""
+    subject = Subject("controller", "1.0", b"m" * 32)
+    path = tmp_path / "run" / "socket"
+    start = WorkerStart((sys.executable, "-c", FLOODING), dict(os.environ), b"m" * 32)
+    made = ControllerService(Settings(spares=1), SoftwareProvider(manufacture(), subject), subject, listen(path), start)
+
+    def watch() -> None:
+        soon(lambda: any(worker.state == "spare" for worker in ask(path).workers))
+        soon(lambda: all(process.log is None for process in made._workers.values()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    made.run()
+    thread.join()
+    logged = capfd.readouterr().err
+    assert "worker_log_full" in logged
+    assert len(logged) < 1 << 20
+    assert all(len(line) < 10_000 and line.startswith("{") for line in logged.splitlines())
+
+
 def test_a_socket_that_others_can_reach_is_refused(tmp_path: Path) -> None:
-    """The folder has to be 0700, the socket is 0600, a second controller is refused, a dead one's socket replaced."""
+    """Others cannot enter its folder, a second controller is refused, and a dead one's socket is replaced."""
     tmp_path.chmod(0o755)
     with pytest.raises(ServiceRefused):
         listen(tmp_path / "socket")
     folder = tmp_path / "run"
     first = listen(folder / "socket")
-    assert (folder / "socket").stat().st_mode & 0o777 == 0o600
+    assert (folder / "socket").stat().st_mode & 0o777 == 0o660
     with pytest.raises(ServiceRefused) as caught:
         listen(folder / "socket")
     assert "another controller" in str(caught.value)
@@ -145,7 +164,7 @@ def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
     try:
         with (tmp_path / "open").open("w") as file:
             os.set_inheritable(file.fileno(), True)
-            process = WorkerProcess((sys.executable, "-c", program))
+            process = WorkerProcess((sys.executable, "-c", program), {"LANG": "C"})
             assert process.data is not None
             assert process.data.recv(10) == b"data"
             process.link.setblocking(True)
@@ -213,10 +232,11 @@ def test_frames_of_another_kind_are_refused() -> None:
 def test_a_controller_cannot_be_looked_into() -> None:
     """Core dumps are off, the process is undumpable, and it ends with its parent."""
     program = (
-        "from sectum.hetee.controller.hardening import harden\n"
+        "from sectum.hetee.confinement import ConfinementReport, confine_controller\n"
         "import resource\n"
-        "got = harden()\n"
-        "print(got['undumpable'], resource.getrlimit(resource.RLIMIT_CORE))\n"
+        "report = ConfinementReport()\n"
+        "confine_controller(report, 0)\n"
+        "print('not-dumpable' in report.confinement, resource.getrlimit(resource.RLIMIT_CORE))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "True (0, 0)\n"
@@ -231,4 +251,3 @@ def test_a_controller_cannot_be_looked_into() -> None:
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, timeout=30, check=True)
     pid = int(done.stdout)
     soon(lambda: not Path(f"/proc/{pid}").exists() or "Z (zombie)" in Path(f"/proc/{pid}/status").read_text())
-    assert hardening.__doc__

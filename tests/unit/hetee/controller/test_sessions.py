@@ -75,7 +75,8 @@ def test_a_session_that_terminates_gets_a_record_signed_after_the_process_was_co
     assert fake.clients[connection].last(Kind.CLEANED) is None
     fake.end(worker)
     record = fake.record(connection)
-    assert (record.ended, record.wiped_bytes, record.pid) == ("wiped", 4096, 40_000 + worker)
+    assert (record.ended, record.exit, record.pid) == ("asked", "killed by SIGKILL", 40_000 + worker)
+    assert record.peak_bytes == 1 << 20
     assert set(record.accelerators) == {"cpu:0"}
     assert fake.clients[connection].closed
 

@@ -32,16 +32,17 @@ def serve() -> Iterator[Serve]:
         signer, ended = ReceiptSigner(), queue.SimpleQueue()
         sealer, opener = data_channel(Role.WORKER, Secret(SECRET), SESSION)
 
-        def receipt(batch) -> Receipt:
+        def receipt(batch, result: bytes, outputs: bytes) -> Receipt:
             paced, times_ns = batch.pace is not None, batch.times_ns
-            model = batch.message.model
-            return Receipt(SESSION, INDEX, batch.stream, model, bytes(32), times_ns, paced, batch.items, "software")
+            facts = SESSION, INDEX, batch.stream, batch.message.model, bytes(32), times_ns, paced, batch.items
+            digests = batch.request, batch.inputs(), result, outputs
+            return Receipt(*facts, "software", *digests, batch.accelerator)
 
         enclave = EnclaveServer(
             SealedRecordReader(ours, opener),
             SealedRecordWriter(ours, sealer),
             SessionLimits(INDEX, credit_bytes, open_streams),
-            lambda batch: signer.sign(receipt(batch)),
+            lambda *about: signer.sign(receipt(*about)),
             ended.put,
         )
         for name in names or ("cpu:0",):

@@ -6,14 +6,20 @@ import ctypes
 import errno
 import os
 import platform
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 0x1000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
 MNT_DETACH = 2
+_CAPABILITY_VERSION_3 = 0x20080522
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_NO_NEW_PRIVS = 1, 4, 15, 29, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_SET_TIMERSLACK = 1, 4, 8, 15, 29
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 38, 47, 2
+CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_IPC_LOCK = 5, 6, 7, 14
 
 # System call numbers of x86-64. Landlock's are the same on all architectures.
 _NUMBERS = {
@@ -65,9 +71,26 @@ def system_call(name: str, *arguments: object) -> int:
     return _checked(_libc.syscall(ctypes.c_long(_NUMBERS[name]), *map(_argument, arguments)))
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, more: int = 0) -> None:
     """Change an attribute of this process."""
-    _checked(_libc.prctl(ctypes.c_int(option), *(ctypes.c_ulong(number) for number in (value, 0, 0, 0))))
+    _checked(_libc.prctl(ctypes.c_int(option), *(ctypes.c_ulong(number) for number in (value, more, 0, 0))))
+
+
+def set_capabilities(kept: Iterable[int] = ()) -> None:
+    """Give up all capabilities of this process but these, which programs that it executes also get."""
+    mask = sum(1 << capability for capability in kept)
+    header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
+    data = struct.pack("<IIIIII", mask, mask, mask, 0, 0, 0)
+    system_call(
+        "capset", ctypes.create_string_buffer(header, len(header)), ctypes.create_string_buffer(data, len(data))
+    )
+
+
+def has_capability(capability: int) -> bool:
+    """Whether this process has a capability now."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> capability & 1)
 
 
 unshare = _function("unshare")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sectum.hetee.worker.confinement import seccomp
+from sectum.hetee.confinement import seccomp
 
 X86_64, ALLOW, KILL, EPERM, ENOSYS = 0xC000003E, 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
 

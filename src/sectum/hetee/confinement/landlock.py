@@ -6,7 +6,7 @@ import ctypes
 import os
 import struct
 
-from sectum.hetee.worker.confinement.kernel import system_call
+from sectum.hetee.confinement.kernel import system_call
 
 # linux/landlock.h: number of file access rights in each version of the interface.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}

@@ -1,0 +1,149 @@
+"""``sectum hetee verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sectum.cli.hetee.options import SOFTWARE, chosen_policy, state_option
+from sectum.cli.options import examples, json_option
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.hetee.client import CheckedBundle
+
+_NOT_PROVED = (
+    "It does not prove when the batch was computed: no clock but yours is in it. It does not prove that the model is "
+    "right, nor what became of the data later: the record of the enclave's end is another one."
+)
+
+
+@click.command(
+    epilog=examples(
+        "sectum hetee verify receipts/batch-0.json --policy policy.json",
+        "sectum hetee verify receipts/batch-0.json --input cat.jpg --output out.npz",
+    )
+)
+@click.argument("receipt", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="RECEIPT")
+@click.option(
+    "--input",
+    "inputs",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    multiple=True,
+    metavar="FILE",
+    help="A file that was sent, or an array as .npy; repeat it in the order of the batch.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE.npz",
+    help="The outputs, as 'infer --output' writes them for one batch.",
+)
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Policy file, as written by 'sectum hetee policy'.  [default: accept this machine's rack]",
+)
+@state_option
+@json_option
+def verify(
+    *,
+    receipt: Path,
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    policy: Path | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Check a saved RECEIPT without the service: who computed which batch, and whether inputs and outputs are its own.
+
+    It checks the signatures from the manufacturer's root to the receipt, and that your policy accepts controller and
+    worker. RECEIPT is a file that 'sectum hetee infer --receipts' wrote.
+    """
+    accepted = chosen_policy(policy, state)
+    from sectum.cli.render.output import print_json
+    from sectum.cli.render.show import paragraph, say
+    from sectum.hetee.client import check_bundle, read_bundle
+    from sectum.hetee.client.bundle import digest_of
+    from sectum.hetee.errors import Refusal, refusal
+
+    checked = check_bundle(read_bundle(receipt.read_bytes()), accepted)
+    if inputs and digest_of(checked.request.tensors, _inputs(checked, inputs)) != checked.receipt.inputs:
+        raise refusal(Refusal.NOT_GENUINE, "the receipt is for other inputs than the files that were given")
+    if output is not None and digest_of(checked.result.tensors, _outputs(checked, output)) != checked.receipt.outputs:
+        raise refusal(Refusal.NOT_GENUINE, f"the receipt is for other outputs than those in {output}")
+    compared = {"inputs": bool(inputs), "outputs": output is not None}
+    if as_json:
+        print_json(_json(checked, compared))
+        return
+    say(f"the receipt is genuine: {checked.receipt}")
+    say(f"model {checked.receipt.model.hex()}")
+    say(f"computed on {checked.receipt.accelerator} by a {checked.worker}")
+    say(f"vouched for by a {checked.controller}")
+    for name, digest in (("inputs", checked.receipt.inputs), ("outputs", checked.receipt.outputs)):
+        say(f"{name} {digest.hex()}: {'those that you gave' if compared[name] else 'not compared with a file'}")
+    paragraph(_NOT_PROVED)
+    if not checked.worker.hardware:
+        say(SOFTWARE)
+
+
+def _inputs(checked: CheckedBundle, files: tuple[Path, ...]) -> list[bytes]:
+    """The bytes of each tensor of the request. A tensor with several items, such as images, takes a file for each."""
+    left, found = list(files), []
+    for tensor in checked.request.tensors:
+        count = len(tensor.sizes) or 1
+        if len(left) < count:
+            raise UsageError(f"'{tensor.name}' has {count} items: repeat --input for each, in the order of the batch")
+        found.append(b"".join(map(_content, left[:count])))
+        left = left[count:]
+    if left:
+        raise UsageError(f"the batch has {len(files) - len(left)} inputs, {len(files)} files were given")
+    return found
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".npy":
+        return path.read_bytes()
+    import numpy as np
+
+    try:
+        return bytes(np.load(path, allow_pickle=False).tobytes())
+    except ValueError as error:
+        raise UsageError(f"'{path}' is not an array that can be read: {error}") from None
+
+
+def _outputs(checked: CheckedBundle, path: Path) -> list[bytes]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [np.ascontiguousarray(arrays[tensor.name]).tobytes() for tensor in checked.result.tensors]
+    except (ValueError, KeyError, OSError) as error:
+        raise UsageError(f"'{path}' does not hold the outputs of this batch: {error}") from None
+
+
+def _json(checked: CheckedBundle, compared: dict[str, bool]) -> dict[str, Any]:
+    receipt = checked.receipt
+    digests = {name: getattr(receipt, name).hex() for name in ("model", "request", "inputs", "result", "outputs")}
+    return {
+        "genuine": True,
+        "sha256": digests,
+        "compared": compared,
+        "accelerator": receipt.accelerator,
+        "paced": receipt.paced,
+        "items": receipt.items,
+        "times_ms": {step: ns / 1e6 for step, ns in receipt.times_ns.items()},
+        "issued_s": receipt.issued_s,
+        "evidence": {
+            "format": checked.worker.format,
+            "hardware": checked.worker.hardware,
+            "controller": checked.controller.measurement.hex(),
+            "worker": checked.worker.measurement.hex(),
+            "device": checked.controller.device.hex(),
+            "confinement": sorted(checked.worker.confinement),
+        },
+        "not_proved": _NOT_PROVED,
+    }

@@ -1,0 +1,148 @@
+"""Prepares the surroundings of a controller, and then becomes the controller.
+
+It runs with the rights of whoever starts the rack. It copies the software of controller and workers to memory that
+only the controller can reach, gives the controller a root folder with nothing else in it, takes its user id, and
+executes it. Nobody trusts this program: the controller measures the copies, and checks its surroundings itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from sectum.hetee.confinement import kernel, new_user_namespace, users
+from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.image import measurement, running, software
+
+_IMAGES = {"controller": software.CONTROLLER, "worker": software.WORKER}
+# For workers with user ids of their own, and for memory that is never swapped.
+_KEPT = (kernel.CAP_SETUID, kernel.CAP_SETGID, kernel.CAP_KILL, kernel.CAP_IPC_LOCK)
+
+
+def _parse() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser("sectum hetee controller", add_help=False, allow_abbrev=False)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--endorsement", type=Path, required=True)
+    parser.add_argument("--admit", type=Path)
+    parser.add_argument("--accelerators", default="")
+    return parser.parse_known_args()
+
+
+def _may_become(user: int) -> bool:
+    """Whether this process may take a user id, which a container may not have: tried in a child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            users.become(user, _KEPT)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _private_memory(place: Path, user: int) -> bool:
+    """Mount memory at ``place`` that only this process and its children see; returns whether the kernel allows it."""
+    try:
+        if not user:  # separated from other processes of this user by a namespace
+            new_user_namespace()
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE, None)
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV
+        kernel.mount(b"none", os.fsencode(place), b"tmpfs", flags, b"mode=755")
+    except OSError:
+        return False
+    return True
+
+
+def _bind(source: Path, target: Path, flags: int = 0) -> None:
+    kernel.mount(os.fsencode(source), os.fsencode(target), None, kernel.MS_BIND | kernel.MS_REC, None)
+    if flags:
+        kernel.mount(None, os.fsencode(target), None, kernel.MS_REMOUNT | kernel.MS_BIND | flags, None)
+
+
+def _fill(place: Path, given: argparse.Namespace, user: int) -> None:
+    for name, role in _IMAGES.items():
+        measurement.copy(software.files(role), place / name)
+    for name in ("caches", "endorsement"):
+        (place / name).mkdir(mode=0o700)
+    # The keys stay where they are, for root only; the controller gets a copy, and deletes it when it has read it.
+    for file in given.endorsement.iterdir():
+        copied = place / "endorsement" / file.name
+        copied.touch(mode=0o600)
+        copied.write_bytes(file.read_bytes())
+    if given.admit is not None:
+        (place / "admit").write_bytes(given.admit.read_bytes())
+    (place / "caches").chmod(0o755)
+    if user:
+        for path in (place / "caches", place / "endorsement", *(place / "endorsement").iterdir()):
+            os.chown(path, user, user)
+
+
+def _make_root(place: Path, run: Path) -> None:
+    """Make ``place`` the root folder, with the run folder and what the system must provide in it."""
+    for name in _IMAGES:
+        _bind(place / name, place / name, kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV)
+    for name in ("run", "proc", "dev"):
+        (place / name).mkdir()
+    for name in ("null", "urandom"):
+        (place / "dev" / name).touch()
+        _bind(Path("/dev", name), place / "dev" / name)
+    _bind(run, place / "run")
+    _bind(Path("/proc"), place / "proc")
+    os.chdir(place)
+    kernel.system_call("pivot_root", b".", b".")
+    kernel.umount2(b".", kernel.MNT_DETACH)
+    os.chdir("/")
+
+
+def run_folder(socket: Path, user: int) -> Path:
+    """Make the folder of the controller's socket: only the controller writes there, and only the host may enter."""
+    folder = socket.parent.absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if user:
+        os.chown(folder, user, users.host_user(user))
+        folder.chmod(0o2710)
+    return folder
+
+
+def main() -> None:
+    """Prepare everything, and become the controller."""
+    given, rest = _parse()
+    user = users.first_user(given.socket.parent)
+    try:
+        user = user if os.geteuid() == 0 and _may_become(user) else 0
+        host = users.host_user(user) if user else os.geteuid()
+        run = run_folder(given.socket, user)
+        place = run / "software"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(mode=0o700)
+        private = _private_memory(place, user)
+        if not private:  # another user could not reach the images in this folder
+            user = 0
+        _fill(place, given, user)
+        if private and "cuda" not in given.accelerators:
+            _make_root(place, run)
+            place, run = Path("/"), Path("/run")
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        if user:
+            users.become(user, _KEPT)
+    except OSError as error:
+        detail = f"the software of the controller cannot be copied or started: {error}"
+        sys.stderr.write(f"sectum: {refusal(Refusal.INTERNAL, detail).detail}\n")
+        sys.exit(refusal(Refusal.INTERNAL, detail).exit_code)
+    arguments = ["--socket", str(run / given.socket.name), "--endorsement", str(place / "endorsement")]
+    arguments += ["--images", str(place), "--users", str(user), "--host-user", str(host)]
+    arguments += ["--admit", str(place / "admit")] if given.admit is not None else []
+    arguments += ["--accelerators", given.accelerators] if given.accelerators else []
+    command = running.command(place / "controller", "sectum.hetee.controller", [*arguments, *rest])
+    os.execve(command[0], command, running.ENVIRONMENT)  # noqa: S606  # no shell, and a fixed program
+
+
+if __name__ == "__main__":
+    main()
