@@ -11,13 +11,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum import zoo
 from sectum.errors import UsageError
 from sectum.lab.learners.measured import read, without_repeats
 from sectum.lab.learners.native import Shared
@@ -110,6 +111,7 @@ def train(
     name: str,
     kinds: Sequence[Path] = (),
     kinds_elsewhere: Sequence[Path] = (),
+    elsewhere: str | None = None,
 ) -> dict[str, Any]:
     """Cross-validate, train on everything that one machine measured, write the artefact; gives the manifest.
 
@@ -119,6 +121,7 @@ def train(
         kinds: campaigns of kinds of operators, of the same machine.
         kinds_elsewhere: of a machine with another kind of processor. Normalized, they stand in for what was not
             measured here; predictions say so.
+        elsewhere: such a machine in the dataset. The operators of its networks that are no image classifiers stand in, too.
         out: folder of the artefact.
         machine: in words.
         name: of the machine in the dataset.
@@ -127,7 +130,8 @@ def train(
         UsageError: nothing was measured, or too little that pages, or no operator of some group.
         DatasetInvalid: the dataset is damaged.
     """
-    networks = [one for one in without_repeats(read(data)) if one.machine == name]
+    every = without_repeats(read(data))
+    networks = [one for one in every if one.machine == name]
     if not networks:
         raise UsageError(f"{data} holds no network of the machine '{name}': sectum dataset show names them")
     fitted = OperatorsAndPages("shipped", Shared()).fit(networks)
@@ -144,10 +148,12 @@ def train(
     cpu = networks[0].cpu
     here = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, cpu))]
     here += [one for folder in kinds for one in from_kind_campaign(folder, cpu)]
-    elsewhere = [
-        without_kinds(one, LAYOUT_KINDS) for folder in kinds_elsewhere for one in from_kind_campaign(folder, cpu)
-    ]
-    seen = [*here, *(one for one in elsewhere if len(one.times))]
+    families = zoo.program_families()
+    others = [replace(one, cpu=cpu) for one in every if one.machine == elsewhere and one.family in families]
+    foreign = [replace(one, total=0.0) for one in observed_in(others)]
+    foreign += [one for folder in kinds_elsewhere for one in from_kind_campaign(folder, cpu)]
+    foreign = [without_kinds(one, LAYOUT_KINDS) for one in foreign]
+    seen = [*here, *(one for one in foreign if len(one.times))]
     learned = learn(seen)
     missing = [group for group in KINDS if group not in learned.groups]
     if missing:
@@ -199,13 +205,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--kinds-elsewhere", type=Path, default=[], action="append", help="of another kind of processor"
     )
+    parser.add_argument("--elsewhere", help="a machine in the dataset with another kind of processor")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--machine", required=True, help="the machine that the data come from, in words")
     parser.add_argument("--name", required=True, help="what the dataset calls it")
     options = parser.parse_args(arguments)
     manifest = train(
         options.data, options.operators, options.out, options.machine, options.name, options.kinds,
-        options.kinds_elsewhere,
+        options.kinds_elsewhere, options.elsewhere,
     )  # fmt: skip
     json.dump(manifest["training"], sys.stdout, indent=1)
     return 0
