@@ -102,6 +102,9 @@ def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dic
 LAYOUT_KINDS = frozenset({"conv", "depthwise"})
 """Kinds of operators whose kernels differ from one kind of processor to another more than the GEMM reference kernel."""
 
+UNLIKE = frozenset({"quantized"})
+"""Kinds whose ratio to that kernel is another on each kind of processor: what was measured elsewhere supports nothing."""
+
 
 def train(
     data: Path,
@@ -121,7 +124,8 @@ def train(
         kinds: campaigns of kinds of operators, of the same machine.
         kinds_elsewhere: of a machine with another kind of processor. Normalized, they stand in for what was not
             measured here; predictions say so.
-        elsewhere: such a machine in the dataset. The operators of its networks that are no image classifiers stand in, too.
+        elsewhere: such a machine in the dataset. The operators of its networks that are no image classifiers stand in,
+            too.
         out: folder of the artefact.
         machine: in words.
         name: of the machine in the dataset.
@@ -172,7 +176,7 @@ def train(
         "page_factors": dict(pages.factors),
         "linear": learned.linear.as_dict(),
         "groups": export(learned, pages, out),
-        "support": write(out, [one.features for one in here], [one.features for one in seen[len(here) :]]),
+        "support": write(out, [one.features for one in here], [without_kinds(one, UNLIKE).features for one in foreign]),
         "training": _training(seen, pages, networks[0].references.sums_ms, figures(seen)),
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
