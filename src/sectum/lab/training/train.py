@@ -103,7 +103,7 @@ LAYOUT_KINDS = frozenset({"conv", "depthwise"})
 """Kinds of operators whose kernels differ from one kind of processor to another more than the GEMM reference kernel."""
 
 UNLIKE = frozenset({"quantized"})
-"""Kinds whose ratio to that kernel is another on each kind of processor: what was measured elsewhere supports nothing."""
+"""Kinds whose ratio to that kernel differs between processors: what was measured elsewhere supports nothing."""
 
 
 def train(
