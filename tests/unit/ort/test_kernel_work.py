@@ -101,9 +101,7 @@ def test_a_quantized_product_is_counted_in_tiles() -> None:
 
 def test_one_row_is_bound_by_its_weights() -> None:
     """A product of one row with 8-bit weights counts their bytes once more."""
-    work = work_of(
-        "MatMulInteger", {"x": ((1, 32), "uint8"), "w": ((32, 50), "int8")}, {"y": ((1, 50), "int32")}
-    )
+    work = work_of("MatMulInteger", {"x": ((1, 32), "uint8"), "w": ((32, 50), "int8")}, {"y": ((1, 50), "int32")})
     assert work[8] == pytest.approx(32 * 50)
 
 

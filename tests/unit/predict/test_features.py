@@ -186,9 +186,7 @@ def test_a_quantized_convolution_has_the_same_columns_in_either_layout(groups):
     rest = [(), (), (16, 8 // groups, 3, 3), (), (), (), ()]
     attributes = {"kernel_shape": (3, 3), "strides": (2, 2), "group": groups}
     dtypes = {0: "uint8", 3: "int8"}
-    usual = columns_of(
-        features_of("QLinearConv", [(2, 8, 12, 10), *rest], (2, 16, 6, 5), (3,), dtypes, **attributes)
-    )
+    usual = columns_of(features_of("QLinearConv", [(2, 8, 12, 10), *rest], (2, 16, 6, 5), (3,), dtypes, **attributes))
     last = columns_of(
         features_of(
             "com.microsoft:QLinearConv", [(2, 12, 10, 8), *rest], (2, 6, 5, 16), (3,), dtypes, **attributes,

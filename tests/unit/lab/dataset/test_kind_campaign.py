@@ -27,12 +27,13 @@ from sectum.ort.optimize import optimize
 from sectum.predict.features import extract
 
 SEEDS = range(6)
-# What each kind is to show: at least one of these types, and no other ones but those of OTHERS.
+# The types of operators that each kind may make.
 TYPES: dict[str, set[str]] = {
-    **dict.fromkeys(("conv1d", "conv1d_long", "conv1d_depthwise"), {"Conv"}),
-    **dict.fromkeys(("conv2d", "conv2d_long", "conv2d_depthwise", "conv3d"), {"Conv"}),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d"), {"ConvTranspose"}),
-    **dict.fromkeys(("conv_quantized", "conv_quantized_depthwise"), {"QLinearConv", "ConvInteger"}),
+    **{f"conv{form}": {"Conv"} for form in ("1d", "1d_long", "1d_depthwise", "2d", "2d_long", "2d_depthwise", "3d")},
+    "conv_transpose1d": {"ConvTranspose"},
+    "conv_transpose2d": {"ConvTranspose"},
+    "conv_quantized": {"QLinearConv", "ConvInteger"},
+    "conv_quantized_depthwise": {"QLinearConv", "ConvInteger"},
     "matmul": {"Gemm", "MatMul"},
     "matmul_dynamic": {"MatMul"},
     "matmul_fused": {"FusedMatMul"},
