@@ -160,7 +160,8 @@ def test_an_axis_of_size_one_changes_no_order(order: list[int], sizes: list[int]
     ("dtypes", "name"),
     [
         (("float32", "int64"), ""), (("float16", "float32"), "half precision"),
-        (("float32", "float16"), "half precision"), (("bool", "float32"), "bool"), (("int64", "bool"), "bool"), (("bool", "float16"), "half precision"),
+        (("float32", "float16"), "half precision"), (("bool", "float32"), "bool"),
+        (("int64", "bool"), "bool"), (("bool", "float16"), "half precision"),
     ],
 )  # fmt: skip
 def test_casts_are_told_apart_by_their_types(dtypes: tuple[str, str], name: str) -> None:
