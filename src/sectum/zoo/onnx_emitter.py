@@ -45,6 +45,7 @@ def to_onnx(
 
     Raises:
         ModelTooLarge: the model would not fit in a protobuf message.
+        UsageError: the batch of a `Program` is not positive.
     """
     model = onnx.ModelProto()
     model.ParseFromString(to_bytes(network, batch=batch, seed=seed, fold_batch_norm=fold_batch_norm))
@@ -73,6 +74,7 @@ def write(
 
     Raises:
         ModelTooLarge: the model would not fit in a protobuf message.
+        UsageError: the batch of a `Program` is not positive.
         OSError: the file cannot be written.
     """
     pieces = _pieces(network, batch, seed, fold_batch_norm=fold_batch_norm)
@@ -96,7 +98,7 @@ def _pieces(
     network: Architecture | Program, batch: int | None, seed: int | None, *, fold_batch_norm: bool
 ) -> Iterator[bytes | memoryview]:
     if isinstance(network, Program):
-        lowered = network.lowered(batch or 1)
+        lowered = network.lowered(1 if batch is None else batch)
     else:
         lowered = lower(network, fold_batch_norm=fold_batch_norm)
     before, after = _graph_around_constants(lowered, batch)

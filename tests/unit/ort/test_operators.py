@@ -12,7 +12,9 @@ from sectum.ort import Cpu, coverage, optimize, page_trace
 from sectum.ort.flops import per_output
 from sectum.ort.memory_plan import memory_plan
 from sectum.ort.operator_type import OperatorType
-from sectum.ort.operators import KINDS, OPERATORS, trained_types
+from sectum.ort.operators import KINDS, OPERATORS, kind_of, trained_types
+from sectum.ort.trained_operators import TRAINED
+from sectum.ort.untrained_operators import UNTRAINED
 from sectum.predict import load_predictor
 from sectum.units import MIB
 
@@ -58,3 +60,25 @@ def test_names_and_codes_are_unique_and_kinds_are_known():
     assert max(codes.values()) == 1
     assert list(trained_types()) == list(range(len(codes)))
     assert {row.kind for row in OPERATORS.values()} <= set(KINDS)
+
+
+def test_codes_are_the_places_of_the_trained_rows():
+    """The code of a trained type is its position, and a type that is not trained has none."""
+    assert [row.code for row in TRAINED] == list(range(len(TRAINED)))
+    assert {row.code for row in UNTRAINED} == {-1}
+
+
+def test_no_type_has_two_rows():
+    """A type stands once over the trained and the untrained rows: a second row would silently replace the first."""
+    counts = Counter(row.name for row in (*TRAINED, *UNTRAINED))
+    assert not [name for name, count in counts.items() if count > 1]
+    assert len(counts) == len(OPERATORS)
+
+
+@pytest.mark.parametrize(("group", "kind"), [(1, "conv"), (8, "depthwise"), (4, "conv")])
+def test_one_channel_in_a_group_is_depthwise(group, kind):
+    """A blocked convolution is depthwise where it has as many groups as outputs, and more than one."""
+    shapes = {"x": (1, 8, 6, 6), "w": (8, 8 // group, 3, 3), "y": (1, 8, 6, 6)}
+    tensors = {name: Tensor(name, shape, "float32", TensorKind.INPUT) for name, shape in shapes.items()}
+    op = Operator("c", "Conv", ("x", "w"), ("y",), {"group": group}, "com.microsoft.nchwc")
+    assert kind_of(op, Graph("one", (op,), tensors, ("x",), ("y",), 17)) == kind

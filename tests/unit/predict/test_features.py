@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from optimized_graphs import as_optimized
-from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+from sectum.graph.ir import AttributeValue, Graph, Operator, Tensor, TensorKind
 from sectum.lab.dataset.operator_campaign import describe, restore
 from sectum.ort.cpu import Cpu
 from sectum.ort.operators import KINDS
 from sectum.ort.optimize import optimize
-from sectum.predict.features import FEATURES, extract, schema_hash
+from sectum.predict.features import FEATURES, OperatorFeatures, extract, schema_hash
 from sectum.predict.operator_model import SHIPPED
 
 
@@ -129,3 +129,123 @@ def test_all_operators_have_work(squeezenet, alexnet, block):
         work = extract(optimize(graph, Cpu.of_block(block)), threads=1).work
         assert (work >= 0).all()
         assert (work.sum(axis=1) > 0).all()
+
+
+def features_of(
+    kind: str,
+    shapes: list[tuple[int, ...]],
+    out: tuple[int, ...],
+    weights: tuple[int, ...] = (),
+    dtypes: dict[int, str] | None = None,
+    **attributes: AttributeValue,
+) -> OperatorFeatures:
+    """Features of one operator, whose inputs at some positions are weights; its type may have a domain."""
+    dtypes = dtypes or {}
+    tensors = {
+        f"i{at}": Tensor(
+            f"i{at}", shape, dtypes.get(at, "float32"), TensorKind.WEIGHT if at in weights else TensorKind.INPUT
+        )
+        for at, shape in enumerate(shapes)
+    }
+    names = tuple(tensors)
+    tensors["y"] = Tensor("y", out, "float32", TensorKind.ACTIVATION)
+    domain, _, plain = kind.rpartition(":")
+    op = Operator("op", plain, names, ("y",), attributes, domain)
+    return extract(as_optimized(Graph("one", (op,), tensors, ("i0",), ("y",), 17)), threads=1)
+
+
+def columns_of(features: OperatorFeatures) -> dict[str, float]:
+    """Features of the first operator by name."""
+    return dict(zip(FEATURES, features.values[0].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("domain", ["", "com.microsoft:DynamicQuantize"])
+def test_a_recurrent_layer_is_steps_batch_inputs_units_and_directions(domain):
+    """The columns of an LSTM are its sizes, whether its weights are floats or transposed integers."""
+    steps, batch, inputs, units, directions = 20, 3, 32, 64, 2
+    weights = [(directions, 4 * units, inputs), (directions, 4 * units, units)]
+    if domain:
+        weights = [(first, last, middle) for first, middle, last in weights]
+    out = (steps, directions, batch, units)
+    features = features_of(
+        f"{domain}LSTM", [(steps, batch, inputs), *weights], out, (1, 2), {1: "int8", 2: "int8"} if domain else {}
+    )
+    row = columns_of(features)
+    assert features.kinds == ("recurrent",)
+    assert (row["batch"], row["in_channels"], row["in_width"]) == (steps, batch, inputs)
+    assert (row["out_channels"], row["out_height"], row["out_width"]) == (directions, batch, units)
+    assert row["log_outputs"] == pytest.approx(np.log1p(steps * directions * batch * units))
+    assert row["log_flops"] == pytest.approx(
+        np.log1p(steps * batch * directions * 4 * units * (2 * (inputs + units) + 4))
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_a_quantized_convolution_has_the_same_columns_in_either_layout(groups):
+    """With channels last, a convolution of integers has the columns of the same one with channels first."""
+    rest = [(), (), (16, 8 // groups, 3, 3), (), (), (), ()]
+    attributes = {"kernel_shape": (3, 3), "strides": (2, 2), "group": groups}
+    dtypes = {0: "uint8", 3: "int8"}
+    usual = columns_of(features_of("QLinearConv", [(2, 8, 12, 10), *rest], (2, 16, 6, 5), (3,), dtypes, **attributes))
+    last = columns_of(
+        features_of(
+            "com.microsoft:QLinearConv", [(2, 12, 10, 8), *rest], (2, 6, 5, 16), (3,), dtypes, **attributes,
+            channels_last=1,
+        )
+    )  # fmt: skip
+    different = {name for name in FEATURES if usual[name] != last[name]}
+    assert different == {"type", "contiguous_run"}
+    assert (last["in_channels"], last["in_height"], last["in_width"]) == (8, 12, 10)
+    assert (last["out_channels"], last["out_height"], last["out_width"]) == (16, 6, 5)
+    assert (last["kernel_height"], last["kernel_width"], last["stride"]) == (3, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "second", "out", "rows_of_one"),
+    [
+        ("MatMul", (2, 4, 10, 32), (2, 4, 32, 48), (2, 4, 10, 48), 10),
+        ("MatMul", (1, 4, 1, 32), (1, 4, 32, 48), (1, 4, 1, 48), 1),
+        ("MatMul", (2, 10, 32), (32, 48), (2, 10, 48), 20),
+        ("MatMul", (10, 32), (32, 48), (10, 48), 10),
+        ("MatMulInteger", (2, 10, 32), (32, 48), (2, 10, 48), 20),
+        ("MatMulInteger", (6, 10, 32), (6, 32, 48), (6, 10, 48), 10),
+        ("com.microsoft:MatMulNBits", (2, 10, 32), (48, 1, 16), (2, 10, 48), 20),
+    ],
+)
+def test_a_shared_weight_makes_one_matrix_of_a_batch(kind, first, second, out, rows_of_one):
+    """Products with a matrix of their own each have its rows; one weight multiplies all rows in one product."""
+    row = columns_of(features_of(kind, [first, second], out, (1,)))
+    assert row["in_height"] == rows_of_one
+    assert np.expm1(row["rows"]) == pytest.approx(np.prod(out[:-1]), rel=1e-5)
+    assert (row["out_height"], row["out_width"]) == (1, 1)
+
+
+def test_slices_of_a_volume_lie_below_each_other():
+    """A volume is an image whose height is depth times height, before and after a convolution, and in its window."""
+    row = columns_of(
+        features_of("Conv", [(1, 4, 6, 8, 10), (16, 4, 2, 3, 5)], (1, 16, 5, 6, 7), (1,), kernel_shape=(2, 3, 5))
+    )
+    assert (row["in_channels"], row["in_height"], row["in_width"]) == (4, 6 * 8, 10)
+    assert (row["out_channels"], row["out_height"], row["out_width"]) == (16, 5 * 6, 7)
+    assert (row["kernel_height"], row["kernel_width"]) == (2 * 3, 5)
+
+
+def test_a_signal_is_an_image_of_one_row():
+    """A convolution of one dimension has height 1."""
+    row = columns_of(features_of("Conv", [(1, 4, 100), (16, 4, 5)], (1, 16, 96), (1,)))
+    assert (row["in_height"], row["in_width"], row["out_height"], row["out_width"]) == (1, 100, 1, 96)
+
+
+def test_a_quantized_concat_is_known_by_its_first_tensor():
+    """The scales that stand before the tensors of a quantized Concat are not taken for its data."""
+    shapes = [(), (), (1, 8, 6, 6), (), (), (1, 8, 6, 6), (), ()]
+    row = columns_of(
+        features_of("com.microsoft:QLinearConcat", shapes, (1, 16, 6, 6), dtypes={2: "uint8", 5: "uint8"}, axis=1)
+    )
+    assert (row["in_channels"], row["in_height"], row["in_width"]) == (8, 6, 6)
+
+
+def test_the_variant_is_part_of_the_type():
+    """Operators that take another algorithm are named by it, and those that take the usual one are not."""
+    assert features_of("Transpose", [(8, 9)], (9, 8), perm=(1, 0)).types == ("Transpose matrix turned",)
+    assert features_of("Softmax", [(8, 9)], (8, 9)).types == ("Softmax",)
