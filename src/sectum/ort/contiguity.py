@@ -60,10 +60,12 @@ def _along_axis(op: Operator, _: Dataflow, data: Shape, __: Shape) -> int:
 
 def _shared_end(op: Operator, graph: Dataflow, data: Shape, out: Shape) -> int:
     """The axes at the end that are whole, and the part of the next one; single elements where a slice steps."""
+    if _steps(op, graph):
+        return 1
     run = 1
     for mine, made in zip(reversed(data), reversed(out), strict=False):
         if mine != made:
-            return run if _steps(op, graph) or min(mine, made) == 1 else run * min(mine, made)
+            return run if min(mine, made) == 1 else run * min(mine, made)
         run *= made
     return run
 
@@ -115,7 +117,7 @@ def _reduced_axes(op: Operator, graph: Dataflow, rank: int) -> set[int]:
 
 _RULES: dict[str, Callable[[Operator, Dataflow, Shape, Shape], int]] = {
     "Transpose": _transposed,
-    **dict.fromkeys(("Concat", "Split"), _from_axis),
+    **dict.fromkeys(("Concat", "Split", "QLinearConcat"), _from_axis),
     **dict.fromkeys(("Gather",), _behind_axis),
     **dict.fromkeys(("Softmax", "LogSoftmax", "CumSum", "TopK", "LpNormalization"), _along_axis),
     **dict.fromkeys(("Slice", "Pad", "Tile", "Expand"), _shared_end),

@@ -67,7 +67,9 @@ class _Sizes:
             return np.asarray(columns[name], dtype=np.float64)
 
         def amount(name: str) -> Floats:
-            return np.nan_to_num(np.expm1(column(name)))
+            # Amounts are whole; their logarithms are not, and what is rounded up must not get more for that.
+            whole: Floats = np.rint(np.nan_to_num(np.expm1(column(name))))
+            return whole
 
         self.block = block
         self.flops, self.weight = amount("log_flops"), amount("log_weight_bytes")

@@ -18,16 +18,21 @@ def variant_of(op: Operator, graph: Dataflow) -> str:
     return rule(op, graph) if rule else ""
 
 
+def variant_names() -> tuple[str, ...]:
+    """All variants, in the order of their codes."""
+    return _NAMES
+
+
 def variant_code(name: str) -> int:
     """Number of a variant, for trees; 0 for the usual one."""
     return _CODES[name]
 
 
-def _mode(usual: str) -> Variant:
+def _mode(*usual: str) -> Variant:
     def rule(op: Operator, _: Dataflow) -> str:
-        stated = op.attributes.get("mode", usual)
+        stated = op.attributes.get("mode", usual[0])
         text = stated.decode("ascii", "replace") if isinstance(stated, bytes) else str(stated)
-        return text if text in _CODES and text != usual else ""
+        return text if text in _CODES and text not in usual else ""
 
     return rule
 
@@ -126,7 +131,7 @@ def _frames(op: Operator, graph: Dataflow) -> str:
 _RULES: Mapping[str, Variant] = {
     "Resize": _mode("nearest"),
     "Upsample": _mode("nearest"),
-    "GridSample": _mode("linear"),
+    "GridSample": _mode("bilinear", "linear"),
     "Pad": _mode("constant"),
     "Pow": _exponent,
     **dict.fromkeys(("Softmax", "LogSoftmax", "TopK", "CumSum", "QLinearSoftmax"), _axis_inside),
@@ -142,6 +147,6 @@ _RULES: Mapping[str, Variant] = {
 _NAMES = (
     "", "linear", "cubic", "nearest", "reflect", "edge", "wrap", "cube", "any power", "inner axis", "with steps",
     "int8 products", "reset before product", "matrix turned", "any order", "half precision", "bool", "integers",
-    "signed", "odd frames",
+    "signed", "odd frames", "bicubic",
 )  # fmt: skip
 _CODES = {name: code for code, name in enumerate(_NAMES)}

@@ -24,9 +24,9 @@ from sectum.ort.cpu import Cpu
 from sectum.ort.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
 from sectum.ort.operators import KINDS, describe, kind_of, trained_types
 from sectum.ort.optimized import OptimizedGraph
-from sectum.ort.variants import variant_code, variant_of
+from sectum.ort.variants import variant_code, variant_names, variant_of
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 _OF_OPERATOR = (
     "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
@@ -60,6 +60,7 @@ def schema_hash() -> str:
         sorted(named),
         [row.name for row in types],
         FEATURES,
+        variant_names(),
     ]
     constants = [_FLOPS_PER_REFERENCE, _BYTES_PER_REFERENCE, _START_IN_REFERENCES]
     return hashlib.sha256(json.dumps([schema, constants]).encode()).hexdigest()

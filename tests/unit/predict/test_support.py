@@ -45,7 +45,7 @@ def make(tmp_path):
     """Makes the support of some operators."""
 
     def made(*features):
-        content = encoded(cells_by_type(features))
+        content = encoded(cells_by_type(features), {})
         (tmp_path / FILE).write_bytes(content)
         return Support(tmp_path, (FILE, hashlib.sha256(content).hexdigest()))
 
@@ -94,7 +94,7 @@ def test_a_type_that_was_never_measured_is_outside_unless_another_has_its_kernel
 
 
 def test_a_kernel_of_three_dimensions_is_not_taken_for_one_of_two(make):
-    """A convolution over volumes does more for each tap than the flat one with the same height and width."""
+    """The slices of a volume's kernel count as more rows, so that it is a longer kernel than the flat one."""
     flat = features_of("Conv", [(1, 8, 16, 16)], (1, 8, 16, 16), {"kernel_shape": (3, 3)}, [(8, 8, 3, 3)])
     deep = features_of("Conv", [(1, 8, 16, 16, 16)], (1, 8, 16, 16, 16), {"kernel_shape": (3, 3, 3)}, [(8, 8, 3, 3, 3)])
     assert place(make(flat), deep).support == OUTSIDE
@@ -102,7 +102,7 @@ def test_a_kernel_of_three_dimensions_is_not_taken_for_one_of_two(make):
 
 def test_damaged_support_is_refused(tmp_path):
     """Content that is not of today's dimensions gives an error that names the file."""
-    for content in (b"{}", b"[]", b"{", b'{"format": 1, "dimensions": {}, "cells": {}}'):
+    for content in (b"{}", b"[]", b"{", b'{"format": 2, "dimensions": {}, "here": {}, "elsewhere": {}}'):
         (tmp_path / FILE).write_bytes(content)
         with pytest.raises(ArtefactInvalid, match=FILE):
             Support(tmp_path, (FILE, hashlib.sha256(content).hexdigest())).places(convolution())
@@ -115,7 +115,7 @@ def test_the_shipped_support_knows_what_the_zoo_is_made_of(cpu):
     graph = zoo.to_graph(zoo.build("squeezenet1_1"), 1)
     places = operators.support.places(extract(optimize(graph, cpu), threads=1))
     assert {found.support for found in places} == {INSIDE}
-    assert (SHIPPED[cpu] / FILE).stat().st_size < 200_000
+    assert (SHIPPED[cpu] / FILE).stat().st_size < 500_000
 
 
 def test_coordinates_have_a_column_for_each_dimension():

@@ -218,7 +218,7 @@ def learn(
     Raises:
         UsageError: there are none.
     """
-    if not seen:
+    if not any(one.total for one in seen):
         raise UsageError("no measured network: collect some first (sectum dataset collect)")
     import lightgbm
 
