@@ -61,6 +61,7 @@ class ChildSession:
             self._out.mkdir(exist_ok=True)
             model = self._place_model(job)
             self._values = self._place_values(job)
+            self._streams = self._place_streams(job)
             with (Path(self._folder.name) / "stderr").open("wb") as stderr:
                 self._process = launch(Path(self._folder.name), stderr)
             self.info = self._introduce(model)
@@ -76,6 +77,8 @@ class ChildSession:
 
     def _place_model(self, job: Job) -> Path:
         """Return the file that the child reads: the job's own, or its bytes written to the folder."""
+        if job.streams is not None:  # the child reads the written graph instead
+            return Path(job.streams["folder"])
         if isinstance(job.model, Path):
             return job.model.resolve()
         path = Path(self._folder.name).resolve() / "model.onnx"
@@ -95,6 +98,14 @@ class ChildSession:
         np.savez(path, names=np.array(list(values)), **arrays)
         return path
 
+    def _place_streams(self, job: Job) -> Path | None:
+        """Write how the model runs stage by stage to where the child may read it."""
+        if job.streams is None:
+            return None
+        path = self._out / "streams.json"
+        path.write_text(json.dumps(job.streams))
+        return path
+
     def _introduce(self, model: Path) -> SessionInfo:
         job = self._job
         answer = self._ask(
@@ -105,6 +116,7 @@ class ChildSession:
                 "input_ranges": {name: list(ends) for name, ends in job.input_ranges.items()},
                 "shapes": {name: given for name, given in job.inputs.items() if isinstance(given, tuple)},
                 "values": "" if self._values is None else str(self._values),
+                "streams": "" if self._streams is None else str(self._streams),
                 "deadline_s": min(job.deadline_s, 1e6),
                 "epc_bytes": job.epc_bytes or 0,
                 "policy": job.policy,
@@ -112,7 +124,7 @@ class ChildSession:
                 "profile_prefix": str(self._out / "profile") if job.profile else "",
             }
         )
-        if not isinstance(job.model, Path):
+        if job.streams is None and not isinstance(job.model, Path):
             model.unlink(missing_ok=True)  # the child has read it; it may be half a gigabyte
         if self._values is not None:
             self._values.unlink(missing_ok=True)
@@ -149,6 +161,17 @@ class ChildSession:
 
         self._ask({"do": "output_types"}, on_row=keep)
         return found
+
+    def streaming(self) -> dict[str, Any]:
+        """What running stage by stage took so far; see `sectum.enclave.streaming.session.StagedSession.describe`.
+
+        Raises:
+            UsageError: the job says nothing of stages.
+        """
+        if self._streams is None:
+            raise UsageError("this model does not run stage by stage: start it with a plan")
+        answer: dict[str, Any] = self._ask({"do": "streaming"})
+        return answer
 
     def memory(self) -> ProcessMemory:
         """Read the memory of the process."""

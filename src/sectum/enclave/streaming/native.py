@@ -1,4 +1,4 @@
-"""libstreaming in this process: the runtime's allocator, and the sealing of weights."""
+"""libstreaming in this process: the runtime's allocator."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import ctypes
 from collections.abc import Sequence
 
 _LEARNED = 1 << 16
-_NO_NONCE = (1 << 64) - 1
 _TOO_MANY = (1 << (8 * ctypes.sizeof(ctypes.c_size_t))) - 1
-
-
-class WeightsTamperedError(Exception):
-    """A block of weights was changed, moved or replaced in untrusted memory."""
 
 
 class Streaming:
@@ -32,12 +27,6 @@ class Streaming:
             ("learned", size, [ctypes.POINTER(word), size]),
             ("place", None, [ctypes.POINTER(pointer), ctypes.POINTER(word), size]),
             ("placed", ctypes.c_int, []),
-            ("sealer", pointer, []),
-            ("why", ctypes.c_char_p, []),
-            ("wipe", None, [pointer]),
-            ("sealed_bytes", size, [size]),
-            ("seal", word, [pointer, ctypes.c_uint32, pointer, size, pointer]),
-            ("open", ctypes.c_long, [pointer, ctypes.c_uint32, word, pointer, size, pointer]),
         ):
             function = getattr(library, f"streaming_{name}")
             function.restype, function.argtypes = result, arguments
@@ -75,41 +64,3 @@ class Streaming:
     def placed(self) -> bool:
         """End placing; whether the allocations were those that were learned."""
         return self._library.streaming_placed() == 0
-
-    def sealed_bytes(self, n_bytes: int) -> int:
-        """Bytes that so many bytes take when they are sealed."""
-        return int(self._library.streaming_sealed_bytes(n_bytes))
-
-    def sealer(self) -> Sealer:
-        """Draw a key, and make what seals and opens with it."""
-        return Sealer(self._library)
-
-
-class Sealer:
-    """Seals weights for untrusted memory and opens them. One thread at a time opens; the key stays inside."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
-        self._sealer = library.streaming_sealer()
-        if not self._sealer:
-            raise OSError(f"weights cannot be sealed: {library.streaming_why().decode()}")
-
-    def seal(self, stage: int, plain: int, n_bytes: int, sealed: int) -> int:
-        """Seal bytes of a stage from one address to another; returns the nonce of the first block."""
-        nonce = int(self._library.streaming_seal(self._sealer, stage, plain, n_bytes, sealed))
-        if nonce == _NO_NONCE:
-            raise OSError("libcrypto failed to seal weights")
-        return nonce
-
-    def open(self, stage: int, nonce: int, sealed: int, n_bytes: int, plain: int) -> None:
-        """Open bytes of a stage from one address to another.
-
-        Raises:
-            WeightsTamperedError: they are not what was sealed for this place.
-        """
-        block = self._library.streaming_open(self._sealer, stage, nonce, sealed, n_bytes, plain)
-        if block:
-            raise WeightsTamperedError(
-                f"block {block} of the sealed weights of stage {stage} is not the one that was sealed there: it was "
-                "changed, moved or replaced in untrusted memory, so the run ends"
-            )

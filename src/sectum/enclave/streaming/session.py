@@ -13,9 +13,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from sectum.enclave.streaming.matching import ExecutedGraph
 from sectum.enclave.streaming.native import Streaming
 from sectum.enclave.streaming.sealed_weights import SealedWeights, buffer
-from sectum.enclave.streaming.stage_models import Cutter, ExecutedGraph, Stage, StageModel, constants
+from sectum.enclave.streaming.stage_models import Cutter, Stage, StageModel, constants
 from sectum.enclave.streaming.written_graph import WrittenGraph
 
 _ALIGNMENT = 64
@@ -50,7 +51,7 @@ class Streams:
         return Streams(
             folder=Path(data["folder"]),
             library=data["library"],
-            executed=ExecutedGraph(executed["types"], executed["outputs"], executed["packed"]),
+            executed=ExecutedGraph(**executed),
             stages=tuple(
                 Stage(
                     one["first"],
@@ -112,7 +113,7 @@ class StagedSession:
         self._place_of = {number: place for place, number in enumerate(self._streamed)}
         self._memory = self._make_memory(layouts)
         sizes = [layouts[number].n_bytes if number in self._place_of else 0 for number in range(len(layouts))]
-        self._sealed = SealedWeights(self._library, sizes)
+        self._sealed = SealedWeights(sizes)
         self.opened_bytes = sum(sizes)
         self._sessions: list[onnxruntime.InferenceSession] = []
         self._names: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
@@ -205,7 +206,7 @@ class StagedSession:
             raise ValueError(f"the runtime allocated the weights of stage {number} in another order the second time")
         self._aliases += [values, weights]
         if number in self._place_of:
-            self._sealed.seal(number, start, layout.n_bytes)
+            self._sealed.seal(number, memory[: layout.n_bytes])
         return session
 
     # Running.
@@ -266,7 +267,7 @@ class StagedSession:
                 future.cancel()
 
     def _open(self, number: int) -> None:
-        self._sealed.open(number, self._memory[number].ctypes.data)
+        self._sealed.open(number, self._memory[number])
 
     def describe(self) -> dict[str, Any]:
         """What running it took so far: bytes, and mean nanoseconds of each stage, waiting for weights and computing."""

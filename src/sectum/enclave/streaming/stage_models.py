@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from sectum.enclave.streaming.matching import ExecutedGraph, in_order_of
 from sectum.enclave.streaming.written_graph import WrittenGraph, names_read, values_of
 
 _BLOCKED = "com.microsoft.nchwc"
@@ -38,21 +39,6 @@ class Stage:
     last: int
     channels: tuple[int, int] | None
     streamed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutedGraph:
-    """What the plan knows of the graph that the runtime executes; all by the operators' positions.
-
-    Attributes:
-        types: qualified type of each operator.
-        outputs: for each operator, element type and shape of each output.
-        packed: for each operator, positions of inputs of which its kernel keeps a copy of its own.
-    """
-
-    types: Sequence[str]
-    outputs: Sequence[Sequence[tuple[str, Sequence[int]]]]
-    packed: Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +72,12 @@ class Cutter:
 
     def __init__(self, written: WrittenGraph, executed: ExecutedGraph, stages: Sequence[Stage]) -> None:
         self._written, self._executed, self._stages = written, executed, stages
-        self._nodes = written.nodes
-        found = [f"{node.domain}:{node.op_type}" if node.domain else node.op_type for node in self._nodes]
-        if found != list(executed.types):
-            place = next((i for i, (a, b) in enumerate(zip(found, executed.types, strict=False)) if a != b), -1)
-            raise ValueError(
-                f"the runtime executes {len(found)} operators here, and the plan is for {len(executed.types)}"
-                + (f"; number {place} is a {found[place]}, not a {executed.types[place]}" if place >= 0 else "")
-            )
-        self._check_cover()
         graph = written.graph
+        self._nodes = in_order_of(executed, written.nodes, [value.name for value in graph.input])
+        self._check_cover()
         self._types: dict[str, ValueInfoProto] = {value.name: value for value in graph.input}
         for node, outputs in zip(self._nodes, executed.outputs, strict=True):
-            for name, (dtype, shape) in zip(node.output, outputs, strict=True):
+            for name, (dtype, shape) in zip(node.output, outputs, strict=False):
                 if name:
                     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
                     self._types[name] = helper.make_tensor_value_info(name, kind, list(shape))
@@ -173,7 +152,7 @@ class Cutter:
     def _sliced(self, name: str, index: int, begin: int, end: int) -> TensorProto:
         """The part of an operator's weight that belongs to some of its output channels."""
         node = self._nodes[index]
-        values = values_of(self._written.weight(name))
+        values = self._written.values(name)
         channels = self._channels(index)
         attributes: dict[str, AttributeProto] = {attribute.name: attribute for attribute in node.attribute}
         position = list(node.input).index(name)
@@ -187,7 +166,7 @@ class Cutter:
             axis = values.ndim - 1
         if values.shape[axis] != channels:
             raise ValueError(f"operator {index} ({node.op_type}) cannot be divided by channels")
-        cut = np.ascontiguousarray(np.take(values, np.arange(begin, end), axis))
+        cut = np.ascontiguousarray(values[(slice(None),) * axis + (slice(begin, end),)])
         return numpy_helper.from_array(cut, _sliced_name(name, begin, end))
 
     # Which values cross.

@@ -80,6 +80,14 @@ class WrittenGraph:
             made.raw_data = bytes(self._stored(tensor))
         return made
 
+    def values(self, name: str) -> NDArray[np.generic]:
+        """The values of a weight, where they lie in the file: outside of the enclave, and not copied."""
+        tensor = self._initializers[name]
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            return values_of(tensor)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.frombuffer(self._stored(tensor), dtype).reshape(tuple(tensor.dims))
+
     def _stored(self, tensor: TensorProto) -> memoryview:
         if self._weights is None:
             raise ValueError(f"the file of weights is missing, and '{tensor.name}' lies in it")
