@@ -12,7 +12,7 @@ from sectum.paging.replacement import Touch
 from sectum.plan.stages import PlannedStage
 from sectum.units import PAGE_BYTES, pages
 
-RUNTIME_BYTES = 2 << 20
+RUNTIME_BYTES = 1 << 20
 """What the process itself touches in each inference beside the model."""
 
 _ALIGNMENT_BYTES = 64

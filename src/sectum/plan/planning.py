@@ -118,6 +118,21 @@ class Planner:
         self._compute_ms = {buffers: self._computing_ms(network) for buffers, network in self._networks.items()}
 
     @property
+    def epc_bytes(self) -> int:
+        """Of the enclave."""
+        return self._epc_bytes
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether this machine was calibrated."""
+        return self._predictor.calibration is not None
+
+    @property
+    def machine(self) -> str:
+        """Whose milliseconds the predictions are."""
+        return self._predictor.machine
+
+    @property
     def graph(self) -> OptimizedGraph:
         """What the runtime executes."""
         return self._networks[1].optimized
