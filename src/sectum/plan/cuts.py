@@ -70,9 +70,7 @@ def levels_of(weight_bytes: int, room_bytes: int) -> int:
     return _LEVELS + 1 if weight_bytes > room_bytes else math.ceil(weight_bytes * _LEVELS / room_bytes)
 
 
-def cut(
-    groups: Sequence[Sequence[Unit]], buffer_bytes: int, room_bytes: int, costs: StageCosts
-) -> list[Cut] | None:
+def cut(groups: Sequence[Sequence[Unit]], buffer_bytes: int, room_bytes: int, costs: StageCosts) -> list[Cut] | None:
     """The cheapest stages of whole groups; None where the weights that must stay do not fit.
 
     Args:

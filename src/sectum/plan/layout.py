@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -53,14 +54,12 @@ class _Arena:
     def take(self, n_bytes: int) -> tuple[int, int]:
         """A free piece: its address and its size."""
         size = -(-max(1, n_bytes) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-        start = place = 0
-        for place, (address, used) in enumerate(self._used):
+        start = 0
+        for address, used in self._used:
             if address - start >= size:
                 break
             start = address + used
-        else:
-            place = len(self._used)
-        self._used.insert(place, (start, size))
+        insort(self._used, (start, size))
         self.most = max(self.most, start + size)
         return start, size
 

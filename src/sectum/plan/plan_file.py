@@ -165,12 +165,12 @@ def parse_plan(data: object, origin: str) -> Plan:
         ArtefactInvalid: it is no plan.
     """
     reader = _Reader(origin)
-    whole = reader.object(data, "the plan")
+    whole = reader.mapping(data, "the plan")
     if whole.get("schema") != SCHEMA:
         raise ArtefactInvalid(f"{origin} is not a plan of this version ({SCHEMA}): make one with 'sectum plan'")
-    model = reader.object(whole.get("model"), "model")
-    inputs = reader.object(model.get("inputs", {}), "model.inputs")
-    stages = reader.array(whole.get("stages"), "stages", _MOST_STAGES)
+    model = reader.mapping(whole.get("model"), "model")
+    inputs = reader.mapping(model.get("inputs", {}), "model.inputs")
+    stages = reader.items(whole.get("stages"), "stages", _MOST_STAGES)
     if not stages:
         raise reader.error("stages", "at least one stage")
     if whole.get("runtime") != RUNTIME:
@@ -182,7 +182,7 @@ def parse_plan(data: object, origin: str) -> Plan:
         sha256=None if model.get("sha256") is None else reader.text(model.get("sha256"), "model.sha256"),
         batch=None if model.get("batch") is None else reader.number(model.get("batch"), "model.batch", 1),
         inputs={
-            name: tuple(reader.number(size, f"shape of {name:.40}", 1) for size in reader.array(shape, name, 32))
+            name: tuple(reader.number(size, f"shape of {name:.40}", 1) for size in reader.items(shape, name, 32))
             for name, shape in inputs.items()
         },
         enclave=reader.text(whole.get("enclave"), "enclave"),
@@ -198,10 +198,10 @@ def parse_plan(data: object, origin: str) -> Plan:
 
 def _stage(reader: _Reader, data: object, number: int) -> tuple[int, int, tuple[int, int] | None, bool]:
     name = f"stages[{number}]"
-    stage = reader.object(data, name)
+    stage = reader.mapping(data, name)
     channels = None
     if stage.get("channels") is not None:
-        both = reader.array(stage["channels"], f"{name}.channels", 2)
+        both = reader.items(stage["channels"], f"{name}.channels", 2)
         if len(both) != 2:
             raise reader.error(f"{name}.channels", "two numbers")
         begin, end = (reader.number(one, f"{name}.channels", 0) for one in both)
@@ -221,12 +221,12 @@ class _Reader:
     def error(self, name: str, expected: str) -> ArtefactInvalid:
         return ArtefactInvalid(f"{self._origin}: {name:.80} must be {expected}; make the plan again with 'sectum plan'")
 
-    def object(self, value: object, name: str) -> dict[str, Any]:
+    def mapping(self, value: object, name: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self.error(name, "an object")
         return value
 
-    def array(self, value: object, name: str, most: int) -> list[Any]:
+    def items(self, value: object, name: str, most: int) -> list[Any]:
         if not isinstance(value, list) or len(value) > most:
             raise self.error(name, f"a list of at most {most} items")
         return value

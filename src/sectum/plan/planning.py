@@ -11,7 +11,6 @@ import numpy as np
 from sectum.enclave.profile import Profile, streamed_bytes
 from sectum.errors import UsageError
 from sectum.ort.optimized import OptimizedGraph
-from sectum.paging.compiled_replacement import compiled_replacement
 from sectum.paging.replacement import PagingCounts, all_fit, steady_state
 from sectum.plan.cuts import StageCosts, cut, grouped
 from sectum.plan.layout import Layout, lay_out
@@ -28,6 +27,7 @@ _SHARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Sizes of buffers that are tried: the EPC over these."""
 _LEAST_BUFFER_BYTES = 256 << 10
 _ROUNDS = 5
+_PAGING_CANDIDATES = 3
 _OPENING_UNCERTAINTY = 0.25
 
 
@@ -83,6 +83,19 @@ class Planned:
     def as_it_is(self) -> bool:
         """Whether the best is to run the network without a plan."""
         return len(self.stages) == 1 and not self.stages[0].streamed
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A plan whose time is not known yet."""
+
+    stages: tuple[PlannedStage, ...]
+    buffers: int
+    layout: Layout
+
+    def missing_bytes(self, epc_bytes: int) -> int:
+        """By how much it is too large for the EPC; negative where it fits."""
+        return self.layout.working_set_bytes - epc_bytes
 
 
 class Planner:
@@ -147,11 +160,16 @@ class Planner:
 
     def best(self) -> Planned:
         """The plan with the least predicted latency; without stages where that is best."""
-        plans = [self.without_stages()]
+        fitting: list[_Candidate] = []
+        too_large: list[_Candidate] = []
         for buffers in self._networks:
             sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in _SHARES}
             for buffer_bytes in sorted(sizes, reverse=True):
-                plans += self._with_buffers(buffers, buffer_bytes)
+                if (found := self._with_buffers(buffers, buffer_bytes)) is not None:
+                    (fitting if found.missing_bytes(self._epc_bytes) <= 0 else too_large).append(found)
+        if not fitting:  # counting page faults takes long, so only where nothing else is left
+            fitting = sorted(too_large, key=lambda one: one.missing_bytes(self._epc_bytes))[:_PAGING_CANDIDATES]
+        plans = [self.without_stages(), *(self._evaluated(one) for one in fitting)]
         return min(plans, key=lambda plan: plan.latency_ms)
 
     def without_stages(self) -> Planned:
@@ -177,25 +195,26 @@ class Planner:
     def _units(self, buffers: int, buffer_bytes: int) -> list[Unit]:
         return units(self._networks[buffers], self._compute_ms[buffers], buffer_bytes)
 
-    def _with_buffers(self, buffers: int, buffer_bytes: int) -> list[Planned]:
-        """Plans with buffers of at most this size, with as many weights in the enclave as there is room for."""
+    def _with_buffers(self, buffers: int, buffer_bytes: int) -> _Candidate | None:
+        """The plan with buffers of at most this size, with as many weights in the enclave as there is room for."""
         groups = grouped(self._units(buffers, buffer_bytes), buffer_bytes)
         costs = StageCosts(self._costs.stage_ms, self._costs.open_ms_per_mib / MIB, hidden=buffers > 1)
-        activations = self.graph.lifetimes.peak_bytes
-        room = self._epc_bytes - buffers * buffer_bytes - activations
-        found: list[Planned] = []
+        room = max(1, self._epc_bytes - buffers * buffer_bytes - self.graph.lifetimes.peak_bytes)
+        found = None
         for _ in range(_ROUNDS):
-            cuts = cut(groups, buffer_bytes, max(1, room), costs)
-            if cuts is None:
-                if room >= self._epc_bytes:
-                    break
+            cuts = cut(groups, buffer_bytes, room, costs)
+            if cuts is None and room < self._epc_bytes:
                 room = self._epc_bytes  # what must stay does not fit: it is paged, as without a plan
-                continue
-            stages = [self._stage(list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed) for one in cuts]
-            planned = self.evaluate(stages, buffers)
-            found.append(planned)
-            missing = planned.layout.working_set_bytes - self._epc_bytes
-            if missing <= 0 or room <= 1:
+                cuts = cut(groups, buffer_bytes, room, costs)
+            if cuts is None:
+                break
+            stages = tuple(
+                self._stage(list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
+                for one in cuts
+            )
+            found = _Candidate(stages, buffers, lay_out(self.graph, stages, buffers, self._networks[buffers].threads))
+            missing = found.missing_bytes(self._epc_bytes)
+            if missing <= 0 or room == 1:
                 break
             room = max(1, room - missing)
         return found
@@ -224,8 +243,12 @@ class Planner:
         """
         if buffers not in self._networks:
             raise UsageError(f"a plan with {buffers} buffers needs a thread that opens: give --threads 2 or more")
+        layout = lay_out(self.graph, stages, buffers, self._networks[buffers].threads)
+        return self._evaluated(_Candidate(tuple(stages), buffers, layout))
+
+    def _evaluated(self, candidate: _Candidate) -> Planned:
+        stages, buffers, layout = candidate.stages, candidate.buffers, candidate.layout
         network = self._networks[buffers]
-        layout = lay_out(self.graph, stages, buffers, network.threads)
         counts = self._counts(layout, len(stages))
         paging_ms = self._paging_ms(counts, len(stages))
         computing = [self._costs.stage_ms + self._share_ms(stage, buffers) for stage in stages]
@@ -237,7 +260,7 @@ class Planner:
         latency_ms = times[-1].computing.end_ms + sum(paging_ms) + entry_ms
         interval = self._interval(opening, computing, buffers, sum(paging_ms) + entry_ms)
         return Planned(
-            stages=tuple(stages),
+            stages=stages,
             buffers=buffers,
             layout=layout,
             latency_ms=latency_ms,
@@ -260,7 +283,6 @@ class Planner:
             self._epc_bytes // PAGE_BYTES,
             self._profile.policy,
             operators=stages,
-            compiled=compiled_replacement(),
         )
 
     def _share_ms(self, stage: PlannedStage, buffers: int) -> float:

@@ -81,7 +81,9 @@ def _write_graph(model: bytes, folder: Path) -> None:
         ) from error
     if ended.returncode != 0:
         said = ended.stderr.strip().splitlines()
-        raise RuntimeRefused(f"ONNX Runtime cannot write the graph that it executes: {said[-1] if said else 'no reason'}")
+        raise RuntimeRefused(
+            f"ONNX Runtime cannot write the graph that it executes: {said[-1] if said else 'no reason'}"
+        )
     path.unlink()
 
 

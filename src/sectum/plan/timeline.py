@@ -33,8 +33,8 @@ def timeline(opening_ms: Sequence[float | None], computing_ms: Sequence[float], 
     Args:
         opening_ms: of each stage; None where its weights stay in the enclave.
         computing_ms: of each stage.
-        buffers: with 1, the thread that computes opens each stage before; with more, another thread opens ahead, as soon
-            as a buffer is free.
+        buffers: with 1, the thread that computes opens each stage before; with more, another thread opens ahead, as
+            soon as a buffer is free.
     """
     times: list[StageTimes] = []
     now = opener_free = 0.0
@@ -42,10 +42,8 @@ def timeline(opening_ms: Sequence[float | None], computing_ms: Sequence[float], 
     for open_ms, compute_ms in zip(opening_ms, computing_ms, strict=True):
         opening = None
         if open_ms is not None:
-            if buffers == 1:
-                begin = now
-            else:
-                begin = max(opener_free, freed[-buffers] if len(freed) >= buffers else 0.0)
+            buffer_free = freed[-buffers] if len(freed) >= buffers else 0.0
+            begin = now if buffers == 1 else max(opener_free, buffer_free)
             opening = Interval(begin, begin + open_ms)
             opener_free = opening.end_ms
             now = max(now, opening.end_ms)

@@ -44,8 +44,12 @@ if TYPE_CHECKING:
 @shape_options
 @threads_option
 @click.option("--stages", "show_stages", is_flag=True, help="List every stage with its cost.")
-@click.option("--measure", "measured", is_flag=True, help="Measure the plan in the software enclave, and no plan beside it.")
-@click.option("--runs", callback=whole(100_000), metavar="N", help="Inferences to time.  [default: until it is precise]")
+@click.option(
+    "--measure", "measured", is_flag=True, help="Measure the plan in the software enclave, and no plan beside it."
+)
+@click.option(
+    "--runs", callback=whole(100_000), metavar="N", help="Inferences to time.  [default: until it is precise]"
+)
 @deadline_option("120", "Stop each measurement after so many seconds.")
 @output_option("Write the plan to this file, for 'sectum run' and 'sectum measure'.")
 @json_option
@@ -71,7 +75,9 @@ def plan(
     from sectum.cli.render.progress import progress_bar
 
     if measured and options["enclave"] not in RUNNERS:
-        raise UsageError(f"plans are measured in the software enclave: leave --measure or --enclave {options['enclave']} out")
+        raise UsageError(
+            f"plans are measured in the software enclave: leave --measure or --enclave {options['enclave']} out"
+        )
     if output is not None:
         check_writable(output)
     result = make_plan(model, **options)
@@ -82,9 +88,9 @@ def plan(
     with_plan = without = None
     if measured:
         with progress_bar() as progress:
-            common = {"runs": runs, "deadline_s": deadline_s, "progress": progress}
-            with_plan = measure_plan(result, **common)
-            without = measure_plan(result, planned=False, **common)
+            conditions = {"runs": runs, "deadline_s": deadline_s, "progress": progress}
+            with_plan = measure_plan(result, conditions)
+            without = measure_plan(result, conditions, planned=False)
     if as_json:
         data = result.to_json()
         if with_plan is not None and without is not None:
@@ -95,7 +101,12 @@ def plan(
 
 
 def _show(
-    result: PlanResult, measured: Measurement | None, unplanned: Measurement | None, *, stages: bool, output: Path | None
+    result: PlanResult,
+    measured: Measurement | None,
+    unplanned: Measurement | None,
+    *,
+    stages: bool,
+    output: Path | None,
 ) -> None:
     from sectum.cli.plan.words import facts, stage_rows, verdict
     from sectum.cli.render.figures import milliseconds, times
@@ -111,8 +122,8 @@ def _show(
     if measured is not None and unplanned is not None:
         say("")
         paragraph(
-            f"Measured: {milliseconds(measured.latency_ms)} with the plan, {milliseconds(unplanned.latency_ms)} without "
-            f"it: {times(unplanned.latency_ms / measured.latency_ms)} faster.",
+            f"Measured: {milliseconds(measured.latency_ms)} with the plan, {milliseconds(unplanned.latency_ms)} "
+            f"without it: {times(unplanned.latency_ms / measured.latency_ms)} faster.",
             hanging="  ",
         )
     if output is not None:
@@ -121,7 +132,7 @@ def _show(
     if not result.calibrated:
         say("")
         paragraph(
-            f"Note: not calibrated; times are those of {result.machine}. Run 'sectum calibrate' to predict those of this "
-            "machine.",
+            f"Note: not calibrated; times are those of {result.machine}. Run 'sectum calibrate' to predict those "
+            "of this machine.",
             hanging="  ",
         )

@@ -15,18 +15,14 @@ _NATIVE_SHARE = 0.25
 
 def measure_file(path: Path, *, as_json: bool, runs: int | None, deadline_s: float) -> None:
     """Measure a plan and its network outside an enclave, and print both with the prediction."""
-    from sectum.cli.measure.measuring import measure
-    from sectum.cli.plan.planning import measure_plan, read_plan
+    from sectum.cli.plan.planning import measure_native, measure_plan, read_plan
     from sectum.cli.render.progress import progress_bar
 
     result = read_plan(path)
     with progress_bar() as progress:
-        common = {"runs": runs, "progress": progress}
-        measured = measure_plan(result, deadline_s=deadline_s * (1 - _NATIVE_SHARE), **common)
-        native = measure(
-            result.source, "native", threads=result.plan.threads, deadline_s=deadline_s * _NATIVE_SHARE,
-            compare_native=False, **common,
-        )  # fmt: skip
+        conditions = {"runs": runs, "progress": progress, "deadline_s": deadline_s * (1 - _NATIVE_SHARE)}
+        measured = measure_plan(result, conditions)
+        native = measure_native(result, conditions | {"deadline_s": deadline_s * _NATIVE_SHARE})
     if as_json:
         from sectum.cli.render.output import print_json
 

@@ -11,9 +11,11 @@ from sectum.cli.options import Inputs
 from sectum.errors import ArtefactInvalid, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from sectum.cli.predict.source import Source
+    from sectum.enclave.runners.runner import Runner
     from sectum.measure.measurement import Measurement
     from sectum.ort.optimized import OptimizedGraph
     from sectum.plan.plan_file import Plan
@@ -153,13 +155,13 @@ def _planner(source: Source, profile: Any, threads: int) -> Planner:
     )
 
 
-def measure_plan(result: PlanResult, *, planned: bool = True, **conditions: Any) -> Measurement:
+def measure_plan(result: PlanResult, conditions: Mapping[str, Any], *, planned: bool = True) -> Measurement:
     """Measure a plan in the software enclave, or its network there without the plan.
 
     Args:
         result: the plan.
-        planned: whether to follow it.
         conditions: keyword arguments of `sectum.measure.latency.measure`.
+        planned: whether to follow it.
 
     Raises:
         EnclaveError: it cannot run there; the message says why.
@@ -167,10 +169,40 @@ def measure_plan(result: PlanResult, *, planned: bool = True, **conditions: Any)
     """
     from contextlib import nullcontext
 
-    from sectum.cli.measure.measuring import measure
+    from sectum.enclave.runners.softepc import SoftEpcRunner
 
-    plan = result.plan
+    runner = SoftEpcRunner()
+    runner.check()
     with result.streams() if planned else nullcontext() as streams:
-        return measure(
-            result.source, RUNNERS[0], epc_bytes=plan.epc_bytes, threads=plan.threads, streams=streams, **conditions
-        )
+        return _measure(result, runner, conditions, epc_bytes=result.plan.epc_bytes, streams=streams)
+
+
+def measure_native(result: PlanResult, conditions: Mapping[str, Any]) -> Measurement:
+    """Measure a plan's network outside an enclave.
+
+    Args:
+        result: the plan.
+        conditions: keyword arguments of `sectum.measure.latency.measure`.
+
+    Raises:
+        EnclaveError: it cannot run; the message says why.
+    """
+    from sectum.enclave.runners.native import NativeRunner
+
+    return _measure(result, NativeRunner(), conditions, compare_native=False)
+
+
+def _measure(result: PlanResult, runner: Runner, conditions: Mapping[str, Any], **more: Any) -> Measurement:
+    from sectum.measure.latency import measure
+    from sectum.predict.calibration import load as load_calibration
+
+    model, calibration = result.source.model, load_calibration()
+    return measure(
+        model,
+        runner,
+        threads=result.plan.threads,
+        references=None if calibration is None else calibration.references,
+        inputs=model.feeds,
+        **conditions,
+        **more,
+    )

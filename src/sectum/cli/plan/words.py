@@ -23,8 +23,8 @@ def verdict(result: PlanResult) -> str:
     streamed = sum(1 for stage in planned.stages if stage.streamed)
     return (
         f"{name} takes about {milliseconds(planned.latency_ms)} in {epc} with this plan, "
-        f"{times(planned.unplanned_ms / planned.latency_ms)} faster than the {milliseconds(planned.unplanned_ms)} without "
-        f"one, and {times(planned.latency_ms / planned.native_ms)} as long as outside an enclave. It runs in "
+        f"{times(planned.unplanned_ms / planned.latency_ms)} faster than the {milliseconds(planned.unplanned_ms)} "
+        f"without one, and {times(planned.latency_ms / planned.native_ms)} as long as outside an enclave. It runs in "
         f"{plural(len(planned.stages), 'stage')}; the weights of {count(streamed)} are streamed."
     )
 
@@ -45,7 +45,11 @@ def facts(result: PlanResult) -> list[tuple[str, str, str]]:
     if not planned.as_it_is:
         found += [
             ("  computing", milliseconds(computing_ms), "predicted"),
-            ("  opening", milliseconds(opening_ms), f"predicted; {format_bytes(planned.opened_bytes)} of weights{ahead}"),
+            (
+                "  opening",
+                milliseconds(opening_ms),
+                f"predicted; {format_bytes(planned.opened_bytes)} of weights{ahead}",
+            ),
             ("  paging", milliseconds(paging_ms), "predicted"),
         ]
     found += [
@@ -66,7 +70,7 @@ def facts(result: PlanResult) -> list[tuple[str, str, str]]:
 
 def stage_rows(result: PlanResult) -> list[tuple[str, ...]]:
     """A row for each stage."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for index, (stage, one) in enumerate(zip(result.planned.stages, result.planned.by_stage, strict=True)):
         names = result.graph.layer_names[stage.first : stage.last + 1]
         name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"

@@ -15,12 +15,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sectum.enclave.runners.launch import Launch, Process, ended_error
 from sectum.enclave.runners.runner import FaultTrace, Job, OperatorTime, ProcessMemory, Sample, SessionInfo, check_epc
 from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.units import format_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _WATCH_S = 0.05  # how often the child's memory is checked while it works on an answer
 _CLOSE_S = 2.0  # how long a process may take to exit after its input was closed

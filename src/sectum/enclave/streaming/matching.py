@@ -76,7 +76,8 @@ def in_order_of(executed: ExecutedGraph, nodes: Sequence[NodeProto], inputs: Seq
 
 def _trimmed(reads: Sequence[Read]) -> list[Read]:
     """Without weights and inputs that are left out at the end."""
+    # A pair from JSON is a list of two.
     kept = [tuple(read) if isinstance(read, list) else read for read in reads]
     while kept and kept[-1] is None:
         kept.pop()
-    return kept  # type: ignore[return-value]  # a pair from JSON is a list of two
+    return kept

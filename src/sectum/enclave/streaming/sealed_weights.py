@@ -46,10 +46,11 @@ class _Block:
 class SealedWeights:
     """Untrusted memory with the weights of the stages that are streamed.
 
-    Blocks are sealed by AES-GCM. The key is drawn here and never leaves the enclave. A block's nonce is its number, its
-    associated data are its stage, its position there, its size and the number of blocks of the stage; each block is
-    sealed once. So a block opens only where it was put, and there is no older block that could take its place. The memory
-    is a file that has no name and ends with the process. All that is needed to find a block stays in the enclave.
+    Blocks are sealed by AES-GCM. The key is drawn here and never leaves the enclave. A block's nonce is its number,
+    its associated data are its stage, its position there, its size and the number of blocks of the stage; each block
+    is sealed once. So a block opens only where it was put, and there is no older block that could take its place. The
+    memory is a file that has no name and ends with the process. All that is needed to find a block stays in the
+    enclave.
 
     Args:
         sizes: bytes of each stage, before sealing.
@@ -82,7 +83,7 @@ class SealedWeights:
         if stage in self._sealed:
             raise ValueError(f"stage {stage} was sealed before")
         self._sealed.add(stage)
-        content = memoryview(plain)
+        content = plain.data
         for block in self._stages[stage]:
             sealed = self._memory[block.outside : block.outside + block.n_bytes + TAG_BYTES]
             inside = content[block.inside : block.inside + block.n_bytes]
@@ -97,7 +98,7 @@ class SealedWeights:
         Raises:
             WeightsTamperedError: it is not what was sealed.
         """
-        content = memoryview(plain)
+        content = plain.data
         for position, block in enumerate(self._stages[stage]):
             size = block.n_bytes + TAG_BYTES
             copy = self._copy[:size]

@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from sectum.enclave.streaming.allocator import Allocator
 from sectum.enclave.streaming.matching import ExecutedGraph
-from sectum.enclave.streaming.native import Streaming
 from sectum.enclave.streaming.sealed_weights import SealedWeights, buffer
 from sectum.enclave.streaming.stage_models import Cutter, Stage, StageModel, constants
 from sectum.enclave.streaming.written_graph import WrittenGraph
@@ -97,7 +97,7 @@ class StagedSession:
 
     def __init__(self, streams: Streams, threads: int) -> None:
         self._streams, self._threads = streams, threads
-        self._library = Streaming(streams.library)
+        self._allocator = Allocator(streams.library)
         written = WrittenGraph(streams.folder)
         self._inputs = list(written.graph.input)
         self._results = [value.name for value in written.graph.output]
@@ -121,7 +121,7 @@ class StagedSession:
         for number, model in enumerate(cutter.models()):
             self._sessions.append(self._placed(number, model, layouts[number]))
             self._names.append((model.inputs, model.outputs))
-        self._library.arena(streams.arena_bytes)
+        self._allocator.arena(streams.arena_bytes)
         self._opener = ThreadPoolExecutor(1, "opener") if streams.buffers > 1 and self._streamed else None
         self.stage_ns = np.zeros((len(streams.stages), 2), np.int64)
         self.runs = 0
@@ -134,7 +134,7 @@ class StagedSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimized
-        options.register_custom_ops_library(self._library.path)
+        options.register_custom_ops_library(self._allocator.path)
         options.add_session_config_entry("session.use_env_allocators", "1")
         if self._threads > 1:
             options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -151,11 +151,11 @@ class StagedSession:
 
     def _learned(self, model: StageModel) -> _Layout:
         """Create a stage's session once, and lay out the weights that it keeps."""
-        self._library.learn()
+        self._allocator.learn()
         try:
             session = self._created(model, model.weights)
         finally:
-            sizes = self._library.learned()
+            sizes = self._allocator.learned()
         del session
         end = 0
 
@@ -197,11 +197,11 @@ class StagedSession:
             np.copyto(placed, value)
             weights[name] = placed
         addresses = [None if offset is None else start + offset for offset in layout.offsets]
-        self._library.place(addresses, layout.sizes)
+        self._allocator.place(addresses, layout.sizes)
         try:
             session, values = self._created(model, weights)
         finally:
-            as_learned = self._library.placed()
+            as_learned = self._allocator.placed()
         if not as_learned:
             raise ValueError(f"the runtime allocated the weights of stage {number} in another order the second time")
         self._aliases += [values, weights]
@@ -271,7 +271,7 @@ class StagedSession:
 
     def describe(self) -> dict[str, Any]:
         """What running it took so far: bytes, and mean nanoseconds of each stage, waiting for weights and computing."""
-        most, outside = self._library.arena_use()
+        most, outside = self._allocator.arena_use()
         runs = max(1, self.runs)
         return {
             "opened_bytes": self.opened_bytes,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
@@ -207,9 +206,7 @@ class Cutter:
                 if not positions or any(position not in packed for position in positions):
                     in_place.add(name)
             made.update(filter(None, node.output))
-        outputs = [
-            name for _, node in nodes for name in node.output if name and self.last_read.get(name, -1) > number
-        ]
+        outputs = [name for _, node in nodes for name in node.output if name and self.last_read.get(name, -1) > number]
         graph = GraphProto(name=f"stage {number}")
         graph.node.extend(node for _, node in nodes)
         graph.input.extend(self._types[name] for name in inputs)
@@ -249,5 +246,3 @@ def constants(written: WrittenGraph) -> dict[str, NDArray[np.generic]]:
         for value in written.graph.output
         if written.is_weight(value.name)
     }
-
-

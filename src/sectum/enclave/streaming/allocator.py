@@ -9,8 +9,8 @@ _LEARNED = 1 << 16
 _TOO_MANY = (1 << (8 * ctypes.sizeof(ctypes.c_size_t))) - 1
 
 
-class Streaming:
-    """The library's functions.
+class Allocator:
+    """Decides where ONNX Runtime's weights and activations lie.
 
     Args:
         path: the compiled library.
@@ -63,4 +63,4 @@ class Streaming:
 
     def placed(self) -> bool:
         """End placing; whether the allocations were those that were learned."""
-        return self._library.streaming_placed() == 0
+        return bool(self._library.streaming_placed() == 0)
