@@ -213,10 +213,10 @@ OrtStatus *ORT_CALL RegisterCustomOps(OrtSessionOptions *options, const OrtApiBa
 
 int streaming_arena(size_t bytes)
 {
-    if (arena.memory || !bytes)
-        return -1;
+    if (arena.memory)
+        return bytes <= arena.bytes ? 0 : -1;
     void *memory = NULL;
-    if (posix_memalign(&memory, 4096, rounded(bytes)))
+    if (!bytes || posix_memalign(&memory, 4096, rounded(bytes)))
         return -1;
     pthread_mutex_lock(&mutex);
     arena.bytes = rounded(bytes);

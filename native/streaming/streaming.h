@@ -21,8 +21,8 @@
  * One thread creates sessions; any thread may allocate. */
 
 /* Gives activations a memory of their own of so many bytes, which all sessions share. Allocations
- * that do not fit there, and all before this call, are made by malloc. 0, or -1: no memory, or
- * there is one already. */
+ * that do not fit there, and all before this call, are made by malloc. 0, also where there is one
+ * already that is large enough; else -1. */
 STREAMING_API int streaming_arena(size_t bytes);
 /* The most bytes of the arena, from its start, that were ever in use, and bytes of activations that
  * did not fit and are allocated now. */

@@ -97,7 +97,7 @@ def cut(groups: Sequence[Sequence[Unit]], buffer_bytes: int, room_bytes: int, co
                 break
             took_ms = computing[end] - computing[first]
             options = []
-            if not must_stay and weight_bytes <= buffer_bytes:
+            if weight_bytes <= buffer_bytes and not (must_stay and weight_bytes):
                 options.append((0, costs.of(weight_bytes, took_ms, streamed=bool(weight_bytes))))
             if weight_bytes:
                 options.append((levels_of(weight_bytes, room_bytes), costs.of(0, took_ms, streamed=False)))
