@@ -26,7 +26,7 @@ ARENA_BYTES = 64 << 20
 
 def run(name: str) -> dict[str, object]:
     """Run one network both ways."""
-    content = zoo.to_bytes(zoo.build(name[4:], resolution=64)) if name.startswith("zoo:") else build(name)
+    content = zoo.to_bytes(zoo.build(name[4:], resolution=64), batch=1) if name.startswith("zoo:") else build(name)
     model = read(content)
     graph = optimize(model.graph, Cpu.here())
     stages, found = {"evenly": evenly(graph, 4), "divided": divided(graph)}, {}
