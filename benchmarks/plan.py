@@ -32,9 +32,7 @@ def planned(case: str) -> PlanResult:
     """The best plan of a case."""
     model, epc, threads = case.rsplit(":", 2)
     name = model if model.endswith(".onnx") else f"zoo:{model}"
-    return make_plan(
-        name, enclave="softepc", epc_bytes=parse_bytes(epc), batch=None, inputs={}, threads=int(threads)
-    )
+    return make_plan(name, enclave="softepc", epc_bytes=parse_bytes(epc), batch=None, inputs={}, threads=int(threads))
 
 
 def measured(case: str, rounds: int, conditions: dict[str, Any], *, unpaged: bool) -> dict[str, Any]:
@@ -78,7 +76,8 @@ def show(row: dict[str, Any]) -> None:
         f"{row['case']:22} native {times['native']:7.1f}  plan {times['planned']:7.1f} ({row['over_native']:.2f} x)  "
         f"paging {unplanned}  predicted {predicted['planned']:.1f} and {predicted['unplanned']:.1f} ms  "
         f"{row['stages']} stages, {format_bytes(row['opened_bytes'])} opened, {row['loads']:.0f} loads, "
-        f"{format_bytes(row['resident_bytes'])} resident, outputs {'equal' if row['outputs_equal_native'] else 'DIFFER'}",
+        f"{format_bytes(row['resident_bytes'])} resident, "
+        f"outputs {'equal' if row['outputs_equal_native'] else 'DIFFER'}",
         flush=True,
     )
 

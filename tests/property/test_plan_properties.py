@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sectum.plan.cuts import Cut, StageCosts, cut, levels_of
 from sectum.plan.cuts import _LEVELS as LEVELS
+from sectum.plan.cuts import Cut, StageCosts, cut, levels_of
 from sectum.plan.units import Unit
 
 UNITS = st.lists(
@@ -46,7 +46,7 @@ def by_brute_force(units: list[Unit], buffer_bytes: int, room_bytes: int, costs:
     best = math.inf
     for ends in product([False, True], repeat=len(units) - 1):
         places = [0, *(place + 1 for place, end in enumerate(ends) if end), len(units)]
-        pairs = list(zip(places, places[1:], strict=False))
+        pairs = list(pairwise(places))
         for streamed in product([False, True], repeat=len(pairs)):
             cuts = [Cut(first, end, one) for (first, end), one in zip(pairs, streamed, strict=True)]
             best = min(best, cost_of(units, cuts, buffer_bytes, room_bytes, costs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.stages import PlannedStage
 from sectum.plan.units import channels_of, stored_weights
@@ -20,7 +22,7 @@ def evenly(graph: OptimizedGraph, count: int) -> list[PlannedStage]:
     ends = sorted({round(place * operators / count) for place in range(count + 1)})
     return [
         PlannedStage(first, end - 1, None, 0, streamed=True, weight_bytes=weight_bytes(graph, first, end - 1))
-        for first, end in zip(ends, ends[1:], strict=False)
+        for first, end in itertools.pairwise(ends)
     ]
 
 

@@ -19,7 +19,7 @@ from sectum.graph import read
 from sectum.measure.input_ranges import input_ranges
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
-from sectum.plan.running import prepared_streams
+from sectum.plan.running import prepared_streams, streams_of
 
 ARENA_BYTES = 64 << 20
 
@@ -36,18 +36,17 @@ def run(name: str) -> dict[str, object]:
     names = [value.name for value in plain.get_outputs()]
     feeds = _inputs(plain, 0, input_ranges(model.graph))
     expected = plain.run(names, feeds)
-    for how, cut in stages.items():
-        for buffers in (1, 2):
-            with prepared_streams(model.bound_bytes(), graph, cut, buffers, ARENA_BYTES // 2) as streams:
-                streams["arena_bytes"] = ARENA_BYTES
+    with prepared_streams(model.bound_bytes(), graph, stages["evenly"], 1, 0) as written:
+        for how, cut in stages.items():
+            for buffers in (1, 2):
+                streams = streams_of(written, cut, buffers, ARENA_BYTES)
                 session = StagedSession(Streams.of(json.loads(json.dumps(streams))), 1)
-            runs = [session.run(names, feeds) for _ in range(3)]
-            equal = all(
-                a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-                for outputs in runs
-                for a, b in zip(expected, outputs, strict=True)
-            )
-            found[f"{how} {buffers}"] = equal
+                runs = [session.run(names, feeds) for _ in range(3)]
+                found[f"{how} {buffers}"] = all(
+                    a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+                    for outputs in runs
+                    for a, b in zip(expected, outputs, strict=True)
+                )
     return {"name": name, "equal": found, "opened_bytes": session.opened_bytes, "stages": len(stages["divided"])}
 
 

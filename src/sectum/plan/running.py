@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sectum.units import MIB
 _WRITING_DEADLINE_S = 600.0
 _ARENA_SLACK = 1.5
 """The first inference allocates tensor by tensor, before the runtime has planned its memory."""
-_BUFFER_SLACK = 1.02
+_BUFFER_SLACK, _BUFFER_SLACK_BYTES = 1.02, 64 << 10
 
 
 @contextmanager
@@ -45,19 +45,31 @@ def prepared_streams(
     with tempfile.TemporaryDirectory(prefix="sectum-plan-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         _write_graph(model, folder)
-        streamed = [stage.weight_bytes for stage in stages if stage.streamed]
-        yield {
-            "folder": str(folder),
-            "library": str(library),
-            "executed": _executed(graph),
-            "stages": [
-                {"first": one.first, "last": one.last, "channels": one.channels, "streamed": one.streamed}
-                for one in stages
-            ],
-            "buffers": buffers,
-            "buffer_bytes": int(_BUFFER_SLACK * max(streamed, default=0)) + (64 << 10),
-            "arena_bytes": int(_ARENA_SLACK * arena_bytes) + MIB,
-        }
+        written = {"folder": str(folder), "library": str(library), "executed": _executed(graph)}
+        yield streams_of(written, stages, buffers, int(_ARENA_SLACK * arena_bytes) + MIB)
+
+
+def streams_of(
+    written: Mapping[str, Any], stages: Sequence[PlannedStage], buffers: int, arena_bytes: int
+) -> dict[str, Any]:
+    """What a job needs to run stages of a written graph.
+
+    Args:
+        written: what `prepared_streams` has given for it.
+        stages: in order.
+        buffers: that streamed weights are opened into.
+        arena_bytes: memory for activations.
+    """
+    streamed = [stage.weight_bytes for stage in stages if stage.streamed]
+    return {
+        **written,
+        "stages": [
+            {"first": one.first, "last": one.last, "channels": one.channels, "streamed": one.streamed} for one in stages
+        ],
+        "buffers": buffers,
+        "buffer_bytes": int(_BUFFER_SLACK * max(streamed, default=0)) + _BUFFER_SLACK_BYTES,
+        "arena_bytes": arena_bytes,
+    }
 
 
 def _write_graph(model: bytes, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from sectum.enclave import profile
@@ -61,7 +63,7 @@ def test_what_fits_is_left_alone(predictor, squeezenet, softepc) -> None:
 def test_less_epc_never_makes_a_plan_faster(predictor, squeezenet, softepc) -> None:
     """Planned latency falls, or stays, as the EPC grows, but for the grain of the search."""
     times = [planner(predictor, squeezenet, softepc, size * MIB).best().latency_ms for size in (4, 6, 8, 12)]
-    assert all(later <= earlier * 1.02 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later <= earlier * 1.02 for earlier, later in itertools.pairwise(times))
 
 
 def test_a_given_plan_is_predicted_like_a_found_one(predictor, alexnet, softepc) -> None:
