@@ -56,6 +56,7 @@ class PlanResult:
         """Write what is needed to run it; None where it runs as it is.
 
         Raises:
+            UsageError: the plan is for another enclave.
             RuntimeRefused: ONNX Runtime cannot load the model.
             EnclaveUnavailable: libstreaming cannot be compiled here.
         """
@@ -63,6 +64,11 @@ class PlanResult:
 
         from sectum.plan.running import prepared_streams
 
+        if self.plan.enclave not in RUNNERS:
+            raise UsageError(
+                f"the plan is for '{self.plan.enclave}', and plans run in the software enclave: plan with "
+                "--enclave softepc"
+            )
         if self.planned.as_it_is:
             return nullcontext()
         planned = self.planned

@@ -23,6 +23,10 @@ _NUMBERS = frozenset(
 """Element types that numpy has: weights of these can lie where the enclave wants them."""
 
 
+_NAMES = {"float32": "FLOAT", "float64": "DOUBLE"}
+"""ONNX's names of element types that are not numpy's in capitals."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Consecutive operators, or a part of one.
@@ -78,7 +82,7 @@ class Cutter:
         for node, outputs in zip(self._nodes, executed.outputs, strict=True):
             for name, (dtype, shape) in zip(node.output, outputs, strict=False):
                 if name:
-                    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+                    kind = TensorProto.DataType.Value(_NAMES.get(dtype, dtype.upper()))
                     self._types[name] = helper.make_tensor_value_info(name, kind, list(shape))
         self._results = [value.name for value in graph.output]
         self._parts = [self._nodes_of(stage) for stage in stages]
