@@ -43,6 +43,13 @@ if TYPE_CHECKING:
 @epc_option
 @shape_options
 @threads_option
+@click.option(
+    "--goal",
+    type=click.Choice(["latency", "throughput"]),
+    default="latency",
+    show_default=True,
+    help="What to make small: the time of one inference, or the time for each sample, by the best batch.",
+)
 @click.option("--stages", "show_stages", is_flag=True, help="List every stage with its cost.")
 @click.option(
     "--measure", "measured", is_flag=True, help="Measure the plan in the software enclave, and no plan beside it."
@@ -56,6 +63,7 @@ if TYPE_CHECKING:
 def plan(
     *,
     model: str,
+    goal: str,
     show_stages: bool,
     measured: bool,
     runs: int | None,
@@ -70,7 +78,7 @@ def plan(
     some stay in the enclave. Those of the others lie sealed outside, and are opened just before use, which costs a
     tenth of paging. Outputs stay the same, bit for bit.
     """
-    from sectum.cli.plan.planning import RUNNERS, make_plan, measure_plan
+    from sectum.cli.plan.planning import RUNNERS, fastest_batch, make_plan, measure_plan
     from sectum.cli.render.output import check_writable, print_json, write_file
     from sectum.cli.render.progress import progress_bar
 
@@ -80,7 +88,7 @@ def plan(
         )
     if output is not None:
         check_writable(output)
-    result = make_plan(model, **options)
+    result = make_plan(model, **options) if goal == "latency" else fastest_batch(model, **options)
     if output is not None:
         import json
 

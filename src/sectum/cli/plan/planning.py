@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
 from sectum.cli.options import Inputs
-from sectum.errors import ArtefactInvalid, UsageError
+from sectum.errors import ArtefactInvalid, ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sectum.plan.plan_file import Plan
     from sectum.plan.planning import Planned, Planner
 
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 RUNNERS = ("softepc",)
 """Where a plan runs."""
 
@@ -45,11 +46,17 @@ class PlanResult:
     calibrated: bool
     machine: str
 
+    @property
+    def ms_per_sample(self) -> float:
+        """Predicted latency for each sample of the batch."""
+        return self.planned.latency_ms / (self.plan.batch or 1)
+
     def to_json(self) -> dict[str, Any]:
         """The plan's file: JSON types."""
         from sectum.plan.plan_file import to_json
 
         data = to_json(self.plan, self.planned, self.graph.layer_names)
+        data["ms_per_sample"] = self.ms_per_sample
         return {**data, "calibrated": self.calibrated, "machine": self.machine, "sectum": __version__}
 
     def streams(self) -> AbstractContextManager[dict[str, Any] | None]:
@@ -117,6 +124,30 @@ def make_plan(
         stages=tuple((one.first, one.last, one.channels, one.streamed) for one in planned.stages),
     )
     return PlanResult(source, planner.graph, plan, planned, planner.calibrated, planner.machine)
+
+
+def fastest_batch(model: str, *, batch: int | None, inputs: Inputs, **options: Any) -> PlanResult:
+    """Find the plan with the least time for each sample: several samples share what is opened for them.
+
+    Raises:
+        ModelError: the model cannot be used.
+        UsageError: the batch is given.
+    """
+    if batch is not None or inputs:
+        raise UsageError("--goal throughput chooses the batch: leave --batch and --input out")
+    best: PlanResult | None = None
+    for size in _BATCHES:
+        try:
+            found = make_plan(model, batch=size, inputs={}, **options)
+        except ModelError:
+            if best is None:
+                raise
+            break  # made for one batch only
+        if best is not None and found.ms_per_sample >= best.ms_per_sample:
+            break
+        best = found
+    assert best is not None  # the first batch was planned, or an error was raised
+    return best
 
 
 def read_plan(path: Path) -> PlanResult:

@@ -42,6 +42,8 @@ def facts(result: PlanResult) -> list[tuple[str, str, str]]:
         ("latency", milliseconds(planned.latency_ms),
          f"predicted; 90 % interval {number(low)} to {milliseconds(high)}; {plural(result.plan.threads, 'thread')}"),
     ]  # fmt: skip
+    if result.plan.batch is not None and result.plan.batch > 1:
+        found.append(("  per sample", milliseconds(result.ms_per_sample), f"predicted; batch {result.plan.batch}"))
     if not planned.as_it_is:
         found += [
             ("  computing", milliseconds(computing_ms), "predicted"),

@@ -50,10 +50,20 @@ def test_what_fits_needs_no_plan(run) -> None:
     assert "needs no plan" in run("plan", "zoo:squeezenet1_1", "--epc", "93MiB").stdout
 
 
+def test_a_batch_shares_what_is_opened(run) -> None:
+    """`--goal throughput` finds the batch with the least time for each sample, which is less than that of one."""
+    one = answer(run("plan", "zoo:alexnet", "--epc", "93MiB", "--json"))
+    many = answer(run("plan", "zoo:alexnet", "--epc", "93MiB", "--goal", "throughput", "--json"))
+    assert many["model"]["batch"] > 1
+    assert many["ms_per_sample"] == pytest.approx(many["latency_ms"] / many["model"]["batch"])
+    assert many["ms_per_sample"] < one["ms_per_sample"] / 1.5
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         (("plan", "zoo:alexnet", "--enclave", "native"), 2),
+        (("plan", "zoo:alexnet", "--goal", "throughput", "--batch", "2"), 2),
         (("plan", "zoo:alexnet", "--enclave", "sgx1", "--measure"), 2),
         (("plan", "zoo:nothing"), 17),
         (("plan", "missing.onnx"), 10),
