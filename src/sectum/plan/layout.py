@@ -28,6 +28,7 @@ class Layout:
         resident_weight_bytes: weights that stay.
         arena_bytes: memory of activations.
         input_bytes: of the network's inputs.
+        activation_bytes: of activations alive at once in each stage, scratch memory included.
         touches: pages of one inference, in order; ``operator`` is the stage.
     """
 
@@ -35,6 +36,7 @@ class Layout:
     resident_weight_bytes: int
     arena_bytes: int
     input_bytes: int
+    activation_bytes: tuple[int, ...]
     touches: tuple[Touch, ...]
 
     @property
@@ -62,6 +64,11 @@ class _Arena:
         insort(self._used, (start, size))
         self.most = max(self.most, start + size)
         return start, size
+
+    @property
+    def used(self) -> int:
+        """Bytes in use."""
+        return sum(size for _, size in self._used)
 
     def give_back(self, piece: tuple[int, int]) -> None:
         """Free a piece."""
@@ -95,6 +102,7 @@ def lay_out(graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int,
     end += pages(input_bytes)
     arena = _Arena()
     touches: list[Touch] = [Touch(0, 0, pages(RUNTIME_BYTES))]
+    alive: list[int] = []
     carried: dict[str, tuple[int, int]] = {}
     last_read = last_reads(graph, stages)
     reading_inputs = {last_read[name] for name in graph.inputs if name in last_read}
@@ -110,9 +118,10 @@ def lay_out(graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int,
         for name, n_bytes in part.makes.items():
             carried[name] = arena.take(n_bytes)
             pieces.append(carried[name])
-        if part.scratch_bytes:
-            scratch = arena.take(part.scratch_bytes)
-            pieces.append(scratch)
+        scratch = arena.take(part.scratch_bytes) if part.scratch_bytes else None
+        pieces += [scratch] if scratch else []
+        alive.append(arena.used)
+        if scratch:
             arena.give_back(scratch)
         touches += [_touch(number, end, piece) for piece in pieces]
         if block:
@@ -120,7 +129,8 @@ def lay_out(graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int,
         for name in [name for name in carried if last_read.get(name, -1) <= number]:
             arena.give_back(carried.pop(name))
     resident = sum(stage.weight_bytes for stage in stages if not stage.streamed)
-    return Layout(tuple(sizes), resident, arena.most, input_bytes, tuple(t for t in touches if t.n_pages))
+    touched = tuple(touch for touch in touches if touch.n_pages)
+    return Layout(tuple(sizes), resident, arena.most, input_bytes, tuple(alive), touched)
 
 
 def _touch(stage: int, first_page: int, piece: tuple[int, int]) -> Touch:

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to make small: the time of one inference, or the time for each sample, by the best batch.",
 )
+@click.option(
+    "--pictures", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw memory and time as PNG files."
+)
 @click.option("--stages", "show_stages", is_flag=True, help="List every stage with its cost.")
 @click.option(
     "--measure", "measured", is_flag=True, help="Measure the plan in the software enclave, and no plan beside it."
@@ -64,6 +67,7 @@ def plan(
     *,
     model: str,
     goal: str,
+    pictures: Path | None,
     show_stages: bool,
     measured: bool,
     runs: int | None,
@@ -93,6 +97,10 @@ def plan(
         import json
 
         write_file(output, json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
+    if pictures is not None:
+        from sectum.cli.plan.pictures import draw
+
+        draw(result, pictures)
     with_plan = without = None
     if measured:
         with progress_bar() as progress:
