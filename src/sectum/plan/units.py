@@ -111,7 +111,7 @@ def channels_of(op: Operator, graph: OptimizedGraph) -> int:
         added = op.inputs[2] if kind in _GEMM and len(op.inputs) > 2 else ""
         if len(weight) != 2 or weight[0 if transposed else 1] != out[-1]:
             return 0
-        if added and (added not in weights or tensors[added].elements not in (1, out[-1])):
+        if added and (added not in weights or not _along_columns(tensors[added].shape, out[-1])):
             return 0
         return out[-1]
     if kind in _BLOCKED_CONV:
@@ -122,6 +122,11 @@ def channels_of(op: Operator, graph: OptimizedGraph) -> int:
             return 0
         return out[1]
     return 0
+
+
+def _along_columns(shape: tuple[int, ...], columns: int) -> bool:
+    """Whether what is added to a product has one value, or one for each column."""
+    return math.prod(shape) == 1 or (math.prod(shape) == columns and shape[-1] == columns)
 
 
 def _parts(op: Operator, graph: OptimizedGraph, weight_bytes: int, buffer_bytes: int) -> list[tuple[int, int]]:
