@@ -6,6 +6,9 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,3 +147,40 @@ def test_a_killed_enclave_leaves_nothing_behind(streams: dict) -> None:
     session.close()
     assert not folder.exists()
     assert not any(MEMORY_NAME in name for root in ("/dev/shm", "/tmp") for name in os.listdir(root))  # noqa: PTH208
+
+
+def test_a_killed_command_leaves_no_weights_behind(tmp_path: Path) -> None:
+    """However the command that runs a plan ends, no file with weights is left, and its enclave ends."""
+    environment = os.environ | {"TMPDIR": str(tmp_path), "SECTUM_HOME": str(tmp_path)}
+    words = ["plan", "zoo:squeezenet1_1", "--epc", "5MiB", "--measure", "--runs", "90000", "--deadline", "600"]
+    command_line = [sys.executable, "-m", "sectum.cli", *words]
+    with subprocess.Popen(command_line, env=environment, stdout=subprocess.DEVNULL) as command:
+        child = wait_for_enclave(command.pid)
+        command.kill()
+    end = time.monotonic() + 60
+    while Path(f"/proc/{child}/maps").exists() and MEMORY_NAME in maps_of(child):
+        assert time.monotonic() < end, "the enclave outlives the command"
+        time.sleep(0.1)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > MIB]
+    assert left == []
+
+
+def maps_of(pid: int) -> str:
+    """The mappings of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return ""
+
+
+def wait_for_enclave(parent: int) -> int:
+    """The process that holds sealed weights, once it is there."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError, IndexError):
+                fields = status.read_text().rpartition(")")[2].split()
+                if int(fields[1]) == parent and MEMORY_NAME in maps_of(int(status.parent.name)):
+                    return int(status.parent.name)
+        time.sleep(0.2)
+    raise AssertionError("no enclave was started")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sectum.enclave.runners.launch import child_environment
 from sectum.enclave.streaming.library import streaming_library
+from sectum.enclave.streaming.written_graph import STRUCTURE, WEIGHTS
 from sectum.errors import RuntimeRefused
 from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.stages import PlannedStage
@@ -42,11 +44,24 @@ def prepared_streams(
         EnclaveUnavailable: libstreaming cannot be compiled here.
     """
     library = streaming_library()
-    with tempfile.TemporaryDirectory(prefix="sectum-plan-", ignore_cleanup_errors=True) as name:
-        folder = Path(name).resolve()
-        _write_graph(model, folder)
-        written = {"folder": str(folder), "library": str(library), "executed": _executed(graph)}
+    with ExitStack() as files:
+        with tempfile.TemporaryDirectory(prefix="sectum-plan-", ignore_cleanup_errors=True) as name:
+            folder = Path(name).resolve()
+            _write_graph(model, folder)
+            # The files lose their names here, so that nothing is left however this process ends.
+            structure, weights = (_held(files, folder / part) for part in (STRUCTURE, WEIGHTS))
+        written = {
+            "structure": structure, "weights": weights, "library": str(library), "executed": _executed(graph),
+        }  # fmt: skip
         yield streams_of(written, stages, buffers, int(_ARENA_SLACK * arena_bytes) + MIB)
+
+
+def _held(files: ExitStack, path: Path) -> str | None:
+    """Open a file until the stack is left; the path by which others open it meanwhile, or None if there is no file."""
+    if not path.exists():
+        return None
+    file = files.enter_context(path.open("rb"))
+    return f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def streams_of(

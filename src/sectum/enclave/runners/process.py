@@ -82,7 +82,7 @@ class ChildSession:
     def _place_model(self, job: Job) -> Path:
         """Return the file that the child reads: the job's own, or its bytes written to the folder."""
         if job.streams is not None:  # the child reads the written graph instead
-            return Path(job.streams["folder"])
+            return Path(job.streams["structure"])
         if isinstance(job.model, Path):
             return job.model.resolve()
         path = Path(self._folder.name).resolve() / "model.onnx"

@@ -27,7 +27,8 @@ class Streams:
     """How a network is to be run, as the plan says.
 
     Attributes:
-        folder: of the written graph.
+        structure: file of the written graph's structure.
+        weights: file of its weights; None if it has no large ones.
         library: the compiled libstreaming.
         executed: what the plan knows of the graph.
         stages: in order.
@@ -36,7 +37,8 @@ class Streams:
         arena_bytes: of memory for activations.
     """
 
-    folder: Path
+    structure: Path
+    weights: Path | None
     library: str
     executed: ExecutedGraph
     stages: tuple[Stage, ...]
@@ -49,7 +51,8 @@ class Streams:
         """Read them from JSON types."""
         executed = data["executed"]
         return Streams(
-            folder=Path(data["folder"]),
+            structure=Path(data["structure"]),
+            weights=None if data["weights"] is None else Path(data["weights"]),
             library=data["library"],
             executed=ExecutedGraph(**executed),
             stages=tuple(
@@ -98,7 +101,7 @@ class StagedSession:
     def __init__(self, streams: Streams, threads: int) -> None:
         self._streams, self._threads = streams, threads
         self._allocator = Allocator(streams.library)
-        written = WrittenGraph(streams.folder)
+        written = WrittenGraph(streams.structure, streams.weights)
         self._inputs = list(written.graph.input)
         self._results = [value.name for value in written.graph.output]
         self._constants = {

@@ -43,15 +43,16 @@ class WrittenGraph:
     """A written graph. Weights are read from the file when they are asked for.
 
     Args:
-        folder: where `write` wrote it.
+        structure: file of its structure.
+        weights: file of its weights; None if it has no large ones.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._model = onnx.load(folder / STRUCTURE, load_external_data=False)
+    def __init__(self, structure: Path, weights: Path | None) -> None:
+        with structure.open("rb") as file:
+            self._model = onnx.load(file, load_external_data=False)
         self._weights: memoryview | None = None
-        path = folder / WEIGHTS
-        if path.exists() and path.stat().st_size:
-            with path.open("rb") as file:
+        if weights is not None and weights.stat().st_size:
+            with weights.open("rb") as file:
                 self._weights = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
         self._initializers = {tensor.name: tensor for tensor in self.graph.initializer}
 

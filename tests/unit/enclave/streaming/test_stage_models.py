@@ -41,7 +41,7 @@ def written(tmp_path: Path) -> WrittenGraph:
         [numpy_helper.from_array(WEIGHT, "w"), numpy_helper.from_array(BIAS, "b")],
     )
     onnx.save(helper.make_model(graph), tmp_path / STRUCTURE)
-    return WrittenGraph(tmp_path)
+    return WrittenGraph(tmp_path / STRUCTURE, None)
 
 
 def whole(first: int, last: int) -> Stage:
