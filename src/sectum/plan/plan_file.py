@@ -34,7 +34,7 @@ class Plan:
         epc_bytes: of the enclave.
         threads: all of them, the one that opens included.
         operators: that the runtime executes.
-        buffers: that streamed weights are opened into; with 2, a thread opens ahead.
+        buffers: that streamed weights are opened into; with more than one, a thread opens ahead.
         buffer_bytes: the most that a buffer may hold.
         arena_bytes: of memory for activations.
         stages: first and last operator, channels, and whether weights are streamed.
@@ -189,7 +189,7 @@ def parse_plan(data: object, origin: str) -> Plan:
         epc_bytes=reader.number(whole.get("epc_bytes"), "epc_bytes", 1),
         threads=reader.number(whole.get("threads"), "threads", 1, 256),
         operators=reader.number(whole.get("operators"), "operators", 1),
-        buffers=reader.number(whole.get("buffers"), "buffers", 1, 2),
+        buffers=reader.number(whole.get("buffers"), "buffers", 1, 4),
         buffer_bytes=reader.number(whole.get("buffer_bytes"), "buffer_bytes", 0),
         arena_bytes=reader.number(whole.get("arena_bytes"), "arena_bytes", 0),
         stages=tuple(_stage(reader, one, number) for number, one in enumerate(stages)),

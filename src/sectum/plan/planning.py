@@ -25,6 +25,7 @@ from sectum.units import MIB, PAGE_BYTES
 
 _SHARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Sizes of buffers that are tried: the EPC over these."""
+_BUFFERS_AHEAD = (2, 3, 4)
 _LEAST_BUFFER_BYTES = 256 << 10
 _ROUNDS = 5
 _PAGING_CANDIDATES = 3
@@ -52,7 +53,7 @@ class Planned:
 
     Attributes:
         stages: in order.
-        buffers: that weights are opened into, in turn; with 2, a thread opens ahead.
+        buffers: that weights are opened into, in turn; with more than one, a thread opens ahead.
         layout: of its memory.
         latency_ms: predicted.
         interval_ms: its 90 % interval.
@@ -123,12 +124,16 @@ class Planner:
         if profile.epc_bytes is None:
             raise UsageError(f"'{profile.name}' has no EPC: there is nothing to plan; choose another --enclave")
         self._predictor, self._costs = predictor, costs
-        self._networks = {1: prepared} | ({} if fewer_threads is None else {2: fewer_threads})
+        self._networks = {1: prepared}
+        if fewer_threads is not None:
+            self._networks |= dict.fromkeys(_BUFFERS_AHEAD, fewer_threads)
         self._native_source = prepared.native_source
         self._profile = predictor.with_measured_costs(profile, prepared.threads, prepared.native_source)
         self._epc_bytes = profile.epc_bytes
         self.unplanned_ms, self.unplanned_interval_ms = predictor.latency_and_interval(prepared, profile)
-        self._compute_ms = {buffers: self._computing_ms(network) for buffers, network in self._networks.items()}
+        alone = self._computing_ms(prepared)
+        ahead = alone if fewer_threads is None else self._computing_ms(fewer_threads)
+        self._compute_ms = {buffers: ahead if buffers > 1 else alone for buffers in self._networks}
 
     @property
     def epc_bytes(self) -> int:
@@ -163,7 +168,8 @@ class Planner:
         fitting: list[_Candidate] = []
         too_large: list[_Candidate] = []
         for buffers in self._networks:
-            sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in _SHARES}
+            shares = _SHARES if buffers == 1 else _SHARES[::2]
+            sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in shares}
             for buffer_bytes in sorted(sizes, reverse=True):
                 if (found := self._with_buffers(buffers, buffer_bytes)) is not None:
                     (fitting if found.missing_bytes(self._epc_bytes) <= 0 else too_large).append(found)

@@ -63,7 +63,7 @@ def test_a_good_plan_is_read() -> None:
         (("threads",), 0),
         (("threads",), True),
         (("threads",), 1.5),
-        (("buffers",), 3),
+        (("buffers",), 5),
         (("buffer_bytes",), -1),
         (("arena_bytes",), 1 << 60),
         (("epc_bytes",), "93MiB"),

@@ -32,7 +32,7 @@ class Streams:
         library: the compiled libstreaming.
         executed: what the plan knows of the graph.
         stages: in order.
-        buffers: how many buffers streamed weights are opened into, in turn; with 2, a thread opens ahead.
+        buffers: how many buffers streamed weights are opened into, in turn; with more than one, a thread opens ahead.
         buffer_bytes: the most that one of them may hold.
         arena_bytes: of memory for activations.
     """
