@@ -39,7 +39,7 @@ def run(name: str) -> dict[str, object]:
     expected = plain.run(names, feeds)
     with prepared_streams(model.bound_bytes(), graph, stages["evenly"], 1, 0) as written:
         for how, cut in stages.items():
-            for buffers in (1, 2):
+            for buffers in (1, 3):
                 streams = streams_of(written, cut, buffers, ARENA_BYTES)
                 session = StagedSession(Streams.of(json.loads(json.dumps(streams))), 1)
                 runs = [session.run(names, feeds) for _ in range(3)]

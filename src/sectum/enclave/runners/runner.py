@@ -46,8 +46,8 @@ class Job:
         profile: keep the runtime's own profile, for `RunningModel.operator_times`.
         cpus: CPUs to pin the process to; None leaves it to the scheduler.
         streams: where the model runs stage by stage with sealed weights, how: the fields of
-            `sectum.enclave.streaming.session.Streams` as JSON types. With several buffers, one of the threads opens weights
-            and the others compute.
+            `sectum.enclave.streaming.session.Streams` as JSON types. With several buffers, one of the threads opens
+            weights and the others compute.
     """
 
     model: Path | bytes
