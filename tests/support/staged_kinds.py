@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import onnxruntime
 
 from kinds_of_models import build
+from places import LIGHT
 from plans import divided, evenly
 from sectum import zoo
 from sectum.enclave.runners.child import _inputs
@@ -24,10 +26,16 @@ from sectum.plan.running import prepared_streams, streams_of
 ARENA_BYTES = 64 << 20
 
 
+def _source(name: str) -> bytes | Path:
+    """A network of the zoo, one that the onnx package brings, or one of a kind."""
+    if name.startswith("zoo:"):
+        return zoo.to_bytes(zoo.build(name[4:], resolution=64), batch=1)
+    return LIGHT / name if name.endswith(".onnx") else build(name)
+
+
 def run(name: str) -> dict[str, object]:
     """Run one network both ways."""
-    content = zoo.to_bytes(zoo.build(name[4:], resolution=64), batch=1) if name.startswith("zoo:") else build(name)
-    model = read(content)
+    model = read(_source(name))
     graph = optimize(model.graph, Cpu.here())
     stages, found = {"evenly": evenly(graph, 4), "divided": divided(graph)}, {}
     options = onnxruntime.SessionOptions()

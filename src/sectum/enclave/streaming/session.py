@@ -102,7 +102,7 @@ class StagedSession:
         self._streams, self._threads = streams, threads
         self._allocator = Allocator(streams.library)
         written = WrittenGraph(streams.structure, streams.weights)
-        self._inputs = list(written.graph.input)
+        self._inputs = written.inputs
         self._results = [value.name for value in written.graph.output]
         self._constants = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in constants(written).items()

@@ -76,7 +76,7 @@ class Cutter:
     def __init__(self, written: WrittenGraph, executed: ExecutedGraph, stages: Sequence[Stage]) -> None:
         self._written, self._executed, self._stages = written, executed, stages
         graph = written.graph
-        self._nodes = in_order_of(executed, written.nodes, [value.name for value in graph.input])
+        self._nodes = in_order_of(executed, written.nodes, [value.name for value in written.inputs])
         self._check_cover()
         self._types: dict[str, ValueInfoProto] = {value.name: value for value in graph.input}
         for node, outputs in zip(self._nodes, executed.outputs, strict=True):

@@ -17,9 +17,11 @@ import onnx
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto, TensorProto
+    from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 STRUCTURE, WEIGHTS = "optimized.onnx", "weights.bin"
+_LEAST_IR_VERSION = 4
+"""The first in which weights need not be inputs."""
 _INLINE_BYTES = 1024
 """Smaller weights stay in the structure."""
 
@@ -62,6 +64,11 @@ class WrittenGraph:
         return self._model.graph
 
     @property
+    def inputs(self) -> list[ValueInfoProto]:
+        """Its inputs, without weights: old files list those, too."""
+        return [value for value in self.graph.input if value.name not in self._initializers]
+
+    @property
     def nodes(self) -> list[NodeProto]:
         """Its operators, in the runtime's order."""
         return list(self.graph.node)
@@ -99,7 +106,7 @@ class WrittenGraph:
     def model_of(self, graph: GraphProto) -> bytes:
         """Serialise a part of the graph as a model of its own, with the same operator sets."""
         model = onnx.ModelProto()
-        model.ir_version = self._model.ir_version
+        model.ir_version = max(self._model.ir_version, _LEAST_IR_VERSION)
         model.opset_import.extend(self._model.opset_import)
         model.functions.extend(self._model.functions)
         model.graph.CopyFrom(graph)
