@@ -13,7 +13,8 @@ from places import ROOT, SUPPORT
 from sectum.enclave.runners.launch import child_environment
 
 NETWORKS = ("zoo:resnet18", "zoo:mobilenet_v2", "zoo:densenet121", "zoo:shufflenet_v2_x0_5", "zoo:googlenet",
-            "light_squeezenet.onnx", "light_inception_v1.onnx", "light_shufflenet.onnx")  # fmt: skip
+            "light_squeezenet.onnx", "light_inception_v1.onnx", "light_shufflenet.onnx",
+            "family:encoder", "family:vision_transformer", "family:recurrent", "family:detector")  # fmt: skip
 
 
 @pytest.mark.slow

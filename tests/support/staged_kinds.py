@@ -6,6 +6,7 @@ Prints a line of JSON for each: which of the outputs are equal, and what was ope
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -23,13 +24,15 @@ from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.plan.running import prepared_streams, streams_of
 
-ARENA_BYTES = 64 << 20
+ARENA_BYTES = 256 << 20
 
 
 def _source(name: str) -> bytes | Path:
-    """A network of the zoo, one that the onnx package brings, or one of a kind."""
+    """A network of the zoo, a relative of a family, one that the onnx package brings, or one of a kind."""
     if name.startswith("zoo:"):
         return zoo.to_bytes(zoo.build(name[4:], resolution=64), batch=1)
+    if name.startswith("family:"):
+        return zoo.to_bytes(zoo.sample_program(name[7:], random.Random(3)), batch=1)
     return LIGHT / name if name.endswith(".onnx") else build(name)
 
 

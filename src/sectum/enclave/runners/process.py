@@ -258,6 +258,10 @@ class ChildSession:
             if "row" in answer:
                 if on_row is not None:
                     on_row(answer["row"])
+            elif "unusable" in answer and self._streams is not None:
+                raise RuntimeRefused(
+                    f"the plan cannot be followed: {answer['unusable']}. Without a plan, use 'sectum measure'"
+                )
             elif "unusable" in answer:
                 raise RuntimeRefused(
                     f"the runtime cannot run this model: {answer['unusable']}. 'sectum predict' does not need the "

@@ -128,7 +128,7 @@ def names_read(node: NodeProto) -> Iterator[str]:
 
 def values_of(tensor: TensorProto) -> NDArray[np.generic]:
     """The values of a weight."""
-    return np.ascontiguousarray(onnx.numpy_helper.to_array(tensor))
+    return np.asarray(onnx.numpy_helper.to_array(tensor), order="C")  # keeps the shape of a single value
 
 
 if __name__ == "__main__":
