@@ -11,6 +11,7 @@ from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.weight_memory import whole_weight
 from sectum.predict.prepared import Prepared
+from sectum.units import PAGE_BYTES, pages
 
 ALIGNMENT_BYTES = 64
 """Weights lie at multiples of this."""
@@ -30,7 +31,7 @@ class Unit:
     Attributes:
         operator: its position.
         channels: from, and up to but without; None for the whole operator.
-        weight_bytes: of its weights as its kernel stores them.
+        weight_bytes: of its weights as its kernel stores them; of tables, of the pages that are read.
         compute_ms: time of its arithmetic in the enclave.
         must_stay: whether its weights cannot be streamed, because it reads few of them or they fit into no buffer.
     """
@@ -53,6 +54,18 @@ def stored_weights(op: Operator, graph: OptimizedGraph) -> dict[str, int]:
         n_bytes = graph.n_bytes[name] if packed is None else packed
         stored[name] = max(stored.get(name, 0), -(-n_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
     return stored
+
+
+def touched_bytes(op: Operator, graph: OptimizedGraph) -> int:
+    """Bytes of the pages that an operator reads of its weights: of tables only some rows."""
+    row, stored = describe(op), stored_weights(op, graph)
+    if row.reads is whole_weight or op.qualified_type in _BLOCKED_CONV:  # of a kernel nearly all taps are read
+        return sum(stored.values())
+    total = 0
+    for name, n_bytes in stored.items():
+        parts = row.reads(op, graph, op.inputs.index(name), n_bytes)
+        total += min(n_bytes, sum(PAGE_BYTES * pages(start % PAGE_BYTES + size) for start, size in parts))
+    return total
 
 
 def packed_inputs(op: Operator, graph: OptimizedGraph) -> list[int]:
@@ -79,9 +92,12 @@ def units(prepared: Prepared, compute_ms: Sequence[float], buffer_bytes: int) ->
     made: list[Unit] = []
     for index, op in enumerate(graph.operators):
         weight_bytes = sum(stored_weights(op, graph).values())
-        sparse = weight_bytes > ALIGNMENT_BYTES and describe(op).reads is not whole_weight and not _reads_all(op)
-        if weight_bytes <= buffer_bytes or sparse:
-            made.append(Unit(index, None, weight_bytes, compute_ms[index], must_stay=sparse))
+        touched = touched_bytes(op, graph)
+        if touched < weight_bytes:
+            made.append(Unit(index, None, touched, compute_ms[index], must_stay=True))
+            continue
+        if weight_bytes <= buffer_bytes:
+            made.append(Unit(index, None, weight_bytes, compute_ms[index], must_stay=False))
             continue
         parts = _parts(op, graph, weight_bytes, buffer_bytes)
         if not parts:
@@ -92,11 +108,6 @@ def units(prepared: Prepared, compute_ms: Sequence[float], buffer_bytes: int) ->
             share = (end - begin) / channels
             made.append(Unit(index, (begin, end), math.ceil(weight_bytes * share), compute_ms[index] * share, False))
     return made
-
-
-def _reads_all(op: Operator) -> bool:
-    """Whether an operator with a rule for what it reads still reads most of its weights: blocked convolutions do."""
-    return op.qualified_type in _BLOCKED_CONV
 
 
 def channels_of(op: Operator, graph: OptimizedGraph) -> int:

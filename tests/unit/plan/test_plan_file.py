@@ -13,7 +13,7 @@ from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import RUNTIME
 from sectum.plan.plan_file import MOST_BYTES, Plan, parse_plan, read_plan
-from sectum.plan.units import stored_weights
+from sectum.plan.units import touched_bytes
 
 GOOD = {
     "schema": "sectum-plan/1",
@@ -105,7 +105,7 @@ def stages_of(optimized, *stages: tuple) -> tuple:
     """Check stages against AlexNet."""
     data = json.loads(json.dumps(GOOD)) | {"operators": len(optimized.operators)}
     plan = parse_plan(data, "here")
-    weights = [sum(stored_weights(op, optimized).values()) for op in optimized.operators]
+    weights = [touched_bytes(op, optimized) for op in optimized.operators]
     made = Plan(**{name: getattr(plan, name) for name in Plan.__dataclass_fields__} | {"stages": stages})
     return made.planned_stages(optimized, weights)
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from kinds_of_models import build
 from sectum.graph import read
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
-from sectum.plan.units import channels_of
+from sectum.plan.units import channels_of, stored_weights, touched_bytes
 
 
 def channels(kind: str, weight: tuple[int, int], added: tuple[int, ...] | None, rows: int = 4, **attributes) -> int:
@@ -30,6 +31,15 @@ def channels(kind: str, weight: tuple[int, int], added: tuple[int, ...] | None, 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     optimized = optimize(read(model.SerializeToString()).graph, Cpu(16))
     return channels_of(optimized.operators[-1], optimized)
+
+
+def test_of_a_table_the_pages_that_are_read_count() -> None:
+    """The rows that an inference is expected to read of a table are far fewer than the table has, and they stay."""
+    graph = optimize(read(build("large_table")).graph, Cpu(16))
+    (gather,) = (op for op in graph.operators if op.type == "Gather")
+    assert 0 < touched_bytes(gather, graph) < sum(stored_weights(gather, graph).values()) / 10
+    (product,) = (op for op in graph.operators if op.type == "MatMul")
+    assert touched_bytes(product, graph) == sum(stored_weights(product, graph).values())
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def read_plan(path: Path) -> PlanResult:
     from sectum.cli.predict.predicting import load_profile
     from sectum.cli.predict.source import Source
     from sectum.plan.plan_file import read_plan as read
-    from sectum.plan.units import stored_weights
+    from sectum.plan.units import touched_bytes
 
     plan = read(path)
     source = Source(plan.model, batch=plan.batch, inputs=dict(plan.inputs))
@@ -167,7 +167,7 @@ def read_plan(path: Path) -> PlanResult:
         raise ArtefactInvalid(f"{path} is for another content of {plan.model} (SHA-256 {plan.sha256}): plan again")
     planner = _planner(source, load_profile(plan.enclave, plan.epc_bytes), plan.threads)
     graph = planner.graph
-    stages = plan.planned_stages(graph, [sum(stored_weights(op, graph).values()) for op in graph.operators])
+    stages = plan.planned_stages(graph, [touched_bytes(op, graph) for op in graph.operators])
     planned = planner.evaluate(stages, plan.buffers)
     if planned.as_it_is:
         planned = planner.without_stages()
