@@ -118,7 +118,7 @@ class StagedSession:
         sizes = [layouts[number].n_bytes if number in self._place_of else 0 for number in range(len(layouts))]
         self._sealed = SealedWeights(sizes)
         self.opened_bytes = sum(sizes)
-        self._sessions: list[onnxruntime.InferenceSession] = []
+        self._sessions: list[onnxruntime.InferenceSession | None] = []
         self._names: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
         self._aliases: list[object] = []
         for number, model in enumerate(cutter.models()):
@@ -154,6 +154,8 @@ class StagedSession:
 
     def _learned(self, model: StageModel) -> _Layout:
         """Create a stage's session once, and lay out the weights that it keeps."""
+        if not model.outputs:  # the runtime has none of its operators
+            return _Layout({}, [], [], 0)
         self._allocator.learn()
         try:
             session = self._created(model, model.weights)
@@ -189,8 +191,10 @@ class StagedSession:
             for number, layout in enumerate(layouts)
         ]
 
-    def _placed(self, number: int, model: StageModel, layout: _Layout) -> onnxruntime.InferenceSession:
+    def _placed(self, number: int, model: StageModel, layout: _Layout) -> onnxruntime.InferenceSession | None:
         """Create a stage's session with its weights where they are to lie, and seal them if they are streamed."""
+        if not model.outputs:
+            return None
         memory = self._memory[number]
         start = memory.ctypes.data
         weights = {}
@@ -240,9 +244,10 @@ class StagedSession:
                 next(opening)
             opened = time.perf_counter_ns()
             inputs, outputs = self._names[number]
-            made = session.run_with_ort_values(outputs, {name: values[name] for name in inputs}) if outputs else []
-            values.update(zip(outputs, made, strict=True))
-            del made
+            if session is not None:
+                made = session.run_with_ort_values(outputs, {name: values[name] for name in inputs})
+                values.update(zip(outputs, made, strict=True))
+                del made
             for name in [name for name in values if self._last_read.get(name, -1) <= number]:
                 del values[name]
             self.stage_ns[number] += (opened - begin, time.perf_counter_ns() - opened)

@@ -27,6 +27,10 @@ _NAMES = {"float32": "FLOAT", "float64": "DOUBLE"}
 """ONNX's names of element types that are not numpy's in capitals."""
 
 
+_UNKNOWN = -1
+"""The position of an operator that the plan does not know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Consecutive operators, or a part of one.
@@ -76,14 +80,22 @@ class Cutter:
     def __init__(self, written: WrittenGraph, executed: ExecutedGraph, stages: Sequence[Stage]) -> None:
         self._written, self._executed, self._stages = written, executed, stages
         graph = written.graph
-        self._nodes = in_order_of(executed, written.nodes, [value.name for value in written.inputs])
+        self._matched = in_order_of(executed, written.nodes, [value.name for value in written.inputs])
+        self._nodes = self._matched.nodes
         self._check_cover()
         self._types: dict[str, ValueInfoProto] = {value.name: value for value in graph.input}
         for node, outputs in zip(self._nodes, executed.outputs, strict=True):
+            if node is None:
+                continue
             for name, (dtype, shape) in zip(node.output, outputs, strict=False):
                 if name:
                     kind = TensorProto.DataType.Value(_NAMES.get(dtype, dtype.upper()))
-                    self._types[name] = helper.make_tensor_value_info(name, kind, list(shape))
+                    known = list(shape) if self._matched.exact else None  # else it may be that before a transpose
+                    self._types[name] = helper.make_tensor_value_info(name, kind, known)
+        for position in sorted(self._matched.others):
+            for node in self._matched.others[position]:
+                kind = self._types[node.input[0]].type.tensor_type.elem_type
+                self._types[node.output[0]] = helper.make_tensor_value_info(node.output[0], kind, None)
         self._results = [value.name for value in graph.output]
         self._parts = [self._nodes_of(stage) for stage in stages]
         self.last_read = self._last_reads()
@@ -106,21 +118,40 @@ class Cutter:
 
     def _channels(self, index: int) -> int:
         shape = self._executed.outputs[index][0][1]
-        return int(shape[1] if self._nodes[index].domain == _BLOCKED else shape[-1])
+        return int(shape[1] if self._node(index).domain == _BLOCKED else shape[-1])
+
+    def _node(self, index: int) -> NodeProto:
+        """An operator of the plan that the runtime has.
+
+        Raises:
+            ValueError: it has not.
+        """
+        node = self._nodes[index]
+        if node is None:
+            raise ValueError(f"the runtime has no operator {index} of the plan")
+        return node
+
+    def _others(self, index: int) -> list[tuple[int, NodeProto]]:
+        return [(_UNKNOWN, node) for node in self._matched.others.get(index, ())]
 
     # Which operators a stage runs.
 
     def _nodes_of(self, stage: Stage) -> list[tuple[int, NodeProto]]:
         """Its operators, each with its position; parts of an operator are joined by the stage of the last part."""
         if stage.channels is None:
-            return [(index, self._nodes[index]) for index in range(stage.first, stage.last + 1)]
-        node, (begin, end) = self._nodes[stage.first], stage.channels
+            whole: list[tuple[int, NodeProto]] = []
+            for index in range(stage.first, stage.last + 1):
+                known = self._nodes[index]
+                whole += [] if known is None else [(index, known)]
+                whole += self._others(index)
+            return whole
+        node, (begin, end) = self._node(stage.first), stage.channels
         made = self._part(stage.first, node, begin, end)
         if end == self._channels(stage.first):
             names = [_part_name(node.output[0], one.channels) for one in self._stages if one.first == stage.first]
             axis = 1 if node.domain == _BLOCKED else len(self._executed.outputs[stage.first][0][1]) - 1
             joined = helper.make_node("Concat", names, [node.output[0]], name=f"{node.name} joined", axis=axis)
-            made.append((stage.first, joined))
+            made += [(stage.first, joined), *self._others(stage.first)]
         for name in node.output[:1]:
             of_part = ValueInfoProto()
             of_part.CopyFrom(self._types[name])
@@ -154,7 +185,7 @@ class Cutter:
 
     def _sliced(self, name: str, index: int, begin: int, end: int) -> TensorProto:
         """The part of an operator's weight that belongs to some of its output channels."""
-        node = self._nodes[index]
+        node = self._node(index)
         values = self._written.values(name)
         channels = self._channels(index)
         attributes: dict[str, AttributeProto] = {attribute.name: attribute for attribute in node.attribute}
@@ -197,7 +228,7 @@ class Cutter:
         weights: dict[str, TensorProto] = {}
         in_place: set[str] = set()
         for index, node in nodes:
-            packed = self._executed.packed[index]
+            packed = () if index == _UNKNOWN else self._executed.packed[index]
             for name in names_read(node):
                 if name in made:
                     continue
@@ -228,7 +259,7 @@ class Cutter:
             return self._written.weight(name)
         if stage.channels is not None:
             begin, end = stage.channels
-            for whole in self._nodes[stage.first].input:
+            for whole in self._node(stage.first).input:
                 if whole and self._written.is_weight(whole) and name == _sliced_name(whole, begin, end):
                     return self._sliced(whole, stage.first, begin, end)
         return None
