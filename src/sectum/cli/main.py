@@ -14,9 +14,11 @@ from sectum.cli.evaluate.command import evaluate
 from sectum.cli.exit_codes import exit_codes, report_defect
 from sectum.cli.hetee.command import hetee
 from sectum.cli.measure.command import measure
+from sectum.cli.plan.command import plan
 from sectum.cli.predict.command import predict
 from sectum.cli.profiles.command import profiles
 from sectum.cli.report.command import report
+from sectum.cli.run.command import run
 from sectum.cli.study.command import study
 from sectum.cli.zoo.command import zoo
 
@@ -45,7 +47,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-cli.add_section("Commands", predict, measure, report, calibrate, profiles, zoo)
+cli.add_section("Commands", predict, measure, plan, run, report, calibrate, profiles, zoo)
 cli.add_section("Research", dataset, study, evaluate)
 cli.add_section("Confidential inference service", hetee)
 

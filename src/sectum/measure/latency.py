@@ -64,6 +64,7 @@ def measure(
     policy: str = "second-chance",
     as_loaded: bool = False,
     inputs: Mapping[str, tuple[int, ...] | NDArray[np.generic]] = MappingProxyType({}),
+    streams: Mapping[str, Any] | None = None,
     uncertainty_bound: float = UNCERTAINTY_BOUND,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
     clock: Callable[[], float] = time.monotonic,
@@ -87,6 +88,7 @@ def measure(
             another beginning, an EPC a little smaller than the working set may keep more of it for hundreds of
             inferences.
         inputs: shapes of inputs that the model leaves open, and values of inputs that are not to be drawn.
+        streams: how the model runs stage by stage, if it does; see `sectum.enclave.runners.runner.Job`.
         uncertainty_bound: relative half-width of the 95 % interval at which sampling stops.
         progress: called with what is being done, and the share of the deadline that has passed, from 0 to 1.
         clock: seconds, monotonic; for tests.
@@ -107,6 +109,7 @@ def measure(
         input_ranges=input_ranges(model.graph),
         inputs=inputs,
         deadline_s=deadline_s,
+        streams=streams,
     )
     time_left = _TimeLeft(deadline_s, clock)
 
@@ -299,7 +302,7 @@ def _native_digest(job: Job, time_left: _TimeLeft) -> str | None:
     """The digest of the native run's outputs; None if there is no time for it."""
     if not time_left.seconds:
         return None
-    plain = replace(job, epc_bytes=None, cpus=None, deadline_s=time_left.of_a_process)
+    plain = replace(job, epc_bytes=None, cpus=None, streams=None, deadline_s=time_left.of_a_process)
     try:
         with NativeRunner().start(plain) as session:
             return session.outputs_digest()

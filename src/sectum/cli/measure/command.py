@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from sectum.cli.options import (
     threads_option,
     whole,
 )
+from sectum.cli.plan.planning import is_plan
 from sectum.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def measure(
 ) -> None:
     """Run MODEL in an enclave and measure what one inference costs.
 
-    MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The outputs are compared with the native run's, bit
+    MODEL is an ONNX file, zoo:NAME (see 'sectum zoo list'), or a plan (.json, see 'sectum plan'), which says the EPC
+    and the threads and is measured beside the native run. The outputs are compared with the native run's, bit
     for bit. Measuring ends when the uncertainty is small or the deadline has passed.
 
     All pages are evicted once before measuring, so that the steady state depends only on MODEL and EPC. Without
@@ -94,6 +97,13 @@ def measure(
     from sectum.cli.predict.source import Source
     from sectum.cli.render.progress import progress_bar
 
+    if is_plan(model):
+        from sectum.cli.plan.measuring import measure_file
+
+        if enclave != "softepc" or epc_bytes is not None or batch is not None or inputs or conditions["threads"] != 1:
+            raise UsageError("a plan says the enclave, the EPC, the batch, the inputs and the threads: leave these out")
+        measure_file(Path(model), as_json=as_json, runs=conditions["runs"], deadline_s=conditions["deadline_s"])
+        return
     if enclave == "native" and epc_bytes is not None:
         raise UsageError("there is no EPC outside an enclave: leave --epc out, or measure with --enclave softepc")
     if enclave == "softepc" and epc_bytes is None:

@@ -34,6 +34,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sectum.enclave.runners.reference_kernel import ReferenceKernels, WaitClock
+from sectum.enclave.streaming.tampering import WeightsTamperedError
 
 _DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
@@ -44,6 +45,7 @@ _DTYPES = {
 
 _PROFILE_WARM_UP = 2
 _WHY_CHARACTERS = 400
+_TAMPERED = 86  # the pager's code for protected memory that was changed outside, softepc.h
 _TRACE_CAPACITY = 1 << 22  # faults of one inference: 16 GiB of pages, each once
 
 
@@ -180,9 +182,13 @@ class _Server:
         self._before, self._after = _Counters(), _Counters()
         self._baseline_bytes = 0
         self._baseline_bytes = self._memory()["live_bytes"]
-        self._session = onnxruntime.InferenceSession(
-            self._read_model(job["model"]), self._options(job), providers=["CPUExecutionProvider"]
-        )
+        self._session: Any
+        if job["streams"]:
+            self._session = self._staged(job["streams"])
+        else:
+            self._session = onnxruntime.InferenceSession(
+                self._read_model(job["model"]), self._options(job), providers=["CPUExecutionProvider"]
+            )
         gc.collect()
         self._wait_clock = WaitClock()  # after the runtime has started its threads
         self._feeds = _inputs(
@@ -190,6 +196,13 @@ class _Server:
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._last_ns = 0
+
+    def _staged(self, path: str) -> Any:
+        from sectum.enclave.streaming.session import StagedSession, Streams
+
+        streams = Streams.of(json.loads(Path(path).read_text()))
+        opening = 1 if streams.buffers > 1 else 0
+        return StagedSession(streams, max(1, self._threads - opening))
 
     @staticmethod
     def _read_model(path: str) -> bytes:
@@ -226,7 +239,7 @@ class _Server:
     def _run(self) -> list[Any]:
         try:
             outputs: list[Any] = self._session.run(self._outputs, self._feeds)
-        except MemoryError:  # not an error of the model
+        except (MemoryError, WeightsTamperedError):  # not an error of the model
             raise
         except Exception as error:
             raise _InferenceFailed(f"{_first_line(error)}{self._drawn()}") from error
@@ -315,11 +328,17 @@ class _Server:
                 answer({"result": None})
             case "digest":
                 answer({"result": self.digest()})
+            case "outputs":
+                arrays = {str(index): value for index, value in enumerate(self._run())}
+                np.savez(request["path"], names=np.array(self._outputs), **arrays)
+                answer({"result": None})
             case "output_types":
                 self.output_types(answer)
                 answer({"result": None})
             case "memory":
                 answer({"result": self._memory()})
+            case "streaming":
+                answer({"result": self._session.describe()})
             case "set_epc":
                 why = self._pager.set_budget(int(request["epc_bytes"]))
                 answer({"refused": why} if why else {"result": None})
@@ -364,6 +383,9 @@ def main() -> None:
             server.handle(json.loads(line), answer)
     except _InferenceFailed as error:
         answer({"unusable": str(error)})
+    except WeightsTamperedError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(_TAMPERED)
 
 
 if __name__ == "__main__":

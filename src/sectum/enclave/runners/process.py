@@ -15,12 +15,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sectum.enclave.runners.launch import Launch, Process, ended_error
 from sectum.enclave.runners.runner import FaultTrace, Job, OperatorTime, ProcessMemory, Sample, SessionInfo, check_epc
 from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.units import format_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _WATCH_S = 0.05  # how often the child's memory is checked while it works on an answer
 _CLOSE_S = 2.0  # how long a process may take to exit after its input was closed
@@ -61,6 +65,7 @@ class ChildSession:
             self._out.mkdir(exist_ok=True)
             model = self._place_model(job)
             self._values = self._place_values(job)
+            self._streams = self._place_streams(job)
             with (Path(self._folder.name) / "stderr").open("wb") as stderr:
                 self._process = launch(Path(self._folder.name), stderr)
             self.info = self._introduce(model)
@@ -76,6 +81,8 @@ class ChildSession:
 
     def _place_model(self, job: Job) -> Path:
         """Return the file that the child reads: the job's own, or its bytes written to the folder."""
+        if job.streams is not None:  # the child reads the written graph instead
+            return Path(job.streams["structure"])
         if isinstance(job.model, Path):
             return job.model.resolve()
         path = Path(self._folder.name).resolve() / "model.onnx"
@@ -95,6 +102,14 @@ class ChildSession:
         np.savez(path, names=np.array(list(values)), **arrays)
         return path
 
+    def _place_streams(self, job: Job) -> Path | None:
+        """Write how the model runs stage by stage to where the child may read it."""
+        if job.streams is None:
+            return None
+        path = self._out / "streams.json"
+        path.write_text(json.dumps(job.streams))
+        return path
+
     def _introduce(self, model: Path) -> SessionInfo:
         job = self._job
         answer = self._ask(
@@ -105,6 +120,7 @@ class ChildSession:
                 "input_ranges": {name: list(ends) for name, ends in job.input_ranges.items()},
                 "shapes": {name: given for name, given in job.inputs.items() if isinstance(given, tuple)},
                 "values": "" if self._values is None else str(self._values),
+                "streams": "" if self._streams is None else str(self._streams),
                 "deadline_s": min(job.deadline_s, 1e6),
                 "epc_bytes": job.epc_bytes or 0,
                 "policy": job.policy,
@@ -112,7 +128,7 @@ class ChildSession:
                 "profile_prefix": str(self._out / "profile") if job.profile else "",
             }
         )
-        if not isinstance(job.model, Path):
+        if job.streams is None and not isinstance(job.model, Path):
             model.unlink(missing_ok=True)  # the child has read it; it may be half a gigabyte
         if self._values is not None:
             self._values.unlink(missing_ok=True)
@@ -140,6 +156,19 @@ class ChildSession:
         """SHA-256, in hex, over name, type, shape and bytes of each output of one inference."""
         return str(self._ask({"do": "digest"}))
 
+    def outputs(self) -> dict[str, NDArray[np.generic]]:
+        """Run one inference; its outputs by name.
+
+        Raises:
+            RuntimeRefused: one of them is not a tensor of numbers.
+        """
+        import numpy as np
+
+        path = self._out / "outputs.npz"
+        self._ask({"do": "outputs", "path": str(path)})
+        with np.load(path, allow_pickle=False) as arrays:
+            return {str(name): arrays[str(index)] for index, name in enumerate(arrays["names"])}
+
     def output_types(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Run one inference; shape and element type of each output that is a tensor of numbers, by name."""
         found: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -149,6 +178,17 @@ class ChildSession:
 
         self._ask({"do": "output_types"}, on_row=keep)
         return found
+
+    def streaming(self) -> dict[str, Any]:
+        """What running stage by stage took so far; see `sectum.enclave.streaming.session.StagedSession.describe`.
+
+        Raises:
+            UsageError: the job says nothing of stages.
+        """
+        if self._streams is None:
+            raise UsageError("this model does not run stage by stage: start it with a plan")
+        answer: dict[str, Any] = self._ask({"do": "streaming"})
+        return answer
 
     def memory(self) -> ProcessMemory:
         """Read the memory of the process."""
@@ -218,6 +258,10 @@ class ChildSession:
             if "row" in answer:
                 if on_row is not None:
                     on_row(answer["row"])
+            elif "unusable" in answer and self._streams is not None:
+                raise RuntimeRefused(
+                    f"the plan cannot be followed: {answer['unusable']}. Without a plan, use 'sectum measure'"
+                )
             elif "unusable" in answer:
                 raise RuntimeRefused(
                     f"the runtime cannot run this model: {answer['unusable']}. 'sectum predict' does not need the "

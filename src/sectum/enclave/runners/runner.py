@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sectum.errors import UsageError
 
@@ -45,6 +45,9 @@ class Job:
         memory_cap_bytes: memory that the process may use, sealed pages included.
         profile: keep the runtime's own profile, for `RunningModel.operator_times`.
         cpus: CPUs to pin the process to; None leaves it to the scheduler.
+        streams: where the model runs stage by stage with sealed weights, how: the fields of
+            `sectum.enclave.streaming.session.Streams` as JSON types. With several buffers, one of the threads opens
+            weights and the others compute.
     """
 
     model: Path | bytes
@@ -58,6 +61,7 @@ class Job:
     memory_cap_bytes: int = 16 << 30
     profile: bool = False
     cpus: tuple[int, ...] | None = None
+    streams: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -71,6 +75,8 @@ class Job:
             raise UsageError(f"the deadline is {self.deadline_s} s: give a positive number of seconds")
         if self.memory_cap_bytes < 1:
             raise UsageError(f"the memory cap is {self.memory_cap_bytes} bytes: give a positive number")
+        if self.streams is not None and self.profile:
+            raise UsageError("operators of a model that runs stage by stage are not timed: leave profile out")
         if self.policy not in ("second-chance", "fifo"):
             raise UsageError(f"no runner evicts pages by '{self.policy}': give second-chance or fifo")
         check_epc(self.epc_bytes)

@@ -1,0 +1,245 @@
+"""From the command line's options, or from a file, to a plan and what it is predicted to take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sectum import __version__
+from sectum.cli.options import Inputs
+from sectum.errors import ArtefactInvalid, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from sectum.cli.predict.source import Source
+    from sectum.enclave.runners.runner import Runner
+    from sectum.measure.measurement import Measurement
+    from sectum.ort.optimized import OptimizedGraph
+    from sectum.plan.plan_file import Plan
+    from sectum.plan.planning import Planned, Planner
+
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+RUNNERS = ("softepc",)
+"""Where a plan runs."""
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """A plan for a network.
+
+    Attributes:
+        source: the network.
+        graph: what the runtime executes for it.
+        plan: as it is stored.
+        planned: with its predictions.
+        calibrated: whether this machine was calibrated.
+        machine: whose milliseconds the predictions are.
+    """
+
+    source: Source
+    graph: OptimizedGraph
+    plan: Plan
+    planned: Planned
+    calibrated: bool
+    machine: str
+
+    @property
+    def ms_per_sample(self) -> float:
+        """Predicted latency for each sample of the batch."""
+        return self.planned.latency_ms / (self.plan.batch or 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan's file: JSON types."""
+        from sectum.plan.plan_file import to_json
+
+        data = to_json(self.plan, self.planned, self.graph.layer_names)
+        data["ms_per_sample"] = self.ms_per_sample
+        return {**data, "calibrated": self.calibrated, "machine": self.machine, "sectum": __version__}
+
+    def streams(self) -> AbstractContextManager[dict[str, Any] | None]:
+        """Write what is needed to run it; None where it runs as it is.
+
+        Raises:
+            UsageError: the plan is for another enclave.
+            RuntimeRefused: ONNX Runtime cannot load the model.
+            EnclaveUnavailable: libstreaming cannot be compiled here.
+        """
+        from contextlib import nullcontext
+
+        from sectum.plan.running import prepared_streams
+
+        if self.plan.enclave not in RUNNERS:
+            raise UsageError(
+                f"the plan is for '{self.plan.enclave}', and plans run in the software enclave: plan with "
+                "--enclave softepc"
+            )
+        if self.planned.as_it_is:
+            return nullcontext()
+        planned = self.planned
+        return prepared_streams(
+            self.source.model.bound_bytes(), self.graph, planned.stages, planned.buffers, planned.layout.arena_bytes
+        )
+
+
+def is_plan(text: str) -> bool:
+    """Whether an argument names a plan's file, not a model."""
+    return text.endswith(".json")
+
+
+def make_plan(
+    model: str, *, enclave: str, epc_bytes: int | None, batch: int | None, inputs: Inputs, threads: int
+) -> PlanResult:
+    """Find the best plan.
+
+    Raises:
+        ModelError: the model cannot be used.
+        UsageError: the enclave has no EPC, or values of inputs are given.
+    """
+    from sectum.cli.predict.predicting import load_profile
+    from sectum.cli.predict.source import Source
+    from sectum.plan.plan_file import Plan
+
+    shapes = {name: given for name, given in inputs.items() if isinstance(given, tuple)}
+    if len(shapes) < len(inputs):
+        raise UsageError("a plan is for all values of its inputs: give shapes, such as --input image=1x3x224x224")
+    source = Source(model, batch=batch, inputs=inputs)
+    profile = load_profile(enclave, epc_bytes)
+    planner = _planner(source, profile, threads)
+    planned = planner.best()
+    plan = Plan(
+        model=model if source.from_zoo else str(Path(model).absolute()),
+        sha256=source.sha256,
+        batch=batch,
+        inputs=shapes,
+        enclave=enclave,
+        epc_bytes=planner.epc_bytes,
+        threads=threads,
+        operators=len(planner.graph.operators),
+        buffers=planned.buffers,
+        buffer_bytes=max(planned.layout.buffer_bytes),
+        arena_bytes=planned.layout.arena_bytes,
+        stages=tuple((one.first, one.last, one.channels, one.streamed) for one in planned.stages),
+    )
+    return PlanResult(source, planner.graph, plan, planned, planner.calibrated, planner.machine)
+
+
+def fastest_batch(model: str, *, batch: int | None, inputs: Inputs, **options: Any) -> PlanResult:
+    """Find the plan with the least time for each sample: several samples share what is opened for them.
+
+    Raises:
+        ModelError: the model cannot be used.
+        UsageError: the batch is given.
+    """
+    if batch is not None or inputs:
+        raise UsageError("--goal throughput chooses the batch: leave --batch and --input out")
+    best: PlanResult | None = None
+    for size in _BATCHES:
+        try:
+            found = make_plan(model, batch=size, inputs={}, **options)
+        except ModelError:
+            if best is None:
+                raise
+            break  # made for one batch only
+        if best is not None and found.ms_per_sample >= best.ms_per_sample:
+            break
+        best = found
+    assert best is not None  # the first batch was planned, or an error was raised
+    return best
+
+
+def read_plan(path: Path) -> PlanResult:
+    """Read a plan, and predict what it takes here.
+
+    Raises:
+        ArtefactInvalid: it is no plan, or for another model than the one that it names.
+    """
+    from sectum.cli.predict.predicting import load_profile
+    from sectum.cli.predict.source import Source
+    from sectum.plan.plan_file import read_plan as read
+    from sectum.plan.units import touched_bytes
+
+    plan = read(path)
+    source = Source(plan.model, batch=plan.batch, inputs=dict(plan.inputs))
+    if source.sha256 != plan.sha256:
+        raise ArtefactInvalid(f"{path} is for another content of {plan.model} (SHA-256 {plan.sha256}): plan again")
+    planner = _planner(source, load_profile(plan.enclave, plan.epc_bytes), plan.threads)
+    graph = planner.graph
+    stages = plan.planned_stages(graph, [touched_bytes(op, graph) for op in graph.operators])
+    planned = planner.evaluate(stages, plan.buffers)
+    if planned.as_it_is:
+        planned = planner.without_stages()
+    return PlanResult(source, graph, plan, planned, planner.calibrated, planner.machine)
+
+
+def _planner(source: Source, profile: Any, threads: int) -> Planner:
+    from sectum.plan.opening import OpeningCosts, measured_costs
+    from sectum.plan.planning import Planner
+    from sectum.predict import load_predictor
+
+    predictor = load_predictor()
+    graph = source.graph
+    # Default costs and uncalibrated predictions are of the same machine.
+    costs = OpeningCosts() if predictor.calibration is None else measured_costs()
+    return Planner(
+        predictor,
+        predictor.prepare(graph, threads=threads),
+        profile,
+        costs,
+        predictor.prepare(graph, threads=threads - 1) if threads > 1 else None,
+    )
+
+
+def measure_plan(result: PlanResult, conditions: Mapping[str, Any], *, planned: bool = True) -> Measurement:
+    """Measure a plan in the software enclave, or its network there without the plan.
+
+    Args:
+        result: the plan.
+        conditions: keyword arguments of `sectum.measure.latency.measure`.
+        planned: whether to follow it.
+
+    Raises:
+        EnclaveError: it cannot run there; the message says why.
+        OutputsDiffer: the outputs are not those of the native run.
+    """
+    from contextlib import nullcontext
+
+    from sectum.enclave.runners.softepc import SoftEpcRunner
+
+    runner = SoftEpcRunner()
+    runner.check()
+    with result.streams() if planned else nullcontext() as streams:
+        return _measure(result, runner, conditions, epc_bytes=result.plan.epc_bytes, streams=streams)
+
+
+def measure_native(result: PlanResult, conditions: Mapping[str, Any]) -> Measurement:
+    """Measure a plan's network outside an enclave.
+
+    Args:
+        result: the plan.
+        conditions: keyword arguments of `sectum.measure.latency.measure`.
+
+    Raises:
+        EnclaveError: it cannot run; the message says why.
+    """
+    from sectum.enclave.runners.native import NativeRunner
+
+    return _measure(result, NativeRunner(), conditions, compare_native=False)
+
+
+def _measure(result: PlanResult, runner: Runner, conditions: Mapping[str, Any], **more: Any) -> Measurement:
+    from sectum.measure.latency import measure
+    from sectum.predict.calibration import load as load_calibration
+
+    model, calibration = result.source.model, load_calibration()
+    return measure(
+        model,
+        runner,
+        threads=result.plan.threads,
+        references=None if calibration is None else calibration.references,
+        inputs=model.feeds,
+        **conditions,
+        **more,
+    )

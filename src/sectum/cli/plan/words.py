@@ -1,0 +1,92 @@
+"""A plan in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sectum.cli.render.figures import count, milliseconds, number, plural, times
+from sectum.cli.render.untrusted import printable
+from sectum.units import MIB, format_bytes
+
+if TYPE_CHECKING:
+    from sectum.cli.plan.planning import PlanResult
+
+
+def verdict(result: PlanResult) -> str:
+    """What the plan gains, in a sentence or two."""
+    planned, name = result.planned, result.source.name
+    epc = format_bytes(result.plan.epc_bytes)
+    if planned.as_it_is:
+        fits = planned.unplanned_ms <= 1.02 * planned.native_ms
+        why = "it fits" if fits else "no plan is faster"
+        return f"{name} needs no plan in {epc}: {why}. One inference takes about {milliseconds(planned.latency_ms)}."
+    streamed = sum(1 for stage in planned.stages if stage.streamed)
+    return (
+        f"{name} takes about {milliseconds(planned.latency_ms)} in {epc} with this plan, "
+        f"{times(planned.unplanned_ms / planned.latency_ms)} faster than the {milliseconds(planned.unplanned_ms)} "
+        f"without one, and {times(planned.latency_ms / planned.native_ms)} as long as outside an enclave. It runs in "
+        f"{plural(len(planned.stages), 'stage')}; the weights of {count(streamed)} are streamed."
+    )
+
+
+def facts(result: PlanResult) -> list[tuple[str, str, str]]:
+    """The plan's numbers."""
+    planned, layout = result.planned, result.planned.layout
+    low, high = planned.interval_ms.low, planned.interval_ms.high
+    unplanned = planned.unplanned_interval_ms
+    opening_ms = sum(one.times.opening.ms for one in planned.by_stage if one.times.opening is not None)
+    computing_ms = sum(one.times.computing.ms for one in planned.by_stage)
+    paging_ms = sum(one.paging_ms for one in planned.by_stage)
+    ahead = " by a thread of its own, ahead" if planned.buffers > 1 else ""
+    found = [
+        ("latency", milliseconds(planned.latency_ms),
+         f"predicted; 90 % interval {number(low)} to {milliseconds(high)}; {plural(result.plan.threads, 'thread')}"),
+    ]  # fmt: skip
+    if result.plan.batch is not None and result.plan.batch > 1:
+        found.append(("  per sample", milliseconds(result.ms_per_sample), f"predicted; batch {result.plan.batch}"))
+    if not planned.as_it_is:
+        found += [
+            ("  computing", milliseconds(computing_ms), "predicted"),
+            (
+                "  opening",
+                milliseconds(opening_ms),
+                f"predicted; {format_bytes(planned.opened_bytes)} of weights{ahead}",
+            ),
+            ("  paging", milliseconds(paging_ms), "predicted"),
+        ]
+    found += [
+        ("without a plan", milliseconds(planned.unplanned_ms),
+         f"predicted; 90 % interval {number(unplanned.low)} to {milliseconds(unplanned.high)}"),
+        ("outside an enclave", milliseconds(planned.native_ms), "predicted"),
+    ]  # fmt: skip
+    if not planned.as_it_is:
+        sizes = " and ".join(format_bytes(size) for size in layout.buffer_bytes)
+        parts = (
+            f"{sizes} of buffers, {format_bytes(layout.resident_weight_bytes)} of weights that stay, "
+            f"{format_bytes(layout.arena_bytes)} of activations"
+        )
+        found.append(("working set", format_bytes(layout.working_set_bytes), f"predicted; {parts}"))
+    found.append(("EPC", format_bytes(result.plan.epc_bytes), f"given; {result.plan.enclave}"))
+    return found
+
+
+def stage_rows(result: PlanResult) -> list[tuple[str, ...]]:
+    """A row for each stage."""
+    rows: list[tuple[str, ...]] = []
+    for index, (stage, one) in enumerate(zip(result.planned.stages, result.planned.by_stage, strict=True)):
+        names = result.graph.layer_names[stage.first : stage.last + 1]
+        name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        part = "" if stage.channels is None else f", channels {stage.channels[0]} to {stage.channels[1]}"
+        opening = one.times.opening
+        rows.append(
+            (
+                str(index),
+                "stays" if opening is None else number(opening.ms),
+                number(one.times.computing.ms),
+                number(one.paging_ms),
+                number(stage.weight_bytes / MIB),
+                count(len(names)),
+                printable(f"{name}{part}", limit=100),
+            )
+        )
+    return rows

@@ -1,0 +1,167 @@
+"""``sectum run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sectum.cli.options import (
+    Inputs,
+    deadline_option,
+    epc_option,
+    examples,
+    json_option,
+    output_option,
+    shape_options,
+    threads_option,
+)
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SHOWN = 5
+
+
+@click.command(
+    epilog=examples(
+        "sectum run plan.json --input-file images.npz -o outputs.npz",
+        "sectum run zoo:vgg16 --epc 93MiB --json",
+    )
+)
+@click.argument("model", metavar="MODEL|PLAN")
+@epc_option
+@shape_options
+@threads_option
+@deadline_option("600", "End the run after so many seconds.")
+@output_option("Write the outputs to this .npz file of numpy.")
+@json_option
+def run(
+    *,
+    model: str,
+    epc_bytes: int | None,
+    batch: int | None,
+    inputs: Inputs,
+    threads: int,
+    deadline_s: float,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Run MODEL once in the software enclave, by the best plan or by PLAN.
+
+    PLAN is a file that 'sectum plan -o' wrote. The inputs are those of --input-file; an input that is not given is made
+    of seeded random numbers. Weights that the plan streams lie sealed outside the enclave: if anyone changes, moves or
+    replaces them there, the run ends with exit code 21.
+    """
+    from sectum.cli.plan.planning import is_plan, make_plan, read_plan
+    from sectum.cli.render.output import check_writable
+
+    if output is not None:
+        check_writable(output)
+    values = {name: given for name, given in inputs.items() if not isinstance(given, tuple)}
+    shapes = {name: given for name, given in inputs.items() if isinstance(given, tuple)}
+    if is_plan(model):
+        if epc_bytes is not None or batch is not None or shapes or threads != 1:
+            raise UsageError("the plan says the EPC, the batch, the shapes and the threads: leave these options out")
+        result = read_plan(Path(model))
+    else:
+        shapes = {name: given.shape for name, given in values.items()} | shapes
+        result = make_plan(
+            model, enclave="softepc", epc_bytes=epc_bytes, batch=batch, inputs={**shapes}, threads=threads
+        )
+    found = _run(result, values, deadline_s)
+    if output is not None:
+        _write(output, found)
+    if as_json:
+        from sectum.cli.render.output import print_json
+
+        print_json(_to_json(result, found))
+        return
+    _show(result, found)
+
+
+def _run(result: Any, values: dict[str, NDArray[np.generic]], deadline_s: float) -> dict[str, NDArray[np.generic]]:
+    from sectum.enclave.runners.runner import Job
+    from sectum.enclave.runners.softepc import SoftEpcRunner
+    from sectum.measure.input_ranges import input_ranges
+
+    model = result.source.model
+    expected = {name: model.graph.tensors[name] for name in model.graph.inputs}
+    for name, value in values.items():
+        if name not in expected:
+            raise UsageError(f"the model has no input '{name}': it has {', '.join(expected)}")
+        if value.shape != expected[name].shape:
+            raise UsageError(f"input '{name}' has shape {value.shape}, and the plan is for {expected[name].shape}")
+    values = {name: value.astype(expected[name].dtype, copy=False) for name, value in values.items()}
+    with result.streams() as streams:
+        job = Job(
+            model=b"" if streams is not None else model.bound_bytes(),
+            epc_bytes=result.plan.epc_bytes,
+            threads=result.plan.threads,
+            input_ranges=input_ranges(model.graph),
+            inputs={**model.feeds, **values},
+            deadline_s=deadline_s,
+            streams=streams,
+        )
+        with SoftEpcRunner().start(job) as session:
+            return session.outputs()
+
+
+def _write(path: Path, found: dict[str, NDArray[np.generic]]) -> None:
+    import io
+
+    import numpy as np
+
+    from sectum.cli.render.output import write_file
+
+    content = io.BytesIO()
+    arrays: dict[str, Any] = {name.replace("/", "_"): value for name, value in found.items()}
+    np.savez(content, **arrays)
+    write_file(path, content.getvalue())
+
+
+def _to_json(result: Any, found: dict[str, NDArray[np.generic]]) -> dict[str, Any]:
+    import hashlib
+
+    import numpy as np
+
+    return {
+        "model": result.source.name,
+        "epc_bytes": result.plan.epc_bytes,
+        "stages": len(result.planned.stages),
+        "opened_bytes": result.planned.opened_bytes,
+        "outputs": {
+            name: {
+                "shape": list(value.shape),
+                "dtype": value.dtype.name,
+                "sha256": hashlib.sha256(np.ascontiguousarray(value).data).hexdigest(),
+            }
+            for name, value in found.items()
+        },
+    }
+
+
+def _show(result: Any, found: dict[str, NDArray[np.generic]]) -> None:
+    import numpy as np
+
+    from sectum.cli.render.figures import plural
+    from sectum.cli.render.show import paragraph, rows, say
+    from sectum.units import format_bytes
+
+    how = "as it is"
+    if not result.planned.as_it_is:
+        how = f"in {plural(len(result.planned.stages), 'stage')}, {format_bytes(result.planned.opened_bytes)} opened"
+    paragraph(f"{result.source.name} ran once in softepc with an EPC of {format_bytes(result.plan.epc_bytes)}, {how}.")
+    say("")
+    entries = []
+    for name, value in found.items():
+        flat = value.ravel()
+        largest = ""
+        if value.dtype.kind == "f" and flat.size:
+            order = np.argsort(flat)[::-1][:_SHOWN]
+            largest = "largest: " + "  ".join(f"{index}: {flat[index]:.4g}" for index in order.tolist())
+        entries.append((name, f"{value.dtype.name} {'x'.join(map(str, value.shape))}", largest))
+    rows(entries)

@@ -1,0 +1,66 @@
+"""libstreaming in this process: the runtime's allocator."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+_LEARNED = 1 << 16
+_TOO_MANY = (1 << (8 * ctypes.sizeof(ctypes.c_size_t))) - 1
+
+
+class Allocator:
+    """Decides where ONNX Runtime's weights and activations lie.
+
+    Args:
+        path: the compiled library.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._library = library = ctypes.CDLL(path)
+        pointer, size, word = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint64
+        for name, result, arguments in (
+            ("arena", ctypes.c_int, [size]),
+            ("arena_use", None, [ctypes.POINTER(word), ctypes.POINTER(word)]),
+            ("learn", None, []),
+            ("learned", size, [ctypes.POINTER(word), size]),
+            ("place", None, [ctypes.POINTER(pointer), ctypes.POINTER(word), size]),
+            ("placed", ctypes.c_int, []),
+        ):
+            function = getattr(library, f"streaming_{name}")
+            function.restype, function.argtypes = result, arguments
+        self._kept: list[object] = []
+
+    def arena(self, n_bytes: int) -> None:
+        """Give activations so many bytes of their own."""
+        if self._library.streaming_arena(max(1, n_bytes)):
+            raise MemoryError(f"no memory for {n_bytes} bytes of activations")
+
+    def arena_use(self) -> tuple[int, int]:
+        """The most bytes of the arena that were in use, and bytes that did not fit into it so far."""
+        most, outside = ctypes.c_uint64(), ctypes.c_uint64()
+        self._library.streaming_arena_use(ctypes.byref(most), ctypes.byref(outside))
+        return most.value, outside.value
+
+    def learn(self) -> None:
+        """Learn the runtime's allocations from now on."""
+        self._library.streaming_learn()
+
+    def learned(self) -> list[int]:
+        """End learning: sizes of the allocations, 0 where one was freed."""
+        sizes = (ctypes.c_uint64 * _LEARNED)()
+        count = self._library.streaming_learned(sizes, _LEARNED)
+        if count == _TOO_MANY:
+            raise ValueError(f"a stage makes more than {_LEARNED} allocations: give it fewer operators")
+        return list(sizes[:count])
+
+    def place(self, addresses: Sequence[int | None], sizes: Sequence[int]) -> None:
+        """Place the runtime's next allocations at these addresses, by malloc where there is none."""
+        count = len(sizes)
+        self._kept = [(ctypes.c_void_p * count)(*addresses), (ctypes.c_uint64 * count)(*sizes)]
+        self._library.streaming_place(*self._kept, count)
+
+    def placed(self) -> bool:
+        """End placing; whether the allocations were those that were learned."""
+        return bool(self._library.streaming_placed() == 0)

@@ -1,0 +1,312 @@
+"""A network that runs stage by stage. It answers like the runtime's own session, and gives the same results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sectum.enclave.streaming.allocator import Allocator
+from sectum.enclave.streaming.matching import ExecutedGraph
+from sectum.enclave.streaming.sealed_weights import SealedWeights, buffer
+from sectum.enclave.streaming.stage_models import Cutter, Stage, StageModel, constants
+from sectum.enclave.streaming.written_graph import WrittenGraph
+
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """How a network is to be run, as the plan says.
+
+    Attributes:
+        structure: file of the written graph's structure.
+        weights: file of its weights; None if it has no large ones.
+        library: the compiled libstreaming.
+        executed: what the plan knows of the graph.
+        stages: in order.
+        buffers: how many buffers streamed weights are opened into, in turn; with more than one, a thread opens ahead.
+        buffer_bytes: the most that one of them may hold.
+        arena_bytes: of memory for activations.
+    """
+
+    structure: Path
+    weights: Path | None
+    library: str
+    executed: ExecutedGraph
+    stages: tuple[Stage, ...]
+    buffers: int
+    buffer_bytes: int
+    arena_bytes: int
+
+    @staticmethod
+    def of(data: Mapping[str, Any]) -> Streams:
+        """Read them from JSON types."""
+        executed = data["executed"]
+        return Streams(
+            structure=Path(data["structure"]),
+            weights=None if data["weights"] is None else Path(data["weights"]),
+            library=data["library"],
+            executed=ExecutedGraph(**executed),
+            stages=tuple(
+                Stage(
+                    one["first"],
+                    one["last"],
+                    None if one["channels"] is None else (one["channels"][0], one["channels"][1]),
+                    one["streamed"],
+                )
+                for one in data["stages"]
+            ),
+            buffers=int(data["buffers"]),
+            buffer_bytes=int(data["buffer_bytes"]),
+            arena_bytes=int(data["arena_bytes"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the weights of a stage lie, from the start of its memory.
+
+    Attributes:
+        in_place: offset of each weight that kernels read where it is.
+        offsets: for each allocation of the runtime, its offset; None where it does not stay.
+        sizes: for each allocation of the runtime, its size; 0 where it does not stay.
+        n_bytes: of all.
+    """
+
+    in_place: Mapping[str, int]
+    offsets: Sequence[int | None]
+    sizes: Sequence[int]
+    n_bytes: int
+
+
+class StagedSession:
+    """Holds the stages, and runs them one after the other.
+
+    Args:
+        streams: what to run.
+        threads: that compute.
+
+    Raises:
+        ValueError: the plan does not fit this model or this runtime.
+    """
+
+    def __init__(self, streams: Streams, threads: int) -> None:
+        self._streams, self._threads = streams, threads
+        self._allocator = Allocator(streams.library)
+        written = WrittenGraph(streams.structure, streams.weights)
+        self._inputs = written.inputs
+        self._results = [value.name for value in written.graph.output]
+        self._constants = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in constants(written).items()
+        }
+        cutter = Cutter(written, streams.executed, streams.stages)
+        self._last_read = cutter.last_read
+        layouts = [self._learned(model) for model in cutter.models()]
+        self._streamed = [
+            number for number, stage in enumerate(streams.stages) if stage.streamed and layouts[number].n_bytes
+        ]
+        self._place_of = {number: place for place, number in enumerate(self._streamed)}
+        self._memory = self._make_memory(layouts)
+        sizes = [layouts[number].n_bytes if number in self._place_of else 0 for number in range(len(layouts))]
+        self._sealed = SealedWeights(sizes)
+        self.opened_bytes = sum(sizes)
+        self._sessions: list[onnxruntime.InferenceSession | None] = []
+        self._names: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        self._aliases: list[object] = []
+        for number, model in enumerate(cutter.models()):
+            self._sessions.append(self._placed(number, model, layouts[number]))
+            self._names.append((model.inputs, model.outputs))
+        self._allocator.arena(streams.arena_bytes)
+        self._opener = ThreadPoolExecutor(1, "opener") if streams.buffers > 1 and self._streamed else None
+        self.stage_ns = np.zeros((len(streams.stages), 2), np.int64)
+        self.runs = 0
+
+    # Preparing: twice each session, see native/streaming/streaming.h.
+
+    def _options(self) -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimized
+        options.register_custom_ops_library(self._allocator.path)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        if self._threads > 1:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+        return options
+
+    def _created(
+        self, model: StageModel, weights: Mapping[str, NDArray[np.generic]]
+    ) -> tuple[onnxruntime.InferenceSession, list[onnxruntime.OrtValue]]:
+        options = self._options()
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+        for name, value in zip(weights, values, strict=True):
+            options.add_initializer(name, value)
+        return onnxruntime.InferenceSession(model.model, options, providers=["CPUExecutionProvider"]), values
+
+    def _learned(self, model: StageModel) -> _Layout:
+        """Create a stage's session once, and lay out the weights that it keeps."""
+        if not model.outputs:  # the runtime has none of its operators
+            return _Layout({}, [], [], 0)
+        self._allocator.learn()
+        try:
+            session = self._created(model, model.weights)
+        finally:
+            sizes = self._allocator.learned()
+        del session
+        end = 0
+
+        def take(n_bytes: int) -> int:
+            nonlocal end
+            start, end = end, -(-(end + n_bytes) // _ALIGNMENT) * _ALIGNMENT
+            return start
+
+        in_place = {name: take(value.nbytes) for name, value in model.weights.items()}
+        offsets = [take(size) if size else None for size in sizes]
+        return _Layout(in_place, offsets, sizes, end)
+
+    def _make_memory(self, layouts: Sequence[_Layout]) -> list[NDArray[np.uint8]]:
+        """Memory of each stage's weights: buffers in turn where they are streamed, else memory of their own."""
+        needed = [0] * self._streams.buffers
+        for number, place in self._place_of.items():
+            n_bytes = layouts[number].n_bytes
+            if n_bytes > self._streams.buffer_bytes:
+                raise ValueError(
+                    f"the weights of stage {number} take {n_bytes} bytes and a buffer holds "
+                    f"{self._streams.buffer_bytes}: plan again for this runtime"
+                )
+            needed[place % len(needed)] = max(needed[place % len(needed)], n_bytes)
+        self.buffer_bytes = needed
+        buffers = [buffer(n_bytes) for n_bytes in needed]
+        return [
+            buffers[self._place_of[number] % len(buffers)] if number in self._place_of else buffer(layout.n_bytes)
+            for number, layout in enumerate(layouts)
+        ]
+
+    def _placed(self, number: int, model: StageModel, layout: _Layout) -> onnxruntime.InferenceSession | None:
+        """Create a stage's session with its weights where they are to lie, and seal them if they are streamed."""
+        if not model.outputs:
+            return None
+        memory = self._memory[number]
+        start = memory.ctypes.data
+        weights = {}
+        for name, value in model.weights.items():
+            offset = layout.in_place[name]
+            placed = memory[offset : offset + value.nbytes].view(value.dtype).reshape(value.shape)
+            np.copyto(placed, value)
+            weights[name] = placed
+        addresses = [None if offset is None else start + offset for offset in layout.offsets]
+        self._allocator.place(addresses, layout.sizes)
+        try:
+            session, values = self._created(model, weights)
+        finally:
+            as_learned = self._allocator.placed()
+        if not as_learned:
+            raise ValueError(f"the runtime allocated the weights of stage {number} in another order the second time")
+        self._aliases += [values, weights]
+        if number in self._place_of:
+            self._sealed.seal(number, memory[: layout.n_bytes])
+        return session
+
+    # Running.
+
+    def get_inputs(self) -> list[Any]:
+        """Names, types and shapes of the inputs, as the runtime's session gives them."""
+        return [_Value.of(value) for value in self._inputs]
+
+    def get_outputs(self) -> list[Any]:
+        """Names of the outputs, in order."""
+        return [_Value(name, "", []) for name in self._results]
+
+    def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """Run one inference.
+
+        Args:
+            names: of the outputs that are asked for.
+            feeds: values of all inputs.
+
+        Raises:
+            WeightsTamperedError: weights were changed in untrusted memory.
+        """
+        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
+        opening = self._openings()
+        for number, session in enumerate(self._sessions):
+            begin = time.perf_counter_ns()
+            if number in self._place_of:
+                next(opening)
+            opened = time.perf_counter_ns()
+            inputs, outputs = self._names[number]
+            if session is not None:
+                made = session.run_with_ort_values(outputs, {name: values[name] for name in inputs})
+                values.update(zip(outputs, made, strict=True))
+                del made
+            for name in [name for name in values if self._last_read.get(name, -1) <= number]:
+                del values[name]
+            self.stage_ns[number] += (opened - begin, time.perf_counter_ns() - opened)
+        self.runs += 1
+        found = values | self._constants
+        return [found[name].numpy() for name in names]
+
+    def _openings(self) -> Iterator[None]:
+        """Each step returns when the next streamed stage is open; its buffer is then used until the next step."""
+        if self._opener is None:
+            for number in self._streamed:
+                self._open(number)
+                yield
+            return
+        ahead = len(self.buffer_bytes)
+        futures: list[Future[None]] = [self._opener.submit(self._open, number) for number in self._streamed[:ahead]]
+        try:
+            for place in range(len(self._streamed)):
+                futures[place].result()
+                yield
+                if place + ahead < len(self._streamed):
+                    futures.append(self._opener.submit(self._open, self._streamed[place + ahead]))
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _open(self, number: int) -> None:
+        self._sealed.open(number, self._memory[number])
+
+    def describe(self) -> dict[str, Any]:
+        """What running it took so far: bytes, and mean nanoseconds of each stage, waiting for weights and computing."""
+        most, outside = self._allocator.arena_use()
+        runs = max(1, self.runs)
+        return {
+            "opened_bytes": self.opened_bytes,
+            "sealed_bytes": self._sealed.n_bytes,
+            "buffer_bytes": self.buffer_bytes,
+            "arena_bytes": most,
+            "outside_arena_bytes": outside,
+            "runs": self.runs,
+            "waiting_ns": (self.stage_ns[:, 0] // runs).tolist(),
+            "computing_ns": (self.stage_ns[:, 1] // runs).tolist(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """An input or output, with the fields that the runtime gives."""
+
+    name: str
+    type: str
+    shape: list[Any]
+
+    @staticmethod
+    def of(value: Any) -> _Value:
+        import onnx
+
+        tensor = value.type.tensor_type
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name
+        names = {"float32": "float", "float64": "double"}
+        shape = [size.dim_value if size.HasField("dim_value") else size.dim_param for size in tensor.shape.dim]
+        return _Value(value.name, f"tensor({names.get(dtype, dtype)})", shape)

@@ -1,0 +1,216 @@
+"""Where a plan's buffers, weights and activations lie in the enclave, and which pages an inference touches."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sectum.ort.memory_plan import Storage, memory_plan
+from sectum.ort.operators import describe
+from sectum.ort.optimized import OptimizedGraph
+from sectum.paging.replacement import Touch
+from sectum.plan.stages import PlannedStage
+from sectum.units import PAGE_BYTES, pages
+
+RUNTIME_BYTES = 1 << 20
+"""What the process itself touches in each inference beside the model."""
+
+_ALIGNMENT_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The memory of a plan.
+
+    Attributes:
+        buffer_bytes: of each buffer.
+        resident_weight_bytes: weights that stay.
+        arena_bytes: memory of activations.
+        input_bytes: of the network's inputs.
+        activation_bytes: of activations alive at once in each stage, scratch memory included.
+        touches: pages of one inference, in order; ``operator`` is the stage.
+    """
+
+    buffer_bytes: tuple[int, ...]
+    resident_weight_bytes: int
+    arena_bytes: int
+    input_bytes: int
+    activation_bytes: tuple[int, ...]
+    touches: tuple[Touch, ...]
+
+    @property
+    def working_set_bytes(self) -> int:
+        """All that one inference touches."""
+        parts = (*self.buffer_bytes, self.resident_weight_bytes, self.arena_bytes, self.input_bytes, RUNTIME_BYTES)
+        return PAGE_BYTES * sum(map(pages, parts))
+
+
+class _Arena:
+    """Hands out the lowest addresses that are free, as native/streaming/allocator.c does."""
+
+    def __init__(self) -> None:
+        self._used: list[tuple[int, int]] = []
+        self.most = 0
+
+    def take(self, n_bytes: int) -> tuple[int, int]:
+        """A free piece: its address and its size."""
+        size = -(-max(1, n_bytes) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+        start = 0
+        for address, used in self._used:
+            if address - start >= size:
+                break
+            start = address + used
+        insort(self._used, (start, size))
+        self.most = max(self.most, start + size)
+        return start, size
+
+    @property
+    def used(self) -> int:
+        """Bytes in use."""
+        return sum(size for _, size in self._used)
+
+    def give_back(self, piece: tuple[int, int]) -> None:
+        """Free a piece."""
+        self._used.remove(piece)
+
+
+def lay_out(graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int, threads: int) -> Layout:
+    """Lay out the memory of a plan in the steady state.
+
+    Args:
+        graph: what the runtime executes.
+        stages: of the plan.
+        buffers: that streamed weights are opened into, in turn.
+        threads: that compute.
+    """
+    streamed = [number for number, stage in enumerate(stages) if stage.streamed]
+    sizes = [max([stages[n].weight_bytes for n in streamed[place::buffers]], default=0) for place in range(buffers)]
+    starts, end = [], pages(RUNTIME_BYTES)
+    for size in sizes:
+        starts.append(end)
+        end += pages(size)
+    weights_at: dict[int, int] = {}
+    for number, stage in enumerate(stages):
+        if stage.streamed:
+            weights_at[number] = starts[streamed.index(number) % buffers]
+        else:
+            weights_at[number] = end
+            end += pages(stage.weight_bytes)
+    inputs_at = end
+    input_bytes = sum(graph.n_bytes[name] for name in graph.inputs)
+    end += pages(input_bytes)
+    arena = _Arena()
+    touches: list[Touch] = [Touch(0, 0, pages(RUNTIME_BYTES))]
+    alive: list[int] = []
+    carried: dict[str, tuple[int, int]] = {}
+    last_read = last_reads(graph, stages)
+    reading_inputs = {last_read[name] for name in graph.inputs if name in last_read}
+    for number, stage in enumerate(stages):
+        if stage.weight_bytes:
+            touches.append(Touch(number, weights_at[number], pages(stage.weight_bytes)))
+        if number in reading_inputs:
+            touches.append(Touch(number, inputs_at, pages(input_bytes)))
+        part = _part(graph, stages, number, last_read, threads)
+        pieces = [piece for name, piece in carried.items() if last_read.get(name, -1) >= number and name in part.reads]
+        block = arena.take(part.block_bytes) if part.block_bytes else None
+        pieces += [block] if block else []
+        for name, n_bytes in part.makes.items():
+            carried[name] = arena.take(n_bytes)
+            pieces.append(carried[name])
+        scratch = arena.take(part.scratch_bytes) if part.scratch_bytes else None
+        pieces += [scratch] if scratch else []
+        alive.append(arena.used)
+        if scratch:
+            arena.give_back(scratch)
+        touches += [_touch(number, end, piece) for piece in pieces]
+        if block:
+            arena.give_back(block)
+        for name in [name for name in carried if last_read.get(name, -1) <= number]:
+            arena.give_back(carried.pop(name))
+    resident = sum(stage.weight_bytes for stage in stages if not stage.streamed)
+    touched = tuple(touch for touch in touches if touch.n_pages)
+    return Layout(tuple(sizes), resident, arena.most, input_bytes, tuple(alive), touched)
+
+
+def _touch(stage: int, first_page: int, piece: tuple[int, int]) -> Touch:
+    address, n_bytes = piece
+    first, last = address // PAGE_BYTES, (address + n_bytes - 1) // PAGE_BYTES
+    return Touch(stage, first_page + first, last - first + 1)
+
+
+def last_reads(graph: OptimizedGraph, stages: Sequence[PlannedStage]) -> dict[str, int]:
+    """For each value, the last stage that reads it; results of the network are read after the last."""
+    last: dict[str, int] = {}
+    for number, stage in enumerate(stages):
+        for op in graph.operators[stage.first : stage.last + 1]:
+            last.update(dict.fromkeys(filter(None, op.inputs), number))
+        if stage.channels is not None:
+            last.update(dict.fromkeys(_parts_before(graph, stages, number), number))
+    return last | dict.fromkeys(graph.outputs, len(stages))
+
+
+def _parts_before(graph: OptimizedGraph, stages: Sequence[PlannedStage], number: int) -> list[str]:
+    """What the earlier parts of the same operator have made."""
+    stage = stages[number]
+    result = graph.operators[stage.first].result
+    earlier = (one for one in stages[:number] if one.first == stage.first)
+    return [_name_of_part(result, one.channels) for one in earlier]
+
+
+def _name_of_part(result: str, channels: tuple[int, int] | None) -> str:
+    return f"{result} {channels}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Memory that a stage takes: its block of inner activations, what it hands on, scratch, and what it reads."""
+
+    block_bytes: int
+    makes: Mapping[str, int]
+    scratch_bytes: int
+    reads: frozenset[str]
+
+
+def _part(
+    graph: OptimizedGraph, stages: Sequence[PlannedStage], number: int, last_read: Mapping[str, int], threads: int
+) -> _Part:
+    stage = stages[number]
+    operators = graph.operators[stage.first : stage.last + 1]
+    scratch = max(sum(describe(op).scratch(op, graph, threads)) for op in operators)
+    read = frozenset(name for op in operators for name in op.inputs if name and name not in graph.weight_names)
+    if stage.channels is not None:
+        read |= frozenset(_parts_before(graph, stages, number))
+        return _part_of_operator(graph, stage, scratch, read)
+    made = [name for op in operators for name in op.outputs if name]
+    handed_on = tuple(name for name in made if last_read.get(name, -1) > number)
+    inputs = tuple(name for name in read if name not in made)
+    if not inputs and graph.inputs:
+        inputs = graph.inputs[:1]
+    used = {name for op in operators for name in (*op.inputs, *op.outputs) if name} | set(inputs)
+    part = replace(
+        graph,
+        operators=operators,
+        tensors={name: graph.tensors[name] for name in used},
+        inputs=inputs,
+        outputs=handed_on or (made[-1],),
+        carried_out=graph.carried_out[stage.first : stage.last + 1],
+        layer_names=graph.layer_names[stage.first : stage.last + 1],
+    )
+    plan = memory_plan(part)
+    makes = {name: graph.n_bytes[plan.placements[name].buffer] for name in handed_on
+             if plan.placements[name].storage is Storage.OUTPUT}  # fmt: skip
+    others = {name: 0 for name in handed_on if name not in makes}
+    return _Part(plan.block_bytes, makes | others, scratch, read)
+
+
+def _part_of_operator(graph: OptimizedGraph, stage: PlannedStage, scratch: int, read: frozenset[str]) -> _Part:
+    """A part of an operator hands on its channels; the last part joins all of them."""
+    begin, end = stage.channels or (0, 0)
+    name = graph.operators[stage.first].result
+    whole = graph.n_bytes[name]
+    channels = stage.of_channels
+    own = whole * (end - begin) // max(1, channels)
+    if end < channels:
+        return _Part(0, {_name_of_part(name, stage.channels): own}, scratch, read)
+    return _Part(own, {name: whole}, scratch, read)

@@ -1,0 +1,242 @@
+"""A plan as a file: JSON that a person can read and edit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sectum.errors import ArtefactInvalid
+from sectum.ort.optimized import RUNTIME, OptimizedGraph
+from sectum.plan.planning import Planned
+from sectum.plan.stages import PlannedStage
+from sectum.plan.units import channels_of
+
+SCHEMA = "sectum-plan/1"
+MOST_BYTES = 16 << 20
+_MOST_STAGES = 20_000
+_MOST_NUMBER = 1 << 46
+_STREAMED, _STAYS = "streamed", "stay"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A plan, as it is stored.
+
+    Attributes:
+        model: path of the ONNX file, or ``zoo:NAME``.
+        sha256: of the file; None for a network of the zoo.
+        batch: samples in one inference, if that was asked for.
+        inputs: shapes that inputs were given.
+        enclave: name of the profile.
+        epc_bytes: of the enclave.
+        threads: all of them, the one that opens included.
+        operators: that the runtime executes.
+        buffers: that streamed weights are opened into; with more than one, a thread opens ahead.
+        buffer_bytes: the most that a buffer may hold.
+        arena_bytes: of memory for activations.
+        stages: first and last operator, channels, and whether weights are streamed.
+    """
+
+    model: str
+    sha256: str | None
+    batch: int | None
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    enclave: str
+    epc_bytes: int
+    threads: int
+    operators: int
+    buffers: int
+    buffer_bytes: int
+    arena_bytes: int
+    stages: tuple[tuple[int, int, tuple[int, int] | None, bool], ...]
+
+    def planned_stages(self, graph: OptimizedGraph, weights: Sequence[int]) -> tuple[PlannedStage, ...]:
+        """The stages for a graph.
+
+        Args:
+            graph: what the runtime executes.
+            weights: bytes of each operator's weights as it stores them.
+
+        Raises:
+            ArtefactInvalid: they do not fit it.
+        """
+        if self.operators != len(graph.operators):
+            raise ArtefactInvalid(
+                f"the plan is for {self.operators} operators, and the runtime executes {len(graph.operators)} for this "
+                "model here: plan again on this machine"
+            )
+        following, channel = 0, 0
+        made = []
+        for number, (first, last, channels, streamed) in enumerate(self.stages):
+            of_channels = channels_of(graph.operators[first], graph) if channels and first < self.operators else 0
+            begin, end = channels or (0, 0)
+            wrong = first != following or last < first or last >= self.operators or begin != channel
+            if wrong or (channels and not (first == last and begin < end <= of_channels)):
+                raise ArtefactInvalid(
+                    f"stage {number} of the plan does not begin where the one before ends, or is not a part of an "
+                    "operator that can be divided: stages must cover all operators, once and in order"
+                )
+            whole = sum(weights[first : last + 1])
+            n_bytes = whole if not channels else -(-whole * (end - begin) // of_channels)
+            made.append(PlannedStage(first, last, channels, of_channels, streamed, n_bytes))
+            following, channel = (first, end) if channels and end < of_channels else (last + 1, 0)
+        if (following, channel) != (self.operators, 0):
+            raise ArtefactInvalid(f"the plan's stages end before operator {following} of {self.operators}")
+        return tuple(made)
+
+
+def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[str, Any]:
+    """A plan with its predictions as JSON types."""
+    stages = []
+    for number, (stage, predicted) in enumerate(zip(planned.stages, planned.by_stage, strict=True)):
+        opening = predicted.times.opening
+        names = layer_names[stage.first : stage.last + 1]
+        stages.append(
+            {
+                "first": stage.first,
+                "last": stage.last,
+                "channels": stage.channels,
+                "weights": _STREAMED if stage.streamed else _STAYS,
+                "enclave": 0,
+                "operators": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
+                "weight_bytes": stage.weight_bytes,
+                "opened_bytes": stage.weight_bytes if stage.streamed else 0,
+                "cost": {
+                    "number": number,
+                    "opening_ms": None if opening is None else opening.ms,
+                    "computing_ms": predicted.times.computing.ms,
+                    "paging_ms": predicted.paging_ms,
+                },
+            }
+        )
+    return {
+        "schema": SCHEMA,
+        "kind": "predicted",
+        "model": {"source": plan.model, "sha256": plan.sha256, "batch": plan.batch,
+                  "inputs": {name: list(shape) for name, shape in plan.inputs.items()}},
+        "runtime": RUNTIME,
+        "enclave": plan.enclave,
+        "epc_bytes": plan.epc_bytes,
+        "threads": plan.threads,
+        "operators": plan.operators,
+        "buffers": plan.buffers,
+        "buffer_bytes": plan.buffer_bytes,
+        "arena_bytes": plan.arena_bytes,
+        "latency_ms": planned.latency_ms,
+        "interval_ms": [planned.interval_ms.low, planned.interval_ms.high],
+        "native_ms": planned.native_ms,
+        "unplanned_ms": planned.unplanned_ms,
+        "unplanned_interval_ms": [planned.unplanned_interval_ms.low, planned.unplanned_interval_ms.high],
+        "resident_bytes": planned.layout.working_set_bytes,
+        "opened_bytes": planned.opened_bytes,
+        "opening": {"ms_per_mib": planned.costs.open_ms_per_mib, "stage_ms": planned.costs.stage_ms,
+                    "kind": planned.costs.kind},
+        "stages": stages,
+    }  # fmt: skip
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan; what it predicts is left out, for it may have been edited.
+
+    Raises:
+        ArtefactInvalid: it is no plan, damaged, or of another version.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ArtefactInvalid(f"the plan {path} cannot be read: {error.strerror or error}") from error
+    if len(content) > MOST_BYTES:
+        raise ArtefactInvalid(f"{path} is larger than any plan: plans have at most {MOST_BYTES >> 20} MiB")
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ArtefactInvalid(f"{path} is not a plan: it is not JSON ({error}); make one with 'sectum plan'") from error
+    return parse_plan(data, str(path))
+
+
+def parse_plan(data: object, origin: str) -> Plan:
+    """Check a plan's JSON types.
+
+    Raises:
+        ArtefactInvalid: it is no plan.
+    """
+    reader = _Reader(origin)
+    whole = reader.mapping(data, "the plan")
+    if whole.get("schema") != SCHEMA:
+        raise ArtefactInvalid(f"{origin} is not a plan of this version ({SCHEMA}): make one with 'sectum plan'")
+    model = reader.mapping(whole.get("model"), "model")
+    inputs = reader.mapping(model.get("inputs", {}), "model.inputs")
+    stages = reader.items(whole.get("stages"), "stages", _MOST_STAGES)
+    if not stages:
+        raise reader.error("stages", "at least one stage")
+    if whole.get("runtime") != RUNTIME:
+        raise ArtefactInvalid(
+            f"{origin} is for ONNX Runtime {whole.get('runtime')!s:.20}, and this is {RUNTIME}: plan again"
+        )
+    return Plan(
+        model=reader.text(model.get("source"), "model.source"),
+        sha256=None if model.get("sha256") is None else reader.text(model.get("sha256"), "model.sha256"),
+        batch=None if model.get("batch") is None else reader.number(model.get("batch"), "model.batch", 1),
+        inputs={
+            name: tuple(reader.number(size, f"shape of {name:.40}", 1) for size in reader.items(shape, name, 32))
+            for name, shape in inputs.items()
+        },
+        enclave=reader.text(whole.get("enclave"), "enclave"),
+        epc_bytes=reader.number(whole.get("epc_bytes"), "epc_bytes", 1),
+        threads=reader.number(whole.get("threads"), "threads", 1, 256),
+        operators=reader.number(whole.get("operators"), "operators", 1),
+        buffers=reader.number(whole.get("buffers"), "buffers", 1, 4),
+        buffer_bytes=reader.number(whole.get("buffer_bytes"), "buffer_bytes", 0),
+        arena_bytes=reader.number(whole.get("arena_bytes"), "arena_bytes", 0),
+        stages=tuple(_stage(reader, one, number) for number, one in enumerate(stages)),
+    )
+
+
+def _stage(reader: _Reader, data: object, number: int) -> tuple[int, int, tuple[int, int] | None, bool]:
+    name = f"stages[{number}]"
+    stage = reader.mapping(data, name)
+    channels = None
+    if stage.get("channels") is not None:
+        both = reader.items(stage["channels"], f"{name}.channels", 2)
+        if len(both) != 2:
+            raise reader.error(f"{name}.channels", "two numbers")
+        begin, end = (reader.number(one, f"{name}.channels", 0) for one in both)
+        channels = (begin, end)
+    if stage.get("weights") not in (_STREAMED, _STAYS):
+        raise reader.error(f"{name}.weights", f"'{_STREAMED}' or '{_STAYS}'")
+    first, last = (reader.number(stage.get(end), f"{name}.{end}", 0) for end in ("first", "last"))
+    return first, last, channels, stage["weights"] == _STREAMED
+
+
+class _Reader:
+    """Checks JSON types."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+
+    def error(self, name: str, expected: str) -> ArtefactInvalid:
+        return ArtefactInvalid(f"{self._origin}: {name:.80} must be {expected}; make the plan again with 'sectum plan'")
+
+    def mapping(self, value: object, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.error(name, "an object")
+        return value
+
+    def items(self, value: object, name: str, most: int) -> list[Any]:
+        if not isinstance(value, list) or len(value) > most:
+            raise self.error(name, f"a list of at most {most} items")
+        return value
+
+    def text(self, value: object, name: str) -> str:
+        if not isinstance(value, str) or not 0 < len(value) <= 4096:
+            raise self.error(name, "a text")
+        return value
+
+    def number(self, value: object, name: str, least: int, most: int = _MOST_NUMBER) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self.error(name, f"a whole number from {least} to {most}")
+        return value

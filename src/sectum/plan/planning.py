@@ -1,0 +1,325 @@
+"""The best way to run a network in an enclave that is too small for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from sectum.enclave.profile import Profile, streamed_bytes
+from sectum.errors import UsageError
+from sectum.ort.optimized import OptimizedGraph
+from sectum.paging.replacement import PagingCounts, all_fit, steady_state
+from sectum.plan.cuts import StageCosts, cut, grouped
+from sectum.plan.layout import Layout, lay_out
+from sectum.plan.opening import OpeningCosts
+from sectum.plan.stages import PlannedStage
+from sectum.plan.timeline import StageTimes, timeline
+from sectum.plan.units import Unit, channels_of, units
+from sectum.predict.prediction import Interval
+from sectum.predict.predictor import Predictor
+from sectum.predict.prepared import Prepared
+from sectum.units import MIB, PAGE_BYTES
+
+_SHARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+"""Sizes of buffers that are tried: the EPC over these."""
+_BUFFERS_AHEAD = (2, 3, 4)
+_LEAST_BUFFER_BYTES = 256 << 10
+_ROUNDS = 5
+_PAGING_CANDIDATES = 3
+_OPENING_UNCERTAINTY = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class StagePrediction:
+    """What one stage is predicted to take.
+
+    Attributes:
+        times: when it is opened and computed.
+        paging_ms: time of its page faults, which is part of neither.
+        loads: pages loaded while it runs.
+    """
+
+    times: StageTimes
+    paging_ms: float
+    loads: float
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A way to run a network, and what it is predicted to take.
+
+    Attributes:
+        stages: in order.
+        buffers: that weights are opened into, in turn; with more than one, a thread opens ahead.
+        layout: of its memory.
+        latency_ms: predicted.
+        interval_ms: its 90 % interval.
+        native_ms: latency outside an enclave, with all threads computing.
+        unplanned_ms: latency in the same enclave without a plan.
+        unplanned_interval_ms: its 90 % interval.
+        by_stage: what each stage takes.
+        costs: of opening and of stages, that the prediction used.
+    """
+
+    stages: tuple[PlannedStage, ...]
+    buffers: int
+    layout: Layout
+    latency_ms: float
+    interval_ms: Interval
+    native_ms: float
+    unplanned_ms: float
+    unplanned_interval_ms: Interval
+    by_stage: tuple[StagePrediction, ...]
+    costs: OpeningCosts
+
+    @property
+    def opened_bytes(self) -> int:
+        """Weights that are opened in one inference."""
+        return sum(stage.weight_bytes for stage in self.stages if stage.streamed)
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the best is to run the network without a plan."""
+        return len(self.stages) == 1 and not self.stages[0].streamed
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A plan whose time is not known yet."""
+
+    stages: tuple[PlannedStage, ...]
+    buffers: int
+    layout: Layout
+
+    def missing_bytes(self, epc_bytes: int) -> int:
+        """By how much it is too large for the EPC; negative where it fits."""
+        return self.layout.working_set_bytes - epc_bytes
+
+
+class Planner:
+    """Plans one network for one enclave.
+
+    Args:
+        predictor: predicts its operators.
+        prepared: the network with all threads computing.
+        profile: the enclave.
+        costs: of opening and of stages.
+        fewer_threads: the network with one thread less, for plans in which that one opens; None with one thread.
+
+    Raises:
+        UsageError: the profile has no EPC, so there is nothing to plan.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        prepared: Prepared,
+        profile: Profile,
+        costs: OpeningCosts,
+        fewer_threads: Prepared | None = None,
+    ) -> None:
+        if profile.epc_bytes is None:
+            raise UsageError(f"'{profile.name}' has no EPC: there is nothing to plan; choose another --enclave")
+        self._predictor, self._costs = predictor, costs
+        self._networks = {1: prepared}
+        if fewer_threads is not None:
+            self._networks |= dict.fromkeys(_BUFFERS_AHEAD, fewer_threads)
+        self._native_source = prepared.native_source
+        self._profile = predictor.with_measured_costs(profile, prepared.threads, prepared.native_source)
+        self._epc_bytes = profile.epc_bytes
+        self.unplanned_ms, self.unplanned_interval_ms = predictor.latency_and_interval(prepared, profile)
+        alone = self._computing_ms(prepared)
+        ahead = alone if fewer_threads is None else self._computing_ms(fewer_threads)
+        self._compute_ms = {buffers: ahead if buffers > 1 else alone for buffers in self._networks}
+
+    @property
+    def epc_bytes(self) -> int:
+        """Of the enclave."""
+        return self._epc_bytes
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether this machine was calibrated."""
+        return self._predictor.calibration is not None
+
+    @property
+    def machine(self) -> str:
+        """Whose milliseconds the predictions are."""
+        return self._predictor.machine
+
+    @property
+    def graph(self) -> OptimizedGraph:
+        """What the runtime executes."""
+        return self._networks[1].optimized
+
+    def _computing_ms(self, network: Prepared) -> list[float]:
+        """Milliseconds of each operator in the enclave, without page faults."""
+        streamed = np.array([streamed_bytes(cost.weight_bytes, cost.flops) for cost in network.features.costs])
+        counts = all_fit(network.trace.pages, len(network.optimized.operators))
+        compute_ms, memory_ms, _ = self._profile.by_operator_ms(network.native_ms, streamed, counts, network.threads)
+        found: list[float] = (compute_ms + memory_ms).tolist()
+        return found
+
+    def best(self) -> Planned:
+        """The plan with the least predicted latency; without stages where that is best."""
+        fitting: list[_Candidate] = []
+        too_large: list[_Candidate] = []
+        for buffers in self._networks:
+            shares = _SHARES if buffers == 1 else _SHARES[::2]
+            sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in shares}
+            for buffer_bytes in sorted(sizes, reverse=True):
+                if (found := self._with_buffers(buffers, buffer_bytes)) is not None:
+                    (fitting if found.missing_bytes(self._epc_bytes) <= 0 else too_large).append(found)
+        if not fitting:  # counting page faults takes long, so only where nothing else is left
+            fitting = sorted(too_large, key=lambda one: one.missing_bytes(self._epc_bytes))[:_PAGING_CANDIDATES]
+        plans = [self.without_stages(), *(self._evaluated(one) for one in fitting)]
+        return min(plans, key=lambda plan: plan.latency_ms)
+
+    def without_stages(self) -> Planned:
+        """The network as it is."""
+        network = self._networks[1]
+        count = len(network.optimized.operators)
+        weight_bytes = sum(unit.weight_bytes for unit in self._units(1, 1 << 62))
+        whole = PlannedStage(0, count - 1, None, 0, streamed=False, weight_bytes=weight_bytes)
+        planned = self.evaluate([whole], 1)
+        return Planned(
+            stages=planned.stages,
+            buffers=1,
+            layout=planned.layout,
+            latency_ms=self.unplanned_ms,
+            interval_ms=self.unplanned_interval_ms,
+            native_ms=planned.native_ms,
+            unplanned_ms=self.unplanned_ms,
+            unplanned_interval_ms=self.unplanned_interval_ms,
+            by_stage=planned.by_stage,
+            costs=self._costs,
+        )
+
+    def _units(self, buffers: int, buffer_bytes: int) -> list[Unit]:
+        return units(self._networks[buffers], self._compute_ms[buffers], buffer_bytes)
+
+    def _with_buffers(self, buffers: int, buffer_bytes: int) -> _Candidate | None:
+        """The plan with buffers of at most this size, with as many weights in the enclave as there is room for."""
+        groups = grouped(self._units(buffers, buffer_bytes), buffer_bytes)
+        costs = StageCosts(self._costs.stage_ms, self._costs.open_ms_per_mib / MIB, hidden=buffers > 1)
+        room = max(1, self._epc_bytes - buffers * buffer_bytes - self.graph.lifetimes.peak_bytes)
+        found = None
+        for _ in range(_ROUNDS):
+            cuts = cut(groups, buffer_bytes, room, costs)
+            if cuts is None and room < self._epc_bytes:
+                room = self._epc_bytes  # what must stay does not fit: it is paged, as without a plan
+                cuts = cut(groups, buffer_bytes, room, costs)
+            if cuts is None:
+                break
+            stages = tuple(
+                self._stage(list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
+                for one in cuts
+            )
+            found = _Candidate(stages, buffers, lay_out(self.graph, stages, buffers, self._networks[buffers].threads))
+            missing = found.missing_bytes(self._epc_bytes)
+            if missing <= 0 or room == 1:
+                break
+            room = max(1, room - missing)
+        return found
+
+    def _stage(self, parts: Sequence[Unit], *, streamed: bool) -> PlannedStage:
+        first, last = parts[0], parts[-1]
+        of_channels = 0
+        if first.channels is not None:
+            of_channels = channels_of(self.graph.operators[first.operator], self.graph)
+        return PlannedStage(
+            first=first.operator,
+            last=last.operator,
+            channels=first.channels,
+            of_channels=of_channels,
+            streamed=streamed,
+            weight_bytes=sum(unit.weight_bytes for unit in parts),
+        )
+
+    # What a plan takes.
+
+    def evaluate(self, stages: Sequence[PlannedStage], buffers: int) -> Planned:
+        """Predict what given stages take.
+
+        Raises:
+            UsageError: more than one buffer, and only one thread.
+        """
+        if buffers not in self._networks:
+            raise UsageError(f"a plan with {buffers} buffers needs a thread that opens: give --threads 2 or more")
+        layout = lay_out(self.graph, stages, buffers, self._networks[buffers].threads)
+        return self._evaluated(_Candidate(tuple(stages), buffers, layout))
+
+    def _evaluated(self, candidate: _Candidate) -> Planned:
+        stages, buffers, layout = candidate.stages, candidate.buffers, candidate.layout
+        network = self._networks[buffers]
+        counts = self._counts(layout, len(stages))
+        paging_ms = self._paging_ms(counts, len(stages))
+        computing = [self._costs.stage_ms + self._share_ms(stage, buffers) for stage in stages]
+        opening = [
+            stage.weight_bytes / MIB * self._costs.open_ms_per_mib if stage.streamed else None for stage in stages
+        ]
+        times = timeline(opening, computing, buffers)
+        entry_ms = self._profile.entry_ms(network.crossing_bytes, network.threads)
+        latency_ms = times[-1].computing.end_ms + sum(paging_ms) + entry_ms
+        interval = self._interval(opening, computing, buffers, sum(paging_ms) + entry_ms)
+        return Planned(
+            stages=stages,
+            buffers=buffers,
+            layout=layout,
+            latency_ms=latency_ms,
+            interval_ms=interval,
+            native_ms=float(self._networks[1].native_ms.sum()),
+            unplanned_ms=self.unplanned_ms,
+            unplanned_interval_ms=self.unplanned_interval_ms,
+            by_stage=tuple(
+                StagePrediction(one, ms, loads)
+                for one, ms, loads in zip(times, paging_ms, counts.loads_by_operator.tolist(), strict=True)
+            ),
+            costs=self._costs,
+        )
+
+    def _counts(self, layout: Layout, stages: int) -> PagingCounts:
+        if layout.working_set_bytes <= self._epc_bytes:
+            return all_fit(layout.working_set_bytes // PAGE_BYTES, stages)
+        return steady_state(
+            layout.touches,
+            self._epc_bytes // PAGE_BYTES,
+            self._profile.policy,
+            operators=stages,
+        )
+
+    def _share_ms(self, stage: PlannedStage, buffers: int) -> float:
+        whole = sum(self._compute_ms[buffers][stage.first : stage.last + 1])
+        if stage.channels is None:
+            return whole
+        begin, end = stage.channels
+        return whole * (end - begin) / max(1, stage.of_channels)
+
+    def _paging_ms(self, counts: PagingCounts, count: int) -> list[float]:
+        """Milliseconds of the page faults of each stage."""
+        threads = self._networks[1].threads
+        total_ms = self._profile.paging_ms(counts, threads)
+        faults = (counts.loads_by_operator + counts.evictions_by_operator + counts.minor_faults_by_operator).tolist()
+        all_faults = sum(faults)
+        return [total_ms * one / all_faults for one in faults] if all_faults else [0.0] * count
+
+    def _interval(
+        self, opening: Sequence[float | None], computing: Sequence[float], buffers: int, rest_ms: float
+    ) -> Interval:
+        """The interval of the native prediction, and that of the cost of opening, both at their ends."""
+        network = self._networks[buffers]
+        unlimited = self._profile.with_epc(1 << 46)
+        middle, native = self._predictor.latency_and_interval(network, unlimited)
+
+        def at(share: float, opening_share: float) -> float:
+            opened = [None if ms is None else ms * opening_share for ms in opening]
+            ends = timeline(opened, [ms * share for ms in computing], buffers)[-1].computing.end_ms
+            return ends + rest_ms * (opening_share if rest_ms else 1.0)
+
+        scale = middle or 1.0
+        return Interval(
+            at(native.low / scale, 1 - _OPENING_UNCERTAINTY), at(native.high / scale, 1 + _OPENING_UNCERTAINTY)
+        )

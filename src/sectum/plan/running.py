@@ -1,0 +1,139 @@
+"""Runs a plan: has the runtime write the graph that it executes, and starts an enclave that runs it stage by stage."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sectum.enclave.runners.launch import child_environment
+from sectum.enclave.streaming.library import streaming_library
+from sectum.enclave.streaming.written_graph import STRUCTURE, WEIGHTS
+from sectum.errors import RuntimeRefused
+from sectum.ort.optimized import OptimizedGraph
+from sectum.plan.stages import PlannedStage
+from sectum.plan.units import packed_inputs
+from sectum.units import MIB
+
+_WRITING_DEADLINE_S = 600.0
+_ARENA_SLACK = 1.5
+"""The first inference allocates tensor by tensor, before the runtime has planned its memory."""
+_BUFFER_SLACK, _BUFFER_SLACK_BYTES = 1.02, 64 << 10
+
+
+@contextmanager
+def prepared_streams(
+    model: bytes, graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int, arena_bytes: int
+) -> Iterator[dict[str, Any]]:
+    """Write the graph for a plan, for as long as the context lasts; give what a job needs to run it.
+
+    Args:
+        model: serialised ONNX model with static shapes.
+        graph: what the runtime executes for it.
+        stages: of the plan.
+        buffers: that streamed weights are opened into.
+        arena_bytes: activations are planned to take.
+
+    Raises:
+        RuntimeRefused: ONNX Runtime cannot load the model, or cannot write what it executes.
+        EnclaveUnavailable: libstreaming cannot be compiled here.
+    """
+    library = streaming_library()
+    with ExitStack() as files:
+        with tempfile.TemporaryDirectory(prefix="sectum-plan-", ignore_cleanup_errors=True) as name:
+            folder = Path(name).resolve()
+            _write_graph(model, folder)
+            # The files lose their names here, so that nothing is left however this process ends.
+            structure, weights = (_held(files, folder / part) for part in (STRUCTURE, WEIGHTS))
+        written = {
+            "structure": structure, "weights": weights, "library": str(library), "executed": _executed(graph),
+        }  # fmt: skip
+        yield streams_of(written, stages, buffers, int(_ARENA_SLACK * arena_bytes) + MIB)
+
+
+def _held(files: ExitStack, path: Path) -> str | None:
+    """Open a file until the stack is left; the path by which others open it meanwhile, or None if there is no file."""
+    if not path.exists():
+        return None
+    file = files.enter_context(path.open("rb"))
+    return f"/proc/{os.getpid()}/fd/{file.fileno()}"
+
+
+def streams_of(
+    written: Mapping[str, Any], stages: Sequence[PlannedStage], buffers: int, arena_bytes: int
+) -> dict[str, Any]:
+    """What a job needs to run stages of a written graph.
+
+    Args:
+        written: what `prepared_streams` has given for it.
+        stages: in order.
+        buffers: that streamed weights are opened into.
+        arena_bytes: memory for activations.
+    """
+    streamed = [stage.weight_bytes for stage in stages if stage.streamed]
+    return {
+        **written,
+        "stages": [
+            {"first": one.first, "last": one.last, "channels": one.channels, "streamed": one.streamed} for one in stages
+        ],
+        "buffers": buffers,
+        "buffer_bytes": int(_BUFFER_SLACK * max(streamed, default=0)) + _BUFFER_SLACK_BYTES,
+        "arena_bytes": arena_bytes,
+    }
+
+
+def _write_graph(model: bytes, folder: Path) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(model)
+    command = [sys.executable, "-P", "-m", "sectum.enclave.streaming.written_graph", str(path), str(folder)]
+    try:
+        ended = subprocess.run(
+            command,
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_WRITING_DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeRefused(
+            f"ONNX Runtime did not write the graph that it executes within {_WRITING_DEADLINE_S:g} s: try again when "
+            "the machine is less busy"
+        ) from error
+    if ended.returncode != 0:
+        said = ended.stderr.strip().splitlines()
+        raise RuntimeRefused(
+            f"ONNX Runtime cannot write the graph that it executes: {said[-1] if said else 'no reason'}"
+        )
+    path.unlink()
+
+
+def _executed(graph: OptimizedGraph) -> dict[str, Any]:
+    """What the enclave needs to know of the graph; see `sectum.enclave.streaming.matching.ExecutedGraph`."""
+    made = {
+        name: (position, number)
+        for position, op in enumerate(graph.operators)
+        for number, name in enumerate(op.outputs)
+        if name
+    }
+    inputs = set(graph.inputs)
+
+    def read(name: str) -> Any:
+        return made.get(name, name if name in inputs else None)
+
+    def output(name: str) -> tuple[str, Sequence[int]]:
+        return (graph.tensors[name].dtype, graph.tensors[name].shape) if name else ("float32", ())
+
+    return {
+        "names": [op.name for op in graph.operators],
+        "types": [op.qualified_type for op in graph.operators],
+        "reads": [[read(name) for name in op.inputs] for op in graph.operators],
+        "outputs": [[output(name) for name in op.outputs] for op in graph.operators],
+        "packed": [packed_inputs(op, graph) for op in graph.operators],
+    }

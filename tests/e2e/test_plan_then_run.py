@@ -1,0 +1,72 @@
+"""A network that does not fit: planned, run and measured in the software enclave, as a user does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sectum.enclave.runners.softepc import SoftEpcRunner
+from sectum.errors import EnclaveUnavailable
+from sectum.units import MIB, parse_bytes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def enclave() -> None:
+    try:
+        SoftEpcRunner().check()
+    except EnclaveUnavailable as error:
+        pytest.skip(f"no software enclave here: {error}")
+
+
+def sectum(home: Path, *words: object) -> dict:
+    """Run a command line as a process, and read its JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sectum.cli", *map(str, words), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+        env=os.environ | {"SECTUM_HOME": str(home)},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("network", "epc", "threads"),
+    [("resnet50", "32MiB", 1), ("alexnet", "93MiB", 1), ("vgg16", "93MiB", 1), ("squeezenet1_1", "6MiB", 2)],
+)
+def test_a_planned_network_does_not_page(tmp_path: Path, network: str, epc: str, threads: int) -> None:
+    """In the enclave a plan gives the native outputs, evicts no page, and keeps within the EPC."""
+    plan = tmp_path / "plan.json"
+    planned = sectum(tmp_path, "plan", f"zoo:{network}", "--epc", epc, "--threads", threads, "-o", plan)
+    assert planned["unplanned_ms"] > 2 * planned["latency_ms"]
+    measured = sectum(tmp_path, "measure", plan, "--runs", 2, "--deadline", 400)
+    assert measured["outputs_equal_native"] is True
+    assert measured["peak_resident_bytes"] <= parse_bytes(epc)
+    assert measured["resident_bytes"] <= planned["resident_bytes"] + MIB
+    assert measured["evictions"] == 0
+    assert measured["loads"] < 50  # of what the process uses now and then
+    assert measured["opened_bytes"] == planned["opened_bytes"]
+    assert measured["native_ms"] > 0
+
+
+def test_a_run_takes_inputs_and_writes_outputs(tmp_path: Path) -> None:
+    """`run` follows a plan with given inputs, and the same inputs give the same outputs without one."""
+    values = np.random.default_rng(3).random((1, 3, 224, 224), np.float32)
+    np.savez(tmp_path / "in.npz", input=values)
+    plan, out = tmp_path / "plan.json", tmp_path / "out.npz"
+    sectum(tmp_path, "plan", "zoo:squeezenet1_1", "--epc", "5MiB", "-o", plan)
+    found = sectum(tmp_path, "run", plan, "--input-file", tmp_path / "in.npz", "-o", out)
+    plain = sectum(tmp_path, "run", "zoo:squeezenet1_1", "--epc", "93MiB", "--input-file", tmp_path / "in.npz")
+    assert found["stages"] > 1
+    assert plain["stages"] == 1
+    assert found["outputs"] == plain["outputs"]
+    with np.load(out) as arrays:
+        assert arrays["output"].shape == (1, 1000)

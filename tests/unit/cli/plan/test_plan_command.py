@@ -1,0 +1,88 @@
+"""What `sectum plan` answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sectum.units import MIB
+
+
+def answer(result):
+    """The JSON of a command that went well."""
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_a_plan_has_every_documented_key(run) -> None:
+    """`plan --json` gives latencies, memory and stages with their operators, weights, bytes and costs."""
+    data = answer(run("plan", "zoo:alexnet", "--epc", "93MiB", "--json"))
+    low, high = data["interval_ms"]
+    assert low < data["latency_ms"] < high < data["unplanned_ms"]
+    assert data["native_ms"] < data["latency_ms"]
+    assert data["resident_bytes"] <= 93 * MIB
+    assert data["opened_bytes"] == sum(stage["opened_bytes"] for stage in data["stages"])
+    for stage in data["stages"]:
+        assert {"first", "last", "channels", "weights", "enclave", "operators", "weight_bytes", "cost"} <= set(stage)
+
+
+def test_a_written_plan_can_be_read_again(run, tmp_path) -> None:
+    """`plan -o` writes the JSON that `--json` prints, and says how to follow it."""
+    path = tmp_path / "plan.json"
+    result = run("plan", "zoo:alexnet", "--epc", "32MiB", "-o", path)
+    assert result.exit_code == 0, result.stderr
+    assert f"sectum run {path}" in result.stdout.replace("\n", " ")
+    written = json.loads(path.read_text())
+    assert written == answer(run("plan", "zoo:alexnet", "--epc", "32MiB", "--json"))
+
+
+def test_stages_are_listed(run) -> None:
+    """`plan --stages` has a row for each stage."""
+    plain = run("plan", "zoo:squeezenet1_1", "--epc", "6MiB").stdout
+    listed = run("plan", "zoo:squeezenet1_1", "--epc", "6MiB", "--stages").stdout
+    count = len(answer(run("plan", "zoo:squeezenet1_1", "--epc", "6MiB", "--json"))["stages"])
+    assert len(listed.splitlines()) >= len(plain.splitlines()) + count
+
+
+def test_what_fits_needs_no_plan(run) -> None:
+    """A network that fits is said to need no plan."""
+    assert "needs no plan" in run("plan", "zoo:squeezenet1_1", "--epc", "93MiB").stdout
+
+
+def test_a_batch_shares_what_is_opened(run) -> None:
+    """`--goal throughput` finds the batch with the least time for each sample, which is less than that of one."""
+    one = answer(run("plan", "zoo:alexnet", "--epc", "93MiB", "--json"))
+    many = answer(run("plan", "zoo:alexnet", "--epc", "93MiB", "--goal", "throughput", "--json"))
+    assert many["model"]["batch"] > 1
+    assert many["ms_per_sample"] == pytest.approx(many["latency_ms"] / many["model"]["batch"])
+    assert many["ms_per_sample"] < one["ms_per_sample"] / 1.5
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("plan", "zoo:alexnet", "--enclave", "native"), 2),
+        (("plan", "zoo:alexnet", "--goal", "throughput", "--batch", "2"), 2),
+        (("plan", "zoo:alexnet", "--enclave", "sgx1", "--measure"), 2),
+        (("plan", "zoo:nothing"), 17),
+        (("plan", "missing.onnx"), 10),
+        (("run", "missing.json"), 30),
+        (("run", "missing.json", "--epc", "93MiB"), 2),
+        (("measure", "missing.json"), 30),
+        (("measure", "missing.json", "--threads", "2"), 2),
+    ],
+)
+def test_wrong_calls_end_with_their_exit_code(run, words: tuple[str, ...], code: int) -> None:
+    """Errors of plans have documented exit codes."""
+    assert run(*words).exit_code == code
+
+
+def test_a_plan_for_another_model_is_refused(run, tiny, tmp_path) -> None:
+    """A plan does not run a model whose file has changed since, nor one with another number of operators."""
+    path = tmp_path / "plan.json"
+    assert run("plan", tiny, "--batch", "1", "-o", path).exit_code == 0
+    data = json.loads(path.read_text())
+    for change in ({"operators": data["operators"] + 1}, {"model": data["model"] | {"sha256": "0" * 64}}):
+        path.write_text(json.dumps(data | change))
+        assert run("run", path).exit_code == 30

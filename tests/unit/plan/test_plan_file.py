@@ -1,0 +1,129 @@
+"""A plan's file is checked before anything believes it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from sectum.errors import ArtefactInvalid
+from sectum.ort.cpu import Cpu
+from sectum.ort.optimize import optimize
+from sectum.ort.optimized import RUNTIME
+from sectum.plan.plan_file import MOST_BYTES, Plan, parse_plan, read_plan
+from sectum.plan.units import touched_bytes
+
+GOOD = {
+    "schema": "sectum-plan/1",
+    "model": {"source": "zoo:alexnet", "sha256": None, "batch": None, "inputs": {"input": [1, 3, 224, 224]}},
+    "runtime": RUNTIME,
+    "enclave": "softepc",
+    "epc_bytes": 97517568,
+    "threads": 1,
+    "operators": 13,
+    "buffers": 1,
+    "buffer_bytes": 1 << 24,
+    "arena_bytes": 1 << 20,
+    "stages": [
+        {"first": 0, "last": 9, "channels": None, "weights": "streamed"},
+        {"first": 10, "last": 12, "channels": None, "weights": "stay"},
+    ],
+}
+
+
+def changed(path: tuple, value: object) -> dict:
+    """The good plan with one field changed."""
+    data = copy.deepcopy(GOOD)
+    at = data
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    return data
+
+
+def test_a_good_plan_is_read() -> None:
+    """All fields arrive."""
+    plan = parse_plan(GOOD, "here")
+    assert plan.stages == ((0, 9, None, True), (10, 12, None, False))
+    assert plan.inputs == {"input": (1, 3, 224, 224)}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schema",), "sectum-plan/2"),
+        (("runtime",), "1.30"),
+        (("model",), []),
+        (("model", "source"), ""),
+        (("model", "source"), "x" * 5000),
+        (("model", "inputs"), {"input": [0]}),
+        (("model", "inputs"), {"input": "1x3"}),
+        (("threads",), 0),
+        (("threads",), True),
+        (("threads",), 1.5),
+        (("buffers",), 5),
+        (("buffer_bytes",), -1),
+        (("arena_bytes",), 1 << 60),
+        (("epc_bytes",), "93MiB"),
+        (("operators",), None),
+        (("stages",), []),
+        (("stages",), {"first": 0}),
+        (("stages",), [GOOD["stages"][0]] * 20_001),
+        (("stages", 0, "weights"), "perhaps"),
+        (("stages", 0, "first"), -1),
+        (("stages", 0, "channels"), [1]),
+        (("stages", 0, "channels"), [1, "2"]),
+    ],
+)
+def test_a_wrong_field_is_refused(path: tuple, value: object) -> None:
+    """A field of another type or out of its range is an invalid plan, and the error names the file."""
+    with pytest.raises(ArtefactInvalid, match="here"):
+        parse_plan(changed(path, value), "here")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}', b" " * (MOST_BYTES + 1)]
+)
+def test_files_that_are_no_plan_are_refused(tmp_path: Path, content: bytes) -> None:
+    """Whatever a file holds, reading it as a plan ends in one clear error."""
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    with pytest.raises(ArtefactInvalid):
+        read_plan(path)
+    with pytest.raises(ArtefactInvalid):
+        read_plan(tmp_path / "missing.json")
+
+
+@pytest.fixture(scope="module")
+def optimized(alexnet):
+    return optimize(alexnet, Cpu(16))
+
+
+def stages_of(optimized, *stages: tuple) -> tuple:
+    """Check stages against AlexNet."""
+    data = json.loads(json.dumps(GOOD)) | {"operators": len(optimized.operators)}
+    plan = parse_plan(data, "here")
+    weights = [touched_bytes(op, optimized) for op in optimized.operators]
+    made = Plan(**{name: getattr(plan, name) for name in Plan.__dataclass_fields__} | {"stages": stages})
+    return made.planned_stages(optimized, weights)
+
+
+def test_stages_must_cover_all_operators(optimized) -> None:
+    """Stages with gaps, overlaps, wrong ends, and parts of operators that have none are refused."""
+    last = len(optimized.operators) - 1
+    conv = next(index for index, op in enumerate(optimized.operators) if op.type == "MaxPool")
+    assert len(stages_of(optimized, (0, 2, None, True), (3, last, None, False))) == 2
+    for stages in (
+        [(0, 2, None, True), (4, last, None, True)],
+        [(0, 2, None, True), (2, last, None, True)],
+        [(1, last, None, True)],
+        [(0, last - 1, None, True)],
+        [(0, last + 1, None, True)],
+        [(0, conv - 1, None, True), (conv, conv, (0, 16), True), (conv, last, None, True)],
+        [(0, last, (0, 16), True)],
+        [(1 << 40, 1 << 40, (0, 16), True)],
+    ):
+        with pytest.raises(ArtefactInvalid):
+            stages_of(optimized, *stages)
