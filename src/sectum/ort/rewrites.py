@@ -117,6 +117,8 @@ def apply_rewrites(work: WorkGraph) -> None:
                 rule(work, node)
     merge_equal(work)
     _run(work, _LEVEL_1, present)
+    if not present.isdisjoint({"Gather", "Slice"}):
+        fuse_into_splits(work)
     if DEQUANTIZE in present:
         _run(work, _PAIRS, present)
     if "Transpose" in present:
@@ -127,8 +129,6 @@ def apply_rewrites(work: WorkGraph) -> None:
     if DEQUANTIZE in present:
         _run(work, _QUANTIZED, present)
     _run(work, _LEVEL_2, present)
-    if not present.isdisjoint({"Gather", "Slice"}):
-        fuse_into_splits(work)
     _run(work, _LEVEL_2_AFTER_SPLITS, present)
 
 

@@ -58,6 +58,7 @@ def _fuse(work: WorkGraph, name: str) -> None:
         if goes:
             shape = (*tensor.shape[:axis], size, *tensor.shape[axis + 1 :])
             made = work.new_tensor(result, shape, work.tensors[result])
+            work.shapeless.add(made)
             work.add("Squeeze", [made, work.new_shape((axis,))], [result], sources=node.sources)
             outputs.append(made)
         else:

@@ -12,6 +12,8 @@ from sectum.ort.workgraph import Node, WorkGraph
 
 # max_num_graph_transformation_steps, the runtime's own limit.
 _ROUNDS = 10
+# What EstimateValueRank says of a tensor whose shape the runtime does not know.
+_AXES_OF_UNKNOWN_SHAPE = 5
 
 
 def optimise_transposes(work: WorkGraph, *, placed: bool = False) -> None:
@@ -80,6 +82,8 @@ def _cost(work: WorkGraph, node: Node, perm: Axes, slots: tuple[int, ...], towar
 
 
 def _axes_over_one(work: WorkGraph, name: str) -> int:
+    if name in work.shapeless:
+        return _AXES_OF_UNKNOWN_SHAPE
     return sum(size != 1 for size in work.tensors[name].shape)
 
 

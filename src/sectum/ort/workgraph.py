@@ -64,6 +64,7 @@ class WorkGraph:
         producer: node that makes a tensor. Weights and graph inputs have none.
         consumers: nodes that read a tensor, once for each input slot.
         outputs: names of the graph's outputs.
+        shapeless: tensors that a fusion made; the runtime does not know their shapes when it moves transposes.
     """
 
     def __init__(self, source: Graph) -> None:
@@ -74,6 +75,7 @@ class WorkGraph:
         self.tensors: dict[str, Tensor] = dict(source.tensors)
         self.producer: dict[str, Node] = {}
         self.consumers: dict[str, list[Node]] = {}
+        self.shapeless: set[str] = set()
         self._fresh = 0
 
     def add(
