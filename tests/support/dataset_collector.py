@@ -37,7 +37,8 @@ def record(key: str) -> dict[str, Any]:
         **{f"sample_{name}": numbers * 20 for name in SAMPLE_COLUMNS},
     }  # fmt: skip
     return {
-        "key": key, "family": "nasbench201", "source": SAMPLE, "seed": numbers[1], "batch": 1, "structure": digest[:32],
+        "key": key, "family": "nasbench201", "source": SAMPLE, "seed": numbers[1], "batch": 1, "threads": 1,
+        "structure": digest[:32],
         "graph": digest * 50, "runs": [run], "error": "", "machine": MACHINE, "date": "2026-01-01T00:00:00+00:00",
     }  # fmt: skip
 

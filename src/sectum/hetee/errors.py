@@ -13,7 +13,7 @@ codes with their scope. The classes below group the codes, for callers and for e
         ├── ServiceRefused          46   06xx: the service cannot serve, or one of its roles is gone
         ├── WorkRefused             47   07xx: a model or a batch could not be processed
         ├── EvidenceRefused         48   0801-0803: the evidence is not genuine, not fresh or not chained to a root
-        │   └── CleaningUnproven    48   0805: there is no record of the end of an enclave
+        │   └── CleaningUnproven         there is no record of the end of an enclave (0805)
         └── PolicyRefused           49   0804: the evidence is genuine, but the owner's policy does not accept it
 """
 

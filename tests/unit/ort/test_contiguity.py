@@ -63,10 +63,10 @@ def test_a_gather_copies_what_lies_behind_its_axis(axis: int, run: int) -> None:
 
 @pytest.mark.parametrize(
     ("out", "axis", "step", "run"),
-    [((4, 6, 3), 2, 1, 3), ((4, 2, 8), 1, 1, 16), ((4, 3, 8), 1, 2, 8), ((4, 6, 4), 2, 2, 1), ((2, 6, 8), 0, 1, 96)],
+    [((4, 6, 3), 2, 1, 3), ((4, 2, 8), 1, 1, 16), ((4, 3, 8), 1, 2, 1), ((4, 6, 4), 2, 2, 1), ((2, 6, 8), 0, 1, 96)],
 )
 def test_a_slice_copies_whole_axes_and_a_part_of_the_next(out: Shape, axis: int, step: int, run: int) -> None:
-    """A slice copies what it keeps of its axis with all behind it; with steps, only what lies behind the axis."""
+    """A slice copies what it keeps of its axis with all behind it; with steps it counts as one of single elements."""
     values = {1: [0], 2: [100], 3: [axis], 4: [step]}
     assert run_of("Slice", [(4, 6, 8)], out, values) == run
 

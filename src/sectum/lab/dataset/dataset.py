@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,3 +106,12 @@ def run_ms(run: Mapping[str, Any]) -> float:
     """Latency of a run in milliseconds of the machine's speed while it ran."""
     references = References(run["products_ms"], run["sums_ms"])
     return float(run["latency"] * references.mixed_ms(run["sums_share"]))
+
+
+def with_one_native(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The runs of a network, native first: one with the mean latency in place of those in several processes."""
+    natives = [run for run in runs if run["place"] == "native"]
+    others = [run for run in runs if run["place"] != "native"]
+    if len(natives) < 2:
+        return [*natives, *others]
+    return [{**natives[0], "latency": statistics.fmean(run["latency"] for run in natives)}, *others]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,10 @@ def survey(folder: Path) -> Survey:
 
 
 def _add_runs(found: Survey, network: Mapping[str, Any]) -> None:
-    (native,) = (run for run in network["runs"] if run["epc_bytes"] is None)
+    native, *limited = dataset.with_one_native(network["runs"])
     found.native_ms[network["family"]].append(dataset.run_ms(native))
-    for run in network["runs"]:
-        if run is not native:
+    for run in limited:
+        if run["epc_bytes"] is not None:
             row = EnclaveRow(
                 family=network["family"],
                 working_set_bytes=network["working_set_bytes"],
@@ -136,11 +136,11 @@ def _add_runs(found: Survey, network: Mapping[str, Any]) -> None:
 
 
 def _later_over_first(
-    first: Iterable[Mapping[str, Any]], later: Iterable[Mapping[str, Any]]
+    first: Sequence[Mapping[str, Any]], later: Sequence[Mapping[str, Any]]
 ) -> Iterable[tuple[str, float]]:
     """Ratios of latencies in the same place, at the same size of EPC."""
-    waiting = list(later)
-    for run in first:
+    waiting = dataset.with_one_native(later)
+    for run in dataset.with_one_native(first):
         for other in waiting:
             apart = abs((run["epc_bytes"] or 0) - (other["epc_bytes"] or 0))
             if run["place"] == other["place"] and apart <= SAME_EPC_BYTES:
