@@ -24,6 +24,7 @@ def planner(predictor, graph, enclave, epc_bytes: int, threads: int = 1) -> Plan
     return Planner(predictor, prepared, enclave.with_epc(epc_bytes), COSTS, fewer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epc_mib", [12, 32, 93])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_plan_is_faster_and_fits(predictor, alexnet, softepc, epc_mib: int, threads: int) -> None:
@@ -38,6 +39,7 @@ def test_a_plan_is_faster_and_fits(predictor, alexnet, softepc, epc_mib: int, th
     assert max(stage.weight_bytes for stage in plan.stages if stage.streamed) <= max(plan.layout.buffer_bytes)
 
 
+@pytest.mark.slow
 def test_stages_follow_each_other(predictor, alexnet, softepc) -> None:
     """Stages cover every operator once, and the parts of a divided one cover its channels."""
     plan = planner(predictor, alexnet, softepc, 16 * MIB).best()

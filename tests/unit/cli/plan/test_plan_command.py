@@ -27,6 +27,7 @@ def test_a_plan_has_every_documented_key(run) -> None:
         assert {"first", "last", "channels", "weights", "enclave", "operators", "weight_bytes", "cost"} <= set(stage)
 
 
+@pytest.mark.slow
 def test_a_written_plan_can_be_read_again(run, tmp_path) -> None:
     """`plan -o` writes the JSON that `--json` prints, and says how to follow it."""
     path = tmp_path / "plan.json"
@@ -50,6 +51,7 @@ def test_what_fits_needs_no_plan(run) -> None:
     assert "needs no plan" in run("plan", "zoo:squeezenet1_1", "--epc", "93MiB").stdout
 
 
+@pytest.mark.slow
 def test_a_batch_shares_what_is_opened(run) -> None:
     """`--goal throughput` finds the batch with the least time for each sample, which is less than that of one."""
     one = answer(run("plan", "zoo:alexnet", "--epc", "93MiB", "--json"))
