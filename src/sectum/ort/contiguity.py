@@ -52,30 +52,46 @@ def _behind_axis(op: Operator, _: Dataflow, data: Shape, __: Shape) -> int:
     return math.prod(data[_axis(op, len(data), 0) + 1 :]) if data else 1
 
 
-def _along_axis(op: Operator, _: Dataflow, data: Shape, __: Shape) -> int:
+def along_last_axis(op: Operator, graph: Dataflow) -> bool:
+    """Whether an operator that works along one axis works along the last one."""
+    rank = len(graph.tensors[op.inputs[0]].shape)
+    axis: object = op.attributes.get("axis", -1)
+    if op.type == "CumSum":  # its axis is an input
+        value = graph.tensors[op.inputs[1]].value if len(op.inputs) > 1 else None
+        axis = int(value.reshape(-1)[0]) if value is not None and value.size else -1
+    return not isinstance(axis, int) or axis % max(1, rank) == max(1, rank) - 1
+
+
+def _along_axis(op: Operator, graph: Dataflow, data: Shape, _: Shape) -> int:
     """The axis itself where it is the last one, else single elements."""
-    axis = _axis(op, len(data), -1)
-    return data[-1] if data and axis == len(data) - 1 else 1
+    return data[-1] if data and along_last_axis(op, graph) else 1
 
 
 def _shared_end(op: Operator, graph: Dataflow, data: Shape, out: Shape) -> int:
-    """The axes at the end that are whole, and the part of the next one; single elements where a slice steps."""
-    if _steps(op, graph):
-        return 1
+    """The axes at the end that are whole, and the part of the next one; none of an axis that a slice steps along."""
+    stepped = _stepped_axes(op, graph, len(data))
     run = 1
-    for mine, made in zip(reversed(data), reversed(out), strict=False):
+    for axis in range(min(len(data), len(out))):
+        mine, made = data[-1 - axis], out[-1 - axis]
+        if len(data) - 1 - axis in stepped:
+            return run
         if mine != made:
             return run if min(mine, made) == 1 else run * min(mine, made)
         run *= made
     return run
 
 
-def _steps(op: Operator, graph: Dataflow) -> bool:
-    """Whether a slice leaves elements out between those that it keeps."""
+def _stepped_axes(op: Operator, graph: Dataflow, rank: int) -> set[int]:
+    """The axes along which a slice leaves elements out between those that it keeps."""
     if op.type != "Slice" or len(op.inputs) < 5 or not op.inputs[4]:
-        return False
-    value = graph.tensors[op.inputs[4]].value
-    return value is not None and any(step != 1 for step in value.reshape(-1).tolist())
+        return set()
+    steps = graph.tensors[op.inputs[4]].value
+    if steps is None:
+        return set()
+    named = graph.tensors[op.inputs[3]].value if op.inputs[3] else None
+    axes = range(steps.size) if named is None else named.reshape(-1).tolist()
+    pairs = zip(axes, steps.reshape(-1).tolist(), strict=False)
+    return {int(axis) % max(1, rank) for axis, step in pairs if step != 1}
 
 
 def _combined(op: Operator, graph: Dataflow, _: Shape, out: Shape) -> int:

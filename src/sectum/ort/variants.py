@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from sectum.graph.ir import Dataflow, Operator
+from sectum.ort.contiguity import along_last_axis
 
 Variant = Callable[[Operator, Dataflow], str]
 
@@ -46,9 +47,7 @@ def _exponent(op: Operator, graph: Dataflow) -> str:
 
 
 def _axis_inside(op: Operator, graph: Dataflow) -> str:
-    rank = len(graph.tensors[op.inputs[0]].shape)
-    axis = op.attributes.get("axis", -1)
-    return "" if not isinstance(axis, int) or axis % max(1, rank) == rank - 1 else "inner axis"
+    return "" if along_last_axis(op, graph) else "inner axis"
 
 
 def _reduced_end(op: Operator, graph: Dataflow) -> str:

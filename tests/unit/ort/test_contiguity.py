@@ -63,10 +63,10 @@ def test_a_gather_copies_what_lies_behind_its_axis(axis: int, run: int) -> None:
 
 @pytest.mark.parametrize(
     ("out", "axis", "step", "run"),
-    [((4, 6, 3), 2, 1, 3), ((4, 2, 8), 1, 1, 16), ((4, 3, 8), 1, 2, 1), ((4, 6, 4), 2, 2, 1), ((2, 6, 8), 0, 1, 96)],
+    [((4, 6, 3), 2, 1, 3), ((4, 2, 8), 1, 1, 16), ((4, 3, 8), 1, 2, 8), ((4, 6, 4), 2, 2, 1), ((2, 6, 8), 0, 1, 96)],
 )
 def test_a_slice_copies_whole_axes_and_a_part_of_the_next(out: Shape, axis: int, step: int, run: int) -> None:
-    """A slice copies what it keeps of its axis with all behind it; with steps it counts as one of single elements."""
+    """A slice copies what it keeps of its axis with all behind it; with steps along its axis, only what lies behind."""
     values = {1: [0], 2: [100], 3: [axis], 4: [step]}
     assert run_of("Slice", [(4, 6, 8)], out, values) == run
 
@@ -99,6 +99,12 @@ def test_a_softmax_runs_along_its_axis_only_where_it_is_the_last(kind: str) -> N
     assert run_of(kind, [(2, 3, 7)], (2, 3, 7)) == 7
     assert run_of(kind, [(2, 3, 7)], (2, 3, 7), axis=2) == 7
     assert run_of(kind, [(2, 3, 7)], (2, 3, 7), axis=1) == 1
+
+
+def test_a_running_sum_takes_its_axis_from_an_input() -> None:
+    """CumSum states its axis as a value: along the last axis its values lie in one piece, along another apart."""
+    assert run_of("CumSum", [(2, 3, 7)], (2, 3, 7), {1: [2]}) == 7
+    assert run_of("CumSum", [(2, 3, 7)], (2, 3, 7), {1: [1]}) == 1
 
 
 @pytest.mark.parametrize(

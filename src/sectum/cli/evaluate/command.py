@@ -44,7 +44,7 @@ FOLDER = Path("data/networks")
     "--pictures",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Draw PNG files into this folder: predictions against measurements, and errors against the EPC.",
+    help="Draw PNG files into this folder: predictions against measurements, errors against the EPC, intervals.",
 )
 @click.option(
     "--markdown",

@@ -78,6 +78,12 @@ All learned from the same rows.
 {_table(tables.comparison(evaluation, intervals=True))}{left_out}
 ## By family
 {_table(tables.families(evaluation))}
+## By operator
+Cases of the random split, native ones among them, of networks that spend at least a tenth of their measured native time
+in operators of the type.
+
+{_table(tables.operators(evaluation))}
+{_table(tables.threads(evaluation))}
 {BEGIN}{hand_written}{END}
 
 ## What errs

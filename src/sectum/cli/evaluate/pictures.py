@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: predictions against measurements, and errors against the EPC size."""
+"""Pictures of an evaluation: predictions against measurements, errors against the EPC size, intervals by operator."""
 
 from __future__ import annotations
 
@@ -86,7 +86,24 @@ def _errors(axes: Axes, evaluation: Figures) -> None:
     axes.legend(frameon=False, markerscale=2.5, loc="upper left")
 
 
+def _intervals(axes: Axes, evaluation: Figures) -> None:
+    parts = sorted(evaluation["by_operator"].items(), key=lambda part: part[1]["coverage"] or 0.0)
+    for line, (_, figures) in enumerate(parts):
+        inside = 100 * (figures["coverage"] or 0.0)
+        low, high = (100 * end for end in figures["intervals"].get("coverage", (inside / 100, inside / 100)))
+        axes.plot((low, high), (line, line), color=_FITS, linewidth=1.2)
+        axes.plot(inside, line, "o", color=_FITS, markersize=4)
+    axes.axvline(90, color="black", linewidth=0.8, zorder=0)
+    axes.set_yticks(range(len(parts)), [f"{name}  ({figures['n']:,})" for name, figures in parts], fontsize=8)
+    axes.set(
+        xlim=(min(60, *axes.get_xlim()), 100.5), ylim=(-0.7, len(parts) - 0.3),
+        xlabel="measurements inside the 90 % interval, % (line: 95 % of resamples; in brackets: cases)",
+        title="Intervals by the operators that held-out networks spend their time in",
+    )  # fmt: skip
+
+
 _PICTURES: dict[str, tuple[Callable[[Axes, Figures], None], tuple[float, float]]] = {
     "predictions": (_predictions, (7, 6)),
     "errors": (_errors, (8, 5)),
+    "intervals": (_intervals, (8, 8)),
 }

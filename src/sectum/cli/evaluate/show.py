@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sectum.cli.evaluate.tables import Figures, Table, accuracy, comparison, regimes, worst
+from sectum.cli.evaluate.tables import Figures, Table, accuracy, comparison, operators, regimes, threads, worst
 from sectum.cli.render.figures import count
 from sectum.cli.render.show import paragraph, rows, say
 
@@ -27,6 +27,8 @@ def print_evaluation(evaluation: Figures) -> None:
     for table, ends_with_text in (
         (accuracy(evaluation), False),
         (regimes(evaluation), False),
+        (threads(evaluation), False),
+        (operators(evaluation), False),
         (comparison(evaluation, intervals=False), True),
         (worst(evaluation, _MOST_WORST), True),
     ):

@@ -134,6 +134,30 @@ def families(evaluation: Figures) -> Table:
     return Table(("family", "rows", "within 10 %", "MAPE", "left out: within 10 %", "left out: MAPE"), lines)
 
 
+def operators(evaluation: Figures) -> Table:
+    """The main learner by type of operator that networks spend a tenth of their time in; random split."""
+    return _parts(evaluation["by_operator"], "operator")
+
+
+def threads(evaluation: Figures) -> Table:
+    """The main learner by number of compute threads; random split."""
+    return _parts(evaluation["by_threads"], "threads")
+
+
+def _parts(parts: Mapping[str, Figures], what: str) -> Table:
+    lines = [
+        (
+            name,
+            count(figures["n"]),
+            with_interval(figures, "within_10"),
+            share(figures["mape"]),
+            with_interval(figures, "coverage"),
+        )
+        for name, figures in parts.items()
+    ]
+    return Table((what, "cases", "within 10 %", "MAPE", "in the 90 % interval"), lines)
+
+
 def reasons(evaluation: Figures) -> Table:
     """How many cases are more than 10 % off, by regime and reason."""
     found = evaluation["reasons"].items()

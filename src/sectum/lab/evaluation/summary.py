@@ -14,6 +14,7 @@ from sectum.lab.evaluation.metrics import Figure, Judged, detector_figures, late
 from sectum.lab.evaluation.registry import SHIPPED, Entry
 from sectum.lab.evaluation.repeats import by_latency, label_noise
 from sectum.lab.evaluation.running import Predictions
+from sectum.lab.evaluation.spending import by_operator, by_threads
 from sectum.lab.evaluation.truth import REGIMES, Truth, truth
 from sectum.lab.learners.measured import MeasuredNetwork
 from sectum.lab.learners.splits import Fold
@@ -62,6 +63,8 @@ def summarise(
         "splits": by_learner[main]["splits"],
         "label_noise": label_noise(networks, cases),
         "by_latency": by_latency(networks, cases, of_main.latency_ms),
+        "by_operator": _parts(cases, of_main, by_operator(networks, cases)),
+        "by_threads": _parts(cases, of_main, by_threads(networks, cases)),
         "baselines": {
             name: {**_flat(learner["splits"]["random"]), **learner}
             for name, learner in by_learner.items()
@@ -103,6 +106,12 @@ def split_figures(cases: Truth, predicted: Predictions, split: str, *, detailed:
         for name in sorted(set(cases.family.tolist()))
     }
     return of_split
+
+
+def _parts(cases: Truth, predicted: Predictions, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, Figures]:
+    """Figures of some cases, native ones among them; those that were not predicted are left out."""
+    judged, there = _judged(cases, predicted), ~np.isnan(predicted.latency_ms)
+    return {name: _figures(judged.chosen(mask & there), detector=False) for name, mask in masks.items()}
 
 
 def _judged(cases: Truth, predicted: Predictions) -> Judged:

@@ -129,12 +129,12 @@ def test_only_what_is_asked_for_is_shown(run, data):
 
 @pytest.mark.slow
 def test_pictures_are_drawn(run, data, tmp_path):
-    """The two pictures of the page are written as PNG files."""
+    """The three pictures of the page are written as PNG files."""
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib: install sectum[train]")
     result = run("evaluate", "--data", data, "--pictures", tmp_path / "pictures")
     assert result.exit_code == 0, result.stderr
     drawn = sorted(path.name for path in (tmp_path / "pictures").glob("*.png"))
-    assert drawn == ["errors.png", "predictions.png"]
+    assert drawn == ["errors.png", "intervals.png", "predictions.png"]
     assert all((tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG") for name in drawn)
 
 
