@@ -81,6 +81,24 @@ def _shared_end(op: Operator, graph: Dataflow, data: Shape, out: Shape) -> int:
     return run
 
 
+def _expanded(_: Operator, __: Dataflow, data: Shape, out: Shape) -> int:
+    """The mean piece that is copied: what lies behind the last stretched axis first, then twice as much each time."""
+    data = (1,) * (len(out) - len(data)) + data
+    axis = len(out) - 1
+    while axis >= 0 and data[axis] == out[axis]:
+        axis -= 1
+    pieces = math.prod(data[: axis + 1])
+    while axis >= 0:
+        stretch = 1
+        while axis >= 0 and (data[axis] != out[axis] or out[axis] == 1):  # neighbours are stretched together
+            stretch *= out[axis]
+            axis -= 1
+        pieces += math.prod(out[: axis + 1]) * max(1, (stretch - 1).bit_length())
+        while axis >= 0 and data[axis] == out[axis]:
+            axis -= 1
+    return math.prod(out) // max(1, pieces)
+
+
 def _stepped_axes(op: Operator, graph: Dataflow, rank: int) -> set[int]:
     """The axes along which a slice leaves elements out between those that it keeps."""
     if op.type != "Slice" or len(op.inputs) < 5 or not op.inputs[4]:
@@ -131,12 +149,19 @@ def _reduced_axes(op: Operator, graph: Dataflow, rank: int) -> set[int]:
     return {int(axis) % rank for axis in value.reshape(-1).tolist()} if value is not None else set(range(rank))
 
 
+def _single(_: Operator, __: Dataflow, ___: Shape, ____: Shape) -> int:
+    """One element at a time."""
+    return 1
+
+
 _RULES: dict[str, Callable[[Operator, Dataflow, Shape, Shape], int]] = {
     "Transpose": _transposed,
     **dict.fromkeys(("Concat", "Split", "QLinearConcat"), _from_axis),
     **dict.fromkeys(("Gather",), _behind_axis),
     **dict.fromkeys(("Softmax", "LogSoftmax", "CumSum", "TopK", "LpNormalization"), _along_axis),
-    **dict.fromkeys(("Slice", "Pad", "Tile", "Expand"), _shared_end),
+    **dict.fromkeys(("Slice", "Pad", "Tile"), _shared_end),
+    "Expand": _expanded,
+    "ScatterElements": _single,
     **dict.fromkeys(
         (
             "Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow", "Where", "Equal", "Greater", "Less",

@@ -87,9 +87,15 @@ class _Sizes:
         self.n_inputs, self.n_outputs = column("inputs"), column("outputs")
         self.run = np.maximum(amount("contiguous_run"), 1)
         self.nchw_input, self.fused_sum = column("nchw_input") > 0, column("fused_sum") > 0
-        # What was written long ago has left the second cache; weights of large networks leave the third one, too.
-        self.far = 1 - 1 / (1 + (amount("log_reuse_bytes") / L2_BYTES) ** 1.5)
-        self.cold = 1 / (1 + (L3_BYTES / np.maximum(amount("log_network_bytes"), 1)) ** 2)
+        # What was used long ago has left the second cache, then the third one. A tensor is read from its begin, which
+        # was written before all the rest of it.
+        reuse, weight_reuse = amount("log_reuse_bytes") + self.read, amount("log_weight_reuse_bytes")
+        self.far, self.cold = _far(reuse), _cold(reuse)
+        self.far_weight, self.cold_weight = _far(weight_reuse), _cold(weight_reuse)
+        self.in_place = column("in_place") > 0
+        self.cold_buffer = _cold(amount("log_buffer_reuse_bytes") + self.written)
+        # Vectors of one image and channel each; of a matrix, its rows.
+        self.planes = np.minimum(self.images * self.all_filters, np.maximum(self.rows, 1))
 
     def of(self, chosen: NDArray[np.int64]) -> _Sizes:
         """Those of some operators."""
@@ -126,6 +132,16 @@ class _Sizes:
         return np.ones_like(self.flops)
 
 
+def _far(since_bytes: Floats) -> Floats:
+    """Share that has left the second cache after so much traffic."""
+    return 1 - 1 / (1 + (since_bytes / L2_BYTES) ** 1.5)
+
+
+def _cold(since_bytes: Floats) -> Floats:
+    """Share that has left the third cache, too."""
+    return 1 / (1 + (L3_BYTES / np.maximum(since_bytes, 1)) ** 2)
+
+
 def _where(mask: NDArray[np.bool_], values: Floats) -> Floats:
     return np.where(mask, values, 0.0)
 
@@ -143,7 +159,7 @@ def _blocked(s: _Sizes) -> list[Floats]:
         s.images * s.height * s.edge * filters * s.in_channels * s.taps,
         s.images * s.groups * s.height * additions * sets,
         s.positions * filters * additions,
-        s.read * sets, s.weight, s.weight * s.cold, s.read * s.far, s.written,
+        s.read * sets, s.weight, s.weight * s.cold_weight, s.read * s.far, s.written,
         _where(s.nchw_input, products), _where(pointwise, products), _where(s.fused_sum, s.written),
         _where(s.stride > 1, products), s.one,
     ]  # fmt: skip
@@ -171,7 +187,7 @@ def _plain(s: _Sizes) -> list[Floats]:
         _where(~single, calls * tiles * tile_rows * tile_columns * values),
         _where(~single, unrolled), _where(~direct & ~single, unrolled),
         _where(~single, calls * s.filters * positions * additions),
-        s.weight, s.weight * s.cold, s.read * s.far, s.written, calls,
+        s.weight, s.weight * s.cold_weight, s.read * s.far, s.written, calls,
         _where(single, unrolled), _where(single, calls * positions),
         _where(~single, calls * tiles * additions), _where(~direct, calls * values * s.height),
         _where(s.fused_sum, s.written), s.one,
@@ -182,8 +198,9 @@ def _product(s: _Sizes) -> list[Floats]:
     one_row = s.rows <= 1
     matrices, tiled, additions = s.tiled(s.flops / 2)
     return [
-        s.flops, s.weight, s.weight * s.cold, s.read, s.written,
-        _where(one_row, s.weight), _where(~one_row, s.weight), tiled, additions, matrices, s.read * s.far, s.one,
+        s.flops, s.weight, s.weight * s.cold_weight, s.read, s.written,
+        _where(one_row, s.weight), _where(~one_row, s.weight), tiled, additions, matrices, s.read * s.far,
+        s.weight * s.far_weight, s.one,
     ]  # fmt: skip
 
 
@@ -196,10 +213,10 @@ def _quantized(s: _Sizes) -> list[Floats]:
     unrolled = s.groups * values * s.positions
     matrices, tiled, additions = s.tiled(products)
     return [
-        _where(~depthwise, products), _where(depthwise, products), s.weight, s.weight * s.cold, s.read, s.written,
-        s.outputs, _where(is_convolution & ~depthwise, unrolled), _where(s.rows <= 1, s.weight),
+        _where(~depthwise, products), _where(depthwise, products), s.weight, s.weight * s.cold_weight, s.read,
+        s.written, s.outputs, _where(is_convolution & ~depthwise, unrolled), _where(s.rows <= 1, s.weight),
         _where(~is_convolution, tiled), _where(~is_convolution, additions), _where(~is_convolution, matrices),
-        s.read * s.far, s.one,
+        s.read * s.far, s.weight * s.far_weight, s.one,
     ]  # fmt: skip
 
 
@@ -213,31 +230,31 @@ def _recurrent(s: _Sizes) -> list[Floats]:
     return [
         steps * batch * directions * gates * units * inputs, stepping * batch, stepping,
         stepping / (1 + (L2_BYTES / np.maximum(4 * recurrence, 1)) ** 2),
-        steps * batch * directions * gates * units, steps * directions, s.weight, s.weight * s.cold, s.read, s.written,
-        directions, s.one,
+        steps * batch * directions * gates * units, steps * directions, s.weight, s.weight * s.cold_weight, s.read,
+        s.written, directions, s.one,
     ]  # fmt: skip
 
 
 def _pool(s: _Sizes) -> list[Floats]:
     channels = s.filters * s.groups
     return [
-        s.positions * channels * s.taps, s.read, s.written, s.images * channels * s.height, s.images * channels,
-        s.read * s.far, s.flops, s.outputs, s.read / 4 / s.run, s.one,
+        s.positions * channels * s.taps, s.read, s.written, s.planes * s.height, s.planes, s.read * s.far, s.flops,
+        s.outputs, s.read / 4 / s.run, s.one,
     ]  # fmt: skip
 
 
 def _pointwise(s: _Sizes) -> list[Floats]:
-    channels = s.filters * s.groups
     return [
-        s.read, s.written, s.read * s.far, s.written * s.cold, s.flops, s.weight, s.images * channels,
-        s.images * channels * s.height, s.outputs, s.outputs / s.run, s.rows, s.one,
+        s.read, s.written, s.read * s.far, s.read * s.cold, _where(~s.in_place, s.written),
+        _where(~s.in_place, s.written * s.cold_buffer), s.flops, s.weight, s.planes, s.outputs, s.outputs / s.run,
+        s.rows, s.one,
     ]  # fmt: skip
 
 
 def _move(s: _Sizes) -> list[Floats]:
     return [
-        s.read, s.written, s.read * s.far, s.written * s.cold, s.outputs / s.run,
-        s.images * s.filters * s.groups, s.n_inputs, s.n_outputs, s.outputs, s.weight, s.weight * s.cold, s.one,
+        s.read, s.written, s.read * s.far, s.read * s.cold, s.written * s.cold_buffer, s.outputs / s.run,
+        s.planes, s.n_inputs, s.n_outputs, s.outputs, s.weight, s.weight * s.cold_weight, s.one,
     ]  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def memory_plan(graph: OptimizedGraph) -> MemoryPlan:
         The plan of the second and all later inferences; the first one allocates tensor by tensor. It is exact for
         the given order of operators, which the runtime may vary from session to session: see `sectum.ort.optimize`.
     """
-    buffers, made_by = _share_buffers(graph)
+    buffers, made_by = share_buffers(graph)
     offsets, block_bytes = _offsets(graph, buffers, made_by)
     placements: dict[str, Placement] = {}
     outputs = set(graph.outputs)
@@ -96,7 +96,7 @@ def _aligned(n_bytes: int) -> int:
     return -(-n_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
-def _share_buffers(graph: OptimizedGraph) -> tuple[dict[str, str], dict[str, int]]:
+def share_buffers(graph: OptimizedGraph) -> tuple[dict[str, str], dict[str, int]]:
     """Plan as the allocation planner does.
 
     Returns:

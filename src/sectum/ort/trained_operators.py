@@ -258,6 +258,7 @@ _QUANTIZED = (
     OperatorType(f"{_MS}QLinearGlobalAveragePool", per_input(4), kind="pool"),
     OperatorType(f"{_MS}QLinearAveragePool", pool, kind="pool"),
     OperatorType(f"{_MS}QLinearConcat", nothing, kind="move"),
+    OperatorType("ScatterElements", nothing, kind="move"),
 )  # fmt: skip
 
 TRAINED = tuple(replace(row, code=code) for code, row in enumerate((*_FLOAT, *_SEQUENCES, *_QUANTIZED)))

@@ -62,7 +62,7 @@ _PER_OUTPUT = {
 }  # fmt: skip
 
 _MOVES = (
-    "ScatterElements", "Trilu", "Size", "Constant", "ConstantOfShape", "Range",
+    "Trilu", "Size", "Constant", "ConstantOfShape", "Range",
     "NonZero",
 )  # fmt: skip
 

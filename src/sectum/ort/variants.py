@@ -112,9 +112,24 @@ def _integers(op: Operator, graph: Dataflow) -> str:
     return "" if "float" in graph.tensors[op.inputs[0]].dtype else "integers"
 
 
-def _signed(op: Operator, graph: Dataflow) -> str:
-    """Signed activations take another kernel, several times as slow."""
-    return "signed" if graph.tensors[op.inputs[0]].dtype == "int8" else ""
+def _signs(weight: int) -> Variant:
+    """Kernels multiply unsigned by signed integers; other pairs of types take other kernels, some of them slow.
+
+    Args:
+        weight: position of the weight, or of the second operand.
+    """
+
+    def rule(op: Operator, graph: Dataflow) -> str:
+        if graph.tensors[op.inputs[0]].dtype == "int8":
+            return "signed"
+        name = op.inputs[weight] if len(op.inputs) > weight else ""
+        return "unsigned weights" if name and graph.tensors[name].dtype == "uint8" else ""
+
+    return rule
+
+
+def _scattered(op: Operator, _: Dataflow) -> str:
+    return "" if op.attributes.get("reduction", "none") in ("none", b"none") else "combined"
 
 
 def _frames(op: Operator, graph: Dataflow) -> str:
@@ -140,12 +155,17 @@ _RULES: Mapping[str, Variant] = {
     "Transpose": _order,
     "Cast": _element_types,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min"), _integers),
-    **dict.fromkeys(("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"), _signed),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm"), _signs(3)),
+    **dict.fromkeys(
+        ("ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"),
+        _signs(1),
+    ),
+    "ScatterElements": _scattered,
     "STFT": _frames,
 }
 _NAMES = (
     "", "linear", "cubic", "nearest", "reflect", "edge", "wrap", "cube", "any power", "inner axis", "with steps",
     "int8 products", "reset before product", "matrix turned", "any order", "half precision", "bool", "integers",
-    "signed", "odd frames", "bicubic",
+    "signed", "odd frames", "bicubic", "unsigned weights", "combined",
 )  # fmt: skip
 _CODES = {name: code for code, name in enumerate(_NAMES)}

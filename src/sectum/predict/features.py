@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +23,22 @@ from sectum.ort.contiguity import contiguous_run
 from sectum.ort.costs import OperatorCost, cost
 from sectum.ort.cpu import Cpu
 from sectum.ort.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
+from sectum.ort.memory_plan import share_buffers
 from sectum.ort.operators import KINDS, describe, kind_of, trained_types
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.variants import variant_code, variant_names, variant_of
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 _OF_OPERATOR = (
     "type", "threads", "log_flops", "log_input_bytes", "log_weight_bytes", "log_output_bytes", "log_intensity",
     "batch", "in_channels", "out_channels", "groups", "in_height", "in_width", "out_height", "out_width",
     "kernel_height", "kernel_width", "stride", "dilation", "inputs", "outputs", "fused_activation", "fused_sum",
     "nchw_input", "contiguous_run", "rows", "broadcast", "element_in", "element_out", "log_outputs", "variant",
-    "log_reuse_bytes",
+    "in_place", "log_reuse_bytes",
 )  # fmt: skip
-# Known, too, and part of the work; trees that see it tell networks apart by it, and are wrong about unlike ones.
-_OF_NETWORK = "log_network_bytes"
+# Known, too, and part of the work; trees that see them tell networks apart by them, and are wrong about unlike ones.
+_OF_NETWORK = ("log_weight_reuse_bytes", "log_buffer_reuse_bytes")
 _OF_TILES = ("filters", "values", "positions", "block_rest", "filter_rest", "row_rest", "column_rest", "log_products")
 
 FEATURES = (*_OF_OPERATOR, "log_estimate", *_OF_TILES)
@@ -142,14 +144,13 @@ def extract(graph: OptimizedGraph, *, threads: int, whole: bool = True) -> Opera
 def describe_graph(graph: OptimizedGraph, *, threads: int, whole: bool = True) -> DescribedGraph:
     """Do the part of `extract` that goes operator by operator; the arguments are the same."""
     kinds, types, rows = [], [], []
-    log_network_bytes = math.log1p(graph.weight_bytes + graph.lifetimes.peak_bytes) if whole else math.nan
     each = [cost(op, graph) for op in graph.operators]
     traffic = _Traffic(graph, each) if whole else None
     for op, operator_cost in zip(graph.operators, each, strict=True):
-        log_reuse_bytes = math.log1p(traffic.since_written(op, operator_cost)) if traffic else math.nan
+        reuse = traffic.passing(op, operator_cost) if traffic else _UNKNOWN_REUSE
         kinds.append(kind_of(op, graph))
         types.append(f"{op.qualified_type} {variant_of(op, graph)}".rstrip())
-        rows.append(_row(op, graph, operator_cost, threads, log_reuse_bytes, log_network_bytes))
+        rows.append(_row(op, graph, operator_cost, threads, reuse))
     return DescribedGraph(graph.cpu, kinds, types, rows, each)
 
 
@@ -172,12 +173,12 @@ def assemble(described: Sequence[DescribedGraph]) -> OperatorFeatures:
         rows += one.rows
         costs += one.costs
     cpu = cpus.pop() if cpus else Cpu.SSE
-    names = (*_OF_OPERATOR, _OF_NETWORK)
+    names = (*_OF_OPERATOR, *_OF_NETWORK)
     values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
     columns = dict(zip(names, values.T, strict=True))
     first = np.array([roofline(operator_cost) for operator_cost in costs])
     work = kernel_work(columns, kinds, cpu)
-    every = np.column_stack([values[:, :-1], np.log(first), _tiles(columns, cpu)])
+    every = np.column_stack([values[:, : len(_OF_OPERATOR)], np.log(first), _tiles(columns, cpu)])
     return OperatorFeatures(tuple(kinds), every.astype(np.float32), first, work, tuple(types), tuple(costs))
 
 
@@ -201,27 +202,60 @@ def _moved_bytes(operator_cost: OperatorCost) -> int:
     return operator_cost.input_bytes + operator_cost.weight_bytes + operator_cost.output_bytes
 
 
+class _Reuse(NamedTuple):
+    """What decides which cache an operator reads from, in bytes.
+
+    What was never used before in an inference was used in the one before: all weights and activations ago.
+
+    Attributes:
+        data: read and written since the oldest of its inputs that are no weights was written.
+        weight: since its largest weight was read last, by whatever operator.
+        buffer: since the buffer of its result was used last.
+        in_place: whether that is the buffer of one of its inputs.
+    """
+
+    data: float
+    weight: float
+    buffer: float
+    in_place: bool
+
+
+_UNKNOWN_REUSE = _Reuse(math.nan, math.nan, math.nan, False)
+
+
 class _Traffic:
-    """Bytes read and written since a tensor was written: whether it is still in a cache when it is read."""
+    """Bytes read and written since a tensor was written, a weight read or a buffer used: what caches still hold."""
 
     def __init__(self, graph: OptimizedGraph, costs: Sequence[OperatorCost]) -> None:
         self._graph = graph
+        self._network = graph.weight_bytes + graph.lifetimes.peak_bytes
+        self._buffers, _ = share_buffers(graph)
         self._total = 0
         # What was there before the inference began was written a whole inference ago.
         self._before = -sum(map(_moved_bytes, costs))
         self._written: dict[str, int] = {}
+        self._used: dict[str, int] = {}
 
-    def since_written(self, op: Operator, operator_cost: OperatorCost) -> int:
-        """Pass an operator, in their order; the traffic since the oldest of its inputs that are no weights."""
+    def passing(self, op: Operator, operator_cost: OperatorCost) -> _Reuse:
+        """Pass an operator, in their order."""
         tensors, weight = self._graph.tensors, TensorKind.WEIGHT
-        written = [
-            self._written.get(name, self._before) for name in op.inputs if name and tensors[name].kind is not weight
-        ]
-        since = self._total - min(written, default=self._total)
+        read = [name for name in op.inputs if name]
+        data = [name for name in read if tensors[name].kind is not weight]
+        weights = [name for name in read if tensors[name].kind is weight]
+        since_written = self._total - min((self._written.get(name, self._before) for name in data), default=self._total)
+        largest = max(weights, key=lambda name: self._graph.n_bytes[name], default="")
+        buffers = [self._buffers.get(name, name) for name in data]
+        result = self._buffers.get(op.result, op.result)
+        found = _Reuse(since_written, self._since(largest), self._since(result), result in buffers)
         self._total += _moved_bytes(operator_cost)
-        for name in op.outputs:
-            self._written[name] = self._total
-        return since
+        self._written |= dict.fromkeys(op.outputs, self._total)
+        made = [self._buffers.get(name, name) for name in op.outputs]
+        self._used |= dict.fromkeys((*weights, *buffers, *made), self._total)
+        return found
+
+    def _since(self, name: str) -> int:
+        used = self._used.get(name)
+        return self._network if used is None else min(self._network, self._total - used)
 
 
 def _row(
@@ -229,8 +263,7 @@ def _row(
     graph: OptimizedGraph,
     operator_cost: OperatorCost,
     threads: int,
-    log_reuse_bytes: float,
-    log_network_bytes: float,
+    reuse: _Reuse,
 ) -> list[float]:
     """Columns of `_OF_OPERATOR`, then `_OF_NETWORK`."""
     inputs, attributes = op.inputs, op.attributes
@@ -282,15 +315,20 @@ def _row(
         1.0 if row.binary and _broadcasts(op, graph, out) else 0.0,
         _ELEMENTS.get(entering.dtype, _OTHER_ELEMENT) if entering else _OTHER_ELEMENT,
         _ELEMENTS.get(leaving.dtype, _OTHER_ELEMENT),
-        math.log1p(math.prod(out)),
+        math.log1p(_handled(op, graph, out)),
         variant_code(variant_of(op, graph)),
-        log_reuse_bytes,
-        log_network_bytes,
+        1.0 if reuse.in_place else 0.0,
+        *map(math.log1p, (reuse.data, reuse.weight, reuse.buffer)),
     ]
 
 
 _ELEMENTS = {"float32": 0, "float16": 1, "int8": 2, "uint8": 3, "int32": 4, "int64": 5, "bool": 6}
 _OTHER_ELEMENT = 7
+
+
+def _handled(op: Operator, graph: OptimizedGraph, out: tuple[int, ...]) -> int:
+    """Elements of the result; of a scatter those that are placed, which may be more or fewer."""
+    return graph.tensors[op.inputs[2]].elements if op.type == "ScatterElements" else math.prod(out)
 
 
 def _data_at(op: Operator) -> int:

@@ -82,10 +82,13 @@ def test_padding_copies_rows_of_the_padded_axis() -> None:
     assert run_of("Pad", [(1, 3, 8, 8)], (1, 3, 10, 8)) == 64
 
 
-def test_expanding_copies_what_lies_behind_the_stretched_axis() -> None:
-    """Expand copies the axes behind the stretched one in one piece; a stretched last axis is written one by one."""
-    assert run_of("Expand", [(2, 1, 8)], (2, 5, 8)) == 8
-    assert run_of("Expand", [(2, 5, 1)], (2, 5, 8)) == 1
+def test_expanding_copies_once_and_then_twice_as_much_each_time() -> None:
+    """Expand copies each piece to its place and doubles it until the axis is full; neighbouring axes are one."""
+    assert run_of("Expand", [(2, 1, 8)], (2, 5, 8)) == 80 // (2 + 2 * 3)
+    assert run_of("Expand", [(2, 5, 1)], (2, 5, 8)) == 80 // (10 + 10 * 3)
+    assert run_of("Expand", [(7, 1, 1)], (7, 16, 4)) == 448 // (7 + 7 * 6)
+    assert run_of("Expand", [(1, 3)], (4, 2, 3)) == 24 // (1 + 3)
+    assert run_of("Expand", [(2, 3)], (2, 3)) == 6
 
 
 def test_tiling_copies_from_the_repeated_axis_on() -> None:

@@ -21,6 +21,7 @@ def variant(
     *,
     dtypes: tuple[str, str] = ("float32", "float32"),
     values: dict[int, list[float] | None] | None = None,
+    weights: str = "int64",
 ) -> str:
     """Variant of one operator; ``values`` are those of further inputs by position, None for one that is left out."""
     tensors = {
@@ -31,7 +32,7 @@ def variant(
         names += [""] * (at - len(names))
         names.append(f"i{at}" if value is not None else "")
         if value is not None:
-            tensors[f"i{at}"] = Tensor(f"i{at}", (len(value),), "int64", TensorKind.WEIGHT, np.array(value))
+            tensors[f"i{at}"] = Tensor(f"i{at}", (len(value),), weights, TensorKind.WEIGHT, np.array(value))
     op = Operator("op", kind, tuple(names), ("y",), attributes or {})
     name = variant_of(op, Graph("one", (op,), tensors, ("x",), ("y",), 17))
     assert bool(variant_code(name)) == bool(name)  # every name has a code, and only the usual one has 0
@@ -181,6 +182,23 @@ def test_signed_activations_are_another_algorithm(kind: str) -> None:
     """Products of signed activations take another kernel than those of unsigned ones."""
     assert variant(kind, dtypes=("int8", "int8")) == "signed"
     assert variant(kind, dtypes=("uint8", "uint8")) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight"),
+    [("ConvInteger", 1), ("MatMulInteger", 1), ("DynamicQuantizeLSTM", 1), ("QLinearConv", 3), ("QGemm", 3)],
+)
+def test_unsigned_weights_are_another_algorithm(kind: str, weight: int) -> None:
+    """Kernels differ by whether the weights have a sign, wherever the weight stands among the inputs."""
+    for dtype, name in (("uint8", "unsigned weights"), ("int8", "")):
+        values = {**dict.fromkeys(range(1, weight)), weight: [1.0]}
+        assert variant(kind, dtypes=("uint8", "uint8"), values=values, weights=dtype) == name
+
+
+def test_scattering_with_a_reduction_is_another_algorithm() -> None:
+    """Values that are added up where they meet take longer than values that are placed."""
+    assert variant("ScatterElements", attributes={"reduction": b"add"}) == "combined"
+    assert variant("ScatterElements", attributes={"reduction": "none"}) == variant("ScatterElements") == ""
 
 
 def test_frames_of_odd_lengths_are_another_algorithm() -> None:

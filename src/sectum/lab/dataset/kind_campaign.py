@@ -57,9 +57,9 @@ class KindTask:
 
 def plan(rounds: int, seed: int, threads: Sequence[int] = (1, 2), kinds: Sequence[str] = ()) -> Iterator[KindTask]:
     """Tasks of a campaign: each kind once a round; every third round with every number of threads."""
-    rng = random.Random(seed)  # noqa: S311 - a plan, not a secret
     for index in range(rounds):
         for kind in operator_kinds.KINDS:
+            rng = random.Random(f"{seed}/{index}/{kind}")  # noqa: S311 - a plan, not a secret
             kind_seed = rng.randrange(1 << 31)
             if not kinds or kind in kinds:
                 for number in threads if index % 3 == 2 else threads[:1]:

@@ -33,9 +33,7 @@ def by_operator(networks: Sequence[MeasuredNetwork], cases: Truth) -> dict[str, 
             if time_ms >= SHARE * spent.total():
                 of_type.setdefault(name, []).append(index)
     return {
-        name: np.isin(cases.network, members)
-        for name, members in sorted(of_type.items())
-        if len(members) >= _FEWEST
+        name: np.isin(cases.network, members) for name, members in sorted(of_type.items()) if len(members) >= _FEWEST
     }
 
 

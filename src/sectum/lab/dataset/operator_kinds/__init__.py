@@ -30,6 +30,7 @@ KINDS: Mapping[str, Draw] = {
     "conv_quantized": quantized_conv,
     "conv_quantized_depthwise": partial(quantized_conv, depthwise=True),
     "matmul": products.matmul,
+    "matmul_shared": products.shared_matmul,
     "matmul_dynamic": products.dynamic_matmul,
     "matmul_fused": products.fused_matmul,
     "einsum": products.einsum,

@@ -28,14 +28,16 @@ def conv(s: Sizes, w: Writer, *, space: int, transposed: bool = False, kind: str
         reach = dilation * (kernel - 1) + 1
         pad = 0 if s.chance(0.3) or transposed else reach // 2
         one_sided = space == 2 and s.chance(0.3)
+        column = one_sided and s.chance(0.4)  # a signal that is written as a picture of width 1
         kernels = (kernel,) * (space - 1) + (1 if one_sided else kernel,)
-        lengths = (length,) * space
+        lengths = (length * 8, 1) if column else (length,) * space
         if reach > length + 2 * pad or (transposed and stride > kernel):
             continue
-        made = length * stride if transposed else (length + 2 * pad - reach) // stride + 1
+        made = [_made(n, kernel, stride, dilation, 0 if at and one_sided else pad, transposed)
+                for at, (n, kernel) in enumerate(zip(lengths, kernels, strict=True))]  # fmt: skip
         taps = into * out // groups * math.prod(kernels)
-        products = taps * (length if transposed else made) ** space
-        if products <= MOST_PRODUCTS and max(out * made**space, into * length**space) <= MOST_ELEMENTS:
+        products = taps * math.prod(lengths if transposed else made)
+        if products <= MOST_PRODUCTS and max(out * math.prod(made), into * math.prod(lengths)) <= MOST_ELEMENTS:
             break
     pads = [pad] * (space - 1) + [0 if one_sided else pad]
     x = an_input(w, 1, into, *lengths)
@@ -46,6 +48,11 @@ def conv(s: Sizes, w: Writer, *, space: int, transposed: bool = False, kind: str
     weight = w.weight(out, into // groups, *kernels)
     bias = [w.vector(out)] if s.chance() else []
     return w.op("Conv", x, weight, *bias, pads=(*pads, *pads), dilations=(dilation,) * space, **attributes)
+
+
+def _made(length: int, kernel: int, stride: int, dilation: int, pad: int, transposed: bool) -> int:
+    """Length of a result."""
+    return length * stride if transposed else (length + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def quantized_conv(s: Sizes, w: Writer, *, depthwise: bool = False) -> str:
@@ -60,17 +67,20 @@ def quantized_conv(s: Sizes, w: Writer, *, depthwise: bool = False) -> str:
         products = out * made * made * into // groups * kernel * kernel
         if kernel <= length and products <= MOST_PRODUCTS and max(into * length**2, out * made**2) <= MOST_ELEMENTS:
             break
-    signed = "int8" if s.chance(0.3) else "uint8"
+    signed = "int8" if s.chance(0.25) else "uint8"
+    whole = "int8" if signed == "int8" else s.whole()
     x, weight = (
         an_input(w, 1, into, length, length, dtype=signed),
-        w.weight(out, into // groups, kernel, kernel, dtype="int8"),
+        w.weight(out, into // groups, kernel, kernel, dtype=whole),
     )
     window: dict[str, Any] = {
         "kernel_shape": (kernel, kernel), "pads": (kernel // 2,) * 4, "strides": (stride, stride), "group": groups,
     }  # fmt: skip
-    if s.chance(0.2):
-        return w.op("ConvInteger", x, weight, w.scalar(0, signed), **window)
+    if s.chance(0.35):
+        return w.op(
+            "ConvInteger", x, weight, w.scalar(0, signed), w.scalar(128 if whole == "uint8" else 0, whole), **window
+        )
     bias = [w.values(*([0] * out), dtype="int32")] if s.chance(0.7) else []
     scale = w.scalar(0.02)
     zero = w.scalar(0, signed)
-    return w.op("QLinearConv", x, scale, zero, weight, scale, w.scalar(0, "int8"), scale, zero, *bias, **window)
+    return w.op("QLinearConv", x, scale, zero, weight, scale, w.scalar(0, whole), scale, zero, *bias, **window)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sectum.lab.dataset.operator_kinds.sizes import MOST_ELEMENTS, Sizes, an_input, integers
 from sectum.zoo.program import Writer
 
@@ -22,11 +24,15 @@ def gather(s: Sizes, w: Writer) -> str:
 def gather_elements(s: Sizes, w: Writer) -> str:
     """Single elements or rows, picked or placed by indices."""
     rows, width = s.size(8, 4096), s.size(1, 512)
-    form = s.one(0, 1, 2)
+    form = s.one(0, 1, 2, 3)
     x = an_input(w, rows, width)
     if form == 0:
         return w.op("GatherElements", x, an_input(w, rows, width, dtype="int64"), axis=1)
     count = s.size(1, rows)
+    if form == 3:
+        indices = an_input(w, count, width, dtype="int64")
+        adds = {"reduction": "add"} if s.chance(0.6) else {}
+        return w.op("ScatterElements", x, indices, an_input(w, count, width), axis=0, **adds)
     indices = an_input(w, count, 1, dtype="int64")
     if form == 1:
         return w.op("GatherND", x, indices)
@@ -90,10 +96,12 @@ def spread_out(s: Sizes, w: Writer) -> str:
     times = s.one(2, 2, 4, 8)
     if s.chance():
         return w.op("Tile", an_input(w, *shape), integers(w, *(times if at == axis else 1 for at in range(len(shape)))))
-    narrow = [1 if at == axis else size for at, size in enumerate(shape)]
-    return w.op(
-        "Expand", an_input(w, *narrow), integers(w, *(times * 2 if at == axis else n for at, n in enumerate(narrow)))
-    )
+    stretched = range(axis, min(len(shape), axis + s.one(1, 1, 2)))
+    narrow = [1 if at in stretched else size for at, size in enumerate(shape)]
+    wide = [s.size(2, 256) if at in stretched else size for at, size in enumerate(shape)]
+    while math.prod(wide) > MOST_ELEMENTS:
+        wide = [max(2, n // 2) if at in stretched else n for at, n in enumerate(wide)]
+    return w.op("Expand", an_input(w, *narrow), integers(w, *wide))
 
 
 def blocks_moved(s: Sizes, w: Writer) -> str:

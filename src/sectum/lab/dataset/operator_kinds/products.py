@@ -20,6 +20,19 @@ def matmul(s: Sizes, w: Writer) -> str:
     return w.op("MatMul", an_input(w, *first, rows, inner), w.weight(inner, outer))
 
 
+def shared_matmul(s: Sizes, w: Writer) -> str:
+    """Products with one weight, one after the other, as in a recurrent layer that was unrolled."""
+    rows, inner, outer = fitting(s, lambda m, k, n: m * k * n, (1, 16), (16, 4096), (16, 2048))
+    rows = 1 if s.chance(0.7) else rows
+    if s.chance(0.6):
+        weight, bias = w.weight(outer, inner, fan_in=inner), w.vector(outer)
+        made = [w.op("Gemm", an_input(w, rows, inner), weight, bias, transB=1) for _ in range(s.one(3, 6))]
+    else:
+        weight = w.weight(inner, outer)
+        made = [w.op("MatMul", an_input(w, 1, rows, inner), weight) for _ in range(s.one(3, 6))]
+    return w.op("Sum", *made)
+
+
 def dynamic_matmul(s: Sizes, w: Writer) -> str:
     """A product of two activations, as in attention: heads of their own, long or short."""
     heads, rows, inner, outer = fitting(s, lambda h, m, k, n: h * m * k * n, (1, 32), (1, 1024), (8, 256), (1, 1024))
@@ -59,8 +72,9 @@ def quantized_matmul(s: Sizes, w: Writer) -> str:
     """A product of 8-bit integers, in the forms that ONNX Runtime's tools and fusions make."""
     rows, inner, outer = fitting(s, lambda m, k, n: m * k * n, (1, 1024), (8, 4096), (8, 4096))
     rows = 1 if s.chance(0.3) else rows
-    weight = w.weight(inner, outer, dtype="int8")
-    scale, zero = w.scalar(0.02), w.scalar(0, "int8")
+    whole = s.whole()
+    weight = w.weight(inner, outer, dtype=whole)
+    scale, zero = w.scalar(0.02), w.scalar(0, whole)
     form = s.one(0, 0, 1, 1, 2, 3)
     if form == 0:
         bias = w.vector(outer) if s.chance() else ""
@@ -80,8 +94,9 @@ def quantized_matmul(s: Sizes, w: Writer) -> str:
 def quantized_gemm(s: Sizes, w: Writer) -> str:
     """A fully connected layer of 8-bit integers."""
     rows, inner, outer = fitting(s, lambda m, k, n: m * k * n, (1, 64), (8, 4096), (8, 4096))
-    scale, middle, zero = w.scalar(0.02), w.scalar(128, "uint8"), w.scalar(0, "int8")
-    weight = w.weight(outer, inner, dtype="int8")
+    whole = s.whole()
+    scale, middle, zero = w.scalar(0.02), w.scalar(128, "uint8"), w.scalar(0, whole)
+    weight = w.weight(outer, inner, dtype=whole)
     bias = w.values(*([0] * outer), dtype="int32")
     return w.op(
         "QGemm", an_input(w, rows, inner, dtype="uint8"), scale, middle, weight, scale, zero, bias, scale, middle,
@@ -125,10 +140,11 @@ def quantized_lstm(s: Sizes, w: Writer) -> str:
     """An LSTM whose weights have 8 bits."""
     directions = s.one(1, 1, 2)
     steps, inputs, hidden = fitting(s, lambda t, i, h: directions * t * 4 * h * (i + h), (1, 1000), (8, 1024), (8, 768))
-    weight = w.weight(directions, inputs, 4 * hidden, dtype="int8")
-    recurrence = w.weight(directions, hidden, 4 * hidden, dtype="int8")
+    whole = s.whole()
+    weight = w.weight(directions, inputs, 4 * hidden, dtype=whole)
+    recurrence = w.weight(directions, hidden, 4 * hidden, dtype=whole)
     scales = w.values(*([0.002] * directions), dtype="float32")
-    zeros = w.values(*([0] * directions), dtype="int8")
+    zeros = w.values(*([0] * directions), dtype=whole)
     bias = w.vector(0, shape=(directions, 8 * hidden))
     return w.ops(
         "DynamicQuantizeLSTM", an_input(w, steps, 1, inputs), weight, recurrence, bias, "", "", "", "",

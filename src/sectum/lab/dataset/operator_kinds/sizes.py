@@ -35,6 +35,10 @@ class Sizes:
         """Whether something happens."""
         return self.rng.random() < probability
 
+    def whole(self) -> str:
+        """Type of 8-bit weights: signed ones are usual."""
+        return "uint8" if self.chance(0.35) else "int8"
+
     def shape(self, rank: int, most: int = MOST_ELEMENTS, least_last: int = 1) -> Shape:
         """A tensor's shape; the first dimension is mostly 1."""
         total = self.size(32, most)
