@@ -91,7 +91,7 @@ class _Sizes:
         # was written before all the rest of it.
         reuse, weight_reuse = amount("log_reuse_bytes") + self.read, amount("log_weight_reuse_bytes")
         self.far, self.cold = _far(reuse), _cold(reuse)
-        self.far_weight, self.cold_weight = _far(weight_reuse), _cold(weight_reuse)
+        self.cold_weight, self.first_use = _cold(weight_reuse), column("first_use") > 0
         self.in_place = column("in_place") > 0
         self.cold_buffer = _cold(amount("log_buffer_reuse_bytes") + self.written)
         # Vectors of one image and channel each; of a matrix, its rows.
@@ -152,11 +152,15 @@ def _blocked(s: _Sizes) -> list[Floats]:
     pointwise = s.taps == 1
     additions = np.where(pointwise, np.ceil(s.in_channels / POINTWISE_CHANNELS), np.ceil(s.in_channels / s.block))
     filters = s.filters * s.groups
-    products = s.positions * filters * s.in_channels * s.taps
-    of_a_set = s.positions * s.in_channels * s.taps * s.block
+    # An output that is computed alone takes as long as a sum does for each set of filters, however few they are: the
+    # kernel has no other outputs of the row to add to meanwhile. A pointwise kernel takes all rows as one.
+    alone = np.where(pointwise, 0.0, np.where(s.width == 1, 1.0, s.edge)) * s.images * s.height
+    together = s.positions - alone
+    products = together * filters * s.in_channels * s.taps
+    of_a_set = together * s.in_channels * s.taps * s.block
     return [
         products, of_a_set * sets, *(_where(rest == n, of_a_set * n) for n in (1, 2, 3)),
-        s.images * s.height * s.edge * filters * s.in_channels * s.taps,
+        alone * s.in_channels * s.taps * s.block * sets,
         s.images * s.groups * s.height * additions * sets,
         s.positions * filters * additions,
         s.read * sets, s.weight, s.weight * s.cold_weight, s.read * s.far, s.written,
@@ -200,7 +204,7 @@ def _product(s: _Sizes) -> list[Floats]:
     return [
         s.flops, s.weight, s.weight * s.cold_weight, s.read, s.written,
         _where(one_row, s.weight), _where(~one_row, s.weight), tiled, additions, matrices, s.read * s.far,
-        s.weight * s.far_weight, s.one,
+        _where(s.first_use, s.weight), s.one,
     ]  # fmt: skip
 
 
@@ -216,7 +220,7 @@ def _quantized(s: _Sizes) -> list[Floats]:
         _where(~depthwise, products), _where(depthwise, products), s.weight, s.weight * s.cold_weight, s.read,
         s.written, s.outputs, _where(is_convolution & ~depthwise, unrolled), _where(s.rows <= 1, s.weight),
         _where(~is_convolution, tiled), _where(~is_convolution, additions), _where(~is_convolution, matrices),
-        s.read * s.far, s.weight * s.far_weight, s.one,
+        s.read * s.far, _where(s.first_use, s.weight), s.one,
     ]  # fmt: skip
 
 
@@ -254,7 +258,8 @@ def _pointwise(s: _Sizes) -> list[Floats]:
 def _move(s: _Sizes) -> list[Floats]:
     return [
         s.read, s.written, s.read * s.far, s.read * s.cold, s.written * s.cold_buffer, s.outputs / s.run,
-        s.planes, s.n_inputs, s.n_outputs, s.outputs, s.weight, s.weight * s.cold_weight, s.one,
+        np.minimum(s.planes, s.outputs / s.run), s.n_inputs, s.n_outputs, s.outputs, s.weight,
+        s.weight * s.cold_weight, s.one,
     ]  # fmt: skip
 
 

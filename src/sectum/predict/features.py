@@ -35,7 +35,7 @@ _OF_OPERATOR = (
     "batch", "in_channels", "out_channels", "groups", "in_height", "in_width", "out_height", "out_width",
     "kernel_height", "kernel_width", "stride", "dilation", "inputs", "outputs", "fused_activation", "fused_sum",
     "nchw_input", "contiguous_run", "rows", "broadcast", "element_in", "element_out", "log_outputs", "variant",
-    "in_place", "log_reuse_bytes",
+    "in_place", "first_use", "log_reuse_bytes",
 )  # fmt: skip
 # Known, too, and part of the work; trees that see them tell networks apart by them, and are wrong about unlike ones.
 _OF_NETWORK = ("log_weight_reuse_bytes", "log_buffer_reuse_bytes")
@@ -212,15 +212,17 @@ class _Reuse(NamedTuple):
         weight: since its largest weight was read last, by whatever operator.
         buffer: since the buffer of its result was used last.
         in_place: whether that is the buffer of one of its inputs.
+        first_use: whether no operator before it in the inference read its largest weight.
     """
 
     data: float
     weight: float
     buffer: float
     in_place: bool
+    first_use: bool
 
 
-_UNKNOWN_REUSE = _Reuse(math.nan, math.nan, math.nan, False)
+_UNKNOWN_REUSE = _Reuse(math.nan, math.nan, math.nan, in_place=False, first_use=True)
 
 
 class _Traffic:
@@ -246,7 +248,8 @@ class _Traffic:
         largest = max(weights, key=lambda name: self._graph.n_bytes[name], default="")
         buffers = [self._buffers.get(name, name) for name in data]
         result = self._buffers.get(op.result, op.result)
-        found = _Reuse(since_written, self._since(largest), self._since(result), result in buffers)
+        first_use = largest not in self._used
+        found = _Reuse(since_written, self._since(largest), self._since(result), result in buffers, first_use)
         self._total += _moved_bytes(operator_cost)
         self._written |= dict.fromkeys(op.outputs, self._total)
         made = [self._buffers.get(name, name) for name in op.outputs]
@@ -318,6 +321,7 @@ def _row(
         math.log1p(_handled(op, graph, out)),
         variant_code(variant_of(op, graph)),
         1.0 if reuse.in_place else 0.0,
+        1.0 if reuse.first_use else 0.0,
         *map(math.log1p, (reuse.data, reuse.weight, reuse.buffer)),
     ]
 
