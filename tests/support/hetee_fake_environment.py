@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +76,10 @@ class FakeEnvironment:
         self.workers: dict[int, Worker] = {}
         self.events: list[tuple[str, dict[str, object]]] = []
         self.fails = fails
+        self.later_s = 0.0  # how far the wall clock is ahead
+        self.memory: dict[int, int] = {}  # bytes that workers hold
         subject = Subject("controller", "1.0", MEASUREMENT)
-        self.provider = SoftwareProvider(ENDORSEMENT, subject)
+        self.provider = SoftwareProvider(ENDORSEMENT, subject, lambda: time.time() + self.later_s)
         self.settings = settings or Settings(accelerators={"cpu": 2})
         self.controller = Controller(self.settings, self.provider, subject, self, lambda: self.now_s)
         self.controller.tick()
@@ -129,16 +132,21 @@ class FakeEnvironment:
     def kill(self, worker: int) -> None:
         self.workers[worker].killed = True
 
+    def memory_bytes(self, worker: int) -> int:
+        return self.memory.get(worker, 0)
+
     def log(self, event: str, **fields: object) -> None:
         self.events.append((event, fields))
 
     # --- levers ---
 
-    def connect(self, number: int | None = None, *, handshake: bool = True) -> int:
-        """A client comes, and is greeted."""
+    def connect(
+        self, number: int | None = None, *, handshake: bool = True, identity: Ed25519PrivateKey | None = None
+    ) -> int:
+        """A client comes, and is greeted; without an identity it has one of its own."""
         connection = max(self.clients, default=0) + 1 if number is None else number
         client = self.clients[connection] = Client(
-            ClientHandshake(Ed25519PrivateKey.generate(), lambda _evidence, _nonce: None)
+            ClientHandshake(identity or Ed25519PrivateKey.generate(), lambda _evidence, _nonce: None)
         )
         self.controller.connected(connection)
         if handshake and not client.closed:
@@ -194,13 +202,13 @@ class FakeEnvironment:
         """A worker has done what WIPE says."""
         self.link(worker, Kind.WIPED, messages.Wiped(wiped_bytes=4096, answered=1, refused=0))
 
-    def end(self, worker: int) -> None:
+    def end(self, worker: int, how: str = "killed by SIGKILL") -> None:
         """A worker's process ends, and is collected."""
         process = self.workers[worker]
         if process.alive:
             process.alive = False
             process.holds.clear()
-            self.controller.collected(worker, CollectedProcess("killed by SIGKILL", 1 << 20))
+            self.controller.collected(worker, CollectedProcess(how, 1 << 20))
 
     def pong(self, connection: int) -> None:
         """A client answers the newest PING."""

@@ -40,7 +40,7 @@ class Endorsement:
 
     Attributes:
         root: public key of the manufacturer, 32 bytes, which a client must trust.
-        key: private key, used once at each start to sign the attestation key.
+        key: private key, which signs the attestation key of the controller.
         certificate: CWT, signed by the manufacturer.
         device: the device's ueid (EAT): 01 and 16 random bytes.
     """
@@ -49,6 +49,11 @@ class Endorsement:
     key: Ed25519PrivateKey
     certificate: bytes
     device: bytes
+
+    @property
+    def expires_s(self) -> int:
+        """When it expires, in seconds since 1970."""
+        return int(open_token(self.certificate, self.root, ENDORSEMENT)[EXP])
 
     def __repr__(self) -> str:
         return f"Endorsement(device {self.device.hex()})"
@@ -120,6 +125,9 @@ def load(directory: Path) -> Endorsement:
     except (OSError, ValueError, TypeError) as error:
         detail = f"no usable endorsement in {directory}: {error}"
         raise refusal(Refusal.EVIDENCE_MALFORMED, detail, _START_ANEW) from None
+    if claims[EXP] <= time.time():
+        until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(claims[EXP]))
+        raise refusal(Refusal.STALE, f"the endorsement in {directory} expired on {until}", _START_ANEW)
     if not isinstance(key, Ed25519PrivateKey) or claims[CNF] != cose_public_key(key.public_key().public_bytes_raw()):
         raise refusal(Refusal.NOT_GENUINE, f"the key in {directory} is not the one that is endorsed", _START_ANEW)
     return Endorsement(root, key, certificate, claims[UEID])

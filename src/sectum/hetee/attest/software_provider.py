@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sectum.hetee.attest.endorsement import ENDORSEMENT_LIFE_S, Endorsement
+from sectum.hetee.attest.endorsement import Endorsement
 from sectum.hetee.attest.evidence import Evidence, Subject
 from sectum.hetee.attest.software import DEBUG_DISABLED_SINCE_BOOT, DEBUG_ENABLED, SOFTWARE, TOKEN_LIFE_S
 from sectum.hetee.attest.token import (
@@ -35,15 +35,14 @@ from sectum.hetee.attest.token import (
 )
 from sectum.hetee.wire.messages import encode
 
-# As long as an endorsement, whose own end bounds it: the endorsement key that could renew it is not kept.
-ATTESTATION_LIFE_S = ENDORSEMENT_LIFE_S
+ATTESTATION_LIFE_S = 24 * 3600  # renewed when half of it has passed
 
 
 class SoftwareProvider:
     """Holds the attestation key, which is made at the start of the controller and never stored.
 
     Args:
-        endorsement: endorsement of this machine; its key signs the attestation key once, and is not kept.
+        endorsement: endorsement of this machine; its key signs the attestation key again and again.
         controller: the controller, which holds the attestation key.
         clock_s: seconds since 1970.
     """
@@ -55,12 +54,24 @@ class SoftwareProvider:
         self._clock_s = clock_s
         self._device, self._bootseed = endorsement.device, secrets.token_bytes(32)
         self.public_key = self._signer.public_key
-        claims = self._claims("endorsement", "attestation", controller, ATTESTATION_LIFE_S)
-        claims[CNF] = cose_public_key(self.public_key)
-        self._chain = (endorsement.certificate, Signer(endorsement.key).sign(claims))
+        self._endorser, self._endorsement = Signer(endorsement.key), endorsement
+        self._controller, self._expires_s = controller, endorsement.expires_s
+        self._attestation, self._renewed_s = b"", float("-inf")
 
     def __repr__(self) -> str:
         return f"SoftwareProvider(attestation key {self.public_key.hex()[:16]})"
+
+    def left_s(self) -> float:
+        """Seconds until the endorsement of this machine expires."""
+        return self._expires_s - self._clock_s()
+
+    def _chain(self) -> tuple[bytes, bytes]:
+        now = self._clock_s()
+        if not self._renewed_s <= now < self._renewed_s + ATTESTATION_LIFE_S / 2:  # or the clock was set back
+            claims = self._claims("endorsement", "attestation", self._controller, ATTESTATION_LIFE_S)
+            claims[CNF] = cose_public_key(self.public_key)
+            self._attestation, self._renewed_s = self._endorser.sign(claims), now
+        return self._endorsement.certificate, self._attestation
 
     def _claims(self, issuer: str, name: str, subject: Subject, life_s: int) -> dict[int, Any]:
         now = int(self._clock_s())
@@ -85,7 +96,7 @@ class SoftwareProvider:
         """Make evidence that answers a nonce of 32 bytes; returns it encoded."""
         claims = self._claims("attestation", subject.role, subject, TOKEN_LIFE_S)
         claims[NONCE] = nonce
-        return encode(Evidence(format=self.format, token=self._signer.sign(claims), chain=self._chain))
+        return encode(Evidence(format=self.format, token=self._signer.sign(claims), chain=self._chain()))
 
     def sign_record(self, claims: dict[int, Any]) -> bytes:
         """Sign a record of the controller, such as a cleaning record."""

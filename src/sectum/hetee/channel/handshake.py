@@ -106,6 +106,10 @@ class EstablishedSession:
         """The nonce that the evidence in VOUCH must answer: it binds the session, the enclave and the worker's keys."""
         return worker_nonce(self.th4, index, worker_key, receipt_key)
 
+    def renewal_nonce(self, challenge: bytes) -> bytes:
+        """The nonce that evidence in a long session must answer: it binds the session and the client's challenge."""
+        return _hash(b"sectum1 attest again\0", self.th4, challenge)
+
     def worker_secret(self, vouch_payload: bytes | bytearray | memoryview) -> Secret:
         """The secret of the worker in this VOUCH, given the opened payload. Call it once for each VOUCH, in order."""
         return self._keys.worker(vouch_digest(vouch_payload))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -19,7 +20,9 @@ from sectum.hetee.client.reconnecting_session import ReconnectingSession
 from sectum.hetee.errors import EvidenceRefused, HeteeError, PolicyRefused, Refusal, WorkRefused, refusal
 from sectum.hetee.wire.messages import Slot
 
-_THREADS = 16
+_INFERENCES = 64  # at a time, waiting ones included
+_OTHERS = 8  # threads for calls that wait for nothing
+_LONGEST_S = 600.0
 _MESSAGE_BYTES = 512 << 20
 # The protocol's datatypes: our dtype, and the field that holds the values if they are not sent raw.
 _DATATYPES = {
@@ -125,17 +128,18 @@ class _Service:
 
     def __init__(self, session: ReconnectingSession) -> None:
         self._session = session
+        self._places = threading.BoundedSemaphore(_INFERENCES)
 
-    def server_live(self, _request: Any) -> Any:
+    def server_live(self, _request: Any, _context: Any) -> Any:
         return message("ServerLiveResponse")(live=True)
 
-    def server_ready(self, _request: Any) -> Any:
+    def server_ready(self, _request: Any, _context: Any) -> Any:
         return message("ServerReadyResponse")(ready=True)
 
-    def server_metadata(self, _request: Any) -> Any:
+    def server_metadata(self, _request: Any, _context: Any) -> Any:
         return message("ServerMetadataResponse")(name="sectum", version=__version__)
 
-    def model_ready(self, request: Any) -> Any:
+    def model_ready(self, request: Any, _context: Any) -> Any:
         self._version(request.version)
         try:
             self._session.model(request.name)
@@ -143,7 +147,7 @@ class _Service:
             return message("ModelReadyResponse")(ready=False)
         return message("ModelReadyResponse")(ready=True)
 
-    def model_metadata(self, request: Any) -> Any:
+    def model_metadata(self, request: Any, _context: Any) -> Any:
         self._version(request.version)
         model = self._session.model(request.name)
         return message("ModelMetadataResponse")(
@@ -154,7 +158,20 @@ class _Service:
             outputs=[_metadata(slot) for slot in model.outputs],
         )
 
-    def model_infer(self, request: Any) -> Any:
+    def model_infer(self, request: Any, context: Any) -> Any:
+        # So that threads are left for calls about health, whatever inferences take.
+        if not self._places.acquire(blocking=False):
+            raise refusal(Refusal.BUSY, f"{_INFERENCES} inferences are in progress, the limit")
+        try:
+            return self._infer(request, context)
+        finally:
+            self._places.release()
+
+    def _infer(self, request: Any, context: Any) -> Any:
+        def sent(cancel: Callable[[], None]) -> None:
+            if not context.add_callback(cancel):  # the caller has given up meanwhile
+                cancel()
+
         self._version(request.model_version)
         raw = list(request.raw_input_contents)
         if raw and len(raw) != len(request.inputs):
@@ -165,7 +182,11 @@ class _Service:
         }
         images = any(isinstance(value, list) for value in inputs.values())
         wanted = tuple(output.name for output in request.outputs)
-        result = self._session.infer(request.model_name, inputs, wanted, pixels=IMAGENET if images else None)
+        left_s = context.time_remaining()
+        limited = left_s is not None and left_s < _LONGEST_S
+        options = {"deadline_ms": max(1, int(1e3 * left_s))} if limited else {}
+        pixels = IMAGENET if images else None
+        result = self._session.infer(request.model_name, inputs, wanted, sent=sent, pixels=pixels, **options)
         described = [_output(name, array) for name, array in result.outputs.items()]
         return message("ModelInferResponse")(
             model_name=request.model_name,
@@ -184,8 +205,12 @@ class _Service:
 def _status(error: HeteeError) -> grpc.StatusCode:
     if error.code is Refusal.NO_MODEL:
         return grpc.StatusCode.NOT_FOUND
+    if error.code is Refusal.BUSY:
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
     if error.code is Refusal.DEADLINE:
         return grpc.StatusCode.DEADLINE_EXCEEDED
+    if error.code is Refusal.CANCELLED:
+        return grpc.StatusCode.CANCELLED
     if isinstance(error, WorkRefused):
         return grpc.StatusCode.INVALID_ARGUMENT
     if isinstance(error, EvidenceRefused | PolicyRefused):
@@ -193,10 +218,10 @@ def _status(error: HeteeError) -> grpc.StatusCode:
     return grpc.StatusCode.UNAVAILABLE
 
 
-def _handler(answer: Callable[[Any], Any], name: str) -> grpc.RpcMethodHandler:
+def _handler(answer: Callable[[Any, Any], Any], name: str) -> grpc.RpcMethodHandler:
     def handle(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            return answer(request)
+            return answer(request, context)
         except HeteeError as error:
             context.abort(_status(error), str(error))
 
@@ -224,7 +249,7 @@ class OpenInferenceGateway:
         handlers = {name: _handler(getattr(service, method), name) for name, method in names.items()}
         limits = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.max_send_message_length", _MESSAGE_BYTES)]
         # Without so_reuseport=0, a second gateway on the same port would take some of the first one's requests.
-        self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=[*limits, ("grpc.so_reuseport", 0)])
+        self._server = grpc.server(ThreadPoolExecutor(_INFERENCES + _OTHERS), options=[*limits, ("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         try:
             self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")

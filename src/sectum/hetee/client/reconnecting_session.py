@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from sectum.hetee.attest.evidence import Claims
@@ -65,26 +67,50 @@ class ReconnectingSession:
         """The controller's claims in words; empty while there is no session."""
         return str(self.claims or "")
 
-    def infer(self, name: str, inputs: Any, outputs: tuple[str, ...] = (), **options: Any) -> Result:
+    def infer(
+        self,
+        name: str,
+        inputs: Any,
+        outputs: tuple[str, ...] = (),
+        *,
+        sent: Callable[[Callable[[], None]], None] = lambda _cancel: None,
+        **options: Any,
+    ) -> Result:
         """Run a model, and repeat this once if the enclave or the service was lost meanwhile.
+
+        Args:
+            name: name of the model.
+            inputs: see `Session.submit`.
+            outputs: names of the wanted outputs; empty for all.
+            sent: called when the batch was sent, with a function that cancels it.
+            options: further options of `Session.submit`.
 
         Raises:
             HeteeError: as `Session.infer`.
         """
         try:
-            return self._infer(name, inputs, outputs, options)
+            return self._infer(name, inputs, outputs, sent, options)
         except (ServiceRefused, WorkRefused) as error:
             # NO_MODEL: a new enclave replaced the old one and does not have the model yet.
             if name not in self._contents or (isinstance(error, WorkRefused) and error.code is not Refusal.NO_MODEL):
                 raise
-            return self._infer(name, inputs, outputs, options)
+            return self._infer(name, inputs, outputs, sent, options)
 
-    def _infer(self, name: str, inputs: Any, outputs: tuple[str, ...], options: dict[str, Any]) -> Result:
+    def _infer(
+        self,
+        name: str,
+        inputs: Any,
+        outputs: tuple[str, ...],
+        sent: Callable[[Callable[[], None]], None],
+        options: dict[str, Any],
+    ) -> Result:
         with self._lock:
             session = self._ready()
             model = self.model(name)
         # Not under the lock, so that callers send batches without waiting for each other's answers.
-        return session.submit(inputs, outputs=outputs, model=model, **options).result()
+        future = session.submit(inputs, outputs=outputs, model=model, **options)
+        sent(partial(session.cancel, future))
+        return future.result()
 
     def _ready(self) -> Session:
         """Connect if necessary, and load all models into a new enclave."""

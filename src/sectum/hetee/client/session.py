@@ -20,7 +20,7 @@ from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
 from sectum.hetee.client.inputs import Inputs, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.transport import Transport
+from sectum.hetee.client.transport import ATTEST_EVERY_S, Transport
 from sectum.hetee.client.trust import Trust, read_policy_file
 from sectum.hetee.errors import EvidenceRefused, HeteeError, RecordRefused, Refusal, refusal
 from sectum.hetee.wire import messages
@@ -42,6 +42,7 @@ def connect(
     wait_s: float = 60.0,
     timeout_s: float = HANDSHAKE_S,
     chunk_bytes: int | None = None,
+    attest_every_s: float = ATTEST_EVERY_S,
 ) -> Session:
     """Verify a service's evidence, and get an enclave there.
 
@@ -55,6 +56,7 @@ def connect(
         timeout_s: time limit for connecting, and for the handshake.
         chunk_bytes: size of the chunks that models and batches are sent in, 4 KiB to 1 MiB; None derives it from the
             size of the model or batch.
+        attest_every_s: in a long session, the controller has to attest itself again after this time.
 
     Returns:
         A session, to be used in a ``with`` statement.
@@ -71,7 +73,7 @@ def connect(
         )
     trust = Trust(policy if isinstance(policy, Policy) else read_policy_file(policy))
     connection = Connection(url, trust, identity or Ed25519PrivateKey.generate(), timeout_s)
-    session = Session(connection, trust, chunk_bytes)
+    session = Session(connection, trust, chunk_bytes, attest_every_s)
     try:
         session.configure(accelerator, count, wait_s)
     except BaseException:
@@ -88,10 +90,16 @@ class Session:
         trust: the accepted claims of the controller and of the worker.
     """
 
-    def __init__(self, connection: Connection, trust: Trust, chunk_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        trust: Trust,
+        chunk_bytes: int | None = None,
+        attest_every_s: float = ATTEST_EVERY_S,
+    ) -> None:
         self.trust = trust
         self._chunk_bytes = chunk_bytes
-        self._transport = Transport(connection, trust)
+        self._transport = Transport(connection, trust, attest_every_s)
         self._loaded: tuple[EnclaveChannel, LoadedModel] | None = None
         self._closed = False
 
@@ -195,6 +203,23 @@ class Session:
         assert isinstance(loaded, LoadedModel)
         self._loaded = enclave, loaded
         return loaded
+
+    def unload(self, model: LoadedModel) -> None:
+        """Have the enclave drop a model. Batches of it that are not computed yet are refused.
+
+        Raises:
+            HeteeError: the connection has ended.
+        """
+        enclave = self._transport.enclave
+        if enclave is not None:
+            code = messages.CodeOpening(format="onnx", sha256=model.digest)
+            self._transport.to_worker(enclave, Kind.UNLOAD, code)
+        if self._loaded is not None and self._loaded[1] is model:
+            self._loaded = None
+
+    def cancel(self, future: Future[Result]) -> None:
+        """Cancel a batch whose future `submit` returned: the future then gets ``CANCELLED``, or the result."""
+        self._transport.cancel(future)
 
     def infer(
         self,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
+from sectum.hetee.attest.evidence import NONCE_BYTES
 from sectum.hetee.attest.records import Cleaning, open_cleaning
 from sectum.hetee.client.connection import Connection, for_worker
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
@@ -29,6 +33,8 @@ _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
 _MUCH_BYTES = 1 << 20
 _IDLE_S = 0.002  # WAKE is worth its cost only if no batch was sent for this long
 _WATCH_S = 0.1
+ATTEST_EVERY_S = 3600.0
+_ATTEST_S = 10.0
 _STARVED_S = 0.3
 
 
@@ -59,6 +65,7 @@ class Transport:
     Args:
         connection: a connection to a controller whose evidence was accepted.
         trust: verifies and validates the evidence of workers.
+        attest_every_s: the controller has to attest itself again after this time.
 
     Attributes:
         changed: guards the attributes below, and is notified when one of them changes.
@@ -74,8 +81,10 @@ class Transport:
         ending: whether the client waits for the end of the session.
     """
 
-    def __init__(self, connection: Connection, trust: Trust) -> None:
+    def __init__(self, connection: Connection, trust: Trust, attest_every_s: float = ATTEST_EVERY_S) -> None:
         self.connection, self._trust = connection, trust
+        self._attest_every_s, self._attested_s = attest_every_s, time.monotonic()
+        self._challenge = b""  # the one that the controller has not answered yet
         self.changed = threading.Condition()
         self.enclave: EnclaveChannel | None = None
         self.accept: messages.Accept | None = None
@@ -108,13 +117,23 @@ class Transport:
         sealer = self.connection.session.sealer
         self.connection.send(lambda: sealer.seal(kind, encode(message)))
 
-    def to_worker(self, enclave: EnclaveChannel, kind: Kind, message: Message) -> None:
+    def to_worker(self, enclave: EnclaveChannel, kind: Kind, message: Message, *, stream: int = 0) -> None:
         """Send a message to the worker.
 
         Raises:
             HeteeError: as `control`.
         """
-        self.connection.send(lambda: enclave.sealer.seal(kind, encode(message)))
+        self.connection.send(lambda: enclave.sealer.seal(kind, encode(message), stream=stream))
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Tell the worker that the answer that this future gets is no longer wanted."""
+        with self.changed:
+            enclave = self.enclave
+            waiting = enclave.pending.items() if enclave is not None else ()
+            stream = next((n for n, pending in waiting if pending.future is future and not future.done()), None)
+        if enclave is not None and stream is not None:
+            with suppress(HeteeError):  # lost meanwhile
+                self.to_worker(enclave, Kind.CANCEL, messages.Empty(), stream=stream)
 
     def wake(self, enclave: EnclaveChannel) -> None:
         """Send WAKE before a batch if host and worker are idle, so that they wake up while the batch is described."""
@@ -230,7 +249,9 @@ class Transport:
         with self.changed:
             if self.failed is not None:
                 return
-            self.failed = error
+            # A service that refuses a request and then ends the connection has said why.
+            ended = error.code is Refusal.HOST_LOST and self.refused is not None
+            self.failed = error = self.refused if ended and self.refused is not None else error
             enclave, self.enclave = self.enclave, None
             if enclave is not None:
                 enclave.fail(error)
@@ -286,6 +307,8 @@ class Transport:
                 if message.code.scope is Scope.CONNECTION:
                     raise error
                 self.refused, self._waiting = error, False
+            case messages.FreshEvidence():
+                self._attested(message.evidence)
             case messages.Ping() if kind is Kind.PING:
                 self.control(Kind.PONG, message)
             case messages.Ping():
@@ -313,7 +336,22 @@ class Transport:
         session_id, signer = self.connection.session.session_id, self._trust.controller.signer
         self.cleanings[index] = open_cleaning(record, signer, session_id, index)
 
+    def _attested(self, evidence: bytes) -> None:
+        if not self._challenge:
+            raise refusal(Refusal.UNEXPECTED, "EVIDENCE without its CHALLENGE")
+        self._trust.check_again(evidence, self.connection.session.renewal_nonce(self._challenge))
+        self._attested_s, self._challenge = time.monotonic(), b""  # in this order: see `_challenge_if_due`
+
     # --- watching ---
+
+    def _challenge_if_due(self) -> None:
+        """In a long session, have the controller attest itself again."""
+        late_s = time.monotonic() - self._attested_s - self._attest_every_s
+        if self._challenge and late_s > _ATTEST_S:
+            raise refusal(Refusal.STALE, f"the controller did not attest itself again within {_ATTEST_S:g} s")
+        if not self._challenge and late_s >= 0 and self.accept is not None and not self.ending:
+            self._challenge = secrets.token_bytes(NONCE_BYTES)
+            self.control(Kind.CHALLENGE, messages.Challenge(nonce=self._challenge))
 
     def _watch(self) -> None:
         while True:
@@ -329,6 +367,7 @@ class Transport:
                     monitor.moved()
             try:
                 self._check_liveness()
+                self._challenge_if_due()
             except HeteeError as error:
                 self.fail(error)
                 return

@@ -69,6 +69,20 @@ class Trust:
         self._policy.validate(claims, "controller")
         self.controller, self.evidence = claims, (evidence, nonce)
 
+    def check_again(self, evidence: bytes, nonce: bytes) -> None:
+        """Check new evidence of the controller of this session.
+
+        Raises:
+            EvidenceRefused: as above; also if another controller made it.
+            PolicyRefused: as above.
+        """
+        before = self.controller
+        claims = verify(evidence, nonce, self._verifiers, self._clock_s())
+        if before is None or (claims.signer, claims.device) != (before.signer, before.device):
+            raise refusal(Refusal.NOT_GENUINE, "another controller than this session's attested itself")
+        self._policy.validate(claims, "controller")
+        self.controller, self.evidence = claims, (evidence, nonce)
+
     def check_worker(self, vouch: Vouch, session: EstablishedSession) -> Claims:
         """Verify a worker's evidence, made by this session's controller for this session, then validate it.
 

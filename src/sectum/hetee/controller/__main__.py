@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,17 @@ def parser() -> argparse.ArgumentParser:
         help="limit on the private memory of a worker; by default half of the machine's memory, "
         "and no limit with cuda, which reserves more than it uses",
     )
+    read.add_argument(
+        "--workers-memory-mib",
+        type=int,
+        help="memory that all workers together may hold; by default three quarters of the machine's",
+    )
+    read.add_argument(
+        "--longest-batch-s",
+        type=float,
+        default=defaults.longest_batch_s,
+        help="time that a session has to finish its batch when others wait for its accelerator",
+    )
     read.add_argument("--spares", type=int, default=defaults.spares, help="number of unused workers to keep ready")
     read.add_argument(
         "--enclaves", type=int, default=defaults.enclaves, help="largest number of workers that serve at a time"
@@ -103,6 +115,13 @@ def _memory_mib(arguments: argparse.Namespace) -> int:
         return int(arguments.memory_mib)
     half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 << 20)
     return 0 if "cuda" in arguments.accelerators else half
+
+
+def _all_workers_mib(arguments: argparse.Namespace) -> int:
+    """The limit on the memory of all workers together."""
+    if arguments.workers_memory_mib is not None:
+        return int(arguments.workers_memory_mib)
+    return 3 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (4 << 20)
 
 
 def _confine(arguments: argparse.Namespace) -> ConfinementReport:
@@ -172,10 +191,14 @@ def main() -> None:
             spares=arguments.spares,
             enclaves=arguments.enclaves,
             quantum_s=arguments.quantum_s,
+            longest_batch_s=arguments.longest_batch_s,
+            memory_bytes=_all_workers_mib(arguments) << 20,
             drain_s=arguments.drain_s,
             confinement=frozenset(() if arguments.allow_unconfined else CONFINEMENT["worker"]),
             unconfined=tuple(report.unconfined),
         )
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         hosts = {os.geteuid(), arguments.host_user}
         workers = _workers(arguments, attester.format)
         service = ControllerService(settings, attester, subject, listen(arguments.socket), workers, hosts)
@@ -191,7 +214,7 @@ def main() -> None:
         confinement=report.confinement,
         unconfined=report.unconfined,
     )
-    del endorsement  # its key has signed the attestation key and is not needed any more
+    del endorsement  # the attester has what it needs of it
     service.run()
     arguments.socket.unlink(missing_ok=True)
     log("ended")

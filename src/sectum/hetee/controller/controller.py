@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
 from sectum.hetee.controller.accelerators import Waiter
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
+from sectum.hetee.controller.memory import too_large
+from sectum.hetee.controller.report import is_full, report
 from sectum.hetee.controller.settings import Settings
+from sectum.hetee.controller.shares import Shares
 from sectum.hetee.controller.tenants import ACCEPTS, SessionState, Tenant
 from sectum.hetee.controller.worker_pool import WorkerPool
-from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.errors import FrameRefused, HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame, plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Configure, Deadline, Failure, Message, Ping, encode, read
+from sectum.hetee.wire.messages import Challenge, Configure, Deadline, Failure, Message, Ping, encode, read
 
 _DETAIL = 512
 _QUEUED_EVERY_S = 1.0
-_STATE_WORKERS = 256
 _STOPPING = "the service is being stopped"
+_MEASURE_EVERY_S = 0.1
+_CALM_EXITS = ("killed by SIGKILL", "exit code 0", f"exit code {FrameRefused.exit_code}")  # a crash ends otherwise
 
 
 class Controller:
@@ -42,13 +49,15 @@ class Controller:
         self._settings, self._issuer = settings, Issuer(attester, subject, settings)
         self._environment, self._clock = environment, clock
         self._drained_s: float | None = None
+        self._shares = Shares(settings, clock)
+        self._measured_s = 0.0
 
     # --- connections of the host ---
 
     def connected(self, connection: int) -> None:
         """Handle a new connection from a host."""
         now = self._clock()
-        self.tenants[connection] = Tenant(connection, now, now + self._settings.greeting_s)
+        self.tenants[connection] = Tenant(connection, now, now, now + self._settings.greeting_s)
 
     def received(self, connection: int, frame: Frame) -> None:
         """Handle a frame from a host's connection."""
@@ -56,11 +65,20 @@ class Controller:
         if tenant is None:
             return
         tenant.last_heard_s = self._clock()
+        self._for(tenant, lambda: self._handle_frame(tenant, frame))
+        self._schedule()
+
+    def _for(self, tenant: Tenant, act: Callable[[], None]) -> None:
+        """Do something for one session. Whatever goes wrong ends that session, never the controller."""
+        if self.tenants.get(tenant.connection) is not tenant:
+            return
         try:
-            self._handle_frame(tenant, frame)
+            act()
         except HeteeError as error:
             self._refuse(tenant, error)
-        self._schedule()
+        except Exception as fault:  # noqa: BLE001  # what one client can cause must not end the sessions of others
+            self._environment.log("fault", connection=tenant.connection, type=type(fault).__name__)
+            self._refuse(tenant, refusal(Refusal.INTERNAL, "the controller failed"))
 
     def refused(self, connection: int, error: HeteeError) -> None:
         """Handle bytes from a host's connection that are not a frame."""
@@ -94,9 +112,8 @@ class Controller:
         if tenant.handshake is None:
             if self._drained_s is not None:
                 raise refusal(Refusal.DRAINING, _STOPPING)
-            # Connections that ask for counts are no sessions, so that operators are answered when the service is full.
-            sessions = sum(t.session is not None or t.handshake is not None for t in self.tenants.values())
-            if sessions >= self._settings.sessions:
+            self._check_endorsement()
+            if is_full(self.tenants.values(), self._settings) and not self._end_idle():
                 raise refusal(Refusal.BUSY, f"{self._settings.sessions} sessions are open, the limit")
             tenant.handshake = ControllerHandshake(self._issuer.attest, self._admit)
         answer = tenant.handshake.receive(frame)
@@ -104,7 +121,8 @@ class Controller:
             tenant.state, tenant.deadline_s = SessionState.PROVING, self._clock() + self._settings.greeting_s
             self._environment.send(tenant.connection, answer)
             return
-        tenant.session, tenant.handshake = tenant.handshake.session, None
+        tenant.session, identity, tenant.handshake = tenant.handshake.session, tenant.handshake.identity, None
+        tenant.share = self._shares.enter(identity)
         tenant.state, tenant.deadline_s = SessionState.OPEN, None
         counts = self.pool.accelerators.counts.items()
         accept = messages.Accept(
@@ -118,7 +136,25 @@ class Controller:
     def _admit(self, identity: bytes) -> bool:
         return self._settings.admitted is None or identity in self._settings.admitted
 
+    def _end_idle(self) -> bool:
+        """End the oldest session that has neither asked for an enclave nor has one; returns whether there is one."""
+        now, patience_s = self._clock(), self._settings.greeting_s
+        for tenant in self.tenants.values():
+            if tenant.state is SessionState.OPEN and now >= tenant.opened_s + patience_s:
+                self._refuse(tenant, refusal(Refusal.BUSY, "others need the place of this session, which asks for nothing"))
+                return True
+        return False
+
+    def end_oldest_stranger(self) -> bool:
+        """End the oldest connection without a session; returns whether there is one."""
+        stranger = next((tenant for tenant in self.tenants.values() if tenant.session is None), None)
+        if stranger is not None:
+            self._refuse(stranger, refusal(Refusal.BUSY, "too many connections without a session are open"))
+        return stranger is not None
+
     def _handle_message(self, tenant: Tenant, kind: Kind, message: Message) -> None:
+        assert tenant.share is not None
+        self._shares.count(tenant.share)
         match message:
             case Configure():
                 self._configure(tenant, message)
@@ -126,10 +162,22 @@ class Controller:
                 self._terminate(tenant, message.deadline_ms)
             case Ping() if kind is Kind.PING:
                 self._send(tenant, Kind.PONG, message)
+            case Challenge():
+                self._attest_again(tenant, message.nonce)
             case Ping():
                 if message.number != tenant.fence:
                     raise refusal(Refusal.UNEXPECTED, "PONG without its PING")
                 tenant.fence = None
+
+    def _attest_again(self, tenant: Tenant, challenge: bytes) -> None:
+        assert tenant.session is not None
+        self._check_endorsement()
+        evidence = self._issuer.attest(tenant.session.renewal_nonce(challenge))
+        self._send(tenant, Kind.EVIDENCE, messages.FreshEvidence(evidence=evidence))
+
+    def _check_endorsement(self) -> None:
+        if (left_s := self._issuer.left_s()) <= 0:
+            raise refusal(Refusal.STALE, f"the endorsement of this machine expired {-left_s / 3600:,.1f} hours ago")
 
     def _configure(self, tenant: Tenant, configuration: Configure) -> None:
         if self._drained_s is not None:
@@ -170,10 +218,13 @@ class Controller:
         self._environment.log(
             "session_refused", connection=tenant.connection, code=error.code.name, detail=error.detail
         )
-        if tenant.session is not None:
-            self._send(tenant, Kind.FAIL, failure)
-        else:
-            self._environment.send(tenant.connection, plain_frame(Kind.ERROR, encode(failure)))
+        try:
+            if tenant.session is not None:
+                self._send(tenant, Kind.FAIL, failure)
+            else:
+                self._environment.send(tenant.connection, plain_frame(Kind.ERROR, encode(failure)))
+        except Exception as fault:  # noqa: BLE001  # its keys are wiped or used up: it ends without a reason
+            self._environment.log("fault", connection=tenant.connection, type=type(fault).__name__)
         self._close(tenant)
 
     def _close(self, tenant: Tenant) -> None:
@@ -181,9 +232,12 @@ class Controller:
         self._environment.close(tenant.connection)
 
     def _forget(self, tenant: Tenant) -> None:
-        del self.tenants[tenant.connection]
+        if self.tenants.pop(tenant.connection, None) is None:
+            return
         self.pool.accelerators.leave(tenant.connection)
         tenant.wipe()
+        if tenant.share is not None:
+            self._shares.leave(tenant.share)
         if tenant.enclave is not None:
             tenant.enclave.tenant = None
             self.pool.wipe(tenant.enclave, 0)
@@ -205,6 +259,8 @@ class Controller:
 
     def misbehaved(self, worker: int, error: HeteeError) -> None:
         """Kill a worker that broke the protocol."""
+        if enclave := self.pool.enclaves.get(worker):
+            enclave.blamed = error.detail
         self._environment.log("worker_misbehaved", worker=worker, code=error.code.name, detail=error.detail)
         self._environment.kill(worker)
 
@@ -217,11 +273,14 @@ class Controller:
         self._environment.log("worker_collected", worker=worker, pid=enclave.pid, wiped=enclave.wiped, exit=ended.exit)
         if enclave.session:
             record = self._issuer.cleaned(enclave, ended)
+            if enclave.share is not None and not enclave.wiped and (enclave.blamed or ended.exit not in _CALM_EXITS):
+                self._shares.crashed(enclave.share)
             if enclave.tenant is not None:
-                self._cleaned(self.tenants[enclave.tenant], enclave, record)
+                tenant, why = self.tenants[enclave.tenant], enclave.blamed or ended.exit
+                self._for(tenant, lambda: self._cleaned(tenant, enclave, record, why))
         self._schedule()
 
-    def _cleaned(self, tenant: Tenant, enclave: EnclaveEntry, record: bytes) -> None:
+    def _cleaned(self, tenant: Tenant, enclave: EnclaveEntry, record: bytes, why: str) -> None:
         tenant.enclave, tenant.record = None, record
         self.pool.accelerators.leave(tenant.connection)
         self._environment.send(
@@ -231,7 +290,7 @@ class Controller:
             self._send(tenant, Kind.CLEANED, messages.Cleaned(record=record))
             self._close(tenant)
             return
-        detail = "the enclave's process ended"
+        detail = f"the enclave's process ended: {why}"[:_DETAIL]
         lost = messages.Lost(index=enclave.index, code=Refusal.WORKER_LOST, detail=detail, record=record)
         self._send(tenant, Kind.LOST, lost)
         tenant.fence = tenant.index
@@ -248,9 +307,13 @@ class Controller:
             unserved: list[Waiter] = []
             spares = self.pool.spares()
             for waiter in queue:
-                tenant = self.tenants[waiter.tenant]
+                tenant = self.tenants.get(waiter.tenant)
+                if tenant is None:  # ended by a fault while others were served
+                    continue
                 lacks_enclave = tenant.enclave is None
                 if lacks_enclave:
+                    if tenant.share is not None and self._clock() < tenant.share.paused_s:
+                        continue
                     if tenant.fence is not None or not spares:
                         without_enclave += 1
                         continue  # later sessions do not wait until this one's worker has started
@@ -261,7 +324,7 @@ class Controller:
                     unserved.append(waiter)
                     continue
                 accelerators.leave(waiter.tenant)
-                self._serve(tenant, free[: waiter.needs])
+                self._for(tenant, partial(self._serve, tenant, free[: waiter.needs]))
             self.pool.free_for(kind, unserved)
         if self._drained_s is None:
             self.pool.refill(without_enclave)
@@ -278,6 +341,7 @@ class Controller:
         assert enclave is not None
         enclave.advance_to(EnclaveState.ASSIGNED)
         enclave.session, enclave.tenant, enclave.index = session.session_id, tenant.connection, tenant.index
+        enclave.share = tenant.share
         enclave.kind, enclave.count = configuration.accelerator, configuration.count
         tenant.enclave, tenant.index, tenant.state, tenant.deadline_s = (
             enclave,
@@ -305,12 +369,19 @@ class Controller:
         """Enforce time limits. Call it at least ten times a second."""
         now = self._clock()
         for tenant in list(self.tenants.values()):
-            try:
-                self._due(tenant, now)
-            except HeteeError as error:
-                self._refuse(tenant, error)
+            self._for(tenant, partial(self._due, tenant, now))
         self.pool.tick()
+        if self._settings.memory_bytes and now >= self._measured_s + _MEASURE_EVERY_S:
+            self._measured_s = now
+            self._bound_memory()
         self._schedule()
+
+    def _bound_memory(self) -> None:
+        limit_bytes = self._settings.memory_bytes
+        held = {e: self._environment.memory_bytes(e.number) for e in self.pool.enclaves.values() if not e.blamed}
+        for enclave in too_large(held, limit_bytes):
+            detail = f"all workers together may hold {limit_bytes >> 20} MiB, and those of this identity held most"
+            self.misbehaved(enclave.number, refusal(Refusal.BUSY, detail))
 
     def _due(self, tenant: Tenant, now: float) -> None:
         late = tenant.deadline_s is not None and now >= tenant.deadline_s
@@ -327,16 +398,19 @@ class Controller:
         if late:
             self.pool.accelerators.leave(tenant.connection)
             tenant.state, tenant.deadline_s = SessionState.OPEN, None
-            self._send(
-                tenant,
-                Kind.FAIL,
-                Failure(code=Refusal.BUSY, detail="no enclave became free within the time that the client allows"),
-            )
+            self._send(tenant, Kind.FAIL, Failure(code=Refusal.BUSY, detail=self._why_none(tenant, now)))
             return
         ahead, (reported, when) = self.pool.accelerators.ahead(tenant.connection), tenant.reported
         if ahead != reported and now >= when + _QUEUED_EVERY_S:
             tenant.reported = ahead, now
             self._send(tenant, Kind.QUEUED, messages.Queued(ahead=ahead))
+
+    @staticmethod
+    def _why_none(tenant: Tenant, now: float) -> str:
+        if tenant.share is not None and now < tenant.share.paused_s:
+            pause_s = tenant.share.paused_s - now
+            return f"{tenant.share.crashes} workers of this identity crashed; it gets the next one in {pause_s:.0f} s"
+        return "no enclave became free within the time that the client allows"
 
     def drain(self) -> None:
         """Refuse new sessions and enclaves; let those that exist go on until the time limit."""
@@ -358,15 +432,5 @@ class Controller:
 
     def state(self) -> messages.State:
         """Counts for operators, without names of models or keys."""
-        owned = self.pool.accelerators.owned
-        living = [enclave for enclave in self.pool.enclaves.values() if enclave.state > EnclaveState.STARTING]
-        return messages.State(
-            workers=tuple(enclave.status(owned(enclave.number)) for enclave in living[:_STATE_WORKERS]),
-            waiting=sum(tenant.state is SessionState.WAITING for tenant in self.tenants.values()),
-            sessions=sum(tenant.session is not None for tenant in self.tenants.values()),
-            draining=self._drained_s is not None,
-            unconfined=(
-                *(f"controller {word}"[:64] for word in self._settings.unconfined),
-                *(f"worker {word}"[:64] for word in self.pool.unconfined),
-            ),
-        )
+        left_s, draining = self._issuer.left_s(), self._drained_s is not None
+        return report(self.pool, self.tenants.values(), self._settings, draining=draining, left_s=left_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from sectum.hetee.controller.shares import Share
 from sectum.hetee.wire.messages import Heartbeat, Started, WorkerStatus
 
 _NOTHING = Heartbeat(open_streams=0, batches=0, images=0, bytes=0, busy_us=0)
@@ -35,6 +36,7 @@ class EnclaveEntry:
         started: its keys and confinement; None until it is ready.
         session: session id, 16 bytes; empty while it is a spare.
         tenant: connection of its session; None when that has ended.
+        share: what the identity of its session uses; None while it is a spare.
         index: number of enclaves that the session had before.
         kind: kind of its accelerators.
         count: number of accelerators that the session asked for.
@@ -42,6 +44,7 @@ class EnclaveEntry:
         drained_s: time at which it was told to end.
         revoked_s: time of a REVOKE that it has not complied with yet; None if there is none.
         wiped: whether it has said that it has wiped its memory.
+        blamed: why this controller killed it before its end; empty if it did not.
         owned: names of all accelerators that it was ever granted.
         heartbeat: the last counts that it sent.
     """
@@ -54,6 +57,7 @@ class EnclaveEntry:
     started: Started | None = None
     session: bytes = b""
     tenant: int | None = None
+    share: Share | None = None
     index: int = 0
     kind: str = ""
     count: int = 0
@@ -61,6 +65,7 @@ class EnclaveEntry:
     drained_s: float = 0.0
     revoked_s: float | None = None
     wiped: bool = False
+    blamed: str = ""
     owned: set[str] = field(default_factory=set)
     heartbeat: Heartbeat = _NOTHING
 
@@ -73,6 +78,11 @@ class EnclaveEntry:
     def has_work(self) -> bool:
         """Whether it has batches to compute."""
         return self.heartbeat.open_streams > 0 and self.state in (EnclaveState.SERVING, EnclaveState.DRAINING)
+
+    @property
+    def quantum_s(self) -> float:
+        """When its current turn with its accelerators began: an end that was asked for begins a new one."""
+        return max(self.granted_s, self.drained_s)
 
     def status(self, accelerators: tuple[str, ...]) -> WorkerStatus:
         """What an operator may know of a worker that has started."""

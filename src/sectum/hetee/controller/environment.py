@@ -52,12 +52,19 @@ class Environment(Protocol):
     def kill(self, worker: int) -> None:
         """Kill a worker; `Controller.collected` is called after `waitpid`."""
 
+    def memory_bytes(self, worker: int) -> int:
+        """Private memory that a worker holds now; 0 if it has ended."""
+
     def log(self, event: str, **fields: object) -> None:
         """Write a line to the log. The fields hold no secrets."""
 
 
 class Attester(Provider, Protocol):
     """Makes evidence, and signs records with the same attestation key."""
+
+    def left_s(self) -> float:
+        """Seconds until the endorsement of this machine expires."""
+        ...
 
     def sign_record(self, claims: dict[int, Any]) -> bytes:
         """Sign claims."""

@@ -11,7 +11,7 @@ from sectum.hetee.wire.frames import Frame, FrameReader
 from sectum.hetee.wire.kinds import Kind
 
 _FRAMES_A_TURN = 16
-_UNSENT_BYTES = 1 << 20
+_UNSENT_BYTES = 256 << 10  # so the sessions of one identity keep a few MiB waiting at most
 
 
 class FrameSocket:

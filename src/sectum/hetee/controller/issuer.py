@@ -26,6 +26,10 @@ class Issuer:
         self.controller = controller
         self._attester, self._settings = attester, settings
 
+    def left_s(self) -> float:
+        """Seconds until the endorsement of this machine expires."""
+        return self._attester.left_s()
+
     def attest(self, nonce: bytes) -> bytes:
         """Evidence about the controller itself."""
         return self._attester.evidence(self.controller, nonce)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from sectum.hetee.controller.environment import CollectedProcess, StartedProcess
@@ -44,37 +44,44 @@ class WorkerProcess:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.data: socket.socket | None
         self.data, data = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        _forbid_inheritance()
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for end in (theirs, data)]
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            self.pid = os.posix_spawn(
-                command[0],
-                list(command),
-                dict(environment),
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, null, 0),
-                    (os.POSIX_SPAWN_DUP2, write, 1),
-                    (os.POSIX_SPAWN_DUP2, write, 2),
-                    (os.POSIX_SPAWN_DUP2, ends[0], LINK_FD),
-                    (os.POSIX_SPAWN_DUP2, ends[1], DATA_FD),
-                ],
-                setpgroup=0,
-                setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGPIPE],
-                setsigmask=[],
-            )
-        except OSError:
-            self.link.close()
-            self.data.close()
-            os.close(read)
-            raise
-        finally:
-            for end in (*ends, null, write):
-                os.close(end)
-            theirs.close()
-            data.close()
-        self.pidfd = os.pidfd_open(self.pid)
+        with ExitStack() as stack:  # closes all that is not kept, also when no descriptor is left for the next one
+            for end in (theirs, data):
+                stack.callback(end.close)
+            _forbid_inheritance()
+            ends = []
+            for end in (theirs, data):
+                ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _ABOVE))
+                stack.callback(os.close, ends[-1])
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, null)
+            read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            stack.callback(os.close, write)
+            try:
+                self.pid = os.posix_spawn(
+                    command[0],
+                    list(command),
+                    dict(environment),
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, null, 0),
+                        (os.POSIX_SPAWN_DUP2, write, 1),
+                        (os.POSIX_SPAWN_DUP2, write, 2),
+                        (os.POSIX_SPAWN_DUP2, ends[0], LINK_FD),
+                        (os.POSIX_SPAWN_DUP2, ends[1], DATA_FD),
+                    ],
+                    setpgroup=0,
+                    setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGPIPE],
+                    setsigmask=[],
+                )
+            except OSError:
+                os.close(read)
+                raise
+            try:
+                self.pidfd = os.pidfd_open(self.pid)
+            except OSError:
+                os.close(read)
+                os.kill(self.pid, signal.SIGKILL)  # not collected yet, so its id is its own
+                os.waitpid(self.pid, 0)
+                raise
         self.link.setblocking(False)
         self.log: LogReader | None = LogReader(read)
 

@@ -21,6 +21,7 @@ from sectum.hetee.confinement.users import worker_user
 from sectum.hetee.controller.controller import Controller
 from sectum.hetee.controller.environment import Attester, StartedProcess
 from sectum.hetee.controller.frame_socket import FrameSocket
+from sectum.hetee.controller.memory import private_bytes
 from sectum.hetee.controller.processes import WorkerProcess
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import HeteeError, Refusal, refusal
@@ -28,6 +29,8 @@ from sectum.hetee.role_log import attributed, log_event
 from sectum.hetee.wire.kinds import ALLOWED, Role
 
 _TICK_S = 0.05
+_BACK_OFF_S = 0.1  # while no descriptor is left for another connection
+_OTHERS = 64  # connections of the host that are no sessions yet, or ask for counts
 _LOG_BYTES = 256 << 10  # that a worker may write in its life
 _FROM_HOST = ALLOWED[Role.CLIENT, Role.CONTROLLER] | ALLOWED[Role.HOST, Role.CONTROLLER]
 
@@ -128,6 +131,7 @@ class ControllerService:
         self._workers: dict[int, WorkerProcess] = {}
         self._numbers = 0
         self._stops = 0
+        self._places, self._deaf_until_s = settings.sessions + _OTHERS, 0.0
 
     # --- implements `environment.Environment` ---
 
@@ -177,6 +181,11 @@ class ControllerService:
             self._selector.unregister(self._workers[worker].link)
         self._workers[worker].kill()
 
+    def memory_bytes(self, worker: int) -> int:
+        """Private memory that a worker holds now; 0 if it has ended."""
+        process = self._workers.get(worker)
+        return private_bytes(process.pid) if process is not None else 0
+
     def log(self, event: str, **fields: object) -> None:
         """Write a line to the log."""
         log(event, **fields)
@@ -202,17 +211,49 @@ class ControllerService:
         stream.close()
 
     def _accept(self, _events: int) -> None:
-        with suppress(BlockingIOError):
+        try:
             peer, _ = self._listener.accept()
-            if _peer_user(peer) not in self._users:
-                log("stranger_refused", user=_peer_user(peer))
-                peer.close()
-                return
-            self._numbers += 1
-            number = self._numbers
-            self._hosts[number] = FrameSocket(peer, _FROM_HOST)
-            self._watch(peer, lambda events: self._serve_host(number, events))
-            self._controller.connected(number)
+        except BlockingIOError:
+            return
+        except OSError as error:  # no descriptor is left: do not listen until one may be
+            log("cannot_accept", why=str(error))
+            self._make_place()
+            self._selector.unregister(self._listener)
+            self._deaf_until_s = time.monotonic() + _BACK_OFF_S
+            return
+        if _peer_user(peer) not in self._users:
+            log("stranger_refused", user=_peer_user(peer))
+            peer.close()
+            return
+        if len(self._hosts) >= self._places and not self._make_place():
+            peer.close()
+            return
+        self._numbers += 1
+        number = self._numbers
+        self._hosts[number] = FrameSocket(peer, _FROM_HOST)
+        self._watch(peer, lambda events: self._serve_host(number, events))
+        self._controller.connected(number)
+
+    def _make_place(self) -> bool:
+        """Drop a connection that only waits to be read, or the oldest one without a session; False if there is none."""
+        leaving = next((number for number, stream in self._hosts.items() if stream.closing), None)
+        if leaving is None:
+            return self._controller.end_oldest_stranger()
+        self._drop(leaving)
+        return True
+
+    def _listen_again(self) -> None:
+        if self._deaf_until_s and time.monotonic() >= self._deaf_until_s:
+            self._deaf_until_s = 0.0
+            self._watch(self._listener, self._accept)
+
+    def _safely(self, act: Callable[..., object], *arguments: object) -> None:
+        """Do something whose failure must not end this process: all sessions would end with it."""
+        try:
+            act(*arguments)
+        except Exception as fault:  # noqa: BLE001  # it is logged; the others go on
+            log("fault", type=type(fault).__name__, where=getattr(act, "__name__", ""))
+            time.sleep(_TICK_S)  # what fails again at once must not take the whole processor
 
     def _serve_host(self, connection: int, events: int) -> None:
         stream = self._hosts.get(connection)
@@ -297,10 +338,11 @@ class ControllerService:
         try:
             while self._stops < 2 and not self._controller.drained:
                 for key, events in self._selector.select(_TICK_S):
-                    key.data(events)
+                    self._safely(key.data, events)
                 if self._stops:
-                    self._controller.drain()
-                self._controller.tick()
+                    self._safely(self._controller.drain)
+                self._safely(self._controller.tick)
+                self._listen_again()
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():

@@ -17,6 +17,8 @@ class Settings:
         spares: number of unused workers that are kept ready.
         enclaves: largest number of workers that serve at a time.
         sessions: largest number of sessions at a time.
+        sessions_of_one: largest number of sessions of one identity at a time.
+        messages_per_s: messages a second that one identity may send to the controller; twice as many at once.
         quantum_s: time for which a worker owns an accelerator before it can be revoked for a session that waits.
         longest_batch_s: time that a worker has to finish its batch after REVOKE before it is killed.
         idle_s: time without a frame after which a session is closed.
@@ -27,6 +29,7 @@ class Settings:
         open_streams: largest number of a client's batches in flight.
         confinement: steps of confinement without which a worker is not used.
         unconfined: steps of confinement that the controller itself lacks, with reasons.
+        memory_bytes: memory that all workers together may hold; 0 for no limit.
     """
 
     accelerators: dict[str, int] = field(default_factory=lambda: {"cpu": 1})
@@ -34,6 +37,8 @@ class Settings:
     spares: int = 2
     enclaves: int = 64
     sessions: int = 256
+    sessions_of_one: int = 32
+    messages_per_s: float = 100.0
     quantum_s: float = 0.5
     longest_batch_s: float = 60.0
     idle_s: float = 60.0
@@ -44,3 +49,4 @@ class Settings:
     open_streams: int = 16
     confinement: frozenset[str] = frozenset()
     unconfined: tuple[str, ...] = ()
+    memory_bytes: int = 0

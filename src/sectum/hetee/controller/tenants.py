@@ -7,6 +7,7 @@ from enum import Enum
 
 from sectum.hetee.channel.handshake import ControllerHandshake, EstablishedSession
 from sectum.hetee.controller.enclaves import EnclaveEntry
+from sectum.hetee.controller.shares import Share
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Configure
 
@@ -23,14 +24,14 @@ class SessionState(Enum):
     ASKING = "asking"
 
 
-_ALIVE = frozenset({Kind.TERMINATE, Kind.PING, Kind.PONG, Kind.ERROR})
+_ALIVE = frozenset({Kind.TERMINATE, Kind.CHALLENGE, Kind.PING, Kind.PONG, Kind.ERROR})
 ACCEPTS = {
     SessionState.GREETING: frozenset({Kind.HELLO, Kind.STATUS, Kind.ERROR}),
     SessionState.PROVING: frozenset({Kind.PROOF, Kind.ERROR}),
     SessionState.OPEN: _ALIVE | {Kind.CONFIGURE},
     SessionState.WAITING: _ALIVE,
     SessionState.SERVING: _ALIVE,
-    SessionState.CLOSING: frozenset({Kind.PING, Kind.PONG, Kind.ERROR}),
+    SessionState.CLOSING: frozenset({Kind.CHALLENGE, Kind.PING, Kind.PONG, Kind.ERROR}),
     SessionState.ASKING: frozenset({Kind.STATUS, Kind.ERROR}),
 }
 
@@ -42,10 +43,12 @@ class Tenant:
     Attributes:
         connection: number of the connection.
         last_heard_s: time of the last frame.
+        opened_s: time at which it connected.
         deadline_s: time limit for the handshake or the wait for an enclave; None for no limit.
         state: state of the session.
         handshake: the handshake while it goes on; None otherwise.
         session: the session after the handshake; None before.
+        share: what its identity uses; None before the handshake has ended, and without a session.
         configuration: the last CONFIGURE.
         enclave: its worker; None if it has none.
         index: index of its next enclave.
@@ -56,11 +59,13 @@ class Tenant:
     """
 
     connection: int
+    opened_s: float
     last_heard_s: float
     deadline_s: float | None
     state: SessionState = SessionState.GREETING
     handshake: ControllerHandshake | None = None
     session: EstablishedSession | None = None
+    share: Share | None = None
     configuration: Configure | None = None
     enclave: EnclaveEntry | None = None
     index: int = 0

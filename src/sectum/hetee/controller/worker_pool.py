@@ -43,7 +43,7 @@ class WorkerPool:
         self._numbers = 0
         self._restart_s = 0.0
         self.unconfined: tuple[str, ...] = ()  # what the newest worker lacks
-        self._failures = 0
+        self.failures = 0  # starts of workers that failed in a row
 
     def _in(self, *states: EnclaveState) -> Iterator[EnclaveEntry]:
         return (enclave for enclave in self.enclaves.values() if enclave.state in states)
@@ -54,6 +54,9 @@ class WorkerPool:
         ready, starting = len(list(self._in(EnclaveState.SPARE))), len(list(self._in(EnclaveState.STARTING)))
         wanted = min(self._settings.spares + waiting - ready, _STARTING_AT_ONCE) - starting
         room = self._settings.enclaves + self._settings.spares - len(self.enclaves)
+        if waiting > ready and room <= 0:  # who is ending gives way to who waits
+            for enclave in self._in(EnclaveState.DRAINING):
+                enclave.kill_s = min(enclave.kill_s or now, enclave.drained_s + self._settings.quantum_s + WIPE_S)
         if now < self._restart_s:
             return
         for _ in range(min(wanted, room)):
@@ -69,9 +72,9 @@ class WorkerPool:
 
     def _start_failed(self, why: str) -> None:
         """Retry at once the first time, then after 0.1, 0.2, ... 2 s."""
-        self._restart_s = self._clock() + min(0.1 * self._failures, _SLOWEST_RESTART_S)
-        self._failures += 1
-        self._environment.log("worker_not_started", why=why, failures=self._failures)
+        self._restart_s = self._clock() + min(0.1 * self.failures, _SLOWEST_RESTART_S)
+        self.failures += 1
+        self._environment.log("worker_not_started", why=why, failures=self.failures)
 
     def spare(self) -> EnclaveEntry | None:
         """The spare worker that has waited longest; None if there is none."""
@@ -91,19 +94,14 @@ class WorkerPool:
     def free_for(self, kind: str, waiters: list[Waiter]) -> None:
         """Revoke as many accelerators as the waiting sessions need, from workers that kept theirs for a quantum."""
         now = self._clock()
-        owners = sorted((e for e in self._in(EnclaveState.SERVING) if e.kind == kind), key=lambda e: e.granted_s)
+        owning = (e for e in self._in(EnclaveState.SERVING, EnclaveState.DRAINING) if e.kind == kind)
+        owners = sorted(owning, key=lambda e: e.quantum_s)
         coming = len(self.accelerators.free(kind))
         coming += sum(len(self.accelerators.owned(e.number)) for e in owners if e.revoked_s is not None)
         missing = sum(waiter.needs for waiter in waiters) - coming
-        for enclave in self._in(EnclaveState.DRAINING):
-            # Who is ending has a quantum, too; then her open batches are not waited for while others wait.
-            if missing > 0 and enclave.kind == kind and self.accelerators.owned(enclave.number):
-                end_s = enclave.drained_s + self._settings.quantum_s + WIPE_S
-                enclave.kill_s = min(enclave.kill_s or end_s, end_s)
-                missing -= len(self.accelerators.owned(enclave.number))
         for enclave in owners:
             names = self.accelerators.owned(enclave.number)
-            if missing <= 0 or now < enclave.granted_s + self._settings.quantum_s:
+            if missing <= 0 or now < enclave.quantum_s + self._settings.quantum_s:
                 return
             if names and enclave.revoked_s is None:
                 enclave.revoked_s = now
@@ -126,7 +124,7 @@ class WorkerPool:
                 self.unconfined = tuple(message.unconfined)
                 enclave.started, enclave.kill_s = message, None
                 enclave.advance_to(EnclaveState.SPARE)
-                self._failures = 0
+                self.failures = 0
             case Heartbeat() if enclave.started is not None:
                 enclave.heartbeat = message
             case Returned() if enclave.started is not None:
@@ -154,10 +152,9 @@ class WorkerPool:
     def wipe(self, enclave: EnclaveEntry, deadline_ms: int) -> None:
         """End a worker: it may answer open streams until the deadline, then it wipes its memory and is killed."""
         if enclave.state >= EnclaveState.DRAINING:
-            if (
-                enclave.state is EnclaveState.DRAINING and deadline_ms == 0
-            ):  # the client that waited for the answers is gone
+            if enclave.state is EnclaveState.DRAINING and deadline_ms == 0:  # nobody waits for its answers any more
                 enclave.kill_s = min(enclave.kill_s or 0.0, self._clock() + WIPE_S)
+                self._environment.send_to_worker(enclave.number, _frame(Kind.WIPE, Deadline(deadline_ms=0)))
             return
         enclave.advance_to(EnclaveState.DRAINING)
         enclave.drained_s = self._clock()
@@ -175,10 +172,19 @@ class WorkerPool:
     def tick(self) -> None:
         """Kill workers that have exceeded a time limit."""
         now = self._clock()
-        limit_s = REVOKE_S + self._settings.longest_batch_s
         for enclave in self.enclaves.values():
-            late = enclave.kill_s is not None and now >= enclave.kill_s
-            if late or (enclave.revoked_s is not None and now >= enclave.revoked_s + limit_s):
+            kept = now >= self._give_back_by_s(enclave)
+            if kept or (enclave.kill_s is not None and now >= enclave.kill_s):
+                if kept and enclave.state is EnclaveState.SERVING:
+                    enclave.blamed = "it did not give its accelerators back in time"
                 enclave.kill_s = enclave.revoked_s = None
                 self._environment.log("worker_late", worker=enclave.number, state=enclave.state.name.lower())
                 self._environment.kill(enclave.number)
+
+    def _give_back_by_s(self, enclave: EnclaveEntry) -> float:
+        """When a worker must have given back what was revoked: who is ending has no batch that is waited for."""
+        if enclave.revoked_s is None:
+            return float("inf")
+        if enclave.state is EnclaveState.DRAINING:
+            return max(enclave.revoked_s, enclave.drained_s + self._settings.quantum_s) + WIPE_S
+        return enclave.revoked_s + REVOKE_S + self._settings.longest_batch_s

@@ -34,9 +34,17 @@ def parser() -> argparse.ArgumentParser:
         default=("127.0.0.1", 7626),
         help="address for operators: /metrics, /health and /state",
     )
-    read.add_argument("--connections", type=int, default=256, help="largest number of client connections at a time")
+    read.add_argument("--connections", type=int, default=320, help="largest number of client connections at a time")
     read.add_argument("--with-parent", type=int, metavar="PID", help="stop when this process, the parent, ends")
     return read
+
+
+_FILES, _FILES_OF_ONE = 160, 12  # descriptors of the host itself and its operators, and of one connection
+
+
+def _connections(wanted: int, files: int) -> int:
+    """How many connections the limit on descriptors allows."""
+    return max(1, min(wanted, (files - _FILES) // _FILES_OF_ONE))
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:
@@ -72,14 +80,16 @@ def main() -> None:
         sys.stderr.write(f"sectum: {refused.detail}\n")
         sys.exit(refused.exit_code)
     controller, report = _confine(arguments)
-    service = HostService(listener, controller, arguments.connections)
-    metrics = MetricsServer(operators, service.counts, controller)
+    connections = _connections(arguments.connections, files)
+    service = HostService(listener, controller, connections)
+    metrics = MetricsServer(operators, service.counts, controller, service.full)
     stop_on_signals(service)
     name, port = listener.getsockname()[:2]
     log(
         "ready",
         address=f"{name}:{port}",
         metrics=f"{arguments.metrics[0]}:{metrics.server_port}",
+        connections=connections,
         confinement=report.confinement,
         unconfined=report.unconfined,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseServer
@@ -18,6 +20,8 @@ from sectum.hetee.host.counts import Counts, ask_controller
 from sectum.hetee.wire.messages import State
 
 _PLACES = 32  # operators that are answered at a time
+_BACK_OFF_S = 0.05
+_FULL = "sessions have taken all connections"
 _HELP = {
     "up": "1 if the controller answers",
     "connections_total": "Client connections since the start of the host",
@@ -28,6 +32,7 @@ _HELP = {
     "sessions": "Sessions that are open",
     "waiting": "Sessions that wait for an enclave",
     "draining": "1 while the service is being stopped",
+    "problems": "Reasons why no new client can be served; /health names them",
     "workers": "Workers by state",
     "accelerators_owned": "Accelerators that workers own, by kind",
     "worker_batches_total": "Batches that a worker computed",
@@ -44,6 +49,7 @@ def of_state(state: State) -> list[tuple[str, dict[str, str], float]]:
         ("sessions", {}, state.sessions),
         ("waiting", {}, state.waiting),
         ("draining", {}, state.draining),
+        ("problems", {}, len(state.problems)),
     ]
     found += [("workers", {"state": name}, sum(w.state == name for w in state.workers)) for name in _STATES]
     owned = [name.partition(":")[0] for worker in state.workers for name in worker.accelerators]
@@ -91,7 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
             samples = [*self.server.counts.samples(), ("up", {}, state is not None)]
             self._answer(200, exposition(samples + (of_state(state) if state else [])), "text/plain; version=0.0.4")
         elif self.path == "/health":
-            self._answer(200 if state else 503, why + "\n", "text/plain")
+            problems = [*(state.problems if state else (why,)), *([_FULL] if self.server.full() else [])]
+            said = problems or [f"ok; {warning}" for warning in (state.warnings if state else ())] or ["ok"]
+            self._answer(503 if problems else 200, "; ".join(said) + "\n", "text/plain")
         elif self.path == "/state":
             body = {"host": self.server.counts.json(), "error": None if state else why}
             self._answer(200, json.dumps(body | {"controller": state and _plain(state)}) + "\n", "application/json")
@@ -121,32 +129,48 @@ class MetricsServer(ThreadingHTTPServer):
         listener: socket on which operators connect.
         counts: counters of the host.
         controller: Unix socket of the controller.
+        full: whether no other client can connect.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, listener: socket.socket, counts: Counts, controller: Path) -> None:
-        self.counts, self.controller = counts, controller
-        self._places = threading.BoundedSemaphore(_PLACES)
+    def __init__(
+        self, listener: socket.socket, counts: Counts, controller: Path, full: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.counts, self.controller, self.full = counts, controller, full
+        self._answered: dict[socket.socket, None] = {}  # connections of operators, oldest first
+        self._lock = threading.Lock()
         # Not `TCPServer.__init__`: it makes a socket, which a confined host may not.
         BaseServer.__init__(self, listener.getsockname()[:2], _Handler)
         self.socket = listener
         self.server_name, self.server_port = "localhost", listener.getsockname()[1]
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; if no descriptor is left, wait a little before the next try."""
+        try:
+            return self.socket.accept()
+        except OSError:
+            time.sleep(_BACK_OFF_S)
+            raise
+
     def process_request(self, request: Any, address: Any) -> None:
-        """Answer in a thread of its own, unless too many operators are being answered."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, address)
-        else:
-            self.shutdown_request(request)
+        """Answer in a thread of its own. If too many operators are being answered, the oldest one gives way."""
+        with self._lock:
+            for oldest in list(self._answered)[: max(0, len(self._answered) - _PLACES + 1)]:
+                del self._answered[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread then ends
+            self._answered[request] = None
+        super().process_request(request, address)
 
     def process_request_thread(self, request: Any, address: Any) -> None:
         """Answer, and give the place free."""
         try:
             super().process_request_thread(request, address)
         finally:
-            self._places.release()
+            with self._lock:
+                self._answered.pop(request, None)
 
     def handle_error(self, *_: object) -> None:
         """Log nothing if a client disconnects before the answer."""

@@ -29,10 +29,11 @@ class Relay:
         client: socket of the client.
         controller: a connection to the controller for this client.
         counts: counters of the host.
+        peer: address of the client.
     """
 
-    def __init__(self, client: socket.socket, controller: socket.socket, counts: Counts) -> None:
-        self._client, self._controller, self._counts = client, controller, counts
+    def __init__(self, client: socket.socket, controller: socket.socket, counts: Counts, peer: str = "") -> None:
+        self._client, self._controller, self._counts, self.peer = client, controller, counts, peer
         self._route: socket.socket | None = None
         self._routes: dict[
             socket.socket, threading.Thread
@@ -61,8 +62,9 @@ class Relay:
 
     def _guard(self, forward: Callable[[Splicer], None]) -> None:
         """Run one direction. When it ends, send the client the reason and end the connection."""
-        splicer = Splicer()
+        splicer = None
         try:
+            splicer = Splicer()
             forward(splicer)
         except HeteeError as error:
             told = error.code is Refusal.CONTROLLER_LOST and self._last in _FINAL
@@ -70,9 +72,10 @@ class Relay:
                 self._counts.refused(error.code)
                 self._tell(error.code, error.detail)
         except OSError:
-            pass  # the client is gone
+            pass  # the client is gone, or no descriptor is left
         finally:
-            splicer.close()
+            if splicer is not None:
+                splicer.close()
             self.end()
 
     def end(self) -> None:
@@ -210,9 +213,9 @@ class Relay:
     # --- from the worker ---
 
     def _from_worker(self, route: socket.socket) -> None:
-        splicer = Splicer()
-        begun = False  # whether this thread has sent a part of a frame to the client
+        splicer, begun = None, False  # whether this thread has sent a part of a frame to the client
         try:
+            splicer = Splicer()
             incoming = IncomingFrames(route)
             while True:
                 header = incoming.header()
@@ -234,4 +237,5 @@ class Relay:
                     self._route = None
             with suppress(OSError):
                 route.shutdown(socket.SHUT_RDWR)
-            splicer.close()
+            if splicer is not None:
+                splicer.close()

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,6 +69,11 @@ class HostService:
             for relay in self._relays:
                 relay.end()
 
+    def full(self) -> bool:
+        """Whether sessions have taken all places, so that no other client can connect."""
+        with self._lock:
+            return sum(relay.accepted for relay in self._relays) >= self._connections
+
     def stop(self) -> None:
         """End all connections, and make `run` return."""
         with suppress(OSError):
@@ -77,7 +83,7 @@ class HostService:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A client that reads nothing, or is gone, holds its relay no longer than this.
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
-        # When all places are taken, the connection that has waited longest for its session gives way.
+        # When all places are taken, a connection that waits for its session gives way.
         if len(self._relays) >= self._connections and not self._end_oldest_stranger():
             self._turn_away(client, Refusal.BUSY, f"{self._connections} connections are open, the limit")
             return
@@ -86,7 +92,7 @@ class HostService:
         except OSError:
             self._turn_away(client, Refusal.CONTROLLER_LOST, "the controller does not listen")
             return
-        relay = Relay(client, controller, self.counts)
+        relay = Relay(client, controller, self.counts, address[0])
         self.counts.connected()
         log("connected", peer=address[0])
         with self._lock:
@@ -100,10 +106,11 @@ class HostService:
             log("disconnected", peer=address[0])
 
     def _end_oldest_stranger(self) -> bool:
-        """End the oldest connection without a session; returns False if all have one."""
+        """End the oldest connection without a session of the address that has most; returns False if there is none."""
         with self._lock:
             strangers = [relay for relay in self._relays if not relay.accepted]
-            oldest = min(strangers, key=lambda relay: relay.begun_s, default=None)
+            crowds = Counter(relay.peer for relay in strangers)
+            oldest = min(strangers, key=lambda relay: (-crowds[relay.peer], relay.begun_s), default=None)
             if oldest is not None:
                 self._relays.discard(oldest)
         if oldest is not None:

@@ -51,6 +51,8 @@ class Kind(IntEnum):
     CLEANED = 0x16
     DRAIN = 0x17
     FAIL = 0x18
+    CHALLENGE = 0x19
+    EVIDENCE = 0x1A
     PING = 0x1E
     PONG = 0x1F
 
@@ -67,6 +69,7 @@ class Kind(IntEnum):
     FINISH = 0x2A
     FINISHED = 0x2B
     WAKE = 0x2C
+    UNLOAD = 0x2D
     PING_WORKER = 0x2E
     PONG_WORKER = 0x2F
 
@@ -103,9 +106,9 @@ def _kinds(names: str) -> frozenset[Kind]:
 
 # The types that a receiver accepts from a sender: (sender, receiver).
 ALLOWED: dict[tuple[Role, Role], frozenset[Kind]] = {
-    (Role.CLIENT, Role.CONTROLLER): _kinds("HELLO PROOF CONFIGURE TERMINATE PING PONG"),
-    (Role.CONTROLLER, Role.CLIENT): _kinds("ATTEST ACCEPT VOUCH QUEUED LOST CLEANED DRAIN FAIL PING PONG ERROR"),
-    (Role.CLIENT, Role.WORKER): _kinds("CODE BATCH CANCEL CHUNK FINISH WAKE PING_WORKER PONG_WORKER"),
+    (Role.CLIENT, Role.CONTROLLER): _kinds("HELLO PROOF CONFIGURE TERMINATE CHALLENGE PING PONG"),
+    (Role.CONTROLLER, Role.CLIENT): _kinds("ATTEST ACCEPT VOUCH QUEUED LOST CLEANED DRAIN FAIL EVIDENCE PING PONG ERROR"),
+    (Role.CLIENT, Role.WORKER): _kinds("CODE BATCH CANCEL CHUNK FINISH WAKE UNLOAD PING_WORKER PONG_WORKER"),
     (Role.WORKER, Role.CLIENT): _kinds(
         "READY LOADED RESULT RECEIPT REFUSED CREDIT CHUNK FINISHED PING_WORKER PONG_WORKER"
     ),

@@ -133,6 +133,18 @@ class Failure(Message, frozen=True):
     detail: Detail
 
 
+class Challenge(Message, frozen=True):
+    """CHALLENGE: asks the controller to attest itself again, with a nonce."""
+
+    nonce: Digest
+
+
+class FreshEvidence(Message, frozen=True):
+    """EVIDENCE: the controller's evidence that answers a CHALLENGE."""
+
+    evidence: Annotated[bytes, Meta(max_length=48 << 10)]
+
+
 class Ping(Message, frozen=True):
     """PING and PONG."""
 
@@ -149,7 +161,7 @@ class Ready(Message, frozen=True):
 
 
 class CodeOpening(Message, frozen=True):
-    """CODE: a model follows; HETEE's code message."""
+    """CODE: a model follows; HETEE's code message. UNLOAD: the model is no longer needed."""
 
     format: Literal["onnx"]
     sha256: Digest
@@ -266,6 +278,8 @@ class State(Message, frozen=True):
     sessions: U32
     draining: bool
     unconfined: Words = ()
+    problems: Words = ()
+    warnings: Words = ()
 
 
 class Started(Message, frozen=True):
@@ -330,6 +344,8 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.CLEANED: Cleaned,
     Kind.DRAIN: Deadline,
     Kind.FAIL: Failure,
+    Kind.CHALLENGE: Challenge,
+    Kind.EVIDENCE: FreshEvidence,
     Kind.PING: Ping,
     Kind.PONG: Ping,
     Kind.READY: Ready,
@@ -344,6 +360,7 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.FINISH: Empty,
     Kind.FINISHED: Finished,
     Kind.WAKE: Empty,
+    Kind.UNLOAD: CodeOpening,
     Kind.PING_WORKER: Ping,
     Kind.PONG_WORKER: Ping,
     Kind.ROUTE: Empty,

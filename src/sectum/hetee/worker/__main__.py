@@ -7,6 +7,8 @@ import os
 import socket
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 from sectum.hetee.confinement import ConfinementReport, close_off, isolate
 from sectum.hetee.image import running
@@ -14,7 +16,8 @@ from sectum.hetee.image import running
 # Libraries read these when they are loaded. The first keeps ONNX Runtime from starting a thread for telemetry.
 _ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
-_THREADS, _THREADS_OF_ONE = 128, 16  # most threads of a worker, and more for each thread of an accelerator
+_THREADS, _THREADS_OF_ONE = 128, 40  # most threads of a worker, and more for each thread of an accelerator
+_FIRST_TO_GO = "1000"  # when the machine has no memory left, the kernel ends workers, not controller or host
 
 
 def _parse() -> argparse.Namespace:
@@ -36,6 +39,8 @@ def main() -> None:
     options = _parse()
     os.environ.update(_ENVIRONMENT)
     report = ConfinementReport()
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
     if not options.rehearse:
         isolate(report, user=options.user)
 
@@ -58,12 +63,14 @@ def main() -> None:
     threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
     try:
         warm_up(kinds, options.threads)
-        process = WorkerMain(link, data, WorkerSettings(options.threads, options.measurement, options.hardware))
+        memory_bytes = options.memory_mib << 20
+        setting = WorkerSettings(options.threads, options.measurement, options.hardware, memory_bytes)
+        process = WorkerMain(link, data, setting)
         if found := running.foreign():
             report.refused("measured-code", ", ".join(found[:2]))
         else:
             report.confinement.append("measured-code")
-        memory_bytes, threads = options.memory_mib << 20, _THREADS + _THREADS_OF_ONE * options.threads
+        threads = _THREADS + _THREADS_OF_ONE * options.threads
         close_off(report, DATA_FD + 1, devices="cuda" in kinds, memory_bytes=memory_bytes, threads=threads)
         process.run(report)
     except HeteeError as error:

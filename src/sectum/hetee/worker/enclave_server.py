@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.worker.accelerators.protocol import Accelerator
@@ -86,14 +86,9 @@ class EnclaveServer:
         while True:
             self._tasks.get()()
 
-    def drain(self, deadline_s: float) -> None:
-        """Refuse new batches; answer the open ones until the deadline, then refuse them, too."""
-        streams = self.streams
-        streams.draining = True
-        end_s = time.monotonic() + deadline_s
-        while time.monotonic() < end_s and self.heartbeat().open_streams and not streams.answers.dead:
-            time.sleep(0.005)
-        streams.refuse_all(refusal(Refusal.CANCELLED, "the enclave is being closed"))
+    def owes_answers(self, end_s: float) -> bool:
+        """Whether open streams are still to be answered, before ``end_s`` on the monotonic clock."""
+        return time.monotonic() < end_s and bool(self.heartbeat().open_streams) and not self.streams.answers.dead
 
     def wipe(self) -> messages.Wiped:
         """Overwrite keys and buffers: the session is over."""

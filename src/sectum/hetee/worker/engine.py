@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.worker.accelerators.protocol import Accelerator, RunnableModel
 from sectum.hetee.worker.batch_job import BatchJob
-from sectum.hetee.worker.models import CheckedModel, inspect
+from sectum.hetee.worker.models import DEFAULT_LIMITS, CheckedModel, ModelLimits, inspect
 
 _TIMES_KEPT = 64
-_MODELS = 2048
 
 
 @dataclass(eq=False)
@@ -61,8 +60,8 @@ class EngineCallbacks:
 class ComputeEngine:
     """Computes batches in their order, on the accelerators that it owns at the moment."""
 
-    def __init__(self, outcomes: EngineCallbacks) -> None:
-        self._callbacks = outcomes
+    def __init__(self, outcomes: EngineCallbacks, limits: ModelLimits = DEFAULT_LIMITS) -> None:
+        self._callbacks, self._limits = outcomes, limits
         self._changed = threading.Condition()
         self._work: deque[BatchJob | LoadJob] = deque()
         self._owned: dict[str, _OwnedAccelerator] = {}
@@ -78,6 +77,19 @@ class ComputeEngine:
     def model(self, sha256: bytes) -> CheckedModel | None:
         """The loaded model with this SHA-256; None if there is none."""
         return self._models.get(sha256)
+
+    def refuse_model(self, sha256: bytes, n_bytes: int) -> HeteeError | None:
+        """Why a model of this size may not be loaded beside those that are; None if it may."""
+        others = {digest: model for digest, model in dict(self._models).items() if digest != sha256}
+        return self._limits.refusal(len(others), sum(len(model.content) for model in others.values()), n_bytes)
+
+    def unload(self, sha256: bytes) -> None:
+        """Drop a model, if there is one. Batches of it that wait are refused."""
+        with self._changed:
+            self._models.pop(sha256, None)
+            for owner in self._owned.values():
+                if not owner.busy:  # a thread that computes drops it when it has finished
+                    owner.keep(self._models)
 
     def submit(self, work: BatchJob | LoadJob, *, here: bool = False) -> None:
         """Add a job at the end of the queue.
@@ -158,13 +170,14 @@ class ComputeEngine:
     def _rest(self, owner: _OwnedAccelerator) -> None:
         with self._changed:
             owner.busy = False
+            owner.keep(self._models)
             if self._work or owner.returned is not None:
                 self._changed.notify_all()
 
     def _load(self, owner: _OwnedAccelerator, load: LoadJob) -> None:
         try:
-            if len(self._models) >= _MODELS and load.sha256 not in self._models:
-                raise refusal(Refusal.MODEL_REFUSED, f"{_MODELS} models are loaded, the limit of a session")
+            if error := self.refuse_model(load.sha256, len(load.content)):
+                raise error
             model = self._models.get(load.sha256) or inspect(load.content)
             owner.load(model)
         except HeteeError as error:
@@ -201,11 +214,12 @@ class ComputeEngine:
         self.busy_ns += time.perf_counter_ns() - begun_ns
         self._callbacks.released(batch)
 
-    @staticmethod
-    def _run(owner: _OwnedAccelerator, batch: BatchJob) -> dict[str, NDArray[Any]]:
+    def _run(self, owner: _OwnedAccelerator, batch: BatchJob) -> dict[str, NDArray[Any]]:
         model, preparation = batch.model, batch.preparation
         assert model is not None
         assert preparation is not None
+        if model.sha256 not in self._models:
+            raise refusal(Refusal.NO_MODEL, "the model was unloaded before the batch was computed")
         if batch.pace is not None and not owner.accelerator.paced:
             raise refusal(Refusal.INPUT_REFUSED, f"{owner.accelerator.name} computes: send the batch without a pace")
         batch.accelerator = owner.accelerator.name
@@ -228,3 +242,8 @@ class _OwnedAccelerator:
         if model.sha256 not in self.loaded:
             self.loaded[model.sha256] = self.accelerator.load(model)
         return self.loaded[model.sha256]
+
+    def keep(self, models: Container[bytes]) -> None:
+        """Drop all models but these."""
+        for sha256 in [sha256 for sha256 in self.loaded if sha256 not in models]:
+            self.loaded.pop(sha256).unload()

@@ -10,13 +10,41 @@ from sectum.errors import ModelError
 from sectum.graph.limits import Limits
 from sectum.graph.onnx_format import Parser, RawGraph, RawValueInfo
 from sectum.graph.raw_tensor import DTYPES
-from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.wire.kinds import STREAM_BYTES
 from sectum.hetee.wire.messages import Dtype, Slot
 
 # The size of the file is limited by the stream, and what the runtime allocates by the worker's memory limit.
 LIMITS = Limits()
 _TRAVELLING = frozenset(get_args(Dtype)) - {"bfloat16"}  # NumPy and the runtime's Python have no bfloat16
 _NAME_CHARACTERS, _RANK, _SLOTS = 256, 8, 64
+
+
+@dataclass(frozen=True)
+class ModelLimits:
+    """What the models of a session may take together.
+
+    Attributes:
+        count: largest number of models.
+        total_bytes: largest total size of their files.
+    """
+
+    count: int = 32
+    total_bytes: int = STREAM_BYTES
+
+    def refusal(self, count: int, total_bytes: int, n_bytes: int) -> HeteeError | None:
+        """Why a model of ``n_bytes`` may not be added to ``count`` models of ``total_bytes``; None if it may."""
+        if count >= self.count:
+            why = f"{count} models are loaded, the limit of a session: unload one first"
+        elif total_bytes + n_bytes > self.total_bytes:
+            why = f"a model of {n_bytes} bytes beside {total_bytes} bytes of models, the limit of a session is "
+            why += f"{self.total_bytes} bytes: unload a model first, or send a smaller one"
+        else:
+            return None
+        return refusal(Refusal.MODEL_REFUSED, why)
+
+
+DEFAULT_LIMITS = ModelLimits()
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
-from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.kinds import STREAM_BYTES, Kind
 from sectum.hetee.wire.streams import Ledger
 from sectum.hetee.worker.answer_sender import SMALL_BYTES, AnswerSender, BatchOutputs, Sign
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.deadlines import Deadlines
-from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob
+from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob, ModelLimits
 from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.records import RecordWriter
 
@@ -36,12 +36,16 @@ class SessionLimits:
         index: index of the enclave in its session.
         credit_bytes: largest total of the batches that are received and whose memory is not free yet.
         open_streams: largest number of streams without an answer.
+        models: largest number of models that are loaded.
+        model_bytes: largest total size of the files of these models.
         preparers: number of threads that decode and convert. One of them also computes if an accelerator is idle.
     """
 
     index: int
     credit_bytes: int
     open_streams: int
+    models: int = 32
+    model_bytes: int = STREAM_BYTES
     preparers: int = 5
 
 
@@ -79,7 +83,8 @@ class OpenStreams:
                 refused=self.refuse,
                 begun=self._begun,
                 released=self._released,
-            )
+            ),
+            ModelLimits(limits.models, limits.model_bytes),
         )
         self.answers = AnswerSender(writer, self.ledger, self.lock, sign, self.connection_ended)
 

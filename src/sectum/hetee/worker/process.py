@@ -19,7 +19,7 @@ from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.role_log import log_event
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
-from sectum.hetee.wire.kinds import ALLOWED, Kind, Role
+from sectum.hetee.wire.kinds import ALLOWED, STREAM_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Message, decode, encode
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Accelerator
@@ -30,8 +30,12 @@ from sectum.hetee.worker.records import SealedRecordReader, SealedRecordWriter
 
 LINK_FD, DATA_FD = 3, 4
 _HEARTBEAT_S = 0.5
+_DRAIN_STEP_S = 0.005  # how often is looked whether all answers were sent
 _CLEANING_S = 0.4  # for accelerators to stop and be cleaned; the controller waits 1 s in total
 _BUFFER_BYTES = 4 << 20
+# The files of all models may take this part of the memory: each is also kept as the runtime's copy, and once more while
+# it is loaded.
+_MODELS_SHARE = 6
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,13 @@ class WorkerSettings:
         threads: number of threads that compute one batch on a CPU.
         measurement: measurement of the worker's software, 32 bytes, for its receipts.
         hardware: format of the controller's evidence, for its receipts.
+        memory_bytes: limit on its private memory; 0 for no limit.
     """
 
     threads: int
     measurement: bytes
     hardware: str
+    memory_bytes: int = 0
 
 
 def log(event: str, **facts: object) -> None:
@@ -77,6 +83,7 @@ class WorkerMain:
         self._granted: list[Accelerator] = []
         self._confinement: tuple[str, ...] = ()
         self._started = self._wiping = self._wiped = False
+        self._wipe_s: float | None = None  # when open streams are not waited for any more; None before WIPE
 
     def run(self, report: ConfinementReport) -> None:
         """Send STARTED, then serve until the controller closes the link.
@@ -99,7 +106,10 @@ class WorkerMain:
         poller.register(self._link, select.POLLIN)
         heartbeat_s = time.monotonic() + _HEARTBEAT_S
         while True:
-            if poller.poll(max(0.0, heartbeat_s - time.monotonic()) * 1e3):
+            wait_s = max(0.0, heartbeat_s - time.monotonic())
+            if self._draining:
+                wait_s = min(wait_s, _DRAIN_STEP_S)
+            if poller.poll(wait_s * 1e3):
                 try:
                     n_bytes = self._link.recv_into(self._reader.writable())
                 except ConnectionResetError:  # the controller closed it with data unread
@@ -108,10 +118,16 @@ class WorkerMain:
                     return
                 if frame := self._reader.advance(n_bytes):
                     self._take(frame)
-            elif self._enclave is not None and not self._wiped:
-                self._send(Kind.HEARTBEAT, self._enclave.heartbeat())
             if time.monotonic() >= heartbeat_s:
                 heartbeat_s = time.monotonic() + _HEARTBEAT_S
+                if self._enclave is not None and not self._wiped:
+                    self._send(Kind.HEARTBEAT, self._enclave.heartbeat())
+            if self._draining:
+                self._wipe_when_drained()
+
+    @property
+    def _draining(self) -> bool:
+        return self._wipe_s is not None and not self._wiped
 
     def _send(self, kind: Kind, message: Message) -> None:
         try:
@@ -123,7 +139,7 @@ class WorkerMain:
     def _take(self, frame: Frame) -> None:
         payload = frame.payload
         if self._wiped:
-            raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name} after WIPE")
+            return  # sent before the controller had read WIPED
         match frame.header.kind:
             case Kind.RELEASE:
                 self._release(decode(payload, messages.Release))
@@ -135,7 +151,7 @@ class WorkerMain:
                 for name in decode(payload, messages.Accelerators).accelerators:
                     self._revoke(name)
             case _:
-                self._wipe(decode(payload, messages.Deadline).deadline_ms / 1e3)
+                self._begin_to_wipe(decode(payload, messages.Deadline).deadline_ms / 1e3)
 
     def _release(self, message: messages.Release) -> None:
         secret = self._key.accept(message.sealed, message.session, message.index)
@@ -160,7 +176,11 @@ class WorkerMain:
                 confinement=self._confinement,
             )
 
-        limits = SessionLimits(message.index, message.credit_bytes, message.open_streams)
+        memory_bytes = self._setting.memory_bytes
+        model_bytes = memory_bytes // _MODELS_SHARE if memory_bytes else STREAM_BYTES
+        limits = SessionLimits(
+            message.index, message.credit_bytes, message.open_streams, model_bytes=min(model_bytes, STREAM_BYTES)
+        )
         reader, writer = SealedRecordReader(self._data, opener), SealedRecordWriter(self._data, sealer)
         self._enclave = EnclaveServer(
             reader, writer, limits, lambda *about: self._signer.sign(receipt(*about)), self._ended
@@ -188,11 +208,20 @@ class WorkerMain:
     def _returned(self, name: str, cleaning: str) -> None:
         self._send(Kind.RETURNED, messages.Returned(accelerators=(name,), cleaning=(cleaning,)))
 
-    def _wipe(self, deadline_s: float) -> None:
+    def _begin_to_wipe(self, deadline_s: float) -> None:
+        """Answer open streams until the deadline, on accelerators that are taken and given meanwhile. Then wipe."""
+        self._wipe_s = time.monotonic() + deadline_s
+        if self._enclave is not None:
+            self._enclave.streams.draining = True
+
+    def _wipe_when_drained(self) -> None:
+        assert self._wipe_s is not None
+        if self._enclave is not None and self._started and self._enclave.owes_answers(self._wipe_s):
+            return
         wiped = messages.Wiped(wiped_bytes=0, answered=0, refused=0)
         if self._enclave is not None:
             if self._started:
-                self._enclave.drain(deadline_s)
+                self._enclave.streams.refuse_all(refusal(Refusal.CANCELLED, "the enclave is being closed"))
             self._enclave.engine.close(_CLEANING_S, self._returned)
             self._wiping = True  # cutting the connection within a frame is not the client's fault from here on
             self._cut()

@@ -28,16 +28,20 @@ _UNREAD = 1024  # small messages that may wait for a client that does not read
 _NO_MEMORY = refusal(Refusal.INPUT_REFUSED, "converting the batch needs more memory than the worker may use")
 
 
-class _IncomingModel:
-    """A CODE whose chunks are arriving."""
+def _too_large(n_bytes: int) -> HeteeError:
+    return refusal(Refusal.MODEL_REFUSED, f"there is no memory for a model of {n_bytes} bytes")
 
-    def __init__(self, header: Header, message: messages.CodeOpening) -> None:
-        self.stream, self.message = header.stream, message
-        self.refused: HeteeError | None = None
+
+class _IncomingModel:
+    """A CODE whose chunks are arriving. ``refused`` says why it is refused already; then they are ignored."""
+
+    def __init__(self, header: Header, message: messages.CodeOpening, refused: HeteeError | None) -> None:
+        self.stream, self.message, self.refused = header.stream, message, refused
         try:
-            self.data = memoryview(anonymous(header.total))[: header.total]
+            self.data = memoryview(anonymous(0 if refused else header.total))[: header.total]
         except MemoryError:
-            self.refused = refusal(Refusal.MODEL_REFUSED, f"a model of {header.total} bytes, which is too large here")
+            self.refused = _too_large(header.total)
+        if self.refused is not None:
             self.data = memoryview(bytearray(CHUNK_BYTES))  # its chunks are opened one over the other
         self._digest = hashlib.sha256()
 
@@ -48,7 +52,7 @@ class _IncomingModel:
         """The complete model, to be loaded.
 
         Raises:
-            WorkRefused: ``DIGEST_DIFFERS``; or ``MODEL_REFUSED``, there is no memory for it.
+            WorkRefused: ``DIGEST_DIFFERS``; or ``MODEL_REFUSED``.
         """
         if self.refused is not None:
             raise self.refused
@@ -56,7 +60,11 @@ class _IncomingModel:
             raise refusal(
                 Refusal.DIGEST_DIFFERS, f"the SHA-256 of the model ({len(self.data)} bytes) is not the announced one"
             )
-        return LoadJob(self.stream, bytes(self.data), self.message.sha256, time.perf_counter_ns())
+        try:
+            content = bytes(self.data)
+        except MemoryError:
+            raise _too_large(len(self.data)) from None
+        return LoadJob(self.stream, content, self.message.sha256, time.perf_counter_ns())
 
 
 class Receiver:
@@ -83,11 +91,11 @@ class Receiver:
             HeteeError: a refusal of scope connection; nothing more can be received.
         """
         while header := self._reader.next():
-            if header.kind is Kind.CHUNK:
-                self._chunk(header)
-                continue
             try:
-                self._message(header, self._reader.message(header))
+                if header.kind is Kind.CHUNK:
+                    self._chunk(header)
+                else:
+                    self._message(header, self._reader.message(header))
             except MemoryError:
                 raise refusal(Refusal.INTERNAL, f"no memory for a {header.kind.name} of {header.total} bytes") from None
 
@@ -104,6 +112,8 @@ class Receiver:
                 if streams.answers.unread > _UNREAD:
                     raise refusal(Refusal.UNEXPECTED, f"another PING while {_UNREAD} messages wait to be read")
                 streams.answers.now(Kind.PONG_WORKER, decode(payload, messages.Ping))
+            case Kind.UNLOAD:
+                streams.engine.unload(decode(payload, messages.CodeOpening).sha256)
             case Kind.CANCEL:
                 decode(payload, messages.Empty)
                 streams.cancel(header.stream)
@@ -136,8 +146,12 @@ class Receiver:
             self._streams.ledger.open(header)
 
     def _code(self, header: Header, message: messages.CodeOpening) -> None:
-        self._receiving = _IncomingModel(header, message)
-        self._streams.add_model(header.stream)
+        streams = self._streams
+        streams.add_model(header.stream)
+        refused = streams.engine.refuse_model(message.sha256, header.total)
+        self._receiving = incoming = _IncomingModel(header, message, refused)
+        if incoming.refused is not None:  # the client knows at once, and still sends its chunks
+            streams.refuse_model(header.stream, incoming.refused)
         if self._reassembly.complete:
             self._complete()
 

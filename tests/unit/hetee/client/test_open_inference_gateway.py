@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hetee_rack import until
 from sectum.hetee.client.inputs import IMAGENET
 from sectum.hetee.client.open_inference_messages import SERVICE, message
 from sectum.hetee.client.results import LoadedModel, Result
@@ -25,6 +27,9 @@ class FakeSession:
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.error: Exception | None = None
+        self.endless = False
+        self.waiting: list[threading.Event] = []
+        self.cancelled = threading.Semaphore(0)
 
     def model(self, name: str) -> LoadedModel:
         if name != "echo":
@@ -35,6 +40,13 @@ class FakeSession:
         assert name == "echo"
         if self.error is not None:
             raise self.error
+        if self.endless:
+            over = threading.Event()
+            options["sent"](over.set)
+            self.waiting.append(over)
+            assert over.wait(60)
+            self.cancelled.release()
+            raise refusal(Refusal.CANCELLED, "the client cancelled it")
         self.asked.append((inputs, options))
         found = {key: value for key, value in inputs.items() if isinstance(value, np.ndarray)}
         return Result({key: found[key] for key in outputs or found}, False, 1.0, 0.0, Future(), Future())
@@ -48,12 +60,13 @@ def gateway() -> Iterator[tuple[FakeSession, Any]]:
     session = FakeSession()
     with OpenInferenceGateway(session, 0) as opened, grpc.insecure_channel(f"127.0.0.1:{opened.port}") as channel:  # type: ignore[arg-type]
 
-        def call(method: str, request: Any) -> Any:
-            return channel.unary_unary(
+        def call(method: str, request: Any, *, wait: bool = True) -> Any:
+            made = channel.unary_unary(
                 f"/{SERVICE}/{method}",
                 request_serializer=message(f"{method}Request").SerializeToString,
                 response_deserializer=message(f"{method}Response").FromString,
-            )(request, timeout=10)
+            )
+            return made(request, timeout=10) if wait else made.future(request, timeout=60)
 
         yield session, call
 
@@ -176,3 +189,22 @@ def test_a_gateway_listens_on_the_loopback_interface_only(gateway: tuple[FakeSes
 
     with OpenInferenceGateway(FakeSession(), 0) as first, pytest.raises(ServiceRefused):  # type: ignore[arg-type]
         OpenInferenceGateway(FakeSession(), first.port)  # type: ignore[arg-type]
+
+
+def test_health_does_not_wait_for_inferences(gateway: tuple[FakeSession, Any]) -> None:
+    """With more endless inferences than places, health is answered, and callers that give up free their places."""
+    session, call = gateway
+    array = np.zeros((1, 2), np.float32)
+    infer = request([array.tobytes()], name="x", datatype="FP32", shape=array.shape)
+    session.endless = True
+    calls = [call("ModelInfer", infer, wait=False) for _ in range(70)]
+    until(lambda: len(session.waiting) == 64 and sum(one.done() for one in calls) == 6, what="the attack")
+    assert {one.code() for one in calls if one.done()} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    for method in ("ServerLive", "ServerReady", "ServerMetadata"):
+        assert call(method, message(f"{method}Request")())
+    session.endless = False
+    for one in calls:
+        one.cancel()
+    for _ in range(64):
+        assert session.cancelled.acquire(timeout=30)
+    assert call("ModelInfer", infer).raw_output_contents[0] == array.tobytes()

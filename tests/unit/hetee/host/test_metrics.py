@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sectum.hetee.errors import Refusal, ServiceRefused
 from sectum.hetee.host.counts import Counts, ask_controller
-from sectum.hetee.host.metrics import exposition, of_state
+from sectum.hetee.host.__main__ import _connections
+from sectum.hetee.host.metrics import MetricsServer, exposition, of_state
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind, Plane
 from sectum.hetee.wire.messages import State, WorkerStatus, encode
@@ -101,3 +105,47 @@ def test_a_controller_that_answers_nonsense_is_lost(tmp_path: Path, answer: byte
     thread.join()
     with pytest.raises(ServiceRefused):
         ask_controller(tmp_path / "nobody")
+
+
+def health(path: Path, state: State, full: Callable[[], bool] = lambda: False, slow: int = 0) -> tuple[int, str]:
+    """What a host says of its health, whose controller gives this state; ``slow`` operators say nothing meanwhile."""
+    path.unlink(missing_ok=True)
+    thread = serve(path, plain_frame(Kind.STATE, encode(state)))
+    server = MetricsServer(socket.create_server(("127.0.0.1", 0)), Counts(), path, full)
+    running = threading.Thread(target=server.serve_forever)
+    running.start()
+    silent = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(slow)]
+    connection = HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    try:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+        for one in silent:
+            one.close()
+        server.shutdown()
+        running.join()
+        server.server_close()
+        thread.join()
+
+
+def test_health_says_whether_a_new_client_is_served(tmp_path: Path) -> None:
+    """Health is 200 only if a new client could be served; it names each problem, and each warning."""
+    path = tmp_path / "socket"
+    assert health(path, STATE) == (200, "ok\n")
+    warned = msgspec.structs.replace(STATE, warnings=("it expires",))
+    assert health(path, warned) == (200, "ok; it expires\n")
+    bad = msgspec.structs.replace(warned, problems=("no worker", "no place"))
+    assert health(path, bad) == (503, "no worker; no place\n")
+    assert health(path, STATE, lambda: True) == (503, "sessions have taken all connections\n")
+
+
+def test_operators_that_say_nothing_keep_no_other_one_waiting(tmp_path: Path) -> None:
+    """With more silent connections than places, the next operator is answered at once."""
+    assert health(tmp_path / "socket", STATE, slow=100) == (200, "ok\n")
+
+
+def test_connections_fit_the_limit_on_descriptors() -> None:
+    """A host takes no more connections than it has descriptors for."""
+    assert [_connections(320, files) for files in (20_000, 1024, 100)] == [320, 72, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import threading
 import time
@@ -17,11 +18,12 @@ from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob
-from sectum.hetee.worker.models import CheckedModel
+from sectum.hetee.worker.models import DEFAULT_LIMITS, CheckedModel, ModelLimits
 from sectum.hetee.worker.preparation import Preparation
-from sectum.testing.tiny_models import convolutions
+from sectum.testing.tiny_models import convolutions, matrix_chain
 
 _TIMEOUT_S = 10.0
+MODEL = hashlib.sha256(convolutions()).digest()
 
 
 class Slow:
@@ -30,7 +32,7 @@ class Slow:
     kind, paced = "slow", False
 
     def __init__(self, name: str) -> None:
-        self.name, self.models = name, 0
+        self.name, self.models, self.unloaded = name, 0, 0
         self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
 
     def load(self, model: CheckedModel) -> Slow:
@@ -42,6 +44,9 @@ class Slow:
         assert self.go.acquire(timeout=_TIMEOUT_S)
         return [np.zeros(1) for _ in outputs]
 
+    def unload(self) -> None:
+        self.unloaded += 1
+
     def reset(self) -> str:
         return f"{self.models} models"
 
@@ -49,7 +54,7 @@ class Slow:
 class Bench:
     """An engine and what came of its work."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: ModelLimits = DEFAULT_LIMITS) -> None:
         self.events: queue.SimpleQueue[tuple] = queue.SimpleQueue()
         put = self.events.put
         self.engine = ComputeEngine(
@@ -60,21 +65,21 @@ class Bench:
                 lambda batch, error: put(("refused", batch.stream, error.code.name)),
                 lambda batch, seconds: None,
                 lambda batch: put(("released", batch.stream)),
-            )
+            ),
+            limits,
         )
 
     def next(self) -> tuple:
         return self.events.get(timeout=_TIMEOUT_S)
 
     def load(self) -> None:
-        content = convolutions()
-        self.engine.submit(LoadJob(1, content, b"m" * 32, time.perf_counter_ns()))
+        self.engine.submit(LoadJob(1, convolutions(), MODEL, time.perf_counter_ns()))
 
     def batch(self, stream: int, **fields) -> BatchJob:
         tensor = Tensor(name="x", dtype="float32", shape=(1, 8, 32, 32))
-        message = messages.BatchOpening(model=b"m" * 32, tensors=(tensor,), deadline_ms=0, **fields)
+        message = messages.BatchOpening(model=MODEL, tensors=(tensor,), deadline_ms=0, **fields)
         batch = BatchJob(Header(Kind.BATCH, 0, stream=stream), message, memoryview(bytearray(32768)))
-        batch.model = self.engine.model(b"m" * 32)
+        batch.model = self.engine.model(MODEL)
         assert batch.model
         batch.preparation = Preparation(layout(message.tensors), batch.model, batch.data, Buffers(0).take)
         return batch
@@ -227,3 +232,36 @@ def test_a_batch_like_one_before_is_announced_with_its_time() -> None:
         bench.engine.submit(bench.batch(stream), here=True)
     assert [stream for stream, _ in announced] == [3]
     assert announced[0][1] > 0
+
+
+def test_models_are_bounded_and_can_be_unloaded() -> None:
+    """A model beyond the limits on number or bytes is refused; when another one was unloaded, it is loaded."""
+    content = matrix_chain(1, 8)
+    sha256 = hashlib.sha256(content).digest()
+    for limits in (ModelLimits(count=1), ModelLimits(total_bytes=len(convolutions()) + len(content) - 1)):
+        bench, slow = Bench(limits), Slow("slow:0")
+        bench.engine.grant(slow)
+        bench.load()
+        assert bench.next() == ("loaded", 1)
+        bench.engine.submit(LoadJob(2, content, sha256, 0))
+        assert bench.next() == ("model refused", 2, "MODEL_REFUSED")
+        bench.load()  # the same one again takes nothing
+        assert bench.next() == ("loaded", 1)
+        bench.engine.unload(MODEL)
+        assert (slow.unloaded, bench.engine.model(MODEL)) == (1, None)
+        bench.engine.submit(LoadJob(2, content, sha256, 0))
+        assert bench.next() == ("loaded", 2)
+
+
+def test_a_model_that_computes_is_unloaded_after_its_batch() -> None:
+    """The batch on the accelerator is computed, one that waits is refused, and then the model is dropped."""
+    bench, slow = ready()
+    bench.engine.submit(bench.batch(2))
+    assert slow.begun.acquire(timeout=_TIMEOUT_S)
+    bench.engine.submit(bench.batch(3))
+    bench.engine.unload(MODEL)
+    assert slow.unloaded == 0
+    slow.go.release()
+    assert [bench.next() for _ in range(2)] == [("computed", 2), ("released", 2)]
+    assert [bench.next() for _ in range(2)] == [("refused", 3, "NO_MODEL"), ("released", 3)]
+    assert slow.unloaded == 1

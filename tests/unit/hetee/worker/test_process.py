@@ -20,6 +20,7 @@ from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
+from sectum.hetee.wire.header import chunks_needed
 from sectum.hetee.wire.kinds import Kind
 from sectum.testing.tiny_models import convolutions, endless_loop, large_activation
 
@@ -126,6 +127,60 @@ def test_wiping_does_not_wait_for_a_model_without_end(worker: WorkerUnderTest) -
     refused = client.answer()[1].refused
     assert refused is not None
     assert refused.code is Refusal.CANCELLED
+
+
+def test_accelerators_come_and_go_while_it_drains(worker: WorkerUnderTest) -> None:
+    """After WIPE a worker still reads REVOKE and GRANT, and so answers what is open before it is wiped."""
+    client = worker.assign(["cpu:0"])
+    sha256 = hash_of(client.load(convolutions()))
+    worker.link.send(Kind.REVOKE, messages.Accelerators(accelerators=("cpu:0",)))
+    worker.link.receive(Kind.RETURNED, messages.Returned)
+    client.batch(sha256, [as_tensor("x", X)], [X])
+    client.send(Kind.PING_WORKER, messages.Ping(number=1))
+    client.expect(Kind.PONG_WORKER, messages.Ping)  # so the batch was taken
+    worker.link.send(Kind.WIPE, messages.Deadline(deadline_ms=20_000))
+    worker.link.send(Kind.GRANT, messages.Accelerators(accelerators=("cpu:1",)))
+    assert client.answer()[1].receipt
+    assert worker.link.receive(Kind.RETURNED, messages.Returned).accelerators == ("cpu:1",)
+    wiped = worker.link.receive(Kind.WIPED, messages.Wiped)
+    assert (wiped.answered, wiped.refused) == (1, 0)
+
+
+def test_a_second_wipe_ends_the_wait(worker: WorkerUnderTest) -> None:
+    """A client that is gone needs no answers: WIPE without a deadline ends a drain that has one."""
+    client = worker.assign()
+    endless = hash_of(client.load(endless_loop()))
+    client.batch(endless, [as_tensor("x", np.zeros(1, np.float32))], [bytes(4)])
+    client.send(Kind.PING_WORKER, messages.Ping(number=1))
+    client.expect(Kind.PONG_WORKER, messages.Ping)
+    worker.link.send(Kind.WIPE, messages.Deadline(deadline_ms=600_000))
+    begun_s = time.monotonic()
+    assert worker.wipe(deadline_ms=0).refused == 1
+    assert time.monotonic() - begun_s < 20
+
+
+def test_a_model_over_the_limit_is_refused_before_it_is_sent() -> None:
+    """A CODE of 2 GiB is MODEL_REFUSED at once, not when the worker has no memory left."""
+    with WorkerUnderTest("--memory-mib", "700") as worker:
+        client, total = worker.assign(), 2 << 30
+        code = messages.CodeOpening(format="onnx", sha256=bytes(32))
+        client.send(Kind.CODE, code, stream=1, chunks=chunks_needed(total, 1 << 18), total=total)
+        assert client.expect(Kind.REFUSED, messages.Failure).code is Refusal.MODEL_REFUSED
+        client.send(Kind.PING_WORKER, messages.Ping(number=1))
+        client.expect(Kind.PONG_WORKER, messages.Ping)
+
+
+def test_what_follows_a_refused_model_is_served() -> None:
+    """The chunks of a refused model are taken and ignored; the next model is loaded, and others can be unloaded."""
+    with WorkerUnderTest("--memory-mib", "700") as worker:
+        client = worker.assign()
+        assert isinstance(client.load(bytes(130 << 20)), messages.Failure)
+        sha256 = hash_of(client.load(convolutions()))
+        client.send(Kind.UNLOAD, messages.CodeOpening(format="onnx", sha256=sha256))
+        refused = client.infer(sha256, {"x": X}).refused
+        assert refused is not None
+        assert refused.code is Refusal.NO_MODEL
+        assert client.infer(hash_of(client.load(convolutions())), {"x": X}).receipt
 
 
 def test_a_model_cannot_take_more_memory_than_the_limit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnxruntime
@@ -41,7 +42,7 @@ class OnnxRuntimeAccelerator:
                 Refusal.NO_ACCELERATOR, f"{name}: this ONNX Runtime was not built for it; install onnxruntime-gpu"
             )
         self._provider: tuple[str, dict[str, str]] = provider, settings
-        self._models: list[_Loaded] = []
+        self._models: set[_Loaded] = set()
 
     def load(self, model: CheckedModel) -> _Loaded:
         """Make an ONNX Runtime session. It has no custom operators and no folder with external data."""
@@ -57,8 +58,9 @@ class OnnxRuntimeAccelerator:
             raise refusal(Refusal.MODEL_REFUSED, f"ONNX Runtime cannot load the model: {error}"[:500]) from None
         if session.get_providers()[0] != self._provider[0]:  # it falls back to the CPU with only a warning
             raise refusal(Refusal.MODEL_REFUSED, f"ONNX Runtime could not put the model on {self.name}")
-        self._models.append(_Loaded(session))
-        return self._models[-1]
+        loaded = _Loaded(session, self._models.discard)
+        self._models.add(loaded)
+        return loaded
 
     def reset(self) -> str:
         """Drop all sessions and their memory. Only the driver can clear what is left in a GPU's memory."""
@@ -68,11 +70,13 @@ class OnnxRuntimeAccelerator:
 
 
 class _Loaded:
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, forget: Callable[[_Loaded], None]) -> None:
         self._session: onnxruntime.InferenceSession | None = session
+        self._forget = forget
 
     def unload(self) -> None:
         self._session = None
+        self._forget(self)
 
     def run(self, inputs: Arrays, outputs: tuple[str, ...], stop: Stop, pace: Pace | None = None) -> list[NDArray[Any]]:
         assert pace is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,13 @@ class PacedAccelerator:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._models: list[_Paced] = []
+        self._models: set[_Paced] = set()
 
     def load(self, model: CheckedModel) -> _Paced:
         """Keep the model, to derive the shapes of its outputs."""
-        self._models.append(_Paced(model))
-        return self._models[-1]
+        loaded = _Paced(model, self._models.discard)
+        self._models.add(loaded)
+        return loaded
 
     def reset(self) -> str:
         """Drop all models."""
@@ -44,8 +46,9 @@ class PacedAccelerator:
 
 
 class _Paced:
-    def __init__(self, model: CheckedModel) -> None:
+    def __init__(self, model: CheckedModel, forget: Callable[[_Paced], None]) -> None:
         self._model: CheckedModel | None = model
+        self._forget = forget
         self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], dict[str, tuple[tuple[int, ...], str]]] = {}
         self._zeros: dict[tuple[tuple[int, ...], str], NDArray[Any]] = {}
 
@@ -53,6 +56,7 @@ class _Paced:
         self._model = None
         self._shapes.clear()
         self._zeros.clear()
+        self._forget(self)
 
     def run(self, inputs: Arrays, outputs: tuple[str, ...], stop: Stop, pace: Pace | None = None) -> list[NDArray[Any]]:
         begun_s = time.monotonic()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -13,7 +13,6 @@ from sectum.hetee.wire.messages import Pace
 from sectum.hetee.worker.models import CheckedModel
 
 Arrays = Mapping[str, NDArray[Any]]
-U = TypeVar("U", bound="Unloadable")
 
 
 class Stop:
@@ -68,21 +67,16 @@ class RunnableModel(Protocol):
             WorkRefused: ``INPUT_REFUSED`` or ``COMPUTE_FAILED``.
         """
 
-
-class Unloadable(Protocol):
-    """A loaded model that can be dropped."""
-
     def unload(self) -> None:
-        """Drop the model; `RunnableModel.run` is refused afterwards."""
+        """Drop the model; `run` is refused afterwards."""
 
 
-def unload_all(models: list[U]) -> int:
-    """Unload all models and empty the list; returns their number."""
-    n_models = len(models)
-    for model in models:
+def unload_all(models: Collection[RunnableModel]) -> int:
+    """Unload all models, which take themselves out of the collection; returns their number."""
+    loaded = list(models)
+    for model in loaded:
         model.unload()
-    models.clear()
-    return n_models
+    return len(loaded)
 
 
 @runtime_checkable

@@ -1,0 +1,54 @@
+"""What operators are told: counts, and what keeps new clients from being served. No names of models, no keys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sectum.hetee.controller.enclaves import EnclaveState
+from sectum.hetee.controller.settings import Settings
+from sectum.hetee.controller.tenants import SessionState, Tenant
+from sectum.hetee.controller.worker_pool import WorkerPool
+from sectum.hetee.wire.messages import State
+
+_WORKERS = 256
+_WARN_S = 30 * 24 * 3600.0
+_FAILED_STARTS = 3
+
+
+def is_full(tenants: Collection[Tenant], settings: Settings) -> bool:
+    """Whether as many sessions are open, or about to be, as the service has. Operators' connections are no sessions."""
+    return sum(t.session is not None or t.handshake is not None for t in tenants) >= settings.sessions
+
+
+def report(
+    pool: WorkerPool, tenants: Collection[Tenant], settings: Settings, *, draining: bool, left_s: float
+) -> State:
+    """The answer to STATUS.
+
+    Args:
+        pool: all workers.
+        tenants: all connections.
+        settings: limits.
+        draining: whether the service is being stopped.
+        left_s: seconds until the endorsement of this machine expires.
+    """
+    living = [enclave for enclave in pool.enclaves.values() if enclave.state > EnclaveState.STARTING]
+    problems = {
+        "the service is being stopped": draining,
+        "the endorsement of this machine has expired": left_s <= 0,
+        f"{settings.sessions} sessions are open, the limit": is_full(tenants, settings),
+        "workers do not start: see the log": pool.failures >= _FAILED_STARTS and not pool.spares(),
+    }
+    warnings = {f"this machine's endorsement expires in {left_s / 86400:.1f} days": 0 < left_s < _WARN_S}
+    return State(
+        workers=tuple(enclave.status(pool.accelerators.owned(enclave.number)) for enclave in living[:_WORKERS]),
+        waiting=sum(tenant.state is SessionState.WAITING for tenant in tenants),
+        sessions=sum(tenant.session is not None for tenant in tenants),
+        draining=draining,
+        unconfined=(
+            *(f"controller {word}"[:64] for word in settings.unconfined),
+            *(f"worker {word}"[:64] for word in pool.unconfined),
+        ),
+        problems=tuple(what for what, true in problems.items() if true),
+        warnings=tuple(what for what, true in warnings.items() if true),
+    )
