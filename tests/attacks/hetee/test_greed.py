@@ -1,4 +1,4 @@
-"""Tenants that want more than their share, and a host that wants the controller's end: others are served all the same."""
+"""Tenants that want more than their share, and a host that wants the controller's end: others are served."""
 
 from __future__ import annotations
 
@@ -106,9 +106,10 @@ def test_a_flood_of_pings_is_cut_off(rack: Rack, doubler: bytes) -> None:
 
     def flood() -> None:
         while not over.is_set():
-            with suppress(HeteeError), contextlib.closing(
-                Connection(rack.url, Trust(rack.policy), identity)
-            ) as connection:
+            with (
+                suppress(HeteeError),
+                contextlib.closing(Connection(rack.url, Trust(rack.policy), identity)) as connection,
+            ):
                 sealer = connection.session.sealer
                 while not over.is_set():
                     connection.send(lambda sealer=sealer: sealer.seal(Kind.PING, ping))  # type: ignore[misc]
@@ -257,7 +258,7 @@ def test_who_is_ending_still_takes_turns(rack: Rack, doubler: bytes) -> None:
 
 
 def test_health_of_the_gateway_is_answered_beside_endless_inferences(rack: Rack) -> None:
-    """With 17 endless inferences through the gRPC door, health is answered, and when their callers give up, the rest."""
+    """Beside 17 endless inferences through the gRPC door health is answered; the rest when their callers gave up."""
     grpc = pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
     from sectum.hetee.client.open_inference_gateway import OpenInferenceGateway
     from sectum.hetee.client.open_inference_messages import SERVICE, message

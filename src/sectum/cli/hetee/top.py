@@ -94,6 +94,10 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
         f"{service['sessions']} sessions, {service['waiting']} waiting for an enclave, {spare} spare workers, "
         f"{host['open']} connections{draining}"
     )
+    for problem in service.get("problems", ()):
+        say(f"new clients are not served: {problem}")
+    for warning in service.get("warnings", ()):
+        say(f"warning: {warning}")
     for refused in service["unconfined"]:
         say(f"not confined: {refused}")
     earlier = {w["index"]: w for w in (before or {}).get("controller", {}).get("workers", ())} if before else {}

@@ -53,6 +53,12 @@ from sectum.errors import UsageError
     help="Limit on a worker's private memory.  [default: half of the machine's; no limit with cuda]",
 )
 @click.option(
+    "--workers-memory-mib",
+    callback=whole(1 << 24),
+    metavar="N",
+    help="Memory that all workers together may hold.  [default: three quarters of the machine's]",
+)
+@click.option(
     "--spares", callback=whole(64), default="2", show_default=True, metavar="N", help="Spare workers to keep ready."
 )
 @click.option(
@@ -158,6 +164,7 @@ def _controller(
     *,
     threads: int,
     memory_mib: int | None,
+    workers_memory_mib: int | None,
     spares: int,
     admit: str | None,
     allow_unconfined: bool,
@@ -166,6 +173,7 @@ def _controller(
     arguments = ["--accelerators", accelerators, "--threads", str(threads), "--spares", str(spares)]
     arguments += ["--allow-unconfined"] if allow_unconfined else []
     arguments += [] if memory_mib is None else ["--memory-mib", str(memory_mib)]
+    arguments += [] if workers_memory_mib is None else ["--workers-memory-mib", str(workers_memory_mib)]
     return arguments + (["--admit", admit] if admit else [])
 
 

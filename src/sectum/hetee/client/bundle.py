@@ -39,7 +39,8 @@ class ReceiptBundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         result: payload of RESULT.
         controller: evidence of the controller, and the nonce that it answers.
         worker: evidence of the worker.
-        accepted_s: when this client accepted the evidence, by its own clock; seconds since 1970.
+        accepted_s: when this client accepted the evidence of the worker, by its own clock; seconds since 1970.
+        controller_s: the same for the evidence of the controller.
     """
 
     receipt: _Part
@@ -54,6 +55,7 @@ class ReceiptBundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     controller: tuple[_Part, _Digest]
     worker: _Part
     accepted_s: Annotated[int, Meta(ge=0, lt=1 << 40)]
+    controller_s: Annotated[int, Meta(ge=0, lt=1 << 40)]
     kind: Literal["sectum-hetee-receipt-1"] = "sectum-hetee-receipt-1"
 
 
@@ -93,7 +95,7 @@ def check_bundle(bundle: ReceiptBundle, policy: Policy) -> CheckedBundle:
     """
     verifiers = verifiers_of(policy)
     evidence, nonce = bundle.controller
-    controller = verify(evidence, nonce, verifiers, bundle.accepted_s)
+    controller = verify(evidence, nonce, verifiers, bundle.controller_s)
     policy.validate(controller, "controller")
     nonce = worker_nonce(bundle.transcript, bundle.index, bundle.worker_key, bundle.receipt_key)
     worker = verify(bundle.worker, nonce, verifiers, bundle.accepted_s)

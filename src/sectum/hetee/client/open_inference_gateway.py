@@ -249,7 +249,9 @@ class OpenInferenceGateway:
         handlers = {name: _handler(getattr(service, method), name) for name, method in names.items()}
         limits = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.max_send_message_length", _MESSAGE_BYTES)]
         # Without so_reuseport=0, a second gateway on the same port would take some of the first one's requests.
-        self._server = grpc.server(ThreadPoolExecutor(_INFERENCES + _OTHERS), options=[*limits, ("grpc.so_reuseport", 0)])
+        self._server = grpc.server(
+            ThreadPoolExecutor(_INFERENCES + _OTHERS), options=[*limits, ("grpc.so_reuseport", 0)]
+        )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         try:
             self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")

@@ -313,6 +313,7 @@ class Session:
             controller=self.trust.evidence,
             worker=parts.vouch.evidence,
             accepted_s=parts.accepted_s,
+            controller_s=self.trust.accepted_s,
         )
 
     def _answer(self, pending: Pending, timeout_s: float) -> LoadedModel | Result:

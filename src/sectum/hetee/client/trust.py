@@ -49,6 +49,7 @@ class Trust:
         controller: the accepted claims of the controller; None before.
         worker: the accepted claims of the newest worker; None before.
         evidence: the controller's evidence, and the nonce that it answers.
+        accepted_s: when it was accepted, in seconds since 1970.
     """
 
     def __init__(self, policy: Policy, clock_s: Callable[[], float] = time.time) -> None:
@@ -57,6 +58,7 @@ class Trust:
         self.controller: Claims | None = None
         self.worker: Claims | None = None
         self.evidence = (b"", b"")
+        self.accepted_s = 0
 
     def check_controller(self, evidence: bytes, nonce: bytes) -> None:
         """Verify the controller's evidence, then validate it.
@@ -65,7 +67,8 @@ class Trust:
             EvidenceRefused: it is not genuine, not fresh, or not chained to a trusted root.
             PolicyRefused: it is genuine, but the policy does not accept it.
         """
-        claims = verify(evidence, nonce, self._verifiers, self._clock_s())
+        self.accepted_s = int(self._clock_s())
+        claims = verify(evidence, nonce, self._verifiers, self.accepted_s)
         self._policy.validate(claims, "controller")
         self.controller, self.evidence = claims, (evidence, nonce)
 
@@ -76,12 +79,12 @@ class Trust:
             EvidenceRefused: as above; also if another controller made it.
             PolicyRefused: as above.
         """
-        before = self.controller
-        claims = verify(evidence, nonce, self._verifiers, self._clock_s())
+        before, now_s = self.controller, int(self._clock_s())
+        claims = verify(evidence, nonce, self._verifiers, now_s)
         if before is None or (claims.signer, claims.device) != (before.signer, before.device):
             raise refusal(Refusal.NOT_GENUINE, "another controller than this session's attested itself")
         self._policy.validate(claims, "controller")
-        self.controller, self.evidence = claims, (evidence, nonce)
+        self.controller, self.evidence, self.accepted_s = claims, (evidence, nonce), now_s
 
     def check_worker(self, vouch: Vouch, session: EstablishedSession) -> Claims:
         """Verify a worker's evidence, made by this session's controller for this session, then validate it.

@@ -12,7 +12,7 @@ from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
 from sectum.hetee.controller.memory import too_large
-from sectum.hetee.controller.report import is_full, report
+from sectum.hetee.controller.report import WARN_DAYS, is_full, report
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.shares import Shares
 from sectum.hetee.controller.tenants import ACCEPTS, SessionState, Tenant
@@ -27,6 +27,7 @@ _DETAIL = 512
 _QUEUED_EVERY_S = 1.0
 _STOPPING = "the service is being stopped"
 _MEASURE_EVERY_S = 0.1
+_DAY_S = 24 * 3600.0
 _CALM_EXITS = ("killed by SIGKILL", "exit code 0", f"exit code {FrameRefused.exit_code}")  # a crash ends otherwise
 
 
@@ -51,6 +52,7 @@ class Controller:
         self._drained_s: float | None = None
         self._shares = Shares(settings, clock)
         self._measured_s = 0.0
+        self._warned_s = float("-inf")
 
     # --- connections of the host ---
 
@@ -141,7 +143,9 @@ class Controller:
         now, patience_s = self._clock(), self._settings.greeting_s
         for tenant in self.tenants.values():
             if tenant.state is SessionState.OPEN and now >= tenant.opened_s + patience_s:
-                self._refuse(tenant, refusal(Refusal.BUSY, "others need the place of this session, which asks for nothing"))
+                self._refuse(
+                    tenant, refusal(Refusal.BUSY, "others need the place of this session, which asks for nothing")
+                )
                 return True
         return False
 
@@ -374,6 +378,10 @@ class Controller:
         if self._settings.memory_bytes and now >= self._measured_s + _MEASURE_EVERY_S:
             self._measured_s = now
             self._bound_memory()
+        if now >= self._warned_s + _DAY_S:
+            self._warned_s, days = now, self._issuer.left_s() / _DAY_S
+            if days < WARN_DAYS:
+                self._environment.log("endorsement_expires", days=round(days, 1))
         self._schedule()
 
     def _bound_memory(self) -> None:

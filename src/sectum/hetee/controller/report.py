@@ -11,7 +11,8 @@ from sectum.hetee.controller.worker_pool import WorkerPool
 from sectum.hetee.wire.messages import State
 
 _WORKERS = 256
-_WARN_S = 30 * 24 * 3600.0
+WARN_DAYS = 30.0
+_DAY_S = 24 * 3600.0
 _FAILED_STARTS = 3
 
 
@@ -39,7 +40,8 @@ def report(
         f"{settings.sessions} sessions are open, the limit": is_full(tenants, settings),
         "workers do not start: see the log": pool.failures >= _FAILED_STARTS and not pool.spares(),
     }
-    warnings = {f"this machine's endorsement expires in {left_s / 86400:.1f} days": 0 < left_s < _WARN_S}
+    days = left_s / _DAY_S
+    warnings = {f"this machine's endorsement expires in {days:.1f} days": 0 < days < WARN_DAYS}
     return State(
         workers=tuple(enclave.status(pool.accelerators.owned(enclave.number)) for enclave in living[:_WORKERS]),
         waiting=sum(tenant.state is SessionState.WAITING for tenant in tenants),

@@ -60,6 +60,8 @@ class Shares:
         share = self._shares.get(identity)
         if share is None:
             share = self._shares[identity] = Share(identity, 2 * self._settings.messages_per_s, now)
+        if self._left(share) < 1:
+            raise refusal(Refusal.BUSY, "the sessions of this identity send too many messages")
         if share.sessions >= limit:
             raise refusal(Refusal.BUSY, f"{limit} sessions of this identity are open, the limit")
         share.sessions += 1
@@ -75,12 +77,16 @@ class Shares:
         Raises:
             FrameRefused: ``UNEXPECTED``, it sends too many.
         """
+        if self._left(share) < 1:
+            rate = self._settings.messages_per_s
+            raise refusal(Refusal.UNEXPECTED, f"more than {rate:g} messages a second from one identity")
+        share.messages -= 1
+
+    def _left(self, share: Share) -> float:
         now, rate = self._clock(), self._settings.messages_per_s
         share.messages = min(share.messages + (now - share.counted_s) * rate, 2 * rate)
         share.counted_s = now
-        if share.messages < 1:
-            raise refusal(Refusal.UNEXPECTED, f"more than {rate:g} messages a second from one identity")
-        share.messages -= 1
+        return share.messages
 
     def crashed(self, share: Share) -> None:
         """Count a worker that crashed. The first costs nothing, the next ones a pause of 2, 8, 32 and then 60 s."""

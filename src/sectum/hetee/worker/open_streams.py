@@ -18,8 +18,8 @@ from sectum.hetee.worker.answer_sender import SMALL_BYTES, AnswerSender, BatchOu
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.deadlines import Deadlines
-from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob, ModelLimits
-from sectum.hetee.worker.models import CheckedModel
+from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob
+from sectum.hetee.worker.models import CheckedModel, ModelLimits
 from sectum.hetee.worker.records import RecordWriter
 
 _BUFFERS_PER_CREDIT = 5  # a batch as received, and again as float32 where it holds one byte for each number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -219,7 +220,7 @@ def test_a_fault_ends_one_session() -> None:
             tenant.last_heard_s = None  # type: ignore[assignment]
             fake.pass_time(0.1)
         else:
-            tenant.session.opener = None  # type: ignore[assignment]
+            tenant.session.opener = SimpleNamespace(wipe=lambda: None)  # type: ignore[assignment]
             fake.say(broken, Kind.PING, Ping(number=1))
         assert refused(fake, broken) is Refusal.INTERNAL
         assert fake.clients[broken].closed
@@ -244,7 +245,7 @@ def test_a_session_whose_keys_are_gone_ends_without_a_reason() -> None:
 def test_an_endorsement_that_expires_is_announced_and_then_refused() -> None:
     """A month before, operators are warned; afterwards new sessions are refused as STALE, and health says why."""
     fake = ready_world()
-    assert not (fake.controller.state().warnings or fake.controller.state().problems)
+    assert fake.controller.state().warnings == fake.controller.state().problems == ()
     fake.later_s = ENDORSEMENT_LIFE_S - 20 * DAY_S
     assert "expires in 20.0 days" in fake.controller.state().warnings[0]
     connection = fake.connect()

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sectum.hetee.errors import Refusal, ServiceRefused
-from sectum.hetee.host.counts import Counts, ask_controller
 from sectum.hetee.host.__main__ import _connections
+from sectum.hetee.host.counts import Counts, ask_controller
 from sectum.hetee.host.metrics import MetricsServer, exposition, of_state
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind, Plane

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from hetee_rack import until
 from hetee_worker_peer import Client, as_tensor
 from hetee_worker_samples import Serve, Served, jpeg
-from sectum.hetee.errors import Refusal
+from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Pace, Pixels, Tensor
@@ -421,15 +421,18 @@ def test_draining(serve: Serve) -> None:
     client = served.client
     endless = load(client, endless_loop())
     client.batch(endless, [as_tensor("x", np.zeros(1, np.float32))], [bytes(4)])
-    thread = threading.Thread(target=served.enclave.drain, args=(0.5,))
-    thread.start()
-    while not served.enclave.streams.draining:
-        time.sleep(0.001)
+    client.send(Kind.PING_WORKER, messages.Ping(number=1))
+    client.expect(Kind.PONG_WORKER, messages.Ping)  # so the batch was taken
+    end_s = time.monotonic() + 0.5
+    served.enclave.streams.draining = True
     client.batch(endless, [as_tensor("x", np.zeros(1, np.float32))], [bytes(4)])
-    answers = dict(client.answer() for _ in range(2))
-    assert {code_of(answer) for answer in answers.values()} == {Refusal.CANCELLED}
-    thread.join(10)
-    assert not thread.is_alive()
+    assert code_of(client.answer()[1]) is Refusal.CANCELLED
+    while served.enclave.owes_answers(end_s):
+        time.sleep(0.001)
+    assert time.monotonic() >= end_s
+    served.enclave.streams.refuse_all(refusal(Refusal.CANCELLED, "the enclave is being closed"))
+    assert code_of(client.answer()[1]) is Refusal.CANCELLED
+    assert not served.enclave.owes_answers(time.monotonic() + 10)
 
 
 def test_wiping(serve: Serve) -> None:
