@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 
 from hetee_rack import Rack, until
 from places import SUPPORT
+from sectum.hetee import launcher
 from sectum.hetee.attest.endorsement import ENDORSEMENT_LIFE_S, manufacture, store
 from sectum.hetee.client import Session, connect
 from sectum.hetee.client.connection import Connection
@@ -31,6 +32,7 @@ from sectum.hetee.client.transport import Transport
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.confinement import users
 from sectum.hetee.errors import EvidenceRefused, HeteeError, Refusal, WorkRefused
+from sectum.hetee.launcher import role_command
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Pace
@@ -336,12 +338,14 @@ def test_operators_are_answered_beside_silent_ones(rack: Rack) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="roles with users of their own need root")
-def test_a_host_that_takes_all_descriptors_does_not_end_the_controller(doubler: bytes) -> None:
+def test_a_host_that_takes_all_descriptors_does_not_end_the_controller(
+    doubler: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A host that opens connections without end leaves the controller no descriptor; it lives on, and serves again."""
+    few = ["/bin/sh", "-c", 'ulimit -n 200; exec "$@"', "sh"]
+    monkeypatch.setattr(launcher, "role_command", lambda name: [*few, *role_command(name)])
     with Rack("cpu=1") as rack:
         controller = rack.launcher.controller.pid
-        assert controller is not None
-        resource.prlimit(controller, resource.RLIMIT_NOFILE, (150, 150))
         folder = os.open(rack.paths.socket.parent, os.O_PATH | os.O_DIRECTORY)
         try:
             user = users.host_user(users.first_user(rack.paths.socket.parent))
@@ -350,7 +354,7 @@ def test_a_host_that_takes_all_descriptors_does_not_end_the_controller(doubler: 
             done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True, pass_fds=(folder,))
         finally:
             os.close(folder)
-        assert int(done.stdout) > 150
+        assert int(done.stdout) > 200
         assert rack.events("cannot_accept")
         assert rack.launcher.controller.pid == controller
         until(rack.ready, 30, what="a spare worker")
