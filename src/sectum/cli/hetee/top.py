@@ -98,7 +98,7 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
         say(f"new clients are not served: {problem}")
     for warning in service.get("warnings", ()):
         say(f"warning: {warning}")
-    for refused in service["unconfined"]:
+    for refused in service.get("unconfined", ()):
         say(f"not confined: {refused}")
     earlier = {w["index"]: w for w in (before or {}).get("controller", {}).get("workers", ())} if before else {}
     lines = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import Result
@@ -17,6 +19,7 @@ from sectum.cli.hetee.infer import _archive, _classes, _shown
 from sectum.cli.hetee.options import check_listenable
 from sectum.errors import UsageError
 from sectum.hetee.launcher import RackPaths, provision
+from sectum.hetee.wire.messages import State
 
 Run = Callable[..., Result]
 
@@ -155,6 +158,18 @@ def test_a_name_that_is_none_is_an_address_where_nobody_answers(
 def test_operators_address_that_is_none_is_refused(run: Run) -> None:
     """A host name has no spaces."""
     assert "write for example" in refused(run("hetee", "top", "--metrics", "a b:80"))
+
+
+def test_top_says_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps new clients out, what will, and what the kernel refuses are each a line; an idle rack has none."""
+    idle = State(workers=(), waiting=0, sessions=0, draining=False)
+    bad = msgspec.structs.replace(idle, problems=("no worker",), warnings=("it expires",), unconfined=("worker x",))
+    for state, lines in ((idle, 1), (bad, 4)):
+        told = {"host": {"open": 0}, "controller": msgspec.to_builtins(state)}
+        monkeypatch.setattr(importlib.import_module("sectum.cli.hetee.top"), "ask", lambda _address, told=told: told)
+        shown = run("hetee", "top").output.splitlines()
+        assert len(shown) == lines, shown
+    assert shown[1:] == ["new clients are not served: no worker", "warning: it expires", "not confined: worker x"]
 
 
 @pytest.mark.parametrize("name", ["nowhere.onnx", "."])
