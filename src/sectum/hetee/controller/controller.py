@@ -158,7 +158,8 @@ class Controller:
 
     def _handle_message(self, tenant: Tenant, kind: Kind, message: Message) -> None:
         assert tenant.share is not None
-        self._shares.count(tenant.share)
+        tenant.messages.take(self._clock(), "session")
+        tenant.share.messages.take(self._clock(), "identity")
         match message:
             case Configure():
                 self._configure(tenant, message)
@@ -254,6 +255,7 @@ class Controller:
         if enclave is None:
             return
         try:
+            enclave.messages.take(self._clock(), "worker")
             self.pool.linked(enclave, frame)
         except HeteeError as error:
             self.misbehaved(worker, error)

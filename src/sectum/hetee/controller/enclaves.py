@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from sectum.hetee.controller.shares import Share
+from sectum.hetee.controller.shares import Allowance, Share
 from sectum.hetee.wire.messages import Heartbeat, Started, WorkerStatus
 
+_MESSAGES = 20.0, 200.0  # a second, and at once
 _NOTHING = Heartbeat(open_streams=0, batches=0, images=0, bytes=0, busy_us=0)
 
 
@@ -37,6 +38,7 @@ class EnclaveEntry:
         session: session id, 16 bytes; empty while it is a spare.
         tenant: connection of its session; None when that has ended.
         share: what the identity of its session uses; None while it is a spare.
+        messages: what it may send; it sends two HEARTBEATs a second.
         index: number of enclaves that the session had before.
         kind: kind of its accelerators.
         count: number of accelerators that the session asked for.
@@ -58,6 +60,7 @@ class EnclaveEntry:
     session: bytes = b""
     tenant: int | None = None
     share: Share | None = None
+    messages: Allowance = field(default_factory=lambda: Allowance(*_MESSAGES))
     index: int = 0
     kind: str = ""
     count: int = 0

@@ -13,14 +13,42 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
 _LONGER = 4.0
 
 
+class Allowance:
+    """Messages that a peer may send: so many a second, and ``burst`` at once.
+
+    Args:
+        rate: messages a second.
+        burst: messages at once.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._left, self._counted_s = burst, float("-inf")
+
+    def left(self, now: float) -> float:
+        """How many may be sent at this time."""
+        self._left = min(self._left + (now - self._counted_s) * self._rate, self._burst)
+        self._counted_s = now
+        return self._left
+
+    def take(self, now: float, whose: str) -> None:
+        """Count a message.
+
+        Raises:
+            FrameRefused: ``UNEXPECTED``, it is one too many.
+        """
+        if self.left(now) < 1:
+            raise refusal(Refusal.UNEXPECTED, f"more than {self._rate:g} messages a second from one {whose}")
+        self._left -= 1
+
+
 @dataclass(eq=False)
 class Share:
     """What one identity uses now.
 
     Attributes:
         identity: its public key, 32 bytes.
-        messages: number of messages that it may send to the controller at once.
-        counted_s: time at which ``messages`` was brought up to date.
+        messages: what it may send to the controller.
         sessions: number of its sessions.
         crashes: number of its workers that have crashed.
         crashed_s: time of the last crash.
@@ -28,8 +56,7 @@ class Share:
     """
 
     identity: bytes
-    messages: float
-    counted_s: float
+    messages: Allowance
     sessions: int = 0
     crashes: int = 0
     crashed_s: float = float("-inf")
@@ -37,7 +64,7 @@ class Share:
 
 
 class Shares:
-    """The shares of all identities that have sessions, or had crashes.
+    """The shares of all identities that have sessions, or recently had crashes or sent much.
 
     Args:
         settings: limits.
@@ -54,13 +81,15 @@ class Shares:
         Raises:
             ServiceRefused: ``BUSY``, it has as many as it may have.
         """
-        now, limit = self._clock(), self._settings.sessions_of_one
+        limit, rate = self._settings.sessions_of_one, self._settings.messages_per_s
+        now = self._clock()
         for old in [share for share in self._shares.values() if not share.sessions and self._calm(share)]:
-            del self._shares[old.identity]
+            if old.messages.left(now) >= 2 * rate:
+                del self._shares[old.identity]
         share = self._shares.get(identity)
         if share is None:
-            share = self._shares[identity] = Share(identity, 2 * self._settings.messages_per_s, now)
-        if self._left(share) < 1:
+            share = self._shares[identity] = Share(identity, Allowance(rate, 2 * rate))
+        if share.messages.left(now) < 1:
             raise refusal(Refusal.BUSY, "the sessions of this identity send too many messages")
         if share.sessions >= limit:
             raise refusal(Refusal.BUSY, f"{limit} sessions of this identity are open, the limit")
@@ -70,23 +99,6 @@ class Shares:
     def leave(self, share: Share) -> None:
         """Count the end of a session."""
         share.sessions -= 1
-
-    def count(self, share: Share) -> None:
-        """Count a message that the identity has sent.
-
-        Raises:
-            FrameRefused: ``UNEXPECTED``, it sends too many.
-        """
-        if self._left(share) < 1:
-            rate = self._settings.messages_per_s
-            raise refusal(Refusal.UNEXPECTED, f"more than {rate:g} messages a second from one identity")
-        share.messages -= 1
-
-    def _left(self, share: Share) -> float:
-        now, rate = self._clock(), self._settings.messages_per_s
-        share.messages = min(share.messages + (now - share.counted_s) * rate, 2 * rate)
-        share.counted_s = now
-        return share.messages
 
     def crashed(self, share: Share) -> None:
         """Count a worker that crashed. The first costs nothing, the next ones a pause of 2, 8, 32 and then 60 s."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from sectum.hetee.channel.handshake import ControllerHandshake, EstablishedSession
 from sectum.hetee.controller.enclaves import EnclaveEntry
-from sectum.hetee.controller.shares import Share
+from sectum.hetee.controller.shares import Allowance, Share
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Configure
 
@@ -24,6 +24,7 @@ class SessionState(Enum):
     ASKING = "asking"
 
 
+_MESSAGES = 10.0, 40.0  # a second, and at once
 _ALIVE = frozenset({Kind.TERMINATE, Kind.CHALLENGE, Kind.PING, Kind.PONG, Kind.ERROR})
 ACCEPTS = {
     SessionState.GREETING: frozenset({Kind.HELLO, Kind.STATUS, Kind.ERROR}),
@@ -49,6 +50,7 @@ class Tenant:
         handshake: the handshake while it goes on; None otherwise.
         session: the session after the handshake; None before.
         share: what its identity uses; None before the handshake has ended, and without a session.
+        messages: what it may send; a client sends two PINGs a second.
         configuration: the last CONFIGURE.
         enclave: its worker; None if it has none.
         index: index of its next enclave.
@@ -66,6 +68,7 @@ class Tenant:
     handshake: ControllerHandshake | None = None
     session: EstablishedSession | None = None
     share: Share | None = None
+    messages: Allowance = field(default_factory=lambda: Allowance(*_MESSAGES))
     configuration: Configure | None = None
     enclave: EnclaveEntry | None = None
     index: int = 0

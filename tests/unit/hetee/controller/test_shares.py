@@ -76,6 +76,45 @@ def test_an_identity_that_floods_the_controller_is_cut_off() -> None:
     assert refused(fake, sessions[1]) is refused(fake, other) is None
 
 
+def test_who_floods_comes_back_to_the_same_allowance() -> None:
+    """An identity that ends its sessions and opens others has no more messages for that."""
+    fake, key = ready_world(messages_per_s=10.0), Ed25519PrivateKey.generate()
+    first = fake.connect(identity=key)
+    for number in range(20):
+        fake.say(first, Kind.PING, Ping(number=number))
+    fake.controller.disconnected(first)
+    assert refused(fake, fake.connect()) is None
+    assert refused(fake, fake.connect(identity=key)) is Refusal.BUSY
+    fake.pass_time(1.0)
+    assert refused(fake, fake.connect(identity=key)) is None
+
+
+def test_a_session_of_any_identity_that_floods_is_cut_off() -> None:
+    """A session may send 40 messages at once and 10 a second, whatever its identity may."""
+    fake = ready_world()
+    flooding, other = fake.connect(), fake.connect()
+    for number in range(41):
+        fake.say(flooding, Kind.PING, Ping(number=number))
+    assert refused(fake, flooding) is Refusal.UNEXPECTED
+    assert len([kind for kind in fake.clients[flooding].kinds() if kind is Kind.PONG]) == 40
+    for number in range(100):
+        fake.pass_time(0.11)
+        fake.say(other, Kind.PING, Ping(number=number))
+    assert refused(fake, other) is None
+
+
+def test_a_worker_that_floods_its_controller_is_killed() -> None:
+    """A worker that sends HEARTBEAT without end costs itself, not the others."""
+    fake = ready_world()
+    connection = fake.connect()
+    fake.configure(connection)
+    worker = fake.serving(connection)
+    for _ in range(201):
+        fake.heartbeat(worker, 1)
+    assert fake.workers[worker].killed
+    assert [number for number, process in fake.workers.items() if process.killed] == [worker]
+
+
 def test_crashes_cost_ever_longer_pauses() -> None:
     """After a second crash the next worker comes 2 s later, then 8 s, also in a new session; others do not wait."""
     fake, key = ready_world(), Ed25519PrivateKey.generate()
