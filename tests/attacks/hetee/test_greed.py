@@ -233,7 +233,9 @@ def test_who_is_ending_still_takes_turns(rack: Rack, doubler: bytes) -> None:
     pace = Pace(preprocess_us=0, compute_us=400_000, source="test")
     first = rack.connect(accelerator="paced")
     first.load(doubler)
-    futures = [first.submit(SMALL, pace=pace, deadline_ms=60_000) for _ in range(8)]
+    futures = [first.submit(SMALL, pace=pace, deadline_ms=60_000) for _ in range(12)]
+    # TERMINATE goes to the controller, and would overtake batches on their way to the worker.
+    until(lambda: any(worker["open_streams"] > 5 for worker in (rack.state() or {"workers": ()})["workers"]))
     ended: list[HeteeError | None] = []
 
     def end() -> None:

@@ -56,7 +56,7 @@ class WorkerPool:
         room = self._settings.enclaves + self._settings.spares - len(self.enclaves)
         if waiting > ready and room <= 0:  # who is ending gives way to who waits
             for enclave in self._in(EnclaveState.DRAINING):
-                enclave.kill_s = min(enclave.kill_s or now, enclave.drained_s + self._settings.quantum_s + WIPE_S)
+                enclave.kill_s = min(enclave.kill_s or now, enclave.drained_s + self._settings.quantum_s + REVOKE_S)
         if now < self._restart_s:
             return
         for _ in range(min(wanted, room)):
@@ -182,9 +182,9 @@ class WorkerPool:
                 self._environment.kill(enclave.number)
 
     def _give_back_by_s(self, enclave: EnclaveEntry) -> float:
-        """When a worker must have given back what was revoked: who is ending has no batch that is waited for."""
+        """When a worker must have given back what was revoked: of who is ending, a long batch is not waited for."""
         if enclave.revoked_s is None:
             return float("inf")
         if enclave.state is EnclaveState.DRAINING:
-            return max(enclave.revoked_s, enclave.drained_s + self._settings.quantum_s) + WIPE_S
+            return max(enclave.revoked_s, enclave.drained_s + self._settings.quantum_s) + REVOKE_S
         return enclave.revoked_s + REVOKE_S + self._settings.longest_batch_s
