@@ -1,9 +1,9 @@
 """The records of the service's channel against TLS 1.3 of this Python, on one connection within this process.
 
-A batch of bytes goes from one thread to another over a loopback connection: in the channel's chunks, and in TLS with the
-same cipher (AES-256-GCM), in turns. Printed for each batch: records and the bytes that they add, which are the same on
-every machine, and the processor time of both ends, median and range. It also says what this TLS offers to a handshake
-that is to be bound to evidence: exported keys, channel bindings, hybrid groups, extensions.
+A batch of bytes goes from one thread to another over a loopback connection: in the channel's chunks, and in TLS with
+the same cipher (AES-256-GCM), in turns. Printed for each batch: records and the bytes that they add, which are the same
+on every machine, and the processor time of both ends, median and range. It also says what this TLS offers to a
+handshake that is to be bound to evidence: exported keys, channel bindings, hybrid groups, extensions.
 
     python benchmarks/records_against_tls.py [--repetitions 15] [--mib 9] [--json]
 

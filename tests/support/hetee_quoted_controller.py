@@ -21,10 +21,12 @@ from sectum.hetee import launcher
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.policy import CONFINEMENT, Policy
 from sectum.hetee.attest.quote_provider import QuoteProvider
+from sectum.hetee.confinement import users
 from sectum.hetee.controller.__main__ import parser
 from sectum.hetee.controller.hardening import end_with_parent
 from sectum.hetee.controller.service import ControllerService, WorkerStart, listen
 from sectum.hetee.controller.settings import Settings
+from sectum.hetee.image.enter import run_folder
 from sectum.testing.quoting_platform import EVALUATION, QuotingPlatform
 
 MEASUREMENTS = {"controller": b"c" * 32, "worker": b"w" * 32}
@@ -49,12 +51,16 @@ def main() -> None:
     subject = Subject("controller", __version__, MEASUREMENTS["controller"])
     attester = QuoteProvider(platform.kind, subject, platform.quote, platform.collateral)
     worker = [*_command("sectum.hetee.worker"), "--kinds", "cpu", "--hardware", attester.format]
+    # A host that root starts takes a user of its own, which has to reach the socket.
+    user = users.first_user(arguments.socket.parent) if os.geteuid() == 0 else 0
+    run_folder(arguments.socket, user)
     ControllerService(
         Settings(accelerators=arguments.accelerators, spares=1, drain_s=arguments.drain_s),
         attester,
         subject,
         listen(arguments.socket),
         WorkerStart(worker, dict(os.environ), MEASUREMENTS["worker"]),
+        hosts={os.geteuid(), users.host_user(user) if user else os.geteuid()},
     ).run()
 
 

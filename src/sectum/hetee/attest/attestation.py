@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import Any
 
@@ -30,14 +31,21 @@ from sectum.hetee.attest.token import (
 )
 from sectum.hetee.errors import Refusal, refusal
 
+SOFTWARE = "software"
 DEBUG_ENABLED, DEBUG_DISABLED_SINCE_BOOT = 0, 2
 CLOCK_SKEW_S = 60
 TOKEN_LIFE_S = 300
 
-COMMON: Schema = {ISS: str, SUB: str, EXP: int, NBF: int, IAT: int, UEID: bytes, EAT_PROFILE: str, HARDWARE: str}
+_COMMON: Schema = {ISS: str, SUB: str, EXP: int, NBF: int, IAT: int, UEID: bytes, EAT_PROFILE: str, HARDWARE: str}
 _SOFTWARE: Schema = {DBGSTAT: int, BOOTSEED: bytes, SWNAME: str, SWVERSION: str, MEASUREMENT: bytes, CONFINEMENT: list}
-ATTESTATION: Schema = COMMON | _SOFTWARE | {CNF: dict}
-TOKEN: Schema = COMMON | _SOFTWARE | {NONCE: bytes}
+ENDORSEMENT: Schema = _COMMON | {CNF: dict}
+ATTESTATION: Schema = _COMMON | _SOFTWARE | {CNF: dict}
+TOKEN: Schema = _COMMON | _SOFTWARE | {NONCE: bytes}
+
+
+def bound_report_data(attestation: bytes) -> bytes:
+    """The report data of a quote that vouches for an attestation key, given the encoded claims about the key."""
+    return hashlib.sha512(b"sectum1 attestation\0" + attestation).digest()
 
 
 def open_evidence(evidence: Evidence, attestation: dict[int, Any], issuer: str, nonce: bytes, now_s: float) -> Claims:

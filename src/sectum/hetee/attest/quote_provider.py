@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from sectum.hetee.attest.attestation import bound_report_data
 from sectum.hetee.attest.attestation_key import AttestationKey
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.quotes import bound_report_data
 from sectum.hetee.attest.token import canonical
 
 QUOTE_LIFE_S = 24 * 3600

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from sectum.hetee.attest.attestation import ATTESTATION, open_evidence
+from sectum.hetee.attest.attestation import ATTESTATION, bound_report_data, open_evidence
 from sectum.hetee.attest.evidence import Claims, Evidence
 from sectum.hetee.attest.token import read_claims
 from sectum.hetee.errors import Refusal, refusal
@@ -63,11 +62,6 @@ class Quoted:
     tcb_status: str
     advisories: tuple[str, ...]
     tcb_evaluation: int
-
-
-def bound_report_data(attestation: bytes) -> bytes:
-    """The report data of a quote that vouches for an attestation key, given the encoded claims about the key."""
-    return hashlib.sha512(b"sectum1 attestation\0" + attestation).digest()
 
 
 class QuoteVerifier:

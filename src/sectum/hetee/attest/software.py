@@ -6,13 +6,10 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from sectum.hetee.attest.attestation import ATTESTATION, COMMON, check_link, open_evidence
+from sectum.hetee.attest.attestation import ATTESTATION, ENDORSEMENT, SOFTWARE, check_link, open_evidence
 from sectum.hetee.attest.evidence import Claims, Evidence
-from sectum.hetee.attest.token import CNF, UEID, Schema, confirmed_key, open_token
+from sectum.hetee.attest.token import UEID, confirmed_key, open_token
 from sectum.hetee.errors import EvidenceRefused, Refusal, refusal
-
-SOFTWARE = "software"
-ENDORSEMENT: Schema = COMMON | {CNF: dict}
 
 
 class SoftwareVerifier:

@@ -108,7 +108,7 @@ def read_claims(data: bytes, schema: Schema) -> dict[int, Any]:
     Raises:
         EvidenceRefused: ``EVIDENCE_MALFORMED``.
     """
-    claims = _load(data) if len(data) <= TOKEN_BYTES else None
+    claims: Any = _load(data) if len(data) <= TOKEN_BYTES else None
     fits = isinstance(claims, dict) and claims.keys() == schema.keys()
     # type() instead of isinstance(), so that True does not count as a number.
     if not fits or any(type(claims[claim]) is not wanted for claim, wanted in schema.items()):

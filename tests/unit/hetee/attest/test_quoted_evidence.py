@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from sectum.hetee.attest.attestation import ATTESTATION
+from sectum.hetee.attest.attestation import ATTESTATION, bound_report_data
 from sectum.hetee.attest.evidence import Claims, Subject, read_evidence, verify
 from sectum.hetee.attest.policy import CONFINEMENT, Policy, read_policy
 from sectum.hetee.attest.quote_provider import QUOTE_LIFE_S, QuoteProvider
-from sectum.hetee.attest.quotes import QuoteVerifier, bound_report_data
+from sectum.hetee.attest.quotes import QuoteVerifier
 from sectum.hetee.attest.records import Cleaning, open_cleaning, sign_cleaning
 from sectum.hetee.attest.token import CNF, DBGSTAT, HARDWARE, MEASUREMENT, SUB, canonical, cose_public_key, read_claims
 from sectum.hetee.client.trust import verifiers_of
