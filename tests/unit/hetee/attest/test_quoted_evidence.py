@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from sectum.hetee.attest.attestation import ATTESTATION, bound_report_data
-from sectum.hetee.attest.evidence import Claims, Subject, read_evidence, verify
+from sectum.hetee.attest.evidence import EVIDENCE_BYTES, Claims, Subject, read_evidence, verify
 from sectum.hetee.attest.policy import CONFINEMENT, Policy, read_policy
 from sectum.hetee.attest.quote_provider import QUOTE_LIFE_S, QuoteProvider
-from sectum.hetee.attest.quotes import QuoteVerifier
+from sectum.hetee.attest.quotes import QUOTE_BYTES, QuoteVerifier
 from sectum.hetee.attest.records import Cleaning, open_cleaning, sign_cleaning
 from sectum.hetee.attest.token import CNF, DBGSTAT, HARDWARE, MEASUREMENT, SUB, canonical, cose_public_key, read_claims
 from sectum.hetee.client.trust import verifiers_of
@@ -235,3 +235,37 @@ def test_a_policy_with_a_mistake_in_a_register_is_refused(registers: Any) -> Non
     text = msgspec.json.encode({"formats": ["tdx"], "measurements": {}, "registers": registers})
     with pytest.raises(PolicyRefused, match="policy"):
         read_policy(text)
+
+
+HOSTILE = {
+    "a length of 4 GiB": lambda q, c: (q[: SIGNED[q[0]]] + b"\xff" * 4 + q[SIGNED[q[0]] + 4 :], c),
+    "nothing signed": lambda q, c: (q[: SIGNED[q[0]]] + bytes(4), c),
+    "cut off": lambda q, c: (q[:-1], c),
+    "zeros": lambda q, c: (bytes(len(q)), c),
+    "too long": lambda q, c: (q + bytes(QUOTE_BYTES), c),
+    "deep JSON": lambda q, c: (q, b'{"tcb_info":' + b"[" * 30_000),
+    "a large number": lambda q, c: (q, b'{"tcb_info":' + b"9" * 30_000 + b"}"),
+    "no JSON": lambda q, c: (q, b"\xff\xfe"),
+    "a certificate again and again": lambda q, c: (q, again(c)),
+}
+SIGNED = {3: 48 + 384, 4: 48 + 584}  # bytes of header and report, by the version of the quote
+
+
+def again(collateral: bytes) -> bytes:
+    """Collateral whose chain of certificates is as long as the limit of evidence allows."""
+    read = msgspec.json.decode(collateral)
+    chain = read["tcb_info_issuer_chain"]
+    read["tcb_info_issuer_chain"] = chain * ((EVIDENCE_BYTES - len(collateral)) // len(chain))
+    return msgspec.json.encode(read)
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_quotes_are_refused(platform: QuotingPlatform, what: str) -> None:
+    """Whatever a host makes of quote and collateral ends in a refusal."""
+    evidence = read_evidence(provider_on(platform).evidence(CONTROLLER, NONCE))
+    collateral, quote, claimed = evidence.chain
+    quote, collateral = HOSTILE[what](quote, collateral)
+    forged = msgspec.structs.replace(evidence, chain=(collateral, quote, claimed))
+    with pytest.raises(EvidenceRefused) as caught:
+        QuoteVerifier([platform.root]).verify(forged, NONCE, time.time())
+    assert caught.value.code in (Refusal.EVIDENCE_MALFORMED, Refusal.NOT_GENUINE)
