@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from sectum.hetee.attest.attestation_key import AttestationKey
 from sectum.hetee.attest.endorsement import ENDORSEMENT_LIFE_S, Endorsement
-from sectum.hetee.attest.evidence import Evidence, Subject
-from sectum.hetee.attest.software import DEBUG_DISABLED_SINCE_BOOT, DEBUG_ENABLED, SOFTWARE, TOKEN_LIFE_S
-from sectum.hetee.attest.token import (
-    BOOTSEED,
-    CNF,
-    CONFINEMENT,
-    DBGSTAT,
-    EAT_PROFILE,
-    EXP,
-    HARDWARE,
-    IAT,
-    ISS,
-    MEASUREMENT,
-    NBF,
-    NONCE,
-    PROFILE,
-    SUB,
-    SWNAME,
-    SWVERSION,
-    UEID,
-    Signer,
-    cose_public_key,
-)
-from sectum.hetee.wire.messages import encode
+from sectum.hetee.attest.evidence import Subject
+from sectum.hetee.attest.token import Signer
 
 # As long as an endorsement, whose own end bounds it: the endorsement key that could renew it is not kept.
 ATTESTATION_LIFE_S = ENDORSEMENT_LIFE_S
 
 
-class SoftwareProvider:
-    """Holds the attestation key, which is made at the start of the controller and never stored.
+class SoftwareProvider(AttestationKey):
+    """An attestation key that an endorsement key vouches for.
 
     Args:
         endorsement: endorsement of this machine; its key signs the attestation key once, and is not kept.
@@ -48,45 +23,10 @@ class SoftwareProvider:
         clock_s: seconds since 1970.
     """
 
-    format: Literal["software"] = "software"
-
     def __init__(self, endorsement: Endorsement, controller: Subject, clock_s: Callable[[], float] = time.time) -> None:
-        self._signer = Signer(Ed25519PrivateKey.generate())
-        self._clock_s = clock_s
-        self._device, self._bootseed = endorsement.device, secrets.token_bytes(32)
-        self.public_key = self._signer.public_key
-        claims = self._claims("endorsement", "attestation", controller, ATTESTATION_LIFE_S)
-        claims[CNF] = cose_public_key(self.public_key)
-        self._chain = (endorsement.certificate, Signer(endorsement.key).sign(claims))
+        super().__init__("software", endorsement.device, clock_s)
+        attestation = self._attestation("endorsement", controller, ATTESTATION_LIFE_S)
+        self._certificates = (endorsement.certificate, Signer(endorsement.key).sign(attestation))
 
-    def __repr__(self) -> str:
-        return f"SoftwareProvider(attestation key {self.public_key.hex()[:16]})"
-
-    def _claims(self, issuer: str, name: str, subject: Subject, life_s: int) -> dict[int, Any]:
-        now = int(self._clock_s())
-        return {
-            ISS: issuer,
-            SUB: name,
-            IAT: now,
-            NBF: now,
-            EXP: now + life_s,
-            UEID: self._device,
-            DBGSTAT: DEBUG_ENABLED if subject.debug else DEBUG_DISABLED_SINCE_BOOT,
-            EAT_PROFILE: PROFILE,
-            BOOTSEED: self._bootseed,
-            SWNAME: subject.role,
-            SWVERSION: subject.version,
-            MEASUREMENT: subject.measurement,
-            CONFINEMENT: sorted(subject.confinement),
-            HARDWARE: SOFTWARE,
-        }
-
-    def evidence(self, subject: Subject, nonce: bytes) -> bytes:
-        """Make evidence that answers a nonce of 32 bytes; returns it encoded."""
-        claims = self._claims("attestation", subject.role, subject, TOKEN_LIFE_S)
-        claims[NONCE] = nonce
-        return encode(Evidence(format=self.format, token=self._signer.sign(claims), chain=self._chain))
-
-    def sign_record(self, claims: dict[int, Any]) -> bytes:
-        """Sign a record of the controller, such as a cleaning record."""
-        return self._signer.sign(claims)
+    def _chain(self) -> tuple[bytes, ...]:
+        return self._certificates
