@@ -28,6 +28,8 @@ from hetee_session_pair import bytes_of, one_frame
 from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject, verify
 from sectum.hetee.attest.policy import Policy, read_policy
+from sectum.hetee.attest.quote_provider import QuoteProvider
+from sectum.hetee.attest.quotes import QuoteVerifier
 from sectum.hetee.attest.records import Receipt, ReceiptSigner, open_receipt
 from sectum.hetee.attest.software import SoftwareVerifier
 from sectum.hetee.attest.software_provider import SoftwareProvider
@@ -64,6 +66,7 @@ from sectum.hetee.wire.messages import (
 )
 from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 from sectum.hetee.wire.tensors import layout
+from sectum.testing.quoting_platform import QuotingPlatform
 
 SESSION = b"s" * 16
 NONCE = bytes(range(32))
@@ -343,6 +346,24 @@ def _evidence() -> list[Target]:
     return [Target([genuine], feed, 6), Target([receipt], feed_receipt, 4)]
 
 
+def _quotes() -> Target:
+    """Quotes and their collateral. JSON and PEM can be written in several ways, so claims are compared, not bytes."""
+    now_s, wanted = time.time(), {}
+    for kind in ("sgx", "tdx"):
+        platform = QuotingPlatform(kind)  # type: ignore[arg-type]
+        subject = Subject("controller", "0.1.0", b"c" * 32)
+        seed = QuoteProvider(platform.kind, subject, platform.quote, platform.collateral).evidence(subject, NONCE)
+        verifier = QuoteVerifier([platform.root])
+        wanted[seed] = verifier, verify(seed, NONCE, [verifier], now_s)
+
+    def feed(mutant: bytes, seed: bytes) -> None:
+        verifier, claims = wanted[seed]
+        if verify(mutant, NONCE, [verifier], now_s) != claims:
+            raise Forged("changed evidence was accepted")
+
+    return Target(list(wanted), feed, 3)
+
+
 def _release() -> Target:
     def feed(mutant: bytes, seed: bytes) -> None:
         key = WorkerKey()
@@ -383,6 +404,7 @@ def targets() -> dict[str, Target]:
         "attest": attest,
         "proof": proof,
         "evidence": evidence,
+        "quotes": _quotes(),
         "receipt": receipt,
         "release": _release(),
         "policy": _policy(),

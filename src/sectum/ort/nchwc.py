@@ -14,8 +14,7 @@ from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
 
 # Reordering to the blocked layout is written for channel counts that are multiples of four.
 _CHANNEL_ALIGNMENT = 4
-_SPATIAL_POOLS = frozenset({"MaxPool", "AveragePool"})
-_GLOBAL_POOLS = frozenset({"GlobalMaxPool", "GlobalAveragePool"})
+_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
 _FUSED_ACTIVATIONS = frozenset({"Relu", "Sigmoid", "Tanh", "HardSigmoid"})
 _PASSING_ACTIVATIONS = frozenset({"Gelu", "QuickGelu"})
 _TO_NHWC, _FROM_NHWC = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -32,7 +31,7 @@ class _Transformer(BlockedLayout):
                 self.conv(node)
             elif node.domain not in ("", MICROSOFT):
                 continue
-            elif kind in _SPATIAL_POOLS:
+            elif kind in _POOLS:
                 self.pool(node)
             elif kind == "Transpose":
                 self.transpose(node)
@@ -49,7 +48,7 @@ class _Transformer(BlockedLayout):
                 self.activation(node)
             elif kind == "BatchNormalization":
                 self.batch_normalization(node)
-            elif kind in _GLOBAL_POOLS:
+            elif kind == "GlobalMaxPool":
                 self.pool(node)
             elif kind == "Resize" or kind == "Upsample":
                 self.resize(node)

@@ -32,7 +32,14 @@ _LIFETIME_S = 400 * 24 * 3600
 
 
 class EvidenceConformance:
-    """Tests that each implementation passes."""
+    """Tests that each implementation passes.
+
+    Attributes:
+        exact: whether every changed byte must be refused. A format with parts that can be written in several ways, such
+            as JSON, sets it to False: a changed byte must then be refused, or change nothing of what is claimed.
+    """
+
+    exact = True
 
     @pytest.fixture
     def provider(self) -> Provider:
@@ -115,17 +122,22 @@ class EvidenceConformance:
     def test_every_changed_byte_is_refused(
         self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes
     ) -> None:
-        """No byte of the token or of its chain can be changed."""
+        """No byte of the token can be changed, and none of its chain, as far as it means anything."""
         evidence = read_evidence(provider.evidence(subject, nonce))
-        verify(encode(evidence), nonce, [verifier], time.time())
+        claims = verify(encode(evidence), nonce, [verifier], time.time())
         for part in range(1 + len(evidence.chain)):
             whole = evidence.chain[part - 1] if part else evidence.token
             for at in range(0, len(whole), max(1, len(whole) // 400)):
                 bent = whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :]
                 chain = (*evidence.chain[: max(part - 1, 0)], bent, *evidence.chain[part:])
                 forged = msgspec.structs.replace(evidence, **({"chain": chain} if part else {"token": bent}))
-                with pytest.raises(EvidenceRefused):
-                    verify(encode(forged), nonce, [verifier], time.time())
+                try:
+                    found = verify(encode(forged), nonce, [verifier], time.time())
+                except EvidenceRefused:
+                    continue
+                assert part, f"byte {at} of the token was changed"
+                assert not self.exact, f"byte {at} of part {part} of the chain was changed"
+                assert found == claims
 
     def test_parts_of_two_providers_do_not_mix(
         self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes

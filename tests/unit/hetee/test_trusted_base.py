@@ -13,6 +13,9 @@ import sectum.hetee
 PACKAGE = Path(sectum.hetee.__file__).parent
 TRUSTED = ("attest", "channel", "confinement", "controller", "image", "wire", "errors.py", "role_log.py")
 
+# Verifiers of evidence: an import rule holds that no controller or worker imports them.
+CLIENTS_ONLY = {PACKAGE / "attest" / name for name in ("quotes.py", "software.py")}
+
 # Raising this needs a decision record in docs/adr.
 LINES_AT_MOST = 4_200
 
@@ -38,7 +41,8 @@ def test_the_trusted_base_stays_small() -> None:
     counts = {}
     for room in TRUSTED:
         path = PACKAGE / room
-        counts[room] = sum(map(code_lines, [path] if path.is_file() else path.rglob("*.py")))
+        files = {path} if path.is_file() else set(path.rglob("*.py"))
+        counts[room] = sum(map(code_lines, files - CLIENTS_ONLY))
     assert all(counts.values())
     assert sum(counts.values()) <= LINES_AT_MOST, counts
 

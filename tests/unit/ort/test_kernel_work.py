@@ -96,7 +96,8 @@ def test_a_quantized_product_is_counted_in_tiles() -> None:
     assert work[4:7] == pytest.approx([10 * 32, 4 * 10 * 50, 10 * 50])  # bytes read and written, values
     assert not work[7:9].any()  # no image is unrolled, and there is more than a row
     assert work[9:12] == pytest.approx([8 * 6 * 16 * 32, 10 * 50, 1])  # tiles, sums, one matrix
-    assert work[13] == 1
+    assert work[13] == pytest.approx(32 * 50)  # a weight that was not used before
+    assert work[14] == 1
 
 
 def test_one_row_is_bound_by_its_weights() -> None:
@@ -150,5 +151,5 @@ def test_a_batch_of_products_is_counted_matrix_by_matrix(cpu: Cpu, tiles: int) -
 def test_short_runs_are_more_pieces() -> None:
     """What is moved counts once for each run: a transpose of single elements more often than one of whole rows."""
     x, y = {"x": ((8, 9, 16), "float32")}, {"y": ((9, 8, 16), "float32")}
-    assert work_of("Transpose", x, y, perm=(1, 0, 2))[4] == pytest.approx(8 * 9)
-    assert work_of("Transpose", x, {"y": ((8, 16, 9), "float32")}, perm=(0, 2, 1))[4] == pytest.approx(8 * 9 * 16)
+    assert work_of("Transpose", x, y, perm=(1, 0, 2))[5] == pytest.approx(8 * 9)
+    assert work_of("Transpose", x, {"y": ((8, 16, 9), "float32")}, perm=(0, 2, 1))[5] == pytest.approx(8 * 9 * 16)

@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from sectum.hetee.attest.software import ENDORSEMENT, SOFTWARE
+from sectum.hetee.attest.attestation import ENDORSEMENT, SOFTWARE
 from sectum.hetee.attest.token import (
     CNF,
     EAT_PROFILE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from msgspec import Meta
@@ -51,15 +51,20 @@ class Claims:
 
     Attributes:
         format: format of the evidence.
-        measurement: 32 bytes, or 48 for TDX.
+        measurement: measurement of the role's software, 32 bytes. The controller took it.
         debug: whether debugging is possible.
-        device: identifier of the machine; empty if the format has none.
-        signer: the attestation key (Ed25519, 32 bytes); empty if the format has none.
-        role: role of the subject; empty if the format does not state it.
-        version: version of the software; empty if the format does not state it.
-        confinement: the steps of confinement that its process has taken; empty if the format does not state it.
-        tcb_status: status of the platform, in its vendor's words; empty if the format has none.
-        advisories: security advisories that apply to the platform.
+        device: identifier of the machine.
+        signer: the attestation key (Ed25519, 32 bytes).
+        role: role of the subject.
+        version: version of the software.
+        confinement: the steps of confinement that its process has taken.
+        registers: for hardware evidence, measurements of the enclave in which the controller runs, in hexadecimal, by
+            their names.
+        svn: for hardware evidence, security version of the enclave; 0 for TDX.
+        tcb_status: for hardware evidence, status of the platform, in its vendor's words.
+        advisories: for hardware evidence, security advisories that apply to the platform.
+        tcb_evaluation: for hardware evidence, number of the vendor's evaluation that the status is from.
+        vendor_root: for hardware evidence, whether it is chained to the vendor's root, not to one that a policy names.
     """
 
     format: Format
@@ -70,8 +75,12 @@ class Claims:
     role: str = ""
     version: str = ""
     confinement: tuple[str, ...] = ()
+    registers: dict[str, str] = field(default_factory=dict)
+    svn: int = 0
     tcb_status: str = ""
     advisories: tuple[str, ...] = ()
+    tcb_evaluation: int = 0
+    vendor_root: bool = True
 
     @property
     def hardware(self) -> bool:
@@ -82,6 +91,7 @@ class Claims:
         kind = f"{self.format.upper()} evidence" if self.hardware else "SOFTWARE evidence, no hardware protects this"
         what = f"{self.role} {self.version}".strip() or "an enclave"
         status = f", TCB {self.tcb_status}" if self.tcb_status else ""
+        status += "" if self.vendor_root else ", under a ROOT OF THE POLICY, not of the hardware's vendor"
         return (
             f"{kind}: {what}, measurement {self.measurement.hex()[:16]}, debug {'on' if self.debug else 'off'}{status}"
         )

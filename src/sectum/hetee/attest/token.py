@@ -55,11 +55,12 @@ class Signer:
 
     def sign(self, claims: dict[int, Any]) -> bytes:
         """Sign claims, which must include `IAT`."""
-        payload = _byte_string(_canonical(claims))
+        payload = _byte_string(canonical(claims))
         return self._head + payload + _SIGNATURE + self._key.sign(_SIGNED + payload)
 
 
-def _canonical(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
+    """The canonical CBOR encoding of a value."""
     import cbor2
 
     return cbor2.dumps(value, canonical=True)
@@ -94,7 +95,20 @@ def open_token(token: bytes, public_key: bytes, schema: Schema) -> dict[int, Any
         _verifier(public_key).verify(token[-64:], _SIGNED + _byte_string(payload))
     except (InvalidSignature, ValueError):
         raise refusal(Refusal.NOT_GENUINE, "a signature in the evidence is wrong") from None
-    claims = _load(payload)
+    return read_claims(payload, schema)
+
+
+def read_claims(data: bytes, schema: Schema) -> dict[int, Any]:
+    """Decode claims that something else than a signature of this form vouches for.
+
+    Args:
+        data: canonical CBOR.
+        schema: exactly the claims that it must have, with their types.
+
+    Raises:
+        EvidenceRefused: ``EVIDENCE_MALFORMED``.
+    """
+    claims: Any = _load(data) if len(data) <= TOKEN_BYTES else None
     fits = isinstance(claims, dict) and claims.keys() == schema.keys()
     # type() instead of isinstance(), so that True does not count as a number.
     if not fits or any(type(claims[claim]) is not wanted for claim, wanted in schema.items()):
@@ -128,10 +142,10 @@ def _load(data: bytes) -> Any:
 
     try:
         value = cbor2.loads(data)
-        canonical = _canonical(value) == data
+        same = canonical(value) == data
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError):
-        canonical = False
-    if not canonical:
+        same = False
+    if not same:
         raise refusal(Refusal.EVIDENCE_MALFORMED, "a token is not CBOR in canonical form")
     return value
 

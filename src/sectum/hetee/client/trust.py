@@ -34,7 +34,7 @@ def verifiers_of(policy: Policy) -> list[Verifier]:
     if "software" in policy.formats:
         found.append(SoftwareVerifier(bytes.fromhex(root) for root in policy.roots))
     if {"sgx", "tdx"} & set(policy.formats):
-        found.append(QuoteVerifier())
+        found.append(QuoteVerifier(bytes.fromhex(root) for root in policy.quote_roots))
     return found
 
 

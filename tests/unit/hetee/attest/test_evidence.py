@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sectum.hetee.attest.attestation import TOKEN
 from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Claims, Subject, read_evidence, verify
-from sectum.hetee.attest.software import TOKEN, SoftwareVerifier
+from sectum.hetee.attest.software import SoftwareVerifier
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.attest.token import (
     BOOTSEED,

@@ -19,8 +19,13 @@ POLICY = Policy(
     version_least="1.2.0",
     devices=("64" * 17,),
 )
-QUOTE = Claims("sgx", b"c" * 32, debug=False, tcb_status="UpToDate")
-HARDWARE = Policy(formats=("sgx",), measurements={"controller": ("63" * 32,)})
+QUOTE = replace(GOOD, format="sgx", tcb_status="UpToDate", tcb_evaluation=17, registers={"mrenclave": "ab" * 32})
+HARDWARE = Policy(
+    formats=("sgx",),
+    measurements={"controller": ("63" * 32,)},
+    registers={"mrenclave": ("cd" * 32, "ab" * 32)},
+    tcb_evaluation_least=17,
+)
 
 
 def test_what_is_named_is_accepted() -> None:
@@ -47,7 +52,11 @@ def test_what_is_named_is_accepted() -> None:
         (HARDWARE, GOOD, "controller", "software evidence"),
         (HARDWARE, replace(QUOTE, tcb_status="OutOfDate"), "controller", "TCB"),
         (HARDWARE, replace(QUOTE, advisories=("INTEL-SA-00289",)), "controller", "advisories"),
-        (HARDWARE, QUOTE, "worker", "accepted: none"),
+        (HARDWARE, replace(QUOTE, tcb_evaluation=16), "controller", "lower than 17"),
+        (HARDWARE, replace(QUOTE, registers={"mrenclave": "ac" * 32}), "controller", "register mrenclave"),
+        (HARDWARE, replace(QUOTE, registers={"mrtd": "ab" * 48}), "controller", "register mrtd"),
+        (HARDWARE, replace(QUOTE, confinement=()), "controller", "lacks confinement"),
+        (HARDWARE, QUOTE, "worker", "role"),
         (Policy(formats=(), measurements={}), GOOD, "controller", "accepted: none"),
     ],
 )
