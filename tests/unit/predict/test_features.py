@@ -39,7 +39,7 @@ def test_an_output_that_is_left_out_does_not_matter():
 
 
 def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
-    """An operator stored by a campaign and read back has the features of its network's, but for what stands beside it."""
+    """An operator stored by a campaign and read back has its features, but for those of what stands beside it."""
     reuse = FEATURES.index("log_reuse_bytes")
     beside = [reuse, FEATURES.index("in_place"), FEATURES.index("first_use")]
     for graph in (squeezenet, alexnet):
