@@ -14,7 +14,8 @@ from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
 
 # Reordering to the blocked layout is written for channel counts that are multiples of four.
 _CHANNEL_ALIGNMENT = 4
-_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
+_SPATIAL_POOLS = frozenset({"MaxPool", "AveragePool"})
+_GLOBAL_POOLS = frozenset({"GlobalMaxPool", "GlobalAveragePool"})
 _FUSED_ACTIVATIONS = frozenset({"Relu", "Sigmoid", "Tanh", "HardSigmoid"})
 _PASSING_ACTIVATIONS = frozenset({"Gelu", "QuickGelu"})
 _TO_NHWC, _FROM_NHWC = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -31,13 +32,15 @@ class _Transformer(BlockedLayout):
                 self.conv(node)
             elif node.domain not in ("", MICROSOFT):
                 continue
-            elif kind in _POOLS:
+            elif kind in _SPATIAL_POOLS:
                 self.pool(node)
             elif kind == "Transpose":
                 self.transpose(node)
             elif not node.inputs or node.inputs[0] not in self.blocked:
                 if kind == "Mul":
                     self.multiply(node)
+                elif kind in _GLOBAL_POOLS and not any(map(self.work.producer.get, node.inputs)):
+                    self.pool(node)  # of an input of the graph
             elif kind == "Add" or kind == "Sum":
                 self.binary(node, adds=True)
             elif kind == "Mul":
@@ -48,7 +51,7 @@ class _Transformer(BlockedLayout):
                 self.activation(node)
             elif kind == "BatchNormalization":
                 self.batch_normalization(node)
-            elif kind == "GlobalMaxPool":
+            elif kind in _GLOBAL_POOLS:
                 self.pool(node)
             elif kind == "Resize" or kind == "Upsample":
                 self.resize(node)

@@ -248,7 +248,7 @@ class _Traffic:
         largest = max(weights, key=lambda name: self._graph.n_bytes[name], default="")
         buffers = [self._buffers.get(name, name) for name in data]
         result = self._buffers.get(op.result, op.result)
-        first_use = largest not in self._used
+        first_use = not largest or largest not in self._used
         found = _Reuse(since_written, self._since(largest), self._since(result), result in buffers, first_use)
         self._total += _moved_bytes(operator_cost)
         self._written |= dict.fromkeys(op.outputs, self._total)

@@ -219,6 +219,9 @@ STRUCTURES: dict[str, Callable[[Sketch, str], str]] = {
     "normalisation after concat": _norm_after_concat,
     "classifier": _classifier,
     "upsample": _upsample,
+    "global pool of an input": lambda s, x: s.op("Flatten", s.op("GlobalAveragePool", x)),
+    "global maximum of an input": lambda s, x: s.op("Flatten", s.op("GlobalMaxPool", x)),
+    "global pool of what is not blocked": lambda s, x: s.op("Flatten", s.op("GlobalAveragePool", s.op("Neg", x))),
     "pad": _padded,
     "pool behind a pad": lambda s, x: s.op(
         "MaxPool", s.op("Pad", x, s.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1]))), kernel_shape=[3, 3]

@@ -39,8 +39,9 @@ def test_an_output_that_is_left_out_does_not_matter():
 
 
 def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
-    """An operator stored by a campaign and read back has the features that it has within its network, but for one."""
+    """An operator stored by a campaign and read back has its features, but for those of what stands beside it."""
     reuse = FEATURES.index("log_reuse_bytes")
+    beside = [reuse, FEATURES.index("in_place"), FEATURES.index("first_use")]
     for graph in (squeezenet, alexnet):
         runtime = optimize(graph, Cpu.AVX2)
         whole = extract(runtime, threads=1)
@@ -48,8 +49,8 @@ def test_training_and_predicting_see_the_same_features(squeezenet, alexnet):
             alone = extract(restore(describe(op, runtime), Cpu.AVX2), threads=1, whole=False)
             assert alone.kinds[0] == whole.kinds[index]
             assert np.isnan(alone.values[0, reuse])
-            own = np.delete(alone.values[0], reuse)
-            np.testing.assert_array_equal(own, np.delete(whole.values[index], reuse))
+            own = np.delete(alone.values[0], beside)
+            np.testing.assert_array_equal(own, np.delete(whole.values[index], beside))
             assert alone.roofline[0] == whole.roofline[index]
 
 
@@ -91,13 +92,49 @@ def test_work_of_a_blocked_convolution_is_that_of_its_kernels():
     op = Operator("c", "Conv", ("x", "w"), ("y",), {"kernel_shape": (3, 3), "strides": (1, 1)}, "com.microsoft.nchwc")
     features = extract(as_optimized(Graph("one", (op,), tensors, ("x",), ("y",), 17), Cpu.AVX512), threads=1)
     work = features.work[0]
-    products = 56 * 56 * 64 * 64 * 9
-    assert work[0] == products
-    assert work[1] == 56 * 56 * 64 * 9 * 16  # of one block in each set
+    together, of_a_block = 56 * 54, 64 * 9 * 16
+    assert work[0] == together * 64 * 64 * 9
+    assert work[1] == together * of_a_block  # of one block in each set
     assert not work[2:5].any()  # four blocks leave no rest
-    assert work[5] == products * 2 / 56
+    assert work[5] == 56 * 2 * of_a_block  # outputs that are computed alone, in one set of filters
     assert work[6] == 56 * 4  # kernels: a row, for each block of input channels
     assert (features.work >= 0).all()
+
+
+def test_an_image_of_one_column_has_lone_outputs_only():
+    """512 filters of 5x1 taps on 256 channels of 512x1 pixels, AVX-512: eight sets, and no output has a neighbour."""
+    tensors = {
+        "x": Tensor("x", (1, 256, 512, 1), "float32", TensorKind.INPUT),
+        "w": Tensor("w", (512, 256, 5, 1), "float32", TensorKind.WEIGHT),
+        "y": Tensor("y", (1, 512, 508, 1), "float32", TensorKind.ACTIVATION),
+    }
+    op = Operator("c", "Conv", ("x", "w"), ("y",), {"kernel_shape": (5, 1)}, "com.microsoft.nchwc")
+    work = extract(as_optimized(Graph("one", (op,), tensors, ("x",), ("y",), 17), Cpu.AVX512), threads=1).work[0]
+    assert not work[:5].any()
+    assert work[5] == 508 * 256 * 5 * 16 * 8
+
+
+def test_a_weight_that_was_read_before_is_known():
+    """Three products with one weight: the first comes from memory, the others from what the one before left."""
+    tensors = {f"x{n}": Tensor(f"x{n}", (1, 64), "float32", TensorKind.INPUT) for n in range(3)}
+    tensors["w"] = Tensor("w", (64, 32), "float32", TensorKind.WEIGHT)
+    tensors |= {f"y{n}": Tensor(f"y{n}", (1, 32), "float32", TensorKind.ACTIVATION) for n in range(3)}
+    operators = tuple(Operator(f"n{n}", "MatMul", (f"x{n}", "w"), (f"y{n}",)) for n in range(3))
+    graph = as_optimized(Graph("three", operators, tensors, ("x0", "x1", "x2"), ("y0", "y1", "y2"), 17))
+    features = extract(graph, threads=1)
+    assert features.values[:, FEATURES.index("first_use")].tolist() == [1, 0, 0]
+
+
+def test_a_result_in_the_buffer_of_its_input_is_known():
+    """An activation is written over its input, if nobody else reads that and it is no output of the network."""
+    names = ("x", "a", "b", "y")
+    tensors = {
+        n: Tensor(n, (1, 1000), "float32", TensorKind.INPUT if n == "x" else TensorKind.ACTIVATION) for n in names
+    }
+    steps = (("Neg", "x", "a"), ("Relu", "a", "b"), ("Relu", "b", "y"))
+    operators = tuple(Operator(f"n{i}", kind, (source,), (made,)) for i, (kind, source, made) in enumerate(steps))
+    features = extract(as_optimized(Graph("chain", operators, tensors, ("x",), ("y",), 17)), threads=1)
+    assert features.values[:, FEATURES.index("in_place")].tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +188,8 @@ def features_of(
     tensors["y"] = Tensor("y", out, "float32", TensorKind.ACTIVATION)
     domain, _, plain = kind.rpartition(":")
     op = Operator("op", plain, names, ("y",), attributes, domain)
-    return extract(as_optimized(Graph("one", (op,), tensors, ("i0",), ("y",), 17)), threads=1)
+    given = tuple(name for name, tensor in tensors.items() if tensor.kind is TensorKind.INPUT)
+    return extract(as_optimized(Graph("one", (op,), tensors, given, ("y",), 17)), threads=1)
 
 
 def columns_of(features: OperatorFeatures) -> dict[str, float]:
