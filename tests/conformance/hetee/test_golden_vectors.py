@@ -1,4 +1,4 @@
-"""The golden vectors fix the bytes of protocol version 1."""
+"""The golden vectors fix the bytes of the protocol."""
 
 from __future__ import annotations
 

@@ -256,7 +256,6 @@ class Session:
             )
         if model is None:
             raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
-        self._transport.wake(enclave)
         given = input_tensors(inputs, model.inputs, pixels)
         batch = messages.BatchOpening(
             model=model.digest,

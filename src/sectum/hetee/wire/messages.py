@@ -234,7 +234,7 @@ class SignedReceipt(Message, frozen=True):
 class Credit(Message, frozen=True):
     """CREDIT: the number of bytes of batches that may be sent again."""
 
-    credit_bytes: Size
+    credit_bytes: Annotated[int, Meta(ge=1, le=2 << 30)]
 
 
 class Finished(Message, frozen=True):
@@ -343,7 +343,6 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.CREDIT: Credit,
     Kind.FINISH: Empty,
     Kind.FINISHED: Finished,
-    Kind.WAKE: Empty,
     Kind.PING_WORKER: Ping,
     Kind.PONG_WORKER: Ping,
     Kind.ROUTE: Empty,
