@@ -290,16 +290,11 @@ class Release(Message, frozen=True):
 
 
 class Accelerators(Message, frozen=True):
-    """GRANT, REVOKE: names of accelerators."""
+    """GRANT, REVOKE, RETURNED: names of accelerators."""
 
     accelerators: Words
 
 
-class Returned(Message, frozen=True):
-    """RETURNED: accelerators that are given back, and how they were cleaned."""
-
-    accelerators: Words
-    cleaning: Annotated[tuple[Name, ...], Meta(max_length=64)]
 
 
 class Wiped(Message, frozen=True):
@@ -352,7 +347,7 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.STARTED: Started,
     Kind.RELEASE: Release,
     Kind.GRANT: Accelerators,
-    Kind.RETURNED: Returned,
+    Kind.RETURNED: Accelerators,
     Kind.WIPE: Deadline,
     Kind.WIPED: Wiped,
     Kind.HEARTBEAT: Heartbeat,

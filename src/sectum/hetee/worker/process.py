@@ -185,8 +185,8 @@ class WorkerMain:
         else:
             self._enclave.engine.revoke(name, self._returned)
 
-    def _returned(self, name: str, cleaning: str) -> None:
-        self._send(Kind.RETURNED, messages.Returned(accelerators=(name,), cleaning=(cleaning,)))
+    def _returned(self, name: str, _cleaning: str) -> None:
+        self._send(Kind.RETURNED, messages.Accelerators(accelerators=(name,)))
 
     def _wipe(self, deadline_s: float) -> None:
         wiped = messages.Wiped(wiped_bytes=0, answered=0, refused=0)
