@@ -108,6 +108,7 @@ def test_a_controller_sees_its_images_only(rack: Rack) -> None:
         "worker",
         "caches",
         "endorsement",
+        "reference",
         "run",
         "proc",
         "dev",

@@ -62,7 +62,9 @@ class Handover:
         number, now = enclave.number, self._clock()
         if self._stopping.pop(number, None) is None:
             return  # it was stopped because of its share
-        enclave.given_back |= set(self._accelerators.resetting(number))
+        names = self._accelerators.resetting(number)
+        self._environment.log("accelerators_reset", worker=number, accelerators=names, why="the kernel stopped it")
+        enclave.given_back |= set(names)
         self._accelerators.confirm(number)
         if not self._accelerators.owned(number):
             self._limited[number] = _Limited(self._environment.processor_s(number), now)
