@@ -57,7 +57,9 @@ def test_a_worker_that_lies_about_its_accelerator_gains_nothing(tmp_path: Path, 
             steps = [event["event"] for event in service.log() if event["event"] in ("vouched", "accelerators_reset")]
             assert steps == ["vouched", "accelerators_reset", "vouched"]
             begun_s, used_s = time.monotonic(), processor_s(liar)
-            until(lambda: "T (stopped)" in Path(f"/proc/{liar}/status").read_text(), what="the kernel stopping the liar")
+            until(
+                lambda: "T (stopped)" in Path(f"/proc/{liar}/status").read_text(), what="the kernel stopping the liar"
+            )
             while time.monotonic() < begun_s + 5:
                 np.testing.assert_array_equal(second.infer(ENOUGH).outputs["y"], ENOUGH * 2)
             # Four threads took several processors. The bound is far above a fifth, for a controller that is late.

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_installation import POISON, Installation, RunningService

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import sectum
-from sectum.errors import UsageError
 from hetee_hostile_host import DOWN, UP, HostileHost, Seen
 from hetee_rack import Rack, error_within, free_port, until
+from sectum.errors import UsageError
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import connect
 from sectum.hetee.client.trust import Trust

@@ -91,8 +91,8 @@ def up(
 
     A process that dies is restarted. Ctrl-C stops the rack and lets open sessions finish; a second Ctrl-C ends them.
     The rack writes policy.json to its folder; clients on other machines need it. With --json it prints one line of JSON
-    for each event: 'provisioned' and 'signed' if the folder is new, 'ready' (with url, policy, evidence and accelerators),
-    'restarted', 'stopping', 'stopped'.
+    for each event: 'provisioned' and 'signed' if the folder is new, 'ready' (with url, policy, evidence and
+    accelerators), 'restarted', 'stopping', 'stopped'.
     """
     need_extra()
     tell = partial(_tell, as_json=as_json)

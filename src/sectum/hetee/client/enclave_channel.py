@@ -62,8 +62,6 @@ class Pending:
     encryption_ns: int = 0
 
 
-
-
 def _hashed(pending: Pending) -> bytes:
     try:
         return pending.inputs.result(_HASHED_S)
@@ -243,7 +241,6 @@ class EnclaveChannel:
             ReceiptParts(token, self.vouch, stream, pending.asked, pending.opening, self._accepted_s)
         )
         pending.signed.set_result(receipt)
-
 
     def _refused(self, stream: int, message: messages.Failure) -> None:
         self._streams().answer(stream, Kind.REFUSED)

@@ -114,7 +114,6 @@ class Transport:
         """
         self.connection.send(lambda: enclave.sealer.seal(kind, encode(message)))
 
-
     def send_stream(
         self,
         enclave: EnclaveChannel,

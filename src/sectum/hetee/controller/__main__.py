@@ -20,13 +20,14 @@ from sectum.hetee.controller.service import ControllerService, WorkerStart, list
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.image import measurement, running
+from sectum.hetee.wire.messages import ACCELERATOR_KINDS
 
 
 def _accelerators(text: str) -> dict[str, int]:
     counts = {}
     for part in text.split(","):
         kind, _, count = part.partition("=")
-        if kind not in ("cpu", "cuda", "paced") or not count.isdecimal() or not 1 <= int(count) <= 64:
+        if kind not in ACCELERATOR_KINDS or not count.isdecimal() or not 1 <= int(count) <= 64:
             raise argparse.ArgumentTypeError(
                 f"'{part}' is not KIND=NUMBER with 1 to 64: write for example cpu=2,paced=4"
             )

@@ -126,7 +126,6 @@ class WorkerProcess:
                 return True
         return False
 
-
     def collect(self) -> CollectedProcess:
         """Wait for the process to end, and close its descriptors."""
         _, status, used = os.wait4(self.pid, 0)

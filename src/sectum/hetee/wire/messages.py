@@ -6,7 +6,7 @@ A message is a MessagePack map with the fields below in this order. A field with
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,6 +29,7 @@ Words = Annotated[tuple[Word, ...], Meta(max_length=64)]
 Count = Annotated[int, Meta(ge=1, le=32)]
 
 AcceleratorKind = Literal["cpu", "cuda", "paced"]
+ACCELERATOR_KINDS: tuple[str, ...] = get_args(AcceleratorKind)
 Encoding = Literal["raw", "jpeg", "utf8"]
 Dtype = Literal[
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
@@ -293,8 +294,6 @@ class Accelerators(Message, frozen=True):
     """GRANT, REVOKE, RETURNED: names of accelerators."""
 
     accelerators: Words
-
-
 
 
 class Wiped(Message, frozen=True):

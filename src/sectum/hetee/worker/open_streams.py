@@ -144,7 +144,6 @@ class OpenStreams:
         self.draining = True
         self.answers.finish(self._finished)
 
-
     # --- called by the engine ---
 
     def _loaded(self, load: LoadJob, model: CheckedModel, load_ns: int) -> None:
@@ -168,7 +167,6 @@ class OpenStreams:
     def _alone(self) -> bool:
         """Whether at most one batch is open."""
         return len(self._open) <= 1
-
 
     def _computed(self, batch: BatchJob, outputs: dict[str, NDArray[Any]]) -> None:
         computed = BatchOutputs(batch, outputs, paced=batch.pace is not None, alone=self._alone)

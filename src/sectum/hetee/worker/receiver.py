@@ -152,7 +152,6 @@ class Receiver:
         if self._reassembly.complete:
             self._complete()
 
-
     def _prepare(self, batch: BatchJob) -> None:
         streams, message = self._streams, batch.message
         if streams.draining:

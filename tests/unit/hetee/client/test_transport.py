@@ -44,8 +44,6 @@ class Connection:
         """There is nothing to close."""
 
 
-
-
 def test_a_batch_is_its_opening_and_its_chunks() -> None:
     """Nothing announces a batch, and nothing is sent to a lost worker."""
     worker, connection = ScriptedWorker().ready(), Connection()

@@ -120,7 +120,9 @@ def test_who_is_to_wipe_is_not_stopped() -> None:
     fake.workers[worker].processor_s += 5
     fake.pass_time(0.05)
     fake.stops(worker)
-    connection = next(n for n, tenant in fake.controller.tenants.items() if tenant.enclave and tenant.enclave.number == worker)
+    connection = next(
+        n for n, tenant in fake.controller.tenants.items() if tenant.enclave and tenant.enclave.number == worker
+    )
     fake.controller.disconnected(connection)
     fake.pass_time(0.05)
     assert not fake.workers[worker].stopped

@@ -241,10 +241,6 @@ def test_answers_pings_while_it_computes(serve: Serve) -> None:
     assert code_of(client.answer()[1]) is Refusal.DEADLINE
 
 
-
-
-
-
 def test_credit_comes_back(serve: Serve) -> None:
     """What a batch took is given back once its memory is free, refused or not, to the byte."""
     client = serve(credit_bytes=2 * X.nbytes).client
@@ -450,10 +446,6 @@ def _pace(compute_s: float) -> Pace:
 def _numbers(client: Client, sha256: bytes, n: int, compute_s: float, deadline_ms: int = 60_000) -> int:
     x = np.arange(n, dtype=np.float32)
     return client.batch(sha256, [as_tensor("x", x)], [x], pace=_pace(compute_s), deadline_ms=deadline_ms)
-
-
-
-
 
 
 def test_nothing_comes_before_the_result_of_a_batch(serve: Serve) -> None:

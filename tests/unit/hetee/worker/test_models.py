@@ -68,6 +68,8 @@ def test_the_largest_description_fits_into_a_message() -> None:
     loaded = Loaded(sha256=model.sha256, inputs=model.inputs, outputs=model.outputs, load_us=0)
     assert len(encode(loaded)) <= MESSAGE_BYTES - TAG_BYTES
     assert model.inputs[0].shape == tuple(f"#{i}" for i in range(1, 9))
+
+
 def test_a_model_does_not_show_its_content() -> None:
     """A model's bytes are a tenant's secret and are not in what Python shows of it."""
     assert b"Conv".decode() not in repr(inspect(convolutions()))
