@@ -20,7 +20,7 @@ _BURST_S = 0.1  # of processor time
 # processors gets more than its share: one twentieth of the machine, as limits are checked every 0.05 s.
 _LONGEST_STOP_S = 1.0
 _TO_STOP_S = 5.0
-_WIPE_S = 1.0
+WIPE_S = 1.0  # for a worker to wipe its memory
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Handover:
                 self._environment.kill(number)
         for number, limited in self._limited.items():
             kill_s = enclaves[number].kill_s
-            self._limit(number, limited, now, wiping=kill_s is not None and now >= kill_s - _WIPE_S)
+            self._limit(number, limited, now, wiping=kill_s is not None and now >= kill_s - WIPE_S)
 
     def _limit(self, number: int, limited: _Limited, now: float, *, wiping: bool) -> None:
         used_s = self._environment.processor_s(number)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sectum.hetee.controller.accelerators import AcceleratorPool, Waiter
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Clock, Environment
-from sectum.hetee.controller.handover import Handover
+from sectum.hetee.controller.handover import WIPE_S, Handover
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.frames import Frame, plain_frame
@@ -24,7 +24,6 @@ from sectum.hetee.wire.messages import (
 )
 
 REVOKE_S = 5.0
-WIPE_S = 1.0
 _SLOWEST_RESTART_S = 2.0
 _STARTING_AT_ONCE = 4
 
