@@ -24,8 +24,8 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hetee_simple_reader import SimpleFrameReader
 from hetee_session_pair import bytes_of, one_frame
+from hetee_simple_reader import SimpleFrameReader
 from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject, verify
 from sectum.hetee.attest.policy import Policy, read_policy
@@ -40,7 +40,7 @@ from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.sockets import IncomingFrames, SourceEnded
-from sectum.hetee.wire.frames import FrameReader, Frame, plain_frame
+from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import (

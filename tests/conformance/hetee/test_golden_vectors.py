@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from hetee_simple_reader import SimpleFrameReader
 from hetee_session_pair import bytes_of, one_frame
+from hetee_simple_reader import SimpleFrameReader
 from places import ROOT
 from sectum.hetee.attest.evidence import verify
 from sectum.hetee.attest.software import SoftwareVerifier

@@ -18,7 +18,7 @@ from sectum.hetee.channel.handshake import ClientHandshake, EstablishedSession
 from sectum.hetee.client.liveness import LOST_AFTER_S
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
-from sectum.hetee.wire.frames import FrameReader, Frame
+from sectum.hetee.wire.frames import Frame, FrameReader
 from sectum.hetee.wire.kinds import DOWNSTREAM, Kind, Plane
 from sectum.hetee.wire.messages import Failure, decode
 

@@ -7,7 +7,6 @@ import pytest
 from sectum.hetee.errors import FrameRefused, Refusal
 from sectum.hetee.wire.frames import FrameReader, plain_frame
 from sectum.hetee.wire.header import Header
-
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.read_ahead import READ_AHEAD_BYTES
 
