@@ -106,9 +106,6 @@ def up(
     if fresh:
         text = f"made a software endorsement for this machine: {paths.endorsement}"
         tell("provisioned", text, endorsement=str(paths.endorsement))
-    if not paths.reference.exists():
-        measurement = sign_worker(paths.reference).hex()
-        tell("signed", f"signed the worker's software: {measurement[:16]}", measurement=measurement)
     stops: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stops.append(1))
@@ -122,6 +119,9 @@ def up(
     )
     try:
         _check_addresses(listen, metrics)
+        if not paths.reference.exists():
+            measurement = sign_worker(paths.reference).hex()
+            tell("signed", f"signed the worker's software: {measurement[:16]}", measurement=measurement)
         write_file(paths.policy, policy_file(policy_for(paths.directory)))
         launcher.start(lambda: _ready(metrics), stopped=lambda: bool(stops))
         if not stops:
