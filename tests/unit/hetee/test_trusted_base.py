@@ -17,7 +17,7 @@ TRUSTED = ("attest", "channel", "confinement", "controller", "image", "wire", "e
 CLIENTS_ONLY = {PACKAGE / "attest" / name for name in ("quotes.py", "software.py")}
 
 # Raising this needs a decision record in docs/adr.
-LINES_AT_MOST = 3_900
+LINES_AT_MOST = 4_100
 
 
 def code_lines(path: Path) -> int:

@@ -43,6 +43,7 @@ class EnclaveEntry:
         revoked_s: time of a REVOKE that it has not complied with yet; None if there is none.
         wiped: whether it has said that it has wiped its memory.
         owned: names of all accelerators that it was ever granted.
+        given_back: those that it gave back while it lived, and that were then reset.
         heartbeat: the last counts that it sent.
     """
 
@@ -62,6 +63,7 @@ class EnclaveEntry:
     revoked_s: float | None = None
     wiped: bool = False
     owned: set[str] = field(default_factory=set)
+    given_back: set[str] = field(default_factory=set)
     heartbeat: Heartbeat = _NOTHING
 
     def advance_to(self, state: EnclaveState) -> None:

@@ -70,7 +70,7 @@ class WorkerMain:
 
     def __init__(self, link: socket.socket, data: socket.socket, setting: WorkerSettings) -> None:
         self._link, self._data, self._setting = link, data, setting
-        self._reader = FrameReader(ALLOWED[Role.CONTROLLER, Role.WORKER])
+        self._reader = FrameReader(ALLOWED[Role.CONTROLLER, Role.WORKER], self._receive)
         self._writing = threading.Lock()
         self._key, self._signer = WorkerKey(), ReceiptSigner()
         self._enclave: EnclaveServer | None = None
@@ -100,18 +100,26 @@ class WorkerMain:
         heartbeat_s = time.monotonic() + _HEARTBEAT_S
         while True:
             if poller.poll(max(0.0, heartbeat_s - time.monotonic()) * 1e3):
-                try:
-                    n_bytes = self._link.recv_into(self._reader.writable())
-                except ConnectionResetError:  # the controller closed it with data unread
+                if not self._take_frames():
                     return
-                if not n_bytes:
-                    return
-                if frame := self._reader.advance(n_bytes):
-                    self._take(frame)
             elif self._enclave is not None and not self._wiped:
                 self._send(Kind.HEARTBEAT, self._enclave.heartbeat())
             if time.monotonic() >= heartbeat_s:
                 heartbeat_s = time.monotonic() + _HEARTBEAT_S
+
+    def _take_frames(self) -> bool:
+        """Handle the frames that have come; returns False at the end of the link."""
+        try:
+            while frame := self._reader.next():
+                self._take(frame)
+        except BlockingIOError:
+            return True
+        except ConnectionResetError:  # the controller closed it with data unread
+            pass
+        return False
+
+    def _receive(self, memory: memoryview, _whole: bool) -> int:
+        return self._link.recv_into(memory, 0, socket.MSG_DONTWAIT)
 
     def _send(self, kind: Kind, message: Message) -> None:
         try:
@@ -185,8 +193,8 @@ class WorkerMain:
         else:
             self._enclave.engine.revoke(name, self._returned)
 
-    def _returned(self, name: str, cleaning: str) -> None:
-        self._send(Kind.RETURNED, messages.Returned(accelerators=(name,), cleaning=(cleaning,)))
+    def _returned(self, name: str, _cleaning: str) -> None:
+        self._send(Kind.RETURNED, messages.Accelerators(accelerators=(name,)))
 
     def _wipe(self, deadline_s: float) -> None:
         wiped = messages.Wiped(wiped_bytes=0, answered=0, refused=0)
