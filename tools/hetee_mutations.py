@@ -25,6 +25,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_session_pair import bytes_of, one_frame
+from hetee_simple_reader import SimpleFrameReader
 from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject, verify
 from sectum.hetee.attest.policy import Policy, read_policy
@@ -39,7 +40,7 @@ from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.sockets import IncomingFrames, SourceEnded
-from sectum.hetee.wire.frames import BufferedFrameReader, Frame, FrameReader, plain_frame
+from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import (
@@ -120,7 +121,7 @@ def only_frame(mutant: bytes) -> Frame:
 
 
 def _frames(mutant: bytes, _seed: bytes) -> None:
-    reader = FrameReader(frozenset(Kind))
+    reader = SimpleFrameReader(frozenset(Kind))
     for frame in reader.feed(mutant):
         if frame.header.pack() != bytes(frame.header.pack()):
             raise Forged("a header is not encoded as it was read")
@@ -163,14 +164,14 @@ def _read(frames: Iterable[Frame]) -> tuple[list[tuple[Header, bytes]], HeteeErr
 
 
 def _simply(mutant: bytes) -> Iterator[Frame]:
-    reader = FrameReader(frozenset(Kind))
+    reader = SimpleFrameReader(frozenset(Kind))
     yield from reader.feed(mutant)
     reader.end()
 
 
 def _ahead(mutant: bytes, _seed: bytes) -> None:
     """The buffered reader must read the same frames from any bytes as the plain reader."""
-    reader = BufferedFrameReader(frozenset(Kind), Source(mutant, _step(mutant)).receive)
+    reader = FrameReader(frozenset(Kind), Source(mutant, _step(mutant)).receive)
     read, error = _read(iter(reader.next, None))
     wanted, wanted_error = _read(_simply(mutant))
     if read != wanted or (error and error.code) != (wanted_error and wanted_error.code):
@@ -232,7 +233,7 @@ def _records() -> Target:
 
     def feed(mutant: bytes, _seed: bytes) -> None:
         opener = Opener(Secret(b"t" * 32), SESSION)
-        reader = FrameReader(frozenset({Kind.CANCEL}))
+        reader = SimpleFrameReader(frozenset({Kind.CANCEL}))
         for number, frame in enumerate(reader.feed(mutant)):
             text = opener.open(*frame)
             if number >= len(plaintexts) or text != plaintexts[number]:

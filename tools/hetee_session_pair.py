@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hetee_simple_reader import SimpleFrameReader
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.handshake import (
     Admit,
@@ -19,7 +20,7 @@ from sectum.hetee.channel.handshake import (
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
-from sectum.hetee.wire.frames import Frame, FrameReader
+from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.kinds import Kind, Role
 
 
@@ -30,7 +31,7 @@ def one_frame(data: bytes | bytearray) -> Frame:
         FrameRefused: the bytes are not a frame.
         ValueError: the bytes hold no frame, or several.
     """
-    reader = FrameReader(frozenset(Kind))
+    reader = SimpleFrameReader(frozenset(Kind))
     frames = list(reader.feed(data))
     reader.end()
     (frame,) = frames

@@ -164,8 +164,8 @@ def test_programs_read_a_line_for_each_event(tmp_path: Path, classifier: Path, p
     state, listen = tmp_path / "rack", f"127.0.0.1:{free_port()}"
     where = ("--listen", listen, "--metrics", f"127.0.0.1:{free_port()}", "--drain", 2)
     with running("up", "--state", state, "--accelerators", "cpu=1,paced=3", *where, "--json") as up:
-        provisioned, ready = events_until(up, "ready")
-        assert provisioned["event"] == "provisioned"
+        provisioned, signed, ready = events_until(up, "ready")
+        assert (provisioned["event"], signed["event"]) == ("provisioned", "signed")
         assert (ready["address"], ready["url"]) == (listen, f"hetee://{listen}")
         assert (ready["evidence"], ready["hardware"]) == ("software", False)
         assert ready["accelerators"] == {"cpu": 1, "paced": 3}

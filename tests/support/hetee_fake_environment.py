@@ -61,6 +61,10 @@ class Worker:
     received: list[tuple[Kind, Message]] = field(default_factory=list)
     secrets: list[tuple[bytes, bytes]] = field(default_factory=list)  # session and secret of each RELEASE
     holds: set[str] = field(default_factory=set)  # what it was granted and has not given back
+    used: set[str] = field(default_factory=set)  # what it gave back, and may still use because it was not stopped
+    stopping: bool = False  # whether the kernel was told to stop it, and has not done so yet
+    stopped: bool = False
+    processor_s: float = 0.0
 
     def last(self, kind: Kind) -> Any:
         """The newest message of a type; None if there was none."""
@@ -137,6 +141,15 @@ class FakeEnvironment:
     def memory_bytes(self, worker: int) -> int:
         return self.memory.get(worker, 0)
 
+    def stop(self, worker: int) -> None:
+        self.workers[worker].stopping = True
+
+    def resume(self, worker: int) -> None:
+        self.workers[worker].stopping = self.workers[worker].stopped = False
+
+    def processor_s(self, worker: int) -> float:
+        return self.workers[worker].processor_s
+
     def log(self, event: str, **fields: object) -> None:
         self.events.append((event, fields))
 
@@ -192,13 +205,23 @@ class FakeEnvironment:
             messages.Heartbeat(open_streams=open_streams, batches=0, images=0, bytes=0, busy_us=0),
         )
 
-    def give_back(self, worker: int, *, all_of_them: bool = True) -> None:
-        """A worker answers REVOKE, or begins to."""
-        holds = self.workers[worker].holds
-        names = tuple(sorted(holds))[: None if all_of_them else 1]
-        holds -= set(names)
-        cleaning = tuple("memory freed" for _ in names)
-        self.link(worker, Kind.RETURNED, messages.Returned(accelerators=names, cleaning=cleaning))
+    def give_back(self, worker: int, *, all_of_them: bool = True, stops: bool = True) -> None:
+        """A worker answers REVOKE, or begins to; with ``stops`` the kernel then stops it."""
+        process = self.workers[worker]
+        names = tuple(sorted(process.holds))[: None if all_of_them else 1]
+        process.holds -= set(names)
+        process.used |= set(names)
+        self.link(worker, Kind.RETURNED, messages.Accelerators(accelerators=names))
+        if stops:
+            self.stops(worker)
+
+    def stops(self, worker: int) -> None:
+        """The kernel stops a process, if it was told to."""
+        process = self.workers[worker]
+        if process.alive and process.stopping:
+            process.stopping, process.stopped = False, True
+            process.used.clear()
+            self.controller.stopped(worker)
 
     def wiped(self, worker: int) -> None:
         """A worker has done what WIPE says."""
@@ -210,6 +233,7 @@ class FakeEnvironment:
         if process.alive:
             process.alive = False
             process.holds.clear()
+            process.used.clear()
             self.controller.collected(worker, CollectedProcess(how, 1 << 20))
 
     def pong(self, connection: int) -> None:

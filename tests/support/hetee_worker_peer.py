@@ -20,12 +20,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hetee_simple_reader import SimpleFrameReader
 from sectum.hetee.attest.records import Receipt, open_receipt
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.wire import messages
-from sectum.hetee.wire.frames import FrameReader, plain_frame
+from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, chunks_needed
 from sectum.hetee.wire.kinds import ALLOWED, TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Message, decode, encode
@@ -57,7 +58,7 @@ class Link:
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(_TIMEOUT_S)
         self._socket = sock
-        self._reader = FrameReader(ALLOWED[Role.WORKER, Role.CONTROLLER])
+        self._reader = SimpleFrameReader(ALLOWED[Role.WORKER, Role.CONTROLLER])
 
     def send(self, kind: Kind, message: Message) -> None:
         """Send a message."""
@@ -93,7 +94,7 @@ class Client:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         self.socket, self._receipt_key, self._chunk_bytes = sock, receipt_key, chunk_bytes
         self.sealer, self.opener = data_channel(Role.CLIENT, Secret(SECRET), SESSION)
-        self._reader = FrameReader(ALLOWED[Role.WORKER, Role.CLIENT])
+        self._reader = SimpleFrameReader(ALLOWED[Role.WORKER, Role.CLIENT])
         self._frame = memoryview(bytearray(HEADER_BYTES + chunk_bytes + TAG_BYTES))
         self.stream = self.credited_bytes = 0
 

@@ -54,6 +54,11 @@ class RackPaths:
         return self.endorsement / "root.pub"
 
     @property
+    def reference(self) -> Path:
+        """The signed manifest of the worker images that the controller boots, and the signer's key."""
+        return self.directory / "reference"
+
+    @property
     def socket(self) -> Path:
         """The Unix socket on which the controller listens."""
         return self.directory / "run" / "controller.sock"
@@ -247,7 +252,8 @@ class Launcher:
             raise UsageError(f"another rack runs in {paths.directory}: stop it, or name another with --state") from None
         socket_path = str(paths.socket)
         drain = ["--drain-s", f"{drain_s:g}"]
-        arguments = ["--socket", socket_path, "--endorsement", str(paths.endorsement), *drain, *controller]
+        arguments = ["--socket", socket_path, "--endorsement", str(paths.endorsement)]
+        arguments += ["--reference", str(paths.reference), *drain, *controller]
         self.controller = RoleProcess("controller", arguments, self._log)
         self.host = RoleProcess(
             "host", ["--controller", socket_path, "--listen", listen, "--metrics", metrics], self._log

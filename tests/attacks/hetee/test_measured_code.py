@@ -16,12 +16,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_installation import POISON, Installation, RunningService
 from hetee_rack import until
 from sectum.hetee.attest.policy import Policy
+from sectum.hetee.attest.reference import sign_reference
 from sectum.hetee.client import connect
-from sectum.hetee.errors import PolicyRefused
+from sectum.hetee.errors import PolicyRefused, ServiceRefused
+from sectum.hetee.image.measurement import measure
+from sectum.hetee.image.software import WORKER, files
 from sectum.hetee.installed_policy import installed_policy
 
 pytestmark = pytest.mark.slow
@@ -182,7 +186,7 @@ def test_poison_in_the_software_is_measured(
 
 
 def test_what_was_measured_is_what_is_run(installation: Installation, tmp_path: Path, doubler: bytes) -> None:
-    """Workers that start after a file was swapped run what was measured; a new controller measures anew."""
+    """Workers that start after a file was swapped run what was measured; a new controller refuses to run the change."""
     with RunningService(installation, tmp_path / "state") as service:
         for file in ("hetee/worker/process.py", "hetee/worker/__main__.py", "hetee/wire/frames.py"):
             path = installation.site / "sectum" / file
@@ -193,8 +197,40 @@ def test_what_was_measured_is_what_is_run(installation: Installation, tmp_path: 
         assert len({event["pid"] for event in events(service, "vouched")}) == 3
         assert not service.poisoned()
         os.kill(controller_pid(service), signal.SIGKILL)
-        until(lambda: len(events(service, "ready", "controller")) == 2, 90, what="a new controller")
-        assert not accepted(service, doubler)
+        until(lambda: refusals(service), 90, what="the new controller's refusal")
+        assert len(events(service, "ready", "controller")) == 1
+        with pytest.raises(ServiceRefused):  # nobody listens
+            accepted(service, doubler)
+
+
+def refusals(service: RunningService) -> list[str]:
+    """What controllers say of a worker's image that nobody has signed."""
+    return [e["text"] for e in service.log() if "not in the signed reference manifest" in e.get("text", "")]
+
+
+def test_software_that_was_changed_is_not_run_until_it_is_signed(
+    installation: Installation, tmp_path: Path, doubler: bytes
+) -> None:
+    """A controller runs no worker whose image is not in its signed manifest, not even to compile its code."""
+    state = tmp_path / "state"
+    with RunningService(installation, state) as service:
+        assert accepted(service, doubler)
+    path = installation.site / "sectum/hetee/worker/process.py"
+    path.write_text(path.read_text() + POISON)
+    for manifest, why in ((None, "not in the signed reference manifest"), (_forged(path), "signed by another key")):
+        if manifest is not None:
+            (state / "reference" / "manifest.cwt").write_bytes(manifest)
+        with pytest.raises(AssertionError) as caught, RunningService(installation, state):
+            pass
+        assert why in str(caught.value)
+    assert len(events(service, "ready", "controller")) == 1
+    assert not service.poisoned()
+
+
+def _forged(changed: Path) -> bytes:
+    """A manifest with the changed software that is signed by who may not."""
+    package = changed.parents[2]
+    return sign_reference(Ed25519PrivateKey.generate(), [measure(files(WORKER, package))])
 
 
 def events(service: RunningService, name: str, role: str = "") -> list[dict[str, Any]]:

@@ -108,6 +108,7 @@ def test_a_controller_sees_its_images_only(rack: Rack) -> None:
         "worker",
         "caches",
         "endorsement",
+        "reference",
         "run",
         "proc",
         "dev",
@@ -150,3 +151,15 @@ def test_logs_are_pipes(rack: Rack) -> None:
         assert re.fullmatch(r"pipe:\[\d+\]", out)
         targets.append(out)
     assert len(set(targets)) == len(targets)
+
+
+def test_a_worker_sees_no_process_but_its_own(rack: Rack) -> None:
+    """Each worker that is ready is the first process of a PID namespace of its own, and a child of the controller."""
+
+    def first_ones() -> list[int]:
+        ids = {pid: re.search(r"^NSpid:\s+(.*)$", status(pid), re.M) for pid in rack.worker_pids()}
+        return [pid for pid, found in ids.items() if found is not None and found[1].split()[1:] == ["1"]]
+
+    until(lambda: len(first_ones()) >= 2 and set(first_ones()) == set(rack.worker_pids()), what="two workers")
+    pids = [rack.launcher.controller.pid, *first_ones()]
+    assert len({Path(f"/proc/{pid}/ns/pid").readlink() for pid in pids}) == len(pids)

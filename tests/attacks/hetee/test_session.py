@@ -13,11 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import sectum
 from hetee_hostile_host import DOWN, UP, HostileHost, Seen
 from hetee_rack import Rack, error_within, free_port, until
+from sectum.errors import UsageError
 from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import connect
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import EvidenceRefused, HandshakeRefused, HeteeError, PolicyRefused, Refusal, ServiceRefused
 from sectum.hetee.launcher import RackPaths, provision
+from sectum.hetee.signing import sign_worker
 from sectum.hetee.wire.kinds import Kind
 
 
@@ -58,7 +60,7 @@ def test_a_service_in_debug_mode_is_not_accepted(doubler: bytes) -> None:
 
 
 def test_changed_software_is_not_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doubler: bytes) -> None:
-    """R6, R9: one byte more in the package, and the measurement differs from what a policy for the original accepts."""
+    """R6, R9: with one byte more in the package no controller runs it unsigned, and no client accepts it signed."""
     with Rack("cpu=1") as original:
         policy = original.policy
         copy = tmp_path / "changed" / "sectum"
@@ -69,6 +71,10 @@ def test_changed_software_is_not_accepted(tmp_path: Path, monkeypatch: pytest.Mo
         directory = tmp_path / "rack"
         shutil.copytree(original.paths.endorsement, directory / "endorsement")
         (directory / "endorsement").chmod(0o700)
+        with pytest.raises(UsageError) as unsigned, Rack("cpu=1", directory=directory):
+            pass
+        assert "not in the signed reference manifest" in str(unsigned.value)
+        sign_worker(RackPaths(directory).reference, package=copy)
         with Rack("cpu=1", directory=directory) as rack, pytest.raises(PolicyRefused) as caught:
             rack.connect(policy=policy)
         assert "measurement" in str(caught.value)

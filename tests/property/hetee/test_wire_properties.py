@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from hetee_simple_reader import SimpleFrameReader
 from sectum.hetee.errors import FrameRefused, HeteeError, MessageRefused, Refusal, StreamRefused
-from sectum.hetee.wire.frames import BufferedFrameReader, FrameReader, plain_frame
+from sectum.hetee.wire.frames import FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, MAGIC, Header, chunks_needed, parse, usual_chunk_bytes
 from sectum.hetee.wire.kinds import CHUNK_BYTES, STREAM_BYTES, Kind
 from sectum.hetee.wire.messages import SCHEMAS, Tensor, encode, read
@@ -86,7 +87,7 @@ def test_reading_ahead_differs_in_nothing_but_its_calls(
     data = memoryview(bytes(stream[: length % (len(stream) + 1)]))
 
     def plainly() -> Any:
-        reader = FrameReader(frozenset(PLAIN))
+        reader = SimpleFrameReader(frozenset(PLAIN))
         yield from reader.feed(data)
         reader.end()
 
@@ -99,7 +100,7 @@ def test_reading_ahead_differs_in_nothing_but_its_calls(
             memory[:n_bytes], left = left[:n_bytes], left[n_bytes:]
             return n_bytes
 
-        yield from iter(BufferedFrameReader(frozenset(PLAIN), receive).next, None)
+        yield from iter(FrameReader(frozenset(PLAIN), receive).next, None)
 
     assert _outcome(ahead) == _outcome(plainly)
 
@@ -108,7 +109,7 @@ def test_reading_ahead_differs_in_nothing_but_its_calls(
 def test_frames_survive_any_cutting(frames: list[tuple[Kind, bytes]], data: st.DataObject) -> None:
     """However a byte stream is cut into pieces, the same frames come out."""
     stream = b"".join(plain_frame(kind, payload) for kind, payload in frames)
-    reader, got, at = FrameReader(frozenset(Kind)), [], 0
+    reader, got, at = SimpleFrameReader(frozenset(Kind)), [], 0
     while at < len(stream):
         n_bytes = data.draw(st.integers(1, len(stream) - at))
         got += [(frame.header.kind, bytes(frame.payload)) for frame in reader.feed(stream[at : at + n_bytes])]
@@ -120,7 +121,7 @@ def test_frames_survive_any_cutting(frames: list[tuple[Kind, bytes]], data: st.D
 @given(st.binary(max_size=2000))
 def test_any_bytes_are_frames_or_refused(data: bytes) -> None:
     """A reader ends in frames, in waiting, or in a refusal; it takes no more memory than a frame may have."""
-    reader = FrameReader(frozenset(Kind))
+    reader = SimpleFrameReader(frozenset(Kind))
     with contextlib.suppress(FrameRefused):
         list(reader.feed(data))
         assert len(reader.writable()) <= (1 << 20) + 16
@@ -256,7 +257,7 @@ TestStreams = Streams.TestCase
 @given(st.lists(st.binary(max_size=100), max_size=10))
 def test_refusals_never_carry_other_exceptions(input_tensors: list[bytes]) -> None:
     """Only refusals come out of a reader, whatever goes in and whatever came before."""
-    reader = FrameReader(frozenset(Kind))
+    reader = SimpleFrameReader(frozenset(Kind))
     for piece in input_tensors:
         with contextlib.suppress(HeteeError):
             list(reader.feed(piece))

@@ -1,15 +1,18 @@
-"""Writes the golden vectors of protocol version 1 beside this file.
+"""Writes golden vectors beside this file: all, or those that are named.
 
 They are recorded once: shares, devices and attestation keys are random. After that they are what the program has to
-keep to; run it again only for a new version of the protocol. Each case has the verdict that it must have.
+keep to; run it again only for a new version of the protocol. Each case has the verdict that it must have. "version" is
+the version of the protocol that changed these bytes last.
 
-    python tests/vectors/hetee/generate.py
+    python tests/vectors/hetee/generate.py [frames] [key_schedule] [records] [evidence]
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +42,10 @@ NONCE_BYTES = bytes(range(32))
 SESSION = bytes(range(16))
 
 
-def write(name: str, about: str, cases: Any) -> None:
-    (HERE / f"{name}.json").write_text(json.dumps({"about": about, "version": 1, "cases": cases}, indent=1) + "\n")
+def write(name: str, version: int, about: str, cases: Callable[[], Any]) -> None:
+    if name in (sys.argv[1:] or [name]):
+        content = {"about": about, "version": version, "cases": cases()}
+        (HERE / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 def digest(name: str) -> bytes:
@@ -66,7 +71,9 @@ def frames() -> list[dict[str, Any]]:
         "BAD_MAGIC",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8.0\r\nAccept: */*\r\n\r\n",
     )
-    bad("version 2", "BAD_VERSION", put(4, b"\2"))
+    bad("version 1", "BAD_VERSION", put(4, b"\1"))
+    bad("version 3", "BAD_VERSION", put(4, b"\3"))
+    bad("type 0x2c, WAKE of version 1", "UNKNOWN_TYPE", put(5, b"\x2c"))
     bad("type 0x50", "UNKNOWN_TYPE", put(5, b"\x50"))
     bad("a flag", "BAD_FLAGS", put(6, b"\0\1"))
     bad("a payload of 4 GiB", "BAD_LENGTH", put(8, b"\xff" * 4))
@@ -203,10 +210,10 @@ def evidence() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    write("frames", "Byte streams; a reader that expects any type refuses with the verdict, or accepts all.", frames())
-    write("key_schedule", "The client's private keys, both shares, transcripts, and all secrets.", key_schedule())
-    write("records", "Frames in the order of their arrival; those in opened open before the verdict.", records())
-    write("evidence", "Verified with one root, at one time, for one nonce.", evidence())
+    write("frames", 2, "Byte streams; a reader that expects any type refuses with the verdict, or accepts all.", frames)
+    write("key_schedule", 1, "The client's private keys, both shares, transcripts, and all secrets.", key_schedule)
+    write("records", 2, "Frames in the order of their arrival; those in opened open before the verdict.", records)
+    write("evidence", 1, "Verified with one root, at one time, for one nonce.", evidence)
 
 
 if __name__ == "__main__":

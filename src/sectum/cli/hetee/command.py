@@ -15,6 +15,7 @@ from sectum.cli.hetee.bench import bench
 from sectum.cli.hetee.connect import connect
 from sectum.cli.hetee.infer import infer
 from sectum.cli.hetee.options import SOFTWARE, policy_file, policy_for, state_option
+from sectum.cli.hetee.sign import sign
 from sectum.cli.hetee.top import top
 from sectum.cli.hetee.up import up
 from sectum.cli.hetee.verify import verify
@@ -98,7 +99,9 @@ def host(*, arguments: tuple[str, ...]) -> None:
 
 @hetee.command(
     context_settings=_PASSED_ON,
-    epilog=examples("sectum hetee controller --socket run/controller.sock --endorsement endorsement"),
+    epilog=examples(
+        "sectum hetee controller --socket run/controller.sock --endorsement endorsement --reference reference"
+    ),
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="...")
 def controller(*, arguments: tuple[str, ...]) -> None:
@@ -106,5 +109,5 @@ def controller(*, arguments: tuple[str, ...]) -> None:
     _become("controller", arguments)
 
 
-for _command in (up, infer, verify, top, connect, bench):
+for _command in (up, infer, verify, sign, top, connect, bench):
     hetee.add_command(_command)

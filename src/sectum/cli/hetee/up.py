@@ -97,12 +97,13 @@ def up(
 
     A process that dies is restarted. Ctrl-C stops the rack and lets open sessions finish; a second Ctrl-C ends them.
     The rack writes policy.json to its folder; clients on other machines need it. With --json it prints one line of JSON
-    for each event: 'provisioned' if the folder is new, 'ready' (with url, policy, evidence and accelerators),
-    'restarted', 'stopping', 'stopped'.
+    for each event: 'provisioned' and 'signed' if the folder is new, 'ready' (with url, policy, evidence and
+    accelerators), 'restarted', 'stopping', 'stopped'.
     """
     need_extra()
     tell = partial(_tell, as_json=as_json)
     from sectum.hetee.launcher import Launcher, RackPaths, provision, state_directory
+    from sectum.hetee.signing import sign_worker
 
     accelerators = accelerators or _default_accelerators()
     paths = RackPaths(state or state_directory())
@@ -124,6 +125,9 @@ def up(
     )
     try:
         _check_addresses(listen, metrics)
+        if not paths.reference.exists():
+            measurement = sign_worker(paths.reference).hex()
+            tell("signed", f"signed the worker's software: {measurement[:16]}", measurement=measurement)
         write_file(paths.policy, policy_file(policy_for(paths.directory)))
         launcher.start(lambda: _ready(metrics), stopped=lambda: bool(stops))
         if not stops:

@@ -130,8 +130,6 @@ class Baseline:
             HeteeError: the worker ended. Later errors are raised by the future.
         """
         alone = all(pending.future.done() for pending in tuple(self._pending.values()))
-        if alone:
-            self._writer.message(Kind.WAKE, encode(messages.Empty()))
         given = input_tensors(inputs, self._slots, pixels)
         batch = messages.BatchOpening(
             model=self._digest,

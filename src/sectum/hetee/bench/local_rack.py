@@ -17,6 +17,7 @@ from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import Session, connect
 from sectum.hetee.installed_policy import installed_policy
 from sectum.hetee.launcher import Launcher, RackPaths, provision
+from sectum.hetee.signing import sign_worker
 
 _READY_S = 120.0
 _POLL_S = 0.1
@@ -50,6 +51,8 @@ class LocalRack:
         self._scratch = None if directory else tempfile.TemporaryDirectory(prefix="sectum-rack-")
         self.paths = RackPaths(directory or Path(self._scratch.name))  # type: ignore[union-attr]
         provision(self.paths)
+        if not self.paths.reference.exists():
+            sign_worker(self.paths.reference)
         self.port, self.metrics_port = free_port(), free_port()
         self.launcher = Launcher(
             self.paths,

@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 
 from sectum.hetee.client.inputs import IMAGENET, Inputs
-from sectum.hetee.client.session import AcceleratorKind
-from sectum.hetee.wire.messages import Pace, Pixels
+from sectum.hetee.wire.messages import AcceleratorKind, Pace, Pixels
 from sectum.hetee.worker.accelerators.published import pace
 
 PacedOrReal = Literal["paced", "real"]

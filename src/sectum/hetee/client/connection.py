@@ -18,7 +18,7 @@ from sectum.hetee.channel.handshake import ClientHandshake, EstablishedSession
 from sectum.hetee.client.liveness import LOST_AFTER_S
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
-from sectum.hetee.wire.frames import BufferedFrameReader, Frame
+from sectum.hetee.wire.frames import Frame, FrameReader
 from sectum.hetee.wire.kinds import DOWNSTREAM, Kind, Plane
 from sectum.hetee.wire.messages import Failure, decode
 
@@ -62,7 +62,7 @@ class Connection:
         self._sent_bytes = 0
         self._stalled: HeteeError | None = None  # set when a write got nowhere; nothing is sent after it
         self._until_s = float("inf")  # time limit for receiving
-        self._reader = BufferedFrameReader(DOWNSTREAM, self._receive)
+        self._reader = FrameReader(DOWNSTREAM, self._receive)
         address = parse_url(url)
         try:
             self._socket = socket.create_connection(address, timeout_s)

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from sectum.hetee.wire.messages import Tensor, Vouch, decode, read
 from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 
 _HASHED_S = 2.0  # the client hashes its inputs while the worker computes
-_REREAD_BYTES = 64 << 10  # larger answers are not kept
 
 
 @dataclass(eq=False)
@@ -63,14 +62,6 @@ class Pending:
     encryption_ns: int = 0
 
 
-class _LastResult(NamedTuple):
-    """The last result, kept to warm the caches."""
-
-    opening: bytes
-    tensors: tuple[Tensor, ...]
-    data: memoryview
-
-
 def _hashed(pending: Pending) -> bytes:
     try:
         return pending.inputs.result(_HASHED_S)
@@ -104,7 +95,6 @@ class EnclaveChannel:
         self.pending: dict[int, Pending] = {}
         self.ready: messages.Ready | None = None
         self.finished: messages.Finished | None = None
-        self._last: _LastResult | None = None
         self.answered = self.refused = 0
         self.pong = -1
 
@@ -172,7 +162,6 @@ class EnclaveChannel:
                 self._refused(header.stream, message)
             case messages.Credit():
                 self._streams().release(message.credit_bytes)
-                self._warm_caches()
             case messages.Finished():
                 self.finished = message
             case messages.Ping() if header.kind is Kind.PONG_WORKER:
@@ -226,8 +215,6 @@ class EnclaveChannel:
         elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
         result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed, pending.parts)
         pending.future.set_result(result)
-        if len(pending.data) <= _REREAD_BYTES:
-            self._last = _LastResult(pending.opening, pending.tensors, pending.data)
 
     def _receipt(self, stream: int, token: bytes) -> None:
         self._streams().answer(stream, Kind.RECEIPT)
@@ -254,12 +241,6 @@ class EnclaveChannel:
             ReceiptParts(token, self.vouch, stream, pending.asked, pending.opening, self._accepted_s)
         )
         pending.signed.set_result(receipt)
-
-    def _warm_caches(self) -> None:
-        """Read the last result again. A worker sends CREDIT just before a result, and code that just ran is fast."""
-        if self._last is not None and len(self.pending) == 1:
-            decode(self._last.opening, messages.ResultOpening)
-            arrays(self._last.tensors, self._last.data)
 
     def _refused(self, stream: int, message: messages.Failure) -> None:
         self._streams().answer(stream, Kind.REFUSED)

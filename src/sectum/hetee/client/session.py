@@ -8,7 +8,6 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -25,9 +24,8 @@ from sectum.hetee.client.trust import Trust, read_policy_file
 from sectum.hetee.errors import EvidenceRefused, HeteeError, RecordRefused, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import CHUNK_BYTES, CHUNK_BYTES_LEAST, Kind
-from sectum.hetee.wire.messages import Pace, Pixels
+from sectum.hetee.wire.messages import AcceleratorKind, Pace, Pixels
 
-AcceleratorKind = Literal["cpu", "cuda", "paced"]
 DEADLINE_MS = 60_000
 _GRACE_S = 5.0
 
@@ -281,7 +279,6 @@ class Session:
             )
         if model is None:
             raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
-        self._transport.wake(enclave)
         given = input_tensors(inputs, model.inputs, pixels)
         batch = messages.BatchOpening(
             model=model.digest,

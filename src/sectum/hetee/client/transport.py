@@ -31,7 +31,6 @@ _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
 # The opening of a smaller batch, if no other is pending, is sent ahead of its chunks, so that host and worker wake up
 # while the first chunk is sealed. Otherwise opening and first chunk are sent with one call.
 _MUCH_BYTES = 1 << 20
-_IDLE_S = 0.002  # WAKE is worth its cost only if no batch was sent for this long
 _WATCH_S = 0.1
 ATTEST_EVERY_S = 3600.0
 _ATTEST_S = 10.0
@@ -96,7 +95,6 @@ class Transport:
         self._waiting = True
         self._over = threading.Event()
         self._one_stream = threading.Lock()
-        self._sent_s = 0.0  # when the last stream was sent
         self._frames = memoryview(bytearray(2 * (HEADER_BYTES + TAG_BYTES) + MESSAGE_BYTES + CHUNK_BYTES))
         self._controller, self._worker = LivenessMonitor(), LivenessMonitor()
         self._threads = [
@@ -134,12 +132,6 @@ class Transport:
         if enclave is not None and stream is not None:
             with suppress(HeteeError):  # lost meanwhile
                 self.to_worker(enclave, Kind.CANCEL, messages.Empty(), stream=stream)
-
-    def wake(self, enclave: EnclaveChannel) -> None:
-        """Send WAKE before a batch if host and worker are idle, so that they wake up while the batch is described."""
-        if not enclave.busy and time.monotonic() > self._sent_s + _IDLE_S:
-            with suppress(HeteeError):  # lost meanwhile: `send_stream` raises
-                self.to_worker(enclave, Kind.WAKE, messages.Empty())
 
     def send_stream(
         self,
@@ -183,7 +175,6 @@ class Transport:
                 # The sealer of a lost worker is wiped; `EnclaveChannel.fail` has already failed its streams.
                 if not pending.future.done():
                     self.fail(error)
-            self._sent_s = time.monotonic()
         pending.inputs.set_result(plaintext.sha256())  # now that the worker has everything, this delays nobody
         return pending
 

@@ -15,7 +15,7 @@ from sectum.hetee.confinement.users import FIRST, become
 
 _WORD_CHARACTERS = 64
 # All that is in the root of a controller with a root of its own.
-PRIVATE_ROOT = frozenset({"controller", "worker", "caches", "endorsement", "admit", "run", "proc", "dev"})
+PRIVATE_ROOT = frozenset({"controller", "worker", "caches", "endorsement", "reference", "admit", "run", "proc", "dev"})
 _NAMESPACES = {
     "mount-namespace": kernel.CLONE_NEWNS,
     "network-namespace": kernel.CLONE_NEWNET,
@@ -51,7 +51,7 @@ class ConfinementReport:
         self.unconfined.append(f"{name}: {reason}"[:_WORD_CHARACTERS])
 
 
-def isolate(report: ConfinementReport, *, user: int = 0) -> None:
+def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = False) -> None:
     """Leave the machine's namespaces. Call it before any thread is started.
 
     From here on the process dies with its parent, its memory is not swapped, and it leaves no core dump.
@@ -59,6 +59,8 @@ def isolate(report: ConfinementReport, *, user: int = 0) -> None:
     Args:
         report: gets the outcome of each step.
         user: user id to take first; 0 to keep the user.
+        new_process: whether to go on in a new process, with a PID namespace of its own. This one ends then; the parent
+            of both is the same.
     """
     report.attempt("memory-locked", _lock_memory)
     report.attempt("no-core-dump", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
@@ -68,6 +70,10 @@ def isolate(report: ConfinementReport, *, user: int = 0) -> None:
     if report.attempt("user-namespace", new_user_namespace):
         for name, flag in _NAMESPACES.items():
             report.attempt(name, lambda flag=flag: kernel.unshare(flag))  # type: ignore[misc]
+        if new_process:
+            report.attempt("pid-namespace", _go_on_in_new_pid_namespace)
+            if "memory-locked" in report.confinement:  # the new process has not inherited it
+                _lock_memory()
     # After the namespaces, because a change of credentials clears it. `close_off` repeats and reports it.
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     # Short sleeps end on time. Threads started later inherit this.
@@ -204,6 +210,12 @@ def new_user_namespace() -> None:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+
+
+def _go_on_in_new_pid_namespace() -> None:
+    kernel.unshare(kernel.CLONE_NEWPID)  # for the processes that this one makes
+    if kernel.fork_as_sibling():
+        os._exit(0)
 
 
 def _empty_root() -> None:

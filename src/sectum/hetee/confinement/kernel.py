@@ -6,12 +6,13 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_PARENT = 0x10000000, 0x20000000, 0x40000000, 0x8000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 0x1000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 MNT_DETACH = 2
@@ -23,6 +24,7 @@ CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_IPC_LOCK = 5, 6, 7, 14
 
 # System call numbers of x86-64. Landlock's are the same on all architectures.
 _NUMBERS = {
+    "clone": 56,
     "capset": 126,
     "pivot_root": 155,
     "seccomp": 317,
@@ -69,6 +71,14 @@ def system_call(name: str, *arguments: object) -> int:
     if not is_x86_64():
         raise OSError(errno.ENOSYS, f"needs x86-64, this is {platform.machine()}")
     return _checked(_libc.syscall(ctypes.c_long(_NUMBERS[name]), *map(_argument, arguments)))
+
+
+def fork_as_sibling() -> int:
+    """Fork a process whose parent is this process's parent; 0 in the new process, its id in this one.
+
+    Call it before any thread is started.
+    """
+    return system_call("clone", CLONE_PARENT | signal.SIGCHLD, None, None, None, None)
 
 
 def prctl(option: int, value: int, more: int = 0) -> None:

@@ -13,6 +13,7 @@ from sectum import __version__
 from sectum.hetee.attest.endorsement import load
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.policy import CONFINEMENT
+from sectum.hetee.attest.reference import read_reference
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.confinement import ConfinementReport, confine_controller
 from sectum.hetee.controller.hardening import end_with_parent
@@ -20,13 +21,14 @@ from sectum.hetee.controller.service import ControllerService, WorkerStart, list
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.image import measurement, running
+from sectum.hetee.wire.messages import ACCELERATOR_KINDS
 
 
 def _accelerators(text: str) -> dict[str, int]:
     counts = {}
     for part in text.split(","):
         kind, _, count = part.partition("=")
-        if kind not in ("cpu", "cuda", "paced") or not count.isdecimal() or not 1 <= int(count) <= 64:
+        if kind not in ACCELERATOR_KINDS or not count.isdecimal() or not 1 <= int(count) <= 64:
             raise argparse.ArgumentTypeError(
                 f"'{part}' is not KIND=NUMBER with 1 to 64: write for example cpu=2,paced=4"
             )
@@ -53,6 +55,12 @@ def parser() -> argparse.ArgumentParser:
         "--socket", type=Path, required=True, help="Unix socket to listen on for the host; its folder needs mode 0700"
     )
     read.add_argument("--endorsement", type=Path, required=True, help="folder with this machine's endorsement")
+    read.add_argument(
+        "--reference",
+        type=Path,
+        required=True,
+        help="folder with the signed manifest of worker images that may be booted, as 'sectum hetee sign' writes it",
+    )
     read.add_argument("--accelerators", type=_accelerators, default=defaults.accelerators, help="such as cpu=2,paced=4")
     read.add_argument(
         "--admit",
@@ -144,11 +152,13 @@ def _confine(arguments: argparse.Namespace) -> ConfinementReport:
     return report
 
 
-def _compiling(image: Path, caches: Path, options: list[str]) -> subprocess.Popen[bytes]:
+def _compile(image: Path, caches: Path, options: list[str]) -> None:
     """Compile the worker's code once, from its image, so that workers start fast. No worker can write there."""
     words = [*options, "--rehearse"]
     command = running.command(image, "sectum.hetee.worker", words, caches=caches, compiles=True)
-    return subprocess.Popen(command, env=running.ENVIRONMENT, stdin=subprocess.DEVNULL)
+    code = subprocess.run(command, env=running.ENVIRONMENT, stdin=subprocess.DEVNULL, check=False).returncode
+    if code:
+        raise refusal(Refusal.INTERNAL, f"the worker's software cannot run: exit code {code}")
 
 
 def _workers(arguments: argparse.Namespace, hardware: str) -> WorkerStart:
@@ -156,12 +166,12 @@ def _workers(arguments: argparse.Namespace, hardware: str) -> WorkerStart:
     options = {"--kinds": kinds, "--threads": str(arguments.threads)}
     options |= {"--memory-mib": str(_memory_mib(arguments)), "--hardware": hardware}
     image, caches = arguments.images / "worker", arguments.images / "caches"
-    words = [word for pair in options.items() for word in pair]
-    compiling = _compiling(image, caches, words)
     measured = measurement.measure(measurement.in_image(image))
-    if compiling.wait():
-        detail = f"the worker's software cannot run: exit code {compiling.returncode}"
-        raise refusal(Refusal.INTERNAL, detail)
+    if measured not in read_reference(arguments.reference):
+        detail = f"the worker's image {measured.hex()} is not in the signed reference manifest, and is not run"
+        raise refusal(Refusal.NOT_GENUINE, f"{detail}; if you changed the software, run 'sectum hetee sign'")
+    words = [word for pair in options.items() for word in pair]
+    _compile(image, caches, words)
     command = running.command(image, "sectum.hetee.worker", words, caches=caches)
     environment = dict(running.ENVIRONMENT)
     if "cuda" in arguments.accelerators and "CUDA_VISIBLE_DEVICES" in os.environ:

@@ -1,10 +1,29 @@
-"""Which enclave owns which accelerator, and which sessions wait for one (rule R1)."""
+"""Which accelerator is where, and which sessions wait for one (rule R1)."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 from typing import NamedTuple
+
+
+class AcceleratorState(Enum):
+    """States of an accelerator, which it goes through in this order, again and again."""
+
+    FREE = "free"
+    OWNED = "owned"
+    RESETTING = "resetting"
+
+
+class _Place(NamedTuple):
+    """Where an accelerator is: its state, and the enclave that owns it, or owned it last."""
+
+    state: AcceleratorState
+    enclave: int = 0
+
+
+_FREE = _Place(AcceleratorState.FREE)
 
 
 class Waiter(NamedTuple):
@@ -15,7 +34,9 @@ class Waiter(NamedTuple):
 
 
 class AcceleratorPool:
-    """All accelerators of a machine. At most one enclave owns each; sessions that wait are served first in, first out.
+    """All accelerators of a machine. Sessions that wait are served first in, first out.
+
+    An accelerator that its enclave gave back, or whose enclave is ending, is in nobody's hands until it is reset.
 
     Args:
         counts: number of accelerators of each kind.
@@ -23,29 +44,44 @@ class AcceleratorPool:
 
     def __init__(self, counts: Mapping[str, int]) -> None:
         self.counts = dict(counts)
-        self._owners: dict[str, int | None] = {
-            f"{kind}:{number}": None for kind, count in self.counts.items() for number in range(count)
-        }
+        self._places = {f"{kind}:{number}": _FREE for kind, count in self.counts.items() for number in range(count)}
         self._queues: dict[str, deque[Waiter]] = {kind: deque() for kind in self.counts}
+
+    def _at(self, place: _Place) -> tuple[str, ...]:
+        return tuple(name for name, found in self._places.items() if found == place)
+
+    def _move(self, names: Iterable[str], before: _Place, after: _Place) -> None:
+        for name in names:
+            assert self._places[name] == before, f"{name} is {self._places[name]}, expected {before}"
+            self._places[name] = after
 
     def owned(self, enclave: int) -> tuple[str, ...]:
         """The accelerators that an enclave owns."""
-        return tuple(name for name, owner in self._owners.items() if owner == enclave)
+        return self._at(_Place(AcceleratorState.OWNED, enclave))
+
+    def resetting(self, enclave: int) -> tuple[str, ...]:
+        """The accelerators that an enclave gave back, and that are not reset yet."""
+        return self._at(_Place(AcceleratorState.RESETTING, enclave))
 
     def free(self, kind: str) -> list[str]:
-        """The accelerators of a kind that nobody owns."""
-        return [name for name, owner in self._owners.items() if owner is None and _kind(name) == kind]
+        """The accelerators of a kind that nobody owns, and that are reset."""
+        return [name for name in self._at(_FREE) if kind_of(name) == kind]
+
+    def coming(self, kind: str) -> int:
+        """The number of accelerators of a kind that are free, or will be when they are reset."""
+        return sum(place.state is not AcceleratorState.OWNED for n, place in self._places.items() if kind_of(n) == kind)
 
     def grant(self, enclave: int, names: Iterable[str]) -> None:
         """Give free accelerators to an enclave."""
-        for name in names:
-            assert self._owners[name] is None, f"{name} is owned already"
-            self._owners[name] = enclave
+        self._move(names, _FREE, _Place(AcceleratorState.OWNED, enclave))
 
-    def take_back(self, names: Iterable[str]) -> None:
-        """Free accelerators that an enclave gave back, or whose enclave has ended."""
-        for name in names:
-            self._owners[name] = None
+    def give_back(self, enclave: int, names: Iterable[str]) -> None:
+        """Take accelerators from the enclave that owns them."""
+        self._move(names, _Place(AcceleratorState.OWNED, enclave), _Place(AcceleratorState.RESETTING, enclave))
+
+    def confirm(self, enclave: int) -> None:
+        """Free what an enclave gave back: its reset was confirmed."""
+        self._move(self.resetting(enclave), _Place(AcceleratorState.RESETTING, enclave), _FREE)
 
     def wait(self, kind: str, waiter: Waiter) -> None:
         """Add a session at the end of the queue. A session that waits already keeps its place."""
@@ -71,16 +107,31 @@ class AcceleratorPool:
         return 0
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
+    """The kind of an accelerator with this name."""
     return name.partition(":")[0]
 
 
-def reset(name: str) -> str:
+def resets_alive(kind: str) -> bool:
+    """Whether the reset of an accelerator can be confirmed while the process that had it lives.
+
+    A CPU or paced accelerator is a right to compute: it is reset when the kernel has stopped the process. Nothing
+    shows that a GPU was cleaned while the process has its context.
+    """
+    return kind != "cuda"
+
+
+def reset(name: str, *, before: bool = False) -> str:
     """What cleaned an accelerator after its owner's process was collected, and how the controller knows it.
 
     A CPU or paced accelerator has no memory but its owner's, and the kernel takes that back before it lets a process be
     collected. A GPU's memory belongs to a context of the process: its driver ends it, which nothing here can check.
+
+    Args:
+        name: name of the accelerator.
+        before: whether it was given back before, while the process lived.
     """
-    if _kind(name) == "cuda":
+    if not resets_alive(kind_of(name)):
         return "its context ended with the process, as its driver should do: not verified"
-    return "it had the memory of the process only, which the kernel has taken back"
+    taken = "it had the memory of the process only, which the kernel has taken back"
+    return f"{taken}; given back before, when the kernel had stopped the process" if before else taken

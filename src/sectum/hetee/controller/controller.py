@@ -270,6 +270,17 @@ class Controller:
         self._environment.log("worker_misbehaved", worker=worker, code=error.code.name, detail=error.detail)
         self._environment.kill(worker)
 
+    def moved(self, worker: int, pid: int) -> None:
+        """Handle a worker that goes on in a new process, in a PID namespace of its own."""
+        if enclave := self.pool.enclaves.get(worker):
+            enclave.pid = pid
+
+    def stopped(self, worker: int) -> None:
+        """Handle the kernel's word that every thread of a worker has stopped."""
+        if enclave := self.pool.enclaves.get(worker):
+            self.pool.handover.stopped(enclave)
+            self._schedule()
+
     def collected(self, worker: int, ended: CollectedProcess) -> None:
         """Handle the end of a worker's process, after `waitpid`."""
         enclave = self.pool.enclaves.get(worker)

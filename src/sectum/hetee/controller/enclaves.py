@@ -48,6 +48,7 @@ class EnclaveEntry:
         wiped: whether it has said that it has wiped its memory.
         blamed: why this controller killed it before its end; empty if it did not.
         owned: names of all accelerators that it was ever granted.
+        given_back: those that it gave back while it lived, and that were then reset.
         heartbeat: the last counts that it sent.
     """
 
@@ -70,6 +71,7 @@ class EnclaveEntry:
     wiped: bool = False
     blamed: str = ""
     owned: set[str] = field(default_factory=set)
+    given_back: set[str] = field(default_factory=set)
     heartbeat: Heartbeat = _NOTHING
 
     def advance_to(self, state: EnclaveState) -> None:

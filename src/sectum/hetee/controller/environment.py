@@ -55,6 +55,15 @@ class Environment(Protocol):
     def memory_bytes(self, worker: int) -> int:
         """Private memory that a worker holds now; 0 if it has ended."""
 
+    def stop(self, worker: int) -> None:
+        """Have the kernel stop a worker; `Controller.stopped` is called when every thread of it has stopped."""
+
+    def resume(self, worker: int) -> None:
+        """Let a stopped worker go on."""
+
+    def processor_s(self, worker: int) -> float:
+        """Processor time that a worker has used, in seconds, by the kernel's clock; 0 if it has ended."""
+
     def log(self, event: str, **fields: object) -> None:
         """Write a line to the log. The fields hold no secrets."""
 

@@ -6,11 +6,11 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 
-from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.errors import FrameRefused, Refusal, refusal
 from sectum.hetee.wire.frames import Frame, FrameReader
 from sectum.hetee.wire.kinds import Kind
 
-_FRAMES_A_TURN = 16
+_RECEIVES_A_TURN = 2
 _UNSENT_BYTES = 256 << 10  # so the sessions of one identity keep a few MiB waiting at most
 
 
@@ -26,7 +26,8 @@ class FrameSocket:
         peer.setblocking(False)
         self.socket = peer
         self.closing = False
-        self._reader = FrameReader(accepts)
+        self._reader = FrameReader(accepts, self._receive)
+        self._receives = 0
         self._unsent: deque[tuple[memoryview, socket.socket | None]] = deque()
         self._unsent_bytes = 0
 
@@ -37,15 +38,25 @@ class FrameSocket:
             FrameRefused: the bytes are not a frame that this peer may send.
             ConnectionError: the peer is gone.
         """
-        for _ in range(2 * _FRAMES_A_TURN):
+        self._receives = _RECEIVES_A_TURN
+        while True:
             try:
-                n_bytes = self.socket.recv_into(self._reader.writable())
+                frame = self._reader.next()
             except BlockingIOError:
                 return
-            if n_bytes == 0:
+            except FrameRefused as error:
+                if error.code is not Refusal.TRUNCATED:
+                    raise
+                frame = None
+            if frame is None:
                 raise ConnectionResetError("the peer closed the connection")
-            if frame := self._reader.advance(n_bytes):
-                yield frame
+            yield frame
+
+    def _receive(self, memory: memoryview, _whole: bool) -> int:
+        if not self._receives:  # the others have their turn
+            raise BlockingIOError
+        self._receives -= 1
+        return self.socket.recv_into(memory)
 
     def send(self, frame: bytes | bytearray, descriptor: socket.socket | None = None) -> None:
         """Send as much as the socket takes now, and keep the rest for `flush`.

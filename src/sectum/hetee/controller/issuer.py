@@ -85,7 +85,7 @@ class Issuer:
             index=enclave.index,
             ended="asked" if enclave.wiped else "killed",
             exit=ended.exit,
-            accelerators={name: reset(name) for name in sorted(enclave.owned)},
+            accelerators={name: reset(name, before=name in enclave.given_back) for name in sorted(enclave.owned)},
             pid=enclave.pid,
             peak_bytes=ended.peak_bytes,
             hardware=self._attester.format,

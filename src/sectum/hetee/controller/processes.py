@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from sectum.hetee.role_log import LogReader
 
 LINK_FD, DATA_FD = 3, 4
 _ABOVE = 10  # sockets are first moved above the fixed numbers that the worker expects
+_CPU_CLOCK = 2  # of a whole process: linux/posix-timers.h
 
 
 def _forbid_inheritance() -> None:
@@ -82,6 +84,7 @@ class WorkerProcess:
                 os.kill(self.pid, signal.SIGKILL)  # not collected yet, so its id is its own
                 os.waitpid(self.pid, 0)
                 raise
+        self._group = self.pid
         self.link.setblocking(False)
         self.log: LogReader | None = LogReader(read)
 
@@ -90,9 +93,45 @@ class WorkerProcess:
         return StartedProcess(self.pid, measurement)
 
     def kill(self) -> None:
-        """Kill the process through its pidfd, so that a reused process id is never hit."""
+        """Kill the process."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Have the kernel stop the process; `stopped` says when it has."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a stopped process go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        # The id of a process group is not given to another while a process of it has not been collected.
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.killpg(self._group, number)
+
+    def stopped(self) -> bool:
+        """Whether every thread of the process has stopped since this was asked last."""
+        with suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG) is not None
+        return False
+
+    def processor_s(self) -> float:
+        """Processor time that the process has used, in seconds, by the kernel's clock; 0 if it has ended."""
+        try:
+            return time.clock_gettime(~self.pid << 3 | _CPU_CLOCK)
+        except OSError:
+            return 0.0
+
+    def follow(self) -> bool:
+        """Follow a worker that goes on in a new process, in a PID namespace of its own; False if it has ended."""
+        for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+            if int(word) != self.pid and os.getpgid(int(word)) == self._group:
+                os.waitpid(self.pid, 0)
+                os.close(self.pidfd)
+                self.pid = int(word)
+                self.pidfd = os.pidfd_open(self.pid)
+                return True
+        return False
 
     def collect(self) -> CollectedProcess:
         """Wait for the process to end, and close its descriptors."""

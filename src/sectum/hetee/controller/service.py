@@ -99,7 +99,7 @@ class WorkerStart:
     def arguments(self, number: int) -> tuple[str, ...]:
         """What is appended to the command for the worker with this number."""
         user = ("--user", str(worker_user(self.user, number))) if self.user else ()
-        return ("--measurement", self.measurement.hex(), *user)
+        return ("--new-process", "--measurement", self.measurement.hex(), *user)
 
 
 class ControllerService:
@@ -129,6 +129,7 @@ class ControllerService:
         self._hosts: dict[int, FrameSocket] = {}
         self._links: dict[int, FrameSocket] = {}
         self._workers: dict[int, WorkerProcess] = {}
+        self._stopping: set[int] = set()
         self._numbers = 0
         self._stops = 0
         self._places, self._deaf_until_s = settings.sessions + _OTHERS, 0.0
@@ -185,6 +186,19 @@ class ControllerService:
         """Private memory that a worker holds now; 0 if it has ended."""
         process = self._workers.get(worker)
         return private_bytes(process.pid) if process is not None else 0
+
+    def stop(self, worker: int) -> None:
+        """Have the kernel stop a worker."""
+        self._stopping.add(worker)
+        self._workers[worker].stop()
+
+    def resume(self, worker: int) -> None:
+        """Let a stopped worker go on."""
+        self._workers[worker].resume()
+
+    def processor_s(self, worker: int) -> float:
+        """Processor time that a worker has used, in seconds."""
+        return self._workers[worker].processor_s()
 
     def log(self, event: str, **fields: object) -> None:
         """Write a line to the log."""
@@ -313,16 +327,26 @@ class ControllerService:
 
     def _collect(self, worker: int) -> None:
         process = self._workers[worker]
+        self._selector.unregister(process.pidfd)
+        if process.follow():
+            self._watch(process.pidfd, lambda _: self._collect(worker))
+            self._controller.moved(worker, process.pid)
+            return
         while process.log is not None and select.select([process.log.pipe], [], [], 0)[0]:
             self._read_log(process)
         if process.log is not None:
             self._selector.unregister(process.log.pipe)
         if self._links.pop(worker, None):
             self._selector.unregister(process.link)
-        self._selector.unregister(process.pidfd)
         ended = process.collect()
         del self._workers[worker]
+        self._stopping.discard(worker)
         self._controller.collected(worker, ended)
+
+    def _see_stops(self) -> None:
+        for worker in [worker for worker in self._stopping if self._workers[worker].stopped()]:
+            self._stopping.discard(worker)
+            self._controller.stopped(worker)
 
     # --- running ---
 
@@ -333,12 +357,14 @@ class ControllerService:
             end.setblocking(False)
         before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes `select`
         self._watch(self._listener, self._accept)
         self._watch(woken, lambda _: _discard(woken))
         try:
             while self._stops < 2 and not self._controller.drained:
                 for key, events in self._selector.select(_TICK_S):
                     self._safely(key.data, events)
+                self._safely(self._see_stops)
                 if self._stops:
                     self._safely(self._controller.drain)
                 self._safely(self._controller.tick)

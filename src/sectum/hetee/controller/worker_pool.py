@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sectum.hetee.controller.accelerators import AcceleratorPool, Waiter
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Clock, Environment
+from sectum.hetee.controller.handover import WIPE_S, Handover
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.frames import Frame, plain_frame
@@ -16,7 +17,6 @@ from sectum.hetee.wire.messages import (
     Deadline,
     Heartbeat,
     Message,
-    Returned,
     Started,
     Wiped,
     encode,
@@ -24,7 +24,6 @@ from sectum.hetee.wire.messages import (
 )
 
 REVOKE_S = 5.0
-WIPE_S = 1.0
 _SLOWEST_RESTART_S = 2.0
 _STARTING_AT_ONCE = 4
 
@@ -38,6 +37,7 @@ class WorkerPool:
 
     def __init__(self, settings: Settings, environment: Environment, clock: Clock) -> None:
         self.accelerators = AcceleratorPool(settings.accelerators)
+        self.handover = Handover(self.accelerators, environment, clock)
         self.enclaves: dict[int, EnclaveEntry] = {}
         self._settings, self._environment, self._clock = settings, environment, clock
         self._numbers = 0
@@ -89,6 +89,7 @@ class WorkerPool:
         self.accelerators.grant(enclave.number, names)
         enclave.granted_s = self._clock()
         enclave.owned |= set(names)
+        self.handover.granted(enclave)
         self._environment.send_to_worker(enclave.number, _frame(Kind.GRANT, Accelerators(accelerators=tuple(names))))
 
     def free_for(self, kind: str, waiters: list[Waiter]) -> None:
@@ -96,7 +97,7 @@ class WorkerPool:
         now = self._clock()
         owning = (e for e in self._in(EnclaveState.SERVING, EnclaveState.DRAINING) if e.kind == kind)
         owners = sorted(owning, key=lambda e: e.quantum_s)
-        coming = len(self.accelerators.free(kind))
+        coming = self.accelerators.coming(kind)
         coming += sum(len(self.accelerators.owned(e.number)) for e in owners if e.revoked_s is not None)
         missing = sum(waiter.needs for waiter in waiters) - coming
         for enclave in owners:
@@ -127,7 +128,7 @@ class WorkerPool:
                 self.failures = 0
             case Heartbeat() if enclave.started is not None:
                 enclave.heartbeat = message
-            case Returned() if enclave.started is not None:
+            case Accelerators() if enclave.started is not None:
                 self._returned(enclave, message)
             case Wiped() if enclave.state is EnclaveState.DRAINING:
                 enclave.wiped = True
@@ -138,14 +139,14 @@ class WorkerPool:
                 raise refusal(Refusal.UNEXPECTED, detail)
         return message
 
-    def _returned(self, enclave: EnclaveEntry, returned: Returned) -> None:
+    def _returned(self, enclave: EnclaveEntry, returned: Accelerators) -> None:
         asked = enclave.revoked_s is not None
         if not set(returned.accelerators) <= set(self.accelerators.owned(enclave.number)):
             raise refusal(Refusal.UNEXPECTED, "a worker gave back accelerators that it does not own")
         if not asked and enclave.state is not EnclaveState.DRAINING:
             raise refusal(Refusal.UNEXPECTED, "a worker gave back accelerators that were not revoked")
-        if asked:  # accelerators that come back because of WIPE are free when the process has been collected
-            self.accelerators.take_back(returned.accelerators)
+        if asked:  # those that come back because of WIPE are reset when the process has been collected
+            self.handover.returned(enclave, set(returned.accelerators))
         if not self.accelerators.owned(enclave.number):
             enclave.revoked_s = None
 
@@ -167,11 +168,12 @@ class WorkerPool:
             self._start_failed("it ended before it was ready")
         enclave.advance_to(EnclaveState.CLEANED)
         del self.enclaves[enclave.number]
-        self.accelerators.take_back(self.accelerators.owned(enclave.number))
+        self.handover.ended(enclave)
 
     def tick(self) -> None:
         """Kill workers that have exceeded a time limit."""
         now = self._clock()
+        self.handover.tick(self.enclaves)
         for enclave in self.enclaves.values():
             kept = now >= self._give_back_by_s(enclave)
             if kept or (enclave.kill_s is not None and now >= enclave.kill_s):

@@ -20,6 +20,7 @@ from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.image import measurement, running, software
 
 _IMAGES = {"controller": software.CONTROLLER, "worker": software.WORKER}
+_REFERENCE = ("manifest.cwt", "signer.pub")  # see `attest.reference`; the signer's key stays where it is
 # For workers with user ids of their own, and for memory that is never swapped.
 _KEPT = (kernel.CAP_SETUID, kernel.CAP_SETGID, kernel.CAP_KILL, kernel.CAP_IPC_LOCK)
 
@@ -28,6 +29,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser("sectum hetee controller", add_help=False, allow_abbrev=False)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--endorsement", type=Path, required=True)
+    parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--admit", type=Path)
     parser.add_argument("--accelerators", default="")
     return parser.parse_known_args()
@@ -75,6 +77,11 @@ def _fill(place: Path, given: argparse.Namespace, user: int) -> None:
         copied = place / "endorsement" / file.name
         copied.touch(mode=0o600)
         copied.write_bytes(file.read_bytes())
+    (place / "reference").mkdir(mode=0o755)
+    for name in _REFERENCE:
+        copied = place / "reference" / name
+        copied.write_bytes((given.reference / name).read_bytes())
+        copied.chmod(0o444)
     if given.admit is not None:
         (place / "admit").write_bytes(given.admit.read_bytes())
     (place / "caches").chmod(0o755)
@@ -138,6 +145,7 @@ def main() -> None:
         sys.exit(refusal(Refusal.INTERNAL, detail).exit_code)
     arguments = ["--socket", str(run / given.socket.name), "--endorsement", str(place / "endorsement")]
     arguments += ["--images", str(place), "--users", str(user), "--host-user", str(host)]
+    arguments += ["--reference", str(place / "reference")]
     arguments += ["--admit", str(place / "admit")] if given.admit is not None else []
     arguments += ["--accelerators", given.accelerators] if given.accelerators else []
     command = running.command(place / "controller", "sectum.hetee.controller", [*arguments, *rest])

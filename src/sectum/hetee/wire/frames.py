@@ -1,8 +1,8 @@
-"""Reads frames from a byte stream, into buffers that are reused."""
+"""Reads frames from a byte stream, into buffers that are reused, and writes those that are not sealed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sectum.hetee.errors import Refusal, refusal
@@ -19,99 +19,9 @@ class Frame(NamedTuple):
 
 
 class FrameReader:
-    """Cuts a byte stream into frames; does no input or output itself.
-
-    ::
-
-        while frame_or_none := reader.advance(socket.recv_into(reader.writable())): ...
-
-    A caller receives at most ``len(writable())`` bytes into `writable`, then passes their number to `advance`. So a
-    payload is written once, and opened where it is. It is valid until the next frame begins.
-
-    Args:
-        accepts: types that the peer may send now; assign to it when the state of the connection changes.
-    """
-
-    def __init__(self, accepts: frozenset[Kind]) -> None:
-        self.accepts = accepts
-        self._head = memoryview(bytearray(HEADER_BYTES))
-        self._payload = bytearray()
-        self._header: Header | None = None
-        self._body = memoryview(b"")
-        self._filled = 0
-        self._dead = False
-
-    @property
-    def idle(self) -> bool:
-        """Whether no frame is incomplete."""
-        return self._header is None and not self._filled
-
-    def writable(self) -> memoryview:
-        """Memory for the next bytes: never empty, and never longer than the rest of the current header or payload."""
-        return (self._head if self._header is None else self._body)[self._filled :]
-
-    def advance(self, n_bytes: int) -> Frame | None:
-        """Register ``n_bytes`` written to `writable`; returns a frame if they complete one.
-
-        Raises:
-            FrameRefused: the bytes are not a frame that the peer may send now; the reader is then unusable.
-        """
-        if self._dead:
-            raise refusal(Refusal.UNEXPECTED, "bytes after a frame that was refused")
-        if not 0 <= n_bytes <= len(self.writable()):
-            raise ValueError(f"{n_bytes} bytes in a space of {len(self.writable())}")
-        self._filled += n_bytes
-        if self._header is None:
-            if self._filled < HEADER_BYTES:
-                return None
-            self._begin()
-        assert self._header is not None
-        if self._filled < self._header.length:
-            return None
-        frame = Frame(self._header, self._body)
-        self._header, self._filled = None, 0
-        return frame
-
-    def _begin(self) -> None:
-        self._dead = True
-        header = parse(self._head)
-        if header.kind not in self.accepts:
-            raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} from a peer that may not send it now")
-        self._dead = False
-        # A new buffer when it is too small: a bytearray cannot grow while a caller holds a view of it.
-        if len(self._payload) < header.length:
-            self._payload = bytearray(header.length)
-        self._body = memoryview(self._payload)[: header.length]
-        self._header, self._filled = header, 0
-
-    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
-        """Read ``data`` by copying it; each frame is valid until the next.
-
-        Raises:
-            FrameRefused: as `advance`.
-        """
-        view = memoryview(data)
-        while len(view):
-            space = self.writable()
-            n_bytes = min(len(space), len(view))
-            space[:n_bytes] = view[:n_bytes]
-            view = view[n_bytes:]
-            if frame := self.advance(n_bytes):
-                yield frame
-
-    def end(self) -> None:
-        """Register the end of the byte stream.
-
-        Raises:
-            FrameRefused: ``TRUNCATED``, it ended inside a frame.
-        """
-        if not self.idle and not self._dead:
-            have = "a header" if self._header is None else f"{self._header.kind.name} of {self._header.length} bytes"
-            raise refusal(Refusal.TRUNCATED, f"the connection ended after {self._filled} bytes of {have}")
-
-
-class BufferedFrameReader:
     """Reads frames from a byte stream through a read-ahead buffer, so that several small frames come with one call.
+
+    If ``receive`` raises an exception, `next` can be called again, and goes on where it was.
 
     Args:
         accepts: types that the peer may send.
@@ -123,6 +33,8 @@ class BufferedFrameReader:
         self._accepts, self._receive = accepts, receive
         self._ahead = ReadAheadBuffer(lambda memory: receive(memory, False))
         self._large = bytearray()
+        self._begun: Header | None = None  # of a frame that does not fit into the read-ahead buffer
+        self._filled = 0
 
     def next(self) -> Frame | None:
         """The next frame, valid until the next call; None at the end of the stream.
@@ -131,6 +43,8 @@ class BufferedFrameReader:
             FrameRefused: the bytes are not a frame that the peer may send; or ``TRUNCATED``, the stream ended inside a
                 frame.
         """
+        if self._begun is not None:
+            return self._rest(self._begun)
         if not self._have(HEADER_BYTES):
             return None
         header = parse(self._ahead.seen(HEADER_BYTES))
@@ -140,7 +54,12 @@ class BufferedFrameReader:
         if n_bytes <= READ_AHEAD_BYTES:
             self._have(n_bytes)
             return Frame(header, self._ahead.take(n_bytes)[HEADER_BYTES:])
-        return Frame(header, self._long(header.length))
+        if len(self._large) < header.length:
+            self._large = bytearray(header.length)
+        begun = self._ahead.take(READ_AHEAD_BYTES)[HEADER_BYTES:]
+        self._large[: len(begun)] = begun
+        self._begun, self._filled = header, len(begun)
+        return self._rest(header)
 
     def _have(self, n_bytes: int) -> bool:
         """Receive until ``n_bytes`` are buffered; returns False if the stream ends before the first byte."""
@@ -150,20 +69,17 @@ class BufferedFrameReader:
             return False
         raise refusal(Refusal.TRUNCATED, f"the connection ended after {len(self._ahead)} bytes of a frame")
 
-    def _long(self, n_bytes: int) -> memoryview:
-        """A payload that does not fit into the read-ahead buffer: its rest is received straight into place."""
-        if len(self._large) < n_bytes:
-            self._large = bytearray(n_bytes)
-        payload = memoryview(self._large)[:n_bytes]
-        begun = self._ahead.take(READ_AHEAD_BYTES)[HEADER_BYTES:]
-        at = len(begun)
-        payload[:at] = begun
-        while at < n_bytes:
-            got = self._receive(payload[at:], True)
+    def _rest(self, header: Header) -> Frame:
+        """A large frame, whose rest is received straight into place."""
+        payload = memoryview(self._large)[: header.length]
+        while self._filled < header.length:
+            got = self._receive(payload[self._filled :], True)
             if not got:
-                raise refusal(Refusal.TRUNCATED, f"the connection ended after {at} of {n_bytes} bytes of a payload")
-            at += got
-        return payload
+                detail = f"the connection ended after {self._filled} of {header.length} bytes of a payload"
+                raise refusal(Refusal.TRUNCATED, detail)
+            self._filled += got
+        self._begun = None
+        return Frame(header, payload)
 
 
 def plain_frame(kind: Kind, payload: bytes, *, session: bytes = NO_SESSION, stream: int = 0) -> bytes:

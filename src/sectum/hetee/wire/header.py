@@ -20,7 +20,7 @@ from sectum.hetee.wire.kinds import (
 )
 
 MAGIC = b"SHTE"
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 64
 SESSION_BYTES = 16
 NO_SESSION = bytes(SESSION_BYTES)

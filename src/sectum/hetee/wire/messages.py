@@ -6,7 +6,7 @@ A message is a MessagePack map with the fields below in this order. A field with
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,6 +29,7 @@ Words = Annotated[tuple[Word, ...], Meta(max_length=64)]
 Count = Annotated[int, Meta(ge=1, le=32)]
 
 AcceleratorKind = Literal["cpu", "cuda", "paced"]
+ACCELERATOR_KINDS: tuple[str, ...] = get_args(AcceleratorKind)
 Encoding = Literal["raw", "jpeg", "utf8"]
 Dtype = Literal[
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
@@ -246,7 +247,7 @@ class SignedReceipt(Message, frozen=True):
 class Credit(Message, frozen=True):
     """CREDIT: the number of bytes of batches that may be sent again."""
 
-    credit_bytes: Size
+    credit_bytes: Annotated[int, Meta(ge=1, le=2 << 30)]
 
 
 class Finished(Message, frozen=True):
@@ -304,16 +305,9 @@ class Release(Message, frozen=True):
 
 
 class Accelerators(Message, frozen=True):
-    """GRANT, REVOKE: names of accelerators."""
+    """GRANT, REVOKE, RETURNED: names of accelerators."""
 
     accelerators: Words
-
-
-class Returned(Message, frozen=True):
-    """RETURNED: accelerators that are given back, and how they were cleaned."""
-
-    accelerators: Words
-    cleaning: Annotated[tuple[Name, ...], Meta(max_length=64)]
 
 
 class Wiped(Message, frozen=True):
@@ -359,7 +353,6 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.CREDIT: Credit,
     Kind.FINISH: Empty,
     Kind.FINISHED: Finished,
-    Kind.WAKE: Empty,
     Kind.UNLOAD: CodeOpening,
     Kind.PING_WORKER: Ping,
     Kind.PONG_WORKER: Ping,
@@ -370,7 +363,7 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.STARTED: Started,
     Kind.RELEASE: Release,
     Kind.GRANT: Accelerators,
-    Kind.RETURNED: Returned,
+    Kind.RETURNED: Accelerators,
     Kind.WIPE: Deadline,
     Kind.WIPED: Wiped,
     Kind.HEARTBEAT: Heartbeat,

@@ -30,6 +30,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--rehearse", action="store_true", help="import and do all that a worker does, and end")
     parser.add_argument("--user", type=int, default=0, help="user id to take; 0 to keep the user")
+    parser.add_argument("--new-process", action="store_true", help="go on in a process with a PID namespace of its own")
     parser.add_argument("--hardware", default="software", help="format of the controller's evidence, for receipts")
     return parser.parse_args()
 
@@ -42,7 +43,7 @@ def main() -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
     if not options.rehearse:
-        isolate(report, user=options.user)
+        isolate(report, user=options.user, new_process=options.new_process)
 
     from sectum.hetee.errors import HeteeError
     from sectum.hetee.worker.process import DATA_FD, LINK_FD, WorkerMain, WorkerSettings, end, end_on_fault, widen

@@ -7,14 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 
+from sectum.hetee.attest.records import STEPS
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.worker.accelerators.protocol import Stop
 from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.pacing import Pacing
 from sectum.hetee.worker.preparation import Preparation
-
-STEPS = ("preprocess", "compute", "encryption", "transfer")
 
 
 class BatchJob:

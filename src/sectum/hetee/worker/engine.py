@@ -16,8 +16,6 @@ from sectum.hetee.worker.accelerators.protocol import Accelerator, RunnableModel
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.models import DEFAULT_LIMITS, CheckedModel, ModelLimits, inspect
 
-_TIMES_KEPT = 64
-
 
 @dataclass(eq=False)
 class LoadJob:
@@ -45,7 +43,6 @@ class EngineCallbacks:
         load_refused: a model cannot be loaded.
         computed: a batch has these outputs.
         refused: a batch cannot be computed.
-        begun: a batch is being computed; the last one like it took this number of seconds.
         released: nothing needs the batch's memory any more; called once for each batch, after the others.
     """
 
@@ -53,7 +50,6 @@ class EngineCallbacks:
     load_refused: Callable[[LoadJob, HeteeError], None]
     computed: Callable[[BatchJob, dict[str, NDArray[Any]]], None]
     refused: Callable[[BatchJob, HeteeError], None]
-    begun: Callable[[BatchJob, float], None]
     released: Callable[[BatchJob], None]
 
 
@@ -66,7 +62,6 @@ class ComputeEngine:
         self._work: deque[BatchJob | LoadJob] = deque()
         self._owned: dict[str, _OwnedAccelerator] = {}
         self._models: dict[bytes, CheckedModel] = {}
-        self._took_ns: dict[tuple[bytes, int], int] = {}  # last compute times by model and number of items
         self.batches = self.images = self.busy_ns = 0
 
     @property
@@ -194,16 +189,10 @@ class ComputeEngine:
         begun_ns = time.perf_counter_ns()
         try:
             if not batch.answered:
-                alike = batch.message.model, batch.items
-                if alike in self._took_ns:
-                    self._callbacks.begun(batch, self._took_ns[alike] / 1e9)
                 outputs = self._run(owner, batch)
                 self.batches += 1
                 self.images += batch.items
-                batch.times_ns["compute"] = took_ns = time.perf_counter_ns() - begun_ns
-                if len(self._took_ns) >= _TIMES_KEPT:
-                    self._took_ns.clear()
-                self._took_ns[alike] = took_ns
+                batch.times_ns["compute"] = time.perf_counter_ns() - begun_ns
                 self._callbacks.computed(batch, outputs)
         except HeteeError as error:
             self._callbacks.refused(batch, error)

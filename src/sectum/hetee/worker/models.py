@@ -11,13 +11,14 @@ from sectum.graph.limits import Limits
 from sectum.graph.onnx_format import Parser, RawGraph, RawValueInfo
 from sectum.graph.raw_tensor import DTYPES
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.wire.kinds import STREAM_BYTES
-from sectum.hetee.wire.messages import Dtype, Slot
+from sectum.hetee.wire.kinds import MESSAGE_BYTES, STREAM_BYTES, TAG_BYTES
+from sectum.hetee.wire.messages import Dtype, Loaded, Slot, encode
 
 # The size of the file is limited by the stream, and what the runtime allocates by the worker's memory limit.
 LIMITS = Limits()
 _TRAVELLING = frozenset(get_args(Dtype)) - {"bfloat16"}  # NumPy and the runtime's Python have no bfloat16
 _NAME_CHARACTERS, _RANK, _SLOTS = 256, 8, 64
+_SYMBOL_CHARACTERS = 64, 8  # the second if the names do not fit into a message otherwise
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class CheckedModel:
     Attributes:
         content: the ONNX file.
         sha256: SHA-256 of ``content``, 32 bytes.
-        inputs: inputs that a batch must give; a dimension is a number, a name, or ``?``.
+        inputs: inputs that a batch must give; a dimension is a number, a name, ``#`` and a number in place of a long
+            name, or ``?``.
         outputs: outputs that a batch can ask for; a shape of ``...`` is unknown.
     """
 
@@ -87,7 +89,8 @@ def inspect(content: bytes, limits: Limits = LIMITS) -> CheckedModel:
             Refusal.MODEL_REFUSED,
             f"{len(inputs)} inputs, {len(outputs)} outputs; expected at most {_SLOTS} of each and at least one output",
         )
-    return CheckedModel(content, hashlib.sha256(content).digest(), _slots(inputs), _slots(outputs))
+    described = _slots(inputs, outputs)
+    return CheckedModel(content, hashlib.sha256(content).digest(), *described)
 
 
 def _refuse_external(graph: RawGraph) -> None:
@@ -103,23 +106,39 @@ def _refuse_external(graph: RawGraph) -> None:
             _refuse_external(inner)
 
 
-def _slots(infos: list[RawValueInfo]) -> tuple[Slot, ...]:
-    return tuple(_slot(info) for info in infos)
+def _slots(inputs: list[RawValueInfo], outputs: list[RawValueInfo]) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
+    """Inputs and outputs as they are sent, with the names of dimensions as long as LOADED has room for."""
+    for longest in _SYMBOL_CHARACTERS:
+        symbols = _Symbols(longest)
+        found = tuple(_slot(info, symbols) for info in inputs), tuple(_slot(info, symbols) for info in outputs)
+        loaded = Loaded(sha256=bytes(32), inputs=found[0], outputs=found[1], load_us=1 << 62)
+        if len(encode(loaded)) <= MESSAGE_BYTES - TAG_BYTES:
+            return found
+    raise refusal(Refusal.MODEL_REFUSED, f"the names of inputs and outputs take more than {MESSAGE_BYTES} bytes")
 
 
-def _slot(info: RawValueInfo) -> Slot:
+def _slot(info: RawValueInfo, symbols: _Symbols) -> Slot:
     dtype = DTYPES.get(info.elem_type)
     if dtype not in _TRAVELLING:
         raise refusal(Refusal.MODEL_REFUSED, f"'{info.name[:80]}' is not a tensor of a type that can be sent")
-    dimensions = ("...",) if info.shape is None else tuple("?" if d is None else _dimension(d) for d in info.shape)
-    texts = [info.name, *(d for d in dimensions if isinstance(d, str))]
-    if len(dimensions) > _RANK or max(map(len, texts)) > _NAME_CHARACTERS:
+    if len(info.shape or ()) > _RANK or len(info.name) > _NAME_CHARACTERS:
         raise refusal(Refusal.MODEL_REFUSED, f"'{info.name[:80]}' has more than {_RANK} dimensions or too long a name")
+    dimensions = ("...",) if info.shape is None else tuple(map(symbols.dimension, info.shape))
     return Slot(name=info.name, dtype=dtype, shape=dimensions)  # type: ignore[arg-type]  # in _TRAVELLING
 
 
-def _dimension(size: int | str) -> int | str:
-    # Some exporters write -1 for a dimension of any size, others a long formula.
-    if isinstance(size, str):
-        return "?" if len(size) > _NAME_CHARACTERS else size
-    return "?" if not 0 <= size <= 2 << 30 else size
+class _Symbols:
+    """Names of dimensions. One that is longer than ``longest``, such as a formula, becomes a number: ``#1``, ``#2``."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._numbers: dict[str, str] = {}
+
+    def dimension(self, size: int | str | None) -> int | str:
+        """A dimension as it is sent: equal names are equal numbers."""
+        if isinstance(size, str):
+            if len(size) <= self._longest:
+                return size
+            return self._numbers.setdefault(size, f"#{len(self._numbers) + 1}")
+        # Some exporters write -1 for a dimension of any size.
+        return "?" if size is None or not 0 <= size <= 2 << 30 else size

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import STREAM_BYTES, Kind
 from sectum.hetee.wire.streams import Ledger
-from sectum.hetee.worker.answer_sender import SMALL_BYTES, AnswerSender, BatchOutputs, Sign
+from sectum.hetee.worker.answer_sender import AnswerSender, BatchOutputs, Sign
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.deadlines import Deadlines
@@ -24,7 +22,6 @@ from sectum.hetee.worker.records import RecordWriter
 
 _BUFFERS_PER_CREDIT = 5  # a batch as received, and again as float32 where it holds one byte for each number
 _CREDIT_DELAY_S = 0.1  # small amounts of credit are returned together after this time
-_WARM_CACHES_S = 0.0015  # before a result is expected
 _FLUSH_S = 0.4  # to send the last answers when the session ends
 
 
@@ -73,7 +70,6 @@ class OpenStreams:
         self.opened_bytes = 0
         self._open: dict[int, BatchJob] = {}
         self._owed_bytes = 0  # credit of batches whose memory is free, not returned yet
-        self._last_shape: dict[str, NDArray[Any]] = {}  # zeros shaped as the last result, if that was small
         self._loading = 0  # stream of the CODE that has no answer yet; there is at most one
         self.engine = ComputeEngine(
             EngineCallbacks(
@@ -81,7 +77,6 @@ class OpenStreams:
                 load_refused=self._load_refused,
                 computed=self._computed,
                 refused=self.refuse,
-                begun=self._begun,
                 released=self._released,
             ),
             ModelLimits(limits.models, limits.model_bytes),
@@ -101,11 +96,6 @@ class OpenStreams:
         )
 
     # --- called by the receiver ---
-
-    @property
-    def idle(self) -> bool:
-        """Whether no batch is open."""
-        return not self._open
 
     def add_batch(self, batch: BatchJob) -> None:
         """Add a batch that is being received."""
@@ -159,13 +149,6 @@ class OpenStreams:
         self.draining = True
         self.answers.finish(self._finished)
 
-    def reuse_memory(self, batch: BatchJob) -> None:
-        """Return the memory of a batch that nobody reads any more to the buffers."""
-        self.buffers.give_back(batch.data)
-        if batch.preparation is not None and batch.preparation.taken is not None:
-            self.buffers.give_back(batch.preparation.taken)
-        batch.preparation = None
-
     # --- called by the engine ---
 
     def _loaded(self, load: LoadJob, model: CheckedModel, load_ns: int) -> None:
@@ -190,29 +173,12 @@ class OpenStreams:
         """Whether at most one batch is open."""
         return len(self._open) <= 1
 
-    def _begun(self, batch: BatchJob, expected_s: float) -> None:
-        if expected_s > _WARM_CACHES_S and self._alone:
-            self.deadlines.add("warm caches", expected_s - _WARM_CACHES_S, partial(self._warm_caches, batch))
-
-    def _warm_caches(self, batch: BatchJob) -> None:
-        """Send a CREDIT, possibly of 0 bytes, just before the answer, and describe a result like the last one.
-
-        Code that has not run for some milliseconds is slow, because its caches are cold. The CREDIT takes the way that
-        the answer will take, so it also wakes the host and the client.
-        """
-        if not batch.answered and self._alone:
-            self._return_credit()
-            if self._last_shape:
-                BatchOutputs(batch, self._last_shape, paced=batch.pace is not None)
-
     def _computed(self, batch: BatchJob, outputs: dict[str, NDArray[Any]]) -> None:
         computed = BatchOutputs(batch, outputs, paced=batch.pace is not None, alone=self._alone)
         if batch.claim():
             batch.computed = True
             # While this thread answers, its accelerator computes nothing.
             self.answers.computed(computed, here=self._alone)
-            small = computed.total <= SMALL_BYTES
-            self._last_shape = {name: np.zeros_like(array) for name, array in outputs.items()} if small else {}
 
     def _released(self, batch: BatchJob) -> None:
         if batch.computed:  # for its receipt, which may be made later
@@ -220,18 +186,23 @@ class OpenStreams:
         self.deadlines.remove(batch.stream)
         with self.lock:
             del self._open[batch.stream]
-        self.reuse_memory(batch)
+        self.buffers.give_back(batch.data)
+        if batch.preparation is not None and batch.preparation.taken is not None:
+            self.buffers.give_back(batch.preparation.taken)
+        batch.preparation = None
         self._owe_credit(batch.header.total)
 
     def _owe_credit(self, n_bytes: int) -> None:
         """Return credit: at once if much is owed, else after a delay, as each message of its own delays the answers."""
+        if not n_bytes:
+            return
         with self.lock:
             first = not self._owed_bytes
             self._owed_bytes += n_bytes
             much = self._owed_bytes >= self._credit_bytes // 4
         if much:
             self._return_credit()
-        elif n_bytes and first:  # otherwise the delay is running already
+        elif first:  # otherwise the delay is running already
             self.deadlines.add("credit", _CREDIT_DELAY_S, self._return_credit)
 
     def _return_credit(self) -> None:
@@ -239,7 +210,8 @@ class OpenStreams:
         with self.lock:
             n_bytes, self._owed_bytes = self._owed_bytes, 0
             self.ledger.release(n_bytes)
-        self.answers.now(Kind.CREDIT, messages.Credit(credit_bytes=n_bytes))
+        if n_bytes:  # another thread may have returned it meanwhile
+            self.answers.now(Kind.CREDIT, messages.Credit(credit_bytes=n_bytes))
 
     def _finished(self) -> messages.Finished:
         answers = self.answers

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from sectum.hetee.errors import Refusal, refusal
 
@@ -116,13 +117,14 @@ def decode_jpeg(data: memoryview, channels: int, height: int, width: int, shorte
         WorkRefused: ``INPUT_REFUSED``, the file is not a JPEG, is damaged, or is too large.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as file:
+        # Not `Image.open`, whose limit is one for the whole process.
+        with JpegImageFile(io.BytesIO(data)) as file:
             if file.width * file.height > IMAGE_PIXELS:
                 raise refusal(
                     Refusal.INPUT_REFUSED, f"an image of {file.width}x{file.height}; the limit is {IMAGE_PIXELS} pixels"
                 )
             image: Image.Image = file.convert("RGB" if channels == 3 else "L")
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError):
         raise refusal(Refusal.INPUT_REFUSED, f"an image of {len(data)} bytes is not a complete JPEG") from None
     if shorter:
         factor = shorter / min(image.size)
@@ -137,7 +139,3 @@ def decode_jpeg(data: memoryview, channels: int, height: int, width: int, shorte
 
 def _scaled(image: Image.Image, width: int, height: int) -> Image.Image:
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
-
-
-# `decode_jpeg` has a stricter limit, and Pillow's warning would be an unwanted line in the log.
-Image.MAX_IMAGE_PIXELS = None

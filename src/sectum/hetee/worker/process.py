@@ -76,7 +76,7 @@ class WorkerMain:
 
     def __init__(self, link: socket.socket, data: socket.socket, setting: WorkerSettings) -> None:
         self._link, self._data, self._setting = link, data, setting
-        self._reader = FrameReader(ALLOWED[Role.CONTROLLER, Role.WORKER])
+        self._reader = FrameReader(ALLOWED[Role.CONTROLLER, Role.WORKER], self._receive)
         self._writing = threading.Lock()
         self._key, self._signer = WorkerKey(), ReceiptSigner()
         self._enclave: EnclaveServer | None = None
@@ -109,15 +109,8 @@ class WorkerMain:
             wait_s = max(0.0, heartbeat_s - time.monotonic())
             if self._draining:
                 wait_s = min(wait_s, _DRAIN_STEP_S)
-            if poller.poll(wait_s * 1e3):
-                try:
-                    n_bytes = self._link.recv_into(self._reader.writable())
-                except ConnectionResetError:  # the controller closed it with data unread
-                    return
-                if not n_bytes:
-                    return
-                if frame := self._reader.advance(n_bytes):
-                    self._take(frame)
+            if poller.poll(wait_s * 1e3) and not self._take_frames():
+                return
             if time.monotonic() >= heartbeat_s:
                 heartbeat_s = time.monotonic() + _HEARTBEAT_S
                 if self._enclave is not None and not self._wiped:
@@ -128,6 +121,20 @@ class WorkerMain:
     @property
     def _draining(self) -> bool:
         return self._wipe_s is not None and not self._wiped
+
+    def _take_frames(self) -> bool:
+        """Handle the frames that have come; returns False at the end of the link."""
+        try:
+            while frame := self._reader.next():
+                self._take(frame)
+        except BlockingIOError:
+            return True
+        except ConnectionResetError:  # the controller closed it with data unread
+            pass
+        return False
+
+    def _receive(self, memory: memoryview, _whole: bool) -> int:
+        return self._link.recv_into(memory, 0, socket.MSG_DONTWAIT)
 
     def _send(self, kind: Kind, message: Message) -> None:
         try:
@@ -205,8 +212,8 @@ class WorkerMain:
         else:
             self._enclave.engine.revoke(name, self._returned)
 
-    def _returned(self, name: str, cleaning: str) -> None:
-        self._send(Kind.RETURNED, messages.Returned(accelerators=(name,), cleaning=(cleaning,)))
+    def _returned(self, name: str, _cleaning: str) -> None:
+        self._send(Kind.RETURNED, messages.Accelerators(accelerators=(name,)))
 
     def _begin_to_wipe(self, deadline_s: float) -> None:
         """Answer open streams until the deadline, on accelerators that are taken and given meanwhile. Then wipe."""

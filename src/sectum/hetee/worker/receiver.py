@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
@@ -82,7 +81,6 @@ class Receiver:
         self._receiving: BatchJob | _IncomingModel | None = None
         self._finishing = False
         self._known: dict[bytes, messages.BatchOpening] = {}
-        self._last: tuple[Header, messages.BatchOpening] | None = None
 
     def run(self) -> None:
         """Receive records until there are no more.
@@ -117,9 +115,6 @@ class Receiver:
             case Kind.CANCEL:
                 decode(payload, messages.Empty)
                 streams.cancel(header.stream)
-            case Kind.WAKE:
-                decode(payload, messages.Empty)
-                self._warm_caches()
             case Kind.FINISH:
                 decode(payload, messages.Empty)
                 self._finishing = True
@@ -158,7 +153,6 @@ class Receiver:
     def _batch(self, header: Header, message: messages.BatchOpening) -> None:
         batch = BatchJob(header, message, self._streams.buffers.take(header.total), self._reassembly.context)
         self._receiving = batch
-        self._last = header, message
         self._streams.add_batch(batch)
         try:
             self._prepare(batch)
@@ -171,19 +165,6 @@ class Receiver:
             self._streams.refuse(batch, _NO_MEMORY)
         if self._reassembly.complete:
             self._complete()
-
-    def _warm_caches(self) -> None:
-        """Set up the last batch again, because the next one is about to come: code that just ran is fast."""
-        streams = self._streams
-        if self._last is None or not streams.idle:
-            return
-        with suppress(HeteeError, MemoryError):
-            header, message = self._last
-            batch = BatchJob(header, message, streams.buffers.take(header.total))
-            try:
-                self._prepare(batch)
-            finally:
-                streams.reuse_memory(batch)
 
     def _prepare(self, batch: BatchJob) -> None:
         streams, message = self._streams, batch.message

@@ -8,7 +8,7 @@ import time
 from typing import Protocol
 
 from sectum.hetee.channel.record import Opener, Sealer
-from sectum.hetee.wire.frames import BufferedFrameReader
+from sectum.hetee.wire.frames import FrameReader
 from sectum.hetee.wire.header import HEADER_BYTES, Header
 from sectum.hetee.wire.kinds import ALLOWED, CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind, Role
 
@@ -101,7 +101,7 @@ class SealedRecordReader:
     def __init__(self, sock: socket.socket, opener: Opener) -> None:
         self.transfer_ns = self.encryption_ns = 0
         self._socket, self._opener = sock, opener
-        self._reader = BufferedFrameReader(FROM_CLIENT, self._receive)
+        self._reader = FrameReader(FROM_CLIENT, self._receive)
         self._payload = memoryview(b"")
         self._begun_ns = 0  # when the first bytes of the record arrived; 0 before
 

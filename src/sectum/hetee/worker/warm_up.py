@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sectum.graph.protobuf import encode_bytes, encode_number
-from sectum.hetee.attest.records import Receipt, ReceiptSigner
+from sectum.hetee.attest.records import STEPS, Receipt, ReceiptSigner
 from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.release import WorkerKey, release
 from sectum.hetee.channel.secret import Secret
@@ -21,7 +21,6 @@ from sectum.hetee.wire.messages import Pace, Pixels, Tensor
 from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Stop
-from sectum.hetee.worker.batch_job import STEPS
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.models import inspect
 from sectum.hetee.worker.preparation import Preparation, as_tensor

@@ -155,7 +155,7 @@ def test_credit_is_kept() -> None:
 def test_the_first_word_of_a_worker_is_ready() -> None:
     """Nothing is accepted before READY, and READY is accepted once, from this enclave."""
     with pytest.raises(HeteeError) as caught:
-        ScriptedWorker().say(Kind.CREDIT, messages.Credit(credit_bytes=0))
+        ScriptedWorker().say(Kind.CREDIT, messages.Credit(credit_bytes=1))
     assert caught.value.code is Refusal.UNEXPECTED
     with pytest.raises(HeteeError):
         ScriptedWorker().ready().ready()

@@ -44,34 +44,21 @@ class Connection:
         """There is nothing to close."""
 
 
-def test_wake_goes_ahead_of_a_batch_that_nobody_expects() -> None:
-    """WAKE is not sent while another batch is in flight, nor shortly after one, nor to a lost worker."""
+def test_a_batch_is_its_opening_and_its_chunks() -> None:
+    """Nothing announces a batch, and nothing is sent to a lost worker."""
     worker, connection = ScriptedWorker().ready(), Connection()
     enclave, transport = worker.enclave, Transport(connection, None)
     transport.enclave = enclave
     try:
-        transport.wake(enclave)
-        assert connection.kinds == [Kind.WAKE]
         tensor = Tensor(name="x", dtype="uint8", shape=(10,))
         batch = messages.BatchOpening(model=MODEL, tensors=(tensor,), deadline_ms=1000)
-        pending = transport.send_stream(enclave, Kind.BATCH, batch, MODEL, Plaintext([memoryview(bytes(10))]), 1.0)
-        assert connection.kinds == [Kind.WAKE, Kind.BATCH, Kind.CHUNK]
-        transport._sent_s -= 60
-        transport.wake(enclave)
-        assert connection.kinds[3:] == []
-        pending.future.set_result(None)
-        transport._sent_s += 120
-        transport.wake(enclave)
-        assert connection.kinds[3:] == []
-        transport._sent_s -= 120
-        transport.wake(enclave)
-        assert connection.kinds[3:] == [Kind.WAKE]
+        transport.send_stream(enclave, Kind.BATCH, batch, MODEL, Plaintext([memoryview(bytes(10))]), 1.0)
+        assert connection.kinds == [Kind.BATCH, Kind.CHUNK]
         enclave.fail(refusal(Refusal.WORKER_LOST, "gone"))
-        transport.wake(enclave)
-        assert connection.kinds[4:] == []
         with pytest.raises(HeteeError) as caught:
-            transport.to_worker(enclave, Kind.WAKE, messages.Empty())
+            transport.to_worker(enclave, Kind.FINISH, messages.Empty())
         assert caught.value.code is Refusal.WIPED
+        assert connection.kinds == [Kind.BATCH, Kind.CHUNK]
     finally:
         transport.close()
 

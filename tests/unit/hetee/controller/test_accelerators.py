@@ -17,14 +17,19 @@ def test_who_waits_is_served_in_order_and_only_what_is_free_is_given() -> None:
         accelerators.wait("cpu", Waiter(tenant, 1))
     assert [waiter.tenant for _, queue in accelerators.queues() for waiter in queue] == [5, 6]
     assert accelerators.ahead(6) == 1
-    accelerators.take_back(["cpu:1"])
+    accelerators.give_back(1, ["cpu:1"])
+    assert accelerators.free("cpu") == []
+    assert accelerators.resetting(1) == ("cpu:1",)
+    assert accelerators.coming("cpu") == 1
+    accelerators.confirm(1)
     assert accelerators.owned(1) == ("cpu:0",)
     assert accelerators.free("cpu") == ["cpu:1"]
 
 
 def test_what_was_done_to_an_accelerator_is_said() -> None:
     """A record claims for an accelerator what the controller knows: for a GPU, that nothing was verified."""
-    assert "the kernel has taken back" in reset("cpu:0")
+    assert reset("cpu:0").endswith("the kernel has taken back")
+    assert "the kernel had stopped" in reset("cpu:0", before=True)
     assert "not verified" in reset("cuda:1")
 
 

@@ -105,17 +105,29 @@ class WorkerPool(RuleBasedStateMachine):
         if number := self.worker(choice, EnclaveState.SERVING, EnclaveState.DRAINING):
             self.fake.heartbeat(number, open_streams)
 
-    @rule(choice=choices, all_of_them=st.booleans())
-    def give_back(self, choice: int, all_of_them: bool) -> None:
+    @rule(choice=choices, all_of_them=st.booleans(), stops=st.booleans())
+    def give_back(self, choice: int, all_of_them: bool, stops: bool) -> None:
         if number := self.worker(choice, EnclaveState.SERVING, EnclaveState.DRAINING, revoked=True):
-            self.fake.give_back(number, all_of_them=all_of_them)
+            self.fake.give_back(number, all_of_them=all_of_them, stops=stops)
+
+    @rule(choice=choices)
+    def stops(self, choice: int) -> None:
+        """The kernel stops a process that it was told to stop."""
+        if number := self.worker(choice):
+            self.fake.stops(number)
+
+    @rule(choice=choices, seconds=st.sampled_from([0.01, 0.5]))
+    def compute(self, choice: int, seconds: float) -> None:
+        """A worker computes, whether it may or not."""
+        if number := self.worker(choice):
+            self.fake.workers[number].processor_s += seconds
 
     @rule(choice=choices)
     def give_back_at_the_end(self, choice: int) -> None:
         """A worker that is wiped says that it gives back: until it is collected it may still touch them."""
         if number := self.worker(choice, EnclaveState.DRAINING, revoked=False):
             names = tuple(self.fake.controller.pool.accelerators.owned(number))
-            returned = messages.Returned(accelerators=names, cleaning=tuple("" for _ in names))
+            returned = messages.Accelerators(accelerators=names)
             self.fake.link(number, Kind.RETURNED, returned)
 
     @rule(choice=choices, names=st.sets(st.sampled_from(["cpu:0", "cpu:1", "cpu:2"]), min_size=1))
@@ -126,7 +138,7 @@ class WorkerPool(RuleBasedStateMachine):
             number = self.worker(choice, EnclaveState.SERVING, EnclaveState.DRAINING)
             names -= set(self.fake.controller.pool.accelerators.owned(number))
         if number and names:
-            returned = messages.Returned(accelerators=tuple(names), cleaning=tuple("" for _ in names))
+            returned = messages.Accelerators(accelerators=tuple(names))
             self.fake.link(number, Kind.RETURNED, returned)
             assert self.fake.workers[number].killed
 
@@ -155,8 +167,9 @@ class WorkerPool(RuleBasedStateMachine):
 
     @invariant()
     def an_accelerator_is_owned_by_at_most_one_worker(self) -> None:
-        """R1: no two living workers hold the same accelerator, and none that is held is granted."""
-        held = Counter(name for worker in self.fake.workers.values() if worker.alive for name in worker.holds)
+        """R1: no two living workers reach the same accelerator, and none that one reaches is free."""
+        living = [worker for worker in self.fake.workers.values() if worker.alive]
+        held = Counter(name for worker in living for name in worker.holds | worker.used)
         assert all(count == 1 for count in held.values()), held
         accelerators = self.fake.controller.pool.accelerators
         assert not set(held) & set(accelerators.free("cpu"))

@@ -246,8 +246,8 @@ def test_a_worker_that_breaks_the_protocol_is_killed() -> None:
     """A worker that sends WIPED unasked, or returns accelerators that it does not own, is killed."""
     for kind, message in (
         (Kind.WIPED, messages.Wiped(wiped_bytes=0, answered=0, refused=0)),
-        (Kind.RETURNED, messages.Returned(accelerators=("cpu:1",), cleaning=("none",))),
-        (Kind.RETURNED, messages.Returned(accelerators=("cpu:0",), cleaning=("none",))),
+        (Kind.RETURNED, messages.Accelerators(accelerators=("cpu:1",))),
+        (Kind.RETURNED, messages.Accelerators(accelerators=("cpu:0",))),
     ):
         fake = ready_world()
         connection = fake.connect()

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from hetee_simple_reader import SimpleFrameReader
 from sectum.hetee.errors import Refusal
 from sectum.hetee.host.counts import Counts
 from sectum.hetee.host.relay import Relay
 from sectum.hetee.host.sockets import receive_exactly
-from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
+from sectum.hetee.wire.frames import Frame, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Empty, Failure, decode, encode
@@ -36,7 +37,7 @@ def chunk(n_bytes: int) -> bytes:
 def read_frame(peer: socket.socket) -> Frame:
     """The next frame that comes."""
     peer.settimeout(5)
-    reader = FrameReader(frozenset(Kind))
+    reader = SimpleFrameReader(frozenset(Kind))
     while True:
         n_bytes = peer.recv_into(reader.writable())
         assert n_bytes, "the connection ended"

@@ -82,6 +82,7 @@ def test_defaults_are_left_out_and_come_back() -> None:
         (Kind.CONFIGURE, pack({"accelerator": "cpu", "count": 33})),
         (Kind.CONFIGURE, pack({"accelerator": "cpu", "wait_ms": 600_001})),
         (Kind.CANCEL, pack(None)),
+        (Kind.CREDIT, pack({"credit_bytes": 0})),
         (Kind.FAIL, pack({"code": 0x0999, "detail": ""})),
         (Kind.FAIL, pack({"code": 0x0601, "detail": "x" * 513})),
         (Kind.FAIL, b"\x82" + pack("code") + pack(0x0601) + pack("detail") + b"\xa1\xff"),

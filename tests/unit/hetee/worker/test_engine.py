@@ -6,7 +6,6 @@ import hashlib
 import queue
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 
@@ -63,7 +62,6 @@ class Bench:
                 lambda load, error: put(("model refused", load.stream, error.code.name)),
                 lambda batch, outputs: put(("computed", batch.stream)),
                 lambda batch, error: put(("refused", batch.stream, error.code.name)),
-                lambda batch, seconds: None,
                 lambda batch: put(("released", batch.stream)),
             ),
             limits,
@@ -218,20 +216,6 @@ def test_an_accelerator_that_is_busy_elsewhere_is_revoked_after_its_batch() -> N
     slow.go.release()
     assert returned.get(timeout=_TIMEOUT_S) == ("slow:0", "1 models")
     bringer.join()
-
-
-def test_a_batch_like_one_before_is_announced_with_its_time() -> None:
-    """From the second batch of a model and size on, the engine reports when to expect its result."""
-    bench, slow = ready()
-    slow.go.release(2)
-    announced: list[tuple[int, float]] = []
-    bench.engine._callbacks = replace(
-        bench.engine._callbacks, begun=lambda batch, seconds: announced.append((batch.stream, seconds))
-    )
-    for stream in (2, 3):
-        bench.engine.submit(bench.batch(stream), here=True)
-    assert [stream for stream, _ in announced] == [3]
-    assert announced[0][1] > 0
 
 
 def test_models_are_bounded_and_can_be_unloaded() -> None:

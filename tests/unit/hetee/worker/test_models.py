@@ -11,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sectum.hetee.errors import Refusal, WorkRefused
+from sectum.hetee.wire.kinds import MESSAGE_BYTES, TAG_BYTES
+from sectum.hetee.wire.messages import Loaded, encode
 from sectum.hetee.worker.models import LIMITS, inspect
 from sectum.testing.tiny_models import convolutions, endless_loop
 
@@ -44,8 +46,28 @@ def test_names_what_a_batch_has_to_give() -> None:
 def test_open_dimensions_have_names() -> None:
     """A dimension that is open travels as its name, one without a name as a question mark."""
     assert inspect(identity(shape=["batch", None, 4])).inputs[0].shape == ("batch", "?", 4)
-    assert inspect(identity(shape=["floor(n / 2) + " * 30, 4])).outputs[0].shape == ("?", 4)  # too long a name
     assert inspect(identity(shape=None)).inputs[0].shape == ("...",)
+
+
+def test_names_of_dimensions_are_not_limits() -> None:
+    """A dimension with a long name, as exporters write formulas, travels as a number; equal names as equal numbers."""
+    formula = "floor((height + 31) / 32) + " * 2000
+    model = inspect(identity(shape=["n" * 64, formula, "other " * 20, formula]))
+    assert model.inputs[0].shape == ("n" * 64, "#1", "#2", "#1")
+    assert model.outputs[0].shape == model.inputs[0].shape
+
+
+def test_the_largest_description_fits_into_a_message() -> None:
+    """64 inputs and outputs with the longest names fit into LOADED, because names of dimensions then become numbers."""
+    names = [f"{i:02}" + "x" * 253 for i in range(64)]
+    shape = [f"{i}" + "s" * 60 for i in range(8)]
+    values = {w: [helper.make_tensor_value_info(w + name, TensorProto.FLOAT, shape) for name in names] for w in "xy"}
+    nodes = [helper.make_node("Identity", [x.name], [y.name]) for x, y in zip(values["x"], values["y"], strict=True)]
+    graph = helper.make_graph(nodes, "g", values["x"], values["y"])
+    model = inspect(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    loaded = Loaded(sha256=model.sha256, inputs=model.inputs, outputs=model.outputs, load_us=0)
+    assert len(encode(loaded)) <= MESSAGE_BYTES - TAG_BYTES
+    assert model.inputs[0].shape == tuple(f"#{i}" for i in range(1, 9))
 
 
 def test_a_model_does_not_show_its_content() -> None:

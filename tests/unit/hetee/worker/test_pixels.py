@@ -103,6 +103,13 @@ def test_refuses_a_bomb_before_decoding_it() -> None:
     assert str(IMAGE_PIXELS) in refused(decode_jpeg, memoryview(data), 3, 8, 8)
 
 
+def test_the_limit_of_other_users_of_the_decoder_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker sets its own limit where it opens an image, and neither changes nor needs that of the process."""
+    assert Image.MAX_IMAGE_PIXELS is not None
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    assert decode_jpeg(memoryview(jpeg(16, 16)), 3, 8, 8).shape == (8, 8, 3)
+
+
 def test_the_size_of_images_is_known() -> None:
     """Images take the model's size, or the batch's where the model leaves it open; what contradicts is refused."""
     opened = Slot(name="x", dtype="float32", shape=("n", 3, "h", "w"))

@@ -83,8 +83,8 @@ def test_gives_accelerators_back_and_takes_them_again(worker: WorkerUnderTest) -
     client = worker.assign(["cpu:0"])
     sha256 = hash_of(client.load(convolutions()))
     worker.link.send(Kind.REVOKE, messages.Accelerators(accelerators=("cpu:0",)))
-    returned = worker.link.receive(Kind.RETURNED, messages.Returned)
-    assert (returned.accelerators, returned.cleaning) == (("cpu:0",), ("1 models unloaded",))
+    returned = worker.link.receive(Kind.RETURNED, messages.Accelerators)
+    assert returned.accelerators == ("cpu:0",)
     client.batch(sha256, [as_tensor("x", X)], [X])
     client.send(Kind.PING_WORKER, messages.Ping(number=5))
     assert client.expect(Kind.PONG_WORKER, messages.Ping).number == 5
@@ -105,7 +105,7 @@ def test_wipes_itself(worker: WorkerUnderTest) -> None:
     client = worker.assign()
     client.infer(hash_of(client.load(convolutions())), {"x": X})
     worker.link.send(Kind.WIPE, messages.Deadline(deadline_ms=0))
-    assert worker.link.receive(Kind.RETURNED, messages.Returned).accelerators == ("cpu:0",)
+    assert worker.link.receive(Kind.RETURNED, messages.Accelerators).accelerators == ("cpu:0",)
     wiped = worker.link.receive(Kind.WIPED, messages.Wiped)
     assert wiped.wiped_bytes >= X.nbytes
     assert (wiped.answered, wiped.refused) == (1, 0)
@@ -134,14 +134,14 @@ def test_accelerators_come_and_go_while_it_drains(worker: WorkerUnderTest) -> No
     client = worker.assign(["cpu:0"])
     sha256 = hash_of(client.load(convolutions()))
     worker.link.send(Kind.REVOKE, messages.Accelerators(accelerators=("cpu:0",)))
-    worker.link.receive(Kind.RETURNED, messages.Returned)
+    worker.link.receive(Kind.RETURNED, messages.Accelerators)
     client.batch(sha256, [as_tensor("x", X)], [X])
     client.send(Kind.PING_WORKER, messages.Ping(number=1))
     client.expect(Kind.PONG_WORKER, messages.Ping)  # so the batch was taken
     worker.link.send(Kind.WIPE, messages.Deadline(deadline_ms=20_000))
     worker.link.send(Kind.GRANT, messages.Accelerators(accelerators=("cpu:1",)))
     assert client.answer()[1].receipt
-    assert worker.link.receive(Kind.RETURNED, messages.Returned).accelerators == ("cpu:1",)
+    assert worker.link.receive(Kind.RETURNED, messages.Accelerators).accelerators == ("cpu:1",)
     wiped = worker.link.receive(Kind.WIPED, messages.Wiped)
     assert (wiped.answered, wiped.refused) == (1, 0)
 
