@@ -211,6 +211,16 @@ OrtStatus *ORT_CALL RegisterCustomOps(OrtSessionOptions *options, const OrtApiBa
     return status;
 }
 
+void *streaming_take(size_t bytes)
+{
+    return allocate(NULL, bytes);
+}
+
+void streaming_give_back(void *address)
+{
+    release(NULL, address);
+}
+
 int streaming_arena(size_t bytes)
 {
     if (arena.memory)

@@ -28,6 +28,10 @@ STREAMING_API int streaming_arena(size_t bytes);
  * did not fit and are allocated now. */
 STREAMING_API void streaming_arena_use(uint64_t *most, uint64_t *outside);
 
+/* Memory as the runtime gets it: from the arena where there is room. NULL if there is none at all. */
+STREAMING_API void *streaming_take(size_t bytes);
+STREAMING_API void streaming_give_back(void *address);
+
 /* Learns the allocations from now on. */
 STREAMING_API void streaming_learn(void);
 /* Ends learning. Writes the size of each allocation that was not freed meanwhile, and 0 for each

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from sectum.ort.optimized import OptimizedGraph
+from sectum.plan.rows import Divider
 from sectum.plan.stages import PlannedStage
 from sectum.plan.units import channels_of, stored_weights
 
@@ -39,4 +40,19 @@ def divided(graph: OptimizedGraph) -> list[PlannedStage]:
             end = min(begin + size, channels)
             part = -(-n_bytes * (end - begin) // channels)
             stages.append(PlannedStage(index, index, (begin, end), channels, streamed=True, weight_bytes=part))
+    return stages
+
+
+def by_rows(graph: OptimizedGraph, rows: int, longest: int) -> list[PlannedStage]:
+    """Strips of so many rows wherever operators can be divided, of at most so many operators; the others as they are."""
+    divider = Divider(graph)
+    stages: list[PlannedStage] = []
+    place = 0
+    while place < len(graph.operators):
+        found = (divider.divided(place, last, rows) for last in range(place + longest - 1, place - 1, -1))
+        division = next((one for one in found if one is not None), None)
+        last = place if division is None else place + len(division.operators) - 1
+        n_bytes = weight_bytes(graph, place, last)
+        stages.append(PlannedStage(place, last, None, 0, streamed=True, weight_bytes=n_bytes, division=division))
+        place = last + 1
     return stages

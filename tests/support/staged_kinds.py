@@ -14,7 +14,7 @@ import onnxruntime
 
 from kinds_of_models import build
 from places import LIGHT
-from plans import divided, evenly
+from plans import by_rows, divided, evenly
 from sectum import zoo
 from sectum.enclave.runners.child import _inputs
 from sectum.enclave.streaming.session import StagedSession, Streams
@@ -40,7 +40,10 @@ def run(name: str) -> dict[str, object]:
     """Run one network both ways."""
     model = read(_source(name))
     graph = optimize(model.graph, Cpu.here())
-    stages, found = {"evenly": evenly(graph, 4), "divided": divided(graph)}, {}
+    found: dict[str, bool] = {}
+    stages = {"evenly": evenly(graph, 4), "divided": divided(graph)}
+    strips = {f"{rows} rows of {longest}": by_rows(graph, rows, longest) for rows, longest in ((3, 8), (7, 30), (1, 2))}
+    stages |= {how: cut for how, cut in strips.items() if any(stage.division for stage in cut)}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     plain = onnxruntime.InferenceSession(model.bound_bytes(), options, providers=["CPUExecutionProvider"])
@@ -51,7 +54,7 @@ def run(name: str) -> dict[str, object]:
     with prepared_streams(model.bound_bytes(), graph, stages["evenly"], 1, 0) as written:
         for how, cut in stages.items():
             for buffers in (1, 3):
-                streams = streams_of(written, cut, buffers, ARENA_BYTES)
+                streams = streams_of(written, graph, cut, buffers, ARENA_BYTES)
                 session = StagedSession(Streams.of(json.loads(json.dumps(streams))), 1)
                 runs = [session.run(names, feeds) for _ in range(3)]
                 session.run(names, others)  # must not change what was given out
@@ -60,7 +63,10 @@ def run(name: str) -> dict[str, object]:
                     for outputs in runs
                     for a, b in zip(expected, outputs, strict=True)
                 )
-    return {"name": name, "equal": found, "opened_bytes": session.opened_bytes, "stages": len(stages["divided"])}
+    return {
+        "name": name, "equal": found, "opened_bytes": session.opened_bytes, "stages": len(stages["divided"]),
+        "strips": sum(len(stage.division.strips) for cut in strips.values() for stage in cut if stage.division),
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def grouped(units: Sequence[Unit], buffer_bytes: int) -> list[list[Unit]]:
     weight_bytes = limit = max(buffer_bytes // _OF_A_BUFFER, sum(unit.weight_bytes for unit in units) // _MANY_UNITS)
     limit = min(limit, buffer_bytes)
     for unit in units:
-        alone = unit.must_stay or unit.channels is not None
+        alone = unit.must_stay or unit.alone
         if groups and not alone and weight_bytes + unit.weight_bytes <= limit:
             groups[-1].append(unit)
             weight_bytes += unit.weight_bytes
@@ -89,7 +89,7 @@ def cut(groups: Sequence[Sequence[Unit]], buffer_bytes: int, room_bytes: int, co
         must_stay = divided = False
         for first in range(end - 1, -1, -1):
             must_stay |= any(unit.must_stay for unit in groups[first])
-            divided |= any(unit.channels is not None for unit in groups[first])
+            divided |= any(unit.alone for unit in groups[first])
             if divided and end - first > 1:
                 break
             weight_bytes = weights[end] - weights[first]

@@ -10,7 +10,10 @@ from sectum.ort.memory_plan import Storage, memory_plan
 from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
 from sectum.paging.replacement import Touch
+from sectum.plan.order import in_runtime_order
+from sectum.plan.rows import Division
 from sectum.plan.stages import PlannedStage
+from sectum.plan.strip_memory import strip_memory
 from sectum.units import PAGE_BYTES, pages
 
 RUNTIME_BYTES = 1 << 20
@@ -111,21 +114,18 @@ def lay_out(graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int,
             touches.append(Touch(number, weights_at[number], pages(stage.weight_bytes)))
         if number in reading_inputs:
             touches.append(Touch(number, inputs_at, pages(input_bytes)))
-        part = _part(graph, stages, number, last_read, threads)
-        pieces = [piece for name, piece in carried.items() if last_read.get(name, -1) >= number and name in part.reads]
-        block = arena.take(part.block_bytes) if part.block_bytes else None
-        pieces += [block] if block else []
-        for name, n_bytes in part.makes.items():
-            carried[name] = arena.take(n_bytes)
-            pieces.append(carried[name])
-        scratch = arena.take(part.scratch_bytes) if part.scratch_bytes else None
-        pieces += [scratch] if scratch else []
+        read = read_by(graph, stages, number)
+        pieces = [piece for name, piece in carried.items() if last_read.get(name, -1) >= number and name in read]
+        if stage.division is not None:
+            made, passing = _divided(stage.division, number, last_read, threads, arena, carried)
+        else:
+            made, passing = _whole(graph, stages, number, last_read, threads, arena)
+        carried |= made
         alive.append(arena.used)
-        if scratch:
-            arena.give_back(scratch)
+        pieces += [*made.values(), *passing]
         touches += [_touch(number, end, piece) for piece in pieces]
-        if block:
-            arena.give_back(block)
+        for piece in passing:
+            arena.give_back(piece)
         for name in [name for name in carried if last_read.get(name, -1) <= number]:
             arena.give_back(carried.pop(name))
     resident = sum(stage.weight_bytes for stage in stages if not stage.streamed)
@@ -162,28 +162,57 @@ def _name_of_part(result: str, channels: tuple[int, int] | None) -> str:
     return f"{result} {channels}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Memory that a stage takes: its block of inner activations, what it hands on, scratch, and what it reads."""
-
-    block_bytes: int
-    makes: Mapping[str, int]
-    scratch_bytes: int
-    reads: frozenset[str]
-
-
-def _part(
-    graph: OptimizedGraph, stages: Sequence[PlannedStage], number: int, last_read: Mapping[str, int], threads: int
-) -> _Part:
+def read_by(graph: OptimizedGraph, stages: Sequence[PlannedStage], number: int) -> frozenset[str]:
+    """Activations that a stage reads."""
     stage = stages[number]
     operators = graph.operators[stage.first : stage.last + 1]
-    scratch = max(sum(describe(op).scratch(op, graph, threads)) for op in operators)
-    read = frozenset(name for op in operators for name in op.inputs if name and name not in graph.weight_names)
-    if stage.channels is not None:
-        read |= frozenset(_parts_before(graph, stages, number))
-        return _part_of_operator(graph, stage, scratch, read)
+    names = {name for op in operators for name in op.inputs if name and name not in graph.weight_names}
+    return frozenset(names if stage.channels is None else names.union(_parts_before(graph, stages, number)))
+
+
+_Pieces = tuple[dict[str, tuple[int, int]], list[tuple[int, int]]]
+"""Memory that a stage takes: of what it hands on, and what is free again after it."""
+
+
+def _whole(
+    graph: OptimizedGraph, stages: Sequence[PlannedStage], number: int, last_read: Mapping[str, int], threads: int,
+    arena: _Arena,
+) -> _Pieces:  # fmt: skip
+    """Take the memory of a stage that is not divided by rows, in the order in which the runtime does."""
+    stage = stages[number]
+    operators = graph.operators[stage.first : stage.last + 1]
+    scratch_bytes = max(sum(describe(op).scratch(op, graph, threads)) for op in operators)
+    if stage.channels is None:
+        block_bytes, makes = _of_operators(graph, stage, number, last_read)
+    else:
+        block_bytes, makes = _of_channels(graph, stage)
+    passing = [arena.take(block_bytes)] if block_bytes else []
+    made = {name: arena.take(n_bytes) for name, n_bytes in makes.items()}
+    passing += [arena.take(scratch_bytes)] if scratch_bytes else []
+    return made, passing
+
+
+def _divided(
+    division: Division, number: int, last_read: Mapping[str, int], threads: int, arena: _Arena,
+    carried: dict[str, tuple[int, int]],
+) -> _Pieces:  # fmt: skip
+    """Take the memory of a stage that is divided by rows; a result may take over that of a source."""
+    over = division.over(last_read, number)
+    made = {
+        name: carried.pop(over[name]) if name in over else arena.take(division.graph.n_bytes[name])
+        for name in division.results
+    }
+    return made, [arena.take(n_bytes) for n_bytes in strip_memory(division, threads).pieces if n_bytes]
+
+
+def _of_operators(
+    graph: OptimizedGraph, stage: PlannedStage, number: int, last_read: Mapping[str, int]
+) -> tuple[int, dict[str, int]]:
+    """Bytes of the inner activations of whole operators, and of each value that they hand on."""
+    operators = in_runtime_order(graph.operators[stage.first : stage.last + 1])
     made = [name for op in operators for name in op.outputs if name]
     handed_on = tuple(name for name in made if last_read.get(name, -1) > number)
+    read = dict.fromkeys(name for op in operators for name in op.inputs if name and name not in graph.weight_names)
     inputs = tuple(name for name in read if name not in made)
     if not inputs and graph.inputs:
         inputs = graph.inputs[:1]
@@ -194,23 +223,19 @@ def _part(
         tensors={name: graph.tensors[name] for name in used},
         inputs=inputs,
         outputs=handed_on or (made[-1],),
-        carried_out=graph.carried_out[stage.first : stage.last + 1],
-        layer_names=graph.layer_names[stage.first : stage.last + 1],
+        carried_out=((),) * len(operators),
+        layer_names=("",) * len(operators),
     )
     plan = memory_plan(part)
     makes = {name: graph.n_bytes[plan.placements[name].buffer] for name in handed_on
              if plan.placements[name].storage is Storage.OUTPUT}  # fmt: skip
-    others = {name: 0 for name in handed_on if name not in makes}
-    return _Part(plan.block_bytes, makes | others, scratch, read)
+    return plan.block_bytes, makes | {name: 0 for name in handed_on if name not in makes}
 
 
-def _part_of_operator(graph: OptimizedGraph, stage: PlannedStage, scratch: int, read: frozenset[str]) -> _Part:
+def _of_channels(graph: OptimizedGraph, stage: PlannedStage) -> tuple[int, dict[str, int]]:
     """A part of an operator hands on its channels; the last part joins all of them."""
     begin, end = stage.channels or (0, 0)
     name = graph.operators[stage.first].result
     whole = graph.n_bytes[name]
-    channels = stage.of_channels
-    own = whole * (end - begin) // max(1, channels)
-    if end < channels:
-        return _Part(0, {_name_of_part(name, stage.channels): own}, scratch, read)
-    return _Part(own, {name: whole}, scratch, read)
+    own = whole * (end - begin) // max(1, stage.of_channels)
+    return (0, {_name_of_part(name, stage.channels): own}) if end < stage.of_channels else (own, {name: whole})

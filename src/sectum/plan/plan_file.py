@@ -10,15 +10,38 @@ from typing import Any
 
 from sectum.errors import ArtefactInvalid
 from sectum.ort.optimized import RUNTIME, OptimizedGraph
+from sectum.plan.order import can_run, in_order
 from sectum.plan.planning import Planned
+from sectum.plan.rows import Divider
 from sectum.plan.stages import PlannedStage
-from sectum.plan.units import channels_of
+from sectum.plan.units import channels_of, touched_bytes
 
-SCHEMA = "sectum-plan/1"
+SCHEMA = "sectum-plan/2"
 MOST_BYTES = 16 << 20
 _MOST_STAGES = 20_000
+_MOST_OPERATORS = 1 << 20
 _MOST_NUMBER = 1 << 46
 _STREAMED, _STAYS = "streamed", "stay"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStage:
+    """A stage, as it is stored.
+
+    Attributes:
+        first: position of the first operator, in the order of the plan.
+        last: position of the last one.
+        channels: where it is a part of one operator, its output channels: from, and up to but without.
+        rows: where it is computed strip by strip, the rows of its last result in a strip; else None. What overlaps is
+            not stored: it follows from the operators.
+        streamed: whether its weights are opened before use.
+    """
+
+    first: int
+    last: int
+    channels: tuple[int, int] | None
+    rows: int | None
+    streamed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +60,8 @@ class Plan:
         buffers: that streamed weights are opened into; with more than one, a thread opens ahead.
         buffer_bytes: the most that a buffer may hold.
         arena_bytes: of memory for activations.
-        stages: first and last operator, channels, and whether weights are streamed.
+        order: positions of the operators, in the runtime's order, as the plan runs them; None where it is that order.
+        stages: in order.
     """
 
     model: str
@@ -51,14 +75,14 @@ class Plan:
     buffers: int
     buffer_bytes: int
     arena_bytes: int
-    stages: tuple[tuple[int, int, tuple[int, int] | None, bool], ...]
+    order: tuple[int, ...] | None = None
+    stages: tuple[StoredStage, ...]
 
-    def planned_stages(self, graph: OptimizedGraph, weights: Sequence[int]) -> tuple[PlannedStage, ...]:
+    def planned_stages(self, graph: OptimizedGraph) -> tuple[PlannedStage, ...]:
         """The stages for a graph.
 
         Args:
-            graph: what the runtime executes.
-            weights: bytes of each operator's weights as it stores them.
+            graph: what the runtime executes, in its order.
 
         Raises:
             ArtefactInvalid: they do not fit it.
@@ -68,9 +92,18 @@ class Plan:
                 f"the plan is for {self.operators} operators, and the runtime executes {len(graph.operators)} for this "
                 "model here: plan again on this machine"
             )
+        if self.order is not None:
+            if not can_run(graph.operators, self.order):
+                raise ArtefactInvalid(
+                    "the plan's order does not have each operator once, after those whose results it reads"
+                )
+            graph = in_order(graph, self.order)
+        weights = [touched_bytes(op, graph) for op in graph.operators]
+        divider = Divider(graph)
         following, channel = 0, 0
         made = []
-        for number, (first, last, channels, streamed) in enumerate(self.stages):
+        for number, stage in enumerate(self.stages):
+            first, last, channels = stage.first, stage.last, stage.channels
             of_channels = channels_of(graph.operators[first], graph) if channels and first < self.operators else 0
             begin, end = channels or (0, 0)
             wrong = first != following or last < first or last >= self.operators or begin != channel
@@ -79,9 +112,15 @@ class Plan:
                     f"stage {number} of the plan does not begin where the one before ends, or is not a part of an "
                     "operator that can be divided: stages must cover all operators, once and in order"
                 )
+            division = None if stage.rows is None or channels else divider.divided(first, last, stage.rows)
+            if stage.rows is not None and division is None:
+                raise ArtefactInvalid(
+                    f"stage {number} of the plan cannot be computed in strips of {stage.rows} rows: strips need fewer "
+                    "rows than its last result has, and operators that give the same values however they are divided"
+                )
             whole = sum(weights[first : last + 1])
             n_bytes = whole if not channels else -(-whole * (end - begin) // of_channels)
-            made.append(PlannedStage(first, last, channels, of_channels, streamed, n_bytes))
+            made.append(PlannedStage(first, last, channels, of_channels, stage.streamed, n_bytes, division))
             following, channel = (first, end) if channels and end < of_channels else (last + 1, 0)
         if (following, channel) != (self.operators, 0):
             raise ArtefactInvalid(f"the plan's stages end before operator {following} of {self.operators}")
@@ -99,6 +138,8 @@ def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[st
                 "first": stage.first,
                 "last": stage.last,
                 "channels": stage.channels,
+                "rows": None if stage.division is None else stage.division.rows,
+                "strips": 1 if stage.division is None else len(stage.division.strips),
                 "weights": _STREAMED if stage.streamed else _STAYS,
                 "enclave": 0,
                 "operators": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
@@ -122,6 +163,7 @@ def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[st
         "epc_bytes": plan.epc_bytes,
         "threads": plan.threads,
         "operators": plan.operators,
+        "order": plan.order,
         "buffers": plan.buffers,
         "buffer_bytes": plan.buffer_bytes,
         "arena_bytes": plan.arena_bytes,
@@ -192,11 +234,14 @@ def parse_plan(data: object, origin: str) -> Plan:
         buffers=reader.number(whole.get("buffers"), "buffers", 1, 4),
         buffer_bytes=reader.number(whole.get("buffer_bytes"), "buffer_bytes", 0),
         arena_bytes=reader.number(whole.get("arena_bytes"), "arena_bytes", 0),
+        order=None if whole.get("order") is None else tuple(
+            reader.number(one, "order", 0) for one in reader.items(whole["order"], "order", _MOST_OPERATORS)
+        ),
         stages=tuple(_stage(reader, one, number) for number, one in enumerate(stages)),
     )
 
 
-def _stage(reader: _Reader, data: object, number: int) -> tuple[int, int, tuple[int, int] | None, bool]:
+def _stage(reader: _Reader, data: object, number: int) -> StoredStage:
     name = f"stages[{number}]"
     stage = reader.mapping(data, name)
     channels = None
@@ -209,7 +254,8 @@ def _stage(reader: _Reader, data: object, number: int) -> tuple[int, int, tuple[
     if stage.get("weights") not in (_STREAMED, _STAYS):
         raise reader.error(f"{name}.weights", f"'{_STREAMED}' or '{_STAYS}'")
     first, last = (reader.number(stage.get(end), f"{name}.{end}", 0) for end in ("first", "last"))
-    return first, last, channels, stage["weights"] == _STREAMED
+    rows = None if stage.get("rows") is None else reader.number(stage["rows"], f"{name}.rows", 1)
+    return StoredStage(first, last, channels, rows, stage["weights"] == _STREAMED)
 
 
 class _Reader:

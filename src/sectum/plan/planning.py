@@ -13,11 +13,14 @@ from sectum.errors import UsageError
 from sectum.ort.optimized import OptimizedGraph
 from sectum.paging.replacement import PagingCounts, all_fit, steady_state
 from sectum.plan.cuts import StageCosts, cut, grouped
+from sectum.plan.divisions import division_ms
 from sectum.plan.layout import Layout, lay_out
 from sectum.plan.opening import OpeningCosts
+from sectum.plan.order import in_order
 from sectum.plan.stages import PlannedStage
 from sectum.plan.timeline import StageTimes, timeline
 from sectum.plan.units import Unit, channels_of, units
+from sectum.plan.ways import Way, ways
 from sectum.predict.prediction import Interval
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared
@@ -52,6 +55,7 @@ class Planned:
     """A way to run a network, and what it is predicted to take.
 
     Attributes:
+        way: in which order the operators run, and which are divided by rows.
         stages: in order.
         buffers: that weights are opened into, in turn; with more than one, a thread opens ahead.
         layout: of its memory.
@@ -64,6 +68,7 @@ class Planned:
         costs: of opening and of stages, that the prediction used.
     """
 
+    way: Way
     stages: tuple[PlannedStage, ...]
     buffers: int
     layout: Layout
@@ -83,13 +88,15 @@ class Planned:
     @property
     def as_it_is(self) -> bool:
         """Whether the best is to run the network without a plan."""
-        return len(self.stages) == 1 and not self.stages[0].streamed
+        (first, *others) = self.stages
+        return not (others or first.streamed or first.division) and self.way.order is None
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """A plan whose time is not known yet."""
 
+    way: Way
     stages: tuple[PlannedStage, ...]
     buffers: int
     layout: Layout
@@ -170,9 +177,10 @@ class Planner:
         for buffers in self._networks:
             shares = _SHARES if buffers == 1 else _SHARES[::2]
             sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in shares}
-            for buffer_bytes in sorted(sizes, reverse=True):
-                if (found := self._with_buffers(buffers, buffer_bytes)) is not None:
-                    (fitting if found.missing_bytes(self._epc_bytes) <= 0 else too_large).append(found)
+            for way in self._ways(buffers):
+                for buffer_bytes in sorted(sizes, reverse=True):
+                    if (found := self._with_buffers(way, buffers, buffer_bytes)) is not None:
+                        (fitting if found.missing_bytes(self._epc_bytes) <= 0 else too_large).append(found)
         if not fitting:  # counting page faults takes long, so only where nothing else is left
             fitting = sorted(too_large, key=lambda one: one.missing_bytes(self._epc_bytes))[:_PAGING_CANDIDATES]
         plans = [self.without_stages(), *(self._evaluated(one) for one in fitting)]
@@ -182,10 +190,11 @@ class Planner:
         """The network as it is."""
         network = self._networks[1]
         count = len(network.optimized.operators)
-        weight_bytes = sum(unit.weight_bytes for unit in self._units(1, 1 << 62))
+        weight_bytes = sum(unit.weight_bytes for unit in self._units(Way(self.graph), 1, 1 << 62))
         whole = PlannedStage(0, count - 1, None, 0, streamed=False, weight_bytes=weight_bytes)
         planned = self.evaluate([whole], 1)
         return Planned(
+            way=planned.way,
             stages=planned.stages,
             buffers=1,
             layout=planned.layout,
@@ -198,14 +207,23 @@ class Planner:
             costs=self._costs,
         )
 
-    def _units(self, buffers: int, buffer_bytes: int) -> list[Unit]:
-        return units(self._networks[buffers], self._compute_ms[buffers], buffer_bytes)
+    def _ways(self, buffers: int) -> list[Way]:
+        threads = self._networks[buffers].threads
+        return ways(self.graph, self._compute_ms[buffers], self._epc_bytes, self._costs.stage_ms, threads)
 
-    def _with_buffers(self, buffers: int, buffer_bytes: int) -> _Candidate | None:
+    def _units(self, way: Way, buffers: int, buffer_bytes: int) -> list[Unit]:
+        compute_ms = way.in_order(self._compute_ms[buffers])
+        divided = {
+            one.first: (one, division_ms(one, compute_ms[one.first :][: len(one.operators)], self._costs.stage_ms))
+            for one in way.divisions
+        }
+        return units(way.graph, compute_ms, buffer_bytes, divided)
+
+    def _with_buffers(self, way: Way, buffers: int, buffer_bytes: int) -> _Candidate | None:
         """The plan with buffers of at most this size, with as many weights in the enclave as there is room for."""
-        groups = grouped(self._units(buffers, buffer_bytes), buffer_bytes)
+        groups = grouped(self._units(way, buffers, buffer_bytes), buffer_bytes)
         costs = StageCosts(self._costs.stage_ms, self._costs.open_ms_per_mib / MIB, hidden=buffers > 1)
-        room = max(1, self._epc_bytes - buffers * buffer_bytes - self.graph.lifetimes.peak_bytes)
+        room = max(1, self._epc_bytes - buffers * buffer_bytes - way.activation_bytes)
         found = None
         for _ in range(_ROUNDS):
             cuts = cut(groups, buffer_bytes, room, costs)
@@ -215,49 +233,45 @@ class Planner:
             if cuts is None:
                 break
             stages = tuple(
-                self._stage(list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
+                _stage(way.graph, list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
                 for one in cuts
             )
-            found = _Candidate(stages, buffers, lay_out(self.graph, stages, buffers, self._networks[buffers].threads))
+            layout = lay_out(way.graph, stages, buffers, self._networks[buffers].threads)
+            found = _Candidate(way, stages, buffers, layout)
             missing = found.missing_bytes(self._epc_bytes)
             if missing <= 0 or room == 1:
                 break
             room = max(1, room - missing)
         return found
 
-    def _stage(self, parts: Sequence[Unit], *, streamed: bool) -> PlannedStage:
-        first, last = parts[0], parts[-1]
-        of_channels = 0
-        if first.channels is not None:
-            of_channels = channels_of(self.graph.operators[first.operator], self.graph)
-        return PlannedStage(
-            first=first.operator,
-            last=last.operator,
-            channels=first.channels,
-            of_channels=of_channels,
-            streamed=streamed,
-            weight_bytes=sum(unit.weight_bytes for unit in parts),
-        )
-
     # What a plan takes.
 
-    def evaluate(self, stages: Sequence[PlannedStage], buffers: int) -> Planned:
+    def evaluate(
+        self, stages: Sequence[PlannedStage], buffers: int, order: tuple[int, ...] | None = None
+    ) -> Planned:
         """Predict what given stages take.
+
+        Args:
+            stages: in order.
+            buffers: that weights are opened into.
+            order: of the operators, where it is not the runtime's.
 
         Raises:
             UsageError: more than one buffer, and only one thread.
         """
         if buffers not in self._networks:
             raise UsageError(f"a plan with {buffers} buffers needs a thread that opens: give --threads 2 or more")
-        layout = lay_out(self.graph, stages, buffers, self._networks[buffers].threads)
-        return self._evaluated(_Candidate(tuple(stages), buffers, layout))
+        way = Way(self.graph if order is None else in_order(self.graph, order), order)
+        layout = lay_out(way.graph, stages, buffers, self._networks[buffers].threads)
+        return self._evaluated(_Candidate(way, tuple(stages), buffers, layout))
 
     def _evaluated(self, candidate: _Candidate) -> Planned:
         stages, buffers, layout = candidate.stages, candidate.buffers, candidate.layout
         network = self._networks[buffers]
         counts = self._counts(layout, len(stages))
         paging_ms = self._paging_ms(counts, len(stages))
-        computing = [self._costs.stage_ms + self._share_ms(stage, buffers) for stage in stages]
+        compute_ms = candidate.way.in_order(self._compute_ms[buffers])
+        computing = [self._costs.stage_ms + self._share_ms(stage, compute_ms) for stage in stages]
         opening = [
             stage.weight_bytes / MIB * self._costs.open_ms_per_mib if stage.streamed else None for stage in stages
         ]
@@ -266,6 +280,7 @@ class Planner:
         latency_ms = times[-1].computing.end_ms + sum(paging_ms) + entry_ms
         interval = self._interval(opening, computing, buffers, sum(paging_ms) + entry_ms)
         return Planned(
+            way=candidate.way,
             stages=stages,
             buffers=buffers,
             layout=layout,
@@ -291,8 +306,11 @@ class Planner:
             operators=stages,
         )
 
-    def _share_ms(self, stage: PlannedStage, buffers: int) -> float:
-        whole = sum(self._compute_ms[buffers][stage.first : stage.last + 1])
+    def _share_ms(self, stage: PlannedStage, compute_ms: Sequence[float]) -> float:
+        own = compute_ms[stage.first : stage.last + 1]
+        if stage.division is not None:
+            return division_ms(stage.division, own, self._costs.stage_ms)
+        whole = sum(own)
         if stage.channels is None:
             return whole
         begin, end = stage.channels
@@ -323,3 +341,19 @@ class Planner:
         return Interval(
             at(native.low / scale, 1 - _OPENING_UNCERTAINTY), at(native.high / scale, 1 + _OPENING_UNCERTAINTY)
         )
+
+
+def _stage(graph: OptimizedGraph, parts: Sequence[Unit], *, streamed: bool) -> PlannedStage:
+    first, last = parts[0], parts[-1]
+    of_channels = 0
+    if first.channels is not None:
+        of_channels = channels_of(graph.operators[first.operator], graph)
+    return PlannedStage(
+        first=first.operator,
+        last=last.last,
+        channels=first.channels,
+        of_channels=of_channels,
+        streamed=streamed,
+        weight_bytes=sum(unit.weight_bytes for unit in parts),
+        division=first.division,
+    )

@@ -16,6 +16,8 @@ from sectum.enclave.streaming.library import streaming_library
 from sectum.enclave.streaming.written_graph import STRUCTURE, WEIGHTS
 from sectum.errors import RuntimeRefused
 from sectum.ort.optimized import OptimizedGraph
+from sectum.plan.layout import last_reads
+from sectum.plan.rows import Division
 from sectum.plan.stages import PlannedStage
 from sectum.plan.units import packed_inputs
 from sectum.units import MIB
@@ -53,7 +55,7 @@ def prepared_streams(
         written = {
             "structure": structure, "weights": weights, "library": str(library), "executed": _executed(graph),
         }  # fmt: skip
-        yield streams_of(written, stages, buffers, int(_ARENA_SLACK * arena_bytes) + MIB)
+        yield streams_of(written, graph, stages, buffers, int(_ARENA_SLACK * arena_bytes) + MIB)
 
 
 def _held(files: ExitStack, path: Path) -> str | None:
@@ -65,21 +67,30 @@ def _held(files: ExitStack, path: Path) -> str | None:
 
 
 def streams_of(
-    written: Mapping[str, Any], stages: Sequence[PlannedStage], buffers: int, arena_bytes: int
+    written: Mapping[str, Any], graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int, arena_bytes: int
 ) -> dict[str, Any]:
     """What a job needs to run stages of a written graph.
 
     Args:
         written: what `prepared_streams` has given for it.
+        graph: what the runtime executes for it.
         stages: in order.
         buffers: that streamed weights are opened into.
         arena_bytes: memory for activations.
     """
     streamed = [stage.weight_bytes for stage in stages if stage.streamed]
+    last_read = last_reads(graph, stages)
     return {
         **written,
         "stages": [
-            {"first": one.first, "last": one.last, "channels": one.channels, "streamed": one.streamed} for one in stages
+            {
+                "first": one.first,
+                "last": one.last,
+                "channels": one.channels,
+                "streamed": one.streamed,
+                "strips": None if one.division is None else _strips(graph, one.division, last_read, number),
+            }
+            for number, one in enumerate(stages)
         ],
         "buffers": buffers,
         "buffer_bytes": int(_BUFFER_SLACK * max(streamed, default=0)) + _BUFFER_SLACK_BYTES,
@@ -112,6 +123,42 @@ def _write_graph(model: bytes, folder: Path) -> None:
             f"ONNX Runtime cannot write the graph that it executes: {said[-1] if said else 'no reason'}"
         )
     path.unlink()
+
+
+def _strips(graph: OptimizedGraph, division: Division, last_read: Mapping[str, int], number: int) -> dict[str, Any]:
+    """How a stage runs strip by strip; see `sectum.enclave.streaming.strips.Strips`."""
+    makers = {name: place for place, op in enumerate(graph.operators) for name in op.outputs if name}
+    over = division.over(last_read, number)
+    return {
+        "sources": [
+            {
+                "tensor": (makers[name], graph.operators[makers[name]].outputs.index(name)) if name in makers else name,
+                "shape": graph.tensors[name].shape,
+                "outer": division.outer[name],
+            }
+            for name in division.sources
+        ],
+        "results": [
+            {
+                "operator": makers[name] - division.first,
+                "shape": graph.tensors[name].shape,
+                "outer": division.outer[name],
+                "over": division.sources.index(over[name]) if name in over else None,
+            }
+            for name in division.results
+        ],
+        "outer": [division.outer[op.result] for op in division.operators],
+        "strips": [
+            {
+                "operators": [
+                    {"made": one.made, "reads": one.reads, "pads": one.pads} for one in strip.operators
+                ],
+                "sources": [strip.available[name] for name in division.sources],
+                "results": [strip.completes[name] for name in division.results],
+            }
+            for strip in division.strips
+        ],
+    }
 
 
 def _executed(graph: OptimizedGraph) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sectum.plan.rows import Division
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
@@ -16,6 +18,7 @@ class PlannedStage:
         of_channels: output channels of that operator; 0 for whole operators.
         streamed: whether its weights are sealed outside and opened before it computes; else they stay.
         weight_bytes: of its weights as the runtime stores them.
+        division: where it is computed strip by strip, how; else None.
     """
 
     first: int
@@ -24,3 +27,4 @@ class PlannedStage:
     of_channels: int
     streamed: bool
     weight_bytes: int
+    division: Division | None = None

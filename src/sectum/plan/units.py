@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sectum.graph.ir import Operator
 from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.weight_memory import whole_weight
-from sectum.predict.prepared import Prepared
+from sectum.plan.rows import Division
 from sectum.units import PAGE_BYTES, pages
 
 ALIGNMENT_BYTES = 64
@@ -26,14 +26,15 @@ _GEMM, _MATMUL, _BLOCKED_CONV = (
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """An operator, or some output channels of one. Stages are made of whole units.
+    """An operator, some output channels of one, or operators that are divided by rows. Stages have whole units.
 
     Attributes:
-        operator: its position.
+        operator: its position, or that of the first of several.
         channels: from, and up to but without; None for the whole operator.
         weight_bytes: of its weights as its kernel stores them; of tables, of the pages that are read.
         compute_ms: time of its arithmetic in the enclave.
         must_stay: whether its weights cannot be streamed, because it reads few of them or they fit into no buffer.
+        division: of several operators, how they are divided by rows.
     """
 
     operator: int
@@ -41,6 +42,17 @@ class Unit:
     weight_bytes: int
     compute_ms: float
     must_stay: bool
+    division: Division | None = None
+
+    @property
+    def last(self) -> int:
+        """Position of its last operator."""
+        return self.operator if self.division is None else self.operator + len(self.division.operators) - 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a stage of its own."""
+        return self.channels is not None or self.division is not None
 
 
 def stored_weights(op: Operator, graph: OptimizedGraph) -> dict[str, int]:
@@ -80,17 +92,24 @@ def packed_inputs(op: Operator, graph: OptimizedGraph) -> list[int]:
     ]
 
 
-def units(prepared: Prepared, compute_ms: Sequence[float], buffer_bytes: int) -> list[Unit]:
+def units(
+    graph: OptimizedGraph, compute_ms: Sequence[float], buffer_bytes: int, divisions: Mapping[int, tuple[Division, float]]
+) -> list[Unit]:
     """The units of a network where a buffer holds so many bytes.
 
     Args:
-        prepared: the network.
+        graph: what the runtime executes.
         compute_ms: time of each operator in the enclave, without paging.
         buffer_bytes: operators with larger weights are divided.
+        divisions: by rows, by the first operator; with what their operators take.
     """
-    graph = prepared.optimized
     made: list[Unit] = []
     for index, op in enumerate(graph.operators):
+        if made and index <= made[-1].last:
+            continue
+        if index in divisions:
+            made.append(_divided(graph, *divisions[index], buffer_bytes))
+            continue
         weight_bytes = sum(stored_weights(op, graph).values())
         touched = touched_bytes(op, graph)
         if touched < weight_bytes:
@@ -108,6 +127,13 @@ def units(prepared: Prepared, compute_ms: Sequence[float], buffer_bytes: int) ->
             share = (end - begin) / channels
             made.append(Unit(index, (begin, end), math.ceil(weight_bytes * share), compute_ms[index] * share, False))
     return made
+
+
+def _divided(graph: OptimizedGraph, division: Division, compute_ms: float, buffer_bytes: int) -> Unit:
+    stored = [sum(stored_weights(op, graph).values()) for op in division.operators]
+    touched = [touched_bytes(op, graph) for op in division.operators]
+    must_stay = touched != stored or sum(stored) > buffer_bytes
+    return Unit(division.first, None, sum(touched), compute_ms, must_stay, division)
 
 
 def channels_of(op: Operator, graph: OptimizedGraph) -> int:

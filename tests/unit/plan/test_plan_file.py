@@ -12,11 +12,10 @@ from sectum.errors import ArtefactInvalid
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import RUNTIME
-from sectum.plan.plan_file import MOST_BYTES, Plan, parse_plan, read_plan
-from sectum.plan.units import touched_bytes
+from sectum.plan.plan_file import MOST_BYTES, Plan, StoredStage, parse_plan, read_plan
 
 GOOD = {
-    "schema": "sectum-plan/1",
+    "schema": "sectum-plan/2",
     "model": {"source": "zoo:alexnet", "sha256": None, "batch": None, "inputs": {"input": [1, 3, 224, 224]}},
     "runtime": RUNTIME,
     "enclave": "softepc",
@@ -27,7 +26,7 @@ GOOD = {
     "buffer_bytes": 1 << 24,
     "arena_bytes": 1 << 20,
     "stages": [
-        {"first": 0, "last": 9, "channels": None, "weights": "streamed"},
+        {"first": 0, "last": 9, "channels": None, "rows": 4, "weights": "streamed"},
         {"first": 10, "last": 12, "channels": None, "weights": "stay"},
     ],
 }
@@ -46,14 +45,15 @@ def changed(path: tuple, value: object) -> dict:
 def test_a_good_plan_is_read() -> None:
     """All fields arrive."""
     plan = parse_plan(GOOD, "here")
-    assert plan.stages == ((0, 9, None, True), (10, 12, None, False))
+    assert plan.stages == (StoredStage(0, 9, None, 4, True), StoredStage(10, 12, None, None, False))
+    assert plan.order is None
     assert plan.inputs == {"input": (1, 3, 224, 224)}
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema",), "sectum-plan/2"),
+        (("schema",), "sectum-plan/1"),
         (("runtime",), "1.30"),
         (("model",), []),
         (("model", "source"), ""),
@@ -73,6 +73,12 @@ def test_a_good_plan_is_read() -> None:
         (("stages",), [GOOD["stages"][0]] * 20_001),
         (("stages", 0, "weights"), "perhaps"),
         (("stages", 0, "first"), -1),
+        (("stages", 0, "rows"), -1),
+        (("stages", 0, "rows"), 0),
+        (("stages", 0, "rows"), [0, 4]),
+        (("order",), 3),
+        (("order",), [0, -1]),
+        (("order",), [0, True]),
         (("stages", 0, "channels"), [1]),
         (("stages", 0, "channels"), [1, "2"]),
     ],
@@ -101,29 +107,58 @@ def optimized(alexnet):
     return optimize(alexnet, Cpu(16))
 
 
-def stages_of(optimized, *stages: tuple) -> tuple:
+def stages_of(optimized, *stages: tuple, order: tuple[int, ...] | None = None) -> tuple:
     """Check stages against AlexNet."""
     data = json.loads(json.dumps(GOOD)) | {"operators": len(optimized.operators)}
     plan = parse_plan(data, "here")
-    weights = [touched_bytes(op, optimized) for op in optimized.operators]
-    made = Plan(**{name: getattr(plan, name) for name in Plan.__dataclass_fields__} | {"stages": stages})
-    return made.planned_stages(optimized, weights)
+    stored = tuple(StoredStage(*stage) for stage in stages)
+    fields = {name: getattr(plan, name) for name in Plan.__dataclass_fields__}
+    return Plan(**fields | {"stages": stored, "order": order}).planned_stages(optimized)
 
 
 def test_stages_must_cover_all_operators(optimized) -> None:
     """Stages with gaps, overlaps, wrong ends, and parts of operators that have none are refused."""
     last = len(optimized.operators) - 1
-    conv = next(index for index, op in enumerate(optimized.operators) if op.type == "MaxPool")
-    assert len(stages_of(optimized, (0, 2, None, True), (3, last, None, False))) == 2
+    pool = next(index for index, op in enumerate(optimized.operators) if op.type == "MaxPool")
+    assert len(stages_of(optimized, (0, 2, None, None, True), (3, last, None, None, False))) == 2
     for stages in (
-        [(0, 2, None, True), (4, last, None, True)],
-        [(0, 2, None, True), (2, last, None, True)],
-        [(1, last, None, True)],
-        [(0, last - 1, None, True)],
-        [(0, last + 1, None, True)],
-        [(0, conv - 1, None, True), (conv, conv, (0, 16), True), (conv, last, None, True)],
-        [(0, last, (0, 16), True)],
-        [(1 << 40, 1 << 40, (0, 16), True)],
+        [(0, 2, None, None, True), (4, last, None, None, True)],
+        [(0, 2, None, None, True), (2, last, None, None, True)],
+        [(1, last, None, None, True)],
+        [(0, last - 1, None, None, True)],
+        [(0, last + 1, None, None, True)],
+        [(0, pool - 1, None, None, True), (pool, pool, (0, 16), None, True), (pool, last, None, None, True)],
+        [(0, last, (0, 16), None, True)],
+        [(1 << 40, 1 << 40, (0, 16), None, True)],
     ):
         with pytest.raises(ArtefactInvalid):
             stages_of(optimized, *stages)
+
+
+def test_rows_must_be_fewer_than_there_are_of_operators_that_have_them(optimized) -> None:
+    """Strips of too many rows, of parts of an operator, and of operators without rows are refused."""
+    last = len(optimized.operators) - 1
+    conv = next(index for index, op in enumerate(optimized.operators) if op.type == "Conv")
+    height = optimized.tensors[optimized.operators[conv].result].shape[2]
+
+    def of(rows: int, end: int = conv, channels: tuple[int, int] | None = None) -> tuple:
+        before = [(0, conv - 1, None, None, True)] if conv else []
+        after = [(end + 1, last, None, None, True)] if end < last else []
+        return stages_of(optimized, *before, (conv, end, channels, rows, True), *after)
+
+    (divided,) = (stage.division for stage in of(height - 1) if stage.division)
+    assert [strip.completes[divided.results[0]] for strip in divided.strips] == [(0, height - 1), (height - 1, height)]
+    for rows, end, channels in ((height, conv, None), (1 << 40, conv, None), (2, last, None), (2, conv, (0, 16))):
+        with pytest.raises(ArtefactInvalid):
+            of(rows, end, channels)
+
+
+def test_an_order_has_each_operator_once_after_what_it_reads(optimized) -> None:
+    """An order that leaves an operator out, has one twice, or runs one too early is refused."""
+    count = len(optimized.operators)
+    whole = (0, count - 1, None, None, False)
+    same = tuple(range(count))
+    assert len(stages_of(optimized, whole, order=same)) == 1
+    for order in (same[:-1], (*same[:-1], 0), same[::-1], (*same, count)):
+        with pytest.raises(ArtefactInvalid, match="order"):
+            stages_of(optimized, whole, order=order)

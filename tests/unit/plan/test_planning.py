@@ -92,7 +92,7 @@ def test_parts_of_an_operator_share_its_weights_and_time(predictor, alexnet) -> 
     """Parts have the sum of the operator's weights, and of its time, and none is larger than the buffer."""
     prepared = predictor.prepare(alexnet)
     times = prepared.native_ms.tolist()
-    whole, parts = (units(prepared, times, size) for size in (1 << 40, 4 * MIB))
+    whole, parts = (units(prepared.optimized, times, size, {}) for size in (1 << 40, 4 * MIB))
     assert sum(one.compute_ms for one in parts) == pytest.approx(sum(one.compute_ms for one in whole))
     assert sum(one.weight_bytes for one in parts) == pytest.approx(sum(one.weight_bytes for one in whole), rel=1e-3)
     assert max(one.weight_bytes for one in parts) <= 4 * MIB

@@ -100,7 +100,7 @@ def make_plan(
     """
     from sectum.cli.predict.predicting import load_profile
     from sectum.cli.predict.source import Source
-    from sectum.plan.plan_file import Plan
+    from sectum.plan.plan_file import Plan, StoredStage
 
     shapes = {name: given for name, given in inputs.items() if isinstance(given, tuple)}
     if len(shapes) < len(inputs):
@@ -121,9 +121,13 @@ def make_plan(
         buffers=planned.buffers,
         buffer_bytes=max(planned.layout.buffer_bytes),
         arena_bytes=planned.layout.arena_bytes,
-        stages=tuple((one.first, one.last, one.channels, one.streamed) for one in planned.stages),
+        order=planned.way.order,
+        stages=tuple(
+            StoredStage(one.first, one.last, one.channels, one.division and one.division.rows, one.streamed)
+            for one in planned.stages
+        ),
     )
-    return PlanResult(source, planner.graph, plan, planned, planner.calibrated, planner.machine)
+    return PlanResult(source, planned.way.graph, plan, planned, planner.calibrated, planner.machine)
 
 
 def fastest_batch(model: str, *, batch: int | None, inputs: Inputs, **options: Any) -> PlanResult:
@@ -159,19 +163,16 @@ def read_plan(path: Path) -> PlanResult:
     from sectum.cli.predict.predicting import load_profile
     from sectum.cli.predict.source import Source
     from sectum.plan.plan_file import read_plan as read
-    from sectum.plan.units import touched_bytes
 
     plan = read(path)
     source = Source(plan.model, batch=plan.batch, inputs=dict(plan.inputs))
     if source.sha256 != plan.sha256:
         raise ArtefactInvalid(f"{path} is for another content of {plan.model} (SHA-256 {plan.sha256}): plan again")
     planner = _planner(source, load_profile(plan.enclave, plan.epc_bytes), plan.threads)
-    graph = planner.graph
-    stages = plan.planned_stages(graph, [touched_bytes(op, graph) for op in graph.operators])
-    planned = planner.evaluate(stages, plan.buffers)
+    planned = planner.evaluate(plan.planned_stages(planner.graph), plan.buffers, plan.order)
     if planned.as_it_is:
         planned = planner.without_stages()
-    return PlanResult(source, graph, plan, planned, planner.calibrated, planner.machine)
+    return PlanResult(source, planned.way.graph, plan, planned, planner.calibrated, planner.machine)
 
 
 def _planner(source: Source, profile: Any, threads: int) -> Planner:

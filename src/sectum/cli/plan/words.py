@@ -21,11 +21,13 @@ def verdict(result: PlanResult) -> str:
         why = "it fits" if fits else "no plan is faster"
         return f"{name} needs no plan in {epc}: {why}. One inference takes about {milliseconds(planned.latency_ms)}."
     streamed = sum(1 for stage in planned.stages if stage.streamed)
+    divided = sum(1 for stage in planned.stages if stage.division is not None)
+    strips = f" {count(divided)} of them {'runs' if divided == 1 else 'run'} strip by strip." if divided else ""
     return (
         f"{name} takes about {milliseconds(planned.latency_ms)} in {epc} with this plan, "
         f"{times(planned.unplanned_ms / planned.latency_ms)} faster than the {milliseconds(planned.unplanned_ms)} "
         f"without one, and {times(planned.latency_ms / planned.native_ms)} as long as outside an enclave. It runs in "
-        f"{plural(len(planned.stages), 'stage')}; the weights of {count(streamed)} are streamed."
+        f"{plural(len(planned.stages), 'stage')}; the weights of {count(streamed)} are streamed.{strips}"
     )
 
 
@@ -77,6 +79,8 @@ def stage_rows(result: PlanResult) -> list[tuple[str, ...]]:
         names = result.graph.layer_names[stage.first : stage.last + 1]
         name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         part = "" if stage.channels is None else f", channels {stage.channels[0]} to {stage.channels[1]}"
+        if stage.division is not None:
+            part = f", {len(stage.division.strips)} strips of {plural(stage.division.rows, 'row')}"
         opening = one.times.opening
         rows.append(
             (

@@ -5,8 +5,22 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 _LEARNED = 1 << 16
 _TOO_MANY = (1 << (8 * ctypes.sizeof(ctypes.c_size_t))) - 1
+
+
+class _Taken:
+    """Gives memory back when it is no longer used."""
+
+    def __init__(self, library: ctypes.CDLL, address: int, n_bytes: int) -> None:
+        self._library, self._address = library, address
+        self.__array_interface__ = {"shape": (n_bytes,), "typestr": "|u1", "data": (address, False), "version": 3}
+
+    def __del__(self) -> None:
+        self._library.streaming_give_back(self._address)
 
 
 class Allocator:
@@ -23,6 +37,8 @@ class Allocator:
         for name, result, arguments in (
             ("arena", ctypes.c_int, [size]),
             ("arena_use", None, [ctypes.POINTER(word), ctypes.POINTER(word)]),
+            ("take", pointer, [size]),
+            ("give_back", None, [pointer]),
             ("learn", None, []),
             ("learned", size, [ctypes.POINTER(word), size]),
             ("place", None, [ctypes.POINTER(pointer), ctypes.POINTER(word), size]),
@@ -42,6 +58,17 @@ class Allocator:
         most, outside = ctypes.c_uint64(), ctypes.c_uint64()
         self._library.streaming_arena_use(ctypes.byref(most), ctypes.byref(outside))
         return most.value, outside.value
+
+    def take(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Memory of the arena, until the last array that shares it is gone.
+
+        Raises:
+            MemoryError: there is none.
+        """
+        address = self._library.streaming_take(n_bytes)
+        if address is None:
+            raise MemoryError(f"no memory for {n_bytes} bytes of activations")
+        return np.asarray(_Taken(self._library, address, n_bytes))
 
     def learn(self) -> None:
         """Learn the runtime's allocations from now on."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sectum.enclave.streaming.allocator import Allocator
 from sectum.enclave.streaming.matching import ExecutedGraph
 from sectum.enclave.streaming.sealed_weights import SealedWeights, buffer
-from sectum.enclave.streaming.stage_models import Cutter, Stage, StageModel, constants
+from sectum.enclave.streaming.stage_models import Cutter, Stage, StageModel, StripModels, constants
+from sectum.enclave.streaming.strips import Strips, StripStage
 from sectum.enclave.streaming.written_graph import WrittenGraph
 
 _ALIGNMENT = 64
@@ -61,6 +62,7 @@ class Streams:
                     one["last"],
                     None if one["channels"] is None else (one["channels"][0], one["channels"][1]),
                     one["streamed"],
+                    None if one["strips"] is None else Strips.of(one["strips"]),
                 )
                 for one in data["stages"]
             ),
@@ -76,15 +78,25 @@ class _Layout:
 
     Attributes:
         in_place: offset of each weight that kernels read where it is.
-        offsets: for each allocation of the runtime, its offset; None where it does not stay.
-        sizes: for each allocation of the runtime, its size; 0 where it does not stay.
+        allocations: for each session, and each of its allocations, size and offset; 0 and None where it does not stay.
         n_bytes: of all.
     """
 
     in_place: Mapping[str, int]
-    offsets: Sequence[int | None]
-    sizes: Sequence[int]
+    allocations: Sequence[Sequence[tuple[int, int | None]]]
     n_bytes: int
+
+
+class _WholeStage:
+    """Runs a stage at once."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, model: StageModel) -> None:
+        self._session, self._inputs, self._outputs = session, model.inputs, model.outputs
+
+    def run(self, values: Mapping[str, onnxruntime.OrtValue]) -> dict[str, onnxruntime.OrtValue]:
+        """Give the stage's results."""
+        made = self._session.run_with_ort_values(self._outputs, {name: values[name] for name in self._inputs})
+        return dict(zip(self._outputs, made, strict=True))
 
 
 class StagedSession:
@@ -109,21 +121,20 @@ class StagedSession:
         }
         cutter = Cutter(written, streams.executed, streams.stages)
         self._last_read = cutter.last_read
-        layouts = [self._learned(model) for model in cutter.models()]
+        numbers = range(len(streams.stages))
+        layouts = [self._learned(_models(cutter, number, streams.stages[number])) for number in numbers]
         self._streamed = [
             number for number, stage in enumerate(streams.stages) if stage.streamed and layouts[number].n_bytes
         ]
         self._place_of = {number: place for place, number in enumerate(self._streamed)}
         self._memory = self._make_memory(layouts)
-        sizes = [layouts[number].n_bytes if number in self._place_of else 0 for number in range(len(layouts))]
+        sizes = [layouts[number].n_bytes if number in self._place_of else 0 for number in numbers]
         self._sealed = SealedWeights(sizes)
         self.opened_bytes = sum(sizes)
-        self._sessions: list[onnxruntime.InferenceSession | None] = []
-        self._names: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
         self._aliases: list[object] = []
-        for number, model in enumerate(cutter.models()):
-            self._sessions.append(self._placed(number, model, layouts[number]))
-            self._names.append((model.inputs, model.outputs))
+        self._stages = [
+            self._placed(number, _models(cutter, number, streams.stages[number]), layouts[number]) for number in numbers
+        ]
         self._allocator.arena(streams.arena_bytes)
         self._opener = ThreadPoolExecutor(1, "opener") if streams.buffers > 1 and self._streamed else None
         self.stage_ns = np.zeros((len(streams.stages), 2), np.int64)
@@ -152,16 +163,8 @@ class StagedSession:
             options.add_initializer(name, value)
         return onnxruntime.InferenceSession(model.model, options, providers=["CPUExecutionProvider"]), values
 
-    def _learned(self, model: StageModel) -> _Layout:
-        """Create a stage's session once, and lay out the weights that it keeps."""
-        if not model.outputs:  # the runtime has none of its operators
-            return _Layout({}, [], [], 0)
-        self._allocator.learn()
-        try:
-            session = self._created(model, model.weights)
-        finally:
-            sizes = self._allocator.learned()
-        del session
+    def _learned(self, stage: StageModel | StripModels) -> _Layout:
+        """Create a stage's sessions once, and lay out the weights that they keep."""
         end = 0
 
         def take(n_bytes: int) -> int:
@@ -169,9 +172,18 @@ class StagedSession:
             start, end = end, -(-(end + n_bytes) // _ALIGNMENT) * _ALIGNMENT
             return start
 
-        in_place = {name: take(value.nbytes) for name, value in model.weights.items()}
-        offsets = [take(size) if size else None for size in sizes]
-        return _Layout(in_place, offsets, sizes, end)
+        models = _sessions_of(stage)
+        in_place = {name: take(value.nbytes) for name, value in models[0].weights.items()} if models else {}
+        allocations = []
+        for model in models:
+            self._allocator.learn()
+            try:
+                session = self._created(model, model.weights)
+            finally:
+                learned = self._allocator.learned()
+            del session
+            allocations.append([(size, take(size) if size else None) for size in learned])
+        return _Layout(in_place, allocations, end)
 
     def _make_memory(self, layouts: Sequence[_Layout]) -> list[NDArray[np.uint8]]:
         """Memory of each stage's weights: buffers in turn where they are streamed, else memory of their own."""
@@ -191,30 +203,38 @@ class StagedSession:
             for number, layout in enumerate(layouts)
         ]
 
-    def _placed(self, number: int, model: StageModel, layout: _Layout) -> onnxruntime.InferenceSession | None:
-        """Create a stage's session with its weights where they are to lie, and seal them if they are streamed."""
-        if not model.outputs:
+    def _placed(self, number: int, stage: StageModel | StripModels, layout: _Layout) -> _WholeStage | StripStage | None:
+        """Create a stage's sessions with its weights where they are to lie, and seal them if they are streamed."""
+        models = _sessions_of(stage)
+        if not models:
             return None
         memory = self._memory[number]
         start = memory.ctypes.data
         weights = {}
-        for name, value in model.weights.items():
+        for name, value in models[0].weights.items():
             offset = layout.in_place[name]
             placed = memory[offset : offset + value.nbytes].view(value.dtype).reshape(value.shape)
             np.copyto(placed, value)
             weights[name] = placed
-        addresses = [None if offset is None else start + offset for offset in layout.offsets]
-        self._allocator.place(addresses, layout.sizes)
-        try:
-            session, values = self._created(model, weights)
-        finally:
-            as_learned = self._allocator.placed()
-        if not as_learned:
-            raise ValueError(f"the runtime allocated the weights of stage {number} in another order the second time")
-        self._aliases += [values, weights]
+        sessions = []
+        for model, allocations in zip(models, layout.allocations, strict=True):
+            addresses = [None if offset is None else start + offset for _, offset in allocations]
+            self._allocator.place(addresses, [size for size, _ in allocations])
+            try:
+                session, values = self._created(model, weights)
+            finally:
+                as_learned = self._allocator.placed()
+            if not as_learned:
+                raise ValueError(f"the runtime allocated the weights of stage {number} in another order the second time")
+            sessions.append(session)
+            self._aliases += [values, weights]
         if number in self._place_of:
             self._sealed.seal(number, memory[: layout.n_bytes])
-        return session
+        if isinstance(stage, StageModel):
+            return _WholeStage(sessions[0], stage)
+        strips = self._streams.stages[number].strips
+        assert strips is not None  # it has models of strips
+        return StripStage(strips, sessions, stage.forms, stage.names, self._allocator.take)
 
     # Running.
 
@@ -238,16 +258,13 @@ class StagedSession:
         """
         values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
         opening = self._openings()
-        for number, session in enumerate(self._sessions):
+        for number, stage in enumerate(self._stages):
             begin = time.perf_counter_ns()
             if number in self._place_of:
                 next(opening)
             opened = time.perf_counter_ns()
-            inputs, outputs = self._names[number]
-            if session is not None:
-                made = session.run_with_ort_values(outputs, {name: values[name] for name in inputs})
-                values.update(zip(outputs, made, strict=True))
-                del made
+            if stage is not None:
+                values.update(stage.run(values))
             for name in [name for name in values if self._last_read.get(name, -1) <= number]:
                 del values[name]
             self.stage_ns[number] += (opened - begin, time.perf_counter_ns() - opened)
@@ -291,6 +308,17 @@ class StagedSession:
             "waiting_ns": (self.stage_ns[:, 0] // runs).tolist(),
             "computing_ns": (self.stage_ns[:, 1] // runs).tolist(),
         }
+
+
+def _models(cutter: Cutter, number: int, stage: Stage) -> StageModel | StripModels:
+    return cutter.model(number) if stage.strips is None else cutter.strips_of(number)
+
+
+def _sessions_of(stage: StageModel | StripModels) -> Sequence[StageModel]:
+    """The models that need a session: none where the runtime has none of the stage's operators."""
+    if isinstance(stage, StripModels):
+        return stage.models
+    return [stage] if stage.outputs else []
 
 
 @dataclass(frozen=True, slots=True)

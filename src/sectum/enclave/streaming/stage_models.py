@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from sectum.enclave.streaming.matching import ExecutedGraph, in_order_of
+from sectum.enclave.streaming.matching import ExecutedGraph, Read, in_order_of
+from sectum.enclave.streaming.node_order import file_order
+from sectum.enclave.streaming.strip_models import Form, form_of, strip_nodes
+from sectum.enclave.streaming.strips import Strips
 from sectum.enclave.streaming.written_graph import WrittenGraph, names_read, values_of
 
 _BLOCKED = "com.microsoft.nchwc"
@@ -40,17 +43,19 @@ class Stage:
         last: index of the last operator.
         channels: where the stage is a part of one operator, its output channels: from, and up to but without.
         streamed: whether the weights are sealed outside and opened just before use.
+        strips: where it runs strip by strip, how; else None.
     """
 
     first: int
     last: int
     channels: tuple[int, int] | None
     streamed: bool
+    strips: Strips | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StageModel:
-    """A stage as the runtime gets it.
+    """A stage, or a strip of one, as the runtime gets it.
 
     Attributes:
         model: serialised ONNX model, its weights inside.
@@ -63,6 +68,21 @@ class StageModel:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     weights: Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class StripModels:
+    """A stage that runs strip by strip.
+
+    Attributes:
+        models: one for each form of a strip; all have the same weights.
+        forms: for each strip, the number of its model.
+        names: of the sources, of what each strip reads as a whole, and of the results.
+    """
+
+    models: Sequence[StageModel]
+    forms: Sequence[int]
+    names: tuple[Sequence[str], Sequence[str], Sequence[str]]
 
 
 class Cutter:
@@ -215,14 +235,81 @@ class Cutter:
 
     # The models.
 
-    def models(self) -> Iterator[StageModel]:
-        """A model for each stage, made when it is asked for."""
-        for number in range(len(self._stages)):
-            yield self.model(number)
-
     def model(self, number: int) -> StageModel:
-        """The model of one stage."""
+        """The model of one stage that runs at once."""
+        nodes = self._parts[number]
+        outputs = [name for _, node in nodes for name in node.output if name and self.last_read.get(name, -1) > number]
+        return self._model(number, nodes, outputs, {})
+
+    def strips_of(self, number: int) -> StripModels:
+        """The models of a stage that runs strip by strip.
+
+        Raises:
+            ValueError: the runtime has other operators there than the plan, or they cannot run so.
+        """
+        strips, nodes = self._strips(number), [node for _, node in self._parts[number]]
+        sources = [self._name(source.tensor) for source in strips.sources]
+        shapes = self._shapes() | {
+            name: source.shape for name, source in zip(sources, strips.sources, strict=True)
+        }
+        results = [nodes[result.operator].output[0] for result in strips.results]
+        made = {name for node in nodes for name in node.output}
+        read = dict.fromkeys(name for node in nodes for name in node.input if name and not self._written.is_weight(name))
+        first = self._stages[number].first
+        forms: dict[Form, int] = {}
+        models: list[StageModel] = []
+        numbers: list[int] = []
+        for strip in strips.strips:
+            form = form_of(strip, nodes, sources)
+            if form not in forms:
+                forms[form] = len(models)
+                own = strip_nodes(strips, strip, nodes, sources, shapes, self._written.opset)
+                sizes = {
+                    name: (*shapes[name][:2], end - begin, *shapes[name][3:])
+                    for name, (begin, end) in zip(sources, strip.sources, strict=True)
+                }
+                placed = [(_UNKNOWN if place is None else first + place, node) for place, node in own]
+                models.append(self._model(number, placed, results, sizes))
+            numbers.append(forms[form])
+        wholes = [name for name in read if name not in made and name not in sources]
+        return StripModels(models, numbers, (sources, wholes, results))
+
+    def _strips(self, number: int) -> Strips:
         stage, nodes = self._stages[number], self._parts[number]
+        strips = stage.strips
+        if strips is None or stage.channels is not None:
+            raise ValueError(f"stage {number} does not run strip by strip")
+        places = [index for index, _ in nodes]
+        if places != list(range(stage.first, stage.last + 1)) or len(strips.outer) != len(nodes):
+            raise ValueError(
+                f"the runtime has other operators in stage {number} than the plan, so it cannot run strip by strip"
+            )
+        return strips
+
+    def _name(self, read: Read) -> str:
+        if isinstance(read, str):
+            return read
+        if read is None:
+            raise ValueError("strips read what nobody makes")
+        return self._node(read[0]).output[read[1]]
+
+    def _shapes(self) -> dict[str, Sequence[int]]:
+        """Shapes of what operators make."""
+        return {
+            name: shape
+            for node, outputs in zip(self._nodes, self._executed.outputs, strict=True) if node is not None
+            for name, (_, shape) in zip(node.output, outputs, strict=False)
+        }  # fmt: skip
+
+    def _model(
+        self,
+        number: int,
+        nodes: Sequence[tuple[int, NodeProto]],
+        outputs: Sequence[str],
+        sizes: Mapping[str, Sequence[int]],
+    ) -> StageModel:
+        """A model of some operators; inputs of other sizes than the whole tensors have these."""
+        stage = self._stages[number]
         made: set[str] = set()
         inputs: dict[str, None] = {}
         weights: dict[str, TensorProto] = {}
@@ -241,11 +328,10 @@ class Cutter:
                 if not positions or any(position not in packed for position in positions):
                     in_place.add(name)
             made.update(filter(None, node.output))
-        outputs = [name for _, node in nodes for name in node.output if name and self.last_read.get(name, -1) > number]
         graph = GraphProto(name=f"stage {number}")
-        graph.node.extend(node for _, node in nodes)
-        graph.input.extend(self._types[name] for name in inputs)
-        graph.output.extend(self._types[name] for name in outputs)
+        graph.node.extend(_in_file_order([node for _, node in nodes]))
+        graph.input.extend(_resized(self._types[name], sizes.get(name)) for name in inputs)
+        graph.output.extend(_resized(self._types[name], ()) if sizes else self._types[name] for name in outputs)
         graph.initializer.extend(weights.values())
         return StageModel(
             model=self._written.model_of(graph),
@@ -272,6 +358,25 @@ def _part_name(name: str, channels: tuple[int, int] | None) -> str:
 
 def _sliced_name(name: str, begin: int, end: int) -> str:
     return f"{name} channels {begin}:{end}"
+
+
+def _resized(value: ValueInfoProto, shape: Sequence[int] | None) -> ValueInfoProto:
+    """The type of a value with another shape: none at all where it is empty, the same where it is None."""
+    if shape is None:
+        return value
+    made = ValueInfoProto()
+    made.CopyFrom(value)
+    made.type.tensor_type.ClearField("shape")
+    for size in shape:
+        made.type.tensor_type.shape.dim.add().dim_value = size
+    return made
+
+
+def _in_file_order(nodes: Sequence[NodeProto]) -> list[NodeProto]:
+    """Operators in the order in which a file has to have them so that the runtime executes them as they are."""
+    makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
+    reads = [[makers[name] for name in names_read(node) if name in makers] for node in nodes]
+    return [nodes[place] for place in file_order(reads)]
 
 
 def constants(written: WrittenGraph) -> dict[str, NDArray[np.generic]]:

@@ -69,6 +69,11 @@ class WrittenGraph:
         return [value for value in self.graph.input if value.name not in self._initializers]
 
     @property
+    def opset(self) -> int:
+        """Version of ONNX's own operators."""
+        return max((one.version for one in self._model.opset_import if one.domain in ("", "ai.onnx")), default=1)
+
+    @property
     def nodes(self) -> list[NodeProto]:
         """Its operators, in the runtime's order."""
         return list(self.graph.node)

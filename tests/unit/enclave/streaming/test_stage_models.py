@@ -52,7 +52,7 @@ def whole(first: int, last: int) -> Stage:
 def test_values_are_carried_to_their_last_reader(written: WrittenGraph) -> None:
     """A value that a later stage reads is an output, and an input there, and lives until the last of them."""
     cutter = Cutter(written, EXECUTED, [whole(0, 0), whole(1, 1), whole(2, 2), whole(3, 3)])
-    crossing = [(model.inputs, model.outputs) for model in cutter.models()]
+    crossing = [(model.inputs, model.outputs) for model in map(cutter.model, range(4))]
     assert crossing == [(("x",), ("a",)), (("a",), ("p",)), (("a",), ("s",)), (("p", "s"), ("y",))]
     assert cutter.last_read == {"x": 0, "a": 2, "w": 1, "b": 1, "p": 3, "s": 3, "y": 4}
 
@@ -94,4 +94,5 @@ def test_a_divided_product_has_a_part_of_the_columns(written: WrittenGraph) -> N
 def test_stages_that_do_not_cover_the_graph_are_refused(written: WrittenGraph, stages: list[Stage]) -> None:
     """Gaps, overlaps, missing parts, and parts of an operator that cannot be divided are refused."""
     with pytest.raises(ValueError, match=r"stage|divided"):
-        list(Cutter(written, EXECUTED, stages).models())
+        cutter = Cutter(written, EXECUTED, stages)
+        list(map(cutter.model, range(len(stages))))

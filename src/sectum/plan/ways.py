@@ -1,0 +1,73 @@
+"""Ways to need less memory for activations: other orders of the operators, and divisions by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sectum.ort.optimized import OptimizedGraph
+from sectum.plan.divisions import activation_bytes, divisions
+from sectum.plan.order import in_order, least_peak_order
+from sectum.plan.rows import Division, Divider
+
+_SHARES_OF_EPC = (0.75, 0.5, 0.35, 0.25, 0.15)
+"""What activations may take of the EPC, as is tried."""
+_SMALL_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to run a network.
+
+    Attributes:
+        graph: what the runtime executes, in the order of this way.
+        order: positions of the operators in the runtime's order; None where it is this order.
+        divisions: by rows.
+        activation_bytes: estimated, alive at once.
+    """
+
+    graph: OptimizedGraph
+    order: tuple[int, ...] | None = None
+    divisions: tuple[Division, ...] = field(default=())
+    activation_bytes: int = 0
+
+    def in_order(self, values: Sequence[float]) -> list[float]:
+        """Values of the operators in the runtime's order, put into the order of this way."""
+        return list(values) if self.order is None else [values[place] for place in self.order]
+
+
+def ways(
+    graph: OptimizedGraph, compute_ms: Sequence[float], epc_bytes: int, stage_ms: float, threads: int
+) -> list[Way]:
+    """All ways that are worth a try: the runtime's own first.
+
+    Args:
+        graph: what the runtime executes.
+        compute_ms: time of each operator in the enclave, without paging.
+        epc_bytes: of the enclave.
+        stage_ms: to start a stage.
+        threads: that compute.
+    """
+    peak_bytes = graph.lifetimes.peak_bytes
+    orders = [Way(graph, activation_bytes=peak_bytes)]
+    if peak_bytes <= _SMALL_SHARE * epc_bytes:
+        return orders  # weights decide
+    order = least_peak_order(graph)
+    if order != sorted(order):
+        other = in_order(graph, order)
+        if other.lifetimes.peak_bytes < peak_bytes:
+            orders.append(Way(other, tuple(order), activation_bytes=other.lifetimes.peak_bytes))
+    found = list(orders)
+    for way in orders:
+        divider = Divider(way.graph)
+        tried: set[tuple[tuple[int, int, int], ...]] = {()}
+        for share in _SHARES_OF_EPC:
+            target_bytes = int(share * epc_bytes)
+            if target_bytes >= way.activation_bytes:
+                continue
+            chosen = divisions(divider, way.in_order(compute_ms), target_bytes, stage_ms, threads)
+            key = tuple((one.first, len(one.operators), one.rows) for one in chosen)
+            if key not in tried:
+                tried.add(key)
+                found.append(Way(way.graph, way.order, chosen, activation_bytes(divider, chosen, threads)))
+    return found
