@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from sectum.ort.operators import describe
-from sectum.plan.rows import Division, Divider, height_of
+from sectum.plan.rows import Division, Divider, height_of, results_of
 from sectum.plan.strip_memory import strip_memory
 from sectum.units import MIB
 
@@ -16,7 +16,7 @@ COPY_MS_PER_MIB = 0.15
 """To copy rows into and out of strips, which lie apart: measured on one virtual core of an AMD EPYC."""
 _PAGED_MS_PER_MIB = 6.0
 """What exceeds the target is paged out and in again: what a MiB of it costs at least."""
-_STRIPS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_MOST_STRIPS = 256
 _MOST_OPERATORS = 12
 
 
@@ -32,77 +32,31 @@ def division_ms(division: Division, compute_ms: Sequence[float], stage_ms: float
     return computing + division.copied_bytes / MIB * COPY_MS_PER_MIB + (len(division.strips) - 1) * stage_ms
 
 
-def divisions(
-    divider: Divider, compute_ms: Sequence[float], target_bytes: int, stage_ms: float, threads: int
-) -> tuple[Division, ...]:
-    """The cheapest divisions with which activations take so many bytes; where that is impossible, the least above.
-
-    Args:
-        divider: of the graph.
-        compute_ms: time of each operator in the enclave, without paging.
-        target_bytes: that activations may take.
-        stage_ms: to start a stage.
-        threads: that compute.
-    """
-    search = _Search(divider, compute_ms, target_bytes, stage_ms, threads)
-    count = len(compute_ms)
-    best, came = [0.0] + [math.inf] * count, [(0, 0)] * (count + 1)  # where the last step begins, and its rows
-    for place in range(count):
-        alone = best[place] + search.paging_ms(search.needs[place])
-        if alone < best[place + 1]:
-            best[place + 1], came[place + 1] = alone, (place, 0)
-        for option in search.starting_at(place):
-            cost = best[place] + option.cost_ms
-            if cost < best[option.end] - 1e-9:
-                best[option.end], came[option.end] = cost, (place, option.rows)
-    found: list[Division] = []
-    end = count
-    while end:
-        first, rows = came[end]
-        if rows and (division := divider.divided(first, end - 1, rows)) is not None:
-            found.append(division)
-        end = first
-    return tuple(found[::-1])
-
-
-def activation_bytes(divider: Divider, chosen: Sequence[Division], threads: int) -> int:
-    """Estimate the most bytes of activations alive at once, with some divisions."""
-    search = _Search(divider, [0.0] * len(divider.graph.operators), 0, 0.0, threads)
-    inside = {place for one in chosen for place in range(one.first, one.first + len(one.operators))}
-    return max(
-        [need for place, need in enumerate(search.needs) if place not in inside]
-        + [search.bytes_of(one, one.first + len(one.operators) - 1) for one in chosen],
-        default=0,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """Operators up to but without `end`, in strips of so many rows, and what that costs beside their arithmetic."""
+    """Operators up to but without `end` in strips of so many rows, and what that costs beside their arithmetic."""
 
     end: int
     rows: int
     cost_ms: float
 
 
-class _Search:
-    """What operators and divisions need, and cost.
+class DivisionSearch:
+    """Finds divisions of one graph.
 
     Args:
         divider: of the graph.
-        compute_ms: time of each operator.
-        target_bytes: that activations may take.
+        compute_ms: time of each operator in the enclave, without paging.
         stage_ms: to start a stage.
         threads: that compute.
     """
 
-    def __init__(
-        self, divider: Divider, compute_ms: Sequence[float], target_bytes: int, stage_ms: float, threads: int
-    ) -> None:
+    def __init__(self, divider: Divider, compute_ms: Sequence[float], stage_ms: float, threads: int) -> None:
         graph = divider.graph
-        self._divider, self._compute_ms, self._target = divider, compute_ms, target_bytes
+        self._divider, self._compute_ms = divider, compute_ms
         self._stage_ms, self._threads = stage_ms, threads
         self._ends = graph.lifetimes.end
+        self._known: dict[tuple[int, int, int], tuple[int, float] | None] = {}
         change = [0] * (len(graph.operators) + 1)
         made = [0] * len(graph.operators)
         for name, place in graph.lifetimes.written.items():  # inputs of the network are the caller's
@@ -111,56 +65,92 @@ class _Search:
             change[self._ends[name] + 1] -= graph.n_bytes[name]
         alive = list(accumulate(change[:-1]))
         self._before = [one - own for one, own in zip(alive, made, strict=True)]
-        self.needs = [
+        self._needs = [
             one + sum(describe(op).scratch(op, graph, threads)) for one, op in zip(alive, graph.operators, strict=True)
         ]
-        """Bytes alive while each operator runs undivided."""
-        self._too_large = [need > target_bytes for need in self.needs]
 
-    def paging_ms(self, n_bytes: int) -> float:
-        """What it costs that more bytes are needed than there may be."""
-        return max(0, n_bytes - self._target) / MIB * _PAGED_MS_PER_MIB
+    def within(self, target_bytes: int) -> tuple[Division, ...]:
+        """The cheapest divisions with which activations take so many bytes; where none are, the best of the others."""
+        count = len(self._needs)
+        paging = [_paging_ms(need - target_bytes) for need in self._needs]
+        best = [0.0, *accumulate(paging)]
+        came = [(max(0, place - 1), 0) for place in range(count + 1)]  # where the last step begins, and its rows
+        for place in range(count):
+            if best[place] + paging[place] < best[place + 1]:
+                best[place + 1], came[place + 1] = best[place] + paging[place], (place, 0)
+            for option in self._starting_at(place, target_bytes, paging):
+                if best[place] + option.cost_ms < best[option.end] - 1e-9:
+                    best[option.end], came[option.end] = best[place] + option.cost_ms, (place, option.rows)
+        found: list[Division] = []
+        end = count
+        while end:
+            first, rows = came[end]
+            if rows and (division := self._divider.divided(first, end - 1, rows)) is not None:
+                found.append(division)
+            end = first
+        return tuple(found[::-1])
 
-    def starting_at(self, first: int) -> Iterator[_Option]:
-        """Divisions that begin with an operator and hold one that needs too much undivided."""
-        worth = False
-        for last in range(first, min(first + _MOST_OPERATORS, len(self.needs))):
+    def activation_bytes(self, chosen: Sequence[Division]) -> int:
+        """Estimate the most bytes of activations alive at once with some divisions."""
+        inside = {place for one in chosen for place in range(one.first, one.first + len(one.operators))}
+        alone = [need for place, need in enumerate(self._needs) if place not in inside]
+        return max([*alone, *(self._bytes_of(one) for one in chosen)], default=0)
+
+    def _starting_at(self, first: int, target_bytes: int, paging: Sequence[float]) -> Iterator[_Option]:
+        """Divisions that begin with an operator and could cost less than running all theirs as they are."""
+        graph = self._divider.graph
+        alone_ms = 0.0
+        for last in range(first, min(first + _MOST_OPERATORS, len(paging))):
             if not self._divider.divides[last]:
                 return
-            worth |= self._too_large[last]
-            if worth and (option := self._option(first, last)) is not None:
-                yield option
+            alone_ms += paging[last]
+            results = sum(graph.n_bytes[name] for name in results_of(graph, first, last))
+            # A result may take over what was there before.
+            if alone_ms > _paging_ms(max(self._before[first], results) - target_bytes):
+                option = self._option(first, last, target_bytes)
+                if option is not None and option.cost_ms < alone_ms:
+                    yield option
 
-    def _option(self, first: int, last: int) -> _Option | None:
+    def _option(self, first: int, last: int, target_bytes: int) -> _Option | None:
         """The fewest strips that fit, or the best that do not."""
         graph = self._divider.graph
         height = height_of(graph, graph.operators[last].result)
         best: _Option | None = None
-        for count in _STRIPS:
+        count = 2
+        while count <= min(height, _MOST_STRIPS):
             rows = -(-height // count)
-            if rows >= height:
-                continue
-            one = self._divider.one_strip(first, last, rows)
-            if one is None:
+            if (estimate := self._estimate(first, last, rows)) is None:
                 return best
-            strips = -(-height // rows)
-            paging_ms = self.paging_ms(self.bytes_of(one, last))
-            extra = sum(
-                ms * max(0.0, strips * share - 1)
-                for ms, share in zip(self._compute_ms[first : last + 1], one.work, strict=True)
-            )
-            copying_ms = one.copied_bytes * strips / MIB * COPY_MS_PER_MIB
-            cost_ms = paging_ms + extra + copying_ms + strips * self._stage_ms
+            n_bytes, own_ms = estimate
+            cost_ms = own_ms + _paging_ms(n_bytes - target_bytes)
             if best is None or cost_ms < best.cost_ms:
                 best = _Option(last + 1, rows, cost_ms)
-            if not paging_ms or rows == 1:
+            if n_bytes <= target_bytes or rows == 1:
                 break
+            count = max(count + 1, math.ceil(1.3 * count))
         return best
 
-    def bytes_of(self, division: Division, last: int) -> int:
-        """Bytes alive while a division runs."""
-        graph = division.graph
-        ends = {name: int(self._ends[name] > last) for name in division.sources}
-        over = division.over(ends, 0)
+    def _estimate(self, first: int, last: int, rows: int) -> tuple[int, float] | None:
+        """Bytes alive while operators run in strips of so many rows, and what that costs, from a strip in the middle."""
+        key = (first, last, rows)
+        if key not in self._known:
+            one = self._divider.one_strip(first, last, rows)
+            self._known[key] = None if one is None else (self._bytes_of(one), self._extra_ms(one))
+        return self._known[key]
+
+    def _extra_ms(self, one: Division) -> float:
+        strips = -(-height_of(one.graph, one.operators[-1].result) // one.rows)
+        own = self._compute_ms[one.first : one.first + len(one.operators)]
+        twice = sum(ms * max(0.0, strips * share - 1) for ms, share in zip(own, one.work, strict=True))
+        return twice + one.copied_bytes * strips / MIB * COPY_MS_PER_MIB + strips * self._stage_ms
+
+    def _bytes_of(self, division: Division) -> int:
+        graph, last = division.graph, division.first + len(division.operators) - 1
+        over = division.over({name: int(self._ends[name] > last) for name in division.sources}, 0)
         wholes = sum(graph.n_bytes[name] for name in division.results if name not in over)
         return self._before[division.first] + wholes + sum(strip_memory(division, self._threads).pieces)
+
+
+def _paging_ms(n_bytes: int) -> float:
+    """What it costs to page so many bytes out and in again."""
+    return max(0, n_bytes) / MIB * _PAGED_MS_PER_MIB

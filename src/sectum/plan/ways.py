@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sectum.ort.optimized import OptimizedGraph
-from sectum.plan.divisions import activation_bytes, divisions
+from sectum.plan.divisions import DivisionSearch
 from sectum.plan.order import in_order, least_peak_order
 from sectum.plan.rows import Division, Divider
 
@@ -59,15 +59,15 @@ def ways(
             orders.append(Way(other, tuple(order), activation_bytes=other.lifetimes.peak_bytes))
     found = list(orders)
     for way in orders:
-        divider = Divider(way.graph)
+        search = DivisionSearch(Divider(way.graph), way.in_order(compute_ms), stage_ms, threads)
         tried: set[tuple[tuple[int, int, int], ...]] = {()}
         for share in _SHARES_OF_EPC:
             target_bytes = int(share * epc_bytes)
             if target_bytes >= way.activation_bytes:
                 continue
-            chosen = divisions(divider, way.in_order(compute_ms), target_bytes, stage_ms, threads)
+            chosen = search.within(target_bytes)
             key = tuple((one.first, len(one.operators), one.rows) for one in chosen)
             if key not in tried:
                 tried.add(key)
-                found.append(Way(way.graph, way.order, chosen, activation_bytes(divider, chosen, threads)))
+                found.append(Way(way.graph, way.order, chosen, search.activation_bytes(chosen)))
     return found
