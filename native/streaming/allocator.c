@@ -240,6 +240,9 @@ void streaming_arena_use(uint64_t *most, uint64_t *beside)
     pthread_mutex_lock(&mutex);
     *most = arena.most;
     *beside = arena.outside;
+    arena.most = 0;
+    for (const struct block *block = arena.first; block; block = block->next)
+        arena.most = (uint64_t)(block->start + block->bytes - arena.memory);
     pthread_mutex_unlock(&mutex);
 }
 

@@ -24,8 +24,8 @@
  * that do not fit there, and all before this call, are made by malloc. 0, also where there is one
  * already that is large enough; else -1. */
 STREAMING_API int streaming_arena(size_t bytes);
-/* The most bytes of the arena, from its start, that were ever in use, and bytes of activations that
- * did not fit and are allocated now. */
+/* The most bytes of the arena, from its start, that were in use since the last call, and bytes of
+ * activations that did not fit so far. */
 STREAMING_API void streaming_arena_use(uint64_t *most, uint64_t *outside);
 
 /* Memory as the runtime gets it: from the arena where there is room. NULL if there is none at all. */

@@ -54,7 +54,7 @@ class Allocator:
             raise MemoryError(f"no memory for {n_bytes} bytes of activations")
 
     def arena_use(self) -> tuple[int, int]:
-        """The most bytes of the arena that were in use, and bytes that did not fit into it so far."""
+        """The most bytes of the arena that were in use since the last call, and bytes that did not fit so far."""
         most, outside = ctypes.c_uint64(), ctypes.c_uint64()
         self._library.streaming_arena_use(ctypes.byref(most), ctypes.byref(outside))
         return most.value, outside.value

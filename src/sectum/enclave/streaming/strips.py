@@ -206,22 +206,35 @@ class StripStage:
         origins = [_by_rows(one, source) for one, source in zip(wholes, strips.sources, strict=True)]
         copies = [self._take(n_bytes) for n_bytes in self._most]
         feeds = {name: values[name] for name in self._wholes}
-        waiting: list[tuple[NDArray[np.float32], onnxruntime.OrtValue, int, Rows, Rows]] = []
+        waiting: list[onnxruntime.OrtValue] = []
+        before: Strip | None = None
         for strip, form in zip(strips.strips, self._forms, strict=True):
             for name, source, origin, copy, rows in zip(
                 self._sources, strips.sources, origins, copies, strip.sources, strict=True
             ):
                 feeds[name] = _copied(origin, source, copy, rows)
-            _hand_on(waiting)
-            found = self._sessions[form].run_with_ort_values(self._results, feeds)
-            for target, value, result, rows in zip(targets, found, strips.results, strip.results, strict=True):
-                waiting.append((target, value, result.outer, rows, strip.operators[result.operator].made))
-            del found
-        _hand_on(waiting)
+            self._hand_on(before, waiting, targets)
+            waiting = self._sessions[form].run_with_ort_values(self._results, feeds)
+            before = strip
+        self._hand_on(before, waiting, targets)
         return {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(one.view(np.float32).reshape(result.shape))
             for name, one, result in zip(self._results, made, strips.results, strict=True)
         }
+
+    def _hand_on(
+        self, strip: Strip | None, made: list[onnxruntime.OrtValue], targets: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Copy what a strip has made into the results, and free it."""
+        if strip is None:
+            return
+        for value, target, result, (begin, end) in zip(
+            made, targets, self._strips.results, strip.results, strict=True
+        ):
+            first, last = strip.operators[result.operator].made
+            rows = np.asarray(_Shared(value, _bytes(result.shape, (first, last)))).view(np.float32)
+            np.copyto(target[:, begin:end], rows.reshape(result.outer, last - first, -1)[:, begin - first : end - first])
+        made.clear()
 
     @staticmethod
     def _source(value: onnxruntime.OrtValue, source: Source) -> NDArray[np.uint8]:
@@ -253,12 +266,3 @@ def _copied(origin: NDArray[np.float32], source: Source, copy: NDArray[np.uint8]
     np.copyto(strip.reshape(source.outer, end - begin, -1), origin[:, begin:end])
     shape = (*source.shape[:2], end - begin, source.shape[3])
     return onnxruntime.OrtValue.ortvalue_from_numpy(strip.reshape(shape))
-
-
-def _hand_on(waiting: list[tuple[NDArray[np.float32], onnxruntime.OrtValue, int, Rows, Rows]]) -> None:
-    """Copy what a strip has made into the results."""
-    for target, value, outer, (begin, end), made in waiting:
-        strip = np.asarray(_Shared(value, 4 * int(np.prod(value.shape())))).view(np.float32)
-        by_rows = strip.reshape(outer, made[1] - made[0], -1)
-        np.copyto(target[:, begin:end], by_rows[:, begin - made[0] : end - made[0]])
-    waiting.clear()
