@@ -20,7 +20,7 @@ NETWORKS = ("zoo:resnet18", "zoo:mobilenet_v2", "zoo:densenet121", "zoo:shufflen
 @pytest.mark.slow
 @pytest.mark.parametrize("names", [tuple(KINDS), NETWORKS], ids=["kinds", "networks"])
 def test_outputs_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
-    """Cut anywhere, divided by channels or by rows, and with one or three buffers, every network gives the same bits."""
+    """Cut anywhere, divided by channels or by rows, and with one or three buffers, all networks give the same bits."""
     environment = child_environment()
     environment["PYTHONPATH"] = f"{SUPPORT}:{environment.get('PYTHONPATH', '')}"
     done = subprocess.run(

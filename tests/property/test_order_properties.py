@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -104,7 +105,6 @@ def test_the_runtime_executes_a_file_in_the_order_that_is_modelled(tmp_path) -> 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     session.run(None, {"x": np.ones((2, 3), np.float32)})
-    with open(session.end_profiling()) as file:
-        events = json.load(file)
+    events = json.loads(Path(session.end_profiling()).read_text())
     executed = [one["name"] for one in events if one.get("name", "").endswith("_kernel_time")]
     assert executed == [f"n{place}_kernel_time" for place in runtime_order(reads)]

@@ -44,7 +44,7 @@ def divided(graph: OptimizedGraph) -> list[PlannedStage]:
 
 
 def by_rows(graph: OptimizedGraph, rows: int, longest: int) -> list[PlannedStage]:
-    """Strips of so many rows wherever operators can be divided, of at most so many operators; the others as they are."""
+    """Strips of so many rows, of at most so many operators, wherever they can be divided; the others as they are."""
     divider = Divider(graph)
     stages: list[PlannedStage] = []
     place = 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from sectum.ort.operators import describe
-from sectum.plan.rows import Division, Divider, height_of, results_of
+from sectum.plan.rows import Divider, Division, height_of, results_of
 from sectum.plan.strip_memory import strip_memory
 from sectum.units import MIB
 
@@ -131,7 +131,7 @@ class DivisionSearch:
         return best
 
     def _estimate(self, first: int, last: int, rows: int) -> tuple[int, float] | None:
-        """Bytes alive while operators run in strips of so many rows, and what that costs, from a strip in the middle."""
+        """Bytes alive while operators run in strips of so many rows, and what that costs: by a strip in the middle."""
         key = (first, last, rows)
         if key not in self._known:
             one = self._divider.one_strip(first, last, rows)

@@ -74,9 +74,9 @@ class _Memory:
 def least_peak_order(graph: OptimizedGraph) -> list[int]:
     """An order of the operators with the least peak of activations alive at once.
 
-    The graph is taken apart where only one operator could be next and all before it are done. A small region between two
-    such places is ordered by dynamic programming over the sets of operators that may be done, a large one by a rule: next
-    comes the operator that leaves the least memory alive. The order of the graph is kept where no other is better.
+    The graph is taken apart where only one operator could be next and all before it are done. A small region between
+    two such places is ordered by dynamic programming over the sets of operators that may be done, a large one by a
+    rule: next comes the operator that leaves the least memory alive. The given order is kept where none is better.
     """
     weights = graph.weight_names
     readers: dict[str, set[int]] = {}

@@ -234,9 +234,9 @@ def parse_plan(data: object, origin: str) -> Plan:
         buffers=reader.number(whole.get("buffers"), "buffers", 1, 4),
         buffer_bytes=reader.number(whole.get("buffer_bytes"), "buffer_bytes", 0),
         arena_bytes=reader.number(whole.get("arena_bytes"), "arena_bytes", 0),
-        order=None if whole.get("order") is None else tuple(
-            reader.number(one, "order", 0) for one in reader.items(whole["order"], "order", _MOST_OPERATORS)
-        ),
+        order=None
+        if whole.get("order") is None
+        else tuple(reader.number(one, "order", 0) for one in reader.items(whole["order"], "order", _MOST_OPERATORS)),
         stages=tuple(_stage(reader, one, number) for number, one in enumerate(stages)),
     )
 

@@ -246,9 +246,7 @@ class Planner:
 
     # What a plan takes.
 
-    def evaluate(
-        self, stages: Sequence[PlannedStage], buffers: int, order: tuple[int, ...] | None = None
-    ) -> Planned:
+    def evaluate(self, stages: Sequence[PlannedStage], buffers: int, order: tuple[int, ...] | None = None) -> Planned:
         """Predict what given stages take.
 
         Args:

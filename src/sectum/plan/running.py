@@ -150,9 +150,7 @@ def _strips(graph: OptimizedGraph, division: Division, last_read: Mapping[str, i
         "outer": [division.outer[op.result] for op in division.operators],
         "strips": [
             {
-                "operators": [
-                    {"made": one.made, "reads": one.reads, "pads": one.pads} for one in strip.operators
-                ],
+                "operators": [{"made": one.made, "reads": one.reads, "pads": one.pads} for one in strip.operators],
                 "sources": [strip.available[name] for name in division.sources],
                 "results": [strip.completes[name] for name in division.results],
             }

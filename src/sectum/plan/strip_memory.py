@@ -41,9 +41,11 @@ def strip_memory(division: Division, threads: int) -> StripMemory:
         threads: that compute.
     """
     block_bytes = scratch_bytes = 0
-    for graph in {_sizes(division, strip): strip_graph(division, strip) for strip in division.strips}.values():
+    for graph in (strip_graph(division, strip) for strip in {_sizes(one): one for one in division.strips}.values()):
         block_bytes = max(block_bytes, memory_plan(graph).block_bytes)
-        scratch_bytes = max(scratch_bytes, *(sum(describe(op).scratch(op, graph, threads)) for op in division.operators))
+        scratch_bytes = max(
+            scratch_bytes, *(sum(describe(op).scratch(op, graph, threads)) for op in division.operators)
+        )
     return StripMemory(
         tuple(map(division.most_bytes, division.sources)),
         block_bytes,
@@ -52,7 +54,7 @@ def strip_memory(division: Division, threads: int) -> StripMemory:
     )
 
 
-def _sizes(division: Division, strip: Strip) -> tuple[int, ...]:
+def _sizes(strip: Strip) -> tuple[int, ...]:
     """How many rows the strip has of each tensor, and how many each operator reads."""
     reads = (rows for one in strip.operators for rows in one.reads if rows is not None)
     return tuple(end - begin for begin, end in (*strip.available.values(), *reads))
@@ -61,9 +63,7 @@ def _sizes(division: Division, strip: Strip) -> tuple[int, ...]:
 def strip_graph(division: Division, strip: Strip) -> OptimizedGraph:
     """What the runtime executes for one strip: the operators with fewer rows, and slices where one reads only some."""
     graph = division.graph
-    tensors = {
-        name: graph.tensors[name] for op in division.operators for name in (*op.inputs, *op.outputs) if name
-    }
+    tensors = {name: graph.tensors[name] for op in division.operators for name in (*op.inputs, *op.outputs) if name}
     tensors |= {name: _with_rows(tensors[name], rows) for name, rows in strip.available.items()}
     operators: list[Operator] = []
     for op, one in zip(division.operators, strip.operators, strict=True):

@@ -93,7 +93,10 @@ def packed_inputs(op: Operator, graph: OptimizedGraph) -> list[int]:
 
 
 def units(
-    graph: OptimizedGraph, compute_ms: Sequence[float], buffer_bytes: int, divisions: Mapping[int, tuple[Division, float]]
+    graph: OptimizedGraph,
+    compute_ms: Sequence[float],
+    buffer_bytes: int,
+    divisions: Mapping[int, tuple[Division, float]],
 ) -> list[Unit]:
     """The units of a network where a buffer holds so many bytes.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.divisions import DivisionSearch
 from sectum.plan.order import in_order, least_peak_order
-from sectum.plan.rows import Division, Divider
+from sectum.plan.rows import Divider, Division
 
 _SHARES_OF_EPC = (0.75, 0.5, 0.35, 0.25, 0.15)
 """What activations may take of the EPC, as is tried."""

@@ -123,7 +123,7 @@ def make_plan(
         arena_bytes=planned.layout.arena_bytes,
         order=planned.way.order,
         stages=tuple(
-            StoredStage(one.first, one.last, one.channels, one.division and one.division.rows, one.streamed)
+            StoredStage(one.first, one.last, one.channels, one.division.rows if one.division else None, one.streamed)
             for one in planned.stages
         ),
     )

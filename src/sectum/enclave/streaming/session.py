@@ -227,7 +227,9 @@ class StagedSession:
             finally:
                 as_learned = self._allocator.placed()
             if not as_learned:
-                raise ValueError(f"the runtime allocated the weights of stage {number} in another order the second time")
+                raise ValueError(
+                    f"the runtime allocated the weights of stage {number} in another order the second time"
+                )
             sessions.append(session)
             self._aliases += [values, weights]
         if number in self._place_of:

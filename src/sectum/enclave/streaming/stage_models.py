@@ -249,12 +249,12 @@ class Cutter:
         """
         strips, nodes = self._strips(number), [node for _, node in self._parts[number]]
         sources = [self._name(source.tensor) for source in strips.sources]
-        shapes = self._shapes() | {
-            name: source.shape for name, source in zip(sources, strips.sources, strict=True)
-        }
+        shapes = self._shapes() | {name: source.shape for name, source in zip(sources, strips.sources, strict=True)}
         results = [nodes[result.operator].output[0] for result in strips.results]
         made = {name for node in nodes for name in node.output}
-        read = dict.fromkeys(name for node in nodes for name in node.input if name and not self._written.is_weight(name))
+        read = dict.fromkeys(
+            name for node in nodes for name in node.input if name and not self._written.is_weight(name)
+        )
         first = self._stages[number].first
         forms: dict[Form, int] = {}
         models: list[StageModel] = []
@@ -291,7 +291,8 @@ class Cutter:
             return read
         if read is None:
             raise ValueError("strips read what nobody makes")
-        return self._node(read[0]).output[read[1]]
+        name: str = self._node(read[0]).output[read[1]]
+        return name
 
     def _shapes(self) -> dict[str, Sequence[int]]:
         """Shapes of what operators make."""

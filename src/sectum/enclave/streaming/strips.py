@@ -228,12 +228,12 @@ class StripStage:
         """Copy what a strip has made into the results, and free it."""
         if strip is None:
             return
-        for value, target, result, (begin, end) in zip(
-            made, targets, self._strips.results, strip.results, strict=True
-        ):
+        for value, target, result, (begin, end) in zip(made, targets, self._strips.results, strip.results, strict=True):
             first, last = strip.operators[result.operator].made
             rows = np.asarray(_Shared(value, _bytes(result.shape, (first, last)))).view(np.float32)
-            np.copyto(target[:, begin:end], rows.reshape(result.outer, last - first, -1)[:, begin - first : end - first])
+            np.copyto(
+                target[:, begin:end], rows.reshape(result.outer, last - first, -1)[:, begin - first : end - first]
+            )
         made.clear()
 
     @staticmethod

@@ -93,6 +93,11 @@ def test_a_divided_product_has_a_part_of_the_columns(written: WrittenGraph) -> N
 )
 def test_stages_that_do_not_cover_the_graph_are_refused(written: WrittenGraph, stages: list[Stage]) -> None:
     """Gaps, overlaps, missing parts, and parts of an operator that cannot be divided are refused."""
-    with pytest.raises(ValueError, match=r"stage|divided"):
+
+    def cut() -> None:
         cutter = Cutter(written, EXECUTED, stages)
-        list(map(cutter.model, range(len(stages))))
+        for number in range(len(stages)):
+            cutter.model(number)
+
+    with pytest.raises(ValueError, match=r"stage|divided"):
+        cut()
