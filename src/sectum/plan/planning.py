@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -20,7 +20,7 @@ from sectum.plan.order import in_order
 from sectum.plan.stages import PlannedStage
 from sectum.plan.timeline import StageTimes, timeline
 from sectum.plan.units import Unit, channels_of, units
-from sectum.plan.ways import Way, ways
+from sectum.plan.ways import Way, other_ways
 from sectum.predict.prediction import Interval
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared
@@ -32,6 +32,8 @@ _BUFFERS_AHEAD = (2, 3, 4)
 _LEAST_BUFFER_BYTES = 256 << 10
 _ROUNDS = 5
 _PAGING_CANDIDATES = 3
+_WORTH = 0.98
+"""Another order or strips have to bring the latency to this share: predictions are not exact."""
 _OPENING_UNCERTAINTY = 0.25
 
 
@@ -171,20 +173,34 @@ class Planner:
         return found
 
     def best(self) -> Planned:
-        """The plan with the least predicted latency; without stages where that is best."""
+        """The plan with the least predicted latency; the simpler one where another gains next to nothing."""
+        plain = Way(self.graph, activation_bytes=self.graph.lifetimes.peak_bytes)
+        fitting, too_large = self._candidates({buffers: [plain] for buffers in self._networks}, _SHARES)
+        plans = [self.without_stages(), *(self._evaluated(one) for one in fitting)]
+        simplest = min(plans, key=lambda plan: plan.latency_ms)
+        if simplest.latency_ms <= sum(self._compute_ms[1]) / _WORTH:
+            return simplest
+        others, larger = self._candidates({buffers: self._ways(buffers) for buffers in self._networks}, _SHARES[::2])
+        if not fitting and not others:  # counting page faults takes long, so only where nothing else is left
+            others = sorted([*too_large, *larger], key=lambda one: one.missing_bytes(self._epc_bytes))
+            others = others[:_PAGING_CANDIDATES]
+        best = min([simplest, *(self._evaluated(one) for one in others)], key=lambda plan: plan.latency_ms)
+        return best if best.latency_ms < _WORTH * simplest.latency_ms else simplest
+
+    def _candidates(
+        self, ways: Mapping[int, Sequence[Way]], shares: Sequence[int]
+    ) -> tuple[list[_Candidate], list[_Candidate]]:
+        """Plans of the given ways, by the number of buffers: those that fit into the EPC, and the others."""
         fitting: list[_Candidate] = []
         too_large: list[_Candidate] = []
-        for buffers in self._networks:
-            shares = _SHARES if buffers == 1 else _SHARES[::2]
-            sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in shares}
-            for way in self._ways(buffers):
+        for buffers, some in ways.items():
+            own = shares if buffers == 1 else shares[::2]
+            sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in own}
+            for way in some:
                 for buffer_bytes in sorted(sizes, reverse=True):
                     if (found := self._with_buffers(way, buffers, buffer_bytes)) is not None:
                         (fitting if found.missing_bytes(self._epc_bytes) <= 0 else too_large).append(found)
-        if not fitting:  # counting page faults takes long, so only where nothing else is left
-            fitting = sorted(too_large, key=lambda one: one.missing_bytes(self._epc_bytes))[:_PAGING_CANDIDATES]
-        plans = [self.without_stages(), *(self._evaluated(one) for one in fitting)]
-        return min(plans, key=lambda plan: plan.latency_ms)
+        return fitting, too_large
 
     def without_stages(self) -> Planned:
         """The network as it is."""
@@ -209,7 +225,7 @@ class Planner:
 
     def _ways(self, buffers: int) -> list[Way]:
         threads = self._networks[buffers].threads
-        return ways(self.graph, self._compute_ms[buffers], self._epc_bytes, self._costs.stage_ms, threads)
+        return other_ways(self.graph, self._compute_ms[buffers], self._epc_bytes, self._costs.stage_ms, threads)
 
     def _units(self, way: Way, buffers: int, buffer_bytes: int) -> list[Unit]:
         compute_ms = way.in_order(self._compute_ms[buffers])

@@ -36,10 +36,10 @@ class Way:
         return list(values) if self.order is None else [values[place] for place in self.order]
 
 
-def ways(
+def other_ways(
     graph: OptimizedGraph, compute_ms: Sequence[float], epc_bytes: int, stage_ms: float, threads: int
 ) -> list[Way]:
-    """All ways that are worth a try: the runtime's own first.
+    """All ways beside the runtime's own that are worth a try.
 
     Args:
         graph: what the runtime executes.
@@ -49,15 +49,15 @@ def ways(
         threads: that compute.
     """
     peak_bytes = graph.lifetimes.peak_bytes
-    orders = [Way(graph, activation_bytes=peak_bytes)]
     if peak_bytes <= _SMALL_SHARE * epc_bytes:
-        return orders  # weights decide
+        return []  # weights decide
+    orders = [Way(graph, activation_bytes=peak_bytes)]
     order = least_peak_order(graph)
     if order != sorted(order):
         other = in_order(graph, order)
         if other.lifetimes.peak_bytes < peak_bytes:
             orders.append(Way(other, tuple(order), activation_bytes=other.lifetimes.peak_bytes))
-    found = list(orders)
+    found = orders[1:]
     for way in orders:
         search = DivisionSearch(Divider(way.graph), way.in_order(compute_ms), stage_ms, threads)
         tried: set[tuple[tuple[int, int, int], ...]] = {()}

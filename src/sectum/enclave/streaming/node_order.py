@@ -1,7 +1,7 @@
 """The order of nodes in a stage's model, which decides the order in which the runtime executes them.
 
-The runtime walks from what nobody reads towards the inputs. Of several nodes it enters the one first that is last in the
-file. So what is to be executed first stands last among what could stand there.
+The runtime walks from what nobody reads towards the inputs. Of several nodes it first enters the one that is last in
+the file. So what is to be executed first stands last among what could stand there.
 """
 
 from __future__ import annotations
