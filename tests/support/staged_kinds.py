@@ -1,6 +1,7 @@
 """Runs networks of every kind stage by stage and as they are, in this process: ``python staged_kinds.py KIND...``.
 
-Prints a line of JSON for each: which of the outputs are equal, and what was opened.
+Prints a line of JSON for each: which of the outputs are equal, what was opened, and for each plan the bytes of the
+arena that were in use in the steady state and those that the layout says.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
+from numpy.typing import NDArray
 
 from kinds_of_models import build
 from places import LIGHT
@@ -22,7 +26,11 @@ from sectum.graph import read
 from sectum.measure.input_ranges import input_ranges
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
+from sectum.ort.optimized import OptimizedGraph
+from sectum.plan.layout import lay_out
+from sectum.plan.order import in_order, least_peak_order
 from sectum.plan.running import prepared_streams, streams_of
+from sectum.plan.stages import PlannedStage
 
 ARENA_BYTES = 256 << 20
 
@@ -36,14 +44,31 @@ def _source(name: str) -> bytes | Path:
     return LIGHT / name if name.endswith(".onnx") else build(name)
 
 
+def _ways(graph: OptimizedGraph) -> Iterator[tuple[str, OptimizedGraph, list[PlannedStage]]]:
+    """Plans that no planner would make: what each is called, the graph in its order, and the stages."""
+    yield "evenly", graph, evenly(graph, 4)
+    yield "divided", graph, divided(graph)
+    for rows, longest in ((3, 8), (7, 30), (1, 2)):
+        yield f"{rows} rows of {longest}", graph, by_rows(graph, rows, longest)
+    order = least_peak_order(graph)
+    if order != sorted(order):
+        other = in_order(graph, order)
+        yield "reordered", other, evenly(other, 4)
+        yield "reordered, 5 rows of 20", other, by_rows(other, 5, 20)
+
+
+def _equal(expected: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> bool:
+    """Whether outputs are the same, bit for bit."""
+    return all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in zip(expected, found, strict=True)
+    )
+
+
 def run(name: str) -> dict[str, object]:
     """Run one network both ways."""
     model = read(_source(name))
     graph = optimize(model.graph, Cpu.here())
-    found: dict[str, bool] = {}
-    stages = {"evenly": evenly(graph, 4), "divided": divided(graph)}
-    strips = {f"{rows} rows of {longest}": by_rows(graph, rows, longest) for rows, longest in ((3, 8), (7, 30), (1, 2))}
-    stages |= {how: cut for how, cut in strips.items() if any(stage.division for stage in cut)}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     plain = onnxruntime.InferenceSession(model.bound_bytes(), options, providers=["CPUExecutionProvider"])
@@ -51,22 +76,36 @@ def run(name: str) -> dict[str, object]:
     feeds = _inputs(plain, 0, input_ranges(model.graph))
     others = _inputs(plain, 1, input_ranges(model.graph))
     expected = plain.run(names, feeds)
-    with prepared_streams(model.bound_bytes(), graph, stages["evenly"], 1, 0) as written:
-        for how, cut in stages.items():
+    equal: dict[str, bool] = {}
+    arena: dict[str, tuple[int, int]] = {}
+    stages = strips = opened_bytes = 0
+    with prepared_streams(model.bound_bytes(), graph, evenly(graph, 4), 1, 0) as written:
+        for how, ordered, cut in _ways(graph):
+            if how.endswith(tuple("0123456789")) and not any(stage.division for stage in cut):
+                continue
             for buffers in (1, 3):
-                streams = streams_of(written, graph, cut, buffers, ARENA_BYTES)
+                streams = streams_of(written, ordered, cut, buffers, ARENA_BYTES)
                 session = StagedSession(Streams.of(json.loads(json.dumps(streams))), 1)
-                runs = [session.run(names, feeds) for _ in range(3)]
+                same = [_equal(expected, session.run(names, feeds)) for _ in range(2)]
+                session.describe()  # what follows is the steady state
+                same.append(_equal(expected, session.run(names, feeds)))
+                planned = lay_out(ordered, cut, buffers, 1).arena_bytes
+                arena[f"{how} {buffers}"] = session.describe()["arena_bytes"], planned
+                given = session.run(names, feeds)
                 session.run(names, others)  # must not change what was given out
-                found[f"{how} {buffers}"] = all(
-                    a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-                    for outputs in runs
-                    for a, b in zip(expected, outputs, strict=True)
-                )
+                equal[f"{how} {buffers}"] = all(same) and _equal(expected, given)
+                del given
+            opened_bytes = session.opened_bytes
+            stages = max(stages, len(cut))
+            strips += sum(len(stage.division.strips) for stage in cut if stage.division)
     return {
-        "name": name, "equal": found, "opened_bytes": session.opened_bytes, "stages": len(stages["divided"]),
-        "strips": sum(len(stage.division.strips) for cut in strips.values() for stage in cut if stage.division),
-    }  # fmt: skip
+        "name": name,
+        "equal": equal,
+        "arena": arena,
+        "opened_bytes": opened_bytes,
+        "stages": stages,
+        "strips": strips,
+    }
 
 
 if __name__ == "__main__":

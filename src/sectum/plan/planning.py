@@ -32,7 +32,7 @@ _BUFFERS_AHEAD = (2, 3, 4)
 _LEAST_BUFFER_BYTES = 256 << 10
 _ROUNDS = 5
 _PAGING_CANDIDATES = 3
-_WORTH = 0.98
+_WORTH = 0.99
 """Another order or strips have to bring the latency to this share: predictions are not exact."""
 _OPENING_UNCERTAINTY = 0.25
 
@@ -180,7 +180,7 @@ class Planner:
         simplest = min(plans, key=lambda plan: plan.latency_ms)
         if simplest.latency_ms <= sum(self._compute_ms[1]) / _WORTH:
             return simplest
-        others, larger = self._candidates({buffers: self._ways(buffers) for buffers in self._networks}, _SHARES[::2])
+        others, larger = self._candidates({buffers: self._ways(buffers) for buffers in self._networks}, _SHARES)
         if not fitting and not others:  # counting page faults takes long, so only where nothing else is left
             others = sorted([*too_large, *larger], key=lambda one: one.missing_bytes(self._epc_bytes))
             others = others[:_PAGING_CANDIDATES]

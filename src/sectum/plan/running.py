@@ -53,7 +53,7 @@ def prepared_streams(
             # The files lose their names here, so that nothing is left however this process ends.
             structure, weights = (_held(files, folder / part) for part in (STRUCTURE, WEIGHTS))
         written = {
-            "structure": structure, "weights": weights, "library": str(library), "executed": _executed(graph),
+            "structure": structure, "weights": weights, "library": str(library),
         }  # fmt: skip
         yield streams_of(written, graph, stages, buffers, int(_ARENA_SLACK * arena_bytes) + MIB)
 
@@ -82,6 +82,7 @@ def streams_of(
     last_read = last_reads(graph, stages)
     return {
         **written,
+        "executed": _executed(graph),
         "stages": [
             {
                 "first": one.first,

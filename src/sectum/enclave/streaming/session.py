@@ -17,7 +17,7 @@ from sectum.enclave.streaming.allocator import Allocator
 from sectum.enclave.streaming.matching import ExecutedGraph
 from sectum.enclave.streaming.sealed_weights import SealedWeights, buffer
 from sectum.enclave.streaming.stage_models import Cutter, Stage, StageModel, StripModels, constants
-from sectum.enclave.streaming.strips import Strips, StripStage
+from sectum.enclave.streaming.strips import Strips, StripStage, array_of
 from sectum.enclave.streaming.written_graph import WrittenGraph
 
 _ALIGNMENT = 64
@@ -135,6 +135,7 @@ class StagedSession:
         self._stages = [
             self._placed(number, _models(cutter, number, streams.stages[number]), layouts[number]) for number in numbers
         ]
+        self._by_strips = {name for one in self._stages if isinstance(one, StripStage) for name in one.results}
         self._allocator.arena(streams.arena_bytes)
         self._opener = ThreadPoolExecutor(1, "opener") if streams.buffers > 1 and self._streamed else None
         self.stage_ns = np.zeros((len(streams.stages), 2), np.int64)
@@ -274,7 +275,7 @@ class StagedSession:
             self.stage_ns[number] += (opened - begin, time.perf_counter_ns() - opened)
         self.runs += 1
         found = values | self._constants
-        return [found[name].numpy() for name in names]
+        return [array_of(found[name]) if name in self._by_strips else found[name].numpy() for name in names]
 
     def _openings(self) -> Iterator[None]:
         """Each step returns when the next streamed stage is open; its buffer is then used until the next step."""

@@ -158,6 +158,12 @@ class _Shared:
         }  # fmt: skip
 
 
+def array_of(value: onnxruntime.OrtValue) -> NDArray[np.float32]:
+    """The values of a result of strips, where they are; the runtime's own array would not keep their memory alive."""
+    shape = tuple(value.shape())
+    return np.asarray(_Shared(value, _bytes(shape))).view(np.float32).reshape(shape)
+
+
 class StripStage:
     """Runs a stage strip by strip.
 
@@ -181,7 +187,7 @@ class StripStage:
         take: Callable[[int], NDArray[np.uint8]],
     ) -> None:
         self._strips, self._sessions, self._forms, self._take = strips, sessions, forms, take
-        self._sources, self._wholes, self._results = names
+        self._sources, self._wholes, self.results = names
         self._most = [
             max(_bytes(source.shape, strip.sources[place]) for strip in strips.strips)
             for place, source in enumerate(strips.sources)
@@ -214,12 +220,12 @@ class StripStage:
             ):
                 feeds[name] = _copied(origin, source, copy, rows)
             self._hand_on(before, waiting, targets)
-            waiting = self._sessions[form].run_with_ort_values(self._results, feeds)
+            waiting = self._sessions[form].run_with_ort_values(self.results, feeds)
             before = strip
         self._hand_on(before, waiting, targets)
         return {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(one.view(np.float32).reshape(result.shape))
-            for name, one, result in zip(self._results, made, strips.results, strict=True)
+            for name, one, result in zip(self.results, made, strips.results, strict=True)
         }
 
     def _hand_on(
