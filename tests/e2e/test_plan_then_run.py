@@ -40,7 +40,17 @@ def sectum(home: Path, *words: object) -> dict:
 
 @pytest.mark.parametrize(
     ("network", "epc", "threads"),
-    [("resnet50", "32MiB", 1), ("alexnet", "93MiB", 1), ("vgg16", "93MiB", 1), ("squeezenet1_1", "6MiB", 2)],
+    [
+        ("resnet50", "32MiB", 1),
+        ("alexnet", "93MiB", 1),
+        ("vgg16", "93MiB", 1),
+        ("squeezenet1_1", "6MiB", 2),
+        # Here the activations alone exceed the EPC.
+        ("squeezenet1_1", "4.4MiB", 1),
+        ("mobilenet_v2", "6MiB", 1),
+        ("densenet121", "10MiB", 1),
+        ("vgg16", "12MiB", 1),
+    ],
 )
 def test_a_planned_network_does_not_page(tmp_path: Path, network: str, epc: str, threads: int) -> None:
     """In the enclave a plan gives the native outputs, evicts no page, and keeps within the EPC."""

@@ -62,6 +62,20 @@ def test_what_fits_is_left_alone(predictor, squeezenet, softepc) -> None:
     assert plan.latency_ms == plan.unplanned_ms
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("epc_mib", [2.5, 3, 3.5])
+def test_activations_that_do_not_fit_are_computed_in_strips(predictor, squeezenet, softepc, epc_mib: float) -> None:
+    """SqueezeNet's activations take 3.7 MiB at once; in strips they fit, and nothing is paged."""
+    made = planner(predictor, squeezenet, softepc, int(epc_mib * MIB))
+    assert made.graph.lifetimes.peak_bytes > epc_mib * MIB
+    plan = made.best()
+    assert any(stage.division for stage in plan.stages)
+    assert plan.layout.working_set_bytes <= epc_mib * MIB
+    assert sum(one.paging_ms for one in plan.by_stage) == 0
+    assert plan.latency_ms < plan.unplanned_ms / 2
+    assert made.evaluate(plan.stages, plan.buffers, plan.way.order).latency_ms == pytest.approx(plan.latency_ms)
+
+
 def test_less_epc_never_makes_a_plan_faster(predictor, squeezenet, softepc) -> None:
     """Planned latency falls, or stays, as the EPC grows, but for the grain of the search."""
     times = [planner(predictor, squeezenet, softepc, size * MIB).best().latency_ms for size in (4, 6, 8, 12)]
