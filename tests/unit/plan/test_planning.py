@@ -8,7 +8,7 @@ import pytest
 
 from sectum.enclave import profile
 from sectum.errors import UsageError
-from sectum.plan.layout import lay_out
+from sectum.plan.layout import RUNTIME_BYTES, lay_out
 from sectum.plan.opening import OpeningCosts
 from sectum.plan.planning import Planner
 from sectum.plan.units import units
@@ -63,11 +63,11 @@ def test_what_fits_is_left_alone(predictor, squeezenet, softepc) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epc_mib", [2.5, 3, 3.5])
+@pytest.mark.parametrize("epc_mib", [4, 4.5])
 def test_activations_that_do_not_fit_are_computed_in_strips(predictor, squeezenet, softepc, epc_mib: float) -> None:
-    """SqueezeNet's activations take 3.7 MiB at once; in strips they fit, and nothing is paged."""
+    """SqueezeNet's activations take 3.7 MiB at once, beside the process's own; in strips they fit, without paging."""
     made = planner(predictor, squeezenet, softepc, int(epc_mib * MIB))
-    assert made.graph.lifetimes.peak_bytes > epc_mib * MIB
+    assert made.graph.lifetimes.peak_bytes + RUNTIME_BYTES > epc_mib * MIB
     plan = made.best()
     assert any(stage.division for stage in plan.stages)
     assert plan.layout.working_set_bytes <= epc_mib * MIB
