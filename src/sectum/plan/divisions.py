@@ -12,8 +12,9 @@ from sectum.plan.rows import Divider, Division, height_of, results_of
 from sectum.plan.strip_memory import strip_memory
 from sectum.units import MIB
 
-COPY_MS_PER_MIB = 0.15
-"""To copy rows into and out of strips, which lie apart: measured on one virtual core of an AMD EPYC."""
+COPY_MS_PER_MIB = 0.12
+"""To copy rows into and out of strips, which lie apart: CPU time of one virtual core of an AMD EPYC (Zen 4), beside
+other work."""
 _PAGED_MS_PER_MIB = 6.0
 """What exceeds the target is paged out and in again: what a MiB of it costs at least."""
 _MOST_STRIPS = 256
