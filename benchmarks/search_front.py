@@ -53,25 +53,13 @@ def fronts(space: str, objective: str, seeds: int, trials: int, workers: int) ->
     """The front of each sampler and seed."""
     bound_ms, epc_mib = CASES[space]
     profile, predictor = profiles.load("softepc").with_epc(epc_mib * MIB), load_predictor()
-    return {
-        sampler: [
-            points(
-                search(
-                    space,
-                    bound_ms,
-                    profile,
-                    objective=objective,
-                    trials=trials,
-                    workers=workers,
-                    sampler=sampler,
-                    seed=seed,
-                    predictor=predictor,
-                )  # fmt: skip
-            )
-            for seed in range(seeds)
+    found: dict[str, list[Points]] = {}
+    for sampler in SAMPLERS:
+        options = {"objective": objective, "trials": trials, "workers": workers, "sampler": sampler}
+        found[sampler] = [
+            points(search(space, bound_ms, profile, seed=seed, predictor=predictor, **options)) for seed in range(seeds)
         ]
-        for sampler in SAMPLERS
-    }
+    return found
 
 
 def compare(space: str, objective: str, seeds: int, trials: int, workers: int) -> dict[str, object]:
@@ -83,11 +71,19 @@ def compare(space: str, objective: str, seeds: int, trials: int, workers: int) -
         for sampler, of_sampler in found.items()
     }
     test = wilcoxon(volumes["nsga2"], volumes["random"], alternative="greater")
+    pairs = list(zip(*volumes.values(), strict=True))
     return {
-        "space": space, "objective": objective, "trials": trials, "seeds": seeds, "bound_ms": CASES[space][0],
-        "epc_mib": CASES[space][1], **volumes, "larger": sum(a > b for a, b in zip(*volumes.values(), strict=True)),
-        "median_ratio": statistics.median(a / b for a, b in zip(*volumes.values(), strict=True)), "p": float(test.pvalue),
-    }  # fmt: skip
+        "space": space,
+        "objective": objective,
+        "trials": trials,
+        "seeds": seeds,
+        "bound_ms": CASES[space][0],
+        "epc_mib": CASES[space][1],
+        **volumes,
+        "larger": sum(searched > random for searched, random in pairs),
+        "median_ratio": statistics.median(searched / random for searched, random in pairs),
+        "p": float(test.pvalue),
+    }
 
 
 def main() -> int:

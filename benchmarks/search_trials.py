@@ -42,9 +42,14 @@ def timed(space: str, objective: str, trials: int, workers: int) -> dict[str, ob
         wall = time.perf_counter() - started
     found = json.loads(done.stdout)
     return {
-        "space": space, "objective": objective, "trials": found["trials"], "workers": workers, "front": len(found["front"]),
-        "seconds": wall, "cpu_seconds": cpu_seconds() - before,
-    }  # fmt: skip
+        "space": space,
+        "objective": objective,
+        "trials": found["trials"],
+        "workers": workers,
+        "front": len(found["front"]),
+        "seconds": wall,
+        "cpu_seconds": cpu_seconds() - before,
+    }
 
 
 def main() -> int:
@@ -62,8 +67,8 @@ def main() -> int:
         results.append(row)
         if not options.json:
             print(
-                f"{space}, {options.objective}: {row['trials']} trials in {row['seconds']:.1f} s with {options.workers} "
-                f"workers, {row['cpu_seconds']:.1f} s of CPU time; {row['front']} networks in the front",
+                f"{space}, {options.objective}: {row['trials']} trials in {row['seconds']:.1f} s with "
+                f"{options.workers} workers, {row['cpu_seconds']:.1f} s of CPU time; the front has {row['front']}",
                 flush=True,
             )
     if options.json:

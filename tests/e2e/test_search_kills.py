@@ -71,7 +71,7 @@ def kill_after(process: subprocess.Popen[str], folder: Path, trials: int, later_
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_random_moments_it_goes_on_and_no_trial_counts_twice(tmp_path: Path, workers: int) -> None:
-    """After every kill the database holds whole trials only, numbered without a gap; at the end as many as asked for."""
+    """After every kill the database holds whole trials, numbered without a gap; at the end as many as asked for."""
     rng = random.Random(workers)
     for number in range(KILLS):
         before = len(stored(tmp_path))

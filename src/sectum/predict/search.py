@@ -213,7 +213,9 @@ class _Job:
         return self.predictor.trace(graph, threads=self.threads)
 
     def _count(self, network: Prepared) -> tuple[Prepared, PagingCounts]:
-        return network, network.counts(self.profile, self.profile.epc_pages, self._compiled)
+        epc_pages = self.profile.epc_pages
+        pages = epc_pages is not None and network.trace.pages > epc_pages
+        return network, network.counts(self.profile, epc_pages, self._compiled if pages else None)
 
     @cached_property
     def _compiled(self) -> CompiledReplacement | None:

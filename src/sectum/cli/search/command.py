@@ -57,8 +57,8 @@ def read_latency(_ctx: click.Context, _param: click.Parameter, value: str) -> fl
     default="mobilenet_v3",
     show_default=True,
     metavar="NAME|FILE|module:function",
-    help="What to choose from: mobilenet_v2, mobilenet_v3, resnet, tiny, vgg, a TOML file, or a function from an Optuna "
-    "trial to a network.",
+    help="What to choose from: mobilenet_v2, mobilenet_v3, resnet, tiny, vgg, a TOML file, or a function from an "
+    "Optuna trial to a network.",
 )
 @click.option(
     "--objective",

@@ -24,9 +24,9 @@ def verdict(result: Searched) -> str:
     all_of_space = "; these are all networks of the space" if found.complete else ""
     return (
         f"{front} of {plural(found.trials, 'trial')} are the front under {milliseconds(request.bound_ms)} in "
-        f"{where(result)}: of none there is a faster one of a score as high. {found.under_bound:,} trials were under the "
-        f"bound{all_of_space}. The highest score is {score(best.score)}, of {best.name}: {milliseconds(best.latency_ms)}, "
-        f"at most {milliseconds(best.upper_ms)}, predicted."
+        f"{where(result)}: of none there is a faster one of a score as high. {found.under_bound:,} trials were under "
+        f"the bound{all_of_space}. The highest score is {score(best.score)}, of {best.name}: "
+        f"{milliseconds(best.latency_ms)}, at most {milliseconds(best.upper_ms)}, predicted."
     )
 
 
@@ -120,7 +120,7 @@ def notes(result: Searched) -> list[str]:
         notes.append(f"{plural(found.failed, 'trial')} failed. The first, {found.first_failure}.")
     if result.predictor.calibration is None:
         notes.append(
-            f"not calibrated; times are those of {result.predictor.machine}. Run 'sectum calibrate' to predict those of "
-            "this machine."
+            f"not calibrated; times are those of {result.predictor.machine}. Run 'sectum calibrate' to predict those "
+            "of this machine."
         )
     return notes

@@ -1,7 +1,7 @@
 """Training on the handwritten digits that scikit-learn ships. Importing this loads torch.
 
-1,797 pictures of 8x8 pixels: 1,077 to train with, 360 that say when to stop, and 360 for the score. The split, the order
-and the initial weights are seeded, so that a network always gets the same score on one machine.
+1,797 pictures of 8x8 pixels: 1,077 to train with, 360 that say when to stop, and 360 for the score. The split, the
+order and the initial weights are seeded, so that an architecture always gets the same score on one machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sectum.extras import require
 from sectum.plan.search.network import as_module, pictures_for
 
 EPOCHS, PATIENCE = 20, 3
-"""Training ends after so many passes, or after so many in a row without a smaller loss on the pictures that say when."""
+"""Training ends after so many passes, or after so many in a row without a smaller loss on the pictures that say so."""
 _BATCH, _RATE, _CLASSES = 64, 1e-3, 10
 _SHARES = (1077, 360)
 

@@ -1,4 +1,4 @@
-"""What a search asks of each candidate: its latency with the upper end of the interval, and a score if that is allowed."""
+"""What a search asks of each candidate: its latency, the upper end of the interval, and a score if it is allowed."""
 
 from __future__ import annotations
 

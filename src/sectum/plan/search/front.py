@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +12,6 @@ from sectum.errors import BoundNotMet, ObjectiveFailed, SpaceInvalid
 from sectum.plan.search.evaluating import Evaluated, Evaluators, Setting
 from sectum.plan.search.network import Network
 from sectum.units import format_bytes
-
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -29,7 +28,7 @@ class Found:
 
     evaluated: Evaluated
     network: Network
-    parameters: Mapping[str, Any] = _NONE
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Front:
@@ -113,13 +112,13 @@ class Front:
         described = _described(nearest, parameters)
         if not self.met:
             raise BoundNotMet(
-                f"none of {self.seen:,} architectures is predicted to stay under {_ms(self.bound_ms)} at the upper end of "
-                f"its 90 % interval. The nearest is {described}. Allow {_ms(nearest.upper_ms, up=True)}, give more EPC, "
-                "or add smaller choices to the space"
+                f"none of {self.seen:,} architectures is predicted to stay under {_ms(self.bound_ms)} at the upper end "
+                f"of its 90 % interval. The nearest is {described}. Allow {_ms(nearest.upper_ms, up=True)}, give more "
+                "EPC, or add smaller choices to the space"
             )
         raise ObjectiveFailed(
-            f"the objective gave no score to any of the {self.met:,} architectures under {_ms(self.bound_ms)}. The first "
-            f"failure, {self.first_failure}. Without a score, the fastest is {described}"
+            f"the objective gave no score to any of the {self.met:,} architectures under {_ms(self.bound_ms)}. The "
+            f"first failure, {self.first_failure}. Without a score, the fastest is {described}"
         )
 
 

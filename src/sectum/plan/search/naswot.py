@@ -42,8 +42,8 @@ def naswot(network: object) -> float:
     parts = [part for part in module.modules() if isinstance(part, _NONLINEARITIES)]
     if not parts:
         raise UsageError(
-            f"naswot reads codes from nonlinearities, and {type(module).__name__} has no module of torch.nn that is one "
-            f"({', '.join(kind.__name__ for kind in _NONLINEARITIES)}): use a function of your own"
+            f"naswot reads codes from nonlinearities, and {type(module).__name__} has no module of torch.nn that is "
+            f"one ({', '.join(kind.__name__ for kind in _NONLINEARITIES)}): use a function of your own"
         )
     hooks = [part.register_forward_pre_hook(count) for part in parts]
     training = module.training

@@ -30,8 +30,8 @@ def check(network: Network) -> None:
     if isinstance(network, Architecture) or _module(network) is not None:
         return
     raise UsageError(
-        f"a search looks at sectum.zoo.Architecture, at torch.nn.Module, or at a pair of a module and its example inputs, "
-        f"not at {type(network).__name__}"
+        f"a search looks at sectum.zoo.Architecture, at torch.nn.Module, or at a pair of a module and its example "
+        f"inputs, not at {type(network).__name__}"
     )
 
 

@@ -1,7 +1,7 @@
 """Trials of a search in a database of Optuna: each is written whole, in one transaction, when it has ended.
 
-A process that is killed leaves the trials that had ended and nothing of those that had not. So a search goes on where it
-was, and no trial counts twice. Several processes may write into one study; each takes over what the others have written.
+A process that is killed leaves the trials that had ended and nothing of those that had not. So a search goes on where
+it was, and no trial counts twice. Several processes may write into one study; each takes over what others have written.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Store:
                 if stored.get(key) != settings.get(key)
             )
             raise UsageError(
-                f"the study '{name}' in {url} is another search: it has {different}. Repeat its options, or choose another "
-                "--study"
+                f"the study '{name}' in {url} is another search: it has {different}. Repeat its options, or choose "
+                "another --study"
             )
 
     def new(self) -> list[optuna.trial.FrozenTrial]:

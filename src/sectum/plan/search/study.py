@@ -77,8 +77,9 @@ def search(
     """Search architectures whose predicted latency stays under a bound at the upper end of its 90 % interval.
 
     Args:
-        space: a `sectum.zoo.elastic.Space`; a function from an Optuna trial to a network, see `sectum.plan.search.network`;
-            or, as text, the name of a space that is shipped, the path of a TOML file, or ``module:function``.
+        space: a `sectum.zoo.elastic.Space`; a function from an Optuna trial to a network, see
+            `sectum.plan.search.network`; or, as text, the name of a space that is shipped, the path of a TOML file, or
+            ``module:function``.
         bound_ms: milliseconds that no interval may exceed.
         profile: the enclave.
         objective: a function from a network to a score, or a name, see `sectum.plan.search.objectives`.

@@ -5,8 +5,8 @@ score of architectures: Abdelfattah et al. 2021, "Zero-cost proxies for lightwei
 whose weights are replaced by their absolute values and whose normalisations and nonlinearities are left out. With R the
 sum of its outputs, the score is the sum of weight times dR/dweight over all weights.
 
-R is a product of independent weights in every path, so the expectation over initial weights is R with each weight's mean
-in its place. All channels that a convolution makes are then equal: one map stands for all of them. The sum over weights
+Every path is a product of independent weights, so the expectation over initial weights is R with each weight's mean in
+its place. All channels that a convolution makes are then equal: one map stands for all of them. The sum over weights
 is the derivative of R by a common factor of all weights, which travels forward beside R.
 """
 

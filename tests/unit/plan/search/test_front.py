@@ -58,7 +58,7 @@ def test_reasons_name_the_nearest_answer():
     failed = replace(PLAIN, latency_ms=math.nan, upper_ms=math.nan, score=None, failure="ShapeInconsistent: too small")
     front = Front(10)
     front.add(failed)
-    with pytest.raises(SpaceInvalid, match="none of 1 architectures could be predicted.*n: ShapeInconsistent"):
+    with pytest.raises(SpaceInvalid, match=r"none of 1 architectures could be predicted.*n: ShapeInconsistent"):
         front.check()
     front.add(of(30, None), parameters={"depth": 3})
     front.add(of(20, None), parameters={"depth": 2})
@@ -74,7 +74,7 @@ def test_reasons_name_the_nearest_answer():
 
 @pytest.fixture(scope="module")
 def setting(predictor, softepc):
-    return Setting(predictor, softepc.with_epc(MIB), 1.0, searching.parameters)
+    return Setting(predictor, softepc.with_epc(64 * MIB), 1.0, searching.parameters)
 
 
 def drawn(count: int) -> list[zoo.Architecture]:

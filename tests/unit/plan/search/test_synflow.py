@@ -28,8 +28,8 @@ def drawn_synflow(architecture, seed: int) -> float:
         for weight in module.parameters():
             weight.abs_()
     module(torch.ones(1, *architecture.shapes[0], dtype=torch.float64)).sum().backward()
-    # Biases begin as 0, but for one that SqueezeNet's last layer has.
-    return sum(float((weight * weight.grad).sum()) for weight in module.parameters() if weight.grad is not None)
+    weights = [weight for weight in module.parameters() if weight.grad is not None]
+    return sum(float((weight.detach() * weight.grad).sum()) for weight in weights)
 
 
 @pytest.mark.slow
