@@ -104,6 +104,6 @@ def test_two_searches_share_one_study(tmp_path: Path) -> None:
     assert max(one["trials"] for one in outputs) == len(found)
     with sqlite3.connect(tmp_path / "study.db") as database:
         writers = database.execute(
-            "select count(distinct value_json) from trial_user_attributes where key = 'process'"
+            "select count(distinct json_extract(value_json, '$.process')) from trial_user_attributes"
         ).fetchone()
     assert writers == (2,)

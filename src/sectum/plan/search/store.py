@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 DIRECTIONS = ("minimize", "maximize")
 METRICS = ("latency_ms", "score")
-_SETTINGS, _PROCESS, _START = "sectum", "process", "start:"
+ATTRIBUTE = "sectum"
+"""Name of what is stored with a study, and with each of its trials."""
+_START = "start:"
 _WAIT_S = 60
 """For another process that writes into the same file."""
 
 
 class Store:
-    """One study in a database.
+    """One study in a database. `process` tells the trials that this object wrote from those of others.
 
     Args:
         url: of the database, such as ``sqlite:///study.db``.
@@ -51,16 +53,16 @@ class Store:
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(f"the storage {url} cannot be opened: {reason}") from error
-        self._process = uuid.uuid4().hex
+        self.process = uuid.uuid4().hex
         self._read = 0
         self._agree(url, name, json.loads(json.dumps(settings)))
         self.starts = sum(key.startswith(_START) for key in self._study.user_attrs)
-        self._study.set_user_attr(f"{_START}{self._process}", self.starts)
+        self._study.set_user_attr(f"{_START}{self.process}", self.starts)
 
     def _agree(self, url: str, name: str, settings: dict[str, Any]) -> None:
-        stored = self._study.user_attrs.get(_SETTINGS)
+        stored = self._study.user_attrs.get(ATTRIBUTE)
         if stored is None and not self._study.get_trials(deepcopy=False):
-            self._study.set_user_attr(_SETTINGS, settings)
+            self._study.set_user_attr(ATTRIBUTE, settings)
             with contextlib.suppress(Exception), warnings.catch_warnings():  # for optuna-dashboard, which does without
                 warnings.simplefilter("ignore")
                 self._study.set_metric_names(list(METRICS))
@@ -82,10 +84,11 @@ class Store:
         trials = self._study.get_trials(deepcopy=False)[self._read :]
         self._read += len(trials)
         return [
-            trial for trial in trials if trial.state.is_finished() and trial.user_attrs.get(_PROCESS) != self._process
+            trial
+            for trial in trials
+            if trial.state.is_finished() and trial.user_attrs.get(ATTRIBUTE, {}).get("process") != self.process
         ]
 
     def add(self, trial: optuna.trial.FrozenTrial) -> None:
         """Write a trial that has ended."""
-        trial.user_attrs[_PROCESS] = self._process
         self._study.add_trial(trial)

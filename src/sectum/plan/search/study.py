@@ -15,7 +15,7 @@ from sectum.plan.search.evaluating import Evaluated, Evaluators, Failure, Settin
 from sectum.plan.search.front import Found, Front
 from sectum.plan.search.network import Network
 from sectum.plan.search.objectives import Objective, at_a_time, function, named
-from sectum.plan.search.store import DIRECTIONS, Store
+from sectum.plan.search.store import ATTRIBUTE, DIRECTIONS, Store
 from sectum.predict import Predictor, load_predictor
 from sectum.zoo import space_file
 from sectum.zoo.elastic import Space
@@ -28,6 +28,8 @@ Draw = Callable[["optuna.trial.BaseTrial"], Network]
 SAMPLERS = ("nsga2", "tpe", "random")
 _LARGEST_TRIALS = 1_000_000
 _CONSTRAINT = "upper_ms"
+_NUMBERS = ("latency_ms", "upper_ms", "working_set_bytes", "loads", "probability")
+"""Of a candidate: stored with its trial."""
 _NOT_SCORED = float("-inf")
 """Stored as the score of an architecture over the bound: its score is not looked up."""
 
@@ -227,14 +229,7 @@ class _Run:
         """End a trial, store it, and take over what other processes have stored."""
         import optuna
 
-        numbers = {"latency_ms": one.latency_ms, "upper_ms": one.upper_ms, "loads": one.loads}
-        for name, value in {
-            "name": one.name,
-            "failure": one.failure,
-            **(numbers | {"probability": one.probability, "working_set_bytes": one.working_set_bytes}
-               if one.predicted else {}),
-        }.items():  # fmt: skip
-            trial.set_user_attr(name, value)
+        trial.set_user_attr(ATTRIBUTE, self._stored(one))
         if one.failure:
             ended = self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
@@ -246,6 +241,15 @@ class _Run:
             self.store.add(ended)
             for other in self.store.new():
                 self._take(other)
+
+    def _stored(self, one: Evaluated) -> dict[str, Any]:
+        """What a trial keeps beside its values, in one attribute: each takes time to store."""
+        said: dict[str, Any] = {"name": one.name, "process": "" if self.store is None else self.store.process}
+        if one.failure:
+            said["failure"] = one.failure
+        if one.predicted:
+            said |= {name: getattr(one, name) for name in _NUMBERS}
+        return said
 
     def _take(self, trial: optuna.trial.FrozenTrial) -> None:
         """Take over a stored trial."""
@@ -260,7 +264,7 @@ class _Run:
 
 def _evaluated(trial: optuna.trial.FrozenTrial) -> Evaluated:
     """What `_Run.tell` wrote into a trial."""
-    stored, missing = trial.user_attrs, float("nan")
+    stored, missing = trial.user_attrs.get(ATTRIBUTE, {}), float("nan")
     failure = str(stored.get("failure", ""))
     score = None
     if trial.values is not None and trial.values[1] != _NOT_SCORED:
