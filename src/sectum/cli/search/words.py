@@ -76,7 +76,7 @@ def comparison(result: Searched) -> str:
 
 def choice_rows(result: Searched) -> list[tuple[str, ...]]:
     """A row for each network of the front: what would have been chosen in its place."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result.choices or ():
         if one.blind is None or one.in_epc is None:
             rows.append((one.aware.evaluated.name, milliseconds(one.aware.evaluated.latency_ms), "", "", "", "none"))
@@ -97,7 +97,7 @@ def choice_rows(result: Searched) -> list[tuple[str, ...]]:
 def measured_rows(result: Searched) -> list[tuple[str, ...]]:
     """A row for each network that was measured."""
     front = {one.found.evaluated.name: one.measurement.latency_ms for one in result.measurements if not one.in_place_of}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result.measurements:
         measured_ms = one.measurement.latency_ms
         rows.append(

@@ -11,14 +11,14 @@ import json
 import uuid
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     import optuna
 
-DIRECTIONS = ("minimize", "maximize")
+DIRECTIONS: tuple[Literal["minimize"], Literal["maximize"]] = ("minimize", "maximize")
 METRICS = ("latency_ms", "score")
 ATTRIBUTE = "sectum"
 """Name of what is stored with a study, and with each of its trials."""

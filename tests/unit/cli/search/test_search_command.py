@@ -22,6 +22,8 @@ depth = [1, 2, 3]
 stride = 2
 """
 
+SCORE = ("--objective", "searching:parameters")
+
 
 @pytest.fixture
 def space(tmp_path):
@@ -62,18 +64,20 @@ def test_the_front_is_written_as_models_a_picture_and_json(run, space, tmp_path)
     assert json.loads((folder / "front.json").read_text())["front"] == front
 
 
+@pytest.mark.slow
 def test_text_marks_what_is_over_committed(run, space):
     """A person sees which networks page, what the bound was, and whose milliseconds these are."""
-    result = run("search", "--latency", "50ms", "--epc", "256KiB", "--space", space, "--trials", 12)
+    result = run("search", "--latency", "50ms", "--epc", "256KiB", "--space", space, "--trials", 40, *SCORE)
     assert result.exit_code == 0, result.stderr
     assert "over-committed: pages" in result.stdout
     assert "under 50.0 ms in softepc with 256 KiB of EPC" in " ".join(result.stdout.split())
     assert "not calibrated" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_comparison_says_what_knowing_the_epc_is_worth(run, space):
     """Beside each network stands what would have been chosen without the EPC, with its latency in the EPC."""
-    words = ("search", "--latency", "2ms", "--epc", "512KiB", "--space", space, "--trials", 18, "--compare")
+    words = ("search", "--latency", "50ms", "--epc", "256KiB", "--space", space, "--trials", 40, "--compare", *SCORE)
     text = run(*words)
     assert text.exit_code == 0, text.stderr
     assert "A search that does not know the EPC would choose" in text.stdout

@@ -18,6 +18,10 @@ torch = None
 def _torch():
     global torch
     torch = pytest.importorskip("torch", reason="PyTorch is an extra")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def tiny(**chosen) -> zoo.Architecture:
@@ -62,6 +66,7 @@ def test_training_on_digits_learns_them_and_leaves_the_network_as_it_was():
         digits((torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4)), (torch.zeros(1, 3, 8, 8),)))
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch's exporter warns of what it uses itself
 def test_modules_are_searched_as_architectures_are(predictor, softepc):
     """A PyTorch module with its example inputs is exported, predicted and scored."""
     modules = []
