@@ -142,7 +142,12 @@ class Space:
     @property
     def smallest(self) -> dict[str, Size]:
         """The least choice for each parameter."""
-        return {name: min(choices) for name, choices in self.parameters.items()}
+        return self.at(0.0)
+
+    def at(self, share: float) -> dict[str, Size]:
+        """For each parameter the choice that lies so far between the least (0) and the largest (1)."""
+        ordered = {name: sorted(choices) for name, choices in self.parameters.items()}
+        return {name: choices[round(share * (len(choices) - 1))] for name, choices in ordered.items()}
 
     def build(self, chosen: Mapping[str, Size], *, name: str = "") -> Architecture:
         """Make one network.

@@ -52,7 +52,7 @@ def _front(axes: Axes, *, result: Searched) -> None:
         label=f"front: {len(front)}, with the upper end of the interval",
     )  # fmt: skip
     axes.axvline(request.bound_ms, color="black", linestyle="--", linewidth=1.0)
-    axes.annotate("bound ", (request.bound_ms, axes.get_ylim()[0]), ha="right", va="bottom", rotation=90)
+    axes.annotate("bound ", (request.bound_ms, axes.get_ylim()[1]), ha="right", va="top", rotation=90)
     epc = "" if result.profile.epc_bytes is None else f" with an EPC of {format_bytes(result.profile.epc_bytes)}"
     axes.set(
         xlabel="latency in ms (predicted)", ylabel=f"score: {request.objective}",

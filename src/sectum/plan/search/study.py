@@ -30,6 +30,8 @@ _LARGEST_TRIALS = 1_000_000
 _CONSTRAINT = "upper_ms"
 _NUMBERS = ("latency_ms", "upper_ms", "working_set_bytes", "loads", "probability")
 """Of a candidate: stored with its trial."""
+_FIRST = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Networks that are looked at first: all their sizes lie so far between the least and the largest choices."""
 _NOT_SCORED = float("-inf")
 """Stored as the score of an architecture over the bound: its score is not looked up."""
 
@@ -202,8 +204,11 @@ class _Run:
         self._study = optuna.create_study(directions=DIRECTIONS, sampler=samplers[sampler]())
         for trial in stored:
             self._take(trial)
-        if not stored and self.source.space is not None and self.source.space.parameters:
-            self._study.enqueue_trial(self.source.space.smallest)  # the nearest answer where no bound can be met
+        space = self.source.space
+        if not stored and space is not None and space.parameters:
+            # The smallest is the nearest answer where no bound can be met.
+            for share in _FIRST if sampler != "random" else _FIRST[:1]:
+                self._study.enqueue_trial(space.at(share), skip_if_exists=True)
 
     @property
     def exhausted(self) -> bool:

@@ -5,9 +5,10 @@ score of architectures: Abdelfattah et al. 2021, "Zero-cost proxies for lightwei
 whose weights are replaced by their absolute values and whose normalisations and nonlinearities are left out. With R the
 sum of its outputs, the score is the sum of weight times dR/dweight over all weights.
 
-Every path is a product of independent weights, so the expectation over initial weights is R with each weight's mean in
-its place. All channels that a convolution makes are then equal: one map stands for all of them. The sum over weights
-is the derivative of R by a common factor of all weights, which travels forward beside R.
+Every path is a product of independent weights, so the expectation over initial weights, as PyTorch draws them unless
+it is told otherwise, is R with each weight's mean in its place. Biases are left out. All channels that a convolution
+makes are then equal: one map stands for all of them. The sum over weights is the derivative of R by a common factor
+of all weights, which travels forward beside R.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from sectum.zoo.architecture import Architecture, Node
 
 Flow = NDArray[np.float64]
 
-_MEAN_OF_NORMAL = math.sqrt(2 / math.pi)
-"""Mean absolute value of a normal distribution over its spread."""
-_LINEAR_SPREAD, _LAYER_SCALE = 0.01, 1e-6
-"""Of initial weights, as `sectum.zoo.to_torch` draws them."""
+_LAYER_SCALE = 1e-6
+"""What ConvNeXt's factors of channels begin as."""
+
+
+def _mean_weight(fan_in: int) -> float:
+    """Mean absolute initial weight of PyTorch's convolutions and fully connected layers: uniform, by inputs summed."""
+    return 0.5 / math.sqrt(fan_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,13 @@ def _outputs(network: Architecture, node: Node, inputs: list[_Value]) -> list[_V
     out = network.shapes[node.outputs[0]]
     match layer:
         case ly.Conv():
-            spread = math.sqrt(2 / (layer.out_channels * math.prod(layer.kernel)))
+            fan_in = shapes[0][0] // layer.groups * math.prod(layer.kernel)
             summed = _windows(_group_sums(x.flow, shapes[0][0], layer), layer, out)
-            return [_Value(summed, x.log_scale).by(_MEAN_OF_NORMAL * spread)]
+            return [_Value(summed, x.log_scale).by(_mean_weight(fan_in))]
         case ly.Linear():
             summed = _summed_inputs(x.flow, shapes[0])
-            return [_Value(summed, x.log_scale).by(_MEAN_OF_NORMAL * _LINEAR_SPREAD)]
+            fan_in = shapes[0][0] if len(shapes[0]) == 1 else shapes[0][-1]
+            return [_Value(summed, x.log_scale).by(_mean_weight(fan_in))]
         case ly.ChannelScale():
             return [x.by(_LAYER_SCALE)]
         case ly.Add():

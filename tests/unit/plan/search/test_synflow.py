@@ -14,9 +14,16 @@ from sectum.zoo import space_file
 
 
 def drawn_synflow(architecture, seed: int) -> float:
-    """The published definition: ones through absolute weights, without normalisation and nonlinearities."""
+    """The published definition: ones through absolute weights, without normalisation, nonlinearities and biases."""
     torch = pytest.importorskip("torch", reason="PyTorch is an extra")
     module = zoo.to_torch(architecture, seed=seed).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for part in module.modules():
+            if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+                part.reset_parameters()
+                if part.bias is not None:
+                    torch.nn.init.zeros_(part.bias)
     for name, part in list(module.named_modules()):
         is_left_out = isinstance(part, torch.nn.BatchNorm2d | torch.nn.LayerNorm) or type(part).__module__.endswith(
             "activation"
@@ -34,14 +41,16 @@ def drawn_synflow(architecture, seed: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "mobilenet_v2", "vgg11_bn", "densenet121", "shufflenet_v2_x1_0", "convnext_tiny"]
+    "name", ["resnet18", "mobilenet_v2", "squeezenet1_1", "densenet121", "shufflenet_v2_x1_0", "convnext_tiny"]
 )
 def test_it_is_the_mean_over_drawn_weights(name):
     """The score equals the published definition with drawn weights to a few percent, in networks of all layers."""
-    if name not in zoo.names():
-        pytest.fail(f"the zoo has no {name}: choose another network")
-    architecture = zoo.build(name, resolution=64)
-    drawn = [drawn_synflow(architecture, seed) for seed in range(5)]
+    torch = pytest.importorskip("torch", reason="PyTorch is an extra")
+    architecture = zoo.build(name, resolution=32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    drawn = [drawn_synflow(architecture, seed) for seed in range(3)]
+    torch.set_num_threads(threads)
     assert synflow(architecture) == pytest.approx(math.log(sum(drawn) / len(drawn)), abs=0.1)
 
 
