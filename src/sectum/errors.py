@@ -21,11 +21,15 @@ expected and what to do::
     │   ├── EnclaveFailed          22   the enclave's process died, or exceeded its memory limit
     │   ├── EnclaveDeadline        23   the enclave's process exceeded its deadline
     │   └── OutputsDiffer          24   the enclave's outputs differ from the native run's
-    └── ArtefactError                   a stored file cannot be used
-        ├── ArtefactInvalid        30   damaged, or of another schema
-        ├── CalibrationInvalid     31   the stored calibration cannot be used
-        ├── DatasetInvalid         32   a stored dataset is damaged, empty or of another format
-        └── DatasetBusy            33   another process is collecting into the dataset
+    ├── ArtefactError                   a stored file cannot be used
+    │   ├── ArtefactInvalid        30   damaged, or of another schema
+    │   ├── CalibrationInvalid     31   the stored calibration cannot be used
+    │   ├── DatasetInvalid         32   a stored dataset is damaged, empty or of another format
+    │   └── DatasetBusy            33   another process is collecting into the dataset
+    └── SearchError                     a search has no answer
+        ├── SpaceInvalid           50   the search space is malformed, contradictory or empty
+        ├── BoundNotMet            51   no architecture is predicted under the bound
+        └── ObjectiveFailed        52   the objective gave no score to any architecture
 
 The confidential inference service adds 40 to 49, in `sectum.hetee.errors`. Ctrl-C ends a command with 130.
 """
@@ -165,3 +169,25 @@ class DatasetBusy(ArtefactError):
     """Another process is collecting into the dataset."""
 
     exit_code = 33
+
+
+class SearchError(SectumError):
+    """A search has no answer."""
+
+
+class SpaceInvalid(SearchError):
+    """The search space is malformed, contradictory or empty."""
+
+    exit_code = 50
+
+
+class BoundNotMet(SearchError):
+    """No architecture is predicted under the bound; the message names the nearest."""
+
+    exit_code = 51
+
+
+class ObjectiveFailed(SearchError):
+    """The objective gave no score to any architecture under the bound."""
+
+    exit_code = 52

@@ -19,6 +19,7 @@ from sectum.cli.predict.command import predict
 from sectum.cli.profiles.command import profiles
 from sectum.cli.report.command import report
 from sectum.cli.run.command import run
+from sectum.cli.search.command import search
 from sectum.cli.study.command import study
 from sectum.cli.zoo.command import zoo
 
@@ -47,7 +48,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-cli.add_section("Commands", predict, measure, plan, run, report, calibrate, profiles, zoo)
+cli.add_section("Commands", predict, measure, plan, run, search, report, calibrate, profiles, zoo)
 cli.add_section("Research", dataset, study, evaluate)
 cli.add_section("Confidential inference service", hetee)
 

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sectum.enclave.profile import Profile
 from sectum.errors import UsageError
+from sectum.graph.ir import Graph
 from sectum.paging.compiled_replacement import CompiledReplacement, compiled_replacement
 from sectum.paging.replacement import PagingCounts
 from sectum.predict.cost import inference_costs
+from sectum.predict.interval import interval
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared, TracedNetwork
 from sectum.units import PAGE_BYTES
@@ -49,11 +51,12 @@ class Candidate:
         latency_ms: of one inference in the enclave, in milliseconds of the predictor's machine.
         paging_ms: the part of it that is page faults, and entering the enclave.
         native_ms: latency outside an enclave.
-        probability: that the enclave is over-committed, so that every inference pages, if all operators are of measured
-            kinds: a search does not look that up.
+        probability: that the enclave is over-committed, so that every inference pages. Without intervals it is that
+            for operators of measured kinds only, which is not looked up then.
         working_set_bytes: protected memory that an inference touches.
         loads: pages loaded in an inference.
-        error: why there is no prediction; then ``working_set_bytes`` is 0 and all other numbers are NaN.
+        upper_ms: upper end of the 90 % interval of the latency; None without intervals.
+        error: why there is no prediction; then ``working_set_bytes`` is 0 and the other numbers are NaN.
     """
 
     name: str
@@ -63,13 +66,14 @@ class Candidate:
     probability: float
     working_set_bytes: int
     loads: float
+    upper_ms: float | None = None
     error: str = ""
 
     @classmethod
     def failed(cls, name: str, error: Exception) -> Self:
         """A candidate that could not be predicted."""
         said = f"{type(error).__name__}: {error}"
-        return cls(name, math.nan, math.nan, math.nan, math.nan, 0, math.nan, said)
+        return cls(name, math.nan, math.nan, math.nan, math.nan, 0, math.nan, error=said)
 
 
 class Candidates:
@@ -84,23 +88,31 @@ class Candidates:
         batch: images in an inference.
         threads: compute threads of an inference in the enclave.
         workers: processes; with 1 all is done in the caller's own.
+        intervals: predict the upper end of each latency's interval as well, which takes longer.
 
     Raises:
         UsageError: a number out of its range.
     """
 
     def __init__(
-        self, predictor: Predictor, profile: Profile, *, batch: int = 1, threads: int = 1, workers: int = 2
+        self,
+        predictor: Predictor,
+        profile: Profile,
+        *,
+        batch: int = 1,
+        threads: int = 1,
+        workers: int = 2,
+        intervals: bool = False,
     ) -> None:
         for name, value, most in (("batch", batch, 1 << 20), ("threads", threads, 1024), ("workers", workers, 1024)):
             if not 1 <= value <= most:
                 raise UsageError(f"{name} is {value}: give a number from 1 to {most}")
-        self._job = _Job(predictor, profile, batch, threads)
+        self._job = _Job(predictor, profile, batch, threads, intervals=intervals)
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
 
-    def predict(self, architectures: Iterable[Architecture]) -> Iterator[Candidate]:
-        """Predict architectures, in their order, while they are being drawn.
+    def predict(self, architectures: Iterable[Architecture | Graph]) -> Iterator[Candidate]:
+        """Predict architectures, in their order, while they are being drawn. A graph has its own batch.
 
         At most a few chunks of `CHUNK` architectures are held at a time, however many there are. An architecture that
         cannot be predicted gives a candidate with an ``error`` and does not end the search.
@@ -150,33 +162,36 @@ class Candidates:
 
 def predict_many(
     predictor: Predictor,
-    architectures: Iterable[Architecture],
+    architectures: Iterable[Architecture | Graph],
     profile: Profile,
     *,
     batch: int = 1,
     threads: int = 1,
     workers: int = 2,
+    intervals: bool = False,
 ) -> Iterator[Candidate]:
     """Predict architectures once: what `Candidates` does, with processes that end with the last of them."""
-    with Candidates(predictor, profile, batch=batch, threads=threads, workers=workers) as candidates:
+    options = {"batch": batch, "threads": threads, "workers": workers}
+    with Candidates(predictor, profile, intervals=intervals, **options) as candidates:
         yield from candidates.predict(architectures)
 
 
 class _Job:
     """What is the same for all architectures of a search; each process has one."""
 
-    def __init__(self, predictor: Predictor, profile: Profile, batch: int, threads: int) -> None:
+    def __init__(self, predictor: Predictor, profile: Profile, batch: int, threads: int, *, intervals: bool) -> None:
         self.predictor = predictor
+        self.intervals = intervals
         self.profile = predictor.with_measured_costs(profile, threads)
         self.batch = batch
         self.threads = threads
 
-    def run(self, architectures: Sequence[Architecture]) -> list[Candidate]:
+    def run(self, architectures: Sequence[Architecture | Graph]) -> list[Candidate]:
         """Predict a chunk."""
         with _no_collections():
             return self._run(architectures)
 
-    def _run(self, architectures: Sequence[Architecture]) -> list[Candidate]:
+    def _run(self, architectures: Sequence[Architecture | Graph]) -> list[Candidate]:
         found: list[Candidate | None] = [None] * len(architectures)
 
         def tried(step: Callable[[T], Made], index: int, argument: T) -> Iterator[tuple[int, Made]]:
@@ -193,11 +208,14 @@ class _Job:
             found[index] = candidate
         return [one for one in found if one is not None]
 
-    def _trace(self, architecture: Architecture) -> TracedNetwork:
-        return self.predictor.trace(to_graph(architecture, self.batch), threads=self.threads)
+    def _trace(self, architecture: Architecture | Graph) -> TracedNetwork:
+        graph = architecture if isinstance(architecture, Graph) else to_graph(architecture, self.batch)
+        return self.predictor.trace(graph, threads=self.threads)
 
     def _count(self, network: Prepared) -> tuple[Prepared, PagingCounts]:
-        return network, network.counts(self.profile, self.profile.epc_pages, self._compiled)
+        epc_pages = self.profile.epc_pages
+        pages = epc_pages is not None and network.trace.pages > epc_pages
+        return network, network.counts(self.profile, epc_pages, self._compiled if pages else None)
 
     @cached_property
     def _compiled(self) -> CompiledReplacement | None:
@@ -211,14 +229,20 @@ class _Job:
         for inference in inference_costs(self.predictor.operators, self.profile, counted):
             network, breakdown = inference.network, inference.breakdown_ms
             pages = network.trace.pages
+            uncertain_pages = network.uncertain_pages if self.intervals else 0
+            probability = self.predictor.overcommit_probability(pages, self.profile.epc_pages, uncertain_pages)
+            upper_ms = None
+            if self.intervals:
+                upper_ms = interval(self.predictor.operators, self.profile, inference, probability).high
             yield Candidate(
                 name=network.source.name,
                 latency_ms=breakdown.total,
                 paging_ms=breakdown.paging,
                 native_ms=float(network.native_ms.sum()),
-                probability=self.predictor.overcommit_probability(pages, self.profile.epc_pages),
+                probability=probability,
                 working_set_bytes=pages * PAGE_BYTES,
                 loads=inference.counts.loads,
+                upper_ms=upper_ms,
             )
 
 
@@ -231,7 +255,7 @@ def _begin(job: _Job) -> None:
     gc.freeze()
 
 
-def _run(architectures: Sequence[Architecture]) -> list[Candidate]:
+def _run(architectures: Sequence[Architecture | Graph]) -> list[Candidate]:
     return _JOB[0].run(architectures)
 
 

@@ -42,6 +42,8 @@ NEAR_FACTOR = 1.5
 """When such a type was left out of training, nine of ten of its operators took 0.55 to 1.4 times what was predicted; 89
 to 98 % lay within this factor."""
 _FORMAT = 2
+_MOST_PLACES = 100_000
+"""Operators whose places are remembered."""
 _ROUNDING = 1e-3
 _BIAS = 80
 """A coordinate is one ASCII character: this code point plus its value, from -48 to 46."""
@@ -255,8 +257,23 @@ class Support:
                 continue
             sizes = coordinates(kind, features.values[chosen])
             for index, of_one in zip(chosen, sizes, strict=True):
-                found[index] = self._place(operator_type, kind, of_one)
+                found[index] = self._known_place(operator_type, kind, of_one)
         return tuple(found)
+
+    def _known_place(self, operator_type: str, kind: str, sizes: Floats) -> Place:
+        """`_place`, looked up once: the networks of a search have many operators in common."""
+        asked = (operator_type, kind, sizes.tobytes())
+        place = self._places.get(asked)
+        if place is None:
+            if len(self._places) >= _MOST_PLACES:
+                self._places.clear()
+            place = self._places[asked] = self._place(operator_type, kind, sizes)
+        return place
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, bytes], Place]:
+        """Places of operators by type, kind and sizes."""
+        return {}
 
     def _place(self, operator_type: str, kind: str, sizes: Floats) -> Place:
         cells = self._cells[HERE].get(key(operator_type, kind))
