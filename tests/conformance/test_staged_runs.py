@@ -32,3 +32,19 @@ def test_outputs_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
     assert [row for row in rows if not all(row["equal"].values())] == []
     assert sum(row["opened_bytes"] for row in rows) > 1 << 20
     assert max(row["stages"] for row in rows) > 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [tuple(KINDS), NETWORKS], ids=["kinds", "networks"])
+def test_outputs_of_a_chain_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
+    """Cut over four enclaves, between operators and within them, every kind of network gives the same bits."""
+    environment = child_environment()
+    environment["PYTHONPATH"] = f"{SUPPORT}:{environment.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [sys.executable, str(SUPPORT / "chained_kinds.py"), *names],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["name"] for row in rows] == list(names), done.stderr[-2000:]
+    assert [row for row in rows if not all(row["equal"].values())] == []
+    assert min(row["sent_bytes"] for row in rows) > 0

@@ -27,7 +27,7 @@ from sectum.plan.running import prepared_streams, streams_of
 ARENA_BYTES = 256 << 20
 
 
-def _source(name: str) -> bytes | Path:
+def source(name: str) -> bytes | Path:
     """A network of the zoo, a relative of a family, one that the onnx package brings, or one of a kind."""
     if name.startswith("zoo:"):
         return zoo.to_bytes(zoo.build(name[4:], resolution=64), batch=1)
@@ -38,7 +38,7 @@ def _source(name: str) -> bytes | Path:
 
 def run(name: str) -> dict[str, object]:
     """Run one network both ways."""
-    model = read(_source(name))
+    model = read(source(name))
     graph = optimize(model.graph, Cpu.here())
     stages, found = {"evenly": evenly(graph, 4), "divided": divided(graph)}, {}
     options = onnxruntime.SessionOptions()

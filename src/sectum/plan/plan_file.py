@@ -10,14 +10,15 @@ from typing import Any
 
 from sectum.errors import ArtefactInvalid
 from sectum.ort.optimized import RUNTIME, OptimizedGraph
-from sectum.plan.planning import Planned
+from sectum.plan.chain_shape import ChainShape, parse_chain
+from sectum.plan.planning import Planned, StagePrediction
+from sectum.plan.reading import Reader
 from sectum.plan.stages import PlannedStage
 from sectum.plan.units import channels_of
 
 SCHEMA = "sectum-plan/1"
 MOST_BYTES = 16 << 20
 _MOST_STAGES = 20_000
-_MOST_NUMBER = 1 << 46
 _STREAMED, _STAYS = "streamed", "stay"
 
 
@@ -38,6 +39,7 @@ class Plan:
         buffer_bytes: the most that a buffer may hold.
         arena_bytes: of memory for activations.
         stages: first and last operator, channels, and whether weights are streamed.
+        chain: for a plan with several enclaves, what each of them is; the fields above are then the most of any.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Plan:
     buffer_bytes: int
     arena_bytes: int
     stages: tuple[tuple[int, int, tuple[int, int] | None, bool], ...]
+    chain: ChainShape | None = None
 
     def planned_stages(self, graph: OptimizedGraph, weights: Sequence[int]) -> tuple[PlannedStage, ...]:
         """The stages for a graph.
@@ -90,28 +93,27 @@ class Plan:
 
 def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[str, Any]:
     """A plan with its predictions as JSON types."""
-    stages = []
-    for number, (stage, predicted) in enumerate(zip(planned.stages, planned.by_stage, strict=True)):
-        opening = predicted.times.opening
-        names = layer_names[stage.first : stage.last + 1]
-        stages.append(
-            {
-                "first": stage.first,
-                "last": stage.last,
-                "channels": stage.channels,
-                "weights": _STREAMED if stage.streamed else _STAYS,
-                "enclave": 0,
-                "operators": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
-                "weight_bytes": stage.weight_bytes,
-                "opened_bytes": stage.weight_bytes if stage.streamed else 0,
-                "cost": {
-                    "number": number,
-                    "opening_ms": None if opening is None else opening.ms,
-                    "computing_ms": predicted.times.computing.ms,
-                    "paging_ms": predicted.paging_ms,
-                },
-            }
-        )
+    stages = [
+        stage_to_json(number, stage, predicted, layer_names)
+        for number, (stage, predicted) in enumerate(zip(planned.stages, planned.by_stage, strict=True))
+    ]
+    return {
+        **head_to_json(plan),
+        "latency_ms": planned.latency_ms,
+        "interval_ms": [planned.interval_ms.low, planned.interval_ms.high],
+        "native_ms": planned.native_ms,
+        "unplanned_ms": planned.unplanned_ms,
+        "unplanned_interval_ms": [planned.unplanned_interval_ms.low, planned.unplanned_interval_ms.high],
+        "resident_bytes": planned.layout.working_set_bytes,
+        "opened_bytes": planned.opened_bytes,
+        "opening": {"ms_per_mib": planned.costs.open_ms_per_mib, "stage_ms": planned.costs.stage_ms,
+                    "kind": planned.costs.kind},
+        "stages": stages,
+    }  # fmt: skip
+
+
+def head_to_json(plan: Plan) -> dict[str, Any]:
+    """What a plan is for, as JSON types."""
     return {
         "schema": SCHEMA,
         "kind": "predicted",
@@ -125,17 +127,31 @@ def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[st
         "buffers": plan.buffers,
         "buffer_bytes": plan.buffer_bytes,
         "arena_bytes": plan.arena_bytes,
-        "latency_ms": planned.latency_ms,
-        "interval_ms": [planned.interval_ms.low, planned.interval_ms.high],
-        "native_ms": planned.native_ms,
-        "unplanned_ms": planned.unplanned_ms,
-        "unplanned_interval_ms": [planned.unplanned_interval_ms.low, planned.unplanned_interval_ms.high],
-        "resident_bytes": planned.layout.working_set_bytes,
-        "opened_bytes": planned.opened_bytes,
-        "opening": {"ms_per_mib": planned.costs.open_ms_per_mib, "stage_ms": planned.costs.stage_ms,
-                    "kind": planned.costs.kind},
-        "stages": stages,
     }  # fmt: skip
+
+
+def stage_to_json(
+    number: int, stage: PlannedStage, predicted: StagePrediction, layer_names: Sequence[str], enclave: int = 0
+) -> dict[str, Any]:
+    """A stage with its predictions as JSON types."""
+    opening = predicted.times.opening
+    names = layer_names[stage.first : stage.last + 1]
+    return {
+        "first": stage.first,
+        "last": stage.last,
+        "channels": stage.channels,
+        "weights": _STREAMED if stage.streamed else _STAYS,
+        "enclave": enclave,
+        "operators": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
+        "weight_bytes": stage.weight_bytes,
+        "opened_bytes": stage.weight_bytes if stage.streamed else 0,
+        "cost": {
+            "number": number,
+            "opening_ms": None if opening is None else opening.ms,
+            "computing_ms": predicted.times.computing.ms,
+            "paging_ms": predicted.paging_ms,
+        },
+    }
 
 
 def read_plan(path: Path) -> Plan:
@@ -164,7 +180,7 @@ def parse_plan(data: object, origin: str) -> Plan:
     Raises:
         ArtefactInvalid: it is no plan.
     """
-    reader = _Reader(origin)
+    reader = Reader(origin)
     whole = reader.mapping(data, "the plan")
     if whole.get("schema") != SCHEMA:
         raise ArtefactInvalid(f"{origin} is not a plan of this version ({SCHEMA}): make one with 'sectum plan'")
@@ -193,10 +209,11 @@ def parse_plan(data: object, origin: str) -> Plan:
         buffer_bytes=reader.number(whole.get("buffer_bytes"), "buffer_bytes", 0),
         arena_bytes=reader.number(whole.get("arena_bytes"), "arena_bytes", 0),
         stages=tuple(_stage(reader, one, number) for number, one in enumerate(stages)),
+        chain=parse_chain(reader, whole, stages) if "enclaves" in whole else None,
     )
 
 
-def _stage(reader: _Reader, data: object, number: int) -> tuple[int, int, tuple[int, int] | None, bool]:
+def _stage(reader: Reader, data: object, number: int) -> tuple[int, int, tuple[int, int] | None, bool]:
     name = f"stages[{number}]"
     stage = reader.mapping(data, name)
     channels = None
@@ -210,33 +227,3 @@ def _stage(reader: _Reader, data: object, number: int) -> tuple[int, int, tuple[
         raise reader.error(f"{name}.weights", f"'{_STREAMED}' or '{_STAYS}'")
     first, last = (reader.number(stage.get(end), f"{name}.{end}", 0) for end in ("first", "last"))
     return first, last, channels, stage["weights"] == _STREAMED
-
-
-class _Reader:
-    """Checks JSON types."""
-
-    def __init__(self, origin: str) -> None:
-        self._origin = origin
-
-    def error(self, name: str, expected: str) -> ArtefactInvalid:
-        return ArtefactInvalid(f"{self._origin}: {name:.80} must be {expected}; make the plan again with 'sectum plan'")
-
-    def mapping(self, value: object, name: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.error(name, "an object")
-        return value
-
-    def items(self, value: object, name: str, most: int) -> list[Any]:
-        if not isinstance(value, list) or len(value) > most:
-            raise self.error(name, f"a list of at most {most} items")
-        return value
-
-    def text(self, value: object, name: str) -> str:
-        if not isinstance(value, str) or not 0 < len(value) <= 4096:
-            raise self.error(name, "a text")
-        return value
-
-    def number(self, value: object, name: str, least: int, most: int = _MOST_NUMBER) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.error(name, f"a whole number from {least} to {most}")
-        return value

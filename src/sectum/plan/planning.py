@@ -87,7 +87,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate:
     """A plan whose time is not known yet."""
 
     stages: tuple[PlannedStage, ...]
@@ -133,6 +133,7 @@ class Planner:
         self.unplanned_ms, self.unplanned_interval_ms = predictor.latency_and_interval(prepared, profile)
         alone = self._computing_ms(prepared)
         ahead = alone if fewer_threads is None else self._computing_ms(fewer_threads)
+        self._unlimited: dict[int, tuple[float, Interval]] = {}
         self._compute_ms = {buffers: ahead if buffers > 1 else alone for buffers in self._networks}
 
     @property
@@ -165,8 +166,8 @@ class Planner:
 
     def best(self) -> Planned:
         """The plan with the least predicted latency; without stages where that is best."""
-        fitting: list[_Candidate] = []
-        too_large: list[_Candidate] = []
+        fitting: list[Candidate] = []
+        too_large: list[Candidate] = []
         for buffers in self._networks:
             shares = _SHARES if buffers == 1 else _SHARES[::2]
             sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in shares}
@@ -201,13 +202,23 @@ class Planner:
     def _units(self, buffers: int, buffer_bytes: int) -> list[Unit]:
         return units(self._networks[buffers], self._compute_ms[buffers], buffer_bytes)
 
-    def _with_buffers(self, buffers: int, buffer_bytes: int) -> _Candidate | None:
+    def _with_buffers(self, buffers: int, buffer_bytes: int) -> Candidate | None:
         """The plan with buffers of at most this size, with as many weights in the enclave as there is room for."""
-        groups = grouped(self._units(buffers, buffer_bytes), buffer_bytes)
+        parts = self._units(buffers, buffer_bytes)
+        return self._fitted(parts, buffers, buffer_bytes, self.graph.lifetimes.peak_bytes, _ROUNDS)
+
+    def _laid_out(self, stages: Sequence[PlannedStage], buffers: int) -> Layout:
+        return lay_out(self.graph, stages, buffers, self._networks[buffers].threads)
+
+    def _fitted(
+        self, parts: Sequence[Unit], buffers: int, buffer_bytes: int, peak_bytes: int, rounds: int
+    ) -> Candidate | None:
+        """Stages of given units; what stays is made less until all fits, in so many rounds at most."""
+        groups = grouped(parts, buffer_bytes)
         costs = StageCosts(self._costs.stage_ms, self._costs.open_ms_per_mib / MIB, hidden=buffers > 1)
-        room = max(1, self._epc_bytes - buffers * buffer_bytes - self.graph.lifetimes.peak_bytes)
+        room = max(1, self._epc_bytes - buffers * buffer_bytes - peak_bytes)
         found = None
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             cuts = cut(groups, buffer_bytes, room, costs)
             if cuts is None and room < self._epc_bytes:
                 room = self._epc_bytes  # what must stay does not fit: it is paged, as without a plan
@@ -218,7 +229,7 @@ class Planner:
                 self._stage(list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
                 for one in cuts
             )
-            found = _Candidate(stages, buffers, lay_out(self.graph, stages, buffers, self._networks[buffers].threads))
+            found = Candidate(stages, buffers, self._laid_out(stages, buffers))
             missing = found.missing_bytes(self._epc_bytes)
             if missing <= 0 or room == 1:
                 break
@@ -249,10 +260,9 @@ class Planner:
         """
         if buffers not in self._networks:
             raise UsageError(f"a plan with {buffers} buffers needs a thread that opens: give --threads 2 or more")
-        layout = lay_out(self.graph, stages, buffers, self._networks[buffers].threads)
-        return self._evaluated(_Candidate(tuple(stages), buffers, layout))
+        return self._evaluated(Candidate(tuple(stages), buffers, self._laid_out(stages, buffers)))
 
-    def _evaluated(self, candidate: _Candidate) -> Planned:
+    def _evaluated(self, candidate: Candidate) -> Planned:
         stages, buffers, layout = candidate.stages, candidate.buffers, candidate.layout
         network = self._networks[buffers]
         counts = self._counts(layout, len(stages))
@@ -310,9 +320,10 @@ class Planner:
         self, opening: Sequence[float | None], computing: Sequence[float], buffers: int, rest_ms: float
     ) -> Interval:
         """The interval of the native prediction, and that of the cost of opening, both at their ends."""
-        network = self._networks[buffers]
-        unlimited = self._profile.with_epc(1 << 46)
-        middle, native = self._predictor.latency_and_interval(network, unlimited)
+        if buffers not in self._unlimited:
+            unlimited = self._profile.with_epc(1 << 46)
+            self._unlimited[buffers] = self._predictor.latency_and_interval(self._networks[buffers], unlimited)
+        middle, native = self._unlimited[buffers]
 
         def at(share: float, opening_share: float) -> float:
             opened = [None if ms is None else ms * opening_share for ms in opening]

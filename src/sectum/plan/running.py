@@ -53,7 +53,12 @@ def prepared_streams(
         written = {
             "structure": structure, "weights": weights, "library": str(library), "executed": _executed(graph),
         }  # fmt: skip
-        yield streams_of(written, stages, buffers, int(_ARENA_SLACK * arena_bytes) + MIB)
+        yield streams_of(written, stages, buffers, arena_room(arena_bytes))
+
+
+def arena_room(arena_bytes: int) -> int:
+    """Memory for activations that are planned to take so many bytes."""
+    return int(_ARENA_SLACK * arena_bytes) + MIB
 
 
 def _held(files: ExitStack, path: Path) -> str | None:

@@ -87,19 +87,24 @@ class _Layout:
     n_bytes: int
 
 
+_NOTHING = _Layout({}, [], [], 0)
+
+
 class StagedSession:
     """Holds the stages, and runs them one after the other.
 
     Args:
         streams: what to run.
         threads: that compute.
+        own: the stages that this enclave runs: from, and up to but without; all if None.
 
     Raises:
         ValueError: the plan does not fit this model or this runtime.
     """
 
-    def __init__(self, streams: Streams, threads: int) -> None:
+    def __init__(self, streams: Streams, threads: int, own: tuple[int, int] | None = None) -> None:
         self._streams, self._threads = streams, threads
+        self._own = range(*(own or (0, len(streams.stages))))
         self._allocator = Allocator(streams.library)
         written = WrittenGraph(streams.structure, streams.weights)
         self._inputs = written.inputs
@@ -109,7 +114,11 @@ class StagedSession:
         }
         cutter = Cutter(written, streams.executed, streams.stages)
         self._last_read = cutter.last_read
-        layouts = [self._learned(model) for model in cutter.models()]
+        self.receives, self.hands_on = (cutter.crossing(number) for number in (self._own.start, self._own.stop))
+        layouts = [
+            self._learned(cutter.model(number)) if number in self._own else _NOTHING
+            for number in range(len(streams.stages))
+        ]
         self._streamed = [
             number for number, stage in enumerate(streams.stages) if stage.streamed and layouts[number].n_bytes
         ]
@@ -118,12 +127,13 @@ class StagedSession:
         sizes = [layouts[number].n_bytes if number in self._place_of else 0 for number in range(len(layouts))]
         self._sealed = SealedWeights(sizes)
         self.opened_bytes = sum(sizes)
-        self._sessions: list[onnxruntime.InferenceSession | None] = []
-        self._names: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        self._sessions: dict[int, onnxruntime.InferenceSession | None] = {}
+        self._names: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._aliases: list[object] = []
-        for number, model in enumerate(cutter.models()):
-            self._sessions.append(self._placed(number, model, layouts[number]))
-            self._names.append((model.inputs, model.outputs))
+        for number in self._own:
+            model = cutter.model(number)
+            self._sessions[number] = self._placed(number, model, layouts[number])
+            self._names[number] = (model.inputs, model.outputs)
         self._allocator.arena(streams.arena_bytes)
         self._opener = ThreadPoolExecutor(1, "opener") if streams.buffers > 1 and self._streamed else None
         self.stage_ns = np.zeros((len(streams.stages), 2), np.int64)
@@ -155,7 +165,7 @@ class StagedSession:
     def _learned(self, model: StageModel) -> _Layout:
         """Create a stage's session once, and lay out the weights that it keeps."""
         if not model.outputs:  # the runtime has none of its operators
-            return _Layout({}, [], [], 0)
+            return _NOTHING
         self._allocator.learn()
         try:
             session = self._created(model, model.weights)
@@ -237,8 +247,20 @@ class StagedSession:
             WeightsTamperedError: weights were changed in untrusted memory.
         """
         values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
+        self.run_stages(values)
+        return self.results(names, values)
+
+    def run_stages(self, values: dict[str, onnxruntime.OrtValue]) -> None:
+        """Run this enclave's stages once.
+
+        Args:
+            values: what they read; replaced by what later stages read, and results of the network.
+
+        Raises:
+            WeightsTamperedError: weights were changed in untrusted memory.
+        """
         opening = self._openings()
-        for number, session in enumerate(self._sessions):
+        for number, session in self._sessions.items():
             begin = time.perf_counter_ns()
             if number in self._place_of:
                 next(opening)
@@ -252,7 +274,10 @@ class StagedSession:
                 del values[name]
             self.stage_ns[number] += (opened - begin, time.perf_counter_ns() - opened)
         self.runs += 1
-        found = values | self._constants
+
+    def results(self, names: Sequence[str], values: Mapping[str, onnxruntime.OrtValue]) -> list[Any]:
+        """Outputs of the network, of those that the last stage has left."""
+        found = {**values, **self._constants}
         return [found[name].numpy() for name in names]
 
     def _openings(self) -> Iterator[None]:
