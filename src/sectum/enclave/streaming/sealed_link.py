@@ -36,6 +36,7 @@ MOST_BYTES = 1 << 34
 
 _MOST_DIMENSIONS = 8
 _VALUE = struct.Struct(f"<BB{_MOST_DIMENSIONS}Q")  # element type, dimensions, shape
+_COUNT = struct.Struct("<I")  # of values
 _PLACE = struct.Struct("<16s32sIQIIQ")  # label, plan, link, message, place, bytes of the block, bytes of the message
 _LABEL = b"sectum link 1"
 _ALIGNMENT = 64
@@ -121,7 +122,7 @@ class LinkSender(_End):
         Raises:
             ValueError: a value has more dimensions than a link carries, or a type that it does not.
         """
-        described = b"".join(_described(dtype, shape) for _, dtype, shape in values)
+        described = _COUNT.pack(len(values)) + b"".join(_described(dtype, shape) for _, dtype, shape in values)
         parts = [memoryview(described), *(memory.data for memory, _, _ in values)]
         self._make_room(sum(len(part) + TAG_BYTES * _blocks(len(part)) for part in parts))
         place = at = 0
@@ -206,10 +207,10 @@ class LinkReceiver(_End):
         Raises:
             LinkTamperedError: it is not the message that was sealed for this place.
         """
-        described = memoryview(bytearray(count * _VALUE.size))
+        described = memoryview(bytearray(_COUNT.size + count * _VALUE.size))
         at = self._open_part(described, 0, 0)
         place = _blocks(len(described))
-        kinds = [_read_value(described[start : start + _VALUE.size]) for start in range(0, len(described), _VALUE.size)]
+        kinds = [_read_value(*one) for one in _VALUE.iter_unpack(described[_COUNT.size :])]
         sizes = [math.prod(shape) * dtype.itemsize for dtype, shape in kinds]
         if at + sum(size + TAG_BYTES * _blocks(size) for size in sizes) != self._n_bytes:
             raise self._tampered()
@@ -267,7 +268,6 @@ def _described(dtype: np.dtype[Any], shape: Sequence[int]) -> bytes:
     return _VALUE.pack(_DTYPES.index(dtype), len(shape), *shape, *[0] * (_MOST_DIMENSIONS - len(shape)))
 
 
-def _read_value(described: memoryview) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_value(kind: int, dimensions: int, *shape: int) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Element type and shape; what is read here was authenticated, so the other enclave wrote it."""
-    kind, dimensions, *shape = _VALUE.unpack(described)
     return _DTYPES[kind], tuple(shape[:dimensions])

@@ -135,6 +135,17 @@ def test_values_arrive_as_they_were() -> None:
             assert equal(link.opened(), values)
 
 
+def test_a_message_without_values_is_one_all_the_same() -> None:
+    """Where nothing crosses, the message is sealed and in its place like any other."""
+    with linked() as link:
+        message = link.sent([])
+        link.forward(message)
+        assert link.opened([]) == []
+        link.forward(message)
+        with pytest.raises(LinkTamperedError):
+            link.opened([])
+
+
 def flip(first: bytes, _second: bytes) -> list[bytes]:
     """Change one bit of a value."""
     place = 200_000
@@ -143,7 +154,7 @@ def flip(first: bytes, _second: bytes) -> list[bytes]:
 
 def swap_blocks(first: bytes, _second: bytes) -> list[bytes]:
     """Exchange the start of the first value's two blocks, as far as both go."""
-    start = len(VALUES) * 66 + TAG_BYTES
+    start = 4 + len(VALUES) * 66 + TAG_BYTES
     second = start + BLOCK_BYTES + TAG_BYTES
     a, b = first[start : start + 5000], first[second : second + 5000]
     return [first[:start] + b + first[start + 5000 : second] + a + first[second + 5000 :]]
