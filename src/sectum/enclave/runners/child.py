@@ -419,12 +419,11 @@ def main() -> None:
             server.handle(json.loads(line), answer)
     except _InferenceFailed as error:
         answer({"unusable": str(error)})
-    except TamperedError as error:
+    except (TamperedError, LinkEndedError) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(_TAMPERED)
-    except LinkEndedError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(_LINK_ENDED)
+        sys.stderr.flush()
+        # At once: the parent would kill a process that takes long to end, and then not know why it ended.
+        os._exit(_TAMPERED if isinstance(error, TamperedError) else _LINK_ENDED)
 
 
 if __name__ == "__main__":
