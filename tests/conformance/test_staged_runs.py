@@ -17,12 +17,12 @@ NETWORKS = ("zoo:resnet18", "zoo:mobilenet_v2", "zoo:densenet121", "zoo:shufflen
             "family:encoder", "family:vision_transformer", "family:recurrent", "family:detector")  # fmt: skip
 
 
-def staged(*names: str) -> list[dict]:
-    """Run networks stage by stage in a process of their own."""
+def rows_of(script: str, *names: str) -> list[dict]:
+    """Run networks in a process of their own: what a script says of each."""
     environment = child_environment()
     environment["PYTHONPATH"] = f"{SUPPORT}:{environment.get('PYTHONPATH', '')}"
     done = subprocess.run(
-        [sys.executable, str(SUPPORT / "staged_kinds.py"), *names],
+        [sys.executable, str(SUPPORT / script), *names],
         env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -34,7 +34,7 @@ def staged(*names: str) -> list[dict]:
 @pytest.mark.parametrize("names", [tuple(KINDS), NETWORKS[:6], NETWORKS[6:]], ids=["kinds", "networks", "others"])
 def test_outputs_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
     """Cut anywhere, divided by channels or by rows, and with one or three buffers, all networks give the same bits."""
-    rows = staged(*names)
+    rows = rows_of("staged_kinds.py", *names)
     assert [row for row in rows if not all(row["equal"].values())] == []
     assert sum(row["opened_bytes"] for row in rows) > 1 << 20
     assert max(row["stages"] for row in rows) > 8
@@ -44,6 +44,15 @@ def test_outputs_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
 @pytest.mark.slow
 def test_activations_take_what_the_layout_says() -> None:
     """In the steady state, whole stages, parts of operators and strips use as much of the arena as is predicted."""
-    for row in staged("zoo:resnet18", "zoo:mobilenet_v2"):
+    for row in rows_of("staged_kinds.py", "zoo:resnet18", "zoo:mobilenet_v2"):
         assert len(row["arena"]) >= 10
         assert all(used == planned for used, planned in row["arena"].values()), row["arena"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [tuple(KINDS), NETWORKS], ids=["kinds", "networks"])
+def test_outputs_of_a_chain_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
+    """Cut over four enclaves, between operators and within them, every kind of network gives the same bits."""
+    rows = rows_of("chained_kinds.py", *names)
+    assert [row for row in rows if not all(row["equal"].values())] == []
+    assert min(row["sent_bytes"] for row in rows) > 0

@@ -80,3 +80,42 @@ def test_a_run_takes_inputs_and_writes_outputs(tmp_path: Path) -> None:
     assert found["outputs"] == plain["outputs"]
     with np.load(out) as arrays:
         assert arrays["output"].shape == (1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("network", "epc", "enclaves", "goal"),
+    [
+        ("resnet50", "32MiB", 4, "latency"),
+        ("squeezenet1_1", "6MiB", 3, "throughput"),
+        ("alexnet", "64MiB", 4, "latency"),
+    ],
+)
+def test_a_chain_of_enclaves_gives_the_native_outputs(
+    tmp_path: Path, network: str, epc: str, enclaves: int, goal: str
+) -> None:
+    """Each enclave of a plan keeps within its EPC, and the outputs are the native ones, bit for bit."""
+    plan = tmp_path / "plan.json"
+    words = ("--epc", epc, "--enclaves", enclaves, "--goal", goal, "-o", plan)
+    planned = sectum(tmp_path, "plan", f"zoo:{network}", *words)
+    measured = sectum(tmp_path, "measure", plan, "--runs", 2, "--deadline", 400)
+    assert measured["outputs_equal_native"] is True
+    assert len(measured["enclaves"]) == len(planned["enclaves"]) > 1
+    for found, expected in zip(measured["enclaves"], planned["enclaves"], strict=True):
+        assert found["peak_resident_bytes"] <= parse_bytes(epc)
+        assert found["resident_bytes"] <= expected["resident_bytes"] + MIB
+        assert found["evictions"] == 0
+        assert found["opened_bytes"] == pytest.approx(expected["opened_bytes"], rel=0.02, abs=1 << 16)
+        assert 0 <= found["sent_bytes"] - expected["sent_bytes"] < 1 << 16  # tags, and what describes the values
+    assert measured["latency_ms"] > measured["computing_ms"]
+
+
+def test_a_chain_runs_with_given_inputs(tmp_path: Path) -> None:
+    """`run` of a plan for several enclaves gives what one enclave without a plan gives for the same inputs."""
+    values = np.random.default_rng(3).random((1, 3, 224, 224), np.float32)
+    np.savez(tmp_path / "in.npz", input=values)
+    plan = tmp_path / "plan.json"
+    sectum(tmp_path, "plan", "zoo:squeezenet1_1", "--epc", "6MiB", "--enclaves", 2, "-o", plan)
+    found = sectum(tmp_path, "run", plan, "--input-file", tmp_path / "in.npz")
+    plain = sectum(tmp_path, "run", "zoo:squeezenet1_1", "--epc", "93MiB", "--input-file", tmp_path / "in.npz")
+    assert found["enclaves"] == 2
+    assert found["outputs"] == plain["outputs"]

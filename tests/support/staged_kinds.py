@@ -35,7 +35,7 @@ from sectum.plan.stages import PlannedStage
 ARENA_BYTES = 256 << 20
 
 
-def _source(name: str) -> bytes | Path:
+def source(name: str) -> bytes | Path:
     """A network of the zoo, a relative of a family, one that the onnx package brings, or one of a kind."""
     if name.startswith("zoo:"):
         return zoo.to_bytes(zoo.build(name[4:], resolution=64), batch=1)
@@ -67,7 +67,7 @@ def _equal(expected: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> b
 
 def run(name: str) -> dict[str, object]:
     """Run one network both ways."""
-    model = read(_source(name))
+    model = read(source(name))
     graph = optimize(model.graph, Cpu.here())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3

@@ -10,8 +10,10 @@ from typing import Any
 
 from sectum.errors import ArtefactInvalid
 from sectum.ort.optimized import RUNTIME, OptimizedGraph
+from sectum.plan.chain_shape import ChainShape, parse_chain
 from sectum.plan.order import can_run, in_order
-from sectum.plan.planning import Planned
+from sectum.plan.planning import Planned, StagePrediction
+from sectum.plan.reading import Reader
 from sectum.plan.rows import Divider
 from sectum.plan.stages import PlannedStage
 from sectum.plan.units import channels_of, touched_bytes
@@ -20,7 +22,6 @@ SCHEMA = "sectum-plan/2"
 MOST_BYTES = 16 << 20
 _MOST_STAGES = 20_000
 _MOST_OPERATORS = 1 << 20
-_MOST_NUMBER = 1 << 46
 _STREAMED, _STAYS = "streamed", "stay"
 
 
@@ -62,6 +63,7 @@ class Plan:
         arena_bytes: of memory for activations.
         order: positions of the operators, in the runtime's order, as the plan runs them; None where it is that order.
         stages: in order.
+        chain: for a plan with several enclaves, what each of them is; the fields above are then the most of any.
     """
 
     model: str
@@ -77,6 +79,7 @@ class Plan:
     arena_bytes: int
     order: tuple[int, ...] | None = None
     stages: tuple[StoredStage, ...]
+    chain: ChainShape | None = None
 
     def planned_stages(self, graph: OptimizedGraph) -> tuple[PlannedStage, ...]:
         """The stages for a graph.
@@ -129,30 +132,27 @@ class Plan:
 
 def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[str, Any]:
     """A plan with its predictions as JSON types."""
-    stages = []
-    for number, (stage, predicted) in enumerate(zip(planned.stages, planned.by_stage, strict=True)):
-        opening = predicted.times.opening
-        names = layer_names[stage.first : stage.last + 1]
-        stages.append(
-            {
-                "first": stage.first,
-                "last": stage.last,
-                "channels": stage.channels,
-                "rows": None if stage.division is None else stage.division.rows,
-                "strips": 1 if stage.division is None else len(stage.division.strips),
-                "weights": _STREAMED if stage.streamed else _STAYS,
-                "enclave": 0,
-                "operators": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
-                "weight_bytes": stage.weight_bytes,
-                "opened_bytes": stage.weight_bytes if stage.streamed else 0,
-                "cost": {
-                    "number": number,
-                    "opening_ms": None if opening is None else opening.ms,
-                    "computing_ms": predicted.times.computing.ms,
-                    "paging_ms": predicted.paging_ms,
-                },
-            }
-        )
+    stages = [
+        stage_to_json(number, stage, predicted, layer_names)
+        for number, (stage, predicted) in enumerate(zip(planned.stages, planned.by_stage, strict=True))
+    ]
+    return {
+        **head_to_json(plan),
+        "latency_ms": planned.latency_ms,
+        "interval_ms": [planned.interval_ms.low, planned.interval_ms.high],
+        "native_ms": planned.native_ms,
+        "unplanned_ms": planned.unplanned_ms,
+        "unplanned_interval_ms": [planned.unplanned_interval_ms.low, planned.unplanned_interval_ms.high],
+        "resident_bytes": planned.layout.working_set_bytes,
+        "opened_bytes": planned.opened_bytes,
+        "opening": {"ms_per_mib": planned.costs.open_ms_per_mib, "stage_ms": planned.costs.stage_ms,
+                    "kind": planned.costs.kind},
+        "stages": stages,
+    }  # fmt: skip
+
+
+def head_to_json(plan: Plan) -> dict[str, Any]:
+    """What a plan is for, as JSON types."""
     return {
         "schema": SCHEMA,
         "kind": "predicted",
@@ -167,17 +167,33 @@ def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[st
         "buffers": plan.buffers,
         "buffer_bytes": plan.buffer_bytes,
         "arena_bytes": plan.arena_bytes,
-        "latency_ms": planned.latency_ms,
-        "interval_ms": [planned.interval_ms.low, planned.interval_ms.high],
-        "native_ms": planned.native_ms,
-        "unplanned_ms": planned.unplanned_ms,
-        "unplanned_interval_ms": [planned.unplanned_interval_ms.low, planned.unplanned_interval_ms.high],
-        "resident_bytes": planned.layout.working_set_bytes,
-        "opened_bytes": planned.opened_bytes,
-        "opening": {"ms_per_mib": planned.costs.open_ms_per_mib, "stage_ms": planned.costs.stage_ms,
-                    "kind": planned.costs.kind},
-        "stages": stages,
     }  # fmt: skip
+
+
+def stage_to_json(
+    number: int, stage: PlannedStage, predicted: StagePrediction, layer_names: Sequence[str], enclave: int = 0
+) -> dict[str, Any]:
+    """A stage with its predictions as JSON types."""
+    opening = predicted.times.opening
+    names = layer_names[stage.first : stage.last + 1]
+    return {
+        "first": stage.first,
+        "last": stage.last,
+        "channels": stage.channels,
+        "rows": None if stage.division is None else stage.division.rows,
+        "strips": 1 if stage.division is None else len(stage.division.strips),
+        "weights": _STREAMED if stage.streamed else _STAYS,
+        "enclave": enclave,
+        "operators": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
+        "weight_bytes": stage.weight_bytes,
+        "opened_bytes": stage.weight_bytes if stage.streamed else 0,
+        "cost": {
+            "number": number,
+            "opening_ms": None if opening is None else opening.ms,
+            "computing_ms": predicted.times.computing.ms,
+            "paging_ms": predicted.paging_ms,
+        },
+    }
 
 
 def read_plan(path: Path) -> Plan:
@@ -206,7 +222,7 @@ def parse_plan(data: object, origin: str) -> Plan:
     Raises:
         ArtefactInvalid: it is no plan.
     """
-    reader = _Reader(origin)
+    reader = Reader(origin)
     whole = reader.mapping(data, "the plan")
     if whole.get("schema") != SCHEMA:
         raise ArtefactInvalid(f"{origin} is not a plan of this version ({SCHEMA}): make one with 'sectum plan'")
@@ -215,10 +231,13 @@ def parse_plan(data: object, origin: str) -> Plan:
     stages = reader.items(whole.get("stages"), "stages", _MOST_STAGES)
     if not stages:
         raise reader.error("stages", "at least one stage")
+    parsed = tuple(_stage(reader, one, number) for number, one in enumerate(stages))
     if whole.get("runtime") != RUNTIME:
         raise ArtefactInvalid(
             f"{origin} is for ONNX Runtime {whole.get('runtime')!s:.20}, and this is {RUNTIME}: plan again"
         )
+    if "enclaves" in whole and (whole.get("order") is not None or any(one.rows is not None for one in parsed)):
+        raise reader.error("order, and rows of the stages,", "null in a plan for several enclaves")
     return Plan(
         model=reader.text(model.get("source"), "model.source"),
         sha256=None if model.get("sha256") is None else reader.text(model.get("sha256"), "model.sha256"),
@@ -237,11 +256,12 @@ def parse_plan(data: object, origin: str) -> Plan:
         order=None
         if whole.get("order") is None
         else tuple(reader.number(one, "order", 0) for one in reader.items(whole["order"], "order", _MOST_OPERATORS)),
-        stages=tuple(_stage(reader, one, number) for number, one in enumerate(stages)),
+        stages=parsed,
+        chain=parse_chain(reader, whole, stages) if "enclaves" in whole else None,
     )
 
 
-def _stage(reader: _Reader, data: object, number: int) -> StoredStage:
+def _stage(reader: Reader, data: object, number: int) -> StoredStage:
     name = f"stages[{number}]"
     stage = reader.mapping(data, name)
     channels = None
@@ -256,33 +276,3 @@ def _stage(reader: _Reader, data: object, number: int) -> StoredStage:
     first, last = (reader.number(stage.get(end), f"{name}.{end}", 0) for end in ("first", "last"))
     rows = None if stage.get("rows") is None else reader.number(stage["rows"], f"{name}.rows", 1)
     return StoredStage(first, last, channels, rows, stage["weights"] == _STREAMED)
-
-
-class _Reader:
-    """Checks JSON types."""
-
-    def __init__(self, origin: str) -> None:
-        self._origin = origin
-
-    def error(self, name: str, expected: str) -> ArtefactInvalid:
-        return ArtefactInvalid(f"{self._origin}: {name:.80} must be {expected}; make the plan again with 'sectum plan'")
-
-    def mapping(self, value: object, name: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.error(name, "an object")
-        return value
-
-    def items(self, value: object, name: str, most: int) -> list[Any]:
-        if not isinstance(value, list) or len(value) > most:
-            raise self.error(name, f"a list of at most {most} items")
-        return value
-
-    def text(self, value: object, name: str) -> str:
-        if not isinstance(value, str) or not 0 < len(value) <= 4096:
-            raise self.error(name, "a text")
-        return value
-
-    def number(self, value: object, name: str, least: int, most: int = _MOST_NUMBER) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.error(name, f"a whole number from {least} to {most}")
-        return value

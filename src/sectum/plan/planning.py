@@ -95,7 +95,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate:
     """A plan whose time is not known yet."""
 
     way: Way
@@ -142,6 +142,7 @@ class Planner:
         self.unplanned_ms, self.unplanned_interval_ms = predictor.latency_and_interval(prepared, profile)
         alone = self._computing_ms(prepared)
         ahead = alone if fewer_threads is None else self._computing_ms(fewer_threads)
+        self._unlimited: dict[int, tuple[float, Interval]] = {}
         self._compute_ms = {buffers: ahead if buffers > 1 else alone for buffers in self._networks}
 
     @property
@@ -189,10 +190,10 @@ class Planner:
 
     def _candidates(
         self, ways: Mapping[int, Sequence[Way]], shares: Sequence[int]
-    ) -> tuple[list[_Candidate], list[_Candidate]]:
+    ) -> tuple[list[Candidate], list[Candidate]]:
         """Plans of the given ways, by the number of buffers: those that fit into the EPC, and the others."""
-        fitting: list[_Candidate] = []
-        too_large: list[_Candidate] = []
+        fitting: list[Candidate] = []
+        too_large: list[Candidate] = []
         for buffers, some in ways.items():
             own = shares if buffers == 1 else shares[::2]
             sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in own}
@@ -235,13 +236,23 @@ class Planner:
         }
         return units(way.graph, compute_ms, buffer_bytes, divided)
 
-    def _with_buffers(self, way: Way, buffers: int, buffer_bytes: int) -> _Candidate | None:
+    def _with_buffers(self, way: Way, buffers: int, buffer_bytes: int) -> Candidate | None:
         """The plan with buffers of at most this size, with as many weights in the enclave as there is room for."""
-        groups = grouped(self._units(way, buffers, buffer_bytes), buffer_bytes)
+        parts = self._units(way, buffers, buffer_bytes)
+        return self._fitted(way, parts, buffers, buffer_bytes, way.activation_bytes, _ROUNDS)
+
+    def _laid_out(self, way: Way, stages: Sequence[PlannedStage], buffers: int) -> Layout:
+        return lay_out(way.graph, stages, buffers, self._networks[buffers].threads)
+
+    def _fitted(
+        self, way: Way, parts: Sequence[Unit], buffers: int, buffer_bytes: int, peak_bytes: int, rounds: int
+    ) -> Candidate | None:
+        """Stages of given units; what stays is made less until all fits, in so many rounds at most."""
+        groups = grouped(parts, buffer_bytes)
         costs = StageCosts(self._costs.stage_ms, self._costs.open_ms_per_mib / MIB, hidden=buffers > 1)
-        room = max(1, self._epc_bytes - buffers * buffer_bytes - way.activation_bytes)
+        room = max(1, self._epc_bytes - buffers * buffer_bytes - peak_bytes)
         found = None
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             cuts = cut(groups, buffer_bytes, room, costs)
             if cuts is None and room < self._epc_bytes:
                 room = self._epc_bytes  # what must stay does not fit: it is paged, as without a plan
@@ -249,11 +260,10 @@ class Planner:
             if cuts is None:
                 break
             stages = tuple(
-                _stage(way.graph, list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
+                stage_of(way.graph, list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
                 for one in cuts
             )
-            layout = lay_out(way.graph, stages, buffers, self._networks[buffers].threads)
-            found = _Candidate(way, stages, buffers, layout)
+            found = Candidate(way, stages, buffers, self._laid_out(way, stages, buffers))
             missing = found.missing_bytes(self._epc_bytes)
             if missing <= 0 or room == 1:
                 break
@@ -276,10 +286,9 @@ class Planner:
         if buffers not in self._networks:
             raise UsageError(f"a plan with {buffers} buffers needs a thread that opens: give --threads 2 or more")
         way = Way(self.graph if order is None else in_order(self.graph, order), order)
-        layout = lay_out(way.graph, stages, buffers, self._networks[buffers].threads)
-        return self._evaluated(_Candidate(way, tuple(stages), buffers, layout))
+        return self._evaluated(Candidate(way, tuple(stages), buffers, self._laid_out(way, stages, buffers)))
 
-    def _evaluated(self, candidate: _Candidate) -> Planned:
+    def _evaluated(self, candidate: Candidate) -> Planned:
         stages, buffers, layout = candidate.stages, candidate.buffers, candidate.layout
         network = self._networks[buffers]
         counts = self._counts(layout, len(stages))
@@ -342,9 +351,10 @@ class Planner:
         self, opening: Sequence[float | None], computing: Sequence[float], buffers: int, rest_ms: float
     ) -> Interval:
         """The interval of the native prediction, and that of the cost of opening, both at their ends."""
-        network = self._networks[buffers]
-        unlimited = self._profile.with_epc(1 << 46)
-        middle, native = self._predictor.latency_and_interval(network, unlimited)
+        if buffers not in self._unlimited:
+            unlimited = self._profile.with_epc(1 << 46)
+            self._unlimited[buffers] = self._predictor.latency_and_interval(self._networks[buffers], unlimited)
+        middle, native = self._unlimited[buffers]
 
         def at(share: float, opening_share: float) -> float:
             opened = [None if ms is None else ms * opening_share for ms in opening]
@@ -357,7 +367,14 @@ class Planner:
         )
 
 
-def _stage(graph: OptimizedGraph, parts: Sequence[Unit], *, streamed: bool) -> PlannedStage:
+def stage_of(graph: OptimizedGraph, parts: Sequence[Unit], *, streamed: bool) -> PlannedStage:
+    """The stage that some units make.
+
+    Args:
+        graph: what the runtime executes, in the order of the units.
+        parts: in order.
+        streamed: whether their weights are opened before use.
+    """
     first, last = parts[0], parts[-1]
     of_channels = 0
     if first.channels is not None:

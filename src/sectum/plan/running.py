@@ -52,10 +52,13 @@ def prepared_streams(
             _write_graph(model, folder)
             # The files lose their names here, so that nothing is left however this process ends.
             structure, weights = (_held(files, folder / part) for part in (STRUCTURE, WEIGHTS))
-        written = {
-            "structure": structure, "weights": weights, "library": str(library),
-        }  # fmt: skip
-        yield streams_of(written, graph, stages, buffers, int(_ARENA_SLACK * arena_bytes) + MIB)
+        written = {"structure": structure, "weights": weights, "library": str(library)}
+        yield streams_of(written, graph, stages, buffers, arena_room(arena_bytes))
+
+
+def arena_room(arena_bytes: int) -> int:
+    """Memory for activations that are planned to take so many bytes."""
+    return int(_ARENA_SLACK * arena_bytes) + MIB
 
 
 def _held(files: ExitStack, path: Path) -> str | None:

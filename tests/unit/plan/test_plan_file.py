@@ -32,9 +32,18 @@ GOOD = {
 }
 
 
-def changed(path: tuple, value: object) -> dict:
+ENCLAVE = {"epc_bytes": 1 << 26, "threads": 1, "buffers": 1, "buffer_bytes": 1 << 24, "arena_bytes": 1 << 20}
+SEVERAL = GOOD | {
+    "goal": "throughput",
+    "link": {"bits_per_s": 1e10, "delay_ms": 0.1},
+    "enclaves": [ENCLAVE, ENCLAVE | {"epc_bytes": 1 << 25, "threads": 2}],
+    "stages": [stage | {"rows": None, "enclave": number} for number, stage in enumerate(GOOD["stages"])],
+}
+
+
+def changed(path: tuple, value: object, good: dict = GOOD) -> dict:
     """The good plan with one field changed."""
-    data = copy.deepcopy(GOOD)
+    data = copy.deepcopy(good)
     at = data
     for key in path[:-1]:
         at = at[key]
@@ -87,6 +96,54 @@ def test_a_wrong_field_is_refused(path: tuple, value: object) -> None:
     """A field of another type or out of its range is an invalid plan, and the error names the file."""
     with pytest.raises(ArtefactInvalid, match="here"):
         parse_plan(changed(path, value), "here")
+
+
+def test_a_plan_for_several_enclaves_is_read() -> None:
+    """What each enclave is, which one runs each stage, and the link arrive; a plan for one has none of it."""
+    chain = parse_plan(SEVERAL, "here").chain
+    assert chain is not None
+    assert chain.enclave_of == (0, 1)
+    assert [one.epc_bytes for one in chain.enclaves] == [1 << 26, 1 << 25]
+    assert [one.threads for one in chain.enclaves] == [1, 2]
+    assert (chain.link.bits_per_s, chain.link.delay_ms, chain.goal) == (1e10, 0.1, "throughput")
+    assert parse_plan(GOOD, "here").chain is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("goal",), "both"),
+        (("goal",), []),
+        (("link",), None),
+        (("link", "bits_per_s"), 0),
+        (("link", "bits_per_s"), float("nan")),
+        (("link", "bits_per_s"), "10Gbps"),
+        (("link", "delay_ms"), -1),
+        (("link", "delay_ms"), float("inf")),
+        (("link", "delay_ms"), True),
+        (("enclaves",), []),
+        (("enclaves",), [ENCLAVE]),
+        (("enclaves",), [ENCLAVE] * 3),
+        (("enclaves",), [ENCLAVE] * 65),
+        (("enclaves", 0), 1),
+        (("enclaves", 1, "epc_bytes"), 0),
+        (("enclaves", 1, "threads"), 257),
+        (("enclaves", 1, "buffers"), 5),
+        (("enclaves", 1, "buffer_bytes"), -1),
+        (("enclaves", 1, "arena_bytes"), 1 << 60),
+        (("stages", 0, "enclave"), 1),
+        (("stages", 1, "enclave"), 2),
+        (("stages", 1, "enclave"), 0),
+        (("stages", 1, "enclave"), -1),
+        (("stages", 1, "enclave"), None),
+        (("order",), [0, 1]),
+        (("stages", 0, "rows"), 2),
+    ],
+)
+def test_a_wrong_field_of_several_enclaves_is_refused(path: tuple, value: object) -> None:
+    """Links that cannot be, enclaves without stages, and stages that go back to an enclave are an invalid plan."""
+    with pytest.raises(ArtefactInvalid, match="here"):
+        parse_plan(changed(path, value, SEVERAL), "here")
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,16 @@ _NATIVE_SHARE = 0.25
 
 def measure_file(path: Path, *, as_json: bool, runs: int | None, deadline_s: float) -> None:
     """Measure a plan and its network outside an enclave, and print both with the prediction."""
-    from sectum.cli.plan.planning import measure_native, measure_plan, read_plan
+    from sectum.cli.plan.chain import ChainResult, read_any
+    from sectum.cli.plan.planning import measure_native, measure_plan
     from sectum.cli.render.progress import progress_bar
 
-    result = read_plan(path)
+    result = read_any(path)
+    if isinstance(result, ChainResult):
+        from sectum.cli.plan.chain_measuring import measure
+
+        measure(result, as_json=as_json, runs=runs, deadline_s=deadline_s)
+        return
     with progress_bar() as progress:
         conditions = {"runs": runs, "progress": progress, "deadline_s": deadline_s * (1 - _NATIVE_SHARE)}
         measured = measure_plan(result, conditions)

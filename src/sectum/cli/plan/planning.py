@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sectum import __version__
 from sectum.cli.options import Inputs
@@ -15,15 +15,42 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from sectum.cli.predict.source import Source
+    from sectum.enclave.profile import Profile
     from sectum.enclave.runners.runner import Runner
+    from sectum.enclave.runners.softepc import SoftEpcRunner
     from sectum.measure.measurement import Measurement
     from sectum.ort.optimized import OptimizedGraph
+    from sectum.plan.opening import OpeningCosts
     from sectum.plan.plan_file import Plan
     from sectum.plan.planning import Planned, Planner
+    from sectum.predict.predictor import Predictor
+    from sectum.predict.prepared import Prepared
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 RUNNERS = ("softepc",)
 """Where a plan runs."""
+
+
+class Measurable(Protocol):
+    """A plan that can be measured, for one enclave or for several."""
+
+    @property
+    def source(self) -> Source:
+        """The network."""
+        ...
+
+    @property
+    def plan(self) -> Plan:
+        """As it is stored."""
+        ...
+
+    def streams(self) -> AbstractContextManager[dict[str, Any] | None]:
+        """What is needed to run it."""
+        ...
+
+    def runner(self) -> Runner:
+        """Where it runs."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -83,10 +110,43 @@ class PlanResult:
             self.source.model.bound_bytes(), self.graph, planned.stages, planned.buffers, planned.layout.arena_bytes
         )
 
+    def runner(self) -> SoftEpcRunner:
+        """Where it runs."""
+        from sectum.enclave.runners.softepc import SoftEpcRunner
+
+        return SoftEpcRunner()
+
 
 def is_plan(text: str) -> bool:
     """Whether an argument names a plan's file, not a model."""
     return text.endswith(".json")
+
+
+def plan_inputs(inputs: Inputs) -> dict[str, tuple[int, ...]]:
+    """Shapes of inputs for a plan.
+
+    Raises:
+        UsageError: values are given.
+    """
+    shapes = {name: given for name, given in inputs.items() if isinstance(given, tuple)}
+    if len(shapes) < len(inputs):
+        raise UsageError("a plan is for all values of its inputs: give shapes, such as --input image=1x3x224x224")
+    return shapes
+
+
+def stored_model(source: Source, model: str) -> str:
+    """What a plan's file calls a model."""
+    return model if source.from_zoo else str(Path(model).absolute())
+
+
+def check_is_for(path: Path, plan: Plan, source: Source) -> None:
+    """Compare a plan with its model.
+
+    Raises:
+        ArtefactInvalid: the model has changed since.
+    """
+    if source.sha256 != plan.sha256:
+        raise ArtefactInvalid(f"{path} is for another content of {plan.model} (SHA-256 {plan.sha256}): plan again")
 
 
 def make_plan(
@@ -102,15 +162,13 @@ def make_plan(
     from sectum.cli.predict.source import Source
     from sectum.plan.plan_file import Plan, StoredStage
 
-    shapes = {name: given for name, given in inputs.items() if isinstance(given, tuple)}
-    if len(shapes) < len(inputs):
-        raise UsageError("a plan is for all values of its inputs: give shapes, such as --input image=1x3x224x224")
+    shapes = plan_inputs(inputs)
     source = Source(model, batch=batch, inputs=inputs)
     profile = load_profile(enclave, epc_bytes)
     planner = _planner(source, profile, threads)
     planned = planner.best()
     plan = Plan(
-        model=model if source.from_zoo else str(Path(model).absolute()),
+        model=stored_model(source, model),
         sha256=source.sha256,
         batch=batch,
         inputs=shapes,
@@ -166,8 +224,7 @@ def read_plan(path: Path) -> PlanResult:
 
     plan = read(path)
     source = Source(plan.model, batch=plan.batch, inputs=dict(plan.inputs))
-    if source.sha256 != plan.sha256:
-        raise ArtefactInvalid(f"{path} is for another content of {plan.model} (SHA-256 {plan.sha256}): plan again")
+    check_is_for(path, plan, source)
     planner = _planner(source, load_profile(plan.enclave, plan.epc_bytes), plan.threads)
     planned = planner.evaluate(plan.planned_stages(planner.graph), plan.buffers, plan.order)
     if planned.as_it_is:
@@ -175,16 +232,23 @@ def read_plan(path: Path) -> PlanResult:
     return PlanResult(source, planned.way.graph, plan, planned, planner.calibrated, planner.machine)
 
 
-def _planner(source: Source, profile: Any, threads: int) -> Planner:
-    from sectum.plan.opening import OpeningCosts, measured_costs
+def _planner(source: Source, profile: Profile, threads: int) -> Planner:
     from sectum.plan.planning import Planner
     from sectum.predict import load_predictor
 
-    predictor = load_predictor()
+    return Planner(*parts_of_planner(load_predictor(), source, profile, threads))
+
+
+def parts_of_planner(
+    predictor: Predictor, source: Source, profile: Profile, threads: int
+) -> tuple[Predictor, Prepared, Profile, OpeningCosts, Prepared | None]:
+    """What a planner is made of."""
+    from sectum.plan.opening import OpeningCosts, measured_costs
+
     graph = source.graph
     # Default costs and uncalibrated predictions are of the same machine.
     costs = OpeningCosts() if predictor.calibration is None else measured_costs()
-    return Planner(
+    return (
         predictor,
         predictor.prepare(graph, threads=threads),
         profile,
@@ -193,13 +257,16 @@ def _planner(source: Source, profile: Any, threads: int) -> Planner:
     )
 
 
-def measure_plan(result: PlanResult, conditions: Mapping[str, Any], *, planned: bool = True) -> Measurement:
+def measure_plan(
+    result: Measurable, conditions: Mapping[str, Any], *, planned: bool = True, runner: Runner | None = None
+) -> Measurement:
     """Measure a plan in the software enclave, or its network there without the plan.
 
     Args:
         result: the plan.
         conditions: keyword arguments of `sectum.measure.latency.measure`.
         planned: whether to follow it.
+        runner: where it runs; the plan's own if None.
 
     Raises:
         EnclaveError: it cannot run there; the message says why.
@@ -209,13 +276,13 @@ def measure_plan(result: PlanResult, conditions: Mapping[str, Any], *, planned: 
 
     from sectum.enclave.runners.softepc import SoftEpcRunner
 
-    runner = SoftEpcRunner()
+    runner = (runner or result.runner()) if planned else SoftEpcRunner()
     runner.check()
     with result.streams() if planned else nullcontext() as streams:
         return _measure(result, runner, conditions, epc_bytes=result.plan.epc_bytes, streams=streams)
 
 
-def measure_native(result: PlanResult, conditions: Mapping[str, Any]) -> Measurement:
+def measure_native(result: Measurable, conditions: Mapping[str, Any]) -> Measurement:
     """Measure a plan's network outside an enclave.
 
     Args:
@@ -230,7 +297,7 @@ def measure_native(result: PlanResult, conditions: Mapping[str, Any]) -> Measure
     return _measure(result, NativeRunner(), conditions, compare_native=False)
 
 
-def _measure(result: PlanResult, runner: Runner, conditions: Mapping[str, Any], **more: Any) -> Measurement:
+def _measure(result: Measurable, runner: Runner, conditions: Mapping[str, Any], **more: Any) -> Measurement:
     from sectum.measure.latency import measure
     from sectum.predict.calibration import load as load_calibration
 

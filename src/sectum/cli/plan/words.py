@@ -9,7 +9,11 @@ from sectum.cli.render.untrusted import printable
 from sectum.units import MIB, format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sectum.cli.plan.planning import PlanResult
+    from sectum.plan.planning import StagePrediction
+    from sectum.plan.stages import PlannedStage
 
 
 def verdict(result: PlanResult) -> str:
@@ -74,9 +78,17 @@ def facts(result: PlanResult) -> list[tuple[str, str, str]]:
 
 def stage_rows(result: PlanResult) -> list[tuple[str, ...]]:
     """A row for each stage."""
+    planned = result.planned
+    return rows_of_stages(planned.stages, planned.by_stage, result.graph.layer_names)
+
+
+def rows_of_stages(
+    stages: Sequence[PlannedStage], by_stage: Sequence[StagePrediction], layer_names: Sequence[str], start: int = 0
+) -> list[tuple[str, ...]]:
+    """A row for each of some stages, numbered from a start."""
     rows: list[tuple[str, ...]] = []
-    for index, (stage, one) in enumerate(zip(result.planned.stages, result.planned.by_stage, strict=True)):
-        names = result.graph.layer_names[stage.first : stage.last + 1]
+    for index, (stage, one) in enumerate(zip(stages, by_stage, strict=True), start):
+        names = layer_names[stage.first : stage.last + 1]
         name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         part = "" if stage.channels is None else f", channels {stage.channels[0]} to {stage.channels[1]}"
         if stage.division is not None:

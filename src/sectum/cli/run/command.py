@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sectum.cli.plan.chain import ChainResult
+    from sectum.cli.plan.planning import PlanResult
+
 _SHOWN = 5
 
 
@@ -54,9 +57,11 @@ def run(
 
     PLAN is a file that 'sectum plan -o' wrote. The inputs are those of --input-file; an input that is not given is made
     of seeded random numbers. Weights that the plan streams lie sealed outside the enclave: if anyone changes, moves or
-    replaces them there, the run ends with exit code 21.
+    replaces them there, the run ends with exit code 21. So it does if anyone changes, repeats or cuts what crosses
+    between the enclaves of a plan for several.
     """
-    from sectum.cli.plan.planning import is_plan, make_plan, read_plan
+    from sectum.cli.plan.chain import read_any
+    from sectum.cli.plan.planning import is_plan, make_plan
     from sectum.cli.render.output import check_writable
 
     if output is not None:
@@ -66,7 +71,7 @@ def run(
     if is_plan(model):
         if epc_bytes is not None or batch is not None or shapes or threads != 1:
             raise UsageError("the plan says the EPC, the batch, the shapes and the threads: leave these options out")
-        result = read_plan(Path(model))
+        result: PlanResult | ChainResult = read_any(Path(model))
     else:
         shapes = {name: given.shape for name, given in values.items()} | shapes
         result = make_plan(
@@ -83,9 +88,10 @@ def run(
     _show(result, found)
 
 
-def _run(result: Any, values: dict[str, NDArray[np.generic]], deadline_s: float) -> dict[str, NDArray[np.generic]]:
+def _run(
+    result: PlanResult | ChainResult, values: dict[str, NDArray[np.generic]], deadline_s: float
+) -> dict[str, NDArray[np.generic]]:
     from sectum.enclave.runners.runner import Job
-    from sectum.enclave.runners.softepc import SoftEpcRunner
     from sectum.measure.input_ranges import input_ranges
 
     model = result.source.model
@@ -106,8 +112,12 @@ def _run(result: Any, values: dict[str, NDArray[np.generic]], deadline_s: float)
             deadline_s=deadline_s,
             streams=streams,
         )
-        with SoftEpcRunner().start(job) as session:
+        with result.runner().start(job) as session:
             return session.outputs()
+
+
+def _enclaves(result: PlanResult | ChainResult) -> int:
+    return 1 if result.plan.chain is None else len(result.plan.chain.enclaves)
 
 
 def _write(path: Path, found: dict[str, NDArray[np.generic]]) -> None:
@@ -123,7 +133,7 @@ def _write(path: Path, found: dict[str, NDArray[np.generic]]) -> None:
     write_file(path, content.getvalue())
 
 
-def _to_json(result: Any, found: dict[str, NDArray[np.generic]]) -> dict[str, Any]:
+def _to_json(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]]) -> dict[str, Any]:
     import hashlib
 
     import numpy as np
@@ -131,6 +141,7 @@ def _to_json(result: Any, found: dict[str, NDArray[np.generic]]) -> dict[str, An
     return {
         "model": result.source.name,
         "epc_bytes": result.plan.epc_bytes,
+        "enclaves": _enclaves(result),
         "stages": len(result.planned.stages),
         "opened_bytes": result.planned.opened_bytes,
         "outputs": {
@@ -144,7 +155,7 @@ def _to_json(result: Any, found: dict[str, NDArray[np.generic]]) -> dict[str, An
     }
 
 
-def _show(result: Any, found: dict[str, NDArray[np.generic]]) -> None:
+def _show(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]]) -> None:
     import numpy as np
 
     from sectum.cli.render.figures import plural
@@ -154,7 +165,10 @@ def _show(result: Any, found: dict[str, NDArray[np.generic]]) -> None:
     how = "as it is"
     if not result.planned.as_it_is:
         how = f"in {plural(len(result.planned.stages), 'stage')}, {format_bytes(result.planned.opened_bytes)} opened"
-    paragraph(f"{result.source.name} ran once in softepc with an EPC of {format_bytes(result.plan.epc_bytes)}, {how}.")
+    where = f"softepc with an EPC of {format_bytes(result.plan.epc_bytes)}"
+    if (count := _enclaves(result)) > 1:
+        where = f"{count} enclaves of softepc, each with an EPC of at most {format_bytes(result.plan.epc_bytes)}"
+    paragraph(f"{result.source.name} ran once in {where}, {how}.")
     say("")
     entries = []
     for name, value in found.items():

@@ -34,18 +34,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sectum.enclave.runners.reference_kernel import ReferenceKernels, WaitClock
-from sectum.enclave.streaming.tampering import WeightsTamperedError
-
-_DTYPES = {
-    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
-    "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32", "tensor(int64)": "int64",
-    "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32",
-    "tensor(uint64)": "uint64", "tensor(bool)": "bool",
-}  # fmt: skip
+from sectum.enclave.streaming.element_types import NUMPY_TYPES
+from sectum.enclave.streaming.tampering import LinkEndedError, TamperedError
 
 _PROFILE_WARM_UP = 2
 _WHY_CHARACTERS = 400
 _TAMPERED = 86  # the pager's code for protected memory that was changed outside, softepc.h
+_LINK_ENDED = 85  # not the pager's: the enclave at the other end of a link is gone, see launch.py
 _TRACE_CAPACITY = 1 << 22  # faults of one inference: 16 GiB of pages, each once
 
 
@@ -157,9 +152,9 @@ def _inputs(
         shape = shapes.get(spec.name, spec.shape)
         if not all(isinstance(size, int) and size >= 0 for size in shape):
             raise ValueError(f"input {spec.name} has shape {shape}: bind every dimension first")
-        if spec.type not in _DTYPES:
+        if spec.type not in NUMPY_TYPES:
             raise ValueError(f"input {spec.name} is a {spec.type}: no values can be made for it")
-        dtype = np.dtype(_DTYPES[spec.type])
+        dtype = np.dtype(NUMPY_TYPES[spec.type])
         if dtype.kind == "f":
             made[spec.name] = rng.random(shape, np.float32).astype(dtype, copy=False)
         elif spec.name in ranges:
@@ -183,7 +178,10 @@ class _Server:
         self._baseline_bytes = 0
         self._baseline_bytes = self._memory()["live_bytes"]
         self._session: Any
-        if job["streams"]:
+        self._chained: Any = None
+        if job["link"]:
+            self._session = self._chained = self._in_chain(job["streams"], job["link"])
+        elif job["streams"]:
             self._session = self._staged(job["streams"])
         else:
             self._session = onnxruntime.InferenceSession(
@@ -203,6 +201,13 @@ class _Server:
         streams = Streams.of(json.loads(Path(path).read_text()))
         opening = 1 if streams.buffers > 1 else 0
         return StagedSession(streams, max(1, self._threads - opening))
+
+    def _in_chain(self, path: str, link: dict[str, Any]) -> Any:
+        from sectum.enclave.streaming.chained import ChainedSession, Place
+
+        streams = json.loads(Path(path).read_text())
+        opening = 1 if streams["buffers"] > 1 else 0
+        return ChainedSession(streams, Place.of(link), max(1, self._threads - opening))
 
     @staticmethod
     def _read_model(path: str) -> bytes:
@@ -237,9 +242,18 @@ class _Server:
         }
 
     def _run(self) -> list[Any]:
+        """Run one inference; in a chain, this enclave's part of it."""
+        if self._chained is None:
+            return self._infer()
+        self._chained.receive()
+        outputs = self._infer()
+        self._chained.send()
+        return outputs
+
+    def _infer(self) -> list[Any]:
         try:
             outputs: list[Any] = self._session.run(self._outputs, self._feeds)
-        except (MemoryError, WeightsTamperedError):  # not an error of the model
+        except (MemoryError, TamperedError):  # not an error of the model
             raise
         except Exception as error:
             raise _InferenceFailed(f"{_first_line(error)}{self._drawn()}") from error
@@ -258,7 +272,7 @@ class _Server:
         self._pager.counters(self._before)
         waited = self._wait_clock.now_ns()
         start, own_start = time.perf_counter_ns(), time.thread_time_ns()
-        outputs = self._run()
+        outputs = self._infer()
         own_ns, wall_ns = time.thread_time_ns() - own_start, time.perf_counter_ns() - start
         wait_ns = self._wait_clock.now_ns() - waited
         self._pager.counters(self._after)
@@ -284,12 +298,31 @@ class _Server:
         return row
 
     def sample(self, n: int, answer: Any) -> None:
-        """Send a row for each of ``n`` inferences; the reference after one is the reference before the next."""
+        """Send a row for each of ``n`` inferences; the reference after one is the reference before the next.
+
+        In a chain, references run around this enclave's part, while the others wait.
+        """
+        if self._chained is not None:
+            for _ in range(n):
+                self._chained.receive()
+                row = self._sample(self._references.times_ns(self._last_ns))
+                self._chained.send()
+                answer({"row": row})
+            return
         before_ns = self._references.times_ns(self._last_ns)
         for _ in range(n):
             row = self._sample(before_ns)
             before_ns = row["products_after_ns"], row["sums_after_ns"]
             answer({"row": row})
+
+    def stream(self, n: int, answer: Any) -> None:
+        """Run ``n`` inferences as fast as they come, and send when each was done, in nanoseconds."""
+        done_ns = []
+        for _ in range(n):
+            self._run()
+            done_ns.append(time.perf_counter_ns())
+        for one in done_ns:
+            answer({"row": {"done_ns": one}})
 
     def digest(self) -> str:
         """SHA-256 over name, type, shape and bytes of each output."""
@@ -325,6 +358,9 @@ class _Server:
         match request["do"]:
             case "sample":
                 self.sample(int(request["n"]), answer)
+                answer({"result": None})
+            case "stream":
+                self.stream(int(request["n"]), answer)
                 answer({"result": None})
             case "digest":
                 answer({"result": self.digest()})
@@ -383,9 +419,11 @@ def main() -> None:
             server.handle(json.loads(line), answer)
     except _InferenceFailed as error:
         answer({"unusable": str(error)})
-    except WeightsTamperedError as error:
+    except (TamperedError, LinkEndedError) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(_TAMPERED)
+        sys.stderr.flush()
+        # At once: the parent would kill a process that takes long to end, and then not know why it ended.
+        os._exit(_TAMPERED if isinstance(error, TamperedError) else _LINK_ENDED)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,13 @@ from typing import IO, Protocol
 
 from sectum.errors import EnclaveError, EnclaveFailed, EnclaveTampered, EnclaveUnavailable
 
+
+class LinkEnded(EnclaveFailed):
+    """A process ended because the enclave at the other end of a link, or the host between them, is gone."""
+
+
 _PAGER_EXITS: Mapping[int, type[EnclaveError]] = {
+    85: LinkEnded,  # child.py
     86: EnclaveTampered,
     87: EnclaveUnavailable,
     88: EnclaveUnavailable,
@@ -60,8 +66,8 @@ Launch = Callable[[Path, IO[bytes]], Process]
 """Starts a process in a folder, with the file as its standard error."""
 
 
-def program(command: Sequence[str], environment: Mapping[str, str]) -> Launch:
-    """Make a launch of this command, with exactly this environment."""
+def program(command: Sequence[str], environment: Mapping[str, str], files: Sequence[int] = ()) -> Launch:
+    """Make a launch of this command, with exactly this environment, and these open files beside the standard ones."""
 
     def launch(folder: Path, stderr: IO[bytes]) -> Process:
         return subprocess.Popen(
@@ -72,6 +78,7 @@ def program(command: Sequence[str], environment: Mapping[str, str]) -> Launch:
             env=dict(environment),
             cwd=folder,
             bufsize=0,
+            pass_fds=files,
             start_new_session=True,  # so that its own children can be killed with it
         )
 

@@ -121,6 +121,7 @@ class ChildSession:
                 "shapes": {name: given for name, given in job.inputs.items() if isinstance(given, tuple)},
                 "values": "" if self._values is None else str(self._values),
                 "streams": "" if self._streams is None else str(self._streams),
+                "link": job.link,
                 "deadline_s": min(job.deadline_s, 1e6),
                 "epc_bytes": job.epc_bytes or 0,
                 "policy": job.policy,
@@ -151,6 +152,12 @@ class ChildSession:
         if n > 0:
             self._ask({"do": "sample", "n": n}, on_row=lambda row: rows.append(Sample(**row)))
         return rows
+
+    def stream(self, n: int) -> list[int]:
+        """Run ``n`` inferences without anything between them; when each was done, in nanoseconds of one clock."""
+        done_ns: list[int] = []
+        self._ask({"do": "stream", "n": n}, on_row=lambda row: done_ns.append(row["done_ns"]))
+        return done_ns
 
     def outputs_digest(self) -> str:
         """SHA-256, in hex, over name, type, shape and bytes of each output of one inference."""

@@ -48,6 +48,8 @@ class Job:
         streams: where the model runs stage by stage with sealed weights, how: the fields of
             `sectum.enclave.streaming.session.Streams` as JSON types. With several buffers, one of the threads opens
             weights and the others compute.
+        link: where the model runs in a chain of enclaves, the place of this one: the fields of
+            `sectum.enclave.streaming.chained.Place` as JSON types. Only the software enclave has links.
     """
 
     model: Path | bytes
@@ -62,6 +64,7 @@ class Job:
     profile: bool = False
     cpus: tuple[int, ...] | None = None
     streams: Mapping[str, Any] | None = field(default=None, compare=False)
+    link: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields.

@@ -85,4 +85,6 @@ class SoftEpcRunner:
             "SOFTEPC_BUDGET_BYTES": str(job.epc_bytes or 0),
             "SOFTEPC_POLICY": job.policy,
         }
-        return ChildSession(job, program(child_command(), environment), runner=self.name, has_epc=True)
+        links = (None, None) if job.link is None else (job.link["receive"], job.link["send"])
+        files = [file for file in links if file is not None]
+        return ChildSession(job, program(child_command(), environment, files), runner=self.name, has_epc=True)

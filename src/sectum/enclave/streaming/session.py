@@ -87,6 +87,9 @@ class _Layout:
     n_bytes: int
 
 
+_NOTHING = _Layout({}, [], 0)
+
+
 class _WholeStage:
     """Runs a stage at once."""
 
@@ -105,13 +108,15 @@ class StagedSession:
     Args:
         streams: what to run.
         threads: that compute.
+        own: the stages that this enclave runs: from, and up to but without; all if None.
 
     Raises:
         ValueError: the plan does not fit this model or this runtime.
     """
 
-    def __init__(self, streams: Streams, threads: int) -> None:
+    def __init__(self, streams: Streams, threads: int, own: tuple[int, int] | None = None) -> None:
         self._streams, self._threads = streams, threads
+        self._own = range(*(own or (0, len(streams.stages))))
         self._allocator = Allocator(streams.library)
         written = WrittenGraph(streams.structure, streams.weights)
         self._inputs = written.inputs
@@ -121,8 +126,12 @@ class StagedSession:
         }
         cutter = Cutter(written, streams.executed, streams.stages)
         self._last_read = cutter.last_read
+        self.receives, self.hands_on = (cutter.crossing(number) for number in (self._own.start, self._own.stop))
         numbers = range(len(streams.stages))
-        layouts = [self._learned(_models(cutter, number, streams.stages[number])) for number in numbers]
+        layouts = [
+            self._learned(_models(cutter, number, streams.stages[number])) if number in self._own else _NOTHING
+            for number in numbers
+        ]
         self._streamed = [
             number for number, stage in enumerate(streams.stages) if stage.streamed and layouts[number].n_bytes
         ]
@@ -132,10 +141,11 @@ class StagedSession:
         self._sealed = SealedWeights(sizes)
         self.opened_bytes = sum(sizes)
         self._aliases: list[object] = []
-        self._stages = [
-            self._placed(number, _models(cutter, number, streams.stages[number]), layouts[number]) for number in numbers
-        ]
-        self._by_strips = {name for one in self._stages if isinstance(one, StripStage) for name in one.results}
+        self._stages = {
+            number: self._placed(number, _models(cutter, number, streams.stages[number]), layouts[number])
+            for number in self._own
+        }
+        self._by_strips = {name for one in self._stages.values() if isinstance(one, StripStage) for name in one.results}
         self._allocator.arena(streams.arena_bytes)
         self._opener = ThreadPoolExecutor(1, "opener") if streams.buffers > 1 and self._streamed else None
         self.stage_ns = np.zeros((len(streams.stages), 2), np.int64)
@@ -262,8 +272,20 @@ class StagedSession:
             WeightsTamperedError: weights were changed in untrusted memory.
         """
         values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in feeds.items()}
+        self.run_stages(values)
+        return self.results(names, values)
+
+    def run_stages(self, values: dict[str, onnxruntime.OrtValue]) -> None:
+        """Run this enclave's stages once.
+
+        Args:
+            values: what they read; replaced by what later stages read, and results of the network.
+
+        Raises:
+            WeightsTamperedError: weights were changed in untrusted memory.
+        """
         opening = self._openings()
-        for number, stage in enumerate(self._stages):
+        for number, stage in self._stages.items():
             begin = time.perf_counter_ns()
             if number in self._place_of:
                 next(opening)
@@ -274,7 +296,10 @@ class StagedSession:
                 del values[name]
             self.stage_ns[number] += (opened - begin, time.perf_counter_ns() - opened)
         self.runs += 1
-        found = values | self._constants
+
+    def results(self, names: Sequence[str], values: Mapping[str, onnxruntime.OrtValue]) -> list[Any]:
+        """Outputs of the network, of those that the last stage has left."""
+        found = {**values, **self._constants}
         return [array_of(found[name]) if name in self._by_strips else found[name].numpy() for name in names]
 
     def _openings(self) -> Iterator[None]:

@@ -233,6 +233,16 @@ class Cutter:
                     last[name] = number
         return last | dict.fromkeys(self._results, len(self._parts))
 
+    def crossing(self, number: int) -> tuple[str, ...]:
+        """Names of the values that a stage and those after it read of those before, by name.
+
+        Results of the network that earlier stages make are among them.
+        """
+        made = {value.name for value in self._written.inputs}
+        for nodes in self._parts[:number]:
+            made.update(name for _, node in nodes for name in node.output if name)
+        return tuple(sorted(name for name in made if self.last_read.get(name, -1) >= number))
+
     # The models.
 
     def model(self, number: int) -> StageModel:

@@ -67,6 +67,14 @@ def test_a_batch_shares_what_is_opened(run) -> None:
         (("plan", "zoo:alexnet", "--enclave", "native"), 2),
         (("plan", "zoo:alexnet", "--goal", "throughput", "--batch", "2"), 2),
         (("plan", "zoo:alexnet", "--enclave", "sgx1", "--measure"), 2),
+        (("plan", "zoo:alexnet", "--bandwidth", "10Gbps"), 2),
+        (("plan", "zoo:alexnet", "--delay", "1ms"), 2),
+        (("plan", "zoo:alexnet", "--enclaves", "0"), 2),
+        (("plan", "zoo:alexnet", "--enclaves", "65"), 2),
+        (("plan", "zoo:alexnet", "--enclaves", "2", "--bandwidth", "10"), 2),
+        (("plan", "zoo:alexnet", "--enclaves", "2", "--bandwidth", "0Gbps"), 2),
+        (("plan", "zoo:alexnet", "--enclaves", "2", "--delay", "-1ms"), 2),
+        (("plan", "zoo:alexnet", "--enclaves", "2", "--enclave", "native"), 2),
         (("plan", "zoo:nothing"), 17),
         (("plan", "missing.onnx"), 10),
         (("run", "missing.json"), 30),
@@ -88,3 +96,28 @@ def test_a_plan_for_another_model_is_refused(run, tiny, tmp_path) -> None:
     for change in ({"operators": data["operators"] + 1}, {"model": data["model"] | {"sha256": "0" * 64}}):
         path.write_text(json.dumps(data | change))
         assert run("run", path).exit_code == 30
+
+
+def test_a_plan_for_several_enclaves_names_the_enclave_of_each_stage(run, tmp_path) -> None:
+    """`plan --enclaves` gives latency, pipeline, enclaves and links; `-o` writes the same, and it is read again."""
+    path = tmp_path / "plan.json"
+    words = ("plan", "zoo:squeezenet1_1", "--epc", "6MiB", "--enclaves", "3", "--goal", "throughput")
+    data = answer(run(*words, "--bandwidth", "1Gbps", "--delay", "50us", "-o", path, "--json"))
+    assert data == json.loads(path.read_text())
+    assert (data["link"]["bits_per_s"], data["link"]["delay_ms"]) == (1e9, 0.05)
+    assert {stage["enclave"] for stage in data["stages"]} == set(range(len(data["enclaves"])))
+    assert all(one["resident_bytes"] <= 6 * MIB for one in data["enclaves"])
+    assert data["pipeline_ms"] == max(one["busy_ms"] for one in data["enclaves"])
+    assert data["latency_ms"] == pytest.approx(sum(one["busy_ms"] + one["link_ms"] for one in data["enclaves"]))
+    from sectum.cli.plan.chain import read_any
+
+    assert read_any(path).planned.latency_ms == pytest.approx(data["latency_ms"])
+
+
+def test_enclaves_and_stages_are_listed(run) -> None:
+    """`plan --enclaves` has a row for each enclave, and with `--stages` one for each stage."""
+    words = ("plan", "zoo:squeezenet1_1", "--epc", "6MiB", "--enclaves", "3")
+    data = answer(run(*words, "--json"))
+    plain, listed = run(*words).stdout, run(*words, "--stages").stdout
+    assert f"{len(data['enclaves'])} enclaves of 6 MiB" in plain
+    assert len(listed.splitlines()) >= len(plain.splitlines()) + len(data["stages"])

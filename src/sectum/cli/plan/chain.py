@@ -1,0 +1,195 @@
+"""From the command line's options, or from a file, to a plan for several enclaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sectum import __version__
+from sectum.cli.plan.planning import (
+    RUNNERS,
+    PlanResult,
+    check_is_for,
+    parts_of_planner,
+    plan_inputs,
+    read_plan,
+    stored_model,
+)
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from sectum.cli.options import Inputs
+    from sectum.cli.predict.source import Source
+    from sectum.enclave.runners.chain import ChainRunner
+    from sectum.enclave.runners.relay import Pace
+    from sectum.ort.optimized import OptimizedGraph
+    from sectum.plan.chain import ChainPlanner
+    from sectum.plan.chain_shape import ChainShape
+    from sectum.plan.plan_file import Plan
+    from sectum.plan.planned_chain import PlannedChain
+
+
+@dataclass(frozen=True)
+class ChainResult:
+    """A plan for several enclaves.
+
+    Attributes:
+        source: the network.
+        graph: what the runtime executes for it.
+        plan: as it is stored.
+        planned: with its predictions.
+        calibrated: whether this machine was calibrated.
+        machine: whose milliseconds the predictions are.
+    """
+
+    source: Source
+    graph: OptimizedGraph
+    plan: Plan
+    planned: PlannedChain
+    calibrated: bool
+    machine: str
+
+    @property
+    def shape(self) -> ChainShape:
+        """What the plan says of its enclaves."""
+        assert self.plan.chain is not None  # made so
+        return self.plan.chain
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan's file: JSON types."""
+        from sectum.plan.chain_file import to_json
+
+        data = to_json(self.plan, self.planned, self.graph.layer_names)
+        return {**data, "calibrated": self.calibrated, "machine": self.machine, "sectum": __version__}
+
+    def streams(self) -> AbstractContextManager[dict[str, Any]]:
+        """Write what is needed to run it.
+
+        Raises:
+            UsageError: the plan is for another enclave.
+            RuntimeRefused: ONNX Runtime cannot load the model.
+            EnclaveUnavailable: libstreaming cannot be compiled here.
+        """
+        from sectum.plan.chain_running import prepared_chain
+
+        if self.plan.enclave not in RUNNERS:
+            raise UsageError(
+                f"the plan is for '{self.plan.enclave}', and plans run in software enclaves: plan with "
+                "--enclave softepc"
+            )
+        return prepared_chain(self.source.model.bound_bytes(), self.graph, self.planned, self.shape.enclaves)
+
+    def runner(self) -> ChainRunner:
+        """Where it runs."""
+        from sectum.enclave.runners.chain import ChainRunner
+
+        return ChainRunner(self.shape.link)
+
+
+def make_chain(
+    model: str,
+    *,
+    enclave: str,
+    epc_bytes: int | None,
+    batch: int | None,
+    inputs: Inputs,
+    threads: int,
+    enclaves: int,
+    goal: str,
+    link: Pace,
+    shares: str | None = None,
+) -> ChainResult:
+    """Find the best plan for at most so many enclaves.
+
+    Args:
+        model: a file, or ``zoo:NAME``.
+        enclave: profile.
+        epc_bytes: of each enclave; the profile's if None.
+        batch: samples in one request.
+        inputs: shapes.
+        threads: of each enclave.
+        enclaves: most of them.
+        goal: ``"latency"`` or ``"throughput"``.
+        link: between two enclaves.
+        shares: for a comparison, equal shares of ``"operators"``, ``"weights"`` or ``"time"`` instead of the best cuts.
+
+    Raises:
+        ModelError: the model cannot be used.
+        UsageError: the enclave has no EPC, or values of inputs are given.
+    """
+    from sectum.cli.predict.predicting import load_profile
+    from sectum.cli.predict.source import Source
+    from sectum.plan.chain_file import shape_of
+    from sectum.plan.plan_file import Plan, StoredStage
+
+    shapes = plan_inputs(inputs)
+    source = Source(model, batch=batch, inputs=inputs)
+    planner = _planner(source, load_profile(enclave, epc_bytes), threads, link)
+    if shares is None:
+        planned = planner.best_chain(enclaves, goal)
+    else:
+        planned = planner.at(planner.equal_shares(enclaves)[shares])
+    chain = shape_of(planned, goal, planner.epc_bytes, threads, link=link)
+    plan = Plan(
+        model=stored_model(source, model),
+        sha256=source.sha256,
+        batch=batch,
+        inputs=shapes,
+        enclave=enclave,
+        epc_bytes=planner.epc_bytes,
+        threads=threads,
+        operators=len(planner.graph.operators),
+        buffers=max(one.buffers for one in chain.enclaves),
+        buffer_bytes=max(one.buffer_bytes for one in chain.enclaves),
+        arena_bytes=max(one.arena_bytes for one in chain.enclaves),
+        stages=tuple(StoredStage(one.first, one.last, one.channels, None, one.streamed) for one in planned.stages),
+        chain=chain,
+    )
+    return ChainResult(source, planner.graph, plan, planned, planner.calibrated, planner.machine)
+
+
+def read_any(path: Path) -> PlanResult | ChainResult:
+    """Read a plan for one enclave or for several, and predict what it takes here.
+
+    Raises:
+        ArtefactInvalid: it is no plan, or for another model than the one that it names.
+    """
+    from sectum.plan.plan_file import read_plan as read
+
+    plan = read(path)
+    return read_plan(path) if plan.chain is None else _read_chain(path, plan, plan.chain)
+
+
+def _read_chain(path: Path, plan: Plan, chain: ChainShape) -> ChainResult:
+    from sectum.cli.predict.predicting import load_profile
+    from sectum.cli.predict.source import Source
+
+    source = Source(plan.model, batch=plan.batch, inputs=dict(plan.inputs))
+    check_is_for(path, plan, source)
+    planners = {
+        kind: _planner(source, load_profile(plan.enclave, kind[0]), kind[1], chain.link)
+        for kind in dict.fromkeys((one.epc_bytes, one.threads) for one in chain.enclaves)
+    }
+    first = next(iter(planners.values()))
+    stages = plan.planned_stages(first.graph)
+    planned = first.chain_of(
+        planners[one.epc_bytes, one.threads].enclave_with(
+            [stage for stage, of in zip(stages, chain.enclave_of, strict=True) if of == number], one.buffers
+        )
+        for number, one in enumerate(chain.enclaves)
+    )
+    return ChainResult(source, first.graph, plan, planned, first.calibrated, first.machine)
+
+
+def _planner(source: Source, profile: Any, threads: int, link: Pace) -> ChainPlanner:
+    from sectum.plan.chain import ChainPlanner
+    from sectum.plan.links import LinkCosts, measured_link_costs
+    from sectum.predict import load_predictor
+
+    predictor = load_predictor()
+    # Default costs and uncalibrated predictions are of the same machine.
+    costs = LinkCosts() if predictor.calibration is None else measured_link_costs()
+    return ChainPlanner(*parts_of_planner(predictor, source, profile, threads), link=link, link_costs=costs)
