@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from sectum.predict.predictor import Predictor
 from sectum.units import MIB
 
 MEASURED, DEFAULT = "measured", "default"
@@ -45,3 +46,11 @@ def measured_costs() -> OpeningCosts:
         sealed.open(0, plain)
         took_ms.append(1e3 * (time.thread_time() - start))
     return OpeningCosts(open_ms_per_mib=min(took_ms) / (_BYTES / MIB), kind=MEASURED)
+
+
+def costs_for(predictor: Predictor) -> OpeningCosts:
+    """The costs that go with a predictor: measured where this machine was calibrated.
+
+    Without a calibration its predictions are of the machine that the default costs are of.
+    """
+    return OpeningCosts() if predictor.calibration is None else measured_costs()

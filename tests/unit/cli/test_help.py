@@ -89,7 +89,7 @@ def test_commands_stand_in_the_group_that_they_are_for(run):
     def names(text: str) -> list[str]:
         return [line.split()[0] for line in text.splitlines() if re.match(r"  \w", line)]
 
-    assert names(used) == ["predict", "measure", "plan", "run", "report", "calibrate", "profiles", "zoo"]
+    assert names(used) == ["predict", "measure", "plan", "run", "advise", "report", "calibrate", "profiles", "zoo"]
     assert names(research) == ["dataset", "study", "evaluate"]
     assert names(service) == ["hetee"]
     assert set(cli.commands) == {*names(used), *names(research), *names(service)}
