@@ -142,7 +142,8 @@ def meet_bound(
         else:
             nearest.append(farthest)
     choices.sort(key=lambda one: cost(one.setup.changed(question.base)))
-    return Advised(now, meets=False, choices=tuple(choices), nearest=search.cheapest_of(nearest) if not choices else None)
+    nearest_of_all = None if choices else search.cheapest_of(nearest)
+    return Advised(now, meets=False, choices=tuple(choices), nearest=nearest_of_all)
 
 
 class _Search:

@@ -13,7 +13,7 @@ _DEFAULT_OPEN_MS_PER_MIB = 0.2
 """CPU time of one virtual core of an AMD EPYC (Zen 4), with the copy into the enclave, beside other work."""
 _STAGE_MS = 0.12
 """A call of the runtime, and handing values on: measured on the same machine."""
-_BYTES, _TIMES = 64 * MIB, 5  # more than a cache holds
+_BYTES, _TIMES = 32 * MIB, 4  # with their sealed copy more than a cache holds
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Answer:
         return (self.advised.nearest,)
 
     def speedup(self, choice: Choice) -> float:
-        """How many times faster than now."""
+        """How many times less an inference takes than now."""
         return self.advised.now.estimate.latency_ms / choice.estimate.latency_ms
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +81,7 @@ class Answer:
         return {
             **asdict(choice.setup),
             "latency_ms": estimate.latency_ms,
+            "ms_per_sample": estimate.latency_ms / choice.setup.batch,
             "interval_ms": [estimate.interval_ms.low, estimate.interval_ms.high],
             "native_ms": estimate.native_ms,
             "working_set_bytes": estimate.working_set_bytes,
@@ -105,9 +106,7 @@ class Answer:
         }
 
 
-def measured(
-    answer: Answer, *, runs: int | None, deadline_s: float, progress: Callable[[str, float], None]
-) -> Answer:
+def measured(answer: Answer, *, runs: int | None, deadline_s: float, progress: Callable[[str, float], None]) -> Answer:
     """Measure the best few in the software enclave.
 
     Raises:
@@ -125,5 +124,7 @@ def measured(
             profile = answer.question.profile.with_epc(setup.epc_bytes)
             found[place] = measure_plan(plan_for(source, profile, setup.threads, enclave=answer.enclave), conditions)
         else:
-            found[place] = measure(source, answer.enclave, epc_bytes=setup.epc_bytes, threads=setup.threads, **conditions)
+            found[place] = measure(
+                source, answer.enclave, epc_bytes=setup.epc_bytes, threads=setup.threads, **conditions
+            )
     return replace(answer, measured=found)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _TIME = re.compile(r"\s*([\d.]{1,16})\s*(ms|s|)\s*", re.IGNORECASE)
 _LONGEST_MS = 1e9
+_ANOTHER_NETWORK = (
+    "smaller images or fewer channels make another network: it has to be trained, and may be less accurate"
+)
 
 
 def _read_ms(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
@@ -130,28 +133,27 @@ def advise(
 
 
 def _show(answer: Answer) -> None:
-    from sectum.cli.advise.words import command, rows_of, tried, verdict
+    from sectum.cli.advise.words import command, header_of, rows_of, tried, verdict
     from sectum.cli.render.show import paragraph, rows, say
     from sectum.plan.advising import RESOLUTION, WIDTH
 
     paragraph(verdict(answer))
     if answer.shown:
         say("")
-        numbers = 4 if answer.measured else 3
-        titles = ("latency", "90 % interval", "faster", *(["measured"] if answer.measured else []), "change")
-        rows(rows_of(answer), right=range(numbers), header=titles)
+        titles = header_of(answer)
+        rows(rows_of(answer), right=range(len(titles) - 1), header=titles)
         say("")
-        say(f"The first: {command(answer, answer.shown[0])}")
+        say(f"Next: {command(answer, answer.shown[0])}")
     if not answer.advised.meets:
         say("")
         paragraph(tried(answer))
     notes = []
     if any({RESOLUTION, WIDTH} & set(one.setup.changed(answer.question.base)) for one in answer.shown):
-        notes.append("Smaller images or fewer channels make another network: it has to be trained, and may be less accurate")
+        notes.append(_ANOTHER_NETWORK)
     if answer.predictor.calibration is None:
         notes.append(
-            f"not calibrated; times are those of {answer.predictor.machine}. Run 'sectum calibrate' to predict those of "
-            "this machine"
+            f"not calibrated; times are those of {answer.predictor.machine}. Run 'sectum calibrate' to predict those "
+            "of this machine"
         )
     for note in notes:
         say("")

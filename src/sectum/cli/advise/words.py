@@ -66,13 +66,21 @@ def _faster(answer: Answer, choice: Choice) -> str:
     return f"{times(answer.speedup(choice))} faster"
 
 
+def header_of(answer: Answer) -> tuple[str, ...]:
+    """Titles of the columns of `rows_of`."""
+    per_sample = ("per sample",) if answer.question.base.batch > 1 else ()
+    return ("latency", *per_sample, "90 % interval", "faster", *(("measured",) if answer.measured else ()), "change")
+
+
 def rows_of(answer: Answer) -> Iterator[tuple[str, ...]]:
     """A row for each choice."""
+    batches = answer.question.base.batch > 1
     for position, choice in enumerate(answer.shown):
         estimate = choice.estimate
         measured = answer.measured.get(position)
         yield (
             milliseconds(estimate.latency_ms),
+            *([milliseconds(estimate.latency_ms / choice.setup.batch)] if batches else []),
             f"{number(estimate.interval_ms.low)} to {milliseconds(estimate.interval_ms.high)}",
             times(answer.speedup(choice)),
             *([] if not answer.measured else ["" if measured is None else milliseconds(measured.latency_ms)]),

@@ -36,9 +36,9 @@ def plan_section(findings: Findings) -> str:
     )
     streamed = sum(1 for stage in planned.stages if stage.streamed)
     how = (
-        f"It cuts the network into {plural(len(planned.stages), 'stage')}. The weights of {streamed:,} of them lie sealed "
-        f"outside, {format_bytes(planned.opened_bytes)} in all, and are opened just before use. Outputs stay the same, "
-        "bit for bit."
+        f"It cuts the network into {plural(len(planned.stages), 'stage')}. The weights of {streamed:,} of them lie "
+        f"sealed outside, {format_bytes(planned.opened_bytes)} in all, and are opened just before use. Outputs are the "
+        "same, bit for bit."
     )
     return (
         '<section aria-labelledby="h-plan"><header><h2 id="h-plan">Run it by a plan</h2>'
