@@ -165,17 +165,22 @@ class Planner:
 
     def best(self) -> Planned:
         """The plan with the least predicted latency; without stages where that is best."""
-        fitting: list[_Candidate] = []
+        plans = [self.without_stages()]
         too_large: list[_Candidate] = []
+        least_ms = self.unplanned_ms
         for buffers in self._networks:
             shares = _SHARES if buffers == 1 else _SHARES[::2]
             sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in shares}
             for buffer_bytes in sorted(sizes, reverse=True):
-                if (found := self._with_buffers(buffers, buffer_bytes)) is not None:
-                    (fitting if found.missing_bytes(self._epc_bytes) <= 0 else too_large).append(found)
-        if not fitting:  # counting page faults takes long, so only where nothing else is left
-            fitting = sorted(too_large, key=lambda one: one.missing_bytes(self._epc_bytes))[:_PAGING_CANDIDATES]
-        plans = [self.without_stages(), *(self._evaluated(one) for one in fitting)]
+                found = self._with_buffers(buffers, buffer_bytes, least_ms)
+                if found is not None and found.missing_bytes(self._epc_bytes) <= 0:
+                    plans.append(self._evaluated(found))
+                    least_ms = min(least_ms, plans[-1].latency_ms)
+                elif found is not None:
+                    too_large.append(found)
+        if len(plans) == 1:  # counting page faults takes long, so only where nothing else is left
+            too_large.sort(key=lambda one: one.missing_bytes(self._epc_bytes))
+            plans += [self._evaluated(one) for one in too_large[:_PAGING_CANDIDATES]]
         return min(plans, key=lambda plan: plan.latency_ms)
 
     def without_stages(self) -> Planned:
@@ -201,8 +206,11 @@ class Planner:
     def _units(self, buffers: int, buffer_bytes: int) -> list[Unit]:
         return units(self._networks[buffers], self._compute_ms[buffers], buffer_bytes)
 
-    def _with_buffers(self, buffers: int, buffer_bytes: int) -> _Candidate | None:
-        """The plan with buffers of at most this size, with as many weights in the enclave as there is room for."""
+    def _with_buffers(self, buffers: int, buffer_bytes: int, least_ms: float) -> _Candidate | None:
+        """The plan with buffers of at most this size, with as many weights in the enclave as there is room for.
+
+        None where there is none, or where it takes no less than another one that is known.
+        """
         groups = grouped(self._units(buffers, buffer_bytes), buffer_bytes)
         costs = StageCosts(self._costs.stage_ms, self._costs.open_ms_per_mib / MIB, hidden=buffers > 1)
         room = max(1, self._epc_bytes - buffers * buffer_bytes - self.graph.lifetimes.peak_bytes)
@@ -218,6 +226,8 @@ class Planner:
                 self._stage(list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
                 for one in cuts
             )
+            if timeline(*self._parts_ms(stages, buffers), buffers)[-1].computing.end_ms >= least_ms:
+                return None
             found = _Candidate(stages, buffers, lay_out(self.graph, stages, buffers, self._networks[buffers].threads))
             missing = found.missing_bytes(self._epc_bytes)
             if missing <= 0 or room == 1:
@@ -257,10 +267,7 @@ class Planner:
         network = self._networks[buffers]
         counts = self._counts(layout, len(stages))
         paging_ms = self._paging_ms(counts, len(stages))
-        computing = [self._costs.stage_ms + self._share_ms(stage, buffers) for stage in stages]
-        opening = [
-            stage.weight_bytes / MIB * self._costs.open_ms_per_mib if stage.streamed else None for stage in stages
-        ]
+        opening, computing = self._parts_ms(stages, buffers)
         times = timeline(opening, computing, buffers)
         entry_ms = self._profile.entry_ms(network.crossing_bytes, network.threads)
         latency_ms = times[-1].computing.end_ms + sum(paging_ms) + entry_ms
@@ -280,6 +287,14 @@ class Planner:
             ),
             costs=self._costs,
         )
+
+    def _parts_ms(self, stages: Sequence[PlannedStage], buffers: int) -> tuple[list[float | None], list[float]]:
+        """Time to open each stage, None where its weights stay, and time to compute it."""
+        computing = [self._costs.stage_ms + self._share_ms(stage, buffers) for stage in stages]
+        opening = [
+            stage.weight_bytes / MIB * self._costs.open_ms_per_mib if stage.streamed else None for stage in stages
+        ]
+        return opening, computing
 
     def _counts(self, layout: Layout, stages: int) -> PagingCounts:
         if layout.working_set_bytes <= self._epc_bytes:
