@@ -87,15 +87,15 @@ class Question:
         networks: gives the network with the batch, the resolution and the width of a setup; raises a `ModelError` where
             there is none. It is asked once for each of these.
         profile: of the enclave; its EPC is that of the setup.
-        models: of networks by whether they run by a plan.
-        values: for each kind but `PLAN` and `EPC` the values to try, from the smallest change to the largest. A kind
-            that is missing does not change.
+        models: gives what predicts the networks of a setup.
+        values: for each kind but `EPC` the values to try, from the smallest change to the largest. A kind that is
+            missing does not change. The EPC grows where there is one.
     """
 
     base: Setup
     networks: Callable[[Setup], Graph]
     profile: Profile
-    models: Mapping[bool, LatencyModel]
+    models: Callable[[Setup], LatencyModel]
     values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
@@ -157,8 +157,8 @@ class _Search:
     def sets(self) -> Iterator[tuple[str, ...]]:
         """The sets of kinds to try."""
         question = self._question
-        known = {PLAN: True in question.models, EPC: question.base.epc_bytes is not None}
-        possible = [kind for kind in KINDS if known.get(kind, bool(question.values.get(kind)))]
+        grows = question.base.epc_bytes is not None
+        possible = [kind for kind in KINDS if (grows if kind == EPC else question.values.get(kind))]
         free = [kind for kind in possible if kind in _FREE]
         others = [(kind,) for kind in possible if kind not in _FREE]
         for chosen in product(*[((), (kind,)) for kind in free], ((), *others)):
@@ -177,9 +177,7 @@ class _Search:
             if key not in self._graphs:
                 self._graphs[key] = question.networks(setup)
             profile = question.profile if setup.epc_bytes is None else question.profile.with_epc(setup.epc_bytes)
-            self._estimates[setup] = question.models[setup.planned].latency(
-                self._graphs[key], profile, threads=setup.threads
-            )
+            self._estimates[setup] = question.models(setup).latency(self._graphs[key], profile, threads=setup.threads)
         return self._estimates[setup]
 
     def value_ms(self, estimate: Estimate) -> float:
@@ -192,8 +190,6 @@ class _Search:
 
     def values(self, kind: str, setup: Setup) -> Sequence[Any]:
         """Values of a kind, from the smallest change to the largest, beside what else a setup has."""
-        if kind == PLAN:
-            return (True,)
         if kind != EPC or setup.epc_bytes is None:
             return self._question.values.get(kind, ())
         working_set = self.estimate(replace(setup, planned=False)).working_set_bytes

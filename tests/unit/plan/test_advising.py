@@ -16,6 +16,7 @@ from sectum.plan.advising import (
     BATCH,
     EPC,
     KINDS,
+    PLAN,
     RESOLUTION,
     THREADS,
     WIDTH,
@@ -63,8 +64,14 @@ def question(
     base: Setup, values: dict[str, Any], page_ms: float = 5.0, networks: Any = lambda setup: setup
 ) -> Question:
     """A question about the made-up machine, whose networks are setups."""
-    models = {False: Machine(planned=False, page_ms=page_ms), True: Machine(planned=True, page_ms=page_ms)}
-    return Question(base, networks, Sizes(base.epc_bytes), models, values)  # type: ignore[arg-type]
+    paged, planned = Machine(planned=False, page_ms=page_ms), Machine(planned=True, page_ms=page_ms)
+    return Question(
+        base=base,
+        networks=networks,
+        profile=Sizes(base.epc_bytes),
+        models=lambda setup: planned if setup.planned else paged,
+        values={PLAN: (True,), **values},
+    )
 
 
 BASE = Setup(batch=4, threads=1, epc_bytes=8 * MIB, resolution=100)
@@ -76,12 +83,12 @@ def brute_force(asked: Question, bound_ms: float) -> dict[tuple[str, ...], list[
     epcs = range(asked.base.epc_bytes, asked.base.epc_bytes + 60 * MIB, MIB)
     found: dict[tuple[str, ...], list[Setup]] = {}
     options = {kind: (getattr(asked.base, kind), *values) for kind, values in asked.values.items()}
-    for planned, epc, *rest in itertools.product((False, True), epcs, *options.values()):
-        setup = replace(asked.base, planned=planned, epc_bytes=epc, **dict(zip(options, rest, strict=True)))
+    for epc, *rest in itertools.product(epcs, *options.values()):
+        setup = replace(asked.base, epc_bytes=epc, **dict(zip(options, rest, strict=True)))
         kinds = setup.changed(asked.base)
         if sum(kind in SINGLES for kind in kinds) > 1:
             continue
-        estimate = asked.models[planned].latency(setup, epc, threads=setup.threads)
+        estimate = asked.models(setup).latency(setup, epc, threads=setup.threads)
         if estimate.interval_ms.high <= bound_ms:
             found.setdefault(kinds, []).append(setup)
     return found
@@ -124,7 +131,7 @@ def test_a_bound_that_is_met_needs_no_change() -> None:
     assert found.meets
     assert not found.choices
     assert found.nearest is None
-    assert asked.models[False].asked == 1
+    assert asked.models(BASE).asked == 1
 
 
 def test_the_nearest_is_told_where_nothing_meets_the_bound() -> None:
@@ -134,9 +141,10 @@ def test_the_nearest_is_told_where_nothing_meets_the_bound() -> None:
     assert not found.choices
     assert found.nearest is not None
     extremes = [
-        asked.models[planned].latency(replace(BASE, **{kind: VALUES[kind][-1]}), BASE.epc_bytes, threads=4).latency_ms
+        asked.models(setup).latency(setup, BASE.epc_bytes, threads=4).latency_ms
         for planned in (False, True)
         for kind in (BATCH, RESOLUTION, WIDTH)
+        for setup in [replace(BASE, planned=planned, **{kind: VALUES[kind][-1]})]
     ]
     assert found.nearest.estimate.latency_ms == pytest.approx(min(extremes), rel=0.02)
 
@@ -182,7 +190,13 @@ def test_advice_on_a_real_network_is_what_a_prediction_says(predictor, softepc) 
     models = PlannedLatency(predictor, OpeningCosts())
     enclave = softepc.with_epc(5 * MIB)
     base = Setup(batch=1, threads=1, epc_bytes=5 * MIB)
-    asked = Question(base, lambda _: graph, enclave, {False: models.unplanned, True: models}, {THREADS: (2,)})
+    asked = Question(
+        base=base,
+        networks=lambda _: graph,
+        profile=enclave,
+        models=lambda setup: models if setup.planned else models.unplanned,
+        values={PLAN: (True,), THREADS: (2,)},
+    )
     now = predictor.predict(graph, enclave)
     bound_ms = 1.4 * now.native_ms
     found = meet_bound(asked, bound_ms)

@@ -46,7 +46,7 @@ def question_about(
     Raises:
         ModelError: the network cannot be used.
     """
-    from sectum.plan.advising import BATCH, RESOLUTION, THREADS, WIDTH, Question, Setup
+    from sectum.plan.advising import BATCH, PLAN, RESOLUTION, THREADS, WIDTH, Question, Setup
     from sectum.predict.method import batch_of
     from sectum.zoo import Architecture
 
@@ -55,6 +55,8 @@ def question_about(
     resolution = network.resolution if isinstance(network, Architecture) else None
     base = Setup(batch=batch, threads=threads, epc_bytes=profile.epc_bytes, resolution=resolution)
     values: dict[str, Any] = {THREADS: _doubled(threads, most_threads or len(os.sched_getaffinity(0)))}
+    if profile.epc_bytes is not None:
+        values[PLAN] = (True,)
     if source.from_zoo or not source.inputs:
         values[BATCH] = range(batch - 1, 0, -1)
     if resolution is not None:
@@ -65,7 +67,7 @@ def question_about(
         base=base,
         networks=lambda setup: source_at(source, setup, base).graph,
         profile=profile,
-        models={False: models.unplanned} | ({} if profile.epc_bytes is None else {True: models}),
+        models=lambda setup: models if setup.planned else models.unplanned,
         values=values,
     )
 

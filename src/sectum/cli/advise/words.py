@@ -99,7 +99,7 @@ def tried(answer: Answer) -> str:
     }
     found = []
     for kind in KINDS:
-        if kind == PLAN and True in question.models:
+        if kind == PLAN and question.values.get(PLAN):
             found.append("a plan")
         elif kind == EPC and base.epc_bytes is not None:
             found.append("an EPC that holds the working set")
