@@ -91,7 +91,7 @@ def _epc(axes: Axes, *, result: PlanResult) -> None:
     profile = load_profile(plan.enclave, plan.epc_bytes)
     working_set = models.unplanned.latency(graph, profile, threads=plan.threads).working_set_bytes
     sizes = epc_sizes(working_set, plan.epc_bytes)
-    few = sorted({*sizes[::_EVERY], plan.epc_bytes, sizes[-1]})
+    few = sorted({*sizes[::_EVERY], plan.epc_bytes, *(size for size in sizes if size > 0.9 * working_set)})
     curves = (
         ("paged", _BUFFERS, latency_curve(models.unplanned, graph, profile, sizes, threads=plan.threads)),
         ("with the best plan", _ACTIVATIONS, latency_curve(models, graph, profile, few, threads=plan.threads)),
@@ -111,7 +111,8 @@ def _epc(axes: Axes, *, result: PlanResult) -> None:
     axes.set(
         xticks=ticks, xticklabels=[format_bytes(tick * MIB) for tick in ticks], xlabel="EPC", ylim=(0, None),
         xlim=(sizes[0] / MIB, sizes[-1] / MIB), ylabel="ms for one inference (predicted, 90 % interval)",
-        title=f"{result.source.name}: a plan needs far less EPC to be fast",
+        title=f"{result.source.name} in {format_bytes(plan.epc_bytes)}: {number(result.planned.latency_ms)} ms with "
+              f"the plan, {number(result.planned.unplanned_ms)} ms without",
     )  # fmt: skip
     axes.minorticks_off()
     axes.legend(loc="best", frameon=False)
