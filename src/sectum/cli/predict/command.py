@@ -53,10 +53,11 @@ def predict(*, layers: bool, method: str, as_json: bool, **options: Any) -> None
         return
     _show(result.prediction, advice, layers=layers)
     if plan is not None:
+        from sectum.cli.render.command_line import unbroken
         from sectum.cli.render.show import paragraph, say
 
         say("")
-        paragraph(plan.sentence)
+        paragraph(unbroken(plan.sentence, plan.command))
 
 
 def _predict_by_paper(request: Request, *, layers: bool, as_json: bool) -> None:

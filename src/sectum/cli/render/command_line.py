@@ -41,3 +41,8 @@ def size(n_bytes: int) -> str:
     """Write a size so that it is read as exactly so many bytes: ``93MiB``, or a number of bytes."""
     text = format_bytes(n_bytes).replace(" ", "").replace(",", "")
     return text if parse_bytes(text) == n_bytes else str(n_bytes)
+
+
+def unbroken(text: str, command: str) -> str:
+    """The text, where a paragraph does not break the line within a command."""
+    return text.replace(command, command.replace(" ", "\N{NO-BREAK SPACE}"))

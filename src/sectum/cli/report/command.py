@@ -35,6 +35,7 @@ def report(*, output: Path | None, measure: bool, deadline_s: float, as_json: bo
     from sectum.cli.predict.predicting import Request
     from sectum.cli.predict.source import Source
     from sectum.cli.predict.verdict import verdict
+    from sectum.cli.render.command_line import unbroken
     from sectum.cli.render.output import check_writable, print_json, write_file
     from sectum.cli.render.progress import progress_bar
     from sectum.cli.render.show import paragraph, say
@@ -56,4 +57,4 @@ def report(*, output: Path | None, measure: bool, deadline_s: float, as_json: bo
     paragraph(verdict(findings.prediction))
     say(f"Wrote {path}.")
     if findings.plan is not None:
-        paragraph(findings.plan.sentence)
+        paragraph(unbroken(findings.plan.sentence, findings.plan.command))
