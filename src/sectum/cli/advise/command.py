@@ -125,9 +125,10 @@ def advise(
         if measures:
             answer = measured(answer, runs=runs, deadline_s=deadline_s, progress=progress)
     if as_json:
+        from sectum.cli.advise.as_json import to_json
         from sectum.cli.render.output import print_json
 
-        print_json(answer.to_json())
+        print_json(to_json(answer))
         return
     _show(answer)
 

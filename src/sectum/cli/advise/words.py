@@ -83,7 +83,7 @@ def rows_of(answer: Answer) -> Iterator[tuple[str, ...]]:
             *([milliseconds(estimate.latency_ms / choice.setup.batch)] if batches else []),
             f"{number(estimate.interval_ms.low)} to {milliseconds(estimate.interval_ms.high)}",
             times(answer.speedup(choice)),
-            *([] if not answer.measured else ["" if measured is None else milliseconds(measured.latency_ms)]),
+            *([] if not answer.measured else ["" if measured is None else milliseconds(measured["latency_ms"])]),
             changes(choice.setup, answer.question.base),
         )
 

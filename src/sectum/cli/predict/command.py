@@ -38,6 +38,7 @@ def predict(*, layers: bool, method: str, as_json: bool, **options: Any) -> None
     MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The verdict comes first, then the parts of the
     latency, the memory, what to change, and, where the model pages, the best plan.
     """
+    from sectum.cli.predict.best_plan import best_plan
     from sectum.cli.predict.predicting import Request
     from sectum.cli.predict.predicting import predict as make_prediction
 
@@ -45,11 +46,11 @@ def predict(*, layers: bool, method: str, as_json: bool, **options: Any) -> None
         _predict_by_paper(Request(**options), layers=layers, as_json=as_json)
         return
     result = make_prediction(Request(**options))
-    advice, plan = result.advice(), result.plan()
+    advice, plan = result.advice(), best_plan(result)
     if as_json:
         from sectum.cli.render.output import print_json
 
-        print_json(result.to_json(advice, plan))
+        print_json(result.to_json(advice, None if plan is None else plan.to_json()))
         return
     _show(result.prediction, advice, layers=layers)
     if plan is not None:

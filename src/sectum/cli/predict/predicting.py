@@ -11,7 +11,6 @@ from sectum.cli.predict.source import Source
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
-    from sectum.cli.predict.best_plan import BestPlan
     from sectum.enclave.profile import Profile
     from sectum.predict import Predictor
     from sectum.predict.prediction import Advice, Prediction
@@ -49,20 +48,14 @@ class PredictionResult:
 
         return advise(self.predictor, self.prepared, self.prediction, self.profile, self.source.at_batch)
 
-    def plan(self) -> BestPlan | None:
-        """Find the best plan, where the network pages and a plan helps."""
-        from sectum.cli.predict.best_plan import best_plan
-
-        return best_plan(self)
-
-    def to_json(self, advice: list[Advice], plan: BestPlan | None) -> dict[str, Any]:
-        """Give the prediction as JSON types, with its advice, its best plan and its source."""
+    def to_json(self, advice: list[Advice], plan: dict[str, Any] | None) -> dict[str, Any]:
+        """Give the prediction as JSON types, with its advice, its best plan as JSON types, and its source."""
         from sectum.cli.predict.advice import to_json
 
         return {
             **self.prediction.to_json(),
             "advice": [to_json(item) for item in advice],
-            "plan": None if plan is None else plan.to_json(),
+            "plan": plan,
             "source": {"model": self.request.model, "sha256": self.source.sha256},
             "sectum": __version__,
         }

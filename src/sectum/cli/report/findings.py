@@ -12,6 +12,7 @@ from sectum import __version__
 from sectum.cli.measure.measuring import RUNNERS
 from sectum.cli.measure.measuring import measure as measure_model
 from sectum.cli.predict.advice import to_json as advice_to_json
+from sectum.cli.predict.best_plan import BestPlan, best_plan
 from sectum.cli.predict.predicting import PredictionResult, Request, predict
 from sectum.cli.predict.source import ZOO
 from sectum.cli.render.progress import Progress
@@ -20,7 +21,6 @@ from sectum.ort.footprint import Footprint, footprints
 from sectum.plan.epc_curve import CurvePoint, epc_curve
 
 if TYPE_CHECKING:
-    from sectum.cli.predict.best_plan import BestPlan
     from sectum.enclave.profile import Profile
     from sectum.measure.measurement import Measurement
     from sectum.predict.prediction import Advice, Prediction
@@ -110,7 +110,7 @@ def gather(request: Request, *, measure: bool, deadline_s: float, progress: Prog
     progress("advice", 0.1)
     advice = tuple(result.advice())
     progress("the best plan", 0.2)
-    plan = result.plan()
+    plan = best_plan(result)
     progress("latency against EPC size", 0.3)
     return Findings(
         prediction=prediction,
