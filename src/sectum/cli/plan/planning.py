@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from sectum.cli.predict.source import Source
+    from sectum.enclave.profile import Profile
     from sectum.enclave.runners.runner import Runner
     from sectum.measure.measurement import Measurement
     from sectum.ort.optimized import OptimizedGraph
@@ -100,20 +101,29 @@ def make_plan(
     """
     from sectum.cli.predict.predicting import load_profile
     from sectum.cli.predict.source import Source
-    from sectum.plan.plan_file import Plan, StoredStage
 
-    shapes = {name: given for name, given in inputs.items() if isinstance(given, tuple)}
-    if len(shapes) < len(inputs):
+    if not all(isinstance(given, tuple) for given in inputs.values()):
         raise UsageError("a plan is for all values of its inputs: give shapes, such as --input image=1x3x224x224")
     source = Source(model, batch=batch, inputs=inputs)
-    profile = load_profile(enclave, epc_bytes)
+    return plan_for(source, load_profile(enclave, epc_bytes), threads, enclave=enclave)
+
+
+def plan_for(source: Source, profile: Profile, threads: int, *, enclave: str) -> PlanResult:
+    """Find the best plan for a network in an enclave, which the command line called so.
+
+    Raises:
+        ModelError: the model cannot be used.
+        UsageError: the enclave has no EPC.
+    """
+    from sectum.plan.plan_file import Plan, StoredStage
+
     planner = _planner(source, profile, threads)
     planned = planner.best()
     plan = Plan(
-        model=model if source.from_zoo else str(Path(model).absolute()),
+        model=source.text if source.from_zoo else str(Path(source.text).absolute()),
         sha256=source.sha256,
-        batch=batch,
-        inputs=shapes,
+        batch=source.batch,
+        inputs={name: given for name, given in source.inputs.items() if isinstance(given, tuple)},
         enclave=enclave,
         epc_bytes=planner.epc_bytes,
         threads=threads,
@@ -175,20 +185,18 @@ def read_plan(path: Path) -> PlanResult:
     return PlanResult(source, planned.way.graph, plan, planned, planner.calibrated, planner.machine)
 
 
-def _planner(source: Source, profile: Any, threads: int) -> Planner:
-    from sectum.plan.opening import OpeningCosts, measured_costs
+def _planner(source: Source, profile: Profile, threads: int) -> Planner:
+    from sectum.plan.opening import costs_for
     from sectum.plan.planning import Planner
     from sectum.predict import load_predictor
 
     predictor = load_predictor()
     graph = source.graph
-    # Default costs and uncalibrated predictions are of the same machine.
-    costs = OpeningCosts() if predictor.calibration is None else measured_costs()
     return Planner(
         predictor,
         predictor.prepare(graph, threads=threads),
         profile,
-        costs,
+        costs_for(predictor),
         predictor.prepare(graph, threads=threads - 1) if threads > 1 else None,
     )
 
