@@ -187,9 +187,7 @@ class Planner:
         best = min([simplest, *others], key=lambda plan: plan.latency_ms)
         return best if best.latency_ms < _WORTH * simplest.latency_ms else simplest
 
-    def _plans(
-        self, ways: Mapping[int, Sequence[Way]], least_ms: float
-    ) -> tuple[list[Planned], list[_Candidate]]:
+    def _plans(self, ways: Mapping[int, Sequence[Way]], least_ms: float) -> tuple[list[Planned], list[_Candidate]]:
         """Plans of the given ways, by the number of buffers, that fit into the EPC, and others that do not.
 
         Those that take no less than ``least_ms``, or than one before them, are left out.
