@@ -175,7 +175,7 @@ class Planner:
     def best(self) -> Planned:
         """The plan with the least predicted latency; the simpler one where another gains next to nothing."""
         plain = Way(self.graph, activation_bytes=self.graph.lifetimes.peak_bytes)
-        fitting, too_large = self._plans(dict.fromkeys(self._networks, [plain]), self.unplanned_ms)
+        fitting, too_large = self._plans({buffers: [plain] for buffers in self._networks}, self.unplanned_ms)
         simplest = min([self.without_stages(), *fitting], key=lambda plan: plan.latency_ms)
         if simplest.latency_ms <= sum(self._compute_ms[1]) / _WORTH:
             return simplest
