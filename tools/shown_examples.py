@@ -21,7 +21,7 @@ PAGES = (
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name not in GENERATED),
 )
 
-SHOWN = re.compile(r"^\$ (sectum (?:predict|plan|profiles|zoo list)\b.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+SHOWN = re.compile(r"^\$ (sectum (?:predict|plan|advise|profiles|zoo list)\b.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 """Commands that print the same on every machine, with their output."""
 
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from sectum import __version__
+from sectum.cli.advise.command import advise
 from sectum.cli.calibrate.command import calibrate
 from sectum.cli.command_group import CommandGroup
 from sectum.cli.dataset.command import dataset
@@ -48,7 +49,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-cli.add_section("Commands", predict, measure, plan, run, search, report, calibrate, profiles, zoo)
+cli.add_section("Commands", predict, measure, plan, run, advise, search, report, calibrate, profiles, zoo)
 cli.add_section("Research", dataset, study, evaluate)
 cli.add_section("Confidential inference service", hetee)
 

@@ -23,6 +23,7 @@ LARGEST_EPC_BYTES = 1024 * GIB
 SMALLEST_AMOUNT = 0.001
 LARGEST_BATCH = 65_536
 LARGEST_THREADS = 256
+LARGEST_RESOLUTION = 4096
 
 Inputs = dict[str, "tuple[int, ...] | NDArray[np.generic]"]
 """Shapes of inputs, or their values."""

@@ -34,7 +34,7 @@ from sectum.predict.prepared import Prepared
 _LARGEST_PART, _LEAST_PART_BYTES = 8, 256 << 10
 """An operator whose weights exceed the EPC over this is divided, so that enclaves can share it."""
 _MOST_PARTS = 320
-_SIZES_TRIED, _ROUNDS = 2, 5
+_SIZES_TRIED = 2
 _UNFIT_MS = 1e6
 """So much more a part seems to cost that does not fit: others are taken where there are any."""
 _CUTS_TRIED, _NEARLY = 8, 1.25
@@ -246,7 +246,7 @@ class ChainPlanner(Planner):
             sizes = [size for share in BUFFER_SHARES if (size := self.epc_bytes // share // buffers) >= largest]
             first = max(0, (len(sizes) - _SIZES_TRIED) // 2)
             for size in sizes[first : first + _SIZES_TRIED] or [largest]:
-                if (candidate := self._fitted(self._way, parts, buffers, size, peak, _ROUNDS)) is not None:
+                if (candidate := self._fitted(self._way, parts, buffers, size, peak, math.inf)) is not None:
                     found.append(candidate)
         fitting = [one for one in found if one.missing_bytes(self.epc_bytes) <= 0]
         if not fitting:  # some pages are loaded: counting them takes long

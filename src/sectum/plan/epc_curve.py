@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sectum.enclave.profile import Profile
+from sectum.graph.ir import Graph
+from sectum.plan.latency import LatencyModel
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared
 from sectum.units import MIB, PAGE_BYTES
@@ -37,6 +40,25 @@ def epc_curve(predictor: Predictor, prepared: Prepared, profile: Profile) -> tup
     for size in epc_sizes(prepared.trace.pages * PAGE_BYTES, profile.epc_bytes):
         latency_ms, interval = predictor.latency_and_interval(prepared, profile.with_epc(size))
         points.append(CurvePoint(size, latency_ms, interval.low, interval.high))
+    return tuple(points)
+
+
+def latency_curve(
+    model: LatencyModel, graph: Graph, profile: Profile, sizes: Sequence[int], *, threads: int = 1
+) -> tuple[CurvePoint, ...]:
+    """Predict a network that runs in one way in EPCs of these sizes.
+
+    Args:
+        model: of the way that it runs in.
+        graph: the network.
+        profile: the enclave.
+        sizes: in bytes.
+        threads: all of them.
+    """
+    points = []
+    for size in sizes:
+        found = model.latency(graph, profile.with_epc(size), threads=threads)
+        points.append(CurvePoint(size, found.latency_ms, found.interval_ms.low, found.interval_ms.high))
     return tuple(points)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from sectum.predict.predictor import Predictor
 from sectum.units import MIB
 
 MEASURED, DEFAULT = "measured", "default"
@@ -12,7 +13,7 @@ _DEFAULT_OPEN_MS_PER_MIB = 0.2
 """CPU time of one virtual core of an AMD EPYC (Zen 4), with the copy into the enclave, beside other work."""
 _STAGE_MS = 0.12
 """A call of the runtime, and handing values on: measured on the same machine."""
-_BYTES, _TIMES = 64 * MIB, 5  # more than a cache holds
+_BYTES, _TIMES = 32 * MIB, 4  # with their sealed copy more than a cache holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,11 @@ def measured_costs() -> OpeningCosts:
         sealed.open(0, plain)
         took_ms.append(1e3 * (time.thread_time() - start))
     return OpeningCosts(open_ms_per_mib=min(took_ms) / (_BYTES / MIB), kind=MEASURED)
+
+
+def costs_for(predictor: Predictor) -> OpeningCosts:
+    """The costs that go with a predictor: measured where this machine was calibrated.
+
+    Without a calibration its predictions are of the machine that the default costs are of.
+    """
+    return OpeningCosts() if predictor.calibration is None else measured_costs()

@@ -176,31 +176,36 @@ class Planner:
     def best(self) -> Planned:
         """The plan with the least predicted latency; the simpler one where another gains next to nothing."""
         plain = Way(self.graph, activation_bytes=self.graph.lifetimes.peak_bytes)
-        fitting, too_large = self._candidates({buffers: [plain] for buffers in self._networks}, _SHARES)
-        plans = [self.without_stages(), *(self._evaluated(one) for one in fitting)]
-        simplest = min(plans, key=lambda plan: plan.latency_ms)
+        fitting, too_large = self._plans({buffers: [plain] for buffers in self._networks}, self.unplanned_ms)
+        simplest = min([self.without_stages(), *fitting], key=lambda plan: plan.latency_ms)
         if simplest.latency_ms <= sum(self._compute_ms[1]) / _WORTH:
             return simplest
-        others, larger = self._candidates({buffers: self._ways(buffers) for buffers in self._networks}, _SHARES)
+        ways = {buffers: self._ways(buffers) for buffers in self._networks}
+        others, larger = self._plans(ways, _WORTH * simplest.latency_ms)
         if not fitting and not others:  # counting page faults takes long, so only where nothing else is left
-            others = sorted([*too_large, *larger], key=lambda one: one.missing_bytes(self._epc_bytes))
-            others = others[:_PAGING_CANDIDATES]
-        best = min([simplest, *(self._evaluated(one) for one in others)], key=lambda plan: plan.latency_ms)
+            left = sorted([*too_large, *larger], key=lambda one: one.missing_bytes(self._epc_bytes))
+            others = [self._evaluated(one) for one in left[:_PAGING_CANDIDATES]]
+        best = min([simplest, *others], key=lambda plan: plan.latency_ms)
         return best if best.latency_ms < _WORTH * simplest.latency_ms else simplest
 
-    def _candidates(
-        self, ways: Mapping[int, Sequence[Way]], shares: Sequence[int]
-    ) -> tuple[list[Candidate], list[Candidate]]:
-        """Plans of the given ways, by the number of buffers: those that fit into the EPC, and the others."""
-        fitting: list[Candidate] = []
+    def _plans(self, ways: Mapping[int, Sequence[Way]], least_ms: float) -> tuple[list[Planned], list[Candidate]]:
+        """Plans of the given ways, by the number of buffers, that fit into the EPC, and others that do not.
+
+        Those that take no less than ``least_ms``, or than one before them, are left out.
+        """
+        fitting: list[Planned] = []
         too_large: list[Candidate] = []
         for buffers, some in ways.items():
-            own = shares if buffers == 1 else shares[::2]
-            sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in own}
+            shares = _SHARES if buffers == 1 else _SHARES[::2]
+            sizes = {max(_LEAST_BUFFER_BYTES, self._epc_bytes // (share * buffers)) for share in shares}
             for way in some:
                 for buffer_bytes in sorted(sizes, reverse=True):
-                    if (found := self._with_buffers(way, buffers, buffer_bytes)) is not None:
-                        (fitting if found.missing_bytes(self._epc_bytes) <= 0 else too_large).append(found)
+                    found = self._with_buffers(way, buffers, buffer_bytes, least_ms)
+                    if found is not None and found.missing_bytes(self._epc_bytes) <= 0:
+                        fitting.append(self._evaluated(found))
+                        least_ms = min(least_ms, fitting[-1].latency_ms)
+                    elif found is not None:
+                        too_large.append(found)
         return fitting, too_large
 
     def without_stages(self) -> Planned:
@@ -236,23 +241,29 @@ class Planner:
         }
         return units(way.graph, compute_ms, buffer_bytes, divided)
 
-    def _with_buffers(self, way: Way, buffers: int, buffer_bytes: int) -> Candidate | None:
-        """The plan with buffers of at most this size, with as many weights in the enclave as there is room for."""
+    def _with_buffers(self, way: Way, buffers: int, buffer_bytes: int, least_ms: float) -> Candidate | None:
+        """The plan with buffers of at most this size, with as many weights in the enclave as there is room for.
+
+        None where there is none, or where it takes no less than another one that is known.
+        """
         parts = self._units(way, buffers, buffer_bytes)
-        return self._fitted(way, parts, buffers, buffer_bytes, way.activation_bytes, _ROUNDS)
+        return self._fitted(way, parts, buffers, buffer_bytes, way.activation_bytes, least_ms)
 
     def _laid_out(self, way: Way, stages: Sequence[PlannedStage], buffers: int) -> Layout:
         return lay_out(way.graph, stages, buffers, self._networks[buffers].threads)
 
     def _fitted(
-        self, way: Way, parts: Sequence[Unit], buffers: int, buffer_bytes: int, peak_bytes: int, rounds: int
+        self, way: Way, parts: Sequence[Unit], buffers: int, buffer_bytes: int, peak_bytes: int, least_ms: float
     ) -> Candidate | None:
-        """Stages of given units; what stays is made less until all fits, in so many rounds at most."""
+        """Stages of given units; what stays is made less until all fits, in some rounds at most.
+
+        None where there are none, or where they take no less than ``least_ms``.
+        """
         groups = grouped(parts, buffer_bytes)
         costs = StageCosts(self._costs.stage_ms, self._costs.open_ms_per_mib / MIB, hidden=buffers > 1)
         room = max(1, self._epc_bytes - buffers * buffer_bytes - peak_bytes)
         found = None
-        for _ in range(rounds):
+        for _ in range(_ROUNDS):
             cuts = cut(groups, buffer_bytes, room, costs)
             if cuts is None and room < self._epc_bytes:
                 room = self._epc_bytes  # what must stay does not fit: it is paged, as without a plan
@@ -263,6 +274,8 @@ class Planner:
                 stage_of(way.graph, list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
                 for one in cuts
             )
+            if timeline(*self._parts_ms(way, stages, buffers), buffers)[-1].computing.end_ms >= least_ms:
+                return None
             found = Candidate(way, stages, buffers, self._laid_out(way, stages, buffers))
             missing = found.missing_bytes(self._epc_bytes)
             if missing <= 0 or room == 1:
@@ -293,11 +306,7 @@ class Planner:
         network = self._networks[buffers]
         counts = self._counts(layout, len(stages))
         paging_ms = self._paging_ms(counts, len(stages))
-        compute_ms = candidate.way.in_order(self._compute_ms[buffers])
-        computing = [self._costs.stage_ms + self._share_ms(stage, compute_ms) for stage in stages]
-        opening = [
-            stage.weight_bytes / MIB * self._costs.open_ms_per_mib if stage.streamed else None for stage in stages
-        ]
+        opening, computing = self._parts_ms(candidate.way, stages, buffers)
         times = timeline(opening, computing, buffers)
         entry_ms = self._profile.entry_ms(network.crossing_bytes, network.threads)
         latency_ms = times[-1].computing.end_ms + sum(paging_ms) + entry_ms
@@ -318,6 +327,17 @@ class Planner:
             ),
             costs=self._costs,
         )
+
+    def _parts_ms(
+        self, way: Way, stages: Sequence[PlannedStage], buffers: int
+    ) -> tuple[list[float | None], list[float]]:
+        """Time to open each stage, None where its weights stay, and time to compute it."""
+        compute_ms = way.in_order(self._compute_ms[buffers])
+        computing = [self._costs.stage_ms + self._share_ms(stage, compute_ms) for stage in stages]
+        opening = [
+            stage.weight_bytes / MIB * self._costs.open_ms_per_mib if stage.streamed else None for stage in stages
+        ]
+        return opening, computing
 
     def _counts(self, layout: Layout, stages: int) -> PagingCounts:
         if layout.working_set_bytes <= self._epc_bytes:

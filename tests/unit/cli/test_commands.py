@@ -8,6 +8,7 @@ import json
 import onnx
 import pytest
 
+from sectum import zoo
 from sectum.errors import EnclaveUnavailable
 from sectum.units import MIB
 
@@ -185,6 +186,16 @@ def test_exported_network_predicts_as_the_zoo_does(run, tmp_path):
     made = answer(run("predict", "zoo:squeezenet1_1", "--batch", "2", "--epc", "4MiB", "--json"))
     for key in ("memory", "breakdown_ms", "latency_ms", "coverage"):
         assert read[key] == made[key]
+
+
+def test_a_network_is_exported_in_another_width_and_resolution(run, tmp_path):
+    """`zoo export` with a width and a resolution writes the network that the zoo builds so."""
+    path = tmp_path / "s.onnx"
+    words = ("zoo", "export", "squeezenet1_1", "--width", "0.5", "--resolution", "96", "-o", path, "--json")
+    built = zoo.build("squeezenet1_1", width=0.5, resolution=96)
+    assert answer(run(*words))["parameters"] == built.parameters
+    assert path.read_bytes() == zoo.to_bytes(built)
+    assert run("zoo", "export", "bert_base", "--width", "0.5", "-o", path).exit_code == 2
 
 
 @pytest.mark.slow

@@ -89,7 +89,8 @@ def test_commands_stand_in_the_group_that_they_are_for(run):
     def names(text: str) -> list[str]:
         return [line.split()[0] for line in text.splitlines() if re.match(r"  \w", line)]
 
-    assert names(used) == ["predict", "measure", "plan", "run", "search", "report", "calibrate", "profiles", "zoo"]
+    expected = ["predict", "measure", "plan", "run", "advise", "search", "report", "calibrate", "profiles", "zoo"]
+    assert names(used) == expected
     assert names(research) == ["dataset", "study", "evaluate"]
     assert names(service) == ["hetee"]
     assert set(cli.commands) == {*names(used), *names(research), *names(service)}

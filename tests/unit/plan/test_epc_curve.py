@@ -6,7 +6,8 @@ import pytest
 
 from sectum import zoo
 from sectum.enclave import profile as profiles
-from sectum.plan.epc_curve import CurvePoint, epc_curve, epc_sizes
+from sectum.plan.epc_curve import CurvePoint, epc_curve, epc_sizes, latency_curve
+from sectum.plan.latency import PlannedLatency
 from sectum.predict import load_predictor
 from sectum.units import KIB, MIB, PAGE_BYTES
 
@@ -51,3 +52,16 @@ def test_a_point_is_the_prediction_at_its_size(predictor, prepared):
 def test_without_an_epc_there_is_no_curve(predictor, prepared):
     """Outside an enclave the latency depends on no EPC."""
     assert epc_curve(predictor, prepared, profiles.load("native")) == ()
+
+
+def test_a_curve_of_plans_lies_at_or_below_that_of_paging(predictor) -> None:
+    """At every EPC the best plan takes no longer than paging, and where the network fits, as long."""
+    graph = zoo.to_graph(zoo.build("squeezenet1_1"), 1)
+    models, enclave = PlannedLatency(predictor), profiles.load("softepc")
+    sizes = [6 * MIB, 8 * MIB, 16 * MIB]
+    planned = latency_curve(models, graph, enclave, sizes)
+    paged = latency_curve(models.unplanned, graph, enclave, sizes)
+    assert [point.epc_bytes for point in planned] == sizes
+    assert all(one.latency_ms <= other.latency_ms for one, other in zip(planned, paged, strict=True))
+    assert planned[0].latency_ms < paged[0].latency_ms / 2
+    assert planned[-1] == paged[-1]

@@ -1,4 +1,4 @@
-"""Pictures of a plan: its memory over the stages, and when each stage is opened and computed."""
+"""Pictures of a plan: its memory over the stages, its timeline, and latency against the EPC with and without plans."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sectum.cli.plan.planning import PlanResult
 
 _STAY, _BUFFERS, _ACTIVATIONS, _INPUTS = "#8a8f98", "#c8452f", "#3b6fb6", "#4f9d69"
+_EVERY = 3
+"""Of the sizes that paging is drawn at, each third one is planned for."""
 _EDGE: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.3}
 
 
@@ -26,7 +28,12 @@ def draw(result: PlanResult, folder: Path) -> list[Path]:
         UsageError: matplotlib is not installed, or the folder cannot be written.
     """
     return draw_all(
-        {"memory": plot(partial(_memory, result=result)), "timeline": plot(partial(_timeline, result=result))}, folder
+        {
+            "memory": plot(partial(_memory, result=result)),
+            "timeline": plot(partial(_timeline, result=result)),
+            "epc": plot(partial(_epc, result=result)),
+        },
+        folder,
     )
 
 
@@ -71,3 +78,41 @@ def _timeline(axes: Axes, *, result: PlanResult) -> None:
         title=f"{result.source.name} in {format_bytes(result.plan.epc_bytes)}: {number(planned.latency_ms)} ms with "
               f"the plan, {number(planned.unplanned_ms)} ms without",
     )  # fmt: skip
+
+
+def _epc(axes: Axes, *, result: PlanResult) -> None:
+    """Latency against the EPC, with the best plan for each size and without a plan."""
+    from sectum.cli.predict.predicting import load_profile
+    from sectum.plan.epc_curve import epc_sizes, latency_curve
+    from sectum.plan.latency import PlannedLatency
+    from sectum.predict import load_predictor
+
+    models, plan, graph = PlannedLatency(load_predictor()), result.plan, result.source.graph
+    profile = load_profile(plan.enclave, plan.epc_bytes)
+    working_set = models.unplanned.latency(graph, profile, threads=plan.threads).working_set_bytes
+    sizes = epc_sizes(working_set, plan.epc_bytes)
+    few = sorted({*sizes[::_EVERY], plan.epc_bytes, *(size for size in sizes if size > 0.9 * working_set)})
+    curves = (
+        ("paged", _BUFFERS, latency_curve(models.unplanned, graph, profile, sizes, threads=plan.threads)),
+        ("with the best plan", _ACTIVATIONS, latency_curve(models, graph, profile, few, threads=plan.threads)),
+    )
+    for label, colour, curve in curves:
+        mib = [point.epc_bytes / MIB for point in curve]
+        axes.fill_between(mib, [p.low for p in curve], [p.high for p in curve], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(mib, [point.latency_ms for point in curve], color=colour, linewidth=2, label=label)
+        here = next(point for point in curve if point.epc_bytes == plan.epc_bytes)
+        axes.plot([here.epc_bytes / MIB], [here.latency_ms], "o", color=colour)
+        axes.annotate(f"{number(here.latency_ms)} ms", (here.epc_bytes / MIB, here.latency_ms), xytext=(6, 6),
+                      textcoords="offset points", color=colour, fontweight="bold")  # fmt: skip
+    native_ms = result.planned.native_ms
+    axes.axhline(native_ms, color="black", linewidth=1.0, linestyle="--", label="outside an enclave")
+    axes.set_xscale("log", base=2)
+    ticks = [2**power for power in range(20) if sizes[0] <= 2**power * MIB <= sizes[-1]]
+    axes.set(
+        xticks=ticks, xticklabels=[format_bytes(tick * MIB) for tick in ticks], xlabel="EPC", ylim=(0, None),
+        xlim=(sizes[0] / MIB, sizes[-1] / MIB), ylabel="ms for one inference (predicted, 90 % interval)",
+        title=f"{result.source.name} in {format_bytes(plan.epc_bytes)}: {number(result.planned.latency_ms)} ms with "
+              f"the plan, {number(result.planned.unplanned_ms)} ms without",
+    )  # fmt: skip
+    axes.minorticks_off()
+    axes.legend(loc="best", frameon=False)

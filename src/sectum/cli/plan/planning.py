@@ -160,18 +160,28 @@ def make_plan(
     """
     from sectum.cli.predict.predicting import load_profile
     from sectum.cli.predict.source import Source
+
+    plan_inputs(inputs)
+    source = Source(model, batch=batch, inputs=inputs)
+    return plan_for(source, load_profile(enclave, epc_bytes), threads, enclave=enclave)
+
+
+def plan_for(source: Source, profile: Profile, threads: int, *, enclave: str) -> PlanResult:
+    """Find the best plan for a network in an enclave, which the command line called so.
+
+    Raises:
+        ModelError: the model cannot be used.
+        UsageError: the enclave has no EPC.
+    """
     from sectum.plan.plan_file import Plan, StoredStage
 
-    shapes = plan_inputs(inputs)
-    source = Source(model, batch=batch, inputs=inputs)
-    profile = load_profile(enclave, epc_bytes)
     planner = _planner(source, profile, threads)
     planned = planner.best()
     plan = Plan(
-        model=stored_model(source, model),
+        model=stored_model(source, source.text),
         sha256=source.sha256,
-        batch=batch,
-        inputs=shapes,
+        batch=source.batch,
+        inputs={name: given for name, given in source.inputs.items() if isinstance(given, tuple)},
         enclave=enclave,
         epc_bytes=planner.epc_bytes,
         threads=threads,
@@ -243,16 +253,14 @@ def parts_of_planner(
     predictor: Predictor, source: Source, profile: Profile, threads: int
 ) -> tuple[Predictor, Prepared, Profile, OpeningCosts, Prepared | None]:
     """What a planner is made of."""
-    from sectum.plan.opening import OpeningCosts, measured_costs
+    from sectum.plan.opening import costs_for
 
     graph = source.graph
-    # Default costs and uncalibrated predictions are of the same machine.
-    costs = OpeningCosts() if predictor.calibration is None else measured_costs()
     return (
         predictor,
         predictor.prepare(graph, threads=threads),
         profile,
-        costs,
+        costs_for(predictor),
         predictor.prepare(graph, threads=threads - 1) if threads > 1 else None,
     )
 

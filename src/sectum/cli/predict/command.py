@@ -36,8 +36,9 @@ def predict(*, layers: bool, method: str, as_json: bool, **options: Any) -> None
     """Predict what one inference of MODEL costs in an enclave.
 
     MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The verdict comes first, then the parts of the
-    latency, the memory, and what to change.
+    latency, the memory, what to change, and, where the model pages, the best plan.
     """
+    from sectum.cli.predict.best_plan import best_plan
     from sectum.cli.predict.predicting import Request
     from sectum.cli.predict.predicting import predict as make_prediction
 
@@ -45,13 +46,19 @@ def predict(*, layers: bool, method: str, as_json: bool, **options: Any) -> None
         _predict_by_paper(Request(**options), layers=layers, as_json=as_json)
         return
     result = make_prediction(Request(**options))
-    advice = result.advice()
+    advice, plan = result.advice(), best_plan(result)
     if as_json:
         from sectum.cli.render.output import print_json
 
-        print_json(result.to_json(advice))
+        print_json(result.to_json(advice, None if plan is None else plan.to_json()))
         return
     _show(result.prediction, advice, layers=layers)
+    if plan is not None:
+        from sectum.cli.render.command_line import unbroken
+        from sectum.cli.render.show import paragraph, say
+
+        say("")
+        paragraph(unbroken(plan.sentence, plan.command))
 
 
 def _predict_by_paper(request: Request, *, layers: bool, as_json: bool) -> None:

@@ -48,13 +48,14 @@ class PredictionResult:
 
         return advise(self.predictor, self.prepared, self.prediction, self.profile, self.source.at_batch)
 
-    def to_json(self, advice: list[Advice]) -> dict[str, Any]:
-        """Give the prediction as JSON types, with its advice and its source."""
+    def to_json(self, advice: list[Advice], plan: dict[str, Any] | None) -> dict[str, Any]:
+        """Give the prediction as JSON types, with its advice, its best plan as JSON types, and its source."""
         from sectum.cli.predict.advice import to_json
 
         return {
             **self.prediction.to_json(),
             "advice": [to_json(item) for item in advice],
+            "plan": plan,
             "source": {"model": self.request.model, "sha256": self.source.sha256},
             "sectum": __version__,
         }

@@ -28,10 +28,14 @@ class Source:
         text: a path, or ``zoo:NAME``.
         batch: samples in one inference; None for the file's own, or 1 where that is open.
         inputs: shapes or values of inputs by name.
+        width: of an image classifier of the zoo, over that of the published one.
     """
 
-    def __init__(self, text: str, *, batch: int | None = None, inputs: Inputs | None = None) -> None:
+    def __init__(
+        self, text: str, *, batch: int | None = None, inputs: Inputs | None = None, width: float = 1.0
+    ) -> None:
         self.text = text
+        self.width = width
         self.batch = batch
         self.inputs = inputs or {}
         self._learned: Mapping[str, Typed] = {}
@@ -159,7 +163,7 @@ class Source:
         name = self.text.removeprefix(ZOO)
         network = zoo.network(name)
         if not self.inputs:
-            return network
+            return network if self.width == 1.0 else zoo.build(name, width=self.width)
         if isinstance(network, zoo.Program):
             raise UsageError(
                 f"{ZOO}{network.name} has inputs of fixed sizes: leave out --input, or write the network with "
@@ -179,7 +183,7 @@ class Source:
             )
         if self.batch is not None and self.batch != shape[0]:
             raise UsageError(f"--batch {self.batch} contradicts --input with a batch of {shape[0]}: leave one out")
-        return zoo.build(name, resolution=shape[2])
+        return zoo.build(name, resolution=shape[2], width=self.width)
 
     def at_batch(self, batch: int) -> Graph:
         """Give the same network with another number of samples. Nothing is read again.

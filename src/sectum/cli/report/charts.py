@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sectum.cli.render.figures import milliseconds, number
@@ -117,9 +117,14 @@ def curve_chart(
 
 def stacked_bar(split: Breakdown, whole_ms: float) -> str:
     """Draw a time as a horizontal bar of its causes; the full width is ``whole_ms``."""
+    return pieces_bar(split.by_cause(), whole_ms)
+
+
+def pieces_bar(split: Mapping[str, float], whole_ms: float) -> str:
+    """Draw milliseconds by cause as a horizontal bar; the full width is ``whole_ms``."""
     pieces = (
         f'<i class="{cause}" style="width:{_per_cent(value / whole_ms)}"></i>'
-        for cause, value in split.by_cause().items()
+        for cause, value in split.items()
         if value > 0
     )
     return f'<span class="bar" aria-hidden="true">{"".join(pieces)}</span>'

@@ -30,11 +30,12 @@ def report(*, output: Path | None, measure: bool, deadline_s: float, as_json: bo
     """Write a report about MODEL in an enclave, as a single HTML file.
 
     It shows the verdict, the memory of the layers against the EPC, the cost of each layer, the latency against the
-    EPC size, and what to change. The page loads nothing from the network.
+    EPC size, the best plan where the model pages, and what to change. The page loads nothing from the network.
     """
     from sectum.cli.predict.predicting import Request
     from sectum.cli.predict.source import Source
     from sectum.cli.predict.verdict import verdict
+    from sectum.cli.render.command_line import unbroken
     from sectum.cli.render.output import check_writable, print_json, write_file
     from sectum.cli.render.progress import progress_bar
     from sectum.cli.render.show import paragraph, say
@@ -55,3 +56,5 @@ def report(*, output: Path | None, measure: bool, deadline_s: float, as_json: bo
         return
     paragraph(verdict(findings.prediction))
     say(f"Wrote {path}.")
+    if findings.plan is not None:
+        paragraph(unbroken(findings.plan.sentence, findings.plan.command))

@@ -12,6 +12,7 @@ from sectum import __version__
 from sectum.cli.measure.measuring import RUNNERS
 from sectum.cli.measure.measuring import measure as measure_model
 from sectum.cli.predict.advice import to_json as advice_to_json
+from sectum.cli.predict.best_plan import BestPlan, best_plan
 from sectum.cli.predict.predicting import PredictionResult, Request, predict
 from sectum.cli.predict.source import ZOO
 from sectum.cli.render.progress import Progress
@@ -52,6 +53,7 @@ class Findings:
         profile: its enclave, with the costs that were used.
         footprints: memory touched up to each layer.
         advice: what would make the inference cheaper.
+        plan: the best plan, where the network pages and a plan helps.
         curve: predictions at other EPC sizes, in rising order; empty outside an enclave.
         measured: measurements, if requested.
         source: the network as the command line named it.
@@ -64,6 +66,7 @@ class Findings:
     profile: Profile
     footprints: tuple[Footprint, ...]
     advice: tuple[Advice, ...]
+    plan: BestPlan | None
     curve: tuple[CurvePoint, ...]
     measured: tuple[MeasuredPoint, ...]
     source: str
@@ -81,6 +84,7 @@ class Findings:
         return {
             "prediction": self.prediction.to_json(),
             "advice": [advice_to_json(item) for item in self.advice],
+            "plan": None if self.plan is None else self.plan.to_json(),
             "footprints": [asdict(level) for level in self.footprints],
             "curve": [asdict(point) for point in self.curve],
             "measured": [{"epc_bytes": m.epc_bytes, **m.measurement.as_dict()} for m in self.measured],
@@ -105,12 +109,15 @@ def gather(request: Request, *, measure: bool, deadline_s: float, progress: Prog
         )
     progress("advice", 0.1)
     advice = tuple(result.advice())
+    progress("the best plan", 0.2)
+    plan = best_plan(result)
     progress("latency against EPC size", 0.3)
     return Findings(
         prediction=prediction,
         profile=predictor.with_measured_costs(profile, request.threads, prediction.native_source),
         footprints=footprints(result.prepared.trace, len(prediction.layers)),
         advice=advice,
+        plan=plan,
         curve=epc_curve(predictor, result.prepared, profile),
         measured=_measure(result, deadline_s, progress) if measure else (),
         source=request.model,

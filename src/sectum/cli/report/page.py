@@ -27,6 +27,7 @@ from sectum.cli.report.charts import (
     text,
     time_chart,
 )
+from sectum.cli.report.plan_section import plan_section
 from sectum.cli.report.sections import (
     advice_cards,
     insight_costs,
@@ -93,6 +94,7 @@ def _content(findings: Findings) -> dict[str, str]:
         "cost_rows": _cost_rows(layers),
         "cost_count": count(min(len(layers), MOST_ROWS)),
         "curve_section": _curve_section(findings),
+        "plan_section": plan_section(findings),
         "advice": advice_cards(findings),
         "facts": numbers(findings),
         "provenance": provenance(findings),

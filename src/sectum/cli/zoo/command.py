@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sectum.cli.command_group import FullSentenceGroup
-from sectum.cli.options import LARGEST_BATCH, examples, json_option, output_option, whole
+from sectum.cli.options import LARGEST_BATCH, LARGEST_RESOLUTION, examples, json_option, output_option, whole
+from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from sectum.zoo import Architecture, Program
@@ -65,16 +66,33 @@ def _text(inputs: dict[str, list[int]]) -> str:
     return ", ".join(shown) + (f", and {len(inputs) - 2} more" if len(inputs) > 2 else "")
 
 
-@zoo.command(epilog=examples("sectum zoo export resnet50", "sectum zoo export vgg16 -o vgg16.onnx --batch 1"))
+@zoo.command(
+    epilog=examples(
+        "sectum zoo export resnet50",
+        "sectum zoo export vgg16 -o vgg16.onnx --batch 1",
+        "sectum zoo export resnet50 --width 0.5 --resolution 192",
+    )
+)
 @click.argument("name")
 @output_option("File to write.  [default: NAME.onnx]")
 @click.option("--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Samples per inference.  [default: open]")
+@click.option(
+    "--width", type=click.FloatRange(0.01, 16), metavar="X", help="Multiply the channels.  [default: 1, as published]"
+)
+@click.option(
+    "--resolution",
+    callback=whole(LARGEST_RESOLUTION),
+    metavar="N",
+    help="Height and width of the images, in pixels.  [default: as published]",
+)
 @json_option
-def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) -> None:
+def export(
+    *, name: str, output: Path | None, batch: int | None, width: float | None, resolution: int | None, as_json: bool
+) -> None:
     """Write a network of the zoo, with seeded weights, as an ONNX file.
 
     Without --batch the batch dimension of networks for images stays open; it gets a value when the file is used. Other
-    networks are written for one sample.
+    networks are written for one sample. --width and --resolution are for networks for images.
     """
     from hashlib import sha256
 
@@ -84,6 +102,10 @@ def export(*, name: str, output: Path | None, batch: int | None, as_json: bool) 
     from sectum.units import format_bytes
 
     network = networks.network(name.removeprefix("zoo:"))
+    if width is not None or resolution is not None:
+        if isinstance(network, networks.Program):
+            raise UsageError(f"{network.name} has one size: leave --width and --resolution out")
+        network = networks.build(network.name, resolution=resolution, width=1.0 if width is None else width)
     path = output or Path(f"{network.name}.onnx")
     check_writable(path)
     content = networks.to_bytes(network, batch=batch)

@@ -1,0 +1,1 @@
+"""``sectum advise``."""

@@ -1,0 +1,161 @@
+"""``sectum advise``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from sectum.cli.options import (
+    LARGEST_THREADS,
+    Inputs,
+    deadline_option,
+    epc_option,
+    examples,
+    json_option,
+    model_argument,
+    positive,
+    shape_options,
+    threads_option,
+    whole,
+)
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.cli.advise.answering import Answer
+
+_TIME = re.compile(r"\s*([\d.]{1,16})\s*(ms|s|)\s*", re.IGNORECASE)
+_LONGEST_MS = 1e9
+_ANOTHER_NETWORK = (
+    "smaller images or fewer channels make another network: it has to be trained, and may be less accurate"
+)
+
+
+def _read_ms(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
+    """Read a time, such as ``150ms`` or ``0.15s``, as milliseconds."""
+    found = _TIME.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"'{value}' is not a time: write for example 150ms or 0.15s.")
+    amount = positive("milliseconds", _LONGEST_MS)(ctx, param, found[1])
+    return amount * 1000 if amount is not None and found[2].lower() == "s" else amount
+
+
+@click.command(
+    epilog=examples(
+        "sectum advise zoo:vgg16 --latency 500ms --epc 93MiB",
+        "sectum advise resnet50.onnx --latency 0.1s --epc 32MiB --measure",
+        "sectum advise zoo:mobilenet_v2 --latency 5ms --epc 8MiB --json",
+    )
+)
+@model_argument
+@click.option("--latency", "bound_ms", required=True, callback=_read_ms, metavar="TIME",
+              help="The most that one inference may take, such as 150ms or 0.15s.")  # fmt: skip
+@click.option(
+    "--by",
+    type=click.Choice(["interval", "latency"]),
+    default="interval",
+    show_default=True,
+    help="What must meet it: the upper end of the 90 % interval, or the predicted latency.",
+)
+@click.option(
+    "--enclave",
+    default="softepc",
+    show_default=True,
+    metavar="PROFILE",
+    help="Enclave profile: a name that 'sectum profiles' lists, or a JSON file.",
+)
+@epc_option
+@shape_options
+@threads_option
+@click.option(
+    "--most-threads",
+    callback=whole(LARGEST_THREADS),
+    metavar="N",
+    help="Threads that there may be.  [default: the processors of this machine]",
+)
+@click.option("--measure", "measures", is_flag=True, help="Measure the first three in the software enclave.")
+@click.option(
+    "--runs", callback=whole(100_000), metavar="N", help="Inferences to time.  [default: until it is precise]"
+)
+@deadline_option("120", "Stop each measurement after so many seconds.")
+@json_option
+def advise(
+    *,
+    model: str,
+    bound_ms: float,
+    by: str,
+    enclave: str,
+    epc_bytes: int | None,
+    batch: int | None,
+    inputs: Inputs,
+    threads: int,
+    most_threads: int | None,
+    measures: bool,
+    runs: int | None,
+    deadline_s: float,
+    as_json: bool,
+) -> None:
+    """Find the cheapest changes with which one inference of MODEL meets a latency bound.
+
+    MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). From the cheapest to the dearest, the changes are: a
+    plan (see 'sectum plan'), a smaller batch, more threads, a larger EPC, smaller images, fewer channels; of several
+    together the dearest counts first, then how many they are. The last two are tried for image classifiers of the zoo:
+    they make another network, which has to be trained.
+    """
+    from sectum.cli.advise.answering import Answer, measured
+    from sectum.cli.advise.asking import question_about, source_of
+    from sectum.cli.plan.planning import RUNNERS
+    from sectum.cli.predict.predicting import load_profile
+    from sectum.cli.render.progress import progress_bar
+    from sectum.plan.advising import meet_bound
+    from sectum.plan.latency import PlannedLatency
+    from sectum.predict import load_predictor
+
+    if measures and enclave not in RUNNERS:
+        raise UsageError(f"advice is measured in the software enclave: leave --measure or --enclave {enclave} out")
+    source = source_of(model, batch=batch, inputs=inputs)
+    profile = load_profile(enclave, epc_bytes)
+    predictor = load_predictor()
+    predictor.with_measured_costs(profile, threads)  # refuses unknown costs before long work
+    question = question_about(source, profile, PlannedLatency(predictor), threads=threads, most_threads=most_threads)
+    with progress_bar() as progress:
+        found = meet_bound(question, bound_ms, surely=by == "interval", progress=progress)
+        answer = Answer(source, question, found, bound_ms, by == "interval", enclave, predictor)
+        if measures:
+            answer = measured(answer, runs=runs, deadline_s=deadline_s, progress=progress)
+    if as_json:
+        from sectum.cli.advise.as_json import to_json
+        from sectum.cli.render.output import print_json
+
+        print_json(to_json(answer))
+        return
+    _show(answer)
+
+
+def _show(answer: Answer) -> None:
+    from sectum.cli.advise.words import command, header_of, rows_of, tried, verdict
+    from sectum.cli.render.show import paragraph, rows, say
+    from sectum.plan.advising import RESOLUTION, WIDTH
+
+    paragraph(verdict(answer))
+    if answer.shown:
+        say("")
+        titles = header_of(answer)
+        rows(rows_of(answer), right=range(len(titles) - 1), header=titles)
+        say("")
+        say(f"Next: {command(answer, answer.shown[0])}")
+    if not answer.advised.meets:
+        say("")
+        paragraph(tried(answer))
+    notes = []
+    if any({RESOLUTION, WIDTH} & set(one.setup.changed(answer.question.base)) for one in answer.shown):
+        notes.append(_ANOTHER_NETWORK)
+    if answer.predictor.calibration is None:
+        notes.append(
+            f"not calibrated; times are those of {answer.predictor.machine}. Run 'sectum calibrate' to predict those "
+            "of this machine"
+        )
+    for note in notes:
+        say("")
+        paragraph(f"Note: {note}.", hanging="  ")
