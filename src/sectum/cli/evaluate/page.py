@@ -78,13 +78,7 @@ All learned from the same rows.
 {_table(tables.comparison(evaluation, intervals=True))}{left_out}
 ## By family
 {_table(tables.families(evaluation))}
-## By operator
-Cases of the random split, native ones among them, of networks that spend at least a tenth of their measured native time
-in operators of the type.
-
-{_table(tables.operators(evaluation))}
-{_table(tables.threads(evaluation))}
-{BEGIN}{hand_written}{END}
+{_by_operator(evaluation)}{BEGIN}{hand_written}{END}
 
 ## What errs
 Cases of the random split that are more than 10 % off, by the part with the largest error
@@ -93,6 +87,21 @@ Cases of the random split that are more than 10 % off, by the part with the larg
 {_table(tables.reasons(evaluation))}
 {_table(tables.worst(evaluation))}
 {_method(evaluation)}"""
+
+
+def _by_operator(evaluation: Figures) -> str:
+    """Nothing where the evaluation was stored by release 0.1, which did not judge by type."""
+    by_type = tables.operators(evaluation)
+    if not by_type.lines:
+        return ""
+    return f"""\
+## By operator
+Cases of the random split, native ones among them, of networks that spend at least a tenth of their measured native time
+in operators of the type.
+
+{_table(by_type)}
+{_table(tables.threads(evaluation))}
+"""
 
 
 def _table(table: Table) -> str:

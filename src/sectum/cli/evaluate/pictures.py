@@ -33,7 +33,8 @@ def draw(evaluation: Figures, folder: Path) -> list[Path]:
 
         return drawn
 
-    return draw_all({name: of(picture, size) for name, (picture, size) in _PICTURES.items()}, folder)
+    known = {name: one for name, one in _PICTURES.items() if name != "intervals" or evaluation.get("by_operator")}
+    return draw_all({name: of(picture, size) for name, (picture, size) in known.items()}, folder)
 
 
 def _predictions(axes: Axes, evaluation: Figures) -> None:

@@ -32,8 +32,9 @@ def print_evaluation(evaluation: Figures) -> None:
         (comparison(evaluation, intervals=False), True),
         (worst(evaluation, _MOST_WORST), True),
     ):
-        say("")
-        _print(table, ends_with_text=ends_with_text)
+        if table.lines:
+            say("")
+            _print(table, ends_with_text=ends_with_text)
     for text in evaluation["left_out"]:
         paragraph(text, hanging="  ")
 

@@ -135,13 +135,16 @@ def families(evaluation: Figures) -> Table:
 
 
 def operators(evaluation: Figures) -> Table:
-    """The main learner by type of operator that networks spend a tenth of their time in; random split."""
-    return _parts(evaluation["by_operator"], "operator")
+    """The main learner by type of operator that networks spend a tenth of their time in; random split.
+
+    Without lines if the evaluation was stored by release 0.1, which did not judge by type.
+    """
+    return _parts(evaluation.get("by_operator", {}), "operator")
 
 
 def threads(evaluation: Figures) -> Table:
-    """The main learner by number of compute threads; random split."""
-    return _parts(evaluation["by_threads"], "threads")
+    """The main learner by number of compute threads; random split. Without lines as `operators`."""
+    return _parts(evaluation.get("by_threads", {}), "threads")
 
 
 def _parts(parts: Mapping[str, Figures], what: str) -> Table:

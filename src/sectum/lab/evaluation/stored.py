@@ -24,7 +24,7 @@ from sectum.lab.learners.splits import leave_family_out, random_folds, relatives
 
 FILE = "evaluation.json"
 """Lies beside the folder of the dataset: ``data/evaluation.json`` in the checkout."""
-FORMAT = 2
+FORMAT = 1
 
 _MAX_BYTES = 16 << 20
 _LIBRARIES = ("numpy", "lightgbm", "torch")
@@ -147,7 +147,7 @@ def load(path: Path) -> dict[str, Any]:
         raise ArtefactInvalid(f"{path} is not JSON ({error}); {remedy}") from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise ArtefactInvalid(f"{path} is of another format than {FORMAT}; {remedy}")
-    needed = {"splits", "baselines", "label_noise", "dataset", "learner", "cases", "worst", "reasons", "by_operator"}
+    needed = {"splits", "baselines", "label_noise", "dataset", "learner", "cases", "worst", "reasons"}
     missing = needed - stored.keys()
     if missing:
         raise ArtefactInvalid(f"{path} lacks '{min(missing)}'; {remedy}")
