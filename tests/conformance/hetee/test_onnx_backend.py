@@ -138,10 +138,15 @@ def alone(content: bytes, inputs: Arrays) -> Arrays | None:
 def through(session: Session, content: bytes, inputs: Arrays) -> Arrays | None:
     """The service's outputs; None if it refuses the model or the batch."""
     try:
-        session.load(content)
+        model = session.load(content)
+    except WorkRefused:
+        return None
+    try:
         return session.infer(inputs).outputs
     except WorkRefused:
         return None
+    finally:
+        session.unload(model)  # an enclave holds a limited number
 
 
 def same(name: str, expected: Arrays, got: Arrays) -> bool:
