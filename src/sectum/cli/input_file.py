@@ -19,9 +19,13 @@ _LARGEST_BYTES = 2 * GIB  # of all arrays together
 _MOST_ARRAYS = 1000
 _HEADER_BYTES = 10_000
 _DAMAGED = (
-    OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What reading a damaged file raises."""
+    OSError,  # it cannot be read
+    zipfile.BadZipFile,  # no archive, or a wrong checksum
+    zlib.error,  # bytes that cannot be unpacked
+    EOFError,  # cut short
+    RuntimeError,  # encrypted; NotImplementedError, an unknown compression, is one
+    ValueError,  # no array of numpy
+)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -42,7 +46,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                 raise UsageError(f"{path} holds {len(names)} arrays: {_MOST_ARRAYS} are allowed")
             for name in names:
                 with archive.open(name) as file:
-                    read_header = readers[np.lib.format.read_magic(file)]
+                    read_header = readers.get(np.lib.format.read_magic(file))
+                    if read_header is None:
+                        raise UsageError(f"the array '{name}' of {path} has names of columns: give plain numbers")
                     shape, _, dtype = read_header(file, max_header_size=_HEADER_BYTES)
                 if dtype.kind not in "biuf":
                     raise UsageError(f"the array '{name}' of {path} is no array of numbers: its type is {dtype}")

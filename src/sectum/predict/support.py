@@ -3,12 +3,14 @@
 A tree ensemble answers for any operator, also for one unlike all it has seen, and cannot tell. So the sizes of every
 operator of the training data are kept, coarsely, as cells: one for each operator type and each combination of sizes.
 An operator is inside the support if some cell lies within reach in every dimension at once; combinations count. Sizes
-are compared as ratios, in octaves. ``python -m sectum.lab.training.support`` makes the file, without training.
+are compared as ratios, in octaves. Training writes the file: numpy arrays of small integers, one for each type.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from sectum.errors import ArtefactInvalid
@@ -27,7 +30,7 @@ from sectum.units import format_bytes
 Floats = NDArray[np.float64]
 Cells = NDArray[np.int64]
 
-FILE = "support.json"
+FILE = "support.npz"
 INSIDE, NEAR, OUTSIDE = "inside", "near", "outside"
 HERE, ELSEWHERE = "here", "elsewhere"
 """Where operators were measured: on the artefact's kind of processor, or on another kind."""
@@ -41,12 +44,12 @@ others: a latency model that never saw a type is wrong about it by up to a hundr
 NEAR_FACTOR = 1.5
 """When such a type was left out of training, nine of ten of its operators took 0.55 to 1.4 times what was predicted; 89
 to 98 % lay within this factor."""
-_FORMAT = 2
+_FORMAT = 3
 _MOST_PLACES = 100_000
 """Operators whose places are remembered."""
 _ROUNDING = 1e-3
-_BIAS = 80
-"""A coordinate is one ASCII character: this code point plus its value, from -48 to 46."""
+_DIMENSIONS = "dimensions"
+"""The array that says what the columns of the others mean, as JSON."""
 _RENAMES = frozenset(row.name for row in OPERATORS.values() if row.renames)
 _ALONG_LAST = [
     row.code
@@ -251,9 +254,7 @@ class Support:
         for index, kinds in enumerate(zip(features.types, features.kinds, strict=True)):
             alike.setdefault(kinds, []).append(index)
         for (operator_type, kind), chosen in alike.items():
-            if (
-                operator_type.partition(" ")[0] in _RENAMES
-            ):  # whatever their sizes, they only give a tensor another name
+            if operator_type.partition(" ")[0] in _RENAMES:  # they only give a tensor another name
                 continue
             sizes = coordinates(kind, features.values[chosen])
             for index, of_one in zip(chosen, sizes, strict=True):
@@ -276,60 +277,66 @@ class Support:
         return {}
 
     def _place(self, operator_type: str, kind: str, sizes: Floats) -> Place:
-        cells = self._cells[HERE].get(key(operator_type, kind))
+        cells = self._cells(HERE, operator_type, kind)
         why = f"{operator_type} was never measured" if cells is None else _why_outside(sizes, cells, kind)
         if not why:
             return Place(INSIDE, "")
         for other in sorted(next((types for types in _SAME_KERNEL if operator_type in types), ())):
-            cells = self._cells[HERE].get(key(other, kind))
+            cells = self._cells(HERE, other, kind)
             if other != operator_type and cells is not None and not _why_outside(sizes, cells, kind):
                 return Place(NEAR, f"{why}, but {other} of such sizes was, by the same kernel")
-        cells = self._cells[ELSEWHERE].get(key(operator_type, kind))
+        cells = self._cells(ELSEWHERE, operator_type, kind)
         if cells is not None and not _why_outside(sizes, cells, kind):
             return Place(NEAR, f"{operator_type} of such sizes was only measured on another kind of processor")
         return Place(OUTSIDE, why)
 
+    def _cells(self, place: str, operator_type: str, kind: str) -> Floats | None:
+        """The cells of a type in octaves, measured `HERE` or `ELSEWHERE`; None where there are none."""
+        name = f"{place}/{key(operator_type, kind)}"
+        if name not in self._decoded:
+            stored = self._arrays
+            steps = np.array([dimension.step for dimension in DIMENSIONS[kind]])
+            self._decoded[name] = stored[name] * steps if name in stored else None
+        return self._decoded[name]
+
     @cached_property
-    def _cells(self) -> dict[str, dict[str, Floats]]:
-        """For `HERE` and `ELSEWHERE`, by type and kind, the cells in octaves."""
+    def _decoded(self) -> dict[str, Floats | None]:
+        """What was asked for, by the array's name."""
+        return {}
+
+    @cached_property
+    def _arrays(self) -> NpzFile:
         try:
-            stored = _checked(json.loads(read_checked(self.folder, *self.file)))
-            return {
-                place: {name: _decoded(name.rpartition(" ")[2], text) for name, text in stored[place].items()}
-                for place in (HERE, ELSEWHERE)
-            }
-        except (KeyError, TypeError, ValueError) as error:
+            return _opened(read_checked(self.folder, *self.file))
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ArtefactInvalid(
-                f"{self.folder / self.file[0]}: {error!r} is missing or wrong; reinstall Sectum, or make it again "
-                "(python -m sectum.lab.training.support)"
+                f"{self.folder / self.file[0]}: {error!r} is missing or wrong; reinstall Sectum, or train again "
+                "(python -m sectum.lab.training.train)"
             ) from error
 
 
 def encoded(here: Mapping[str, Cells], elsewhere: Mapping[str, Cells]) -> bytes:
     """The file's content for cells by `key`: those of this kind of processor, and those of another kind only."""
-    content = {"format": _FORMAT, "dimensions": _dimensions(), HERE: _texts(here), ELSEWHERE: _texts(elsewhere)}
-    return (json.dumps(content, indent=1) + "\n").encode()
+    arrays: dict[str, Any] = {
+        f"{place}/{name}": cells[name].astype(np.int8)
+        for place, cells in ((HERE, here), (ELSEWHERE, elsewhere))
+        for name in sorted(cells)
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays | {_DIMENSIONS: np.array(_dimensions())})
+    return content.getvalue()
 
 
-def _texts(cells: Mapping[str, Cells]) -> dict[str, str]:
-    return {name: (cells[name] + _BIAS).astype(np.uint8).tobytes().decode("ascii") for name in sorted(cells)}
+def _opened(content: bytes) -> NpzFile:
+    arrays: NpzFile = np.load(io.BytesIO(content), allow_pickle=False)
+    if str(arrays[_DIMENSIONS]) != _dimensions():
+        raise ValueError("its format")
+    return arrays
 
 
-def _decoded(kind: str, text: str) -> Floats:
-    steps = np.array([dimension.step for dimension in DIMENSIONS[kind]])
-    codes = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.float64)
-    cells: Floats = (codes.reshape(-1, len(steps)) - _BIAS) * steps
-    return cells
-
-
-def _checked(stored: Any) -> dict[str, dict[str, str]]:
-    if stored["format"] != _FORMAT or stored["dimensions"] != _dimensions():
-        raise ValueError("the format")
-    return {place: dict(stored[place]) for place in (HERE, ELSEWHERE)}
-
-
-def _dimensions() -> dict[str, list[list[Any]]]:
-    return {kind: [[dimension.name, dimension.step] for dimension in of_kind] for kind, of_kind in DIMENSIONS.items()}
+def _dimensions() -> str:
+    columns = {kind: [[one.name, one.step] for one in of_kind] for kind, of_kind in DIMENSIONS.items()}
+    return json.dumps([_FORMAT, columns])
 
 
 def _why_outside(sizes: Floats, cells: Floats, kind: str) -> str:

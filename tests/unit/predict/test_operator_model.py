@@ -73,8 +73,8 @@ def test_a_manifest_cannot_name_a_file_elsewhere(copy, squeezenet):
 
 def test_a_changed_support_is_refused(copy, squeezenet):
     """The file of measured sizes is checked against the manifest as the models are."""
-    path = copy / "support.json"
-    path.write_text(path.read_text().replace("Conv", "Corn", 1))
+    path = copy / "support.npz"
+    path.write_bytes(path.read_bytes().replace(b"Conv", b"Corn", 1))
     with pytest.raises(ArtefactInvalid, match="SHA-256"):
         OperatorModel.load(copy).support.places(extract(optimize(squeezenet, Cpu.AVX2), threads=1))
 

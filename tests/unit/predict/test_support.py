@@ -115,7 +115,7 @@ def test_the_shipped_support_knows_what_the_zoo_is_made_of(cpu):
     graph = zoo.to_graph(zoo.build("squeezenet1_1"), 1)
     places = operators.support.places(extract(optimize(graph, cpu), threads=1))
     assert {found.support for found in places} == {INSIDE}
-    assert (SHIPPED[cpu] / FILE).stat().st_size < 500_000
+    assert (SHIPPED[cpu] / FILE).stat().st_size < 200_000
 
 
 def test_coordinates_have_a_column_for_each_dimension():
