@@ -43,6 +43,16 @@ def test_no_other_order_has_a_lower_peak(graph: OptimizedGraph) -> None:
     assert in_order(graph, found).lifetimes.peak_bytes == best
 
 
+def test_two_operators_change_places_where_that_frees_memory() -> None:
+    """Of two operators that could be next, the one that frees the input runs first."""
+    tensors = {"x": Tensor("x", (1, 1), "float32", TensorKind.INPUT)}
+    tensors |= {name: Tensor(name, (1, 1), "float32", TensorKind.ACTIVATION) for name in ("t0", "t1", "t2")}
+    reads = {"t0": ("x",), "t1": ("t0",), "t2": ("t0", "x")}
+    operators = tuple(Operator(name, "Concat", sources, (name,)) for name, sources in reads.items())
+    graph = as_optimized(Graph("two", operators, tensors, ("x",), ("t1", "t2"), 17))
+    assert least_peak_order(graph) == [0, 2, 1]
+
+
 @given(graphs(most=6))
 @settings(max_examples=60)
 def test_the_rule_for_large_regions_never_makes_it_worse(graph: OptimizedGraph) -> None:

@@ -132,7 +132,7 @@ def _peak(order: Sequence[int], first: int, memory: _Memory) -> int:
 
 
 def _ordered(region: Sequence[int], sources: Sequence[Sequence[int]], memory: _Memory) -> list[int]:
-    if len(region) < 3:
+    if len(region) < 2:
         return list(region)
     inside = set(region)
     waits = {place: frozenset(source for source in sources[place] if source in inside) for place in region}

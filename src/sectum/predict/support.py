@@ -247,6 +247,10 @@ class Support:
     folder: Path
     file: tuple[str, str]
 
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs: it opens the file itself."""
+        return {"folder": self.folder, "file": self.file}
+
     def places(self, features: OperatorFeatures) -> tuple[Place, ...]:
         """Where each operator lies."""
         found = [Place(INSIDE, "")] * len(features.kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
@@ -98,6 +99,13 @@ def test_a_kernel_of_three_dimensions_is_not_taken_for_one_of_two(make):
     flat = features_of("Conv", [(1, 8, 16, 16)], (1, 8, 16, 16), {"kernel_shape": (3, 3)}, [(8, 8, 3, 3)])
     deep = features_of("Conv", [(1, 8, 16, 16, 16)], (1, 8, 16, 16, 16), {"kernel_shape": (3, 3, 3)}, [(8, 8, 3, 3, 3)])
     assert place(make(flat), deep).support == OUTSIDE
+
+
+def test_support_that_was_asked_can_be_sent_to_another_process(make):
+    """The file that the first question opens stays in the process that opened it."""
+    support, asked = make(convolution()), convolution()
+    assert support.places(asked)
+    assert pickle.loads(pickle.dumps(support)).places(asked) == support.places(asked)
 
 
 def test_damaged_support_is_refused(tmp_path):
