@@ -42,6 +42,7 @@ _OF_NETWORK = ("log_weight_reuse_bytes", "log_buffer_reuse_bytes")
 _OF_TILES = ("filters", "values", "positions", "block_rest", "filter_rest", "row_rest", "column_rest", "log_products")
 
 FEATURES = (*_OF_OPERATOR, "log_estimate", *_OF_TILES)
+_THREADS = FEATURES.index("threads")
 
 # One reference unit is the time of six 256x256 float32 matrix products: 201 MFLOP. Traffic and start-up are put in
 # the same unit by the ratios seen on the machine of the shipped model; the learned part corrects all three.
@@ -87,6 +88,12 @@ class OperatorFeatures:
     work: NDArray[np.float64]
     types: tuple[str, ...]
     costs: tuple[OperatorCost, ...]
+
+    @property
+    def several_threads(self) -> NDArray[np.bool_]:
+        """Whether each operator runs with more than one thread; shape ``(operators,)``."""
+        several: NDArray[np.bool_] = self.values[:, _THREADS] > 1
+        return several
 
     def part(self, start: int, stop: int) -> OperatorFeatures:
         """Operators ``start`` to ``stop``, without the latter; arrays are views."""

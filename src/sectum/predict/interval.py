@@ -27,7 +27,7 @@ def interval(operators: OperatorModel, profile: Profile, inference: InferenceCos
     network, breakdown, outside = inference.network, inference.breakdown_ms, inference.outside_ms
     native = breakdown.compute + breakdown.memory
     certain = float(network.native_ms.sum()) if network.native_source == "given" else 0.0
-    spread = operators.spread.of(network.features.kinds, network.native_ms)
+    spread = operators.spread.of(network.features, network.native_ms)
     ends: list[float] = []
     for over_committed, paging in _pagings(operators, profile, inference, probability):
         regime = "pages" if over_committed else "native" if profile.epc_pages is None else "fits"

@@ -77,7 +77,7 @@ class OperatorModel:
         page_factors: cost of a page by the group of operators that touches it, over the mean; of the software EPC.
         linear: costs of the work that kernels do.
         support: the operators that it was trained on.
-        files: the ONNX file of each group and its SHA-256.
+        files: the ONNX file of each group and its SHA-256, and under `of_threads` that of what threads change.
         training: how it was made: counts, versions, figures of its accuracy.
     """
 
@@ -135,13 +135,21 @@ class OperatorModel:
 
     def normalized_latencies(self, features: OperatorFeatures) -> NDArray[np.float64]:
         """Time of each operator over that of the GEMM reference kernel; shape ``(operators,)``."""
-        correction = np.zeros(len(features.kinds))
-        kinds = np.array(features.kinds)
+        kinds, times = np.array(features.kinds), self.linear.times(features)
         for kind in set(features.kinds):
             chosen = np.flatnonzero(kinds == kind)
-            (column,) = self._regressor(kind).run(None, {"features": features.values[chosen]})
-            correction[chosen] = np.asarray(column).reshape(-1)
-        return self.linear.times(features) * np.exp(correction)
+            times[chosen] *= self._factors(kind, features.values[chosen])
+        if not features.several_threads.any():
+            return times
+        values = with_time(features.values, times)
+        for kind in {kind for kind in features.kinds if of_threads(kind) in self.files}:
+            chosen = np.flatnonzero((kinds == kind) & features.several_threads)
+            times[chosen] *= self._factors(of_threads(kind), values[chosen])
+        return times
+
+    def _factors(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        (logs,) = self._regressor(name).run(None, {"features": values})
+        return np.exp(np.asarray(logs, dtype=np.float64).reshape(-1))
 
     def around(self, regime: str, spread: float) -> Width:
         """Factors on a latency that make its 90 % interval; the prediction itself is inside.
@@ -192,6 +200,21 @@ class OperatorModel:
             content = read_checked(self.folder, *self.files[group])
             self._loaded[group] = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return self._loaded[group]
+
+
+def with_time(values: NDArray[np.float32], times: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Features, and the time with one thread: what tells the time with several.
+
+    Args:
+        values: shape ``(operators, len(FEATURES))``.
+        times: normalized; shape ``(operators,)``.
+    """
+    return np.column_stack([values, np.log(times).astype(np.float32)])
+
+
+def of_threads(group: str) -> str:
+    """Names the model of what several threads change in a group."""
+    return f"{group}-threads"
 
 
 def shipped_for(cpu: Cpu) -> Path:

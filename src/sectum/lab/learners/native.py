@@ -108,4 +108,4 @@ def fit(networks: Sequence[MeasuredNetwork]) -> NativeModel:
         seen = list(observed(network for network in networks if network.cpu == cpu))
         if seen:
             learned[cpu] = learn(seen)
-    return NativeModel(learned or {Cpu.SSE: LearnedOperators(LinearTimes({}), {}, Overheads(0.0, 0.0))})
+    return NativeModel(learned or {Cpu.SSE: LearnedOperators(LinearTimes({}), {}, {}, Overheads(0.0, 0.0))})

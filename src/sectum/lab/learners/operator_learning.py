@@ -18,7 +18,7 @@ from sectum.ort.cpu import Cpu
 from sectum.ort.operators import KINDS
 from sectum.predict.features import OperatorFeatures, extract
 from sectum.predict.linear_times import ANY_TYPE, LEAST_REFERENCES, LinearTimes
-from sectum.predict.operator_model import Overheads
+from sectum.predict.operator_model import Overheads, with_time
 
 TREES = 160
 PARAMETERS = {
@@ -29,6 +29,10 @@ PARAMETERS = {
 _LEAST_SHARE = 1e-4
 _LONE_SHARE = 2e-3
 """Of an operator that was timed among others of its kind: networks show better what caches hold."""
+THREAD_PARAMETERS = {**PARAMETERS, "num_leaves": 15, "learning_rate": 0.05, "min_data_in_leaf": 20, "lambda_l2": 1}
+"""Fewer networks were measured with two threads."""
+_MOST_ROWS = 5_000
+"""So many operators of a type, drawn at random, tell its costs."""
 _FEWEST_ROWS, _FEWEST_SCALED = 30, 4
 """For costs of a type's own; for those of all types, or of its other variants, times a factor of its own."""
 _ROUNDS, _OUTLIER = 60, 0.15
@@ -180,26 +184,42 @@ class LearnedOperators:
     Attributes:
         linear: a first estimate from the work that kernels do.
         groups: for each group of operators, a regressor of the logarithm of what that estimate is off by.
+        threads: for each group that was measured with several threads, a regressor of the logarithm of the time with
+            them over that with one.
         overheads: see `overheads`.
     """
 
     linear: LinearTimes
     groups: Mapping[str, Any]
+    threads: Mapping[str, Any]
     overheads: Overheads
 
     def normalized_times(self, features: Sequence[OperatorFeatures]) -> list[NDArray[np.float64]]:
         """Normalized times of the operators of each network, as they count in a whole inference."""
         if not features:
             return []
+        ends = np.cumsum([len(of.kinds) for of in features])
+        return [self.overheads.started(of_one) for of_one in np.split(self.of_operators(features), ends[:-1])]
+
+    def of_operators(self, features: Sequence[OperatorFeatures]) -> NDArray[np.float64]:
+        """Normalized times of the operators of all networks, without an inference's start."""
         groups = np.array([group for of in features for group in of.kinds])
         values = np.concatenate([of.values for of in features])
         times = np.concatenate([self.linear.times(of) for of in features])
-        for group in set(groups.tolist()):
-            if group in self.groups:
-                mask = groups == group
-                times[mask] *= np.exp(self.groups[group].predict(values[mask]))
-        ends = np.cumsum([len(of.kinds) for of in features])
-        return [self.overheads.started(of_one) for of_one in np.split(times, ends[:-1])]
+        several = np.concatenate([of.several_threads for of in features])
+        _correct(times, self.groups, groups, values)
+        _correct(times, self.threads, np.where(several, groups, ""), with_time(values, times))
+        return times
+
+
+def _correct(
+    times: NDArray[np.float64], regressors: Mapping[str, Any], groups: NDArray[np.str_], values: NDArray[np.float32]
+) -> None:
+    """Multiply times by what the regressors of their groups say; where there is none they stay."""
+    for group, regressor in regressors.items():
+        mask = groups == group
+        if mask.any():
+            times[mask] *= np.exp(regressor.predict(values[mask]))
 
 
 def learn(
@@ -208,7 +228,8 @@ def learn(
     """Learn from all of these.
 
     Operators' times are scaled so that they add up to their network's latency: a profile is short, and the machine's
-    speed during it is less certain than the latency.
+    speed during it is less certain than the latency. What several threads change is learned from networks that ran
+    with several, against the times that were learned for one.
 
     Args:
         seen: networks whose operators were timed.
@@ -220,23 +241,67 @@ def learn(
     """
     if not any(one.total for one in seen):
         raise UsageError("no measured network: collect some first (sectum dataset collect)")
-    import lightgbm
+    fewest = min(one.threads for one in seen if one.total)
+    single = [one for one in seen if one.threads <= fewest]
+    extra = overheads(single)
+    rows = _Rows.of(single, extra)
+    linear = _fit_linear(single, rows)
+    estimates = np.concatenate([linear.times(one.features) for one in single])
+    groups = rows.regressors(estimates, rows.values, parameters, trees)
+    learned = LearnedOperators(linear, groups, {}, extra)
+    several = [one for one in seen if one.threads > fewest]
+    if not several:
+        return learned
+    rows = _Rows.of(several, extra)
+    alone = learned.of_operators([one.features for one in several])
+    return replace(learned, threads=rows.regressors(alone, with_time(rows.values, alone), THREAD_PARAMETERS, trees))
 
-    extra = overheads(seen)
-    groups = np.array([group for one in seen for group in one.features.kinds])
-    times = np.concatenate([_in_whole(one, extra) for one in seen])
-    share = np.concatenate([one.shares for one in seen])
-    weight = np.sqrt(np.clip(share, _LEAST_SHARE, None))
-    linear = _fit_linear(seen, times, weight)
-    estimates = np.concatenate([linear.times(one.features) for one in seen])
-    logs = np.clip(np.log(times / estimates), -_LARGEST_CORRECTION, _LARGEST_CORRECTION)
-    values = np.concatenate([one.features.values for one in seen])
-    regressors = {}
-    for group in sorted(set(groups.tolist())):
-        mask = groups == group
-        data = lightgbm.Dataset(*merged(values[mask], logs[mask], weight[mask]), params={"verbose": -1})
-        regressors[group] = lightgbm.train(dict(parameters), data, num_boost_round=trees)
-    return LearnedOperators(linear, regressors, extra)
+
+@dataclass(frozen=True)
+class _Rows:
+    """Operators of several networks, one row each.
+
+    Attributes:
+        groups: name of each one's group.
+        types: its type, with its variant.
+        values: its features.
+        times: as it counts in an inference, normalized.
+        weight: how much it counts.
+    """
+
+    groups: NDArray[np.str_]
+    types: NDArray[np.str_]
+    values: NDArray[np.float32]
+    times: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, seen: Sequence[Observation], extra: Overheads) -> _Rows:
+        return cls(
+            np.array([group for one in seen for group in one.features.kinds]),
+            np.array([kind for one in seen for kind in one.features.types]),
+            np.concatenate([one.features.values for one in seen]),
+            np.concatenate([_in_whole(one, extra) for one in seen]),
+            np.sqrt(np.clip(np.concatenate([one.shares for one in seen]), _LEAST_SHARE, None)),
+        )
+
+    def regressors(
+        self,
+        estimates: NDArray[np.float64],
+        values: NDArray[np.float32],
+        parameters: Mapping[str, Any],
+        trees: int,
+    ) -> dict[str, Any]:
+        """For each group, what tells the logarithm of its times over estimates from these values."""
+        import lightgbm
+
+        logs = np.clip(np.log(self.times / estimates), -_LARGEST_CORRECTION, _LARGEST_CORRECTION)
+        found = {}
+        for group in np.unique(self.groups).tolist():
+            mask = self.groups == group
+            data = lightgbm.Dataset(*merged(values[mask], logs[mask], self.weight[mask]), params={"verbose": -1})
+            found[group] = lightgbm.train(dict(parameters), data, num_boost_round=trees)
+        return found
 
 
 def _in_whole(one: Observation, extra: Overheads) -> NDArray[np.float64]:
@@ -249,40 +314,40 @@ def _in_whole(one: Observation, extra: Overheads) -> NDArray[np.float64]:
     return scaled
 
 
-def _fit_linear(seen: Sequence[Observation], times: NDArray[np.float64], weight: NDArray[np.float64]) -> LinearTimes:
-    """Find the costs of work, by type where there are enough operators of it; threads are left to the trees."""
-    groups = np.array([group for one in seen for group in one.features.kinds])
-    types = np.array([kind for one in seen for kind in one.features.types])
+def _fit_linear(seen: Sequence[Observation], rows: _Rows) -> LinearTimes:
+    """Find the costs of work, by type where there are enough operators of it."""
     work = np.concatenate([one.features.work for one in seen])
-    threads = np.repeat([one.threads for one in seen], [len(one.times) for one in seen])
-    fewest_threads = threads == threads.min()
+    types, which = np.unique(rows.types, return_inverse=True)
+    plain, plain_of_type = np.unique([kind.partition(" ")[0] for kind in types.tolist()], return_inverse=True)
     costs: dict[str, dict[str, NDArray[np.float64]]] = {}
     for group in KINDS:
-        of_group = (groups == group) & fewest_threads
-        if not of_group.any():
+        of_group = np.flatnonzero(rows.groups == group)
+        if not len(of_group):
             continue
-        costs[group] = {ANY_TYPE: _costs(work[of_group], times[of_group], weight[of_group])}
-        plain = np.array([kind.partition(" ")[0] for kind in types])
-        for names in (plain, types):
-            kinds, counts = np.unique(names[of_group], return_counts=True)
-            for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
-                chosen = of_group & (names == kind)
+        costs[group] = {ANY_TYPE: _costs(of_group, work, rows)}
+        for names, numbers in ((plain, plain_of_type[which[of_group]]), (types, which[of_group])):
+            for number, count in zip(*np.unique(numbers, return_counts=True), strict=True):
+                kind, chosen = str(names[number]), of_group[numbers == number]
                 if count >= _FEWEST_ROWS and kind not in costs[group]:
-                    costs[group][kind] = _costs(work[chosen], times[chosen], weight[chosen])
+                    costs[group][kind] = _costs(chosen, work, rows)
                 elif count >= _FEWEST_SCALED and kind not in costs[group]:
                     usual = costs[group].get(kind.partition(" ")[0], costs[group][ANY_TYPE])
-                    costs[group][kind] = usual * np.median(times[chosen] / np.maximum(work[chosen] @ usual, 1e-9))
+                    off = rows.times[chosen] / np.maximum(work[chosen] @ usual, 1e-9)
+                    costs[group][kind] = usual * np.median(off)
     return LinearTimes(costs)
 
 
-def _costs(work: NDArray[np.float64], times: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Costs, none below zero, with the least weighted squares of logarithmic errors; outliers count less.
+def _costs(chosen: NDArray[np.int64], every: NDArray[np.float64], rows: _Rows) -> NDArray[np.float64]:
+    """Costs of the work of some operators, none below zero, with the least weighted squares of logarithmic errors; outliers count less.
 
     Non-negative least squares of relative errors give the start. They alone are too low: an estimate of half the time
     is off by less than one of twice the time.
     """
     from scipy.optimize import least_squares, nnls
 
+    if len(chosen) > _MOST_ROWS:
+        chosen = np.random.default_rng(0).choice(chosen, _MOST_ROWS, replace=False)
+    work, times, weight = every[chosen], rows.times[chosen], rows.weight[chosen]
     largest, smallest = work.max(axis=0), work.min(axis=0)
     # Less than 1 is the rounding of a size that is none. Work that hardly differs would get any cost, and be wrong
     # where there is much of it; the column of ones stands for what all operators have in common.

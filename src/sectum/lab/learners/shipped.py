@@ -87,7 +87,7 @@ class FittedOperatorsAndPages:
         width = self.widths.get(regime)
         if width is None or self.spread is None:
             return None
-        spread = self.spread.of(network.features.kinds, native_ms)
+        spread = self.spread.of(network.features, native_ms)
         low, high = (latency_ms * math.exp(quantile * spread) for quantile in width)
         return min(low, latency_ms), max(high, latency_ms)
 
@@ -133,13 +133,13 @@ def _widths(networks: Sequence[MeasuredNetwork]) -> tuple[Spread | None, dict[st
     ]
     times = fitted.native.normalized_times([case.network for case in cases])
     composed = [
-        (case.network.features.kinds, its * case.network.unit_ms) for case, its in zip(cases, times, strict=True)
+        (case.network.features, its * case.network.unit_ms) for case, its in zip(cases, times, strict=True)
     ]
     spread = learn_spread(composed, errors)
     relative: dict[str, list[float]] = {"native": [], "fits": [], "pages": []}
-    for case, error, (kinds, times_ms) in zip(cases, errors, composed, strict=True):
+    for case, error, (features, times_ms) in zip(cases, errors, composed, strict=True):
         regime = "native" if case.epc_pages is None else "pages" if pages(case) else "fits"
-        relative[regime].append(error / spread.of(kinds, times_ms))
+        relative[regime].append(error / spread.of(features, times_ms))
     tail = (1 - NOMINAL_COVERAGE) / 2
     return spread, {
         regime: (float(np.quantile(found, tail)), float(np.quantile(found, 1 - tail)))

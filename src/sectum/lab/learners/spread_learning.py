@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.ort.operators import KINDS
+from sectum.predict.features import OperatorFeatures
 from sectum.predict.spread import Spread, columns
 
 Floats = NDArray[np.float64]
@@ -17,11 +18,11 @@ _HAS, _FEWEST = 0.02, 20
 _PRIOR = 20
 
 
-def learn_spread(networks: Sequence[tuple[Sequence[str], Floats]], errors: Sequence[float]) -> Spread:
+def learn_spread(networks: Sequence[tuple[OperatorFeatures, Floats]], errors: Sequence[float]) -> Spread:
     """Regress the sizes of logarithmic errors on the kinds of operators that networks spend their time in.
 
     Args:
-        networks: of each, the kinds of its operators and their predicted native times in milliseconds.
+        networks: of each, the features of its operators and their predicted native times in milliseconds.
         errors: logarithm of measured over predicted latency of each.
 
     Each kind also counts as if `_PRIOR` networks of it alone had the mean error, and is no better than half of that:
@@ -29,7 +30,7 @@ def learn_spread(networks: Sequence[tuple[Sequence[str], Floats]], errors: Seque
     """
     from scipy.optimize import nnls
 
-    table = np.stack([columns(kinds, times_ms) for kinds, times_ms in networks])
+    table = np.stack([columns(features, times_ms) for features, times_ms in networks])
     sizes = np.abs(np.asarray(errors))
     mean = float(sizes.mean())
     prior = np.sqrt(_PRIOR) * np.eye(len(KINDS), table.shape[1])
@@ -39,4 +40,5 @@ def learn_spread(networks: Sequence[tuple[Sequence[str], Floats]], errors: Seque
     of_kinds = np.maximum(found[: len(KINDS)], mean / 2)
     seen = (table[:, : len(KINDS)] > _HAS).sum(axis=0) >= _FEWEST
     of_kinds = np.where(seen, of_kinds, max(of_kinds[seen].max(initial=0.0), mean))
-    return Spread(dict(zip(KINDS, of_kinds.tolist(), strict=True)), float(found[-1]))
+    short, threads = found[len(KINDS) :].tolist()
+    return Spread(dict(zip(KINDS, of_kinds.tolist(), strict=True)), short, threads)

@@ -90,7 +90,7 @@ def table_of_bounds(seen: Sequence[Observation], operators: OperatorModel) -> li
             ratios += (high / low)[chosen].tolist()
             if one.whole:
                 started = operators.overheads.started(predicted)
-                spread = operators.spread.of(one.features.kinds, started * operators.reference_ms)
+                spread = operators.spread.of(one.features, started * operators.reference_ms)
                 narrow, wide = operators.around("native", spread)
                 others = started[~chosen].sum()
                 ends = others * narrow + low[chosen].sum(), others * wide + high[chosen].sum()

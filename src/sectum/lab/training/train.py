@@ -37,7 +37,7 @@ from sectum.lab.learners.shipped import OperatorsAndPages
 from sectum.lab.training.support import write
 from sectum.ort.operators import KINDS
 from sectum.predict.features import FEATURES, SCHEMA_VERSION, schema_hash
-from sectum.predict.operator_model import PAGES, REGIMES
+from sectum.predict.operator_model import PAGES, REGIMES, of_threads
 from sectum.predict.paging_features import PAGING_FEATURES
 
 FOLDS = 5
@@ -82,14 +82,17 @@ def figures(seen: Sequence[Observation]) -> dict[str, dict[str, float]]:
 
 
 def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dict[str, dict[str, str]]:
-    """Write one ONNX file per group, and one for pages; gives the file and SHA-256 of each."""
+    """Write one or two ONNX files per group, and one for pages; gives the file and SHA-256 of each."""
     from onnxmltools import convert_lightgbm
     from onnxmltools.convert.common.data_types import FloatTensorType
 
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
-    regressors = {**{group: (model, len(FEATURES)) for group, model in learned.groups.items()},
-                  PAGES: (pages.correction, len(PAGING_FEATURES))}  # fmt: skip
+    regressors = {
+        **{group: (model, len(FEATURES)) for group, model in learned.groups.items()},
+        **{of_threads(group): (model, len(FEATURES) + 1) for group, model in learned.threads.items()},
+        PAGES: (pages.correction, len(PAGING_FEATURES)),
+    }
     for name, (regressor, n_features) in regressors.items():
         columns = [("features", FloatTensorType([None, n_features]))]
         model = convert_lightgbm(regressor, initial_types=columns, target_opset=15)

@@ -99,6 +99,22 @@ def test_learning_twice_gives_the_same(seen):
     np.testing.assert_array_equal(learn(seen).normalized_times(features)[0], learn(seen).normalized_times(features)[0])
 
 
+def test_what_threads_change_is_learned_beside_what_one_thread_takes(seen):
+    """Two threads halve the time of convolutions and not that of others: one thread's times stay as they were."""
+    two = []
+    for one in seen:
+        halved = one.times * np.where(np.array(one.features.kinds) == "conv", 0.5, 1.0)
+        values = one.features.values.copy()
+        values[:, FEATURES.index("threads")] = 2
+        features = replace(one.features, values=values)
+        two.append(replace(one, threads=2, features=features, times=halved, total=float(halved.sum())))
+    learned, alone = learn([*seen, *two]), learn(seen)
+    for one, other in zip(seen[-4:], two[-4:], strict=True):
+        of_one, of_two = learned.normalized_times([one.features, other.features])
+        np.testing.assert_array_equal(of_one, alone.normalized_times([one.features])[0])
+        assert of_two.sum() == pytest.approx(other.total, rel=0.05)
+
+
 def test_without_networks_it_is_refused():
     """The error says what to collect."""
     with pytest.raises(UsageError, match="collect some first"):
@@ -110,7 +126,7 @@ def test_a_group_that_was_not_seen_takes_its_roofline(seen):
     learned = learn(seen)
     kept = {group: costs for group, costs in learned.linear.costs.items() if group != "conv"}
     trees = {group: model for group, model in learned.groups.items() if group != "conv"}
-    known = LearnedOperators(LinearTimes(kept), trees, Overheads(0.0, 0.0))
+    known = LearnedOperators(LinearTimes(kept), trees, {}, Overheads(0.0, 0.0))
     features = seen[-1].features
     (times,) = known.normalized_times([features])
     convolutions = np.array(features.kinds) == "conv"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from made_features import of_kinds
 from sectum.lab.learners.spread_learning import learn_spread
 from sectum.ort.operators import KINDS
 
@@ -18,7 +19,7 @@ def networks(number: int, most_ms: float = LONG_MS, least_ms: float = LONG_MS):
     chance = np.random.default_rng(0)
     shares = chance.dirichlet([0.5] * len(TRUE), number)
     totals = np.exp(chance.uniform(np.log(least_ms), np.log(most_ms), number))
-    return [(tuple(TRUE), row * total) for row, total in zip(shares, totals, strict=True)], shares, totals
+    return [(of_kinds(*TRUE), row * total) for row, total in zip(shares, totals, strict=True)], shares, totals
 
 
 def test_a_kind_whose_errors_are_larger_gets_a_larger_spread():
@@ -38,7 +39,16 @@ def test_short_inferences_get_more():
     seen, shares, totals = networks(2000, 100.0, 0.01)
     spread = learn_spread(seen, (shares @ list(TRUE.values()) + 0.15 / (1 + totals)).tolist())
     assert spread.short == pytest.approx(0.15, rel=0.15)
-    assert spread.of(["gemm"], np.array([0.1])) > spread.of(["gemm"], np.array([10.0])) + 0.08
+    assert spread.of(of_kinds("gemm"), np.array([0.1])) > spread.of(of_kinds("gemm"), np.array([10.0])) + 0.08
+
+
+def test_several_threads_get_more():
+    """What is added to errors of runs with two threads is found."""
+    seen, shares, _ = networks(400)
+    sizes = shares @ list(TRUE.values())
+    of_two = [(of_kinds(*TRUE, threads=2), times) for _, times in seen]
+    spread = learn_spread([*seen, *of_two], [*sizes, *(sizes + 0.1)])
+    assert spread.threads == pytest.approx(0.1, rel=0.1)
 
 
 def test_no_kind_is_much_better_than_the_mean():
@@ -52,12 +62,13 @@ def test_a_kind_that_few_networks_have_gets_the_largest_spread():
     """What was seldom or never seen is expected to be as wrong as the worst of those that were."""
     seen, shares, _ = networks(500)
     sizes = [*(shares @ list(TRUE.values())), 0.001]
-    spread = learn_spread([*seen, (("recurrent",), np.array([LONG_MS]))], sizes)
+    spread = learn_spread([*seen, (of_kinds("recurrent"), np.array([LONG_MS]))], sizes)
     largest = max(spread.kinds[kind] for kind in TRUE)
     assert all(spread.kinds[kind] == pytest.approx(largest) for kind in KINDS if kind not in TRUE)
 
 
 def test_few_networks_say_little():
     """With hardly any networks, each kind has at least the mean error."""
-    spread = learn_spread([(("conv",), np.array([LONG_MS])), (("gemm",), np.array([LONG_MS]))], [0.02, -0.06])
+    alone = [(of_kinds(kind), np.array([LONG_MS])) for kind in ("conv", "gemm")]
+    spread = learn_spread(alone, [0.02, -0.06])
     assert all(size >= 0.04 * (1 - 1e-9) for size in spread.kinds.values())
