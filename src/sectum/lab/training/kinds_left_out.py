@@ -55,14 +55,21 @@ def _long_kernels(features: OperatorFeatures) -> Mask:
     return _of_kind("conv", "plain_conv", "depthwise")(features) & (sides >= 7)
 
 
+def _of_signals(features: OperatorFeatures) -> Mask:
+    return _of_kind("conv", "plain_conv", "depthwise")(features) & (_column(features, "in_height") == 1)
+
+
 KINDS: dict[str, Kind] = {
     "depthwise convolutions": _of_kind("depthwise"),
     "grouped convolutions": _grouped,
     "kernels of 7 and more": _long_kernels,
     "blocked convolutions": _of_kind("conv"),
     "other convolutions": _of_type("FusedConv"),
+    "convolutions of one dimension": _of_signals,
     "transposed convolutions": _of_type("ConvTranspose"),
     "matrix products": _of_kind("gemm"),
+    "quantized products": _of_kind("quantized"),
+    "recurrent layers": _of_kind("recurrent"),
     "LRN": _of_type("LRN"),
     "LayerNormalization": _of_type("LayerNormalization"),
     "Softmax": _of_type("Softmax"),
