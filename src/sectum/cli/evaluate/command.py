@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import click
@@ -62,6 +63,8 @@ def evaluate(
     Three splits: random folds without near relatives on both sides; each family left out; and the random folds' rows
     whose working set is 0.8 to 1.25 times the EPC. Latencies are measured in the software enclave, figures are over
     its rows. Beside them stands the label noise: how well a second measurement agrees with the first.
+
+    With --out, --retrain keeps what is done in FILE.folds, and goes on there when it was stopped.
     """
     from sectum.cli.evaluate.page import write_page
     from sectum.cli.evaluate.pictures import draw
@@ -73,9 +76,12 @@ def evaluate(
     for path in (out, markdown):
         if path is not None:
             check_writable(path)
-    evaluation = _retrained(data, names, workers) if retrain else _stored(names, data)
+    keep = None if out is None else out.with_name(f"{out.name}.folds")
+    evaluation = _retrained(data, names, workers, keep) if retrain else _stored(names, data)
     if out is not None:
         write_file(out, dumps(evaluation))
+    if retrain and keep is not None:
+        rmtree(keep, ignore_errors=True)
     differs = None if retrain else _differs(data, evaluation)
     evaluation = {"retrained": retrain, "dataset_differs": differs, **evaluation}
     if markdown is not None:
@@ -89,14 +95,14 @@ def evaluate(
         say(f"drawn: {path}")
 
 
-def _retrained(data: Path, names: tuple[str, ...], workers: int | None) -> dict[str, Any]:
+def _retrained(data: Path, names: tuple[str, ...], workers: int | None, keep: Path | None) -> dict[str, Any]:
     from sectum.cli.render.progress import progress_bar
     from sectum.lab.evaluation import stored
     from sectum.lab.evaluation.registry import chosen
 
     with progress_bar() as progress:
         progress("reading", 0.0)
-        return stored.evaluate(data, chosen(names), workers=workers, progress=progress)
+        return stored.evaluate(data, chosen(names), workers=workers, progress=progress, keep=keep)
 
 
 def _stored(names: tuple[str, ...], data: Path) -> dict[str, Any]:

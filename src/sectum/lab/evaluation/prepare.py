@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ def each(
     chunk: int = 1,
     start: Callable[..., None] | None = None,
     arguments: tuple[Any, ...] = (),
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Results in the order of the items, from several processes, or from this one if ``workers`` is 1.
 
     Args:

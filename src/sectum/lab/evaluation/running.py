@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.lab.evaluation.kept import Answers, KeptFolds
 from sectum.lab.evaluation.prepare import each
 from sectum.lab.evaluation.registry import Entry
 from sectum.lab.evaluation.truth import Truth, run_of, truth
@@ -37,10 +39,6 @@ class Predictions:
     low_ms: Floats
     high_ms: Floats
     probability: Floats
-
-
-Answers = dict[str, Floats]
-"""By learner: columns latency, low, high, probability; shape ``(cases of the fold, 4)``."""
 
 
 class _Folds:
@@ -92,6 +90,7 @@ def predictions(
     *,
     workers: int = 1,
     progress: Progress = lambda _what, _share: None,
+    kept: KeptFolds | None = None,
 ) -> dict[str, dict[str, Predictions]]:
     """By split and learner.
 
@@ -101,23 +100,30 @@ def predictions(
         splits: folds of each.
         workers: processes, each of which trains all learners of a fold.
         progress: called with the fold that is done, and the share of all.
+        kept: folds that were done before; those that are done now are added.
     """
     cases = truth(networks)
     work = [(split, fold) for split, folds in splits.items() for fold in folds]
+    names = tuple(entry.name for entry in entries)
+    done = [kept.get(split, fold, names) if kept else None for split, fold in work]
     tables = {split: {entry.name: np.full((len(cases), 4), math.nan) for entry in entries} for split in splits}
     threads = "1" if workers > 1 else None
     found = each(
         _answers,
-        [fold for _, fold in work],
+        [fold for (_, fold), answers in zip(work, done, strict=True) if answers is None],
         workers=workers,
         start=_start,
         arguments=(networks, entries, threads),
     )
-    for number, ((split, fold), answers) in enumerate(zip(work, found, strict=True)):
-        lines = np.isin(cases.network, fold.test)
-        for name, columns in answers.items():
-            tables[split][name][lines] = columns
-        progress(f"{split.replace('_', ' ')}: {fold.name}", (number + 1) / len(work))
+    with closing(found):
+        for number, ((split, fold), old) in enumerate(zip(work, done, strict=True)):
+            answers = old or next(found)
+            if kept and not old:
+                kept.put(split, fold, answers)
+            lines = np.isin(cases.network, fold.test)
+            for name, columns in answers.items():
+                tables[split][name][lines] = columns
+            progress(f"{split.replace('_', ' ')}: {fold.name}", (number + 1) / len(work))
     return {
         split: {name: Predictions(*table.T) for name, table in by_name.items()} for split, by_name in tables.items()
     }

@@ -15,6 +15,7 @@ from typing import Any
 from sectum import __version__
 from sectum.errors import ArtefactInvalid, DatasetInvalid
 from sectum.lab.dataset import dataset
+from sectum.lab.evaluation.kept import KeptFolds
 from sectum.lab.evaluation.prepare import prepare, usable_cpus
 from sectum.lab.evaluation.registry import Entry
 from sectum.lab.evaluation.running import predictions
@@ -48,6 +49,7 @@ def evaluate(
     *,
     workers: int | None = None,
     progress: Progress = lambda _what, _share: None,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """Train every learner anew on every fold of a stored dataset, and judge what it predicts.
 
@@ -56,6 +58,8 @@ def evaluate(
         entries: learners; those that lack a library are left out and named.
         workers: processes; as many as there are CPUs if not given.
         progress: called with what is done, and the share of all.
+        keep: folder for the answers of each fold. An evaluation that was stopped goes on where it was; the caller
+            removes the folder when the evaluation is stored.
 
     Raises:
         UsageError: pyarrow is not installed.
@@ -76,10 +80,11 @@ def evaluate(
     if not usable:
         raise ArtefactInvalid("no learner can be evaluated: " + "; ".join(map(str, left_out)))
     prepare(networks, workers=workers, progress=lambda share: progress("page traces", _PREPARING * share))
+    kept = None if keep is None else KeptFolds(keep, _made_from(folder))
     between = 1 - _PREPARING - _SUMMARISING
     predicted = predictions(
         networks, usable, splits, workers=workers,
-        progress=lambda what, share: progress(what, _PREPARING + between * share),
+        progress=lambda what, share: progress(what, _PREPARING + between * share), kept=kept,
     )  # fmt: skip
     progress("figures", 1 - _SUMMARISING)
     summary = summarise(networks, usable, splits, predicted)
@@ -94,6 +99,13 @@ def evaluate(
         "left_out": left_out,
         **summary,
     }
+
+
+def _made_from(folder: Path) -> str:
+    """What the answers of a fold depend on beside the fold itself and the learners' names: data, code, libraries."""
+    package = Path(__file__).parents[2]
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
+    return json.dumps([code.hexdigest(), dataset_digest(folder), _versions()])
 
 
 def _described(folder: Path, networks: Sequence[MeasuredNetwork]) -> dict[str, Any]:

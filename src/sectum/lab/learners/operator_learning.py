@@ -338,8 +338,9 @@ def _fit_linear(seen: Sequence[Observation], rows: _Rows) -> LinearTimes:
 
 
 def _costs(chosen: NDArray[np.int64], every: NDArray[np.float64], rows: _Rows) -> NDArray[np.float64]:
-    """Costs of the work of some operators, none below zero, with the least weighted squares of logarithmic errors; outliers count less.
+    """Costs of the work of some operators, none below zero, with the least weighted squares of logarithmic errors.
 
+    Outliers count less.
     Non-negative least squares of relative errors give the start. They alone are too low: an estimate of half the time
     is off by less than one of twice the time.
     """

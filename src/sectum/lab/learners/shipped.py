@@ -132,9 +132,7 @@ def _widths(networks: Sequence[MeasuredNetwork]) -> tuple[Spread | None, dict[st
         for run, estimate in zip(runs, fitted.predict(cases), strict=True)
     ]
     times = fitted.native.normalized_times([case.network for case in cases])
-    composed = [
-        (case.network.features, its * case.network.unit_ms) for case, its in zip(cases, times, strict=True)
-    ]
+    composed = [(case.network.features, its * case.network.unit_ms) for case, its in zip(cases, times, strict=True)]
     spread = learn_spread(composed, errors)
     relative: dict[str, list[float]] = {"native": [], "fits": [], "pages": []}
     for case, error, (features, times_ms) in zip(cases, errors, composed, strict=True):

@@ -45,6 +45,7 @@ def evaluated(shard, tmp_path_factory) -> Path:
     line = ["evaluate", "--retrain", "--data", str(shard), *only, "--workers", "1", "--out", str(file), "--json"]
     result = CliRunner().invoke(cli, line)
     assert result.exit_code == 0, result.output
+    assert [path.name for path in file.parent.iterdir()] == [file.name]  # what was kept of folds is removed
     file.with_suffix(".stdout").write_text(result.stdout)
     return file
 
