@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sectum.graph.ir import Operator
 from sectum.ort.kernel_memory import im2col_block
 from sectum.ort.optimized import OptimizedGraph
-from sectum.paging.replacement import Touch
-from sectum.units import PAGE_BYTES, pages
+from sectum.units import pages
 
 _PART_PAGES, _MOST_PARTS = 32, 32
 """How finely the simultaneous reading and writing of an operator is followed."""
@@ -37,11 +40,24 @@ class Span(NamedTuple):
         size = self.n_bytes // parts
         return Span(self.start + index * size + offset_bytes, n_bytes)
 
-    def touch(self, operator: int) -> Touch:
-        """The pages that it lies in."""
-        start, n_bytes = self
-        first = start // PAGE_BYTES
-        return Touch(operator, first, (start + (n_bytes or 1) - 1) // PAGE_BYTES - first + 1)
+
+Spans = NDArray[np.int64]
+"""Spans as an array, shape ``(..., 2)``; the columns are the fields of `Span`."""
+
+
+def as_array(spans: Iterable[Span] | Spans) -> Spans:
+    """Spans as an array; shape ``(spans, 2)``."""
+    if isinstance(spans, np.ndarray):
+        return spans
+    return np.fromiter(chain.from_iterable(spans), np.int64).reshape(-1, 2)
+
+
+def _divided(spans: Spans, parts: int) -> Spans:
+    """`Span.part` of all spans, for all parts: shape ``(..., 2)`` becomes ``(..., parts, 2)``."""
+    start, n_bytes = spans[..., :1], spans[..., 1:]
+    size = -(-n_bytes // parts)
+    offset = np.minimum(np.arange(parts) * size, n_bytes)
+    return np.stack([start + offset, np.minimum(size, n_bytes - offset)], axis=-1)
 
 
 Weight = Sequence[Span]
@@ -56,7 +72,7 @@ def _part_of(weight: Weight, index: int, parts: int) -> Iterator[Span]:
         yield from weight[len(weight) * index // parts : len(weight) * (index + 1) // parts]
 
 
-Accesses = Callable[[int], Iterator[Span]]
+Accesses = Callable[[int], Iterable[Span] | Spans]
 """Given the bytes of the EPC, the parts of its tensors that an operator goes through, in order."""
 
 
@@ -158,10 +174,11 @@ def _plain_convolution(
     scratch: Sequence[Span],
     target: Span,
     epc_bytes: int,
-) -> Iterator[Span]:
+) -> Spans:
     """A convolution in the plain layout: group by group of each image, all weights again for each segment of it.
 
-    A segment is a range of positions: a piece of each channel, and of each filter's outputs.
+    A segment is a range of positions: a piece of each channel, and of each filter's outputs. A network can have hundreds
+    of thousands of them, so they are not listed one by one.
     """
     maps = (source.n_bytes + target.n_bytes) // images
     if (maps + sum(span.n_bytes for span in weight)) // groups <= epc_bytes // 2:  # read again, it is still there
@@ -170,16 +187,19 @@ def _plain_convolution(
         groups = 1
     if segments == 1:
         channels = filters = 1
-    for image in range(images):
-        for group in range(groups):
-            read, made = source.part(image, images).part(group, groups), target.part(image, images).part(group, groups)
-            for segment in range(segments):
-                for channel in range(channels):
-                    yield read.part(channel, channels).part(segment, segments)
-                yield from _part_of(weight, group, groups)
-                yield from scratch
-                for number in range(filters):
-                    yield made.part(number, filters).part(segment, segments)
+
+    def pieces(span: Span, maps: int) -> Spans:
+        of_group = _divided(_divided(as_array([span])[0], images), groups)
+        return _divided(_divided(of_group, maps), segments).swapaxes(2, 3)
+
+    in_order = [
+        pieces(source, channels),
+        _divided(as_array(weight), groups).swapaxes(0, 1)[:, np.newaxis],
+        as_array(scratch),
+        pieces(target, filters),
+    ]
+    passes = (images, groups, segments)
+    return np.concatenate([np.broadcast_to(one, (*passes, *one.shape[-2:])) for one in in_order], axis=3).reshape(-1, 2)
 
 
 def _joining(images: int, parts: Sequence[Span], whole: Span, _epc_bytes: int, *, to_whole: bool) -> Iterator[Span]:

@@ -29,17 +29,17 @@ class Footprint:
 
 def footprints(trace: PageTrace, operators: int) -> tuple[Footprint, ...]:
     """Count the pages touched up to each of the ``operators``."""
-    if not trace.touches:
+    if not len(trace.touches):
         return (Footprint(0, 0),) * operators
-    first = np.array([touch.first_page for touch in trace.touches])
-    end = first + np.array([touch.n_pages for touch in trace.touches])
+    touched, first, n_touched = trace.touches.T
+    end = first + n_touched
     # The pages between two neighbouring edges are touched by the same operators.
     edges = np.unique(np.concatenate([first, end]))
     n_pages = np.diff(edges)
     starts, stops = np.searchsorted(edges, first), np.searchsorted(edges, end)
     touched_by = np.full(n_pages.size, operators)
-    for touch, start, stop in zip(reversed(trace.touches), starts[::-1], stops[::-1], strict=True):
-        touched_by[start:stop] = touch.operator  # in reverse order, so that the earliest touch remains
+    for operator, start, stop in zip(touched[::-1], starts[::-1], stops[::-1], strict=True):
+        touched_by[start:stop] = operator  # in reverse order, so that the earliest touch remains
     of_weights = np.where(edges[:-1] < trace.weight_pages, n_pages, 0)
     weights, everything = (
         np.bincount(touched_by, pages, operators + 1)[:operators].cumsum().astype(int) * PAGE_BYTES

@@ -8,17 +8,21 @@ scratch memory are chunks of the arena. Allocations under 64 KiB stay in the C l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sectum.graph.ir import Operator
-from sectum.ort.access_pattern import Accesses, KernelMemory, Span, Weight, accesses
+from sectum.ort.access_pattern import KernelMemory, Span, Spans, Weight, accesses, as_array
 from sectum.ort.arena import BLOCK, ArenaLayout, arena_layout
 from sectum.ort.memory_plan import MemoryPlan, Storage, memory_plan
 from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
-from sectum.paging.replacement import Touch, working_set_pages
+from sectum.paging.replacement import Touches, working_set_pages
 from sectum.units import PAGE_BYTES, pages
 
 MIN_PAGED_BYTES = 64 << 10
@@ -29,23 +33,25 @@ DETAILED_SHARE = 0.25
 that page, the loads of 7 are within 5 % of those counted and all within 13 %; at one, of 6 and within 37 %."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PageTrace:
     """One inference as page touches.
 
     Attributes:
-        touches: ranges of pages in the order of use; ``operator`` indexes the runtime graph's operators.
+        touches: ranges of pages in the order of use; the operator indexes the runtime graph's operators.
         pages: distinct pages touched.
         weight_pages: that hold weights: those below this number.
         used_weight_pages: how many of these are touched.
+        plan: where activations are.
     """
 
-    touches: tuple[Touch, ...]
+    touches: Touches
     pages: int
     weight_pages: int
     used_weight_pages: int
+    plan: MemoryPlan = field(repr=False)
     _graph: OptimizedGraph = field(repr=False)
-    _accesses: Sequence[Callable[[], Accesses | None]] = field(repr=False)
+    _memories: Sequence[KernelMemory] = field(repr=False)
 
     @cached_property
     def live_bytes(self) -> tuple[int, ...]:
@@ -53,7 +59,7 @@ class PageTrace:
         weight_bytes = self.weight_pages * PAGE_BYTES
         return tuple([weight_bytes + n_bytes for n_bytes in self._graph.lifetimes.live_bytes])
 
-    def touches_under(self, epc_pages: int | None) -> Sequence[Touch]:
+    def touches_under(self, epc_pages: int | None) -> Touches:
         """The touches that count with an EPC of that size.
 
         An operator that needs a small part of the EPC may be taken to touch its tensors one after the other, and
@@ -62,23 +68,27 @@ class PageTrace:
         """
         if epc_pages is None:
             return self.touches
-        pages_of: dict[int, int] = {}
-        for operator, _, n_pages in self.touches:
-            pages_of[operator] = pages_of.get(operator, 0) + n_pages
-        split = {
-            operator: in_detail
-            for operator, n_pages in pages_of.items()
-            if n_pages > DETAILED_SHARE * epc_pages and (in_detail := self._accesses[operator]())
-        }
-        if not split:
-            return self.touches
-        detailed: list[Touch] = []
-        for touch in self.touches:
-            if touch.operator not in split:
-                detailed.append(touch)
-            elif not detailed or detailed[-1].operator != touch.operator:
-                detailed.extend([span.touch(touch.operator) for span in split[touch.operator](epc_pages * PAGE_BYTES)])
-        return detailed
+        operators, _, n_pages = self.touches.T
+        pages_of = np.bincount(operators, n_pages)
+        parts, done = [], 0
+        for operator in np.flatnonzero(pages_of > DETAILED_SHARE * epc_pages).tolist():
+            memory = self._memories[operator]
+            in_detail = accesses(memory, describe(memory.op).access)
+            if in_detail is not None:
+                start, stop = np.searchsorted(operators, [operator, operator + 1])
+                parts += [self.touches[done:start], _touches(operator, as_array(in_detail(epc_pages * PAGE_BYTES)))]
+                done = stop
+        return np.concatenate([*parts, self.touches[done:]]) if parts else self.touches
+
+
+def _touches(operators: int | NDArray[np.int64], spans: Spans) -> Touches:
+    """The pages that spans lie in."""
+    start, n_bytes = spans.T
+    touches = np.empty((len(spans), 3), dtype=np.int64)
+    touches[:, 0] = operators
+    touches[:, 1] = start // PAGE_BYTES
+    touches[:, 2] = (start + np.maximum(n_bytes, 1) - 1) // PAGE_BYTES - touches[:, 1] + 1
+    return touches
 
 
 class _Space:
@@ -111,8 +121,9 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
     arena = arena_layout(graph, plan, scratch_bytes, weights.in_arena)
     first_page = weights.next_page
     activations = _Activations(graph, plan, arena, first_page)
-    touches: list[Touch] = []
-    accesses_of: list[Callable[[], Accesses | None]] = []
+    spans: list[Span] = []
+    ends: list[int] = []
+    memories: list[KernelMemory] = []
     for index, op in enumerate(graph.operators):
         read = activations.read_by(op)
         loaded = weight_spans[index]
@@ -121,19 +132,20 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
             for address, n_bytes in zip(arena.scratch[index], scratch_bytes[index], strict=True)
         ]
         written = [span for name in op.outputs if name and (span := activations.span(name))]
-        weight = [span for spans in loaded.values() for span in spans]
-        touches += [span.touch(index) for span in (*read.values(), *weight, *scratch, *written)]
-        memory = KernelMemory(op, graph, read, loaded, scratch, written)
-        accesses_of.append(partial(accesses, memory, describe(op).access))
-    of_weights = working_set_pages([touch for touch in touches if touch.first_page < weights.next_page])
-    of_activations = working_set_pages([touch for touch in touches if touch.first_page >= weights.next_page])
+        spans += [*read.values(), *chain.from_iterable(loaded.values()), *scratch, *written]
+        ends.append(len(spans))
+        memories.append(KernelMemory(op, graph, read, loaded, scratch, written))
+    touches = _touches(np.searchsorted(ends, np.arange(len(spans)), side="right"), as_array(spans))
+    in_weights = touches[:, 1] < weights.next_page
+    of_weights = working_set_pages(touches[in_weights])
     return PageTrace(
-        touches=tuple(touches),
-        pages=of_weights + of_activations,
+        touches=touches,
+        pages=of_weights + working_set_pages(touches[~in_weights]),
         weight_pages=weights.next_page,
         used_weight_pages=of_weights,
+        plan=plan,
         _graph=graph,
-        _accesses=accesses_of,
+        _memories=memories,
     )
 
 

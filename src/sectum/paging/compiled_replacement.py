@@ -18,7 +18,6 @@ none                 9.4          9.9            1.0
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -45,13 +44,13 @@ class CompiledReplacement:
 
     def pages(
         self,
-        touches: Sequence[tuple[int, int, int]],
+        touches: NDArray[np.int64],
         operators: int,
         budget: int,
         policy: ReplacementPolicy,
         batch: int,
     ) -> CompiledPages:
-        """Give an empty EPC for rounds of these touches. The caller has checked the arguments."""
+        """Give an empty EPC for rounds of these touches, shape ``(touches, 3)``. The caller has checked the arguments."""
         return CompiledPages(self._run, touches, operators, budget, policy, batch)
 
 
@@ -61,14 +60,14 @@ class CompiledPages:
     def __init__(
         self,
         run: ctypes._NamedFuncPointer,
-        touches: Sequence[tuple[int, int, int]],
+        touches: NDArray[np.int64],
         operators: int,
         budget: int,
         policy: ReplacementPolicy,
         batch: int,
     ) -> None:
         self._run = run
-        self._touches = np.array(touches, dtype=np.int64).reshape(-1, 3)
+        self._touches = np.ascontiguousarray(touches, dtype=np.int64)
         self._operators = operators
         self._budget, self._batch = budget, min(batch, budget)
         self._second_chance = policy is ReplacementPolicy.SECOND_CHANCE

@@ -19,7 +19,7 @@ the number of runs, not of pages, and the counts are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,6 +41,7 @@ __all__ = [
     "ReplacementPolicy",
     "RoundCounts",
     "Touch",
+    "Touches",
     "all_fit",
     "simulate",
     "steady_state",
@@ -64,6 +65,10 @@ class Touch(NamedTuple):
     """A label that the caller gives, 0 or more; counts are arrays that are indexed by it."""
     first_page: int
     n_pages: int
+
+
+Touches = NDArray[np.int64]
+"""Touches as an array, shape ``(touches, 3)``; the columns are the fields of `Touch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ class PagingCounts:
 
 
 def steady_state(
-    touches: Sequence[Touch],
+    touches: Sequence[Touch] | Touches,
     epc_pages: int | None,
     policy: ReplacementPolicy = ReplacementPolicy.SECOND_CHANCE,
     *,
@@ -158,7 +163,7 @@ def steady_state(
 
 
 def simulate(
-    touches: Sequence[Touch],
+    touches: Sequence[Touch] | Touches,
     epc_pages: int | None,
     policy: ReplacementPolicy = ReplacementPolicy.SECOND_CHANCE,
     *,
@@ -177,20 +182,23 @@ def simulate(
     return tuple(simulation.run_round() for _ in range(rounds))
 
 
-def working_set_pages(touches: Iterable[Touch]) -> int:
+def working_set_pages(touches: Sequence[Touch] | Touches) -> int:
     """Count the distinct pages of the touches.
 
     An EPC of that size or larger loads nothing in the steady state, under every policy, and a smaller one loads
     pages in every round: only a load evicts, so a round without loads would leave the whole working set resident.
     """
-    covered_until = total = 0
-    for first, end in sorted([(first, first + n_pages) for _, first, n_pages in touches]):
-        if first < covered_until:
-            first = covered_until
-        if end > first:
-            total += end - first
-            covered_until = end
-    return total
+    ordered = _as_array(touches)
+    ordered = ordered[ordered[:, 1].argsort()]
+    first = ordered[:, 1]
+    end = first + ordered[:, 2]
+    covered_until = np.maximum.accumulate(end)
+    first[1:] = np.maximum(first[1:], covered_until[:-1])
+    return int((end - first).clip(0).sum())
+
+
+def _as_array(touches: Sequence[Touch] | Touches) -> Touches:
+    return np.asarray(touches, dtype=np.int64).reshape(-1, 3)
 
 
 def all_fit(pages: int, operators: int) -> PagingCounts:
@@ -238,20 +246,17 @@ class _Simulation:
 
     def __init__(
         self,
-        touches: Sequence[Touch],
+        touches: Sequence[Touch] | Touches,
         epc_pages: int | None,
         policy: ReplacementPolicy,
         batch: int,
         operators: int | None,
         compiled: CompiledReplacement | None = None,
     ) -> None:
-        largest = -1
-        for touch in touches:
-            operator, first_page, n_pages = touch
-            if operator < 0 or first_page < 0 or n_pages < 0:
-                raise UsageError(f"{touch} has a negative number; operators and pages count from 0")
-            if operator > largest:
-                largest = operator
+        touches = _as_array(touches)
+        for touch in touches[(touches < 0).any(axis=1)].tolist():
+            raise UsageError(f"{Touch(*touch)} has a negative number; operators and pages count from 0")
+        largest = int(touches[:, 0].max(initial=-1))
         self.operators = largest + 1 if operators is None else operators
         if self.operators <= largest:
             raise UsageError(f"operators is {operators}, but operator {largest} is touched")
@@ -275,7 +280,7 @@ class _Simulation:
     def _ranges(self) -> list[tuple[int, list[tuple[int, int]]]]:
         """First page and end of each touch; consecutive touches of one operator are grouped."""
         ranges: list[tuple[int, list[tuple[int, int]]]] = []
-        for operator, first_page, n_pages in self._touches:
+        for operator, first_page, n_pages in self._touches.tolist():
             if not ranges or ranges[-1][0] != operator:
                 ranges.append((operator, []))
             ranges[-1][1].append((first_page, first_page + n_pages))

@@ -23,7 +23,7 @@ from sectum.ort.contiguity import contiguous_run
 from sectum.ort.costs import OperatorCost, cost
 from sectum.ort.cpu import Cpu
 from sectum.ort.kernel_work import CONSTANTS, FILTER_BLOCKS, TILES, kernel_work
-from sectum.ort.memory_plan import share_buffers
+from sectum.ort.memory_plan import MemoryPlan, memory_plan
 from sectum.ort.operators import KINDS, describe, kind_of, trained_types
 from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.variants import variant_code, variant_names, variant_of
@@ -148,16 +148,26 @@ def extract(graph: OptimizedGraph, *, threads: int, whole: bool = True) -> Opera
     return assemble([describe_graph(graph, threads=threads, whole=whole)])
 
 
-def describe_graph(graph: OptimizedGraph, *, threads: int, whole: bool = True) -> DescribedGraph:
-    """Do the part of `extract` that goes operator by operator; the arguments are the same."""
+def describe_graph(
+    graph: OptimizedGraph, *, threads: int, whole: bool = True, plan: MemoryPlan | None = None
+) -> DescribedGraph:
+    """Do the part of `extract` that goes operator by operator; the arguments are the same.
+
+    Args:
+        graph: what the runtime executes.
+        threads: compute threads of the run.
+        whole: False for an operator that was taken out of its network.
+        plan: the memory plan of the graph, where the caller has it.
+    """
     kinds, types, rows = [], [], []
     each = [cost(op, graph) for op in graph.operators]
-    traffic = _Traffic(graph, each) if whole else None
+    traffic = _Traffic(graph, plan or memory_plan(graph), each) if whole else None
     for op, operator_cost in zip(graph.operators, each, strict=True):
         reuse = traffic.passing(op, operator_cost) if traffic else _UNKNOWN_REUSE
+        variant = variant_of(op, graph)
         kinds.append(kind_of(op, graph))
-        types.append(f"{op.qualified_type} {variant_of(op, graph)}".rstrip())
-        rows.append(_row(op, graph, operator_cost, threads, reuse))
+        types.append(f"{op.qualified_type} {variant}" if variant else op.qualified_type)
+        rows.append(_row(op, graph, operator_cost, threads, variant, reuse))
     return DescribedGraph(graph.cpu, kinds, types, rows, each)
 
 
@@ -235,10 +245,10 @@ _UNKNOWN_REUSE = _Reuse(math.nan, math.nan, math.nan, in_place=False, first_use=
 class _Traffic:
     """Bytes read and written since a tensor was written, a weight read or a buffer used: what caches still hold."""
 
-    def __init__(self, graph: OptimizedGraph, costs: Sequence[OperatorCost]) -> None:
+    def __init__(self, graph: OptimizedGraph, plan: MemoryPlan, costs: Sequence[OperatorCost]) -> None:
         self._graph = graph
         self._network = graph.weight_bytes + graph.lifetimes.peak_bytes
-        self._buffers, _ = share_buffers(graph)
+        self._buffers = {name: placement.buffer for name, placement in plan.placements.items()}
         self._total = 0
         # What was there before the inference began was written a whole inference ago.
         self._before = -sum(map(_moved_bytes, costs))
@@ -247,20 +257,26 @@ class _Traffic:
 
     def passing(self, op: Operator, operator_cost: OperatorCost) -> _Reuse:
         """Pass an operator, in their order."""
-        tensors, weight = self._graph.tensors, TensorKind.WEIGHT
-        read = [name for name in op.inputs if name]
-        data = [name for name in read if tensors[name].kind is not weight]
-        weights = [name for name in read if tensors[name].kind is weight]
-        since_written = self._total - min((self._written.get(name, self._before) for name in data), default=self._total)
-        largest = max(weights, key=lambda name: self._graph.n_bytes[name], default="")
-        buffers = [self._buffers.get(name, name) for name in data]
-        result = self._buffers.get(op.result, op.result)
-        first_use = not largest or largest not in self._used
-        found = _Reuse(since_written, self._since(largest), self._since(result), result in buffers, first_use)
-        self._total += _moved_bytes(operator_cost)
-        self._written |= dict.fromkeys(op.outputs, self._total)
+        weights, n_bytes = self._graph.weight_names, self._graph.n_bytes
+        oldest, largest = self._total, ""
+        read: list[str] = []
+        for name in op.inputs:
+            if name in weights:
+                if not largest or n_bytes[name] > n_bytes[largest]:
+                    largest = name
+                read.append(name)
+            elif name:
+                oldest = min(oldest, self._written.get(name, self._before))
+                read.append(self._buffers[name])
         made = [self._buffers.get(name, name) for name in op.outputs]
-        self._used |= dict.fromkeys((*weights, *buffers, *made), self._total)
+        result = made[0] or self._buffers[op.result]
+        first_use = not largest or largest not in self._used
+        found = _Reuse(self._total - oldest, self._since(largest), self._since(result), result in read, first_use)
+        self._total += _moved_bytes(operator_cost)
+        for name in op.outputs:
+            self._written[name] = self._total
+        for name in (*read, *made):
+            self._used[name] = self._total
         return found
 
     def _since(self, name: str) -> int:
@@ -273,6 +289,7 @@ def _row(
     graph: OptimizedGraph,
     operator_cost: OperatorCost,
     threads: int,
+    variant: str,
     reuse: _Reuse,
 ) -> list[float]:
     """Columns of `_OF_OPERATOR`, then `_OF_NETWORK`."""
@@ -326,7 +343,7 @@ def _row(
         _ELEMENTS.get(entering.dtype, _OTHER_ELEMENT) if entering else _OTHER_ELEMENT,
         _ELEMENTS.get(leaving.dtype, _OTHER_ELEMENT),
         math.log1p(_handled(op, graph, out)),
-        variant_code(variant_of(op, graph)),
+        variant_code(variant),
         1.0 if reuse.in_place else 0.0,
         1.0 if reuse.first_use else 0.0,
         *map(math.log1p, (reuse.data, reuse.weight, reuse.buffer)),

@@ -107,7 +107,8 @@ class Predictor:
         """
         optimized = optimize(graph, self.cpu)
         trace = _page_trace(optimized, threads)
-        return TracedNetwork(graph, optimized, trace, describe_graph(optimized, threads=threads), threads)
+        described = describe_graph(optimized, threads=threads, plan=trace.plan)
+        return TracedNetwork(graph, optimized, trace, described, threads)
 
     def prepare_all(self, networks: Sequence[TracedNetwork]) -> list[Prepared]:
         """Do the second half of `prepare`, faster for many networks at once: native times of their operators.
@@ -321,7 +322,7 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _page_trace(optimized: OptimizedGraph, threads: int) -> PageTrace:
     trace = page_trace(optimized, threads=threads)
-    touched_bytes = PAGE_BYTES * sum(touch.n_pages for touch in trace.touches)
+    touched_bytes = PAGE_BYTES * int(trace.touches[:, 2].sum())
     if touched_bytes > _TOUCHED_BYTES:
         raise ModelTooLarge(
             f"an inference goes through {format_bytes(touched_bytes)} of memory; pages are counted for at most "

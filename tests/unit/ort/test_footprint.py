@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from sectum import zoo
 from sectum.ort.footprint import Footprint, footprints
 from sectum.ort.page_trace import PageTrace
-from sectum.paging.replacement import Touch
 from sectum.predict import load_predictor
 from sectum.units import PAGE_BYTES
 
 
 def trace(*touches: tuple[int, int, int], weight_pages: int) -> PageTrace:
     """A trace of (operator, first page, pages)."""
-    made = tuple(Touch(*touch) for touch in touches)
-    return PageTrace(touches=made, pages=0, weight_pages=weight_pages, used_weight_pages=0, _graph=None, _accesses=())
+    made = np.array(touches, dtype=np.int64).reshape(-1, 3)
+    return PageTrace(made, 0, weight_pages, used_weight_pages=0, plan=None, _graph=None, _memories=())
 
 
 def test_a_page_counts_once_at_its_first_touch():
@@ -34,7 +34,7 @@ def test_operators_that_touch_nothing_have_no_footprint():
 def test_the_last_level_is_the_working_set(network, batch):
     """The staircase ends at the memory that the verdict speaks of, so both agree on whether the network fits."""
     trace = load_predictor().prepare(zoo.to_graph(zoo.build(network), batch)).trace
-    levels = footprints(trace, 1 + max(touch.operator for touch in trace.touches))
+    levels = footprints(trace, 1 + trace.touches[:, 0].max())
     assert levels[-1] == Footprint(trace.used_weight_pages * PAGE_BYTES, trace.pages * PAGE_BYTES)
     totals = [level.total_bytes for level in levels]
     assert totals == sorted(totals)
