@@ -177,8 +177,8 @@ def _plain_convolution(
 ) -> Spans:
     """A convolution in the plain layout: group by group of each image, all weights again for each segment of it.
 
-    A segment is a range of positions: a piece of each channel, and of each filter's outputs. A network can have hundreds
-    of thousands of them, so they are not listed one by one.
+    A segment is a range of positions: a piece of each channel, and of each filter's outputs. An operator can have many
+    thousands of these pieces, so they are computed together.
     """
     maps = (source.n_bytes + target.n_bytes) // images
     if (maps + sum(span.n_bytes for span in weight)) // groups <= epc_bytes // 2:  # read again, it is still there
@@ -188,18 +188,19 @@ def _plain_convolution(
     if segments == 1:
         channels = filters = 1
 
-    def pieces(span: Span, maps: int) -> Spans:
-        of_group = _divided(_divided(as_array([span])[0], images), groups)
-        return _divided(_divided(of_group, maps), segments).swapaxes(2, 3)
+    def of_each_pass(span: Span, maps: int) -> Spans:
+        of_groups = _divided(_divided(np.array(span), images), groups)
+        return _divided(_divided(of_groups, maps), segments).swapaxes(2, 3)
 
     in_order = [
-        pieces(source, channels),
+        of_each_pass(source, channels),
         _divided(as_array(weight), groups).swapaxes(0, 1)[:, np.newaxis],
         as_array(scratch),
-        pieces(target, filters),
+        of_each_pass(target, filters),
     ]
     passes = (images, groups, segments)
-    return np.concatenate([np.broadcast_to(one, (*passes, *one.shape[-2:])) for one in in_order], axis=3).reshape(-1, 2)
+    whole = [np.broadcast_to(spans, (*passes, *spans.shape[-2:])) for spans in in_order]
+    return np.concatenate(whole, axis=3).reshape(-1, 2)
 
 
 def _joining(images: int, parts: Sequence[Span], whole: Span, _epc_bytes: int, *, to_whole: bool) -> Iterator[Span]:

@@ -65,14 +65,13 @@ def cost(op: Operator, graph: Dataflow) -> OperatorCost:
     flops_of = describe(op).flops
     if flops_of is not None and graph.is_constant(op):
         return OperatorCost(0, 0, 0, 0, True, (0, 0))
-    tensors, n_bytes, weight = graph.tensors, graph.n_bytes, TensorKind.WEIGHT
+    n_bytes, weight_names = graph.n_bytes, graph.weight_names
     read = weights = written = 0
     for name in dict.fromkeys(op.inputs):  # an operand read twice comes from memory once
-        if name:
-            if tensors[name].kind is weight:
-                weights += n_bytes[name]
-            else:
-                read += n_bytes[name]
+        if name in weight_names:
+            weights += n_bytes[name]
+        elif name:
+            read += n_bytes[name]
     for name in op.outputs:
         if name:
             written += n_bytes[name]

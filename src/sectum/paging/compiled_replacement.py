@@ -50,7 +50,7 @@ class CompiledReplacement:
         policy: ReplacementPolicy,
         batch: int,
     ) -> CompiledPages:
-        """Give an empty EPC for rounds of these touches, shape ``(touches, 3)``. The caller has checked the arguments."""
+        """Give an empty EPC for rounds of these `replacement.Touches`. The caller has checked the arguments."""
         return CompiledPages(self._run, touches, operators, budget, policy, batch)
 
 

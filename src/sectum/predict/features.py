@@ -295,7 +295,8 @@ def _row(
     """Columns of `_OF_OPERATOR`, then `_OF_NETWORK`."""
     inputs, attributes = op.inputs, op.attributes
     row = describe(op)
-    entering = graph.tensors[inputs[_data_at(op)]] if inputs and inputs[_data_at(op)] else None
+    data_at = _data_at(op)
+    entering = graph.tensors[inputs[data_at]] if inputs and inputs[data_at] else None
     leaving = graph.tensors[op.result]
     data, out = (entering.shape if entering else ()), leaving.shape
     run = contiguous_run(op, graph, data, out)
