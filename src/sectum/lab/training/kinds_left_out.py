@@ -56,7 +56,8 @@ def _long_kernels(features: OperatorFeatures) -> Mask:
 
 
 def _of_signals(features: OperatorFeatures) -> Mask:
-    return _of_kind("conv", "plain_conv", "depthwise")(features) & (_column(features, "in_height") == 1)
+    flat: Mask = _column(features, "in_height") == 1
+    return _of_kind("conv", "plain_conv", "depthwise")(features) & flat
 
 
 KINDS: dict[str, Kind] = {
