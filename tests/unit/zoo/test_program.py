@@ -186,6 +186,9 @@ def test_structure_tells_sizes_and_topology_does_not() -> None:
 
 @pytest.mark.parametrize("name", zoo.program_names())
 def test_a_published_program_is_found_by_its_name(name: str) -> None:
-    """The name that the catalogue lists gives a program of that name, as one of all networks and of programs."""
-    assert zoo.program(name) == zoo.network(name)
-    assert zoo.network(name).name == name
+    """The name that the catalogue lists gives a program of that name, which has one size."""
+    found = zoo.network(name)
+    assert isinstance(found, zoo.Program)
+    assert found.name == name
+    with pytest.raises(UsageError, match="one size"):
+        zoo.network(name, width=0.5)

@@ -42,11 +42,9 @@ def measure(source: Source, runner_name: str, **conditions: Any) -> Measurement:
         EnclaveError: it cannot run there; the message says why.
     """
     from sectum.measure.latency import measure as measure_latency
-    from sectum.predict.calibration import load as load_calibration
+    from sectum.predict.calibration import stored_references
 
     runner = runner_named(runner_name)
     model = source.model  # first, so that an invalid model is reported before anything that this machine lacks
     runner.check()
-    calibration = load_calibration()
-    references = None if calibration is None else calibration.references
-    return measure_latency(model, runner, references=references, inputs=model.feeds, **conditions)
+    return measure_latency(model, runner, references=stored_references(), inputs=model.feeds, **conditions)

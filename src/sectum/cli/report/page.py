@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
 from sectum.cli.predict.verdict import SLOWER, verdict
-from sectum.cli.render.figures import count, join_units, milliseconds, number, percent, plural, times
+from sectum.cli.render.figures import count, interval, join_units, milliseconds, number, percent, plural, times
 from sectum.cli.render.layers import kind
 from sectum.cli.render.untrusted import printable
 from sectum.cli.report.charts import (
@@ -139,7 +139,7 @@ def _tiles(findings: Findings) -> str:
     slower = f"{times(ratio)} faster than in the enclave" if ratio >= SLOWER else "about as fast as in the enclave"
     inside = next((m for m in findings.measured if m.epc_bytes is not None), None)
     outside = next((m for m in findings.measured if m.epc_bytes is None), None)
-    span = f"90 % interval {number(prediction.interval_ms.low)} to {milliseconds(prediction.interval_ms.high)}"
+    span = interval(prediction.interval_ms)
     limit = "no limit" if memory.epc_bytes is None else f"the EPC holds {format_bytes(memory.epc_bytes)}"
     loads = None if inside is None or inside.measurement.loads is None else count(inside.measurement.loads)
     native = milliseconds(prediction.native_ms)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
+from sectum.errors import SearchError
 
 if TYPE_CHECKING:
     from sectum.cli.render.progress import Progress
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from sectum.plan.search.blind import Choice
     from sectum.predict import Predictor
 
-RUNNERS = ("softepc",)
-"""Where networks are measured."""
 _MEASURING_S = 60
 
 
@@ -198,7 +197,6 @@ def run(request: Request, *, compared: bool, measured: int, progress: Progress) 
 def _choices(
     request: Request, found: SearchResult, profile: Profile, blind_profile: Profile, shared: Mapping[str, Any]
 ) -> tuple[tuple[Choice, ...], str]:
-    from sectum.errors import SearchError
     from sectum.plan.search import search
     from sectum.plan.search.blind import choices
 
@@ -224,12 +222,11 @@ def _measure(
     from sectum.enclave.runners.softepc import SoftEpcRunner
     from sectum.measure.latency import measure
     from sectum.plan.search.network import as_model
-    from sectum.predict.calibration import load as load_calibration
+    from sectum.predict.calibration import stored_references
 
     runner = SoftEpcRunner()
     runner.check()
-    calibration = load_calibration()
-    references = None if calibration is None else calibration.references
+    references = stored_references()
     front = found.front
     indices = sorted({round(index * (len(front) - 1) / max(1, count - 1)) for index in range(min(count, len(front)))})
     wanted = []

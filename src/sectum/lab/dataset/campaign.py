@@ -121,22 +121,21 @@ def _sampled(rng: random.Random, family: str, batch: int) -> Task:
 def _named(rng: random.Random, names: Sequence[str], batch: int) -> Task | None:
     name, width, resolution = rng.choice(names), rng.choice(WIDTHS), 32 * rng.randint(1, 7)
     if name in zoo.program_names():
-        return Task(name, zoo.program(name).family, rng.randrange(1 << 31), 1.0, 0, batch)
+        return Task(name, zoo.network(name).family, rng.randrange(1 << 31), 1.0, 0, batch)
     family = _family(name, width, resolution)
     return None if family is None else Task(name, family, rng.randrange(1 << 31), width, resolution, batch)
 
 
 @functools.cache
 def _published(families: tuple[str, ...]) -> list[str]:
-    programs = [name for name in zoo.program_names() if zoo.program(name).family in families]
-    return [name for name in zoo.names() if zoo.build(name).family in families] + programs
+    return [name for name in (*zoo.names(), *zoo.program_names()) if zoo.network(name).family in families]
 
 
 @functools.cache
 def _family(name: str, width: float, resolution: int) -> str | None:
     """Family of a published network; None where the images are too small for it."""
     try:
-        return zoo.build(name, resolution=resolution, width=width).family
+        return zoo.network(name, resolution=resolution, width=width).family
     except ShapeInconsistent:
         return None
 

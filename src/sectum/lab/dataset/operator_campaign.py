@@ -91,7 +91,7 @@ def build(task: OperatorTask) -> tuple[bytes, Graph]:
     if task.family.startswith(NAMED):
         name = task.family.removeprefix(NAMED)
         resolution = 299 if name.startswith("inception") else 32 * rng.randint(2, 8)
-        architecture = zoo.build(name, resolution=resolution)
+        architecture = zoo.network(name, resolution=resolution)
     else:
         architecture = zoo.sample(task.family, rng)
     return zoo.to_bytes(architecture, batch=task.batch), zoo.to_graph(architecture, task.batch)
