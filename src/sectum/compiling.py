@@ -144,9 +144,9 @@ def _compile(compiler: Sequence[str], sources: Sequence[Path], libraries: Sequen
         made = Path(folder) / library.name
         command = [*compiler, "-o", str(made), *map(str, sources), *libraries]
         too_long = (
-            f"{compiler[0]} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try again when the machine is "
+            f"{compiler[0]} took over {_COMPILE_DEADLINE_S:g} s to compile: try again when the machine is less busy"
         )
-        ended = run_tool(command, _COMPILE_DEADLINE_S, f"{too_long}less busy")
+        ended = run_tool(command, _COMPILE_DEADLINE_S, too_long)
         if ended.returncode != 0 or not made.is_file():
             raise EnclaveFailed(
                 f"{compiler[0]} could not compile the pager; if headers are missing, install libc6-dev and "

@@ -136,7 +136,7 @@ def _to_json(source: Source, measured: Measurement, predicted: Prediction | None
             machine=predicted.machine,
             loads=predicted.memory.loads,
         )
-    return {**measurement_json(source, measured), "prediction": prediction}
+    return {**measurement_json(measured, source.text, source.sha256), "prediction": prediction}
 
 
 def _show(

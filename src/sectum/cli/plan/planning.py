@@ -329,7 +329,7 @@ def measured_json(
         predicted: what is predicted beside that.
     """
     return {
-        **measurement_json(result.source, measured),
+        **measurement_json(measured, result.source.text, result.source.sha256),
         "latency_ms": latency_ms,
         "native_ms": native.latency_ms,
         "opened_bytes": result.planned.opened_bytes,

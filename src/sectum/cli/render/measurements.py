@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from sectum.cli.render.figures import interval, milliseconds
 
 if TYPE_CHECKING:
-    from sectum.cli.predict.source import Source
     from sectum.measure.measurement import Measurement
     from sectum.plan.planned_chain import PlannedChain
     from sectum.plan.planning import Planned
@@ -19,13 +18,13 @@ OUTPUTS = {True: "equal", False: "DIFFERENT", None: "not compared"}
 """Words for ``outputs_equal_native``."""
 
 
-def measurement_json(source: Source, measured: Measurement) -> dict[str, Any]:
-    """A measurement as JSON types, with what was measured."""
+def measurement_json(measured: Measurement, model: str, sha256: str | None) -> dict[str, Any]:
+    """A measurement as JSON types, with what was measured: the model's name and the digest of its file."""
     return {
         **measured.as_dict(),
         "over_committed": measured.over_committed,
         "kind": measured.context["kind"],
-        "source": {"model": source.text, "sha256": source.sha256},
+        "source": {"model": model, "sha256": sha256},
     }
 
 
