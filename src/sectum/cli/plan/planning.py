@@ -134,15 +134,7 @@ def plan_inputs(inputs: Inputs) -> dict[str, tuple[int, ...]]:
 
 
 def stored_plan(source: Source, planner: Planner, threads: int, stages: Iterable[PlannedStage], **more: Any) -> Plan:
-    """A plan as it is stored.
-
-    Args:
-        source: the network.
-        planner: who planned.
-        threads: of an enclave.
-        stages: in their order.
-        more: the other fields of `sectum.plan.plan_file.Plan`.
-    """
+    """A plan as it is stored."""
     from sectum.plan.plan_file import Plan, StoredStage
 
     return Plan(
@@ -304,10 +296,6 @@ def measure_plan(
 def measure_native(result: AnyPlan, conditions: Mapping[str, Any]) -> Measurement:
     """Measure a plan's network outside an enclave.
 
-    Args:
-        result: the plan.
-        conditions: keyword arguments of `sectum.measure.latency.measure`.
-
     Raises:
         EnclaveError: it cannot run; the message says why.
     """
@@ -319,15 +307,7 @@ def measure_native(result: AnyPlan, conditions: Mapping[str, Any]) -> Measuremen
 def measured_json(
     result: AnyPlan, measured: Measurement, native: Measurement, latency_ms: float, **predicted: Any
 ) -> dict[str, Any]:
-    """The measurement as ``sectum measure`` gives it, and what belongs to the plan.
-
-    Args:
-        result: the plan.
-        measured: what was measured with it.
-        native: what was measured without an enclave.
-        latency_ms: of one request.
-        predicted: what is predicted beside that.
-    """
+    """The measurement as ``sectum measure`` gives it, and what belongs to the plan."""
     return {
         **measurement_json(measured, result.source.text, result.source.sha256),
         "latency_ms": latency_ms,

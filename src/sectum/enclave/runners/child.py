@@ -134,15 +134,7 @@ def _inputs(
     shapes: Mapping[str, list[int]] = MappingProxyType({}),
     values: Mapping[str, NDArray[Any]] = MappingProxyType({}),
 ) -> dict[str, NDArray[Any]]:
-    """Make inputs from the seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans.
-
-    Args:
-        session: the model.
-        seed: of the numbers.
-        ranges: of integers, by input.
-        shapes: of inputs whose shape the model leaves open.
-        values: of inputs that are not made.
-    """
+    """Make inputs from the seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans."""
     rng = np.random.default_rng(seed)
     made: dict[str, NDArray[Any]] = {}
     for spec in session.get_inputs():

@@ -247,14 +247,6 @@ class RunningModel(Protocol):
         """
         ...
 
-    def fault_trace(self) -> FaultTrace:
-        """Record the page faults of one inference.
-
-        Raises:
-            UsageError: this runner cannot see page faults.
-        """
-        ...
-
     def close(self) -> None:
         """End the process and free its resources. May be called again."""
         ...
