@@ -33,11 +33,6 @@ def runner_named(name: str) -> Runner:
 def measure(source: Source, runner_name: str, **conditions: Any) -> Measurement:
     """Run a network and time it.
 
-    Args:
-        source: the network.
-        runner_name: one of `RUNNERS`.
-        conditions: the keyword arguments of `sectum.measure.latency.measure`, such as ``epc_bytes`` and ``threads``.
-
     Raises:
         EnclaveError: it cannot run there; the message says why.
     """

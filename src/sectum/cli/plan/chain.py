@@ -69,19 +69,7 @@ def make_chain(
     link: Pace,
     shares: str | None = None,
 ) -> ChainResult:
-    """Find the best plan for at most so many enclaves.
-
-    Args:
-        model: a file, or ``zoo:NAME``.
-        enclave: profile.
-        epc_bytes: of each enclave; the profile's if None.
-        batch: samples in one request.
-        inputs: shapes.
-        threads: of each enclave.
-        enclaves: most of them.
-        goal: ``"latency"`` or ``"throughput"``.
-        link: between two enclaves.
-        shares: for a comparison, equal shares of ``"operators"``, ``"weights"`` or ``"time"`` instead of the best cuts.
+    """Find the best plan for at most so many enclaves; for a comparison, equal ``shares`` instead of the best cuts.
 
     Raises:
         ModelError: the model cannot be used.

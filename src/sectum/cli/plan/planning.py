@@ -275,12 +275,6 @@ def measure_plan(
 ) -> Measurement:
     """Measure a plan in the software enclave, or its network there without the plan.
 
-    Args:
-        result: the plan.
-        conditions: keyword arguments of `sectum.measure.latency.measure`.
-        planned: whether to follow it.
-        runner: where it runs; the plan's own if None.
-
     Raises:
         EnclaveError: it cannot run there; the message says why.
         OutputsDiffer: the outputs are not those of the native run.
