@@ -347,38 +347,37 @@ class _Server:
 
     def handle(self, request: dict[str, Any], answer: Any) -> None:
         """Answer one request."""
+        result: Any = None
         match request["do"]:
             case "sample":
                 self.sample(int(request["n"]), answer)
-                answer({"result": None})
             case "stream":
                 self.stream(int(request["n"]), answer)
-                answer({"result": None})
             case "digest":
-                answer({"result": self.digest()})
+                result = self.digest()
             case "outputs":
                 arrays = {str(index): value for index, value in enumerate(self._run())}
                 np.savez(request["path"], names=np.array(self._outputs), **arrays)
-                answer({"result": None})
             case "output_types":
                 self.output_types(answer)
-                answer({"result": None})
             case "memory":
-                answer({"result": self._memory()})
+                result = self._memory()
             case "streaming":
-                answer({"result": self._session.describe()})
+                result = self._session.describe()
             case "set_epc":
-                why = self._pager.set_budget(int(request["epc_bytes"]))
-                answer({"refused": why} if why else {"result": None})
+                if why := self._pager.set_budget(int(request["epc_bytes"])):
+                    answer({"refused": why})
+                    return
             case "trace":
-                answer({"result": self._pager.trace(self._run, request["path"])})
+                result = self._pager.trace(self._run, request["path"])
             case "profile":
                 for _ in range(0 if self._last_ns else _PROFILE_WARM_UP):
                     self._run()
                 self.sample(int(request["n"]), answer)
-                answer({"result": self._session.end_profiling()})
+                result = self._session.end_profiling()
             case other:
                 raise ValueError(f"unknown request {other!r}")
+        answer({"result": result})
 
 
 def _first_line(error: Exception) -> str:
