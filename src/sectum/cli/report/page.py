@@ -82,7 +82,7 @@ def _content(findings: Findings) -> dict[str, str]:
         "subject": _subject(findings),
         "measured": measured_sentence(findings),
         "state": "pages" if prediction.overcommit.predicted else "fits",
-        "time_bar": stacked_bar(split, split.total or 1.0),
+        "time_bar": stacked_bar(split.by_cause(), split.total or 1.0),
         "time_legend": _time_legend(split),
         "tiles": _tiles(findings),
         "memory_insight": insight_memory(findings),
@@ -200,7 +200,7 @@ def _cost_row(rank: int, index: int, layer: Layer, largest: float) -> str:
         f'<tr role="row" data-i="{index - 1}"{hidden}><td role="cell" class="n">{index}</td>'
         f'<th role="rowheader" scope="row" class="op"><bdi>{text(layer.name, limit=80)}</bdi>'
         f"<small><bdi>{text(kind(layer), limit=60)}</bdi>{estimated}</small></th>"
-        f'<td role="cell" class="b">{stacked_bar(split, largest)}</td>'
+        f'<td role="cell" class="b">{stacked_bar(split.by_cause(), largest)}</td>'
         f'<td role="cell" class="t">{number(split.total)}</td>{cells}'
         f'<td role="cell" class="w">{format_bytes(layer.weight_bytes) if layer.weight_bytes else ""}</td></tr>'
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sectum.predict import Predictor
 
 _MEASURING_S = 60
+_TOLD = ("bound_ms", "space", "objective", "sampler", "seed", "batch", "threads")
+"""Fields of a request that the JSON repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +99,9 @@ class Searched:
             "under_bound": found.under_bound,
             "failed": found.failed,
             "first_failure": found.first_failure or None,
-            "bound_ms": request.bound_ms,
             "enclave": self.profile.name,
             "epc_bytes": self.profile.epc_bytes,
-            "space": request.space,
-            "objective": request.objective,
-            "sampler": request.sampler,
-            "seed": request.seed,
-            "batch": request.batch,
-            "threads": request.threads,
+            **{name: getattr(request, name) for name in _TOLD},
             "calibrated": self.predictor.calibration is not None,
             "machine": self.predictor.machine,
             "sectum": __version__,
