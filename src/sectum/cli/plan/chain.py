@@ -44,10 +44,10 @@ class ChainResult(AnyPlan):
 
         return to_json(self.plan, self.planned, self.graph.layer_names)
 
-    def _prepared(self, model: bytes) -> AbstractContextManager[dict[str, Any]]:
+    def _prepared(self) -> AbstractContextManager[dict[str, Any]]:
         from sectum.plan.chain_running import prepared_chain
 
-        return prepared_chain(model, self.graph, self.planned, self.shape.enclaves)
+        return prepared_chain(self.source.model.bound_bytes(), self.graph, self.planned, self.shape.enclaves)
 
     def runner(self) -> ChainRunner:
         """Where it runs."""

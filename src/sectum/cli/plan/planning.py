@@ -76,9 +76,9 @@ class AnyPlan:
                 f"the plan is for '{self.plan.enclave}', and plans run in the software enclave: plan with "
                 "--enclave softepc"
             )
-        return self._prepared(self.source.model.bound_bytes())
+        return self._prepared()
 
-    def _prepared(self, model: bytes) -> AbstractContextManager[dict[str, Any] | None]:
+    def _prepared(self) -> AbstractContextManager[dict[str, Any] | None]:
         raise NotImplementedError
 
     def runner(self) -> Runner:
@@ -101,13 +101,15 @@ class PlanResult(AnyPlan):
 
         return {**to_json(self.plan, self.planned, self.graph.layer_names), "ms_per_sample": self.ms_per_sample}
 
-    def _prepared(self, model: bytes) -> AbstractContextManager[dict[str, Any] | None]:
+    def _prepared(self) -> AbstractContextManager[dict[str, Any] | None]:
         from sectum.plan.running import prepared_streams
 
         planned = self.planned
         if planned.as_it_is:
             return nullcontext()
-        return prepared_streams(model, self.graph, planned.stages, planned.buffers, planned.layout.arena_bytes)
+        return prepared_streams(
+            self.source.model.bound_bytes(), self.graph, planned.stages, planned.buffers, planned.layout.arena_bytes
+        )
 
     def runner(self) -> SoftEpcRunner:
         """Where it runs."""
