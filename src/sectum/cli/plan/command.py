@@ -107,10 +107,11 @@ def plan(
         result = make_plan(model, **options) if goal == "latency" else fastest_batch(model, **options)
     if output is not None:
         write_file(output, json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
-    if pictures is not None and isinstance(result, ChainResult):
-        chain_pictures.draw(result, pictures)
-    elif pictures is not None:
-        plan_pictures.draw(result, pictures)
+    if pictures is not None:
+        if isinstance(result, ChainResult):
+            chain_pictures.draw(result, pictures)
+        else:
+            plan_pictures.draw(result, pictures)
     figures = _measured(result, runs, deadline_s) if measured else None
     if as_json:
         data = result.to_json()
