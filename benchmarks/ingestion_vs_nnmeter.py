@@ -163,7 +163,7 @@ def from_zoo(folder: Path) -> list[Path]:
     paths = []
     for name in ("resnet50", "mobilenet_v2"):
         path = folder / f"{name}.onnx"
-        path.write_bytes(zoo.to_bytes(zoo.build(name), batch=1))
+        path.write_bytes(zoo.to_bytes(zoo.network(name), batch=1))
         paths.append(path)
     return paths
 

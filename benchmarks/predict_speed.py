@@ -99,7 +99,7 @@ def spread(numbers: list[float]) -> tuple[float, float, float]:
 def with_weights(folder: Path) -> Path:
     """VGG-16 as a file that holds its weights."""
     path = folder / "vgg16.onnx"
-    zoo.write(zoo.build("vgg16"), path, batch=1)
+    zoo.write(zoo.network("vgg16"), path, batch=1)
     if path.stat().st_size < FEWEST_WEIGHT_BYTES:
         raise SystemExit(f"{path} has {path.stat().st_size} bytes: its weights are not in it")
     return path

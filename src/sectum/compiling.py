@@ -15,9 +15,12 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sectum.errors import EnclaveFailed, EnclaveUnavailable
 
+PRELOADED = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-shared", "-Wl,-z,now")
+"""Flags for a library that is loaded into processes which run models."""
 _COMPILERS = ("cc", "gcc", "clang")
 _COMPILE_DEADLINE_S = 120.0
 _NO_COMPILER = (
@@ -71,6 +74,43 @@ def _private(folder: Path) -> Path:
     return folder.resolve()
 
 
+def sources_of(name: str, module: str, header: str) -> Path:
+    """Find C sources: in ``native`` beside a module, or in a checkout at ``native/NAME``.
+
+    Args:
+        name: of the folder in a checkout.
+        module: the module's file.
+        header: a file among the sources.
+
+    Raises:
+        EnclaveUnavailable: they are in neither place.
+    """
+    for folder in (Path(module).resolve().parent / "native", Path(__file__).resolve().parents[2] / "native" / name):
+        if (folder / header).is_file():
+            return folder
+    raise EnclaveUnavailable(f"the C sources of {name} are missing from this installation: install sectum again")
+
+
+def run_tool(command: Sequence[str], deadline_s: float, too_long: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; what it prints is kept.
+
+    Args:
+        command: the program and its arguments.
+        deadline_s: after so many seconds it is stopped.
+        too_long: what to say then.
+        more: keyword arguments of ``subprocess.run``.
+
+    Raises:
+        EnclaveFailed: it did not end in time.
+    """
+    try:
+        return subprocess.run(
+            list(command), capture_output=True, text=True, errors="replace", timeout=deadline_s, check=False, **more
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EnclaveFailed(too_long) from error
+
+
 def compiled(
     name: str, folder: Path, sources: Sequence[Path], flags: Sequence[str], libraries: Sequence[str] = ()
 ) -> Path:
@@ -103,20 +143,10 @@ def _compile(compiler: Sequence[str], sources: Sequence[Path], libraries: Sequen
     with tempfile.TemporaryDirectory(prefix="compile-", dir=library.parent) as folder:
         made = Path(folder) / library.name
         command = [*compiler, "-o", str(made), *map(str, sources), *libraries]
-        try:
-            ended = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_COMPILE_DEADLINE_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EnclaveFailed(
-                f"{compiler[0]} did not compile the pager in {_COMPILE_DEADLINE_S:g} s: try again when the machine is "
-                "less busy"
-            ) from error
+        too_long = (
+            f"{compiler[0]} took over {_COMPILE_DEADLINE_S:g} s to compile: try again when the machine is less busy"
+        )
+        ended = run_tool(command, _COMPILE_DEADLINE_S, too_long)
         if ended.returncode != 0 or not made.is_file():
             raise EnclaveFailed(
                 f"{compiler[0]} could not compile the pager; if headers are missing, install libc6-dev and "

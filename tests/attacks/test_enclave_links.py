@@ -39,7 +39,7 @@ def enclave() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return read(zoo.to_bytes(zoo.build("squeezenet1_1", resolution=64), batch=1))
+    return read(zoo.to_bytes(zoo.network("squeezenet1_1", resolution=64), batch=1))
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def enclave() -> None:
 @pytest.fixture(scope="module")
 def streams() -> Iterator[dict]:
     """SqueezeNet in four streamed stages."""
-    model = read(zoo.to_bytes(zoo.build("squeezenet1_1", resolution=64), batch=1))
+    model = read(zoo.to_bytes(zoo.network("squeezenet1_1", resolution=64), batch=1))
     graph = optimize(model.graph, Cpu.here())
     with prepared_streams(model.bound_bytes(), graph, evenly(graph, 4), 1, 8 * MIB) as made:
         yield made

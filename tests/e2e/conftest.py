@@ -28,7 +28,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sectum import zoo
 
     path = tmp_path_factory.mktemp("models") / "classifier.onnx"
-    path.write_bytes(zoo.to_bytes(zoo.build("squeezenet1_1", resolution=64)))
+    path.write_bytes(zoo.to_bytes(zoo.network("squeezenet1_1", resolution=64)))
     return path
 
 

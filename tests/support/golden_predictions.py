@@ -48,7 +48,7 @@ def predictions(network: str) -> dict[str, Any]:
 def _graph(network: str) -> Graph:
     where, _, name = network.partition(":")
     if where == "zoo":
-        return zoo.to_graph(zoo.build(name), 1)
+        return zoo.to_graph(zoo.network(name), 1)
     return read(LIGHT / f"{name}.onnx", batch=1).graph
 
 

@@ -38,9 +38,9 @@ ARENA_BYTES = 256 << 20
 def source(name: str) -> bytes | Path:
     """A network of the zoo, a relative of a family, one that the onnx package brings, or one of a kind."""
     if name.startswith("zoo:"):
-        return zoo.to_bytes(zoo.build(name[4:], resolution=64), batch=1)
+        return zoo.to_bytes(zoo.network(name[4:], resolution=64), batch=1)
     if name.startswith("family:"):
-        return zoo.to_bytes(zoo.sample_program(name[7:], random.Random(3)), batch=1)
+        return zoo.to_bytes(zoo.sample(name[7:], random.Random(3)), batch=1)
     return LIGHT / name if name.endswith(".onnx") else build(name)
 
 

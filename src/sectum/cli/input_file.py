@@ -1,4 +1,4 @@
-"""Values of a network's inputs from an ``.npz`` file, which need not be trusted."""
+"""Arrays from an ``.npz`` file, which need not be trusted: values of a network's inputs, or its outputs."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise UsageError(f"there is no file {path}") from error
     except _DAMAGED as error:
         raise UsageError(
-            f"{path} is no .npz file with an array for each input: write one with numpy.savez ({error})"
+            f"{path} is no .npz file with an array for each input or output: write one with numpy.savez ({error})"
         ) from error
     return found

@@ -24,6 +24,7 @@ SMALLEST_AMOUNT = 0.001
 LARGEST_BATCH = 65_536
 LARGEST_THREADS = 256
 LARGEST_RESOLUTION = 4096
+_TIME_UNITS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
 
 Inputs = dict[str, "tuple[int, ...] | NDArray[np.generic]"]
 """Shapes of inputs, or their values."""
@@ -58,6 +59,19 @@ def whole(largest: int) -> Callable[[click.Context, click.Parameter, str | None]
         return int(text)
 
     return read
+
+
+def read_latency(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    """Read a time, such as ``200ms`` or ``0.2s``, as milliseconds; a number alone is milliseconds."""
+    text = value.strip().lower()
+    number = text.rstrip("smu")
+    try:
+        ms = float(number) * _TIME_UNITS[text[len(number) :] or "ms"]
+    except (ValueError, KeyError):
+        ms = 0.0
+    if not 1e-3 <= ms <= 1e9:  # not so for NaN either
+        raise click.BadParameter(f"'{value}' is no latency: write for example 200ms or 0.2s, from 1us to 1000000s.")
+    return ms
 
 
 def positive(unit: str, largest: float) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
@@ -140,6 +154,16 @@ def _all_inputs(ctx: click.Context, param: click.Parameter, values: tuple[str, .
     return {**of_file, **inputs}
 
 
+def check_measurable(what: str, enclave: str) -> None:
+    """Refuse ``--measure`` where predictions are of another enclave than the software enclave.
+
+    Raises:
+        UsageError: they are; the message says that ``what`` is measured elsewhere.
+    """
+    if enclave != "softepc":
+        raise UsageError(f"{what} are measured in the software enclave: leave --measure or --enclave {enclave} out")
+
+
 def examples(*lines: str) -> str:
     """Write a help text's examples, one command per line."""
     title = "Example:" if len(lines) == 1 else "Examples:"
@@ -201,6 +225,25 @@ def epc_option(command: F) -> F:
     )(command)
 
 
+def enclave_options(command: F) -> F:
+    """Add ``--enclave``, a profile, and ``--epc``."""
+    return click.option(
+        "--enclave",
+        default="softepc",
+        show_default=True,
+        metavar="PROFILE",
+        help="Enclave profile: a name that 'sectum profiles' lists, or a JSON file.",
+    )(epc_option(command))
+
+
+runs_option = click.option(
+    "--runs",
+    callback=whole(100_000),
+    metavar="N",
+    help="Inferences to time.  [default: until the uncertainty is small]",
+)
+
+
 def deadline_option(default: str, meaning: str) -> Callable[[F], F]:
     """Add ``--deadline`` in seconds."""
     return click.option(
@@ -229,12 +272,4 @@ def prediction_options(command: F) -> F:
         help="Latency outside an enclave, if you know it; replaces the predicted one.",
     )(command)
     command = threads_option(command)
-    command = shape_options(command)
-    command = epc_option(command)
-    return click.option(
-        "--enclave",
-        default="softepc",
-        show_default=True,
-        metavar="PROFILE",
-        help="Enclave profile: a name that 'sectum profiles' lists, or a JSON file.",
-    )(command)
+    return enclave_options(shape_options(command))

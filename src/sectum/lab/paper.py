@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -29,7 +29,7 @@ from sectum.predict import Predictor
 from sectum.predict.artefact import read_checked, read_manifest
 from sectum.predict.cost import SOFTEPC
 from sectum.predict.method import batch_of
-from sectum.predict.prediction import Overcommit
+from sectum.predict.prediction import MethodPrediction, Overcommit
 
 Coefficients = tuple[float, ...]
 
@@ -87,29 +87,11 @@ class PaperMemory:
     margin_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PaperPrediction:
-    """An answer of the paper's method. Fields mean what they mean in `sectum.predict.Prediction`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperPrediction(MethodPrediction):
+    """An answer of the paper's method: no interval, no parts by cause and no layers, which it does not give."""
 
-    It has no interval, no parts by cause and no layers: the method does not give them.
-    """
-
-    model: str
-    enclave: str
-    machine: str
-    calibrated: bool
-    batch: int
-    threads: int
-    latency_ms: float
-    native_ms: float
-    native_source: str
-    overcommit: Overcommit
     memory: PaperMemory
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The prediction as JSON types, under the keys of `sectum.predict.Prediction.to_json`."""
-        return {**asdict(self), "kind": "predicted"}
 
 
 class PaperMethod:

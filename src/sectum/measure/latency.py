@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, ProcessMemory, Runner, RunningModel, Sample
 from sectum.errors import EnclaveDeadline, OutputsDiffer
-from sectum.graph.ir import Graph
 from sectum.measure.context import machine_context
 from sectum.measure.input_ranges import input_ranges
 from sectum.measure.measurement import Measurement
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sectum.graph import Model
+
 ROUNDS = 3
 """Number of processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %."""
 _UNTIL_MEMORY_IS_PLANNED = 2  # inferences; the runtime plans memory in the first
@@ -38,21 +39,8 @@ _PLANNING_SHARE = 0.25
 """Of the time left: if the first inference takes more, there is no time to evict all pages and warm up again."""
 
 
-class MeasurableModel(Protocol):
-    """A model that can be measured, such as `sectum.graph.Model`."""
-
-    @property
-    def graph(self) -> Graph:
-        """The network with static shapes."""
-        ...
-
-    def bound_bytes(self) -> bytes:
-        """Return the ONNX model with every dimension bound."""
-        ...
-
-
 def measure(
-    model: MeasurableModel,
+    model: Model,
     runner: Runner,
     *,
     epc_bytes: int | None = None,
@@ -204,7 +192,7 @@ def _evict_all(session: RunningModel, epc_bytes: int, time_left: _TimeLeft) -> t
     return done, True
 
 
-def _context(model: MeasurableModel, runner: Runner, job: Job, content: bytes, *, as_loaded: bool) -> dict[str, Any]:
+def _context(model: Model, runner: Runner, job: Job, content: bytes, *, as_loaded: bool) -> dict[str, Any]:
     """Where and how the numbers were measured."""
     return {
         **machine_context(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sectum.ort.fusions import MICROSOFT, scalar
-from sectum.ort.workgraph import Node, WorkGraph, sources_of
+from sectum.ort.workgraph import Node, WorkGraph, other_input
 
 
 def fast_gelu(work: WorkGraph, power: Node) -> None:
@@ -11,26 +11,18 @@ def fast_gelu(work: WorkGraph, power: Node) -> None:
     source = power.inputs[0]
     if not scalar(work, power, source):
         return
-    chain = [power]
-    for kind in ("Mul", "Add", "Mul", "Tanh", "Add", "Mul"):
-        after = work.sole_consumer(chain[-1])
-        if after is None or after.type != kind or after.domain:
-            return
-        chain.append(after)
+    chain = work.chain(power, ("Mul", "Add", "Mul", "Tanh", "Add", "Mul"))
+    if chain is None:
+        return
     cube, total, scaled, tanh, shifted, result = chain[1:]
     if source not in total.inputs or not all(
         scalar(work, node, before.outputs[0]) for node, before in ((cube, power), (scaled, total), (shifted, tanh))
     ):
         return
-    other = result.inputs[1] if result.inputs[0] == shifted.outputs[0] else result.inputs[0]
-    half = work.producer.get(other)
+    half = work.producer.get(other_input(result, shifted.outputs[0]))
     if half is None or half.type != "Mul" or not scalar(work, half, source) or work.sole_consumer(half) is not result:
         return
-    removed = [half, *chain]
-    outputs = result.outputs
-    for node in removed:
-        work.remove(node)
-    work.add("FastGelu", [source], outputs, {}, MICROSOFT, sources=sources_of(*removed))
+    work.replace([half, *chain], "FastGelu", [source], result.outputs, {}, MICROSOFT)
 
 
 def bias_gelu(work: WorkGraph, add: Node) -> None:
@@ -44,10 +36,7 @@ def bias_gelu(work: WorkGraph, add: Node) -> None:
         return
     inputs = [add.inputs[1 - row], add.inputs[row]]
     kind = "BiasGelu" if after.type == "Gelu" else "FastGelu"
-    outputs = after.outputs
-    work.remove(after)
-    work.remove(add)
-    work.add(kind, inputs, outputs, {}, MICROSOFT, sources=sources_of(add, after))
+    work.replace((after, add), kind, inputs, after.outputs, {}, MICROSOFT)
 
 
 def block_product_bias(work: WorkGraph, node: Node) -> None:
@@ -55,7 +44,7 @@ def block_product_bias(work: WorkGraph, node: Node) -> None:
     add = work.sole_consumer(node)
     if node.domain != MICROSOFT or (len(node.inputs) > 5 and node.inputs[5]) or add is None or add.type != "Add":
         return
-    bias = add.inputs[1] if add.inputs[0] == node.outputs[0] else add.inputs[0]
+    bias = other_input(add, node.outputs[0])
     if work.tensors[bias].shape != (node.attributes.get("N"),):
         return
     work.take_output(node, add)

@@ -11,14 +11,7 @@ Shape = tuple[int, ...]
 
 
 def contiguous_run(op: Operator, graph: Dataflow, data: Shape, out: Shape) -> int:
-    """Elements that an operator copies, reduces or combines in one piece.
-
-    Args:
-        op: the operator.
-        graph: that it belongs to.
-        data: shape of its first activation.
-        out: shape of its result.
-    """
+    """Elements that an operator copies, reduces or combines in one piece."""
     rule = _RULES.get(op.type)
     if rule is not None:
         return max(1, rule(op, graph, data, out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sectum.ort.workgraph import Node, WorkGraph, constant_integers, ints
+from sectum.ort.workgraph import Node, WorkGraph, constant_integers, ints, other_input
 
 _OPEN_END = 2**63 - 1
 
@@ -98,8 +98,7 @@ def product_with_reciprocal(work: WorkGraph, node: Node) -> None:
         return
     if product is None or product.type != "Mul" or product.domain:
         return
-    other = product.inputs[1] if product.inputs[0] == node.outputs[0] else product.inputs[0]
-    divisor = node.inputs[1]
+    other, divisor = other_input(product, node.outputs[0]), node.inputs[1]
     work.take_output(node, product)
     work.set_input(node, 0, other)
     work.set_input(node, 1, divisor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sectum.graph.ir import AttributeValue
-from sectum.ort.workgraph import Node, WorkGraph, sources_of
+from sectum.ort.workgraph import Node, WorkGraph, other_input
 
 MICROSOFT = "com.microsoft"
 
@@ -62,7 +62,7 @@ def matmul_add(work: WorkGraph, node: Node) -> None:
         return
     if add is None or add.type != "Add" or len(right.shape) != 2 or len(left.shape) < 2:
         return
-    bias_name = add.inputs[1] if add.inputs[0] == node.outputs[0] else add.inputs[0]
+    bias_name = other_input(add, node.outputs[0])
     bias = work.tensors[bias_name]
     columns = right.shape[1]
     if left.dtype not in ("float32", "float16") or bias_name == node.outputs[0]:
@@ -83,12 +83,10 @@ def matmul_add(work: WorkGraph, node: Node) -> None:
     matrix = node.inputs[1]
     full = work.tensors[result].shape
     left_name = node.inputs[0]
-    work.remove(add)
-    work.remove(node)
     if not flat_rank:
         work.add("Reshape", [left_name, work.new_shape(work.tensors[source].shape, shared=False)], [source])
     gemm: dict[str, AttributeValue] = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    work.add("Gemm", [source, matrix, bias_name], [inner], gemm, name=add.name, sources=sources_of(node, add))
+    work.replace((add, node), "Gemm", [source, matrix, bias_name], [inner], gemm, name=add.name)
     if not flat_rank:
         work.add("Reshape", [inner, work.new_shape(full, shared=False)], [result])
 
@@ -104,10 +102,8 @@ def _matmul_norm(work: WorkGraph, node: Node, norm: Node) -> None:
     source, result = node.inputs[0], norm.outputs[0]
     scaled = work.new_tensor(weight.name, weight.shape, weight)
     shift = work.new_tensor(f"{weight.name}_bias", weight.shape[1:], weight)
-    work.remove(norm)
-    work.remove(node)
     gemm: dict[str, AttributeValue] = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    work.add("Gemm", [source, scaled, shift], [result], gemm, name=node.name, sources=sources_of(node, norm))
+    work.replace((norm, node), "Gemm", [source, scaled, shift], [result], gemm, name=node.name)
 
 
 def contiguous_reshapes(work: WorkGraph, node: Node) -> None:
@@ -120,17 +116,15 @@ def contiguous_reshapes(work: WorkGraph, node: Node) -> None:
     if not chain:
         return
     source, result = node.inputs[0], last.outputs[0]
-    for item in (node, *chain):
-        work.remove(item)
     shape = work.new_shape(work.tensors[result].shape)
-    work.add("Reshape", [source, shape], [result], sources=sources_of(node, *chain))
+    work.replace((node, *chain), "Reshape", [source, shape], [result])
 
 
 def scalar(work: WorkGraph, node: Node, other: str) -> bool:
     """Whether a binary node applies one constant number to ``other``."""
     if len(node.inputs) != 2 or other not in node.inputs:
         return False
-    operand = work.weight(node.inputs[1] if node.inputs[0] == other else node.inputs[0])
+    operand = work.weight(other_input(node, other))
     return operand is not None and operand.elements == 1
 
 
@@ -147,7 +141,7 @@ def gelu(work: WorkGraph, erf: Node) -> None:
     if not scalar(work, add, erf.outputs[0]) or product is None or product.type != "Mul":
         return
     removed = [scale, erf, add, product]
-    other = product.inputs[1] if product.inputs[0] == add.outputs[0] else product.inputs[0]
+    other = other_input(product, add.outputs[0])
     if other == source:
         half = work.sole_consumer(product)
         if half is None or half.type != "Mul" or not scalar(work, half, product.outputs[0]):
@@ -160,10 +154,7 @@ def gelu(work: WorkGraph, erf: Node) -> None:
         if work.sole_consumer(half) is not product:
             return
         removed.insert(0, half)
-    result = removed[-1].outputs[0]
-    for node in removed:
-        work.remove(node)
-    work.add("Gelu", [source], [result], domain=MICROSOFT, sources=sources_of(*removed))
+    work.replace(removed, "Gelu", [source], [removed[-1].outputs[0]], domain=MICROSOFT)
 
 
 def activation_attributes(work: WorkGraph, node: Node) -> dict[str, AttributeValue] | None:
@@ -176,11 +167,8 @@ def activation_attributes(work: WorkGraph, node: Node) -> dict[str, AttributeVal
 
 
 def _replace_pair(work: WorkGraph, first: Node, second: Node, kind: str, extra: dict[str, AttributeValue]) -> None:
-    inputs, outputs = first.inputs, second.outputs
-    work.remove(second)
-    work.remove(first)
     attributes = {**first.attributes, **extra}
-    work.add(kind, inputs, outputs, attributes, MICROSOFT, first.name, sources_of(first, second))
+    work.replace((second, first), kind, first.inputs, second.outputs, attributes, MICROSOFT, first.name)
 
 
 def gemm_activation(work: WorkGraph, gemm: Node) -> None:
@@ -205,7 +193,7 @@ def quick_gelu(work: WorkGraph, sigmoid: Node) -> None:
     product = work.sole_consumer(sigmoid)
     if product is None or product.type != "Mul" or len(product.inputs) != 2:
         return
-    other = product.inputs[1] if product.inputs[0] == sigmoid.outputs[0] else product.inputs[0]
+    other = other_input(product, sigmoid.outputs[0])
     removed = [sigmoid, product]
     if other != sigmoid.inputs[0]:
         scale = work.producer.get(sigmoid.inputs[0])
@@ -214,10 +202,7 @@ def quick_gelu(work: WorkGraph, sigmoid: Node) -> None:
         if work.sole_consumer(scale) is not sigmoid:
             return
         removed.insert(0, scale)
-    result = product.outputs[0]
-    for node in removed:
-        work.remove(node)
-    work.add("QuickGelu", [other], [result], {"alpha": 1.0}, MICROSOFT, sources=sources_of(*removed))
+    work.replace(removed, "QuickGelu", [other], [product.outputs[0]], {"alpha": 1.0}, MICROSOFT)
 
 
 def fuse_conv_add(work: WorkGraph) -> None:
@@ -234,7 +219,7 @@ def fuse_conv_add(work: WorkGraph) -> None:
             continue
         if len(work.tensors[result].shape) != 4:
             continue
-        other = add.inputs[1] if add.inputs[0] == result else add.inputs[0]
+        other = other_input(add, result)
         if other == result or work.tensors[other].shape != work.tensors[result].shape:
             continue
         extra: dict[str, AttributeValue] = {}
@@ -242,11 +227,6 @@ def fuse_conv_add(work: WorkGraph) -> None:
         after = work.sole_consumer(add)
         if after is not None and (found := activation_attributes(work, after)) is not None:
             extra, last = found, after
-        inputs = [*conv.inputs, other]
-        outputs = last.outputs
-        if last is not add:
-            work.remove(last)
-        work.remove(add)
-        work.remove(conv)
+        fused = (conv, add) if last is add else (conv, add, last)
         attributes = {**conv.attributes, **extra}
-        work.add("FusedConv", inputs, outputs, attributes, MICROSOFT, conv.name, sources_of(conv, add, last))
+        work.replace(fused, "FusedConv", [*conv.inputs, other], last.outputs, attributes, MICROSOFT, conv.name)

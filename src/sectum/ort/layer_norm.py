@@ -6,9 +6,8 @@ ReduceMean, Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul, Add.
 
 from __future__ import annotations
 
-from sectum.graph.ir import AttributeValue
 from sectum.ort.fusions import scalar
-from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
+from sectum.ort.workgraph import Node, WorkGraph, ints
 
 # From this opset on, the operator is ONNX's own and the fusion belongs to level 1.
 _EARLY_OPSET = 17
@@ -50,11 +49,8 @@ def layer_norm(work: WorkGraph, root: Node) -> None:
         return
     if any(work.sole_consumer(node) is None for node in (mean, square, variance, add_epsilon)):
         return
-    result = shift.outputs[0]
     fused = (shift, scale, divide, root, add_epsilon, variance, square, centred, mean)
-    for node in fused:
-        work.remove(node)
-    work.add("LayerNormalization", [source, gamma, beta], [result], {"axis": axis}, sources=sources_of(*fused))
+    work.replace(fused, "LayerNormalization", [source, gamma, beta], [shift.outputs[0]], {"axis": axis})
 
 
 def root_mean_square_norm(work: WorkGraph, square: Node) -> None:
@@ -62,12 +58,9 @@ def root_mean_square_norm(work: WorkGraph, square: Node) -> None:
     source = square.inputs[0]
     if not scalar(work, square, source):
         return
-    chain = [square]
-    for kind in ("ReduceMean", "Add", "Sqrt", "Div", "Mul"):
-        after = work.sole_consumer(chain[-1])
-        if after is None or after.type != kind or after.domain:
-            return
-        chain.append(after)
+    chain = work.chain(square, ("ReduceMean", "Add", "Sqrt", "Div", "Mul"))
+    if chain is None:
+        return
     mean, shifted, root, divide, scale = chain[1:]
     gamma = _weight_beside(work, scale, divide)
     if divide.inputs != [source, root.outputs[0]] or not scalar(work, shifted, mean.outputs[0]) or not gamma:
@@ -75,11 +68,7 @@ def root_mean_square_norm(work: WorkGraph, square: Node) -> None:
     axis = _last_axis(work, mean)
     if axis is None:
         return
-    outputs = scale.outputs
-    for node in chain:
-        work.remove(node)
-    attributes: dict[str, AttributeValue] = {"axis": axis}
-    work.add("SimplifiedLayerNormalization", [source, gamma], outputs, attributes, sources=sources_of(*chain))
+    work.replace(chain, "SimplifiedLayerNormalization", [source, gamma], scale.outputs, {"axis": axis})
 
 
 def _producer(work: WorkGraph, name: str, kind: str) -> Node | None:

@@ -95,8 +95,7 @@ class _Transformer(BlockedLayout):
                 padded_bias = self.weight(bias_name, "bias", (out_padded,))
             inputs.append(padded_bias)
         attributes = {**node.attributes, "group": groups}
-        work.remove(node)
-        made = work.add("Conv", inputs, [result], attributes, NCHWC, f"{result}_nchwc", node.sources)
+        made = work.replace((node,), "Conv", inputs, [result], attributes, NCHWC, f"{result}_nchwc")
         if reorder:
             self.blocked_input(made, source)
         self.declare(result, made, out_channels)
@@ -110,8 +109,7 @@ class _Transformer(BlockedLayout):
         channels = tensor.shape[1]
         if channels % self.block:
             return
-        work.remove(node)
-        made = work.add(node.type, [source], [result], node.attributes, NCHWC, f"{result}_nchwc", node.sources)
+        made = work.replace((node,), node.type, [source], [result], node.attributes, NCHWC, f"{result}_nchwc")
         self.blocked_input(made, source)
         self.declare(result, made, channels)
 
@@ -219,9 +217,8 @@ class _Transformer(BlockedLayout):
         inputs = [entry.name, work.new_tensor(f"{result}_scale", (padded, 1, 1, 1), like[0])]
         if bias:
             inputs.append(work.new_tensor(f"{result}_shift", (padded,), like[0]))
-        work.remove(node)
         suffix = "bn" if bias else "mul"
-        made = work.add("Conv", inputs, [result], {"group": padded}, NCHWC, f"{result}_{suffix}_nchwc", node.sources)
+        made = work.replace((node,), "Conv", inputs, [result], {"group": padded}, NCHWC, f"{result}_{suffix}_nchwc")
         entry.remaining -= 1
         self.declare(result, made, entry.channels)
 
@@ -272,9 +269,8 @@ class _Transformer(BlockedLayout):
         source, result = node.inputs[0], node.outputs[0]
         entry = self.blocked.get(source)
         if entry is not None and perm == _TO_NHWC:
-            self.work.remove(node)
             attributes = {"channels": entry.channels, "channels_last": 1}
-            self.work.add("ReorderOutput", [entry.name], [result], attributes, NCHWC, sources=node.sources)
+            self.work.replace((node,), "ReorderOutput", [entry.name], [result], attributes, NCHWC)
             entry.remaining -= 1
         elif entry is None and perm == _FROM_NHWC and self.work.tensors[result].shape[1] % _CHANNEL_ALIGNMENT == 0:
             self.from_nhwc[result] = node
@@ -299,9 +295,7 @@ class _Transformer(BlockedLayout):
             return
         if any(a * s != b for a, s, b in zip(before, scales, after, strict=True)):
             return
-        work.remove(node)
-        attributes = {"scales": scales, "mode": mode}
-        made = work.add("Upsample", [entry.name], [result], attributes, NCHWC, sources=node.sources)
+        made = work.replace((node,), "Upsample", [entry.name], [result], {"scales": scales, "mode": mode}, NCHWC)
         entry.remaining -= 1
         self.declare(result, made, entry.channels)
 

@@ -6,7 +6,7 @@ import itertools
 
 from sectum.graph.ir import AttributeValue
 from sectum.ort.fusions import MICROSOFT, scalar
-from sectum.ort.workgraph import Node, WorkGraph, ints, sources_of
+from sectum.ort.workgraph import Node, WorkGraph, ints, other_input, sources_of
 
 _PRODUCTS = ("MatMul", "FusedMatMul")
 _FLAGS = ("transA", "transB")
@@ -75,10 +75,8 @@ def scaled_product(work: WorkGraph, node: Node) -> None:
         removed.append(after)
     if not removed or work.tensors[outputs[0]].dtype != "float32":
         return
-    for other in (*removed, node):
-        work.remove(other)
     attributes: dict[str, AttributeValue] = {"transA": 0, "transB": 0, **node.attributes, "alpha": 1.0}
-    work.add("FusedMatMul", inputs, outputs, attributes, MICROSOFT, node.name, sources_of(node, *removed))
+    work.replace((*removed, node), "FusedMatMul", inputs, outputs, attributes, MICROSOFT, node.name)
 
 
 def _scaled(work: WorkGraph, node: Node) -> str:
@@ -106,13 +104,9 @@ def skip_layer_norm(work: WorkGraph, node: Node) -> None:
             continue
         row = next((item for item in before.inputs if (w := work.weight(item)) and w.shape == (width,)), "")
         if row:
-            inputs[slot] = before.inputs[1] if before.inputs[0] == row else before.inputs[0]
+            inputs[slot] = other_input(before, row)
             bias = row
             removed.append(before)
             break
     inputs += [*node.inputs[1:], *[""] * (3 - len(node.inputs)), *([bias] if bias else [])]
-    for other in (node, *removed):
-        work.remove(other)
-    work.add(
-        "SkipLayerNormalization", inputs, node.outputs[:1], {}, MICROSOFT, node.name, sources_of(node, *removed)
-    )  # fmt: skip
+    work.replace((node, *removed), "SkipLayerNormalization", inputs, node.outputs[:1], {}, MICROSOFT, node.name)

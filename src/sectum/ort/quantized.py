@@ -13,7 +13,7 @@ import numpy as np
 
 from sectum.graph.ir import AttributeValue, Graph, TensorKind
 from sectum.ort.fusions import MICROSOFT
-from sectum.ort.workgraph import Node, WorkGraph, sources_of
+from sectum.ort.workgraph import Node, WorkGraph, other_input, sources_of
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
@@ -138,12 +138,12 @@ def integer_product(work: WorkGraph, node: Node) -> None:
     quantize = work.producer.get(node.inputs[0])
     if cast is None or scaled is None or scaled.type != "Mul" or len(node.inputs) < 3 or quantize is None:
         return
-    scale = work.producer.get(scaled.inputs[1] if scaled.inputs[0] == cast.outputs[0] else scaled.inputs[0])
+    scale = work.producer.get(other_input(scaled, cast.outputs[0]))
     if scale is None or scale.type != "Mul" or quantize.type != "DynamicQuantizeLinear":
         return
     if work.sole_consumer(scale) is not scaled or quantize.outputs[1] not in scale.inputs:
         return
-    b_scale = scale.inputs[1] if scale.inputs[0] == quantize.outputs[1] else scale.inputs[0]
+    b_scale = other_input(scale, quantize.outputs[1])
     if work.weight(b_scale) is None or work.weight(node.inputs[1]) is None:
         return
     removed = [scaled, cast, scale, node]

@@ -58,6 +58,11 @@ from sectum.ort.weight_memory import (
     used_taps,
 )
 
+_Product = partial(OperatorType, kind="gemm", dense=True, access=once)
+_Gemm = partial(_Product, memory_kind="gemm", packs={1: FLOAT_PANELS})
+_PlainConv = partial(OperatorType, kind="plain_conv", memory_kind="plain_conv", dense=True)
+_DirectConv = partial(_PlainConv, flops=conv, scratch=convolution_scratch_bytes, access=plain_convolution)
+
 _FLOAT = (
     OperatorType(
         "com.microsoft.nchwc:Conv",
@@ -69,55 +74,19 @@ _FLOAT = (
         reads=used_taps,
         access=blocked_convolution,
     ),
-    OperatorType(
-        "Conv",
-        conv,
-        kind="plain_conv",
-        memory_kind="plain_conv",
-        dense=True,
-        scratch=convolution_scratch_bytes,
-        access=plain_convolution,
-    ),
-    OperatorType(
-        "com.microsoft:FusedConv",
-        conv,
-        kind="plain_conv",
-        memory_kind="plain_conv",
-        overwrites=3,
-        dense=True,
-        scratch=convolution_scratch_bytes,
-        access=plain_convolution,
-    ),
-    OperatorType(
+    _DirectConv("Conv"),
+    _DirectConv("com.microsoft:FusedConv", overwrites=3),
+    _PlainConv(
         "ConvTranspose",
         conv_transpose,
-        kind="plain_conv",
-        memory_kind="plain_conv",
         packs={1: REARRANGED},
-        dense=True,
         scratch=transposed_convolution_scratch_bytes,
         access=staged,
     ),
-    OperatorType("Gemm", gemm, kind="gemm", memory_kind="gemm", packs={1: FLOAT_PANELS}, dense=True, access=once),
-    OperatorType(
-        "com.microsoft:FusedGemm",
-        gemm,
-        kind="gemm",
-        memory_kind="gemm",
-        packs={1: FLOAT_PANELS},
-        dense=True,
-        access=once,
-    ),
-    OperatorType("MatMul", matmul, kind="gemm", memory_kind="gemm", packs={1: FLOAT_PANELS}, dense=True, access=once),
-    OperatorType(
-        "com.microsoft:FusedMatMul",
-        matmul,
-        kind="gemm",
-        memory_kind="gemm",
-        packs={1: FLOAT_PANELS},
-        dense=True,
-        access=once,
-    ),
+    _Gemm("Gemm", gemm),
+    _Gemm("com.microsoft:FusedGemm", gemm),
+    _Gemm("MatMul", matmul),
+    _Gemm("com.microsoft:FusedMatMul", matmul),
     OperatorType("MaxPool", pool, kind="pool", memory_kind="pool"),
     OperatorType("AveragePool", pool, kind="pool", memory_kind="pool"),
     OperatorType("GlobalAveragePool", per_input(1), kind="pool", memory_kind="global_pool"),
@@ -200,7 +169,6 @@ _FLOAT = (
 )
 
 _MS = "com.microsoft:"
-_Product = partial(OperatorType, kind="gemm", dense=True, access=once)
 _Quantized = partial(OperatorType, kind="quantized", dense=True, access=once)
 _Recurrent = partial(OperatorType, kind="recurrent", dense=True, scratch=recurrent_scratch_bytes, access=recurrent)
 

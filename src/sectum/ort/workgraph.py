@@ -112,6 +112,21 @@ class WorkGraph:
             if self.producer.get(item) is node:
                 del self.producer[item]
 
+    def replace(
+        self,
+        nodes: Sequence[Node],
+        kind: str,
+        inputs: list[str],
+        outputs: list[str],
+        attributes: Mapping[str, AttributeValue] | None = None,
+        domain: str = "",
+        name: str = "",
+    ) -> Node:
+        """Put one node in the place of some, whose work it carries out."""
+        for node in nodes:
+            self.remove(node)
+        return self.add(kind, inputs, outputs, attributes, domain, name, sources_of(*nodes))
+
     def set_input(self, node: Node, slot: int, name: str) -> None:
         """Let input ``slot`` of ``node`` read ``name``; absent optional inputs before it are filled with ``""``."""
         while len(node.inputs) <= slot:
@@ -180,6 +195,16 @@ class WorkGraph:
             return None
         readers = self.consumers.get(result, ())
         return readers[0] if len(readers) == 1 else None
+
+    def chain(self, first: Node, kinds: Sequence[str]) -> list[Node] | None:
+        """A node and those that follow it one by one; None where they are not of these types of ONNX."""
+        found = [first]
+        for kind in kinds:
+            after = self.sole_consumer(found[-1])
+            if after is None or after.type != kind or after.domain:
+                return None
+            found.append(after)
+        return found
 
     def uses(self, name: str) -> int:
         """How often a tensor is used: input slots that read it, and one more for a graph output."""
@@ -296,6 +321,11 @@ def _index(node: Node) -> int:
 def sources_of(*nodes: Node) -> set[int]:
     """The source operators that some nodes carry out."""
     return set().union(*(node.sources for node in nodes))
+
+
+def other_input(node: Node, name: str) -> str:
+    """What a node with two inputs reads beside ``name``."""
+    return node.inputs[1] if node.inputs[0] == name else node.inputs[0]
 
 
 def ints(value: AttributeValue | None) -> tuple[int, ...]:

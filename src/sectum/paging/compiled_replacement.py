@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.compiling import compiled
+from sectum.compiling import compiled, sources_of
 from sectum.errors import EnclaveFailed, EnclaveUnavailable
 from sectum.paging.residency import ReplacementPolicy
 
@@ -107,12 +107,8 @@ class CompiledPages:
 @cache
 def compiled_replacement() -> CompiledReplacement | None:
     """Give the compiled rule; None where it cannot be compiled or stored."""
-    here = Path(__file__).resolve()
-    places = (here.parent / "native" / "replacement.c", here.parents[3] / "native" / "replacement" / "replacement.c")
-    source = next((place for place in places if place.is_file()), None)
-    if source is None:
-        return None
     try:
-        return CompiledReplacement(compiled("replacement", source.parent, [source], _FLAGS))
+        folder = sources_of("replacement", __file__, "replacement.c")
+        return CompiledReplacement(compiled("replacement", folder, [folder / "replacement.c"], _FLAGS))
     except (EnclaveUnavailable, EnclaveFailed):
         return None

@@ -105,11 +105,6 @@ class ResidentPages:
     def _load(self, page: int, stop: int, end: int) -> int:
         """Load ``[page, stop)``, where no page is resident, and any later pages of the touch that this evicts.
 
-        Args:
-            page: first page to load.
-            stop: the next page that is resident, or ``end``.
-            end: end of the touch.
-
         Returns:
             The end of what was loaded, ``stop`` or more.
         """

@@ -162,7 +162,7 @@ def _observe_operators(
     name: str, resolution: int, threads: int, operators: OperatorModel
 ) -> tuple[ObservedNetwork | None, list[Sample]]:
     """Time the operators of a network; None where the runtime executed others."""
-    architecture = zoo.build(name, resolution=resolution)
+    architecture = zoo.network(name, resolution=resolution)
     runtime = optimize(zoo.to_graph(architecture, 1), Cpu.here())
     job = Job(model=zoo.to_bytes(architecture, batch=1), threads=threads, profile=True)
     with NativeRunner().start(job) as session:
@@ -198,7 +198,7 @@ def _observe_paging(
     runner: Runner, case: PagingCase, threads: int, operators: OperatorModel
 ) -> Iterator[PageObservation]:
     """Run a network under several EPC sizes."""
-    architecture = zoo.build(case.network, resolution=case.resolution)
+    architecture = zoo.network(case.network, resolution=case.resolution)
     runtime = optimize(zoo.to_graph(architecture, case.batch), Cpu.here())
     trace = page_trace(runtime, threads=threads)
     features = extract(runtime, threads=threads)

@@ -154,6 +154,21 @@ def load(path: Path | None = None) -> Calibration | None:
     return calibration
 
 
+def stored_references() -> References | None:
+    """Typical times of the reference kernels on this machine; None where it was not calibrated.
+
+    Raises:
+        CalibrationInvalid: as :func:`load`.
+    """
+    calibration = load()
+    return None if calibration is None else calibration.references
+
+
+def uncalibrated_note(machine: str) -> str:
+    """What to say where predictions are in the milliseconds of another machine."""
+    return f"not calibrated; times are those of {machine}. Run 'sectum calibrate' to predict those of this machine"
+
+
 def _positive(value: object) -> float:
     number = float(value)  # type: ignore[arg-type]
     if not (math.isfinite(number) and number >= 0):

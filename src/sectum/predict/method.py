@@ -6,40 +6,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from sectum.enclave.profile import Profile
 from sectum.graph.ir import Graph
-from sectum.predict.prediction import Overcommit
-
-
-class MethodPrediction(Protocol):
-    """What every method says of one steady-state inference; `sectum.predict.Prediction` says what the fields mean."""
-
-    @property
-    def model(self) -> str: ...  # noqa: D102 - see Prediction
-    @property
-    def enclave(self) -> str: ...  # noqa: D102
-    @property
-    def machine(self) -> str: ...  # noqa: D102
-    @property
-    def calibrated(self) -> bool: ...  # noqa: D102
-    @property
-    def batch(self) -> int: ...  # noqa: D102
-    @property
-    def threads(self) -> int: ...  # noqa: D102
-    @property
-    def latency_ms(self) -> float: ...  # noqa: D102
-    @property
-    def native_ms(self) -> float: ...  # noqa: D102
-    @property
-    def overcommit(self) -> Overcommit: ...  # noqa: D102
-    @property
-    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
-
-    def to_json(self) -> dict[str, Any]:
-        """The answer as JSON types, with the fields above under their names."""
-        ...
+from sectum.predict.prediction import MethodPrediction
 
 
 class LatencyMethod(Protocol):

@@ -137,56 +137,66 @@ class Grade:
     inside_share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The latency of one steady-state inference, and what it is made of.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodPrediction:
+    """What every method says of one steady-state inference.
 
     Attributes:
         model: the network's name.
         enclave: the profile's name.
         machine: whose milliseconds these are.
-        runtime: the runtime that is predicted.
         calibrated: whether the machine that predicts was calibrated.
         batch: leading dimension of the first input.
         threads: compute threads.
         latency_ms: predicted latency in the enclave.
-        interval_ms: its 90 % interval.
         native_ms: latency outside an enclave, predicted or as the caller gave it.
         native_source: ``"predicted"`` or ``"given"``.
         overcommit: the verdict on memory.
-        memory: the working set against the protected memory.
-        breakdown_ms: latency by cause.
-        coverage: which operators have a cost model.
-        grade: how far to trust the latency.
-        layers: every operator in the order of execution.
         notes: what a person should know before relying on the numbers.
     """
 
     model: str
     enclave: str
     machine: str
-    runtime: str
     calibrated: bool
     batch: int
     threads: int
     latency_ms: float
-    interval_ms: Interval
     native_ms: float
     native_source: str
     overcommit: Overcommit
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The prediction as JSON types."""
+        return {**asdict(self), "kind": "predicted"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction(MethodPrediction):
+    """The latency of one steady-state inference by the default method, and what it is made of.
+
+    Attributes:
+        runtime: the runtime that is predicted.
+        interval_ms: the 90 % interval of the latency.
+        memory: the working set against the protected memory.
+        breakdown_ms: latency by cause.
+        coverage: which operators have a cost model.
+        grade: how far to trust the latency.
+        layers: every operator in the order of execution.
+    """
+
+    runtime: str
+    interval_ms: Interval
     memory: Memory
     breakdown_ms: Breakdown
     coverage: Coverage
     grade: Grade
     layers: tuple[Layer, ...]
-    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The prediction as JSON types; intervals are ``[low, high]``."""
-        data = asdict(self)
-        data["kind"] = "predicted"
-        data["interval_ms"] = [self.interval_ms.low, self.interval_ms.high]
-        return data
+        return {**MethodPrediction.to_json(self), "interval_ms": [self.interval_ms.low, self.interval_ms.high]}
 
 
 @dataclass(frozen=True, slots=True)

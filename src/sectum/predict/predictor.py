@@ -23,7 +23,7 @@ from sectum.ort.optimized import RUNTIME, OptimizedGraph
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import PagingCounts
 from sectum.predict.bounds import never_trained, physical_bounds
-from sectum.predict.calibration import Calibration
+from sectum.predict.calibration import Calibration, uncalibrated_note
 from sectum.predict.cost import SOFTEPC, InferenceCost, inference_costs
 from sectum.predict.features import OperatorFeatures, assemble, describe_graph
 from sectum.predict.grade import grade, notes_on_support, require_inside
@@ -272,10 +272,7 @@ class Predictor:
     def _notes(self, prepared: Prepared, profile: Profile, counts: PagingCounts) -> list[str]:
         notes = []
         if self.calibration is None and prepared.native_source == "predicted":
-            notes.append(
-                f"not calibrated; times are those of {self.machine}. Run 'sectum calibrate' to predict those of this "
-                "machine"
-            )
+            notes.append(uncalibrated_note(self.machine))
         notes += notes_on_support(prepared)
         notes += self._notes_on_threads(prepared.threads, profile, counts)
         if not counts.settled:

@@ -42,7 +42,7 @@ class MethodConformance:
     @pytest.fixture
     def graph(self) -> Graph:
         """A small network as it was read: 5 MiB of weights."""
-        return zoo.to_graph(zoo.build("squeezenet1_0"), 1)
+        return zoo.to_graph(zoo.network("squeezenet1_0"), 1)
 
     @pytest.fixture
     def profile(self) -> Profile:

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from sectum.zoo.architecture import Architecture
 from sectum.zoo.catalogue import (
-    build,
     families,
     names,
     network,
-    program,
     program_families,
     program_names,
     sample,
-    sample_program,
 )
 from sectum.zoo.digests import structure, topology
 from sectum.zoo.program import Program, Writer
@@ -31,15 +28,12 @@ __all__ = [
     "Architecture",
     "Program",
     "Writer",
-    "build",
     "families",
     "names",
     "network",
-    "program",
     "program_families",
     "program_names",
     "sample",
-    "sample_program",
     "structure",
     "to_bytes",
     "to_graph",

@@ -84,22 +84,37 @@ def _sampled() -> dict[str, Family]:
 
 
 def names() -> list[str]:
-    """Names of the published networks, as :func:`build` takes them."""
+    """Names of the published image classifiers, as :func:`network` takes them."""
     return sorted(_published())
 
 
 def families() -> list[str]:
-    """Names of the families of which :func:`sample` makes random relatives."""
+    """Names of the families of image classifiers of which :func:`sample` makes random relatives."""
     return sorted(_sampled())
 
 
-def build(
+@cache
+def _programs() -> dict[str, tuple[ProgramFamily, Write]]:
+    return {name: (family, write) for family in _PROGRAMS for name, write in family.published.items()}
+
+
+def program_names() -> list[str]:
+    """Names of the published networks that are no image classifiers, as :func:`network` takes them."""
+    return sorted(_programs())
+
+
+def program_families() -> list[str]:
+    """Names of the families of which :func:`sample` makes random relatives."""
+    return sorted(family.name for family in _PROGRAMS)
+
+
+def network(
     name: str, *, resolution: int | None = None, width: float = 1.0, classes: int = 1000, seed: int = 0
-) -> Architecture:
+) -> Architecture | Program:
     """Make a published network.
 
     Args:
-        name: one of :func:`names`; dashes and capitals are forgiven.
+        name: one of :func:`names` or of :func:`program_names`; dashes and capitals are forgiven.
         resolution: height and width of the input in pixels; None for the published one.
         width: multiplies the channels of every layer, and the features of hidden fully connected layers; the
             products are rounded to multiples of 8.
@@ -108,12 +123,17 @@ def build(
 
     Raises:
         UnknownNetwork: no network of that name; the message names those that are close.
-        UsageError: a number out of its range.
+        UsageError: a number out of its range, or another size for a network that is no image classifier.
         ShapeInconsistent: the resolution is too small for the network.
     """
     known = name.lower().replace("-", "_")
+    if known in _programs():
+        if (resolution, width, classes) != (None, 1.0, 1000):
+            raise UsageError(f"{known} has one size: leave width, resolution and classes out")
+        written, write = _programs()[known]
+        return Program(known, written.name, write, seed)
     if known not in _published():
-        raise UnknownNetwork(_unknown("network", name, names()))
+        raise UnknownNetwork(_unknown("network", name, sorted((*names(), *program_names()))))
     family, wire = _published()[known]
     if resolution is None:
         resolution = (family.resolutions or {}).get(known, RESOLUTION)
@@ -125,24 +145,28 @@ def build(
     return builder.finish(wire(builder, Scaled(width), classes))
 
 
-def sample(family: str, rng: Uniform, *, name: str | None = None) -> Architecture:
+def sample(family: str, rng: Uniform, *, name: str | None = None) -> Architecture | Program:
     """Make a random relative of a family's published networks.
 
-    Channels of each layer or block, kernel sizes and expansions are drawn independently and uniformly from
-    the family's grid, by the recipe of nn-Meter's dataset; the resolution from the multiples of 16 or of 32
-    up to 224.
+    Channels of each layer or block, kernel sizes and expansions of image classifiers are drawn independently and
+    uniformly from the family's grid, by the recipe of nn-Meter's dataset; the resolution from the multiples of 16 or
+    of 32 up to 224.
 
     Args:
-        family: one of :func:`families`.
+        family: one of :func:`families` or of :func:`program_families`.
         rng: ``random.Random`` or ``numpy.random.Generator``; the same state gives the same network.
         name: the network's name; None for the family's name and 32 drawn bits.
 
     Raises:
         UnknownNetwork: no family of that name; the message names those that are close.
     """
+    written = next((one for one in _PROGRAMS if one.name == family), None)
+    if written is not None:
+        seed = int(rng.random() * 2**32)
+        return Program(name or f"{family}_{seed:08x}", family, written.draw(rng), seed)
     kind = _sampled().get(family)
     if kind is None or kind.draw is None:
-        raise UnknownNetwork(_unknown("family", family, families()))
+        raise UnknownNetwork(_unknown("family", family, [*families(), *program_families()]))
     drawn = Drawn(rng, kind.grid)
     step = drawn.choose((16, 32))
     choices = [r for r in range(step, RESOLUTION + 1, step) if r >= kind.least_resolution]
@@ -150,74 +174,6 @@ def sample(family: str, rng: Uniform, *, name: str | None = None) -> Architectur
     seed = int(rng.random() * 2**32)
     builder = Builder(name or f"{family}_{seed:08x}", family, resolution, seed)
     return builder.finish(kind.draw(builder, drawn, kind.classes))
-
-
-@cache
-def _programs() -> dict[str, tuple[ProgramFamily, Write]]:
-    return {name: (family, write) for family in _PROGRAMS for name, write in family.published.items()}
-
-
-def program_names() -> list[str]:
-    """Names of the published networks that are no image classifiers, as :func:`program` takes them."""
-    return sorted(_programs())
-
-
-def program_families() -> list[str]:
-    """Names of the families of which :func:`sample_program` makes random relatives."""
-    return sorted(family.name for family in _PROGRAMS)
-
-
-def program(name: str, *, seed: int = 0) -> Program:
-    """Make a published network that is no image classifier.
-
-    Args:
-        name: one of :func:`program_names`; dashes and capitals are forgiven.
-        seed: from which emitters draw the weights.
-
-    Raises:
-        UnknownNetwork: no network of that name; the message names those that are close.
-    """
-    known = name.lower().replace("-", "_")
-    if known not in _programs():
-        raise UnknownNetwork(_unknown("network", name, program_names()))
-    family, write = _programs()[known]
-    return Program(known, family.name, write, seed)
-
-
-def network(name: str, *, seed: int = 0) -> Architecture | Program:
-    """Make a published network of either sort, as it was published.
-
-    Args:
-        name: one of :func:`names` or of :func:`program_names`; dashes and capitals are forgiven.
-        seed: from which emitters draw the weights.
-
-    Raises:
-        UnknownNetwork: no network of that name; the message names those that are close.
-    """
-    known = name.lower().replace("-", "_")
-    if known in _programs():
-        return program(known, seed=seed)
-    if known not in _published():
-        raise UnknownNetwork(_unknown("network", name, sorted((*names(), *program_names()))))
-    return build(known, seed=seed)
-
-
-def sample_program(family: str, rng: Uniform, *, name: str | None = None) -> Program:
-    """Make a random relative of a family's published networks.
-
-    Args:
-        family: one of :func:`program_families`.
-        rng: ``random.Random`` or ``numpy.random.Generator``; the same state gives the same network.
-        name: the network's name; None for the family's name and 32 drawn bits.
-
-    Raises:
-        UnknownNetwork: no family of that name; the message names those that are close.
-    """
-    kind = next((one for one in _PROGRAMS if one.name == family), None)
-    if kind is None:
-        raise UnknownNetwork(_unknown("family", family, program_families()))
-    seed = int(rng.random() * 2**32)
-    return Program(name or f"{family}_{seed:08x}", family, kind.draw(rng), seed)
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:

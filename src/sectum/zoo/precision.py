@@ -66,15 +66,6 @@ def paired(w: Writer, x: str, *, scale: float = 0.05) -> str:
     return w.op("DequantizeLinear", w.op("QuantizeLinear", x, factor, zero), factor, zero)
 
 
-def quantized_weight(w: Writer, *shape: int, gain: float = 1.0) -> str:
-    """A convolution's weight of 8 bits with a scale for each filter, as a float again."""
-    fan_in = math.prod(shape[1:])
-    weight = w.weight(*shape, dtype="int8")
-    scales = w.vector(shape[0], mean=_weight_scale(fan_in, gain), spread=0.02 * _weight_scale(fan_in, gain))
-    zeros = w.values(*([0] * shape[0]), dtype="int8")
-    return w.op("DequantizeLinear", weight, scales, zeros, axis=0)
-
-
 def _weight_scale(fan_in: int, gain: float) -> float:
     """What brings weights that fill the range of 8 bits to the spread that keeps the size of activations."""
     return gain / math.sqrt(fan_in) / (127 / 3)

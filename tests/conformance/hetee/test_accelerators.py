@@ -5,10 +5,10 @@ from __future__ import annotations
 import onnxruntime
 import pytest
 
+from hetee_accelerator_conformance import AcceleratorConformance
 from sectum.hetee.errors import Refusal, ServiceRefused
 from sectum.hetee.worker.accelerators import accelerator as make
 from sectum.hetee.worker.accelerators.protocol import Accelerator
-from sectum.testing.accelerator_conformance import AcceleratorConformance
 
 
 class TestCpu(AcceleratorConformance):

@@ -192,7 +192,7 @@ def test_a_network_is_exported_in_another_width_and_resolution(run, tmp_path):
     """`zoo export` with a width and a resolution writes the network that the zoo builds so."""
     path = tmp_path / "s.onnx"
     words = ("zoo", "export", "squeezenet1_1", "--width", "0.5", "--resolution", "96", "-o", path, "--json")
-    built = zoo.build("squeezenet1_1", width=0.5, resolution=96)
+    built = zoo.network("squeezenet1_1", width=0.5, resolution=96)
     assert answer(run(*words))["parameters"] == built.parameters
     assert path.read_bytes() == zoo.to_bytes(built)
     assert run("zoo", "export", "bert_base", "--width", "0.5", "-o", path).exit_code == 2

@@ -26,7 +26,7 @@ def _files_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def source() -> bytes:
     """SqueezeNet with its weights and an open batch."""
-    return zoo.to_bytes(zoo.build("squeezenet1_1"))
+    return zoo.to_bytes(zoo.network("squeezenet1_1"))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_model_that_is_run_has_its_weights(path: Path, source: bytes) -> Non
 def test_an_unchanged_model_is_its_own_source(tmp_path: Path) -> None:
     """Where nothing is bound, the model that is run is the file, byte for byte."""
     file = tmp_path / "squeezenet.onnx"
-    zoo.write(zoo.build("squeezenet1_1"), file, batch=1)
+    zoo.write(zoo.network("squeezenet1_1"), file, batch=1)
     assert read(file).bound_bytes() == file.read_bytes()
 
 

@@ -25,7 +25,7 @@ from sectum.units import MIB
 
 @pytest.fixture(scope="module")
 def graph():
-    return zoo.to_graph(zoo.build("alexnet"), 1)
+    return zoo.to_graph(zoo.network("alexnet"), 1)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_predicting_imports_nothing_that_trains():
         "from sectum.lab.paper import PaperMethod\n"
         "from sectum.predict import load_predictor\n"
         "method = PaperMethod(load_predictor(calibration=False))\n"
-        "method.predict(zoo.to_graph(zoo.build('squeezenet1_0'), 1), load('softepc'))\n"
+        "method.predict(zoo.to_graph(zoo.network('squeezenet1_0'), 1), load('softepc'))\n"
         "heavy = {'torch', 'sklearn', 'pyarrow', 'lightgbm', 'scipy', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -6,7 +6,7 @@ from types import TracebackType
 
 import pytest
 
-from sectum.enclave.runners.runner import FaultTrace, Job, OperatorTime, ProcessMemory, Sample, SessionInfo
+from sectum.enclave.runners.runner import Job, OperatorTime, ProcessMemory, Sample, SessionInfo
 from sectum.errors import EnclaveDeadline
 from sectum.graph.ir import Graph
 from sectum.measure import Measurement, measure
@@ -75,10 +75,6 @@ class SlowSession:
     def operator_times(self, n: int) -> list[OperatorTime]:
         """Know no operator."""
         return []
-
-    def fault_trace(self) -> FaultTrace:
-        """Have no trace."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Do nothing."""

@@ -14,7 +14,6 @@ import pytest
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import (
     MIN_EPC_BYTES,
-    FaultTrace,
     Job,
     OperatorTime,
     ProcessMemory,
@@ -67,10 +66,6 @@ class LyingSession:
     def operator_times(self, n: int) -> list[OperatorTime]:
         """Know no operator."""
         return []
-
-    def fault_trace(self) -> FaultTrace:
-        """Have no trace."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Do nothing."""

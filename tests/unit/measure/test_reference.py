@@ -181,7 +181,7 @@ def test_typical_reference_is_the_mean_of_both_sides() -> None:
 def test_dense_work_is_compared_with_the_gemm_kernel_and_the_rest_with_the_reduction_kernel() -> None:
     """VGG is mostly compared with the GEMM kernel, a depthwise network far more with the reduction kernel."""
     shares = {
-        name: sums_share(optimize(zoo.to_graph(zoo.build(name)), Cpu.AVX2))
+        name: sums_share(optimize(zoo.to_graph(zoo.network(name)), Cpu.AVX2))
         for name in ("vgg16", "resnet50", "mobilenet_v2")
     }
     assert shares["vgg16"] < 0.35

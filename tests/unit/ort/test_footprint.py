@@ -33,7 +33,7 @@ def test_operators_that_touch_nothing_have_no_footprint():
 @pytest.mark.parametrize(("network", "batch"), [("squeezenet1_1", 1), ("resnet18", 3)])
 def test_the_last_level_is_the_working_set(network, batch):
     """The staircase ends at the memory that the verdict speaks of, so both agree on whether the network fits."""
-    trace = load_predictor().prepare(zoo.to_graph(zoo.build(network), batch)).trace
+    trace = load_predictor().prepare(zoo.to_graph(zoo.network(network), batch)).trace
     levels = footprints(trace, 1 + trace.touches[:, 0].max())
     assert levels[-1] == Footprint(trace.used_weight_pages * PAGE_BYTES, trace.pages * PAGE_BYTES)
     totals = [level.total_bytes for level in levels]

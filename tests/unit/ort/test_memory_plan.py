@@ -58,7 +58,7 @@ def test_a_batch_gets_the_block_that_is_planned(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ZOO_NAMES)
 def test_zoo_networks_get_the_block_that_is_planned(name: str, tmp_path: Path) -> None:
     """For zoo networks of eight families the planned block equals the runtime's request."""
-    assert_block_equals_the_arenas(zoo.to_bytes(zoo.build(name, resolution=64, width=0.25), batch=1), tmp_path)
+    assert_block_equals_the_arenas(zoo.to_bytes(zoo.network(name, resolution=64, width=0.25), batch=1), tmp_path)
 
 
 # These three have gaps behind the last buffer that decide where a later one goes.

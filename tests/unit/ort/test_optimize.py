@@ -291,9 +291,9 @@ def test_the_order_of_execution_is_the_runtimes(name: str, cpu: Cpu) -> None:
 
 def _small(name: str) -> zoo.Architecture:
     try:
-        return zoo.build(name, resolution=96 if name.startswith("inception") else 64, width=0.25)
+        return zoo.network(name, resolution=96 if name.startswith("inception") else 64, width=0.25)
     except UsageError:  # a network without a width
-        return zoo.build(name, resolution=64)
+        return zoo.network(name, resolution=64)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ COMPOSED = {"HardSwish", "Mish"}
 
 
 def graph_of(name: str) -> Graph:
-    return read(LIGHT / name).graph if name in FILES else zoo.to_graph(zoo.build(name), 1)
+    return read(LIGHT / name).graph if name in FILES else zoo.to_graph(zoo.network(name), 1)
 
 
 def by_name(optimized: OptimizedGraph) -> dict[str, tuple[str, ...]]:

@@ -20,6 +20,6 @@ from sectum.ort.optimize import optimize
 )
 def test_a_transformer_is_fused_as_the_runtime_does(name: str, made: dict[str, int], gone: set[str]) -> None:
     """What ONNX Runtime 1.31 counts in its profile of a network is what the optimized graph has."""
-    types = [op.type for op in optimize(zoo.to_graph(zoo.program(name)), Cpu.AVX2).operators]
+    types = [op.type for op in optimize(zoo.to_graph(zoo.network(name)), Cpu.AVX2).operators]
     assert {kind: types.count(kind) for kind in made} == made
     assert gone.isdisjoint(types)

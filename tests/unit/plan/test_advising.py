@@ -186,7 +186,7 @@ def test_each_network_is_made_once() -> None:
 @pytest.mark.slow
 def test_advice_on_a_real_network_is_what_a_prediction_says(predictor, softepc) -> None:
     """Latencies of advice are those of the predictor and the planner for the same setup, and as small as may be."""
-    graph = zoo.to_graph(zoo.build("squeezenet1_1"), 1)
+    graph = zoo.to_graph(zoo.network("squeezenet1_1"), 1)
     models = PlannedLatency(predictor, OpeningCosts())
     enclave = softepc.with_epc(5 * MIB)
     base = Setup(batch=1, threads=1, epc_bytes=5 * MIB)

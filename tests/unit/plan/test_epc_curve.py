@@ -37,7 +37,7 @@ def predictor():
 @pytest.fixture(scope="module")
 def prepared(predictor):
     """A small network."""
-    return predictor.prepare(zoo.to_graph(zoo.build("squeezenet1_1"), 1))
+    return predictor.prepare(zoo.to_graph(zoo.network("squeezenet1_1"), 1))
 
 
 def test_a_point_is_the_prediction_at_its_size(predictor, prepared):
@@ -56,7 +56,7 @@ def test_without_an_epc_there_is_no_curve(predictor, prepared):
 
 def test_a_curve_of_plans_lies_at_or_below_that_of_paging(predictor) -> None:
     """At every EPC the best plan takes no longer than paging, and where the network fits, as long."""
-    graph = zoo.to_graph(zoo.build("squeezenet1_1"), 1)
+    graph = zoo.to_graph(zoo.network("squeezenet1_1"), 1)
     models, enclave = PlannedLatency(predictor), profiles.load("softepc")
     sizes = [6 * MIB, 8 * MIB, 16 * MIB]
     planned = latency_curve(models, graph, enclave, sizes)

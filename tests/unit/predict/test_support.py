@@ -120,7 +120,7 @@ def test_damaged_support_is_refused(tmp_path):
 def test_the_shipped_support_knows_what_the_zoo_is_made_of(cpu):
     """Every operator of a network that was measured is inside the shipped support, which stays small."""
     operators = OperatorModel.load(SHIPPED[cpu])
-    graph = zoo.to_graph(zoo.build("squeezenet1_1"), 1)
+    graph = zoo.to_graph(zoo.network("squeezenet1_1"), 1)
     places = operators.support.places(extract(optimize(graph, cpu), threads=1))
     assert {found.support for found in places} == {INSIDE}
     assert (SHIPPED[cpu] / FILE).stat().st_size < 200_000

@@ -15,13 +15,13 @@ from sectum.errors import ShapeInconsistent, UnknownNetwork, UsageError
 def test_an_unknown_name_is_answered_with_those_that_are_close() -> None:
     """The error on an unknown name suggests the names that are close to it."""
     with pytest.raises(UnknownNetwork, match="resnet50"):
-        zoo.build("resnet-5O")
+        zoo.network("resnet-5O")
 
 
 def test_a_name_like_no_other_is_answered_with_all_names() -> None:
     """The error on a name that is close to none lists all names."""
     with pytest.raises(UnknownNetwork, match=r"known are alexnet, .*vgg19_bn"):
-        zoo.build("zzzzzz")
+        zoo.network("zzzzzz")
 
 
 def test_an_unknown_family_is_answered_with_those_that_are_close() -> None:
@@ -32,31 +32,31 @@ def test_an_unknown_family_is_answered_with_those_that_are_close() -> None:
 
 def test_dashes_and_capitals_in_a_name_are_forgiven() -> None:
     """Dashes and capitals in a name make no difference."""
-    assert zoo.build("EfficientNet-B1") == zoo.build("efficientnet_b1")
+    assert zoo.network("EfficientNet-B1") == zoo.network("efficientnet_b1")
 
 
 @pytest.mark.parametrize(("name", "resolution"), [("resnet50", 224), ("efficientnet_b3", 300), ("inception_v3", 299)])
 def test_the_resolution_is_the_published_one_unless_given(name: str, resolution: int) -> None:
     """A network has its published resolution unless another is given."""
-    assert zoo.build(name).resolution == resolution
-    assert zoo.build(name, resolution=128).resolution == 128
+    assert zoo.network(name).resolution == resolution
+    assert zoo.network(name, resolution=128).resolution == 128
 
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_half_the_width_is_a_valid_and_smaller_network(name: str) -> None:
     """Every network can be built at half its width and then has fewer parameters."""
-    assert zoo.build(name, width=0.5).parameters < 0.8 * zoo.build(name).parameters
+    assert zoo.network(name, width=0.5).parameters < 0.8 * zoo.network(name).parameters
 
 
 def test_width_scales_mobilenet_v2_as_published() -> None:
     """MobileNetV2 at half width has the published number of parameters."""
     # 1.97 M: timm's table for mobilenetv2_050, the same network at half width.
-    assert round(zoo.build("mobilenet_v2", width=0.5).parameters / 1e6, 2) == 1.97
+    assert round(zoo.network("mobilenet_v2", width=0.5).parameters / 1e6, 2) == 1.97
 
 
 def test_classes_are_the_outputs_of_the_last_layer() -> None:
     """The number of classes is the length of the output."""
-    arch = zoo.build("squeezenet1_1", classes=7)
+    arch = zoo.network("squeezenet1_1", classes=7)
     assert arch.shapes[arch.output] == (7,)
 
 
@@ -64,13 +64,13 @@ def test_classes_are_the_outputs_of_the_last_layer() -> None:
 def test_numbers_out_of_range_are_refused(arguments: dict[str, float]) -> None:
     """A width, resolution or number of classes that is not above zero is a usage error."""
     with pytest.raises(UsageError, match="out of range"):
-        zoo.build("resnet18", **arguments)  # type: ignore[arg-type]
+        zoo.network("resnet18", **arguments)  # type: ignore[arg-type]
 
 
 def test_a_resolution_too_small_for_a_network_is_refused_with_the_layer_and_what_to_do() -> None:
     """A resolution that a layer cannot take is refused with the layer's name and the advice to choose a larger one."""
     with pytest.raises(ShapeInconsistent, match=r"Pool.*choose a larger resolution"):
-        zoo.build("alexnet", resolution=32)
+        zoo.network("alexnet", resolution=32)
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def test_a_seed_draws_the_network_that_it_has_always_drawn(family: str, seed: st
 
 def test_a_published_name_builds_what_it_has_always_built() -> None:
     """Measurements that are stored by name stay measurements of that network."""
-    assert {name: zoo.structure(zoo.build(name)) for name in PUBLISHED} == PUBLISHED
+    assert {name: zoo.structure(zoo.network(name)) for name in PUBLISHED} == PUBLISHED
 
 
 def test_every_family_and_name_is_recorded_and_no_two_records_are_of_one_structure() -> None:
@@ -41,7 +41,7 @@ def test_every_family_and_name_is_recorded_and_no_two_records_are_of_one_structu
 
 def test_name_seed_and_family_do_not_count() -> None:
     """Duplicates are found whatever they are called and whatever weights they would get."""
-    arch = zoo.build("resnet18")
+    arch = zoo.network("resnet18")
     other = replace(arch, name="other", family="other", seed=5, nodes=tuple(
         replace(node, name=f"n{index}") for index, node in enumerate(arch.nodes)
     ))  # fmt: skip
@@ -102,7 +102,7 @@ def test_a_tensor_read_twice_is_not_two_equal_tensors() -> None:
 @pytest.mark.parametrize("arguments", [{"resolution": 192}, {"width": 1.5}, {"classes": 10}])
 def test_resolution_width_and_classes_decide_the_structure_but_not_the_topology(arguments: dict[str, float]) -> None:
     """What scales a network leaves it a near relative."""
-    arch, scaled = zoo.build("shufflenet_v2_x1_0"), zoo.build("shufflenet_v2_x1_0", **arguments)  # type: ignore[arg-type]
+    arch, scaled = zoo.network("shufflenet_v2_x1_0"), zoo.network("shufflenet_v2_x1_0", **arguments)  # type: ignore[arg-type]
     assert zoo.structure(arch) != zoo.structure(scaled)
     assert zoo.topology(arch) == zoo.topology(scaled)
 
@@ -110,12 +110,12 @@ def test_resolution_width_and_classes_decide_the_structure_but_not_the_topology(
 @pytest.mark.parametrize("name", zoo.names())
 def test_no_network_has_another_topology_at_another_resolution(name: str) -> None:
     """Networks that differ by resolution alone never come to lie on two sides of a split."""
-    assert len({zoo.topology(zoo.build(name, resolution=resolution)) for resolution in (96, 224, 320)}) == 1
+    assert len({zoo.topology(zoo.network(name, resolution=resolution)) for resolution in (96, 224, 320)}) == 1
 
 
 def test_networks_that_differ_in_depth_or_in_groups_by_channel_have_their_own_topology() -> None:
     """Members of a family are told apart, and a depthwise convolution from a full one."""
-    assert len({zoo.topology(zoo.build(f"resnet{depth}")) for depth in (18, 34, 50, 101, 152)}) == 5
+    assert len({zoo.topology(zoo.network(f"resnet{depth}")) for depth in (18, 34, 50, 101, 152)}) == 5
     digests = set()
     for groups in (1, 8):
         b = Builder("grouped", "test", 8)

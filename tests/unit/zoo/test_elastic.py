@@ -45,7 +45,7 @@ def test_the_largest_resnet_with_kernels_of_three_is_resnet_50():
     space = space_file.load("resnet")
     chosen = {name: max(choices) for name, choices in space.parameters.items()}
     chosen |= {name: 3 for name in chosen if name.endswith(".kernel") and name != "stem.kernel"}
-    made, published = space.build(chosen), zoo.build("resnet50")
+    made, published = space.build(chosen), zoo.network("resnet50")
     assert made.parameters == published.parameters
     assert sorted(map(repr, made.shapes)) == sorted(map(repr, published.shapes))
 

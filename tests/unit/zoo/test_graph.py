@@ -25,7 +25,7 @@ def _assert_same(ours: Graph, theirs: Graph) -> None:
 
 
 def _small(name: str) -> Architecture:
-    return zoo.build(name, resolution=96, width=0.25)
+    return zoo.network(name, resolution=96, width=0.25)
 
 
 @pytest.mark.slow
@@ -53,11 +53,11 @@ def test_the_graph_of_a_folded_network_is_that_of_its_file(name: str) -> None:
 
 def test_weight_bytes_are_four_for_each_parameter_without_batch_normalisation() -> None:
     """VGG-19 has four bytes of weights for each of its published parameters."""
-    arch = zoo.build("vgg19")
+    arch = zoo.network("vgg19")
     assert zoo.to_graph(arch).weight_bytes == 4 * arch.parameters == 574_668_960
 
 
 def test_a_batch_below_one_is_refused() -> None:
     """A batch of zero is a usage error."""
     with pytest.raises(UsageError, match="batch 0"):
-        zoo.to_graph(zoo.build("resnet18"), 0)
+        zoo.to_graph(zoo.network("resnet18"), 0)

@@ -92,7 +92,7 @@ def test_a_shuffle_interleaves_the_groups(run_model: Run) -> None:
 def test_names_within_a_network_are_unique() -> None:
     """No two nodes of a network have the same name."""
     for name in zoo.names():
-        nodes = [node.name for node in zoo.build(name).nodes]
+        nodes = [node.name for node in zoo.network(name).nodes]
         assert len(set(nodes)) == len(nodes), name
 
 

@@ -39,7 +39,7 @@ def test_every_network_runs_and_its_outputs_are_finite_and_depend_on_class_and_p
 ) -> None:
     """Every emitted network runs; its outputs are finite and differ between classes and between pictures."""
     resolution = LEAST_RESOLUTION.get(name, 32)
-    output = run_model(zoo.to_bytes(zoo.build(name, resolution=resolution)), resolution, 2)
+    output = run_model(zoo.to_bytes(zoo.network(name, resolution=resolution)), resolution, 2)
     assert output.shape == (2, 1000)
     assert np.isfinite(output).all()
     scale = np.abs(output).mean()
@@ -51,7 +51,7 @@ def test_every_network_runs_and_its_outputs_are_finite_and_depend_on_class_and_p
 @pytest.mark.parametrize("name", SMALL)
 def test_a_model_is_valid_onnx_and_has_the_shapes_that_the_architecture_says(name: str) -> None:
     """An emitted model passes ONNX's checker, and ONNX infers the shapes that the zoo's graph has."""
-    arch = zoo.build(name, resolution=64, width=0.25)
+    arch = zoo.network(name, resolution=64, width=0.25)
     model = zoo.to_onnx(arch, batch=3)
     onnx.checker.check_model(model, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
@@ -67,14 +67,14 @@ def test_a_model_is_valid_onnx_and_has_the_shapes_that_the_architecture_says(nam
 @pytest.mark.parametrize("name", SMALL)
 def test_bytes_are_those_that_protobuf_itself_writes(name: str) -> None:
     """The bytes written directly equal those that protobuf writes of the same model."""
-    arch = zoo.build(name, resolution=64, width=0.25)
+    arch = zoo.network(name, resolution=64, width=0.25)
     assert zoo.to_onnx(arch).SerializeToString() == zoo.to_bytes(arch)
 
 
 @pytest.mark.parametrize("name", [*SMALL, "resnet18", "mobilenet_v2", "squeezenet1_0"])
 def test_no_activation_is_dead_or_denormal_and_each_has_the_shape_of_the_graph(name: str) -> None:
     """With the emitted weights every activation has its shape, is mostly alive, and has no denormal or huge value."""
-    arch = zoo.build(name, resolution=64)
+    arch = zoo.network(name, resolution=64)
     model, graph = zoo.to_onnx(arch), zoo.to_graph(arch, 2)
     del model.graph.output[:]
     for output in (output for op in graph.operators for output in op.outputs):
@@ -94,7 +94,7 @@ def test_no_activation_is_dead_or_denormal_and_each_has_the_shape_of_the_graph(n
 
 def test_a_written_file_holds_the_same_bytes(tmp_path: Path) -> None:
     """A model written to a file has the same bytes as one made in memory."""
-    arch = zoo.build("squeezenet1_1")
+    arch = zoo.network("squeezenet1_1")
     path = tmp_path / "model.onnx"
     zoo.write(arch, path, batch=2)
     assert path.read_bytes() == zoo.to_bytes(arch, batch=2)
@@ -102,23 +102,23 @@ def test_a_written_file_holds_the_same_bytes(tmp_path: Path) -> None:
 
 def test_weights_follow_the_seed_alone() -> None:
     """The weights follow from the seed, of the architecture or given to the emitter; another seed gives others."""
-    arch = zoo.build("squeezenet1_1", seed=1)
+    arch = zoo.network("squeezenet1_1", seed=1)
     assert zoo.to_bytes(arch) == zoo.to_bytes(arch, seed=1)
-    assert zoo.to_bytes(arch) == zoo.to_bytes(zoo.build("squeezenet1_1"), seed=1)
+    assert zoo.to_bytes(arch) == zoo.to_bytes(zoo.network("squeezenet1_1"), seed=1)
     assert zoo.to_bytes(arch) != zoo.to_bytes(arch, seed=2)
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v1_g3", "shufflenet_v2_x0_5", "mobilenet_v3_small"])
 def test_one_model_with_an_open_batch_serves_every_batch(name: str, run_model: Run) -> None:
     """A model with an open batch gives an image the same output in a batch of one and of three."""
-    model = zoo.to_bytes(zoo.build(name, resolution=32))
+    model = zoo.to_bytes(zoo.network(name, resolution=32))
     three, one = run_model(model, 32, 3), run_model(model, 32, 1)
     np.testing.assert_allclose(three[:1], one, rtol=1e-4, atol=1e-4)
 
 
 def test_a_given_batch_is_fixed_in_the_model(run_model: Run) -> None:
     """A model with a fixed batch runs that batch and refuses another."""
-    model = zoo.to_bytes(zoo.build("mobilenet_v1", resolution=32), batch=2)
+    model = zoo.to_bytes(zoo.network("mobilenet_v1", resolution=32), batch=2)
     assert run_model(model, 32, 2).shape == (2, 1000)
     with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument):
         run_model(model, 32, 1)
@@ -127,7 +127,7 @@ def test_a_given_batch_is_fixed_in_the_model(run_model: Run) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_the_runtime_finds_no_two_weights_to_merge(name: str, tmp_path: Path) -> None:
     """The runtime keeps every weight of an emitted model, since no two are equal."""
-    arch = zoo.build(name, resolution=32, width=0.25)
+    arch = zoo.network(name, resolution=32, width=0.25)
     path = tmp_path / "optimised.onnx"
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -143,7 +143,7 @@ def test_the_runtime_finds_no_two_weights_to_merge(name: str, tmp_path: Path) ->
 
 def test_no_two_weights_are_equal_and_none_is_constant_or_denormal() -> None:
     """The weights of ResNet-50 are finite, not constant and all different; its variances are close to one."""
-    model = zoo.to_onnx(zoo.build("resnet50"))
+    model = zoo.to_onnx(zoo.network("resnet50"))
     arrays = [onnx.numpy_helper.to_array(i) for i in model.graph.initializer]
     assert len({a.tobytes() for a in arrays}) == len(arrays)
     for array in arrays:
@@ -156,7 +156,7 @@ def test_no_two_weights_are_equal_and_none_is_constant_or_denormal() -> None:
 
 def test_rows_of_a_large_matrix_differ() -> None:
     """The rows of AlexNet's largest matrix are all different."""
-    model = zoo.to_onnx(zoo.build("alexnet"))
+    model = zoo.to_onnx(zoo.network("alexnet"))
     matrix = max((onnx.numpy_helper.to_array(i) for i in model.graph.initializer), key=np.size)
     assert matrix.shape == (4096, 9216)
     assert len({row.tobytes() for row in matrix}) == 4096
@@ -164,7 +164,7 @@ def test_rows_of_a_large_matrix_differ() -> None:
 
 def test_convolution_normalisation_and_activation_stay_apart_unless_folded() -> None:
     """Batch normalisation is an operator of its own, unless it is folded into the convolution before it."""
-    arch = zoo.build("resnet50")
+    arch = zoo.network("resnet50")
     kinds = [node.op_type for node in zoo.to_onnx(arch).graph.node[:3]]
     assert kinds == ["Conv", "BatchNormalization", "Relu"]
     folded = zoo.to_onnx(arch, fold_batch_norm=True)
@@ -175,21 +175,21 @@ def test_convolution_normalisation_and_activation_stay_apart_unless_folded() -> 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_folded_model_runs_too(name: str, run_model: Run) -> None:
     """A model with folded batch normalisation runs and has finite outputs that are not constant."""
-    output = run_model(zoo.to_bytes(zoo.build(name, resolution=32), fold_batch_norm=True), 32, 2)
+    output = run_model(zoo.to_bytes(zoo.network(name, resolution=32), fold_batch_norm=True), 32, 2)
     assert np.isfinite(output).all()
     assert output.std() > 0
 
 
 def test_normalisations_without_a_convolution_before_them_survive_folding() -> None:
     """Folding keeps the normalisations of DenseNet-121 that follow no convolution."""
-    folded = zoo.to_onnx(zoo.build("densenet121"), fold_batch_norm=True)
+    folded = zoo.to_onnx(zoo.network("densenet121"), fold_batch_norm=True)
     kinds = [node.op_type for node in folded.graph.node]
     assert kinds.count("BatchNormalization") == 62  # before the first convolution of each layer, and the last
 
 
 def test_a_model_beyond_what_protobuf_holds_is_refused_and_no_file_is_touched(tmp_path: Path) -> None:
     """A model beyond protobuf's limit is refused before its file is opened."""
-    arch = zoo.build("vgg19", width=4.0)
+    arch = zoo.network("vgg19", width=4.0)
     assert arch.parameters * 4 > LARGEST_MODEL_BYTES
     path = tmp_path / "model.onnx"
     path.write_bytes(b"kept")

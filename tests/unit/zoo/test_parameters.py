@@ -84,7 +84,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", sorted(TORCHVISION | OTHERS))
 def test_a_published_network_has_the_published_parameters(name: str) -> None:
     """Every network has exactly the number of parameters that its publisher documents."""
-    assert zoo.build(name).parameters == (TORCHVISION | OTHERS)[name]
+    assert zoo.network(name).parameters == (TORCHVISION | OTHERS)[name]
 
 
 def test_every_network_of_the_catalogue_has_a_number_to_be_checked_against() -> None:
@@ -94,4 +94,4 @@ def test_every_network_of_the_catalogue_has_a_number_to_be_checked_against() -> 
 
 def test_the_ungrouped_alexnet_weighs_what_was_measured_in_enclaves() -> None:
     """AlexNet without groups has 249.5 MB of weights, as published for enclaves."""
-    assert round(zoo.build("alexnet_ungrouped").parameters * 4 / 1e6, 1) == 249.5
+    assert round(zoo.network("alexnet_ungrouped").parameters * 4 / 1e6, 1) == 249.5

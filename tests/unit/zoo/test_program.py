@@ -14,7 +14,7 @@ from sectum.errors import ModelUnreadable, UsageError
 from sectum.graph import Graph, parse, read
 from sectum.zoo.lowered import Weight
 from sectum.zoo.onnx_emitter import without_weights
-from sectum.zoo.precision import FOUR_BIT_BLOCK, Precision, linear, paired, quantized_weight
+from sectum.zoo.precision import FOUR_BIT_BLOCK, Precision, linear, paired
 from sectum.zoo.program import Writer
 
 ROWS, INNER, HIDDEN, OUTER = 5, 48, 64, 24  # of 48 values, a block of 32 and a half one
@@ -90,7 +90,9 @@ def test_a_quantized_convolution_is_written_as_pairs() -> None:
     """An activation and a weight go to 8 bits and back, and a convolution of floats lies between."""
     w = Writer("convolution")
     x = paired(w, w.input("x", 1, 3, 8, 8))
-    w.output(w.op("Conv", x, quantized_weight(w, 4, 3, 3, 3)))
+    scales, zeros = w.vector(4, mean=0.01, spread=0.001), w.values(0, 0, 0, 0, dtype="int8")
+    weight = w.op("DequantizeLinear", w.weight(4, 3, 3, 3, dtype="int8"), scales, zeros, axis=0)
+    w.output(w.op("Conv", x, weight))
     types = [op.type for op in w.lowered.operators]
     assert types == ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "Conv"]
 
@@ -186,6 +188,9 @@ def test_structure_tells_sizes_and_topology_does_not() -> None:
 
 @pytest.mark.parametrize("name", zoo.program_names())
 def test_a_published_program_is_found_by_its_name(name: str) -> None:
-    """The name that the catalogue lists gives a program of that name, as one of all networks and of programs."""
-    assert zoo.program(name) == zoo.network(name)
-    assert zoo.network(name).name == name
+    """The name that the catalogue lists gives a program of that name, which has one size."""
+    found = zoo.network(name)
+    assert isinstance(found, zoo.Program)
+    assert found.name == name
+    with pytest.raises(UsageError, match="one size"):
+        zoo.network(name, width=0.5)

@@ -37,7 +37,7 @@ FIXED_KERNELS = {"convnext": {2, 4}, "mixed": {2, 4}}
 def test_the_families_are_the_thirteen_of_the_recipe_and_six_beside_it() -> None:
     """Everything that is published in the zoo has random relatives, and the recipe of nn-Meter is complete."""
     assert set(zoo.families()) == RECIPE | SINCE | UNLISTED | INVENTED
-    assert {zoo.build(name).family for name in zoo.names()} <= set(zoo.families())
+    assert {zoo.network(name).family for name in zoo.names()} <= set(zoo.families())
 
 
 @pytest.mark.slow

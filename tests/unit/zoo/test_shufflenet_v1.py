@@ -26,13 +26,13 @@ NAMES = [f"shufflenet_v1_g{groups}" for groups in COMPLEXITY]
 @pytest.mark.parametrize(("groups", "millions"), COMPLEXITY.items())
 def test_a_published_network_has_the_published_complexity(groups: int, millions: int) -> None:
     """Groups, strides and channels are the paper's: the number of parameters alone does not see the strides."""
-    graph = zoo.to_graph(zoo.build(f"shufflenet_v1_g{groups}"))
+    graph = zoo.to_graph(zoo.network(f"shufflenet_v1_g{groups}"))
     assert round(sum(cost(op, graph).flops for op in graph.operators if op.type == "Conv") / 2e6) == millions
 
 
 def test_four_groups_are_wired_as_in_the_file_of_the_onnx_package() -> None:
     """Operator by operator the same but for what is known: that file halves the channels and has no bottleneck."""
-    ours, theirs = zoo.to_graph(zoo.build("shufflenet_v1_g4")), read(LIGHT).graph
+    ours, theirs = zoo.to_graph(zoo.network("shufflenet_v1_g4")), read(LIGHT).graph
     run = [op for op in theirs.operators if not theirs.is_constant(op)]
     assert [op.type for op in run[-4:]] == ["AveragePool", "Reshape", "Gemm", "Softmax"]
     assert [op.type for op in ours.operators[-3:]] == ["GlobalAveragePool", "Flatten", "Gemm"]
@@ -67,7 +67,7 @@ def _executed(graph: Graph) -> Counter[object]:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_runs_is_predicted_at_full_width_and_for_a_batch(name: str, batch: int) -> None:
     """Groups of 12, 17 or 25 channels keep the plain layout, those of 24 or 40 do not, whatever the batch."""
-    model = zoo.to_bytes(zoo.build(name, resolution=64), batch=batch)
+    model = zoo.to_bytes(zoo.network(name, resolution=64), batch=batch)
     truth = optimized_by_runtime(model)
     assert _executed(optimize(read(model).graph, Cpu.here())) == _executed(truth)
 
@@ -90,7 +90,7 @@ def test_a_grouped_convolution_is_blocked_where_groups_are_whole_blocks_on_both_
     block = Cpu.here().nchwc_block
     met = set()
     for name in NAMES:
-        graph = optimized_by_runtime(zoo.to_bytes(zoo.build(name, resolution=32), batch=4))
+        graph = optimized_by_runtime(zoo.to_bytes(zoo.network(name, resolution=32), batch=4))
         for op in graph.operators:
             groups = op.attributes.get("group", 1)
             if not isinstance(groups, int) or groups == 1:

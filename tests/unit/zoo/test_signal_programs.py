@@ -24,7 +24,7 @@ PUBLISHED_MILLIONS = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equal_seeds_draw_equal_networks(family: str) -> None:
     """A seed decides a network wholly; other seeds draw other structures."""
-    drawn = [zoo.sample_program(family, random.Random(seed)).structure for seed in (*range(6), *range(6))]
+    drawn = [zoo.sample(family, random.Random(seed)).structure for seed in (*range(6), *range(6))]
     assert drawn[:6] == drawn[6:]
     assert len(set(drawn)) == 6
 
@@ -32,14 +32,14 @@ def test_equal_seeds_draw_equal_networks(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_topology_tells_styles_apart(family: str) -> None:
     """Exporters' styles and precisions differ in the topology, which no size changes."""
-    drawn = {zoo.sample_program(family, random.Random(seed)).topology for seed in range(10)}
+    drawn = {zoo.sample(family, random.Random(seed)).topology for seed in range(10)}
     assert len(drawn) >= 8
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_graph_is_that_of_the_model(family: str) -> None:
     """Operators, shapes and types do not depend on whether the weights are there."""
-    program = zoo.sample_program(family, random.Random(3))
+    program = zoo.sample(family, random.Random(3))
     graph, of_model = zoo.to_graph(program, 2), read(zoo.to_bytes(program, batch=2)).graph
     assert graph.operators == of_model.operators
     assert {n: (t.shape, t.dtype, t.kind) for n, t in graph.tensors.items()} == {
@@ -50,7 +50,7 @@ def test_the_graph_is_that_of_the_model(family: str) -> None:
 @pytest.mark.parametrize(("name", "millions"), PUBLISHED_MILLIONS.items())
 def test_published_networks_have_the_published_parameters(name: str, millions: float) -> None:
     """The structure of a published network is right: it has as many weights as its authors say."""
-    assert zoo.program(name).parameters / 1e6 == pytest.approx(millions, rel=0.02)
+    assert zoo.network(name).parameters / 1e6 == pytest.approx(millions, rel=0.02)
 
 
 NOT_FOLLOWED = {("spectrogram", 9)}
@@ -64,7 +64,7 @@ def test_the_runtime_executes_the_predicted_operators(family: str) -> None:
     for seed in range(12):
         if (family, seed) in NOT_FOLLOWED:
             continue
-        program = zoo.sample_program(family, random.Random(seed))
+        program = zoo.sample(family, random.Random(seed))
         predicted = optimize(zoo.to_graph(program), Cpu.here())
         observed = optimized_by_runtime(zoo.to_bytes(program))
         kinds = sorted((op.type, *(predicted.tensors[n].shape for n in op.outputs if n)) for op in predicted.operators)

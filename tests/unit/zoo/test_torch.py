@@ -51,7 +51,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _small(name: str) -> Architecture:
-    return zoo.build(name, resolution=96 if name.startswith("inception") else 64, width=0.25)
+    return zoo.network(name, resolution=96 if name.startswith("inception") else 64, width=0.25)
 
 
 def _affordable(family: str) -> Architecture:
@@ -103,7 +103,7 @@ def test_training_from_the_initial_weights_learns_a_handful_of_pictures(name: st
     """Gradients reach every weight, statistics are updated, and the loss falls."""
     import torch
 
-    arch = zoo.build(name, resolution=64, width=0.25, classes=4)
+    arch = zoo.network(name, resolution=64, width=0.25, classes=4)
     module = zoo.to_torch(arch)
     assert module.training
     generator = torch.Generator().manual_seed(0)
@@ -129,7 +129,7 @@ def test_initial_weights_follow_the_seed_alone_and_leave_the_global_random_state
     """Training is repeatable, and making a network disturbs nothing else that draws."""
     import torch
 
-    arch = zoo.build("resnet18", width=0.25, seed=3)
+    arch = zoo.network("resnet18", width=0.25, seed=3)
     state = torch.get_rng_state()
     first, again, other = zoo.to_torch(arch), zoo.to_torch(arch, seed=3), zoo.to_torch(arch, seed=4)
     assert torch.equal(torch.get_rng_state(), state)
@@ -143,7 +143,7 @@ def test_a_module_can_be_copied_and_its_weights_stored_and_loaded() -> None:
     """The module is an ordinary one: deep copies and state dictionaries work."""
     import torch
 
-    arch = zoo.build("mobilenet_v3_small", resolution=32, width=0.25)
+    arch = zoo.network("mobilenet_v3_small", resolution=32, width=0.25)
     module = zoo.to_torch(arch).eval()
     other = zoo.to_torch(arch, seed=9).eval()
     other.load_state_dict(module.state_dict())
@@ -182,4 +182,4 @@ def test_without_pytorch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
     """Who lacks PyTorch is told what to install, and what does without it."""
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UsageError, match=r"to_onnx.*scripts/setup torch"):
-        zoo.to_torch(zoo.build("squeezenet1_1"))
+        zoo.to_torch(zoo.network("squeezenet1_1"))

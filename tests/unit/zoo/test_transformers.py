@@ -29,13 +29,13 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_the_published_ones(name: str) -> None:
     """A published network has the published number of parameters within 2 %."""
-    assert zoo.program(name).parameters / 1e6 == pytest.approx(PUBLISHED[name], rel=0.02)
+    assert zoo.network(name).parameters / 1e6 == pytest.approx(PUBLISHED[name], rel=0.02)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equal_seeds_draw_equal_networks(family: str) -> None:
     """The same state of the source of randomness gives the same network, and another state another one."""
-    one, same, other = (zoo.sample_program(family, random.Random(seed)) for seed in (3, 3, 4))
+    one, same, other = (zoo.sample(family, random.Random(seed)) for seed in (3, 3, 4))
     assert one.structure == same.structure != other.structure
 
 
@@ -61,7 +61,7 @@ def _encoder(style: Style) -> Program:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_graph_is_that_of_the_model(family: str) -> None:
     """The graph of a program has the operators, shapes and types of the model with weights."""
-    program = zoo.sample_program(family, random.Random(5))
+    program = zoo.sample(family, random.Random(5))
     graph, model = zoo.to_graph(program), read(zoo.to_bytes(program)).graph
     assert [(op.type, op.inputs, op.outputs) for op in graph.operators] == [
         (op.type, op.inputs, op.outputs) for op in model.operators

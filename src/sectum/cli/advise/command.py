@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import click
@@ -10,35 +9,28 @@ import click
 from sectum.cli.options import (
     LARGEST_THREADS,
     Inputs,
+    check_measurable,
     deadline_option,
-    epc_option,
+    enclave_options,
     examples,
     json_option,
     model_argument,
-    positive,
+    read_latency,
+    runs_option,
     shape_options,
     threads_option,
     whole,
 )
-from sectum.errors import UsageError
+from sectum.cli.render.output import print_json
+from sectum.cli.render.progress import progress_bar
+from sectum.cli.render.show import paragraph, remarks, rows, say
 
 if TYPE_CHECKING:
     from sectum.cli.advise.answering import Answer
 
-_TIME = re.compile(r"\s*([\d.]{1,16})\s*(ms|s|)\s*", re.IGNORECASE)
-_LONGEST_MS = 1e9
 _ANOTHER_NETWORK = (
     "smaller images or fewer channels make another network: it has to be trained, and may be less accurate"
 )
-
-
-def _read_ms(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
-    """Read a time, such as ``150ms`` or ``0.15s``, as milliseconds."""
-    found = _TIME.fullmatch(value)
-    if found is None:
-        raise click.BadParameter(f"'{value}' is not a time: write for example 150ms or 0.15s.")
-    amount = positive("milliseconds", _LONGEST_MS)(ctx, param, found[1])
-    return amount * 1000 if amount is not None and found[2].lower() == "s" else amount
 
 
 @click.command(
@@ -49,7 +41,7 @@ def _read_ms(ctx: click.Context, param: click.Parameter, value: str) -> float | 
     )
 )
 @model_argument
-@click.option("--latency", "bound_ms", required=True, callback=_read_ms, metavar="TIME",
+@click.option("--latency", "bound_ms", required=True, callback=read_latency, metavar="TIME",
               help="The most that one inference may take, such as 150ms or 0.15s.")  # fmt: skip
 @click.option(
     "--by",
@@ -58,14 +50,7 @@ def _read_ms(ctx: click.Context, param: click.Parameter, value: str) -> float | 
     show_default=True,
     help="What must meet it: the upper end of the 90 % interval, or the predicted latency.",
 )
-@click.option(
-    "--enclave",
-    default="softepc",
-    show_default=True,
-    metavar="PROFILE",
-    help="Enclave profile: a name that 'sectum profiles' lists, or a JSON file.",
-)
-@epc_option
+@enclave_options
 @shape_options
 @threads_option
 @click.option(
@@ -75,9 +60,7 @@ def _read_ms(ctx: click.Context, param: click.Parameter, value: str) -> float | 
     help="Threads that there may be.  [default: the processors of this machine]",
 )
 @click.option("--measure", "measures", is_flag=True, help="Measure the first three in the software enclave.")
-@click.option(
-    "--runs", callback=whole(100_000), metavar="N", help="Inferences to time.  [default: until it is precise]"
-)
+@runs_option
 @deadline_option("120", "Stop each measurement after so many seconds.")
 @json_option
 def advise(
@@ -105,15 +88,13 @@ def advise(
     """
     from sectum.cli.advise.answering import Answer, measured
     from sectum.cli.advise.asking import question_about, source_of
-    from sectum.cli.plan.planning import RUNNERS
     from sectum.cli.predict.predicting import load_profile
-    from sectum.cli.render.progress import progress_bar
     from sectum.plan.advising import meet_bound
     from sectum.plan.latency import PlannedLatency
     from sectum.predict import load_predictor
 
-    if measures and enclave not in RUNNERS:
-        raise UsageError(f"advice is measured in the software enclave: leave --measure or --enclave {enclave} out")
+    if measures:
+        check_measurable("choices", enclave)
     source = source_of(model, batch=batch, inputs=inputs)
     profile = load_profile(enclave, epc_bytes)
     predictor = load_predictor()
@@ -126,7 +107,6 @@ def advise(
             answer = measured(answer, runs=runs, deadline_s=deadline_s, progress=progress)
     if as_json:
         from sectum.cli.advise.as_json import to_json
-        from sectum.cli.render.output import print_json
 
         print_json(to_json(answer))
         return
@@ -135,8 +115,8 @@ def advise(
 
 def _show(answer: Answer) -> None:
     from sectum.cli.advise.words import command, header_of, rows_of, tried, verdict
-    from sectum.cli.render.show import paragraph, rows, say
     from sectum.plan.advising import RESOLUTION, WIDTH
+    from sectum.predict.calibration import uncalibrated_note
 
     paragraph(verdict(answer))
     if answer.shown:
@@ -152,10 +132,5 @@ def _show(answer: Answer) -> None:
     if any({RESOLUTION, WIDTH} & set(one.setup.changed(answer.question.base)) for one in answer.shown):
         notes.append(_ANOTHER_NETWORK)
     if answer.predictor.calibration is None:
-        notes.append(
-            f"not calibrated; times are those of {answer.predictor.machine}. Run 'sectum calibrate' to predict those "
-            "of this machine"
-        )
-    for note in notes:
-        say("")
-        paragraph(f"Note: {note}.", hanging="  ")
+        notes.append(uncalibrated_note(answer.predictor.machine))
+    remarks(f"Note: {note}." for note in notes)

@@ -10,6 +10,11 @@ from pathlib import Path
 import click
 
 from sectum.cli.options import examples, json_option
+from sectum.cli.render.figures import milliseconds, number, plural
+from sectum.cli.render.output import print_json
+from sectum.cli.render.progress import progress_bar
+from sectum.cli.render.show import paragraph, remarks, rows, say
+from sectum.enclave.profile_kinds import GUESTS
 from sectum.errors import UsageError
 
 _BUSY = 0.1
@@ -28,8 +33,6 @@ def calibrate(*, as_json: bool) -> None:
     Run it inside a confidential virtual machine (TDX, SEV-SNP, Nitro) to predict what models cost there: the kind of
     machine is recognised and recorded.
     """
-    from sectum.cli.render.output import print_json
-    from sectum.cli.render.progress import progress_bar
     from sectum.predict.calibrating import calibrate as measure_machine
     from sectum.predict.calibration import default_path
 
@@ -44,10 +47,6 @@ def calibrate(*, as_json: bool) -> None:
     if as_json:
         print_json({"kind": "measured", "path": str(path), **calibration.to_json()})
         return
-    from sectum.cli.render.figures import milliseconds, number, plural
-    from sectum.cli.render.show import paragraph, rows, say
-    from sectum.enclave.profile_kinds import GUESTS
-
     paragraph(f"Predictions are now in milliseconds of {calibration.machine}.")
     say("")
     entries = [
@@ -72,9 +71,7 @@ def calibrate(*, as_json: bool) -> None:
             f"other programs used {number(others)} CPUs during the calibration, so these numbers may be wrong, "
             "particularly those of two threads. Calibrate again when nothing else runs"
         )
-    for note in notes:
-        say("")
-        paragraph(f"Note: {note}.", hanging="  ")
+    remarks(f"Note: {note}." for note in notes)
     say(f"\nStored in {path}.")
 
 

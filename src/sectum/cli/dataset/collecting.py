@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sectum.cli.render.progress import progress_bar
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ def collected(writer: ShardWriter, records: Generator[Mapping[str, Any], None, N
     Returns:
         How many were measured, and how many of these failed.
     """
-    from sectum.cli.render.progress import progress_bar
-
     if writer.cut_off_bytes:
         click.echo("The last record was cut off when its process ended. It is measured again.", err=True)
     measured = failures = 0

@@ -10,6 +10,8 @@ import click
 
 from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.options import examples, json_option
+from sectum.cli.render.output import print_json
+from sectum.cli.render.show import say
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,8 +96,6 @@ def collect(
     kept. Nothing else should run on the machine meanwhile.
     """
     from sectum.cli.dataset.collecting import collected, kept
-    from sectum.cli.render.output import print_json
-    from sectum.cli.render.show import say
     from sectum.lab.dataset import campaign
     from sectum.lab.dataset.dataset import DatasetWriter
     from sectum.lab.dataset.shards import machine_name
@@ -136,7 +136,6 @@ def show(*, folder: Path, as_json: bool) -> None:
     0.1 % of its working set's pages, and a boundary row where the working set is 0.8 to 1.25 times the EPC.
     """
     from sectum.cli.dataset.show import print_summary
-    from sectum.cli.render.output import print_json
     from sectum.lab.dataset.summary import summary, survey
 
     found = summary(folder, survey(folder))

@@ -9,6 +9,10 @@ from typing import Any
 import click
 
 from sectum.cli.options import examples, json_option
+from sectum.cli.render.output import check_writable, print_json, write_file
+from sectum.cli.render.progress import progress_bar
+from sectum.cli.render.show import say
+from sectum.errors import UsageError
 
 FOLDER = Path("data/networks")
 
@@ -69,8 +73,6 @@ def evaluate(
     from sectum.cli.evaluate.page import write_page
     from sectum.cli.evaluate.pictures import draw
     from sectum.cli.evaluate.show import print_evaluation
-    from sectum.cli.render.output import check_writable, print_json, write_file
-    from sectum.cli.render.show import say
     from sectum.lab.evaluation.stored import dumps
 
     for path in (out, markdown):
@@ -96,7 +98,6 @@ def evaluate(
 
 
 def _retrained(data: Path, names: tuple[str, ...], workers: int | None, keep: Path | None) -> dict[str, Any]:
-    from sectum.cli.render.progress import progress_bar
     from sectum.lab.evaluation import stored
     from sectum.lab.evaluation.registry import chosen
 
@@ -106,7 +107,6 @@ def _retrained(data: Path, names: tuple[str, ...], workers: int | None, keep: Pa
 
 
 def _stored(names: tuple[str, ...], data: Path) -> dict[str, Any]:
-    from sectum.errors import UsageError
     from sectum.lab.evaluation import stored
 
     evaluation = stored.load(data.parent / stored.FILE)

@@ -116,13 +116,12 @@ def _content(path: Path) -> bytes:
 
 
 def _outputs(checked: CheckedBundle, path: Path) -> list[bytes]:
-    import numpy as np
+    from sectum.cli.input_file import read_arrays
 
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [np.ascontiguousarray(arrays[tensor.name]).tobytes() for tensor in checked.result.tensors]
-    except (ValueError, KeyError, OSError) as error:
-        raise UsageError(f"'{path}' does not hold the outputs of this batch: {error}") from None
+    arrays = read_arrays(path)
+    if missing := [tensor.name for tensor in checked.result.tensors if tensor.name not in arrays]:
+        raise UsageError(f"'{path}' does not hold the outputs of this batch: it has no '{missing[0]}'")
+    return [arrays[tensor.name].tobytes() for tensor in checked.result.tensors]
 
 
 def _json(checked: CheckedBundle, compared: dict[str, bool]) -> dict[str, Any]:

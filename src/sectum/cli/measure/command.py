@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sectum.cli.measure.measuring import RUNNERS
+from sectum.cli.measure.measuring import measure as measure_model
 from sectum.cli.options import (
     Inputs,
     deadline_option,
@@ -15,12 +16,18 @@ from sectum.cli.options import (
     examples,
     json_option,
     model_argument,
+    runs_option,
     shape_options,
     threads_option,
-    whole,
 )
 from sectum.cli.plan.planning import is_plan
+from sectum.cli.render.figures import count, milliseconds
+from sectum.cli.render.measurements import OUTPUTS, measurement_json, predicted_sentence, prediction_json
+from sectum.cli.render.output import print_json
+from sectum.cli.render.progress import progress_bar
+from sectum.cli.render.show import paragraph, remarks, rows, say
 from sectum.errors import ModelError, UsageError
+from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     from sectum.cli.predict.source import Source
@@ -54,12 +61,7 @@ _STOPPED = {
 @epc_option
 @shape_options
 @threads_option
-@click.option(
-    "--runs",
-    callback=whole(100_000),
-    metavar="N",
-    help="Inferences to time.  [default: until the uncertainty is small]",
-)
+@runs_option
 @deadline_option("120", "Stop measuring after so many seconds.")
 @click.option(
     "--policy",
@@ -92,10 +94,8 @@ def measure(
     that, an enclave may page less, even for hundreds of inferences, if the EPC is up to a tenth smaller than the
     working set; --as-loaded measures this.
     """
-    from sectum.cli.measure.measuring import measure as measure_model
     from sectum.cli.predict.predicting import Request, load_profile, predict
     from sectum.cli.predict.source import Source
-    from sectum.cli.render.progress import progress_bar
 
     if is_plan(model):
         from sectum.cli.plan.measuring import measure_file
@@ -119,44 +119,29 @@ def measure(
         except ModelError as error:  # the measurement is good all the same
             why_not = str(error)
     if as_json:
-        from sectum.cli.render.output import print_json
-
         print_json({**_to_json(source, measured, predicted), "not_predicted": why_not or None})
         return
     _show(source, enclave, epc_bytes, measured, predicted)
     if why_not:
-        from sectum.cli.render.show import paragraph, say
-
-        say("")
-        paragraph(f"Not predicted: {why_not}.", hanging="  ")
+        remarks([f"Not predicted: {why_not}."])
 
 
 def _to_json(source: Source, measured: Measurement, predicted: Prediction | None) -> dict[str, Any]:
-    data: dict[str, Any] = measured.as_dict()
-    data["over_committed"] = measured.over_committed
-    data["kind"] = measured.context["kind"]
-    data["source"] = {"model": source.text, "sha256": source.sha256}
-    data["prediction"] = None
+    prediction = None
     if predicted is not None:
-        data["prediction"] = {
-            "kind": "predicted",
-            "latency_ms": predicted.latency_ms,
-            "interval_ms": [predicted.interval_ms.low, predicted.interval_ms.high],
-            "loads": predicted.memory.loads,
-            "error": predicted.latency_ms / measured.latency_ms - 1,
-            "calibrated": predicted.calibrated,
-            "machine": predicted.machine,
-        }
-    return data
+        prediction = prediction_json(
+            predicted,
+            measured.latency_ms,
+            calibrated=predicted.calibrated,
+            machine=predicted.machine,
+            loads=predicted.memory.loads,
+        )
+    return {**measurement_json(measured, source.text, source.sha256), "prediction": prediction}
 
 
 def _show(
     source: Source, enclave: str, epc_bytes: int | None, measured: Measurement, predicted: Prediction | None
 ) -> None:
-    from sectum.cli.render.figures import milliseconds, number
-    from sectum.cli.render.show import paragraph, rows, say
-    from sectum.units import format_bytes
-
     where = "outside an enclave" if enclave == "native" else f"in {enclave}"
     if epc_bytes is not None:
         where += f" with an EPC of {format_bytes(epc_bytes)}"
@@ -164,22 +149,12 @@ def _show(
     say("")
     rows(_facts(measured), right=(1,))
     if predicted is not None:
-        span = f"{number(predicted.interval_ms.low)} to {milliseconds(predicted.interval_ms.high)}"
-        error = f"{predicted.latency_ms / measured.latency_ms - 1:+.0%}".replace("%", " %")
-        other = "" if predicted.calibrated else ". Not calibrated: the prediction is in another machine's milliseconds"
-        say("")
-        paragraph(
-            f"Predicted: {milliseconds(predicted.latency_ms)} (90 % interval {span}), off by {error}{other}.",
-            hanging="  ",
-        )
+        remarks([predicted_sentence(predicted, measured.latency_ms, calibrated=predicted.calibrated)])
     if measured.context["kind"] == "unverified":
-        say("")
-        paragraph("Note: this runner has never been tried on the hardware that it is for.", hanging="  ")
+        remarks(["Note: this runner has never been tried on the hardware that it is for."])
 
 
 def _paging(measured: Measurement) -> str:
-    from sectum.cli.render.figures import count
-
     if measured.loads is None:
         return "pages cannot be counted there"
     if not measured.over_committed:
@@ -188,9 +163,6 @@ def _paging(measured: Measurement) -> str:
 
 
 def _facts(measured: Measurement) -> list[tuple[str, str, str]]:
-    from sectum.cli.render.figures import count, milliseconds
-    from sectum.units import format_bytes
-
     kind = str(measured.context["kind"])
     used = sum(1 for sample in measured.samples if sample["used"])
     spread = "a single sample, so the uncertainty is unknown"
@@ -217,11 +189,9 @@ def _facts(measured: Measurement) -> list[tuple[str, str, str]]:
         ("live", format_bytes(measured.live_bytes), f"{kind}; {live}"),
         ("resident", format_bytes(measured.resident_bytes), f"{kind}; {resident}"),
     ]
-    if measured.outputs_equal_native is not None:
-        equal = "equal" if measured.outputs_equal_native else "DIFFERENT"
-        facts.append(("outputs", equal, f"{kind}; compared with the native run's, bit for bit"))
-    else:
-        facts.append(("outputs", "not compared", "the deadline passed"))
+    compared = f"{kind}; compared with the native run's, bit for bit"
+    equal = measured.outputs_equal_native
+    facts.append(("outputs", OUTPUTS[equal], "the deadline passed" if equal is None else compared))
     speed = "calibrated" if measured.reference_source == "calibration" else "at its speed during this run"
     facts.append(("machine", "", f"{measured.context['cpu_model']}; {speed}"))
     return facts

@@ -33,20 +33,13 @@ def runner_named(name: str) -> Runner:
 def measure(source: Source, runner_name: str, **conditions: Any) -> Measurement:
     """Run a network and time it.
 
-    Args:
-        source: the network.
-        runner_name: one of `RUNNERS`.
-        conditions: the keyword arguments of `sectum.measure.latency.measure`, such as ``epc_bytes`` and ``threads``.
-
     Raises:
         EnclaveError: it cannot run there; the message says why.
     """
     from sectum.measure.latency import measure as measure_latency
-    from sectum.predict.calibration import load as load_calibration
+    from sectum.predict.calibration import stored_references
 
     runner = runner_named(runner_name)
     model = source.model  # first, so that an invalid model is reported before anything that this machine lacks
     runner.check()
-    calibration = load_calibration()
-    references = None if calibration is None else calibration.references
-    return measure_latency(model, runner, references=references, inputs=model.feeds, **conditions)
+    return measure_latency(model, runner, references=stored_references(), inputs=model.feeds, **conditions)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sectum import __version__
 from sectum.cli.plan.planning import (
-    RUNNERS,
+    AnyPlan,
     PlanResult,
     check_is_for,
     parts_of_planner,
     plan_inputs,
     read_plan,
-    stored_model,
+    stored_plan,
 )
-from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,32 +22,16 @@ if TYPE_CHECKING:
     from sectum.cli.predict.source import Source
     from sectum.enclave.runners.chain import ChainRunner
     from sectum.enclave.runners.relay import Pace
-    from sectum.ort.optimized import OptimizedGraph
     from sectum.plan.chain import ChainPlanner
     from sectum.plan.chain_shape import ChainShape
     from sectum.plan.plan_file import Plan
     from sectum.plan.planned_chain import PlannedChain
 
 
-@dataclass(frozen=True)
-class ChainResult:
-    """A plan for several enclaves.
+class ChainResult(AnyPlan):
+    """A plan for several enclaves."""
 
-    Attributes:
-        source: the network.
-        graph: what the runtime executes for it.
-        plan: as it is stored.
-        planned: with its predictions.
-        calibrated: whether this machine was calibrated.
-        machine: whose milliseconds the predictions are.
-    """
-
-    source: Source
-    graph: OptimizedGraph
-    plan: Plan
     planned: PlannedChain
-    calibrated: bool
-    machine: str
 
     @property
     def shape(self) -> ChainShape:
@@ -58,28 +39,14 @@ class ChainResult:
         assert self.plan.chain is not None  # made so
         return self.plan.chain
 
-    def to_json(self) -> dict[str, Any]:
-        """The plan's file: JSON types."""
+    def _stored(self) -> dict[str, Any]:
         from sectum.plan.chain_file import to_json
 
-        data = to_json(self.plan, self.planned, self.graph.layer_names)
-        return {**data, "calibrated": self.calibrated, "machine": self.machine, "sectum": __version__}
+        return to_json(self.plan, self.planned, self.graph.layer_names)
 
-    def streams(self) -> AbstractContextManager[dict[str, Any]]:
-        """Write what is needed to run it.
-
-        Raises:
-            UsageError: the plan is for another enclave.
-            RuntimeRefused: ONNX Runtime cannot load the model.
-            EnclaveUnavailable: libstreaming cannot be compiled here.
-        """
+    def _prepared(self) -> AbstractContextManager[dict[str, Any]]:
         from sectum.plan.chain_running import prepared_chain
 
-        if self.plan.enclave not in RUNNERS:
-            raise UsageError(
-                f"the plan is for '{self.plan.enclave}', and plans run in software enclaves: plan with "
-                "--enclave softepc"
-            )
         return prepared_chain(self.source.model.bound_bytes(), self.graph, self.planned, self.shape.enclaves)
 
     def runner(self) -> ChainRunner:
@@ -102,19 +69,7 @@ def make_chain(
     link: Pace,
     shares: str | None = None,
 ) -> ChainResult:
-    """Find the best plan for at most so many enclaves.
-
-    Args:
-        model: a file, or ``zoo:NAME``.
-        enclave: profile.
-        epc_bytes: of each enclave; the profile's if None.
-        batch: samples in one request.
-        inputs: shapes.
-        threads: of each enclave.
-        enclaves: most of them.
-        goal: ``"latency"`` or ``"throughput"``.
-        link: between two enclaves.
-        shares: for a comparison, equal shares of ``"operators"``, ``"weights"`` or ``"time"`` instead of the best cuts.
+    """Find the best plan for at most so many enclaves; for a comparison, equal ``shares`` instead of the best cuts.
 
     Raises:
         ModelError: the model cannot be used.
@@ -123,9 +78,8 @@ def make_chain(
     from sectum.cli.predict.predicting import load_profile
     from sectum.cli.predict.source import Source
     from sectum.plan.chain_file import shape_of
-    from sectum.plan.plan_file import Plan, StoredStage
 
-    shapes = plan_inputs(inputs)
+    plan_inputs(inputs)
     source = Source(model, batch=batch, inputs=inputs)
     planner = _planner(source, load_profile(enclave, epc_bytes), threads, link)
     if shares is None:
@@ -133,19 +87,15 @@ def make_chain(
     else:
         planned = planner.at(planner.equal_shares(enclaves)[shares])
     chain = shape_of(planned, goal, planner.epc_bytes, threads, link=link)
-    plan = Plan(
-        model=stored_model(source, model),
-        sha256=source.sha256,
-        batch=batch,
-        inputs=shapes,
+    plan = stored_plan(
+        source,
+        planner,
+        threads,
+        planned.stages,
         enclave=enclave,
-        epc_bytes=planner.epc_bytes,
-        threads=threads,
-        operators=len(planner.graph.operators),
         buffers=max(one.buffers for one in chain.enclaves),
         buffer_bytes=max(one.buffer_bytes for one in chain.enclaves),
         arena_bytes=max(one.arena_bytes for one in chain.enclaves),
-        stages=tuple(StoredStage(one.first, one.last, one.channels, None, one.streamed) for one in planned.stages),
         chain=chain,
     )
     return ChainResult(source, planner.graph, plan, planned, planner.calibrated, planner.machine)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from sectum.cli.plan.planning import NATIVE_SHARE, measure_native, measure_plan, measured_json
+from sectum.cli.render.figures import count, milliseconds, number, plural, times
+from sectum.cli.render.measurements import OUTPUTS
+from sectum.cli.render.show import paragraph, rows, say
+from sectum.errors import EnclaveDeadline
+from sectum.units import MIB, format_bytes
 
 if TYPE_CHECKING:
     from sectum.cli.plan.chain import ChainResult
     from sectum.enclave.runners.chain import Observed
     from sectum.measure.measurement import Measurement
 
-_PIPELINE_SHARE, _NATIVE_SHARE = 0.25, 0.25
-"""Of the deadline: for requests that follow each other, and for the network outside an enclave."""
+_PIPELINE_SHARE = 0.25
+"""Of the deadline: for requests that follow each other."""
 _REQUESTS = 20
-
-
-def measure(result: ChainResult, *, as_json: bool, runs: int | None, deadline_s: float) -> None:
-    """Measure each enclave of a plan, the links and the network outside, and print all with the prediction."""
-    from sectum.cli.render.progress import progress_bar
-
-    with progress_bar() as progress:
-        found = measured(result, {"runs": runs, "progress": progress}, deadline_s)
-    if as_json:
-        from sectum.cli.render.output import print_json
-
-        print_json(found)
-        return
-    _show(result, found)
 
 
 def measured(result: ChainResult, conditions: dict[str, Any], deadline_s: float) -> dict[str, Any]:
@@ -34,52 +29,36 @@ def measured(result: ChainResult, conditions: dict[str, Any], deadline_s: float)
     An inference passes through one enclave at a time. The time of each enclave is normalized by reference kernels as
     all times are; that of a link is wall time, and paced: the relay waits as long as a link of the plan would take.
     """
-    import os
-
-    from sectum.cli.plan.planning import measure_native, measure_plan
-
     together = sum(one.threads for one in result.shape.enclaves) <= len(os.sched_getaffinity(0))
     pipeline_s = _PIPELINE_SHARE * deadline_s if together else 0.0
     pipeline = _pipeline(result, pipeline_s) if together else None
     runner = result.runner()
     chain = measure_plan(
-        result, conditions | {"deadline_s": deadline_s * (1 - _NATIVE_SHARE) - pipeline_s}, runner=runner
+        result, conditions | {"deadline_s": deadline_s * (1 - NATIVE_SHARE) - pipeline_s}, runner=runner
     )
-    native = measure_native(result, conditions | {"deadline_s": deadline_s * _NATIVE_SHARE})
+    native = measure_native(result, conditions | {"deadline_s": deadline_s * NATIVE_SHARE})
     planned, enclaves = result.planned, _enclaves(result, chain, runner.observed[-1])
     latency_ms = chain.latency_ms + sum(one["link_ms"] or 0.0 for one in enclaves)
-    return {
-        **chain.as_dict(),
-        "latency_ms": latency_ms,
+    found = measured_json(
+        result,
+        chain,
+        native,
+        latency_ms,
+        pipeline_ms=planned.pipeline_ms,
+        resident_bytes=[one.layout.working_set_bytes for one in planned.enclaves],
+    )
+    return found | {
         "computing_ms": chain.latency_ms,
         "pipeline_ms": max(one["busy_ms"] for one in enclaves),
         "pipeline_together_ms": pipeline,
-        "over_committed": chain.over_committed,
-        "kind": chain.context["kind"],
-        "native_ms": native.latency_ms,
         "opened_bytes": sum(one["opened_bytes"] for one in enclaves),
-        "stages": len(planned.stages),
         "enclaves": enclaves,
-        "source": {"model": result.source.text, "sha256": result.source.sha256},
-        "prediction": {
-            "kind": "predicted",
-            "latency_ms": planned.latency_ms,
-            "interval_ms": [planned.interval_ms.low, planned.interval_ms.high],
-            "pipeline_ms": planned.pipeline_ms,
-            "resident_bytes": [one.layout.working_set_bytes for one in planned.enclaves],
-            "error": planned.latency_ms / latency_ms - 1,
-            "calibrated": result.calibrated,
-            "machine": result.machine,
-        },
     }
 
 
 def _pipeline(result: ChainResult, deadline_s: float) -> float | None:
     """Mean time between two results when requests follow each other; None where there is too little time."""
-    from contextlib import suppress
-
     from sectum.enclave.runners.runner import Job
-    from sectum.errors import EnclaveDeadline
     from sectum.measure.input_ranges import input_ranges
 
     model = result.source.model
@@ -106,15 +85,15 @@ def _enclaves(result: ChainResult, chain: Measurement, observed: tuple[Observed,
     for one, samples, planned, shape in zip(
         observed, rows, result.planned.enclaves, result.shape.enclaves, strict=True
     ):
-        count = max(1, len(samples))
+        n = max(1, len(samples))
         own = sum(sample.latency_ns for sample in samples)
         found.append(
             {
                 "kind": "measured",
                 "epc_bytes": shape.epc_bytes,
                 "busy_ms": chain.latency_ms * own / max(1, whole),
-                "loads": sum(sample.loads for sample in samples) / count,
-                "evictions": sum(sample.evictions for sample in samples) / count,
+                "loads": sum(sample.loads for sample in samples) / n,
+                "evictions": sum(sample.evictions for sample in samples) / n,
                 "resident_bytes": one.memory.resident_bytes,
                 "peak_resident_bytes": one.memory.peak_resident_bytes,
                 "opened_bytes": one.streaming["opened_bytes"],
@@ -137,19 +116,14 @@ def _enclaves(result: ChainResult, chain: Measurement, observed: tuple[Observed,
     return found
 
 
-def _show(result: ChainResult, found: dict[str, Any]) -> None:
-    from sectum.cli.render.figures import count, milliseconds, number, plural, times
-    from sectum.cli.render.show import paragraph, rows, say
-    from sectum.units import MIB, format_bytes
-
-    planned = result.planned
+def show(result: ChainResult, found: dict[str, Any]) -> None:
+    """Print what was measured of each enclave."""
     enclaves = plural(len(found["enclaves"]), "enclave")
     paragraph(
         f"{result.source.name} takes {milliseconds(found['latency_ms'])} in {enclaves} of "
         f"{format_bytes(result.plan.epc_bytes)}: {times(found['latency_ms'] / found['native_ms'])} as long as outside."
     )
     say("")
-    equal = {True: "equal", False: "DIFFERENT", None: "not compared"}[found["outputs_equal_native"]]
     links_ms = found["latency_ms"] - found["computing_ms"]
     rows(
         [
@@ -163,7 +137,11 @@ def _show(result: ChainResult, found: dict[str, Any]) -> None:
                 else []
             ),
             ("outside an enclave", milliseconds(found["native_ms"]), "measured"),
-            ("outputs", equal, "measured; compared with the native run's, bit for bit"),
+            (
+                "outputs",
+                OUTPUTS[found["outputs_equal_native"]],
+                "measured; compared with the native run's, bit for bit",
+            ),
         ],
         right=(1,),
     )
@@ -185,11 +163,4 @@ def _show(result: ChainResult, found: dict[str, Any]) -> None:
         ],
         right=range(9),
         header=("#", "busy ms", "predicted", "link ms", "loads", "resident MiB", "predicted", "opened", "sent"),
-    )
-    say("")
-    low, high = planned.interval_ms.low, planned.interval_ms.high
-    paragraph(
-        f"Predicted: {milliseconds(planned.latency_ms)} (90 % interval {number(low)} to {milliseconds(high)})"
-        + ("." if result.calibrated else ". Not calibrated: the prediction is in another machine's milliseconds."),
-        hanging="  ",
     )

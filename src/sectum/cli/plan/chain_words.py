@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sectum.cli.plan.words import rows_of_stages
-from sectum.cli.render.figures import count, milliseconds, number, plural, times
+from sectum.cli.plan.words import print_stages, rows_of_stages
+from sectum.cli.render.figures import count, interval, milliseconds, number, plural, times
 from sectum.cli.render.show import paragraph, rows, say
 from sectum.cli.render.untrusted import printable
 from sectum.units import MIB, format_bytes
@@ -25,9 +25,7 @@ def show(result: ChainResult, *, stages: bool) -> None:
     say("")
     rows(enclave_rows(result), right=range(7), header=_HEADER)
     if stages:
-        say("")
-        rows(stage_rows(result), right=range(6),
-             header=("#", "opening", "computing", "paging", "weights MiB", "operators", "what"))  # fmt: skip
+        print_stages(stage_rows(result))
 
 
 def verdict(result: ChainResult) -> str:
@@ -54,8 +52,6 @@ def verdict(result: ChainResult) -> str:
 def facts(result: ChainResult) -> list[tuple[str, str, str]]:
     """The plan's numbers."""
     planned, enclaves = result.planned, result.planned.enclaves
-    low, high = planned.interval_ms.low, planned.interval_ms.high
-    unplanned = planned.unplanned_interval_ms
     stages = [one for enclave in enclaves for one in enclave.by_stage]
     opening_ms = sum(one.times.opening.ms for one in stages if one.times.opening is not None)
     paging_ms = sum(one.paging_ms for one in stages)
@@ -64,7 +60,7 @@ def facts(result: ChainResult) -> list[tuple[str, str, str]]:
     threads = plural(result.plan.threads, "thread")
     return [
         ("latency", milliseconds(planned.latency_ms),
-         f"predicted; 90 % interval {number(low)} to {milliseconds(high)}; {threads} in each enclave"),
+         f"predicted; {interval(planned.interval_ms)}; {threads} in each enclave"),
         ("  computing", milliseconds(sum(one.times.computing.ms for one in stages)), "predicted"),
         ("  opening", milliseconds(opening_ms), f"predicted; {format_bytes(planned.opened_bytes)} of weights"),
         ("  paging", milliseconds(paging_ms), "predicted"),
@@ -73,7 +69,7 @@ def facts(result: ChainResult) -> list[tuple[str, str, str]]:
         ("between results", milliseconds(planned.pipeline_ms),
          f"predicted; {number(1e3 / planned.pipeline_ms)} requests per second when they follow each other"),
         ("without a plan", milliseconds(planned.unplanned_ms),
-         f"predicted; in one enclave; 90 % interval {number(unplanned.low)} to {milliseconds(unplanned.high)}"),
+         f"predicted; in one enclave; {interval(planned.unplanned_interval_ms)}"),
         ("outside an enclave", milliseconds(planned.native_ms), "predicted"),
         ("EPC", format_bytes(result.plan.epc_bytes), f"given; of each enclave; {result.plan.enclave}"),
     ]  # fmt: skip

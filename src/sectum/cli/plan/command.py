@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from sectum.cli.options import (
+    check_measurable,
     deadline_option,
-    epc_option,
+    enclave_options,
     examples,
     json_option,
     model_argument,
     output_option,
+    runs_option,
     shape_options,
     threads_option,
-    whole,
 )
+from sectum.cli.plan import chain_measuring, chain_pictures, chain_words, words
+from sectum.cli.plan import pictures as plan_pictures
+from sectum.cli.plan.chain import ChainResult, make_chain
 from sectum.cli.plan.link_options import DEFAULT_BITS_PER_S, DEFAULT_DELAY_MS, link_options
+from sectum.cli.plan.planning import AnyPlan, PlanResult, fastest_batch, make_plan, measure_plan
+from sectum.cli.render.figures import milliseconds, times
+from sectum.cli.render.output import check_writable, print_json, write_file
+from sectum.cli.render.progress import progress_bar
+from sectum.cli.render.show import paragraph, remarks, say
 from sectum.errors import UsageError
-
-if TYPE_CHECKING:
-    from sectum.cli.plan.chain import ChainResult
-    from sectum.cli.plan.planning import PlanResult
 
 
 @click.command(
@@ -35,14 +41,7 @@ if TYPE_CHECKING:
     )
 )
 @model_argument
-@click.option(
-    "--enclave",
-    default="softepc",
-    show_default=True,
-    metavar="PROFILE",
-    help="Enclave profile: a name that 'sectum profiles' lists, or a JSON file.",
-)
-@epc_option
+@enclave_options
 @shape_options
 @threads_option
 @click.option(
@@ -61,9 +60,7 @@ if TYPE_CHECKING:
 @click.option(
     "--measure", "measured", is_flag=True, help="Measure the plan in the software enclave, and no plan beside it."
 )
-@click.option(
-    "--runs", callback=whole(100_000), metavar="N", help="Inferences to time.  [default: until it is precise]"
-)
+@runs_option
 @deadline_option("120", "Stop each measurement after so many seconds.")
 @output_option("Write the plan to this file, for 'sectum run' and 'sectum measure'.")
 @json_option
@@ -91,20 +88,14 @@ def plan(
 
     With --enclaves, stages are shared among enclaves, and sealed links carry what crosses between them.
     """
-    from sectum.cli.plan.planning import RUNNERS, fastest_batch, make_plan
-    from sectum.cli.render.output import check_writable, print_json, write_file
-
-    if measured and options["enclave"] not in RUNNERS:
-        raise UsageError(
-            f"plans are measured in the software enclave: leave --measure or --enclave {options['enclave']} out"
-        )
+    if measured:
+        check_measurable("plans", options["enclave"])
     if output is not None:
         check_writable(output)
     if enclaves is None and (bits_per_s is not None or delay_ms is not None):
         raise UsageError("--bandwidth and --delay are those of links between enclaves: give --enclaves, too")
     result: PlanResult | ChainResult
     if enclaves is not None:
-        from sectum.cli.plan.chain import make_chain
         from sectum.enclave.runners.relay import Pace
 
         link = Pace(
@@ -115,11 +106,12 @@ def plan(
     else:
         result = make_plan(model, **options) if goal == "latency" else fastest_batch(model, **options)
     if output is not None:
-        import json
-
         write_file(output, json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
     if pictures is not None:
-        _draw(result, pictures)
+        if isinstance(result, ChainResult):
+            chain_pictures.draw(result, pictures)
+        else:
+            plan_pictures.draw(result, pictures)
     figures = _measured(result, runs, deadline_s) if measured else None
     if as_json:
         data = result.to_json()
@@ -127,72 +119,38 @@ def plan(
             data["measured"] = figures
         print_json(data)
         return
-    _show(result, figures, stages=show_stages, output=output)
+    if isinstance(result, ChainResult):
+        chain_words.show(result, stages=show_stages)
+    else:
+        words.show(result, stages=show_stages)
+    _show(result, figures, output)
 
 
-def _measured(result: PlanResult | ChainResult, runs: int | None, deadline_s: float) -> dict[str, Any]:
+def _measured(result: AnyPlan, runs: int | None, deadline_s: float) -> dict[str, Any]:
     """Measure the plan, and no plan beside it."""
-    from sectum.cli.plan.chain import ChainResult
-    from sectum.cli.plan.chain_measuring import measured as measured_chain
-    from sectum.cli.plan.planning import measure_plan
-    from sectum.cli.render.progress import progress_bar
-
     with progress_bar() as progress:
         conditions = {"runs": runs, "progress": progress}
+        limited = conditions | {"deadline_s": deadline_s}
         if isinstance(result, ChainResult):
-            planned = measured_chain(result, conditions, deadline_s)
+            planned = chain_measuring.measured(result, conditions, deadline_s)
         else:
-            planned = measure_plan(result, conditions | {"deadline_s": deadline_s}).as_dict()
-        unplanned = measure_plan(result, conditions | {"deadline_s": deadline_s}, planned=False).as_dict()
-    return {"planned": planned, "unplanned": unplanned}
+            planned = measure_plan(result, limited).as_dict()
+        return {"planned": planned, "unplanned": measure_plan(result, limited, planned=False).as_dict()}
 
 
-def _draw(result: PlanResult | ChainResult, folder: Path) -> None:
-    from sectum.cli.plan import chain_pictures, pictures
-    from sectum.cli.plan.chain import ChainResult
-
-    if isinstance(result, ChainResult):
-        chain_pictures.draw(result, folder)
-    else:
-        pictures.draw(result, folder)
-
-
-def _show(
-    result: PlanResult | ChainResult, measured: dict[str, Any] | None, *, stages: bool, output: Path | None
-) -> None:
-    from sectum.cli.plan.chain import ChainResult
-    from sectum.cli.render.figures import milliseconds, times
-    from sectum.cli.render.show import paragraph, rows, say
-
-    if isinstance(result, ChainResult):
-        from sectum.cli.plan.chain_words import show as show_chain
-
-        show_chain(result, stages=stages)
-    else:
-        from sectum.cli.plan.words import facts, stage_rows, verdict
-
-        paragraph(verdict(result))
-        say("")
-        rows(facts(result), right=(1,))
-        if stages:
-            say("")
-            rows(stage_rows(result), right=range(6),
-                 header=("#", "opening", "computing", "paging", "weights MiB", "operators", "what"))  # fmt: skip
+def _show(result: PlanResult | ChainResult, measured: dict[str, Any] | None, output: Path | None) -> None:
     if measured is not None:
         with_plan, without = (measured[name]["latency_ms"] for name in ("planned", "unplanned"))
-        say("")
-        paragraph(
-            f"Measured: {milliseconds(with_plan)} with the plan, {milliseconds(without)} without it: "
-            f"{times(without / with_plan)} faster.",
-            hanging="  ",
+        remarks(
+            [
+                f"Measured: {milliseconds(with_plan)} with the plan, {milliseconds(without)} without it: "
+                f"{times(without / with_plan)} faster."
+            ]
         )
     if output is not None:
         say("")
         paragraph(f"The plan is in {output}: 'sectum run {output}' and 'sectum measure {output}' follow it.")
     if not result.calibrated:
-        say("")
-        paragraph(
-            f"Note: not calibrated; times are those of {result.machine}. Run 'sectum calibrate' to predict those "
-            "of this machine.",
-            hanging="  ",
-        )
+        from sectum.predict.calibration import uncalibrated_note
+
+        remarks([f"Note: {uncalibrated_note(result.machine)}."])

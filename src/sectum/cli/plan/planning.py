@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
 from sectum.cli.options import Inputs
+from sectum.cli.render.measurements import measurement_json, prediction_json
 from sectum.errors import ArtefactInvalid, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from sectum.cli.predict.source import Source
@@ -23,39 +25,20 @@ if TYPE_CHECKING:
     from sectum.plan.opening import OpeningCosts
     from sectum.plan.plan_file import Plan
     from sectum.plan.planning import Planned, Planner
+    from sectum.plan.stages import PlannedStage
     from sectum.predict.predictor import Predictor
     from sectum.predict.prepared import Prepared
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 RUNNERS = ("softepc",)
 """Where a plan runs."""
-
-
-class Measurable(Protocol):
-    """A plan that can be measured, for one enclave or for several."""
-
-    @property
-    def source(self) -> Source:
-        """The network."""
-        ...
-
-    @property
-    def plan(self) -> Plan:
-        """As it is stored."""
-        ...
-
-    def streams(self) -> AbstractContextManager[dict[str, Any] | None]:
-        """What is needed to run it."""
-        ...
-
-    def runner(self) -> Runner:
-        """Where it runs."""
-        ...
+NATIVE_SHARE = 0.25
+"""Of the deadline for measuring a plan: for the network outside an enclave."""
 
 
 @dataclass(frozen=True)
-class PlanResult:
-    """A plan for a network.
+class AnyPlan:
+    """A plan for a network, for one enclave or for several.
 
     Attributes:
         source: the network.
@@ -69,22 +52,16 @@ class PlanResult:
     source: Source
     graph: OptimizedGraph
     plan: Plan
-    planned: Planned
+    planned: Any
     calibrated: bool
     machine: str
 
-    @property
-    def ms_per_sample(self) -> float:
-        """Predicted latency for each sample of the batch."""
-        return self.planned.latency_ms / (self.plan.batch or 1)
-
     def to_json(self) -> dict[str, Any]:
         """The plan's file: JSON types."""
-        from sectum.plan.plan_file import to_json
+        return {**self._stored(), "calibrated": self.calibrated, "machine": self.machine, "sectum": __version__}
 
-        data = to_json(self.plan, self.planned, self.graph.layer_names)
-        data["ms_per_sample"] = self.ms_per_sample
-        return {**data, "calibrated": self.calibrated, "machine": self.machine, "sectum": __version__}
+    def _stored(self) -> dict[str, Any]:
+        raise NotImplementedError
 
     def streams(self) -> AbstractContextManager[dict[str, Any] | None]:
         """Write what is needed to run it; None where it runs as it is.
@@ -94,18 +71,42 @@ class PlanResult:
             RuntimeRefused: ONNX Runtime cannot load the model.
             EnclaveUnavailable: libstreaming cannot be compiled here.
         """
-        from contextlib import nullcontext
-
-        from sectum.plan.running import prepared_streams
-
         if self.plan.enclave not in RUNNERS:
             raise UsageError(
                 f"the plan is for '{self.plan.enclave}', and plans run in the software enclave: plan with "
                 "--enclave softepc"
             )
-        if self.planned.as_it_is:
-            return nullcontext()
+        return self._prepared()
+
+    def _prepared(self) -> AbstractContextManager[dict[str, Any] | None]:
+        raise NotImplementedError
+
+    def runner(self) -> Runner:
+        """Where it runs."""
+        raise NotImplementedError
+
+
+class PlanResult(AnyPlan):
+    """A plan for one enclave."""
+
+    planned: Planned
+
+    @property
+    def ms_per_sample(self) -> float:
+        """Predicted latency for each sample of the batch."""
+        return self.planned.latency_ms / (self.plan.batch or 1)
+
+    def _stored(self) -> dict[str, Any]:
+        from sectum.plan.plan_file import to_json
+
+        return {**to_json(self.plan, self.planned, self.graph.layer_names), "ms_per_sample": self.ms_per_sample}
+
+    def _prepared(self) -> AbstractContextManager[dict[str, Any] | None]:
+        from sectum.plan.running import prepared_streams
+
         planned = self.planned
+        if planned.as_it_is:
+            return nullcontext()
         return prepared_streams(
             self.source.model.bound_bytes(), self.graph, planned.stages, planned.buffers, planned.layout.arena_bytes
         )
@@ -134,9 +135,24 @@ def plan_inputs(inputs: Inputs) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def stored_model(source: Source, model: str) -> str:
-    """What a plan's file calls a model."""
-    return model if source.from_zoo else str(Path(model).absolute())
+def stored_plan(source: Source, planner: Planner, threads: int, stages: Iterable[PlannedStage], **more: Any) -> Plan:
+    """A plan as it is stored."""
+    from sectum.plan.plan_file import Plan, StoredStage
+
+    return Plan(
+        model=source.text if source.from_zoo else str(Path(source.text).absolute()),
+        sha256=source.sha256,
+        batch=source.batch,
+        inputs=plan_inputs(source.inputs),
+        epc_bytes=planner.epc_bytes,
+        threads=threads,
+        operators=len(planner.graph.operators),
+        stages=tuple(
+            StoredStage(one.first, one.last, one.channels, one.division.rows if one.division else None, one.streamed)
+            for one in stages
+        ),
+        **more,
+    )
 
 
 def check_is_for(path: Path, plan: Plan, source: Source) -> None:
@@ -173,27 +189,18 @@ def plan_for(source: Source, profile: Profile, threads: int, *, enclave: str) ->
         ModelError: the model cannot be used.
         UsageError: the enclave has no EPC.
     """
-    from sectum.plan.plan_file import Plan, StoredStage
-
     planner = _planner(source, profile, threads)
     planned = planner.best()
-    plan = Plan(
-        model=stored_model(source, source.text),
-        sha256=source.sha256,
-        batch=source.batch,
-        inputs={name: given for name, given in source.inputs.items() if isinstance(given, tuple)},
+    plan = stored_plan(
+        source,
+        planner,
+        threads,
+        planned.stages,
         enclave=enclave,
-        epc_bytes=planner.epc_bytes,
-        threads=threads,
-        operators=len(planner.graph.operators),
         buffers=planned.buffers,
         buffer_bytes=max(planned.layout.buffer_bytes),
         arena_bytes=planned.layout.arena_bytes,
         order=planned.way.order,
-        stages=tuple(
-            StoredStage(one.first, one.last, one.channels, one.division.rows if one.division else None, one.streamed)
-            for one in planned.stages
-        ),
     )
     return PlanResult(source, planned.way.graph, plan, planned, planner.calibrated, planner.machine)
 
@@ -266,22 +273,14 @@ def parts_of_planner(
 
 
 def measure_plan(
-    result: Measurable, conditions: Mapping[str, Any], *, planned: bool = True, runner: Runner | None = None
+    result: AnyPlan, conditions: Mapping[str, Any], *, planned: bool = True, runner: Runner | None = None
 ) -> Measurement:
     """Measure a plan in the software enclave, or its network there without the plan.
-
-    Args:
-        result: the plan.
-        conditions: keyword arguments of `sectum.measure.latency.measure`.
-        planned: whether to follow it.
-        runner: where it runs; the plan's own if None.
 
     Raises:
         EnclaveError: it cannot run there; the message says why.
         OutputsDiffer: the outputs are not those of the native run.
     """
-    from contextlib import nullcontext
-
     from sectum.enclave.runners.softepc import SoftEpcRunner
 
     runner = (runner or result.runner()) if planned else SoftEpcRunner()
@@ -290,12 +289,8 @@ def measure_plan(
         return _measure(result, runner, conditions, epc_bytes=result.plan.epc_bytes, streams=streams)
 
 
-def measure_native(result: Measurable, conditions: Mapping[str, Any]) -> Measurement:
+def measure_native(result: AnyPlan, conditions: Mapping[str, Any]) -> Measurement:
     """Measure a plan's network outside an enclave.
-
-    Args:
-        result: the plan.
-        conditions: keyword arguments of `sectum.measure.latency.measure`.
 
     Raises:
         EnclaveError: it cannot run; the message says why.
@@ -305,16 +300,32 @@ def measure_native(result: Measurable, conditions: Mapping[str, Any]) -> Measure
     return _measure(result, NativeRunner(), conditions, compare_native=False)
 
 
-def _measure(result: Measurable, runner: Runner, conditions: Mapping[str, Any], **more: Any) -> Measurement:
-    from sectum.measure.latency import measure
-    from sectum.predict.calibration import load as load_calibration
+def measured_json(
+    result: AnyPlan, measured: Measurement, native: Measurement, latency_ms: float, **predicted: Any
+) -> dict[str, Any]:
+    """The measurement as ``sectum measure`` gives it, and what belongs to the plan."""
+    return {
+        **measurement_json(measured, result.source.text, result.source.sha256),
+        "latency_ms": latency_ms,
+        "native_ms": native.latency_ms,
+        "opened_bytes": result.planned.opened_bytes,
+        "stages": len(result.planned.stages),
+        "prediction": prediction_json(
+            result.planned, latency_ms, calibrated=result.calibrated, machine=result.machine, **predicted
+        ),
+    }
 
-    model, calibration = result.source.model, load_calibration()
+
+def _measure(result: AnyPlan, runner: Runner, conditions: Mapping[str, Any], **more: Any) -> Measurement:
+    from sectum.measure.latency import measure
+    from sectum.predict.calibration import stored_references
+
+    model = result.source.model
     return measure(
         model,
         runner,
         threads=result.plan.threads,
-        references=None if calibration is None else calibration.references,
+        references=stored_references(),
         inputs=model.feeds,
         **conditions,
         **more,

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sectum.cli.render.figures import count, milliseconds, number, plural, times
+from sectum.cli.render.figures import count, interval, milliseconds, number, plural, times
+from sectum.cli.render.show import paragraph, rows, say
 from sectum.cli.render.untrusted import printable
 from sectum.units import MIB, format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sectum.cli.plan.planning import PlanResult
     from sectum.plan.planning import StagePrediction
     from sectum.plan.stages import PlannedStage
+
+
+def show(result: PlanResult, *, stages: bool) -> None:
+    """Print a plan; with ``stages`` also what each takes."""
+    paragraph(verdict(result))
+    say("")
+    rows(facts(result), right=(1,))
+    if stages:
+        planned = result.planned
+        print_stages(rows_of_stages(planned.stages, planned.by_stage, result.graph.layer_names))
 
 
 def verdict(result: PlanResult) -> str:
@@ -38,16 +49,14 @@ def verdict(result: PlanResult) -> str:
 def facts(result: PlanResult) -> list[tuple[str, str, str]]:
     """The plan's numbers."""
     planned, layout = result.planned, result.planned.layout
-    low, high = planned.interval_ms.low, planned.interval_ms.high
-    unplanned = planned.unplanned_interval_ms
     opening_ms = sum(one.times.opening.ms for one in planned.by_stage if one.times.opening is not None)
     computing_ms = sum(one.times.computing.ms for one in planned.by_stage)
     paging_ms = sum(one.paging_ms for one in planned.by_stage)
     ahead = " by a thread of its own, ahead" if planned.buffers > 1 else ""
+    threads = plural(result.plan.threads, "thread")
     found = [
-        ("latency", milliseconds(planned.latency_ms),
-         f"predicted; 90 % interval {number(low)} to {milliseconds(high)}; {plural(result.plan.threads, 'thread')}"),
-    ]  # fmt: skip
+        ("latency", milliseconds(planned.latency_ms), f"predicted; {interval(planned.interval_ms)}; {threads}"),
+    ]
     if result.plan.batch is not None and result.plan.batch > 1:
         found.append(("  per sample", milliseconds(result.ms_per_sample), f"predicted; batch {result.plan.batch}"))
     if not planned.as_it_is:
@@ -60,11 +69,11 @@ def facts(result: PlanResult) -> list[tuple[str, str, str]]:
             ),
             ("  paging", milliseconds(paging_ms), "predicted"),
         ]
+    unplanned = f"predicted; {interval(planned.unplanned_interval_ms)}"
     found += [
-        ("without a plan", milliseconds(planned.unplanned_ms),
-         f"predicted; 90 % interval {number(unplanned.low)} to {milliseconds(unplanned.high)}"),
+        ("without a plan", milliseconds(planned.unplanned_ms), unplanned),
         ("outside an enclave", milliseconds(planned.native_ms), "predicted"),
-    ]  # fmt: skip
+    ]
     if not planned.as_it_is:
         sizes = " and ".join(format_bytes(size) for size in layout.buffer_bytes)
         parts = (
@@ -76,17 +85,18 @@ def facts(result: PlanResult) -> list[tuple[str, str, str]]:
     return found
 
 
-def stage_rows(result: PlanResult) -> list[tuple[str, ...]]:
-    """A row for each stage."""
-    planned = result.planned
-    return rows_of_stages(planned.stages, planned.by_stage, result.graph.layer_names)
+def print_stages(entries: Iterable[Sequence[str]]) -> None:
+    """Print the rows of stages."""
+    say("")
+    header = ("#", "opening", "computing", "paging", "weights MiB", "operators", "what")
+    rows(entries, right=range(6), header=header)
 
 
 def rows_of_stages(
     stages: Sequence[PlannedStage], by_stage: Sequence[StagePrediction], layer_names: Sequence[str], start: int = 0
 ) -> list[tuple[str, ...]]:
     """A row for each of some stages, numbered from a start."""
-    rows: list[tuple[str, ...]] = []
+    found: list[tuple[str, ...]] = []
     for index, (stage, one) in enumerate(zip(stages, by_stage, strict=True), start):
         names = layer_names[stage.first : stage.last + 1]
         name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
@@ -94,7 +104,7 @@ def rows_of_stages(
         if stage.division is not None:
             part = f", {len(stage.division.strips)} strips of {plural(stage.division.rows, 'row')}"
         opening = one.times.opening
-        rows.append(
+        found.append(
             (
                 str(index),
                 "stays" if opening is None else number(opening.ms),
@@ -105,4 +115,4 @@ def rows_of_stages(
                 printable(f"{name}{part}", limit=100),
             )
         )
-    return rows
+    return found

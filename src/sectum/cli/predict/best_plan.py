@@ -20,13 +20,7 @@ _HELPS = 1.05
 
 @dataclass(frozen=True, slots=True)
 class BestPlan:
-    """A plan that helps.
-
-    Attributes:
-        planned: with its predictions.
-        epc_bytes: that it is for.
-        command: that makes it.
-    """
+    """A plan that helps."""
 
     planned: Planned
     epc_bytes: int

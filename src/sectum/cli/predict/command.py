@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sectum.cli.options import examples, json_option, model_argument, prediction_options
+from sectum.cli.render.command_line import unbroken
+from sectum.cli.render.figures import count, number
+from sectum.cli.render.layers import kind
+from sectum.cli.render.output import print_json
+from sectum.cli.render.show import paragraph, remarks, rows, say
+from sectum.cli.render.untrusted import printable
+from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from sectum.cli.predict.predicting import Request
@@ -48,29 +55,21 @@ def predict(*, layers: bool, method: str, as_json: bool, **options: Any) -> None
     result = make_prediction(Request(**options))
     advice, plan = result.advice(), best_plan(result)
     if as_json:
-        from sectum.cli.render.output import print_json
-
         print_json(result.to_json(advice, None if plan is None else plan.to_json()))
         return
     _show(result.prediction, advice, layers=layers)
     if plan is not None:
-        from sectum.cli.render.command_line import unbroken
-        from sectum.cli.render.show import paragraph, say
-
         say("")
         paragraph(unbroken(plan.sentence, plan.command))
 
 
 def _predict_by_paper(request: Request, *, layers: bool, as_json: bool) -> None:
     from sectum.cli.predict import paper
-    from sectum.errors import UsageError
 
     if layers:
         raise UsageError("--method paper predicts no single layers: leave --layers out, or choose --method page-model")
     prediction, as_data = paper.predict(request)
     if as_json:
-        from sectum.cli.render.output import print_json
-
         print_json(as_data)
         return
     paper.show(prediction)
@@ -80,7 +79,6 @@ def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None
     from sectum.cli.predict.advice import sentence
     from sectum.cli.predict.facts import facts
     from sectum.cli.predict.verdict import verdict
-    from sectum.cli.render.show import paragraph, rows, say
     from sectum.predict.prediction import GUESS
 
     paragraph(verdict(prediction))
@@ -97,16 +95,10 @@ def _show(prediction: Prediction, advice: list[Advice], *, layers: bool) -> None
         )
     if prediction.grade.word == GUESS:  # the other advice gives times
         advice = [item for item in advice if item.kind == "weights"]
-    for line in (*(f"* {sentence(item)}" for item in advice), *(f"Note: {note}." for note in prediction.notes)):
-        say("")
-        paragraph(line, hanging="  ")
+    remarks([*(f"* {sentence(item)}" for item in advice), *(f"Note: {note}." for note in prediction.notes)])
 
 
 def _layer_rows(prediction: Prediction) -> list[tuple[str, ...]]:
-    from sectum.cli.render.figures import count, number
-    from sectum.cli.render.layers import kind
-    from sectum.cli.render.untrusted import printable
-
     return [
         (
             str(index),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sectum.cli.render.figures import count, milliseconds, number, percent, plural
+from sectum.cli.render.figures import count, interval, milliseconds, percent, plural
 from sectum.predict.prediction import GUESS
 from sectum.units import format_bytes
 
@@ -32,7 +32,6 @@ def facts(prediction: Prediction) -> list[Fact]:
     """Write the numbers of a prediction."""
     memory, split, covered = prediction.memory, prediction.breakdown_ms, prediction.coverage
     total = prediction.latency_ms or 1.0
-    interval = f"90 % interval {number(prediction.interval_ms.low)} to {milliseconds(prediction.interval_ms.high)}"
     conditions = f"batch {prediction.batch}, {plural(prediction.threads, 'thread')}, {prediction.enclave}"
     weights, activations = format_bytes(memory.weight_bytes), format_bytes(memory.activation_bytes)
 
@@ -50,7 +49,7 @@ def facts(prediction: Prediction) -> list[Fact]:
     guess = grade.word == GUESS
     latency, native = ("a guess" if guess else milliseconds(ms) for ms in (prediction.latency_ms, prediction.native_ms))
     found = [
-        Fact("latency", latency, "predicted", f"{interval}; {conditions}"),
+        Fact("latency", latency, "predicted", f"{interval(prediction.interval_ms)}; {conditions}"),
         part("  compute", split.compute),
         part("  memory", split.memory, "slower memory in the enclave"),
         paging,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sectum import __version__
 from sectum.cli.predict.predicting import Request, load_profile
 from sectum.cli.predict.source import Source
 from sectum.cli.render.figures import milliseconds, percent, plural
-from sectum.cli.render.show import paragraph, rows, say
+from sectum.cli.render.show import paragraph, remarks, rows, say
 from sectum.cli.render.untrusted import printable
 from sectum.units import format_bytes
 
@@ -21,9 +23,6 @@ def predict(request: Request) -> tuple[PaperPrediction, dict[str, Any]]:
     Raises:
         UsageError: an option that the method cannot use.
     """
-    from dataclasses import replace
-
-    from sectum import __version__
     from sectum.lab.paper import PaperMethod
     from sectum.predict import load_predictor
 
@@ -61,6 +60,4 @@ def show(found: PaperPrediction) -> None:
         ],
         right=(1,),
     )
-    for note in found.notes:
-        say("")
-        paragraph(f"Note: {note}.", hanging="  ")
+    remarks(f"Note: {note}." for note in found.notes)

@@ -161,9 +161,9 @@ class Source:
         from sectum import zoo
 
         name = self.text.removeprefix(ZOO)
-        network = zoo.network(name)
+        network = zoo.network(name, width=self.width)
         if not self.inputs:
-            return network if self.width == 1.0 else zoo.build(name, width=self.width)
+            return network
         if isinstance(network, zoo.Program):
             raise UsageError(
                 f"{ZOO}{network.name} has inputs of fixed sizes: leave out --input, or write the network with "
@@ -183,7 +183,7 @@ class Source:
             )
         if self.batch is not None and self.batch != shape[0]:
             raise UsageError(f"--batch {self.batch} contradicts --input with a batch of {shape[0]}: leave one out")
-        return zoo.build(name, resolution=shape[2], width=self.width)
+        return zoo.network(name, resolution=shape[2], width=self.width)
 
     def at_batch(self, batch: int) -> Graph:
         """Give the same network with another number of samples. Nothing is read again.

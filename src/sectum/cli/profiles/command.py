@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from sectum.cli.options import examples, json_option
+from sectum.cli.render.figures import number
+from sectum.cli.render.output import print_json
+from sectum.cli.render.show import paragraph, rows, say
+from sectum.enclave.profile_kinds import NOT_PREDICTED
+from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     from sectum.enclave.profile import Profile
@@ -16,10 +21,7 @@ if TYPE_CHECKING:
 @json_option
 def profiles(*, as_json: bool) -> None:
     """List the enclave profiles and their costs."""
-    from sectum.cli.render.output import print_json
-    from sectum.cli.render.show import paragraph, rows, say
     from sectum.enclave import profile as stored
-    from sectum.enclave.profile_kinds import NOT_PREDICTED
 
     found = [stored.load(name) for name in stored.names()]
     if as_json:
@@ -43,9 +45,6 @@ def profiles(*, as_json: bool) -> None:
 
 
 def _row(profile: Profile) -> tuple[str, ...]:
-    from sectum.cli.render.figures import number
-    from sectum.units import format_bytes
-
     origin = profile.provenance["compute_factor"]
     factor = "?"
     if profile.compute_factor is not None:

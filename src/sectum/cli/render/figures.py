@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sectum.predict.prediction import Interval
 
 _QUANTITY = re.compile(r"(?<=\d) (?=(?:ms|us|KiB|MiB|GiB|%|times)\b|%)")
 
@@ -16,6 +20,11 @@ def join_units(text: str) -> str:
 def milliseconds(value_ms: float) -> str:
     """Write a time: ``3,010 ms``, ``26.4 ms``, ``0.53 ms``."""
     return f"{number(value_ms)} ms"
+
+
+def interval(ends_ms: Interval) -> str:
+    """Write the interval of a latency: ``90 % interval 1.5 to 2.25 ms``."""
+    return f"90 % interval {number(ends_ms.low)} to {milliseconds(ends_ms.high)}"
 
 
 def number(value: float) -> str:

@@ -40,6 +40,18 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"no permission to write {path}: name another file")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for several files, unless it is there.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror or error}; name another folder") from error
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file completely, or not at all.
 

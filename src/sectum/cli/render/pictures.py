@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sectum.cli.render.output import write_file
-from sectum.errors import UsageError
+from sectum.cli.render.output import make_folder, write_file
 from sectum.extras import require
 
 if TYPE_CHECKING:
@@ -30,10 +29,7 @@ def draw_all(pictures: Mapping[str, Callable[[Figure], None]], folder: Path) -> 
         UsageError: matplotlib is not installed, or the folder cannot be written.
     """
     figures = require("matplotlib.figure", "pictures are drawn by matplotlib", "train")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror or error}; name another folder") from error
+    make_folder(folder)
     drawn = []
     for name, picture in pictures.items():
         figure = figures.Figure(figsize=(8, 5), layout="constrained")

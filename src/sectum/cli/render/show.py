@@ -29,6 +29,13 @@ def paragraph(text: str, *, hanging: str = "") -> None:
     click.echo("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))
 
 
+def remarks(lines: Iterable[str]) -> None:
+    """Print each as a paragraph of its own, with an empty line before it."""
+    for line in lines:
+        say("")
+        paragraph(line, hanging="  ")
+
+
 def rows(entries: Iterable[Sequence[str]], *, right: Iterable[int] = (), header: Sequence[str] = ()) -> None:
     """Print a table. Only the text after the last number is wrapped, and nothing is cut off.
 

@@ -18,7 +18,7 @@ from sectum.units import KIB, format_bytes
 if TYPE_CHECKING:
     from sectum.ort.footprint import Footprint
     from sectum.plan.epc_curve import CurvePoint
-    from sectum.predict.prediction import Breakdown, Layer
+    from sectum.predict.prediction import Layer
 
 SPAN = 1000.0
 FARTHEST_EPC = 2.5
@@ -115,12 +115,7 @@ def curve_chart(
     return _frame("curve", shapes, labels)
 
 
-def stacked_bar(split: Breakdown, whole_ms: float) -> str:
-    """Draw a time as a horizontal bar of its causes; the full width is ``whole_ms``."""
-    return pieces_bar(split.by_cause(), whole_ms)
-
-
-def pieces_bar(split: Mapping[str, float], whole_ms: float) -> str:
+def stacked_bar(split: Mapping[str, float], whole_ms: float) -> str:
     """Draw milliseconds by cause as a horizontal bar; the full width is ``whole_ms``."""
     pieces = (
         f'<i class="{cause}" style="width:{_per_cent(value / whole_ms)}"></i>'

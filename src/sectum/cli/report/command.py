@@ -15,6 +15,11 @@ from sectum.cli.options import (
     output_option,
     prediction_options,
 )
+from sectum.cli.render.command_line import unbroken
+from sectum.cli.render.output import check_writable, print_json, write_file
+from sectum.cli.render.progress import progress_bar
+from sectum.cli.render.show import paragraph, say
+from sectum.errors import UsageError
 
 
 @click.command(
@@ -35,13 +40,8 @@ def report(*, output: Path | None, measure: bool, deadline_s: float, as_json: bo
     from sectum.cli.predict.predicting import Request
     from sectum.cli.predict.source import Source
     from sectum.cli.predict.verdict import verdict
-    from sectum.cli.render.command_line import unbroken
-    from sectum.cli.render.output import check_writable, print_json, write_file
-    from sectum.cli.render.progress import progress_bar
-    from sectum.cli.render.show import paragraph, say
     from sectum.cli.report.findings import gather
     from sectum.cli.report.page import page
-    from sectum.errors import UsageError
 
     path = output or Path(f"{Source(options['model']).name}.html")
     check_writable(path)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
 from sectum.cli.predict.verdict import SLOWER, verdict
-from sectum.cli.render.figures import count, join_units, milliseconds, number, percent, plural, times
+from sectum.cli.render.figures import count, interval, join_units, milliseconds, number, percent, plural, times
 from sectum.cli.render.layers import kind
 from sectum.cli.render.untrusted import printable
 from sectum.cli.report.charts import (
@@ -82,7 +82,7 @@ def _content(findings: Findings) -> dict[str, str]:
         "subject": _subject(findings),
         "measured": measured_sentence(findings),
         "state": "pages" if prediction.overcommit.predicted else "fits",
-        "time_bar": stacked_bar(split, split.total or 1.0),
+        "time_bar": stacked_bar(split.by_cause(), split.total or 1.0),
         "time_legend": _time_legend(split),
         "tiles": _tiles(findings),
         "memory_insight": insight_memory(findings),
@@ -139,7 +139,7 @@ def _tiles(findings: Findings) -> str:
     slower = f"{times(ratio)} faster than in the enclave" if ratio >= SLOWER else "about as fast as in the enclave"
     inside = next((m for m in findings.measured if m.epc_bytes is not None), None)
     outside = next((m for m in findings.measured if m.epc_bytes is None), None)
-    span = f"90 % interval {number(prediction.interval_ms.low)} to {milliseconds(prediction.interval_ms.high)}"
+    span = interval(prediction.interval_ms)
     limit = "no limit" if memory.epc_bytes is None else f"the EPC holds {format_bytes(memory.epc_bytes)}"
     loads = None if inside is None or inside.measurement.loads is None else count(inside.measurement.loads)
     native = milliseconds(prediction.native_ms)
@@ -200,7 +200,7 @@ def _cost_row(rank: int, index: int, layer: Layer, largest: float) -> str:
         f'<tr role="row" data-i="{index - 1}"{hidden}><td role="cell" class="n">{index}</td>'
         f'<th role="rowheader" scope="row" class="op"><bdi>{text(layer.name, limit=80)}</bdi>'
         f"<small><bdi>{text(kind(layer), limit=60)}</bdi>{estimated}</small></th>"
-        f'<td role="cell" class="b">{stacked_bar(split, largest)}</td>'
+        f'<td role="cell" class="b">{stacked_bar(split.by_cause(), largest)}</td>'
         f'<td role="cell" class="t">{number(split.total)}</td>{cells}'
         f'<td role="cell" class="w">{format_bytes(layer.weight_bytes) if layer.weight_bytes else ""}</td></tr>'
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sectum.cli.render.figures import join_units, milliseconds, plural
-from sectum.cli.report.charts import pieces_bar, text
+from sectum.cli.report.charts import stacked_bar, text
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -57,6 +57,6 @@ def causes(planned: Planned) -> dict[str, float]:
 
 def _bar(label: str, split: Mapping[str, float], longest: float) -> str:
     return (
-        f'<li><span class="label">{label}</span>{pieces_bar(split, longest)}'
+        f'<li><span class="label">{label}</span>{stacked_bar(split, longest)}'
         f"<strong>{join_units(milliseconds(sum(split.values())))}</strong></li>"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,11 @@ from sectum.cli.options import (
     shape_options,
     threads_option,
 )
+from sectum.cli.render.figures import plural
+from sectum.cli.render.output import check_writable, print_json, write_file
+from sectum.cli.render.show import paragraph, rows, say
 from sectum.errors import UsageError
+from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +68,6 @@ def run(
     """
     from sectum.cli.plan.chain import read_any
     from sectum.cli.plan.planning import is_plan, make_plan
-    from sectum.cli.render.output import check_writable
 
     if output is not None:
         check_writable(output)
@@ -81,8 +86,6 @@ def run(
     if output is not None:
         _write(output, found)
     if as_json:
-        from sectum.cli.render.output import print_json
-
         print_json(_to_json(result, found))
         return
     _show(result, found)
@@ -121,11 +124,7 @@ def _enclaves(result: PlanResult | ChainResult) -> int:
 
 
 def _write(path: Path, found: dict[str, NDArray[np.generic]]) -> None:
-    import io
-
     import numpy as np
-
-    from sectum.cli.render.output import write_file
 
     content = io.BytesIO()
     arrays: dict[str, Any] = {name.replace("/", "_"): value for name, value in found.items()}
@@ -134,8 +133,6 @@ def _write(path: Path, found: dict[str, NDArray[np.generic]]) -> None:
 
 
 def _to_json(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]]) -> dict[str, Any]:
-    import hashlib
-
     import numpy as np
 
     return {
@@ -157,10 +154,6 @@ def _to_json(result: PlanResult | ChainResult, found: dict[str, NDArray[np.gener
 
 def _show(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]]) -> None:
     import numpy as np
-
-    from sectum.cli.render.figures import plural
-    from sectum.cli.render.show import paragraph, rows, say
-    from sectum.units import format_bytes
 
     how = "as it is"
     if not result.planned.as_it_is:

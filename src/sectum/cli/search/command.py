@@ -7,26 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.options import LARGEST_BATCH, epc_option, examples, json_option, threads_option, whole
-from sectum.errors import UsageError
+from sectum.cli.options import (
+    LARGEST_BATCH,
+    check_measurable,
+    enclave_options,
+    examples,
+    json_option,
+    read_latency,
+    threads_option,
+    whole,
+)
+from sectum.cli.render.output import print_json
+from sectum.cli.render.progress import progress_bar
+from sectum.cli.render.show import paragraph, remarks, rows, say
 
 if TYPE_CHECKING:
     from sectum.cli.search.searching import Searched
-
-_UNITS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
-
-
-def read_latency(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    """Read a time, such as ``200ms`` or ``0.2s``, as milliseconds; a number alone is milliseconds."""
-    text = value.strip().lower()
-    number = text.rstrip("smu")
-    try:
-        ms = float(number) * _UNITS[text[len(number) :] or "ms"]
-    except (ValueError, KeyError):
-        ms = 0.0
-    if not 1e-3 <= ms <= 1e9:  # not so for NaN either
-        raise click.BadParameter(f"'{value}' is no latency: write for example 200ms or 0.2s, from 1us to 1000000s.")
-    return ms
 
 
 @click.command(
@@ -44,14 +40,7 @@ def read_latency(_ctx: click.Context, _param: click.Parameter, value: str) -> fl
     metavar="TIME",
     help="Bound on the upper end of the 90 % interval of the latency, such as 200ms.",
 )
-@click.option(
-    "--enclave",
-    default="softepc",
-    show_default=True,
-    metavar="PROFILE",
-    help="Enclave profile: a name that 'sectum profiles' lists, or a JSON file.",
-)
-@epc_option
+@enclave_options
 @click.option(
     "--space",
     default="mobilenet_v3",
@@ -122,34 +111,25 @@ def search(*, output: Path | None, measured: int | None, compared: bool, as_json
     score. The front is printed: the networks of which no other is both faster and of a higher score. A search with
     --storage goes on after it was killed; several at once share their trials.
     """
-    from sectum.cli.render.progress import progress_bar
-    from sectum.cli.search.searching import RUNNERS, Request, run
+    from sectum.cli.search.searching import Request, run
+    from sectum.cli.search.writing import prepare_folder, write
 
     request = Request(**options)
-    if measured and request.enclave not in RUNNERS:
-        raise UsageError(
-            f"networks are measured in the software enclave: leave --measure or --enclave {request.enclave} out"
-        )
+    if measured:
+        check_measurable("networks", request.enclave)
     if output is not None:
-        from sectum.cli.search.writing import make_folder
-
-        make_folder(output)
+        prepare_folder(output)
     with progress_bar() as progress:
         result = run(request, compared=compared, measured=measured or 0, progress=progress)
     if output is not None:
-        from sectum.cli.search.writing import write
-
         result = write(result, output)
     if as_json:
-        from sectum.cli.render.output import print_json
-
         print_json(result.to_json())
         return
     _show(result, output)
 
 
 def _show(result: Searched, output: Path | None) -> None:
-    from sectum.cli.render.show import paragraph, rows, say
     from sectum.cli.search import words
 
     paragraph(words.verdict(result))
@@ -167,6 +147,4 @@ def _show(result: Searched, output: Path | None) -> None:
     if output is not None:
         say("")
         paragraph(f"Written to {output}: {len(result.found.front)} ONNX files, front.png and front.json.")
-    for note in words.notes(result):
-        say("")
-        paragraph(f"Note: {note}", hanging="  ")
+    remarks(f"Note: {note}." for note in words.notes(result))

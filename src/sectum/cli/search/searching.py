@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sectum import __version__
+from sectum.errors import SearchError
 
 if TYPE_CHECKING:
     from sectum.cli.render.progress import Progress
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from sectum.plan.search.blind import Choice
     from sectum.predict import Predictor
 
-RUNNERS = ("softepc",)
-"""Where networks are measured."""
 _MEASURING_S = 60
+_TOLD = ("bound_ms", "space", "objective", "sampler", "seed", "batch", "threads")
+"""Fields of a request that the JSON repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +99,9 @@ class Searched:
             "under_bound": found.under_bound,
             "failed": found.failed,
             "first_failure": found.first_failure or None,
-            "bound_ms": request.bound_ms,
             "enclave": self.profile.name,
             "epc_bytes": self.profile.epc_bytes,
-            "space": request.space,
-            "objective": request.objective,
-            "sampler": request.sampler,
-            "seed": request.seed,
-            "batch": request.batch,
-            "threads": request.threads,
+            **{name: getattr(request, name) for name in _TOLD},
             "calibrated": self.predictor.calibration is not None,
             "machine": self.predictor.machine,
             "sectum": __version__,
@@ -198,7 +193,6 @@ def run(request: Request, *, compared: bool, measured: int, progress: Progress) 
 def _choices(
     request: Request, found: SearchResult, profile: Profile, blind_profile: Profile, shared: Mapping[str, Any]
 ) -> tuple[tuple[Choice, ...], str]:
-    from sectum.errors import SearchError
     from sectum.plan.search import search
     from sectum.plan.search.blind import choices
 
@@ -224,12 +218,11 @@ def _measure(
     from sectum.enclave.runners.softepc import SoftEpcRunner
     from sectum.measure.latency import measure
     from sectum.plan.search.network import as_model
-    from sectum.predict.calibration import load as load_calibration
+    from sectum.predict.calibration import stored_references
 
     runner = SoftEpcRunner()
     runner.check()
-    calibration = load_calibration()
-    references = None if calibration is None else calibration.references
+    references = stored_references()
     front = found.front
     indices = sorted({round(index * (len(front) - 1) / max(1, count - 1)) for index in range(min(count, len(front)))})
     wanted = []

@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from sectum.cli.render.figures import milliseconds, number, plural, times
+from sectum.predict.calibration import uncalibrated_note
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -117,10 +118,7 @@ def notes(result: Searched) -> list[str]:
     """What a person should know beside it."""
     found, notes = result.found, []
     if found.failed:
-        notes.append(f"{plural(found.failed, 'trial')} failed. The first, {found.first_failure}.")
+        notes.append(f"{plural(found.failed, 'trial')} failed. The first, {found.first_failure}")
     if result.predictor.calibration is None:
-        notes.append(
-            f"not calibrated; times are those of {result.predictor.machine}. Run 'sectum calibrate' to predict those "
-            "of this machine."
-        )
+        notes.append(uncalibrated_note(result.predictor.machine))
     return notes

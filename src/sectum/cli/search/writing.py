@@ -6,24 +6,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from sectum.cli.render.output import check_writable, write_file
+from sectum.cli.render.output import check_writable, make_folder, write_file
 from sectum.cli.search.searching import Searched, onnx_file
-from sectum.errors import UsageError
 from sectum.extras import need_extra
 from sectum.zoo import Architecture
 
 
-def make_folder(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     """Make the folder that is written to, before long work is done for it.
 
     Raises:
         UsageError: it cannot be made or written, or pictures cannot be drawn.
     """
     need_extra("search", "drawing the front", "matplotlib")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror or error}; name another folder") from error
+    make_folder(folder)
     check_writable(folder / "front.json")
 
 

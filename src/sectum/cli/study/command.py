@@ -9,6 +9,8 @@ import click
 
 from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.options import LARGEST_THREADS, examples, json_option, whole
+from sectum.cli.render.output import print_json
+from sectum.cli.render.show import say
 from sectum.errors import UsageError
 
 FOLDER = Path("data/study")
@@ -52,8 +54,6 @@ def run(
     is kept. Nothing else should run on the machine meanwhile.
     """
     from sectum.cli.dataset.collecting import collected, kept
-    from sectum.cli.render.output import print_json
-    from sectum.cli.render.show import say
     from sectum.lab.dataset.engines import LocalEngine
     from sectum.lab.dataset.shards import machine_name
     from sectum.lab.study.cases import plan
@@ -94,8 +94,6 @@ def run(
 @json_option
 def show(*, folder: Path, only: tuple[str, ...], markdown: bool, pictures: Path | None, as_json: bool) -> None:
     """Show what was found, from the measurements in FOLDER, data/study if not given."""
-    from sectum.cli.render.output import print_json
-    from sectum.cli.render.show import say
     from sectum.cli.study.page import page, print_study
     from sectum.cli.study.words import in_words
     from sectum.lab.study.observations import OBSERVATIONS, about

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,9 @@ import click
 
 from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.options import LARGEST_BATCH, LARGEST_RESOLUTION, examples, json_option, output_option, whole
-from sectum.errors import UsageError
+from sectum.cli.render.output import check_writable, print_json, write_file
+from sectum.cli.render.show import rows, say
+from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     from sectum.zoo import Architecture, Program
@@ -32,8 +35,6 @@ def zoo(ctx: click.Context) -> None:
 def list_networks(*, as_json: bool) -> None:
     """List the networks that zoo:NAME can name."""
     from sectum import zoo as networks
-    from sectum.cli.render.output import print_json
-    from sectum.cli.render.show import rows
 
     every = [networks.network(name) for name in sorted((*networks.names(), *networks.program_names()))]
     inputs = [_inputs(network) for network in every]
@@ -77,7 +78,11 @@ def _text(inputs: dict[str, list[int]]) -> str:
 @output_option("File to write.  [default: NAME.onnx]")
 @click.option("--batch", callback=whole(LARGEST_BATCH), metavar="N", help="Samples per inference.  [default: open]")
 @click.option(
-    "--width", type=click.FloatRange(0.01, 16), metavar="X", help="Multiply the channels.  [default: 1, as published]"
+    "--width",
+    type=click.FloatRange(0.01, 16),
+    default=1.0,
+    metavar="X",
+    help="Multiply the channels.  [default: 1, as published]",
 )
 @click.option(
     "--resolution",
@@ -87,25 +92,16 @@ def _text(inputs: dict[str, list[int]]) -> str:
 )
 @json_option
 def export(
-    *, name: str, output: Path | None, batch: int | None, width: float | None, resolution: int | None, as_json: bool
+    *, name: str, output: Path | None, batch: int | None, width: float, resolution: int | None, as_json: bool
 ) -> None:
     """Write a network of the zoo, with seeded weights, as an ONNX file.
 
     Without --batch the batch dimension of networks for images stays open; it gets a value when the file is used. Other
     networks are written for one sample. --width and --resolution are for networks for images.
     """
-    from hashlib import sha256
-
     from sectum import zoo as networks
-    from sectum.cli.render.output import check_writable, print_json, write_file
-    from sectum.cli.render.show import say
-    from sectum.units import format_bytes
 
-    network = networks.network(name.removeprefix("zoo:"))
-    if width is not None or resolution is not None:
-        if isinstance(network, networks.Program):
-            raise UsageError(f"{network.name} has one size: leave --width and --resolution out")
-        network = networks.build(network.name, resolution=resolution, width=1.0 if width is None else width)
+    network = networks.network(name.removeprefix("zoo:"), resolution=resolution, width=width)
     path = output or Path(f"{network.name}.onnx")
     check_writable(path)
     content = networks.to_bytes(network, batch=batch)

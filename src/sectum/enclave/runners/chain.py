@@ -21,7 +21,6 @@ from sectum.enclave.runners.process import ChildSession
 from sectum.enclave.runners.relay import Carry, Pace, Relay, as_it_is
 from sectum.enclave.runners.runner import (
     PROVENANCE_MEASURED,
-    FaultTrace,
     Job,
     OperatorTime,
     ProcessMemory,
@@ -99,12 +98,7 @@ class ChainRunner:
 class ChainSession:
     """A running chain; implements `sectum.enclave.runners.runner.RunningModel`.
 
-    Args:
-        job: what to run.
-        runner: starts each enclave.
-        pace: of the links.
-        carry: what the host does with messages.
-        observed: what each enclave did is added here when memory is asked for.
+    What each enclave did is added to ``observed`` when memory is asked for.
     """
 
     def __init__(
@@ -224,14 +218,6 @@ class ChainSession:
             UsageError: always.
         """
         raise UsageError(f"operators of a chain of enclaves are not timed ({n} inferences): run the model natively")
-
-    def fault_trace(self) -> FaultTrace:
-        """Not for a chain.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError("page faults of a chain of enclaves are not traced: run the model in one enclave")
 
     def close(self) -> None:
         """End all processes and links. May be called again."""

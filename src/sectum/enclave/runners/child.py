@@ -134,15 +134,7 @@ def _inputs(
     shapes: Mapping[str, list[int]] = MappingProxyType({}),
     values: Mapping[str, NDArray[Any]] = MappingProxyType({}),
 ) -> dict[str, NDArray[Any]]:
-    """Make inputs from the seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans.
-
-    Args:
-        session: the model.
-        seed: of the numbers.
-        ranges: of integers, by input.
-        shapes: of inputs whose shape the model leaves open.
-        values: of inputs that are not made.
-    """
+    """Make inputs from the seed: floats in [0, 1), like pixels; integers in their range, or 0 or 1; booleans."""
     rng = np.random.default_rng(seed)
     made: dict[str, NDArray[Any]] = {}
     for spec in session.get_inputs():
@@ -355,38 +347,37 @@ class _Server:
 
     def handle(self, request: dict[str, Any], answer: Any) -> None:
         """Answer one request."""
+        result: Any = None
         match request["do"]:
             case "sample":
                 self.sample(int(request["n"]), answer)
-                answer({"result": None})
             case "stream":
                 self.stream(int(request["n"]), answer)
-                answer({"result": None})
             case "digest":
-                answer({"result": self.digest()})
+                result = self.digest()
             case "outputs":
                 arrays = {str(index): value for index, value in enumerate(self._run())}
                 np.savez(request["path"], names=np.array(self._outputs), **arrays)
-                answer({"result": None})
             case "output_types":
                 self.output_types(answer)
-                answer({"result": None})
             case "memory":
-                answer({"result": self._memory()})
+                result = self._memory()
             case "streaming":
-                answer({"result": self._session.describe()})
+                result = self._session.describe()
             case "set_epc":
-                why = self._pager.set_budget(int(request["epc_bytes"]))
-                answer({"refused": why} if why else {"result": None})
+                if why := self._pager.set_budget(int(request["epc_bytes"])):
+                    answer({"refused": why})
+                    return
             case "trace":
-                answer({"result": self._pager.trace(self._run, request["path"])})
+                result = self._pager.trace(self._run, request["path"])
             case "profile":
                 for _ in range(0 if self._last_ns else _PROFILE_WARM_UP):
                     self._run()
                 self.sample(int(request["n"]), answer)
-                answer({"result": self._session.end_profiling()})
+                result = self._session.end_profiling()
             case other:
                 raise ValueError(f"unknown request {other!r}")
+        answer({"result": result})
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import site
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -20,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sectum.compiling import run_tool
 from sectum.enclave.runners.launch import child_command, child_environment, program
 from sectum.enclave.runners.process import ChildSession
 from sectum.enclave.runners.runner import PROVENANCE_UNVERIFIED, Job
@@ -198,21 +198,8 @@ class GramineRunner:
 
     @staticmethod
     def _run_tool(command: Sequence[str], folder: Path) -> None:
-        try:
-            ended = subprocess.run(
-                list(command),
-                cwd=folder,
-                env=dict(os.environ),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_BUILD_DEADLINE_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EnclaveFailed(
-                f"{command[0]} ran longer than {_BUILD_DEADLINE_S:g} s: run it by hand to see why"
-            ) from error
+        too_long = f"{command[0]} ran longer than {_BUILD_DEADLINE_S:g} s: run it by hand to see why"
+        ended = run_tool(command, _BUILD_DEADLINE_S, too_long, cwd=folder, env=dict(os.environ))
         if ended.returncode != 0:
             raise EnclaveFailed(
                 f"{command[0]} failed with exit code {ended.returncode}: "

@@ -5,28 +5,8 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from sectum.compiling import compiled
+from sectum.compiling import PRELOADED, compiled, sources_of
 from sectum.errors import EnclaveUnavailable
-
-_FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-shared", "-Wl,-z,now")
-_LIBRARIES = ("-ldl",)
-
-
-def source_folder() -> Path:
-    """Find the pager's C sources: beside this module, or in a checkout at ``native/softepc``.
-
-    Raises:
-        EnclaveUnavailable: neither is there.
-    """
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "native", here.parents[4] / "native" / "softepc"):
-        if (folder / "softepc.h").is_file():
-            return folder
-    raise EnclaveUnavailable("the pager's C sources are missing from this installation: install sectum again")
-
-
-def _sources(folder: Path) -> list[Path]:
-    return [folder / "softepc.h", *sorted(folder.glob("src/*.[ch]"))]
 
 
 def pager_library() -> Path:
@@ -41,5 +21,5 @@ def pager_library() -> Path:
             f"the software enclave needs Linux on x86-64, not {platform.system()} on {platform.machine()}: "
             "predicting works without it"
         )
-    folder = source_folder()
-    return compiled("softepc", folder, _sources(folder), _FLAGS, _LIBRARIES)
+    folder = sources_of("softepc", __file__, "softepc.h")
+    return compiled("softepc", folder, [folder / "softepc.h", *sorted(folder.glob("src/*.[ch]"))], PRELOADED, ("-ldl",))

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -247,23 +245,13 @@ class RunningModel(Protocol):
         """
         ...
 
-    def fault_trace(self) -> FaultTrace:
-        """Record the page faults of one inference.
-
-        Raises:
-            UsageError: this runner cannot see page faults.
-        """
-        ...
-
     def close(self) -> None:
         """End the process and free its resources. May be called again."""
         ...
 
     def __enter__(self) -> RunningModel: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 @runtime_checkable

@@ -6,15 +6,14 @@ and loads them when they are touched. The results of the process are bit for bit
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
+from sectum.compiling import run_tool
 from sectum.enclave.runners.launch import child_command, child_environment, ended_error, program
 from sectum.enclave.runners.pager_build import pager_library
 from sectum.enclave.runners.process import ChildSession
 from sectum.enclave.runners.runner import PROVENANCE_MEASURED, Job
-from sectum.errors import EnclaveFailed
 
 _PROBE_DEADLINE_S = 30.0
 
@@ -48,21 +47,13 @@ class SoftEpcRunner:
         if self._library is None:
             library = pager_library()
             environment = child_environment()
-            try:
-                probe = subprocess.run(
-                    [sys.executable, "-I", "-S", "-c", "pass"],
-                    env=environment | {"LD_PRELOAD": str(library), "SOFTEPC_BUDGET_BYTES": str(1 << 20)},
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    timeout=_PROBE_DEADLINE_S,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired as error:
-                raise EnclaveFailed(
-                    f"an empty process under the pager did not end within {_PROBE_DEADLINE_S:g} s: "
-                    "try again when the machine is less busy"
-                ) from error
+            probe = run_tool(
+                [sys.executable, "-I", "-S", "-c", "pass"],
+                _PROBE_DEADLINE_S,
+                f"an empty process under the pager did not end within {_PROBE_DEADLINE_S:g} s: "
+                "try again when the machine is less busy",
+                env=environment | {"LD_PRELOAD": str(library), "SOFTEPC_BUDGET_BYTES": str(1 << 20)},
+            )
             if probe.returncode != 0:
                 raise ended_error(probe.returncode, probe.stderr.strip(), self.name)
             self._library = library

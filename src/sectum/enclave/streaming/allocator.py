@@ -24,11 +24,7 @@ class _Taken:
 
 
 class Allocator:
-    """Decides where ONNX Runtime's weights and activations lie.
-
-    Args:
-        path: the compiled library.
-    """
+    """Decides where ONNX Runtime's weights and activations lie."""
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -4,25 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sectum.compiling import compiled
-from sectum.errors import EnclaveUnavailable
-
-_FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-shared", "-Wl,-z,now")
-_LIBRARIES = ("-ldl",)
-_HEADER = "streaming.h"
-
-
-def source_folder() -> Path:
-    """Find the C sources: beside this module, or in a checkout at ``native/streaming``.
-
-    Raises:
-        EnclaveUnavailable: neither is there.
-    """
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "native", here.parents[4] / "native" / "streaming"):
-        if (folder / _HEADER).is_file():
-            return folder
-    raise EnclaveUnavailable("the C sources of libstreaming are missing from this installation: install sectum again")
+from sectum.compiling import PRELOADED, compiled, sources_of
 
 
 def streaming_library() -> Path:
@@ -32,5 +14,5 @@ def streaming_library() -> Path:
         EnclaveUnavailable: no compiler, no sources, or no cache folder.
         EnclaveFailed: the compiler refused the sources.
     """
-    folder = source_folder()
-    return compiled("streaming", folder, sorted(folder.glob("*.[ch]")), _FLAGS, _LIBRARIES)
+    folder = sources_of("streaming", __file__, "streaming.h")
+    return compiled("streaming", folder, sorted(folder.glob("*.[ch]")), PRELOADED, ("-ldl",))

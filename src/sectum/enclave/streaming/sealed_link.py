@@ -73,9 +73,14 @@ class LinkEnd:
 
 
 class _End:
-    """What sender and receiver share: where they are, and the untrusted memory of a message."""
+    """What sender and receiver share: where they are, and the untrusted memory of a message.
 
-    def __init__(self, end: LinkEnd, cipher: Cipher | None) -> None:
+    Args:
+        end: of the link.
+        cipher: AES-256-GCM with the end's key if None.
+    """
+
+    def __init__(self, end: LinkEnd, cipher: Cipher | None = None) -> None:
         if (len(end.key), len(end.plan)) != (KEY_BYTES, DIGEST_BYTES):
             raise ValueError(f"a link needs a key of {KEY_BYTES} bytes and a digest of {DIGEST_BYTES}")
         self._cipher: Cipher = AESGCM(end.key) if cipher is None else cipher
@@ -103,15 +108,7 @@ class _End:
 
 
 class LinkSender(_End):
-    """Seals values and sends them.
-
-    Args:
-        end: of the link.
-        cipher: AES-256-GCM with the end's key if None.
-    """
-
-    def __init__(self, end: LinkEnd, cipher: Cipher | None = None) -> None:
-        super().__init__(end, cipher)
+    """Seals values and sends them."""
 
     def seal(self, values: Sequence[tuple[NDArray[np.uint8], np.dtype[Any], Sequence[int]]]) -> None:
         """Seal a message into untrusted memory.
@@ -155,10 +152,6 @@ class LinkReceiver(_End):
 
     Values are opened into memory of the enclave that the next message overwrites. Each block is copied into the enclave
     before it is checked and decrypted there, so that nobody can change it in between.
-
-    Args:
-        end: of the link.
-        cipher: AES-256-GCM with the end's key if None.
     """
 
     def __init__(self, end: LinkEnd, cipher: Cipher | None = None) -> None:

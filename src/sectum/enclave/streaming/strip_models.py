@@ -18,13 +18,7 @@ Form = tuple[object, ...]
 
 
 def form_of(strip: Strip, nodes: Sequence[NodeProto], sources: Sequence[str]) -> Form:
-    """How many rows each operator reads and makes, which of those that are there, and its pads.
-
-    Args:
-        strip: of the stage.
-        nodes: its operators.
-        sources: names of the tensors that strips read.
-    """
+    """How many rows each operator reads and makes, which of those that are there, and its pads."""
     there = dict(zip(sources, strip.sources, strict=True))
     form: list[object] = [end - begin for begin, end in strip.sources]
     for node, one in zip(nodes, strip.operators, strict=True):
@@ -89,16 +83,7 @@ def _set_pads(node: NodeProto, pads: Sequence[int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Some rows of a tensor. In the blocked layout, rows are not where the shape says: it is cut as blocks of rows.
-
-    Attributes:
-        name: of the tensor.
-        result: of the rows.
-        there: rows that the strip has of it.
-        rows: that are wanted.
-        shape: of the whole tensor.
-        outer: blocks of rows.
-    """
+    """Some rows of a tensor. In the blocked layout, rows are not where the shape says: it is cut as blocks of rows."""
 
     name: str
     result: str

@@ -99,7 +99,7 @@ class Claims:
 
 @runtime_checkable
 class Provider(Protocol):
-    """Makes evidence. ``sectum.testing.evidence_conformance`` tests an implementation."""
+    """Makes evidence. ``tests/support/hetee_evidence_conformance.py`` tests an implementation."""
 
     @property
     def format(self) -> Format:

@@ -80,7 +80,7 @@ def model(network: str, mode: Mode) -> bytes:
     if mode.real_compute:
         from sectum import zoo
 
-        return zoo.to_bytes(zoo.build(_ZOO[network]))
+        return zoo.to_bytes(zoo.network(_ZOO[network]))
     return _stand_in()
 
 

@@ -121,22 +121,21 @@ def _sampled(rng: random.Random, family: str, batch: int) -> Task:
 def _named(rng: random.Random, names: Sequence[str], batch: int) -> Task | None:
     name, width, resolution = rng.choice(names), rng.choice(WIDTHS), 32 * rng.randint(1, 7)
     if name in zoo.program_names():
-        return Task(name, zoo.program(name).family, rng.randrange(1 << 31), 1.0, 0, batch)
+        return Task(name, zoo.network(name).family, rng.randrange(1 << 31), 1.0, 0, batch)
     family = _family(name, width, resolution)
     return None if family is None else Task(name, family, rng.randrange(1 << 31), width, resolution, batch)
 
 
 @functools.cache
 def _published(families: tuple[str, ...]) -> list[str]:
-    programs = [name for name in zoo.program_names() if zoo.program(name).family in families]
-    return [name for name in zoo.names() if zoo.build(name).family in families] + programs
+    return [name for name in (*zoo.names(), *zoo.program_names()) if zoo.network(name).family in families]
 
 
 @functools.cache
 def _family(name: str, width: float, resolution: int) -> str | None:
     """Family of a published network; None where the images are too small for it."""
     try:
-        return zoo.build(name, resolution=resolution, width=width).family
+        return zoo.network(name, resolution=resolution, width=width).family
     except ShapeInconsistent:
         return None
 
@@ -154,13 +153,7 @@ def new_tasks(planned: Iterable[Task], writer: DatasetWriter) -> Iterator[Task]:
 
 
 def repeated(rows: Iterable[dict[str, Any]], networks: int, seed: int) -> list[Task]:
-    """Draw networks that were measured without failure, to be measured again: the noise of the labels.
-
-    Args:
-        rows: of a dataset.
-        networks: how many.
-        seed: of the draw.
-    """
+    """Draw networks that were measured without failure, to be measured again: the noise of the labels."""
     measured = sorted((row for row in rows if not row["error"] and "#" not in row["key"]), key=lambda row: row["key"])
     rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
     chosen = rng.sample(measured, min(networks, len(measured)))
@@ -169,12 +162,6 @@ def repeated(rows: Iterable[dict[str, Any]], networks: int, seed: int) -> list[T
 
 def to_repeat(folder: Path, machines: Container[str], networks: int, seed: int) -> list[Task]:
     """Draw networks to measure again. Those of other machines are left out: they would differ by more than noise.
-
-    Args:
-        folder: of the dataset.
-        machines: names of the machines that are going to measure.
-        networks: how many.
-        seed: of the draw.
 
     Raises:
         UsageError: these machines have measured nothing.
@@ -189,13 +176,6 @@ def to_repeat(folder: Path, machines: Container[str], networks: int, seed: int) 
 def collect(
     writer: DatasetWriter, planned: Iterable[Task], engine: Engine, networks: int
 ) -> Generator[Record, None, None]:
-    """Measure and store until the dataset holds as many networks; see `sectum.lab.dataset.engines.store`.
-
-    Args:
-        writer: of the dataset.
-        planned: what to measure, in this order; what is there already is left out.
-        engine: where.
-        networks: to stop at, those included that were there before.
-    """
+    """Measure and store until the dataset holds as many networks; see `sectum.lab.dataset.engines.store`."""
     missing = max(0, networks - len(writer.keys))
     return store(engine, itertools.islice(new_tasks(planned, writer), missing), writer)

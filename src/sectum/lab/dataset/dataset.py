@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,9 +110,15 @@ def run_ms(run: Mapping[str, Any]) -> float:
 
 
 def with_one_native(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The runs of a network, native first: one with the mean latency in place of those in several processes."""
+    """The runs of a network, native first: one with the mean latency in place of those in several processes.
+
+    The processes' spread is its uncertainty.
+    """
     natives = [run for run in runs if run["place"] == "native"]
     others = [run for run in runs if run["place"] != "native"]
     if len(natives) < 2:
         return [*natives, *others]
-    return [{**natives[0], "latency": statistics.fmean(run["latency"] for run in natives)}, *others]
+    latencies = [run["latency"] for run in natives]
+    mean = statistics.fmean(latencies)
+    uncertainty = 1.96 * statistics.stdev(latencies) / mean / math.sqrt(len(latencies))
+    return [{**natives[0], "latency": mean, "uncertainty": uncertainty}, *others]

@@ -13,12 +13,9 @@ import json
 import os
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sectum.errors import DatasetBusy, DatasetInvalid
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 
 class Journal:
@@ -106,9 +103,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

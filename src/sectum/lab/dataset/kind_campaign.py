@@ -24,8 +24,8 @@ from sectum.errors import EnclaveError, UsageError
 from sectum.graph import read as read_model
 from sectum.lab.dataset import operator_kinds
 from sectum.lab.dataset.dataset import columns
-from sectum.lab.dataset.shards import Form, Record, ShardWriter, machine_name
-from sectum.measure.context import machine_context
+from sectum.lab.dataset.shards import Form, Record
+from sectum.lab.dataset.timing_campaign import collected, report
 from sectum.measure.input_ranges import input_ranges
 from sectum.measure.operators import match
 from sectum.measure.reference import References
@@ -116,25 +116,8 @@ def run(task: KindTask) -> Record:
 
 
 def collect(folder: Path, tasks: Sequence[KindTask]) -> Iterator[tuple[int, Record]]:
-    """Run and store the tasks that the folder does not hold yet; yields each with its number.
-
-    Raises:
-        UsageError: pyarrow is not installed.
-        DatasetBusy: another process collects into this folder.
-        DatasetInvalid: the folder holds other files than shards of this form.
-        OSError: the disk is full; what was stored stays.
-    """
-    context = machine_context()
-    machine = machine_name(str(context["cpu_model"]))
-    with ShardWriter(folder, machine, context, FORM, shard_rows=SHARD_NETWORKS) as writer:
-        try:
-            for index, task in enumerate(tasks):
-                if task.key not in writer.keys:
-                    record = run(task)
-                    writer.add(record)
-                    yield index, record
-        finally:
-            writer.flush()
+    """Run and store the tasks that the folder does not hold yet; see `timing_campaign.collected`."""
+    return collected(folder, tasks, run, FORM, shard_rows=SHARD_NETWORKS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,14 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds < 1:
         raise UsageError("--rounds: give 1 or more")
     tasks = list(plan(options.rounds, options.seed, options.threads, options.kinds))
-    try:
-        for index, record in collect(options.folder, tasks):
-            outcome = record["error"] or f"{len(record['times_references'])} operators"
-            print(f"{index + 1}/{len(tasks)} {record['key']}: {outcome}", file=sys.stderr)  # noqa: T201
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        return 130
-    return 0
+    records = collect(options.folder, tasks)
+    return report(records, len(tasks), lambda record: f"{len(record['times_references'])} operators")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from sectum.graph import read as graph_of
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
 from sectum.lab.dataset.dataset import columns
 from sectum.lab.dataset.operator_mix import operator_mix
-from sectum.lab.dataset.shards import Form, Record, ShardWriter, machine_name, parquet
-from sectum.measure.context import machine_context
+from sectum.lab.dataset.shards import Form, Record, parquet
+from sectum.lab.dataset.timing_campaign import collected, report
 from sectum.measure.operators import match
 from sectum.measure.reference import References, estimate, sums_share
 from sectum.ort.costs import cost
@@ -91,7 +91,7 @@ def build(task: OperatorTask) -> tuple[bytes, Graph]:
     if task.family.startswith(NAMED):
         name = task.family.removeprefix(NAMED)
         resolution = 299 if name.startswith("inception") else 32 * rng.randint(2, 8)
-        architecture = zoo.build(name, resolution=resolution)
+        architecture = zoo.network(name, resolution=resolution)
     else:
         architecture = zoo.sample(task.family, rng)
     return zoo.to_bytes(architecture, batch=task.batch), zoo.to_graph(architecture, task.batch)
@@ -182,26 +182,8 @@ def run(task: OperatorTask) -> dict[str, Any]:
 
 
 def collect(folder: Path, tasks: Sequence[OperatorTask]) -> Iterator[tuple[int, Record]]:
-    """Run and store the tasks that the folder does not hold yet; yields each with its number.
-
-    Raises:
-        UsageError: pyarrow is not installed.
-        DatasetBusy: another process collects into this folder.
-        DatasetInvalid: the folder holds other files than shards of this form.
-        OSError: the disk is full; what was stored stays.
-    """
-    context = machine_context()
-    with ShardWriter(
-        folder, machine_name(str(context["cpu_model"])), context, FORM, shard_rows=SHARD_NETWORKS
-    ) as writer:
-        try:
-            for index, task in enumerate(tasks):
-                if task.key not in writer.keys:
-                    record = run(task)
-                    writer.add(record)
-                    yield index, record
-        finally:
-            writer.flush()
+    """Run and store the tasks that the folder does not hold yet; see `timing_campaign.collected`."""
+    return collected(folder, tasks, run, FORM, shard_rows=SHARD_NETWORKS)
 
 
 def read(folder: Path) -> Iterator[Record]:
@@ -221,15 +203,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.networks < 1:
         raise UsageError("--networks: give 1 or more")
     tasks = plan(options.networks, options.seed, only=options.only)
-    try:
-        for index, record in collect(options.folder, tasks):
-            ms = record["total_references"] * record["reference_ms"]
-            outcome = record["error"] or f"{len(record['operators'])} operators, {ms:.1f} ms"
-            print(f"{index + 1}/{len(tasks)} {record['key']}: {outcome}", file=sys.stderr)  # noqa: T201
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        return 130
-    return 0
+    return report(collect(options.folder, tasks), len(tasks), _outcome)
+
+
+def _outcome(record: Record) -> str:
+    return f"{len(record['operators'])} operators, {record['total_references'] * record['reference_ms']:.1f} ms"
 
 
 if __name__ == "__main__":

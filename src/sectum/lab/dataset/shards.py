@@ -21,8 +21,6 @@ from sectum.extras import require
 from sectum.lab.dataset.journal import Journal, sync_folder
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import pyarrow as pa
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -266,7 +264,5 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._journal.close()

@@ -58,13 +58,9 @@ class Task:
 
     def network(self) -> zoo.Architecture | zoo.Program:
         """Make the network."""
-        if self.is_program:
-            if self.source == SAMPLE:
-                return zoo.sample_program(self.family, random.Random(self.seed))  # noqa: S311 - a network
-            return zoo.program(self.source, seed=self.seed)
         if self.source == SAMPLE:
             return zoo.sample(self.family, random.Random(self.seed))  # noqa: S311 - a network, not a secret
-        return zoo.build(self.source, resolution=self.resolution, width=self.width, seed=self.seed)
+        return zoo.network(self.source, resolution=self.resolution or None, width=self.width, seed=self.seed)
 
 
 def identity(structure: str, batch: int, threads: int = 1) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -201,9 +200,7 @@ def typical_references(rows: Iterable[Mapping[str, Any]]) -> dict[str, Reference
 
 
 def _network(row: Mapping[str, Any], typical: References, cpu: Cpu) -> MeasuredNetwork:
-    natives = [run for run in row["runs"] if run["place"] == "native"]
-    others = [run for run in row["runs"] if run["place"] != "native"]
-    native = natives[0]
+    native, *others = dataset.with_one_native(row["runs"])
     times = row["operator_times"]
     native_ms = typical.mixed_ms(native["sums_share"])
     return MeasuredNetwork(
@@ -217,22 +214,12 @@ def _network(row: Mapping[str, Any], typical: References, cpu: Cpu) -> MeasuredN
         date=row["date"],
         working_set_bytes=row["working_set_bytes"],
         operator_ms=None if times is None else np.asarray(times, dtype=np.float64) * native_ms,
-        native=_mean([_run(run, typical, row["working_set_bytes"]) for run in natives]),
+        native=_run(native, typical, row["working_set_bytes"]),
         runs=tuple(_run(run, typical, row["working_set_bytes"]) for run in others),
         references=typical,
         cpu=cpu,
         _stored_graph=row["graph"],
     )
-
-
-def _mean(runs: Sequence[MeasuredRun]) -> MeasuredRun:
-    """One native run for those in several processes; the processes' spread is its uncertainty."""
-    if len(runs) == 1:
-        return runs[0]
-    latencies = [run.latency_ms for run in runs]
-    mean = statistics.fmean(latencies)
-    of_mean = 1.96 * statistics.stdev(latencies) / mean / math.sqrt(len(runs))
-    return replace(runs[0], latency_ms=mean, uncertainty=of_mean)
 
 
 def _run(run: Mapping[str, Any], typical: References, working_set_bytes: int) -> MeasuredRun:

@@ -16,13 +16,7 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Indices of networks.
-
-    Attributes:
-        name: of what is predicted.
-        train: to learn from.
-        test: to predict.
-    """
+    """Indices of networks."""
 
     name: str
     train: tuple[int, ...]

@@ -132,14 +132,7 @@ def fit_regressions(
 
 @dataclass(frozen=True)
 class FittedTwoStage:
-    """Both stages after training.
-
-    Attributes:
-        sums: gives the sums of networks' normalized operator latencies.
-        verdict: the first stage.
-        regressions: the second stage.
-        paged_bytes: for over-committed networks.
-    """
+    """Both stages after training."""
 
     sums: Callable[[Sequence[KnownNetwork]], Floats]
     verdict: FittedVerdict

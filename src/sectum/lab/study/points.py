@@ -117,13 +117,7 @@ class Point:
 
 @dataclass(frozen=True)
 class OperatorProfile:
-    """Times of a case's operators in one place, in their order.
-
-    Attributes:
-        case: that was measured.
-        epc_bytes: protected memory; None natively.
-        operator_ms: at the machine's typical speed.
-    """
+    """Times of a case's operators, in order, under an EPC or natively, at the machine's typical speed."""
 
     case: MeasuredCase
     epc_bytes: int | None

@@ -55,7 +55,7 @@ def run(*arguments: str) -> tuple[str, dict[str, int]]:
 def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 45 MiB whose batch is open: it is bound for the prediction, and for each batch that is tried."""
     path = tmp_path_factory.mktemp("models") / "resnet18.onnx"
-    zoo.write(zoo.build("resnet18"), path)
+    zoo.write(zoo.network("resnet18"), path)
     return path
 
 

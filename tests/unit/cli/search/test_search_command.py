@@ -132,6 +132,6 @@ def test_what_cannot_be_answered_has_an_exit_code_and_a_reason(run, space, words
 )
 def test_latencies_are_read_with_their_unit(text, ms):
     """A bound is written as people write times."""
-    from sectum.cli.search.command import read_latency
+    from sectum.cli.options import read_latency
 
     assert read_latency(None, None, text) == pytest.approx(ms)

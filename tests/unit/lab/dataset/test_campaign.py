@@ -89,7 +89,7 @@ def test_what_is_known_is_passed_over_without_making_it(planned: list[Task], mon
     known = {task.key for index, task in enumerate(planned) if index not in (3, 11)}
     assert list(itertools.islice(tasks(SEED, known), 2)) == [planned[3], planned[11]]
     built: list[Task] = []
-    monkeypatch.setattr(Task, "network", lambda task: built.append(task) or zoo.build("shufflenet_v2_x0_5"))
+    monkeypatch.setattr(Task, "network", lambda task: built.append(task) or zoo.network("shufflenet_v2_x0_5"))
     next(tasks(SEED, known))
     assert len(built) == 1
 
@@ -161,7 +161,7 @@ def test_a_task_comes_back_from_its_row(planned: list[Task], repeat: int) -> Non
 )
 def test_what_costs_more_is_taken_more_seldom(name: str, width: float, luck: float, is_affordable: bool) -> None:
     """Large networks are there and do not take all of the time; the largest are not."""
-    assert affordable(zoo.to_graph(zoo.build(name, width=width), 1), luck) is is_affordable
+    assert affordable(zoo.to_graph(zoo.network(name, width=width), 1), luck) is is_affordable
 
 
 def test_what_the_dataset_holds_is_left_out(planned: list[Task]) -> None:

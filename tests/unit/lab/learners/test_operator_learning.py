@@ -42,7 +42,7 @@ SLOWER = dict(zip(KINDS, (1.0, 3.0, 1.5, 0.7, 2.0, 1.2, 0.5, 1.0, 1.0), strict=T
 
 def observation(name: str, resolution: int, profiling: float = 0.0) -> Observation:
     """A network whose operators take their first estimate, times a factor of their group."""
-    return observed_law(name, zoo.build(name, resolution=resolution), profiling)
+    return observed_law(name, zoo.network(name, resolution=resolution), profiling)
 
 
 def observed_law(name: str, architecture: zoo.Architecture, profiling: float = 0.0) -> Observation:

@@ -27,7 +27,7 @@ NAMES = ("alexnet", "vgg11", "mobilenet_v2", "resnet18", "squeezenet1_1", "googl
 
 def paging_network(name: str, resolution: int, noise: float = 0.0) -> MeasuredNetwork:
     """A network that pages as modelled, at costs that depend on the kind of operator."""
-    runtime = optimize(zoo.to_graph(zoo.build(name, resolution=resolution), 1), Cpu.AVX2)
+    runtime = optimize(zoo.to_graph(zoo.network(name, resolution=resolution), 1), Cpu.AVX2)
     native = MeasuredRun(None, 20.0, 0.01, 0.0, 0.0, 0.0, settled=True, over_committed=False)
     empty = made_up(
         0, key=name, working_set_bytes=0, native=native, runs=(), references=References(2.0, SUMS_MS),

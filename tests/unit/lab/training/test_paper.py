@@ -42,7 +42,7 @@ def test_what_is_trained_predicts(shard, tmp_path, monkeypatch):
     assert set(manifest["accuracy"]) == {"held_out", "boundary"}
     monkeypatch.setitem(ARTEFACTS, Cpu.AVX2, tmp_path / "avx2")
     method = paper.PaperMethod(Predictor(OperatorModel.load(shipped_for(Cpu.AVX2))))
-    found = method.predict(zoo.to_graph(zoo.build("alexnet"), 1), profiles.load("softepc").with_epc(64 * MIB))
+    found = method.predict(zoo.to_graph(zoo.network("alexnet"), 1), profiles.load("softepc").with_epc(64 * MIB))
     assert found.overcommit.predicted
     assert found.latency_ms > found.native_ms > 0
 

@@ -15,7 +15,7 @@ from sectum.predict.support import FILE, Support
 def test_what_was_measured_is_inside_and_what_was_measured_elsewhere_is_near(tmp_path, squeezenet):
     """The file that is written, named with its SHA-256, tells both apart."""
     here = extract(optimize(squeezenet, Cpu.AVX2), threads=1)
-    elsewhere = extract(optimize(zoo.to_graph(zoo.program("bert_tiny")), Cpu.AVX2), threads=1)
+    elsewhere = extract(optimize(zoo.to_graph(zoo.network("bert_tiny")), Cpu.AVX2), threads=1)
     stored = write(tmp_path, [here], [elsewhere])
     assert stored == {"file": FILE, "sha256": hashlib.sha256((tmp_path / FILE).read_bytes()).hexdigest()}
     support = Support(tmp_path, (stored["file"], stored["sha256"]))

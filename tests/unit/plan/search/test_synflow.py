@@ -46,7 +46,7 @@ def drawn_synflow(architecture, seed: int) -> float:
 def test_it_is_the_mean_over_drawn_weights(name):
     """The score equals the published definition with drawn weights to a few percent, in networks of all layers."""
     torch = pytest.importorskip("torch", reason="PyTorch is an extra")
-    architecture = zoo.build(name, resolution=32, width=0.5)
+    architecture = zoo.network(name, resolution=32, width=0.5)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     drawn = [drawn_synflow(architecture, seed) for seed in range(3)]
@@ -60,7 +60,7 @@ def test_more_depth_and_more_width_score_higher():
     small = space.build(space.smallest)
     large = space.build({name: max(choices) for name, choices in space.parameters.items()})
     assert synflow(small) < synflow(large) < math.inf
-    assert math.isfinite(synflow(zoo.build("resnet152")))
+    assert math.isfinite(synflow(zoo.network("resnet152")))
 
 
 @pytest.mark.parametrize("family", zoo.families())
