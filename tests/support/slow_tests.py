@@ -40,15 +40,20 @@ class SlowTests:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Marks what is in the folders of slow tests, and puts files with slow tests first.
+        """Marks what is in the folders of slow tests, and orders files for several processes.
 
-        The quick ones then fill what is left when one of two processes has ended its last long file.
+        Files with slow tests come first: the quick ones then fill what is left when a process has ended its last long
+        file. Those of the service mostly wait, so they alternate with those that compute.
         """
         for item in items:
             if any(item.path.is_relative_to(folder) for folder in SLOW_FOLDERS):
                 item.add_marker(pytest.mark.slow)
-        slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: item.path not in slow)
+        slow = dict.fromkeys(item.path for item in items if item.get_closest_marker("slow"))
+        place: dict[Path, float] = {}
+        for waiting in (True, False):
+            files = [path for path in slow if ("hetee" in str(path)) is waiting]
+            place |= {path: number / len(files) for number, path in enumerate(files)}
+        items.sort(key=lambda item: place.get(item.path, 1.0))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
