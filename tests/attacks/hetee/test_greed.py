@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 
 from hetee_rack import Rack, until
 from places import SUPPORT
+from sectum.errors import SectumError
 from sectum.hetee import launcher
 from sectum.hetee.attest.endorsement import ENDORSEMENT_LIFE_S, manufacture, store
 from sectum.hetee.client import Session, connect
@@ -369,7 +370,7 @@ def expiring_rack(folder: Path) -> tuple[Rack, float]:
         directory, end_s = folder / str(life_s), time.time() + life_s
         directory.mkdir(mode=0o700)
         store(manufacture(now_s=end_s - ENDORSEMENT_LIFE_S), directory / "endorsement")
-        with suppress(HeteeError):
+        with suppress(SectumError):
             rack = Rack("cpu=1", directory=directory)
             rack.__enter__()
             if time.time() < end_s - life_s / 2:
