@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from drawing import FAST_SHARE, USUAL
 from skip_list import SkipList
-from slow_tests import SlowTests
+from slow_tests import NOT_SLOW, SlowTests
 
 # A slow machine is no error, and what CI says of a commit must not depend on chance; at home every run draws anew.
-settings.register_profile("home", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("home", deadline=None, max_examples=USUAL)
+settings.register_profile("ci", deadline=None, max_examples=USUAL, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "home")
 
 # A suite started in the background of a script inherits that Ctrl-C is ignored, and so would what it starts.
@@ -29,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Checks every skip against tests/allowed_skips.toml, and that quick tests are quick."""
+    if config.option.markexpr == NOT_SLOW:
+        settings.register_profile("fast", settings(), max_examples=int(FAST_SHARE * USUAL))
+        settings.load_profile("fast")
     config.pluginmanager.register(SkipList(without_extras=config.getoption("without_extras")))
     config.pluginmanager.register(SlowTests())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -17,6 +18,7 @@ NETWORKS = ("zoo:resnet18", "zoo:mobilenet_v2", "zoo:densenet121", "zoo:shufflen
             "family:encoder", "family:vision_transformer", "family:recurrent", "family:detector")  # fmt: skip
 
 
+@cache
 def rows_of(script: str, *names: str) -> list[dict]:
     """Run networks in a process of their own: what a script says of each."""
     environment = child_environment()
@@ -44,7 +46,8 @@ def test_outputs_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
 @pytest.mark.slow
 def test_activations_take_what_the_layout_says() -> None:
     """In the steady state, whole stages, parts of operators and strips use as much of the arena as is predicted."""
-    for row in rows_of("staged_kinds.py", "zoo:resnet18", "zoo:mobilenet_v2"):
+    for row in rows_of("staged_kinds.py", *NETWORKS[:6])[:2]:
+        assert row["name"] in ("zoo:resnet18", "zoo:mobilenet_v2")
         assert len(row["arena"]) >= 10
         assert all(used == planned for used, planned in row["arena"].values()), row["arena"]
 

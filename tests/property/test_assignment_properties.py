@@ -7,9 +7,10 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from drawing import examples
 from sectum.plan.assignment import LATENCY, THROUGHPUT, ChainCosts, assign
 
 MS = st.one_of(st.floats(0.0, 9.0), st.just(math.inf))
@@ -42,7 +43,7 @@ def by_brute_force(costs: ChainCosts, enclaves: int) -> list[list[int]]:
 
 
 @given(chain_costs(), st.integers(1, 4))
-@settings(max_examples=200)
+@examples(200)
 def test_no_other_parts_have_less_latency(costs: ChainCosts, enclaves: int) -> None:
     """Dynamic programming finds the latency that trying all cuts finds."""
     found = assign(costs, enclaves, LATENCY)
@@ -53,7 +54,7 @@ def test_no_other_parts_have_less_latency(costs: ChainCosts, enclaves: int) -> N
 
 
 @given(chain_costs(), st.integers(1, 4))
-@settings(max_examples=200)
+@examples(200)
 def test_no_other_parts_give_results_more_often(costs: ChainCosts, enclaves: int) -> None:
     """For throughput it finds the shortest time between results and, of those, the least latency."""
     found = assign(costs, enclaves, THROUGHPUT)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import hypothesis.strategies as st
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from onnx import TensorProto, helper, shape_inference
 
+from drawing import examples
 from sectum.errors import SectumError, ShapeInconsistent
 from sectum.graph import Graph, Limits, Operator, Tensor, TensorKind, read
 from sectum.graph.protobuf import FieldBudget, encode_bytes, encode_number, encode_varint, fields, signed, varint
@@ -93,7 +94,7 @@ def messages(depth: int) -> st.SearchStrategy[bytes]:
     return st.lists(st.one_of(leaf, inner), max_size=6).map(b"".join)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(messages(4))
 def test_any_message_is_refused_cleanly(body: bytes) -> None:
     """Well-formed protobuf that is no sensible model ends in one of the documented errors."""

@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from drawing import examples
 from sectum.errors import DatasetInvalid
 from sectum.lab.dataset.journal import Journal
 
@@ -52,7 +53,7 @@ def test_cut_off_at_every_byte_every_whole_record_survives() -> None:
             assert opened(content[:cut], folder) == entries[: sum(end <= cut for end in ends)]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(records, st.data())
 def test_cut_off_anywhere_every_whole_record_survives(entries: list[dict[str, Any]], data: st.DataObject) -> None:
     """The same, whatever the records hold."""
@@ -63,7 +64,7 @@ def test_cut_off_anywhere_every_whole_record_survives(entries: list[dict[str, An
         assert opened(b"".join(lines)[:cut], folder) == entries[: sum(end <= cut for end in ends)]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(records, st.data())
 def test_a_changed_byte_is_never_read_as_a_record(entries: list[dict[str, Any]], data: st.DataObject) -> None:
     """Damage is refused, or it has cut off the last line; no changed record passes for a measured one."""
@@ -79,7 +80,7 @@ def test_a_changed_byte_is_never_read_as_a_record(entries: list[dict[str, Any]],
             assert found is None
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(records, st.data())
 def test_lines_that_were_lost_or_written_twice_do_no_harm_to_others(
     entries: list[dict[str, Any]], data: st.DataObject

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from drawing import examples
 from optimized_graphs import as_optimized
 from sectum.graph import Graph, Operator, Tensor, TensorKind
 from sectum.ort import OptimizedGraph
@@ -33,7 +34,7 @@ def graphs(draw: st.DrawFn) -> OptimizedGraph:
     return as_optimized(Graph("random", tuple(operators), tensors, ("x",), outputs, 17))
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(graphs())
 def test_no_two_live_buffers_overlap(graph: OptimizedGraph) -> None:
     """A byte of the block belongs to one buffer from its making to the last use of all tensors in it."""
@@ -51,7 +52,7 @@ def test_no_two_live_buffers_overlap(graph: OptimizedGraph) -> None:
                 assert a.offset_bytes + a.n_bytes <= b.offset_bytes or b.offset_bytes + b.n_bytes <= a.offset_bytes
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(graphs())
 def test_the_block_ends_where_its_last_buffer_ends(graph: OptimizedGraph) -> None:
     """The planned block is as long as the end of its last buffer, and empty without buffers."""
@@ -60,7 +61,7 @@ def test_the_block_ends_where_its_last_buffer_ends(graph: OptimizedGraph) -> Non
     assert plan.block_bytes == max(ends, default=0)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(graphs())
 def test_every_tensor_fits_its_buffer(graph: OptimizedGraph) -> None:
     """Every tensor of the graph has a placement of at least its own size."""

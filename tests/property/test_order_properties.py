@@ -6,9 +6,10 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from drawing import examples
 from optimized_graphs import as_optimized
 from sectum.enclave.streaming.node_order import file_order, runtime_order
 from sectum.graph import Graph, Operator, Tensor, TensorKind
@@ -33,7 +34,7 @@ def graphs(draw: st.DrawFn, most: int = 7) -> OptimizedGraph:
 
 
 @given(graphs())
-@settings(max_examples=80)
+@examples(80)
 def test_no_other_order_has_a_lower_peak(graph: OptimizedGraph) -> None:
     """Dynamic programming, region by region, finds the least peak of all orders in which the operators can run."""
     found = least_peak_order(graph)
@@ -54,7 +55,7 @@ def test_two_operators_change_places_where_that_frees_memory() -> None:
 
 
 @given(graphs(most=6))
-@settings(max_examples=60)
+@examples(60)
 def test_the_rule_for_large_regions_never_makes_it_worse(graph: OptimizedGraph) -> None:
     """Without dynamic programming, the peak lies between the least there is and that of the given order."""
     best = in_order(graph, least_peak_order(graph)).lifetimes.peak_bytes

@@ -6,9 +6,10 @@ import math
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from drawing import examples
 from sectum.plan.cuts import _LEVELS as LEVELS
 from sectum.plan.cuts import Cut, StageCosts, cut, levels_of
 from sectum.plan.units import Unit
@@ -54,7 +55,7 @@ def by_brute_force(units: list[Unit], buffer_bytes: int, room_bytes: int, costs:
 
 
 @given(UNITS, st.integers(1, 20), st.integers(1, 40), st.booleans())
-@settings(max_examples=120)
+@examples(120)
 def test_no_other_cuts_are_cheaper(units: list[Unit], buffer_bytes: int, room_bytes: int, hidden: bool) -> None:
     """Dynamic programming finds what trying all cuts finds."""
     costs = StageCosts(stage_ms=0.3, open_ms_per_byte=0.2, hidden=hidden)

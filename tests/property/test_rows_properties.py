@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from drawing import examples
 from optimized_graphs import as_optimized
 from sectum.graph import Graph, Operator, Tensor, TensorKind
 from sectum.ort import OptimizedGraph
@@ -65,7 +66,7 @@ def rows_read(op: Operator, graph: OptimizedGraph, slot: int, made: Rows) -> set
 
 
 @given(chains(), st.integers(1, 12))
-@settings(max_examples=150)
+@examples(150)
 def test_strips_have_just_the_rows_that_are_read(graph: OptimizedGraph, rows: int) -> None:
     """The rows of a strip are the hull of what its operators read, as counted tap by tap; pads make up the rest."""
     last = len(graph.operators) - 1
@@ -91,7 +92,7 @@ def test_strips_have_just_the_rows_that_are_read(graph: OptimizedGraph, rows: in
 
 
 @given(chains(), st.integers(1, 12))
-@settings(max_examples=100)
+@examples(100)
 def test_strips_cover_each_result_once(graph: OptimizedGraph, rows: int) -> None:
     """Every row of every result belongs to just one strip, which makes it, and nothing is made less than once."""
     division = Divider(graph).divided(0, len(graph.operators) - 1, rows)
@@ -109,7 +110,7 @@ def test_strips_cover_each_result_once(graph: OptimizedGraph, rows: int) -> None
 
 
 @given(chains(), st.integers(1, 12))
-@settings(max_examples=100)
+@examples(100)
 def test_a_result_never_lies_over_rows_that_are_still_read(graph: OptimizedGraph, rows: int) -> None:
     """Played row by row: when a strip is read, no row of it has been overwritten by the results of earlier strips."""
     for first in range(len(graph.operators)):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from drawing import examples
 from sectum.errors import SpaceInvalid
 from sectum.zoo import space_file
 from sectum.zoo.elastic import Block
@@ -82,7 +83,7 @@ def refusal(text: str) -> str:
 
 
 @given(st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=6), VALUES, max_size=6))
-@settings(max_examples=300)
+@examples(300)
 def test_any_file_is_read_or_refused(content):
     """Whatever a file contains, it makes a space or the error that says why not."""
     refused = refusal(text_of(content))
@@ -110,7 +111,7 @@ def test_a_file_within_the_limits_means_what_it_says(content):
 
 
 @given(SPACES, st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_choices_of_a_space_make_one_network(content, data):
     """The same choices make the same network; its output has the classes."""
     small = {"resolution": [32], "width": [1]} | {

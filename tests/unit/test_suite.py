@@ -14,8 +14,9 @@ from places import ROOT, SUPPORT
 
 def sentenceless(path: Path) -> list[str]:
     """The tests of a file without a docstring."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    tests = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+    module = ast.parse(path.read_text(encoding="utf-8")).body
+    nodes = [*module, *(inner for n in module if isinstance(n, ast.ClassDef) for inner in n.body)]
+    tests = [n for n in nodes if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
     return [f"{path.relative_to(ROOT)}::{test.name}" for test in tests if not ast.get_docstring(test)]
 
 

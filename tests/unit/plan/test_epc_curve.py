@@ -54,6 +54,7 @@ def test_without_an_epc_there_is_no_curve(predictor, prepared):
     assert epc_curve(predictor, prepared, profiles.load("native")) == ()
 
 
+@pytest.mark.slow
 def test_a_curve_of_plans_lies_at_or_below_that_of_paging(predictor) -> None:
     """At every EPC the best plan takes no longer than paging, and where the network fits, as long."""
     graph = zoo.to_graph(zoo.network("squeezenet1_1"), 1)

@@ -76,6 +76,7 @@ def test_activations_that_do_not_fit_are_computed_in_strips(predictor, squeezene
     assert made.evaluate(plan.stages, plan.buffers, plan.way.order).latency_ms == pytest.approx(plan.latency_ms)
 
 
+@pytest.mark.slow
 def test_less_epc_never_makes_a_plan_faster(predictor, squeezenet, softepc) -> None:
     """Planned latency falls, or stays, as the EPC grows, but for the grain of the search."""
     times = [planner(predictor, squeezenet, softepc, size * MIB).best().latency_ms for size in (4, 6, 8, 12)]

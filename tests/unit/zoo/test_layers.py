@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from drawing import examples
 from sectum import zoo
 from sectum.errors import ShapeInconsistent
 from sectum.zoo import layers as ly
@@ -21,7 +22,7 @@ Run = Callable[[bytes, int, int], NDArray[np.float32]]
 SIZES = st.tuples(st.integers(1, 5), st.integers(1, 5))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     resolution=st.integers(1, 20),
     kernel=SIZES,

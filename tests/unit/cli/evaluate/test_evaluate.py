@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -18,7 +19,10 @@ from sectum.lab.evaluation import stored
 from sectum.lab.evaluation.registry import learners
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
-pytest.importorskip("lightgbm", reason="learners are trained by LightGBM: install sectum[train]")
+# Importing it takes seconds, which a run without these tests should not spend.
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("lightgbm") is None, reason="learners are trained by LightGBM: install sectum[train]"
+)
 
 LEARNERS = ("three-constants", "flops-bytes")
 FIGURES = ("within_5", "within_10", "mape", "detector_f1", "n")

@@ -17,6 +17,8 @@ from sectum.lab.detector.fitting import fit
 from sectum.lab.detector.network import WorkingSetNetwork, onnx_bytes, torch_tensors
 from sectum.predict.overcommit import ErrorDistribution
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fitted(examples):

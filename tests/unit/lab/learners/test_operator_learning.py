@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from dataclasses import replace
 from functools import partial
@@ -35,7 +36,8 @@ from sectum.predict.features import FEATURES, OperatorFeatures, extract
 from sectum.predict.linear_times import ANY_TYPE, LinearTimes
 from sectum.predict.operator_model import Overheads
 
-pytest.importorskip("lightgbm", reason="learning needs the extra train")
+# Importing it takes seconds, which a run without these tests should not spend.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("lightgbm") is None, reason="learning needs the extra train")
 NAMES = ("alexnet", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "shufflenet_v2_x0_5", "vgg11")
 SLOWER = dict(zip(KINDS, (1.0, 3.0, 1.5, 0.7, 2.0, 1.2, 0.5, 1.0, 1.0), strict=True))
 

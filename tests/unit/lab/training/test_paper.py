@@ -23,6 +23,8 @@ from sectum.lab import paper
 from sectum.lab.detector import ARTEFACTS
 from sectum.lab.training import paper as training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory):
