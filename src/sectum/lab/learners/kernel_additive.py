@@ -47,8 +47,9 @@ class KernelAdditive:
         times = np.concatenate([np.asarray(network.operator_ms) for network in profiled]) / units[rows.network]
         times = np.maximum(times, _LEAST_REFERENCES)
         forests = {}
-        for kernel in sorted(set(_kernels(rows).tolist())):
-            mask = _kernels(rows) == kernel
+        kernels, which = np.unique(_kernels(rows), return_inverse=True)
+        for number, kernel in enumerate(kernels.tolist()):
+            mask = which == number
             if mask.sum() >= _FEWEST_ROWS:
                 # Squared errors of large kernels would hide all others: as in relative errors, logarithms.
                 data = lightgbm.Dataset(
@@ -71,9 +72,10 @@ class _Forests:
 
     def _normalized_times(self, rows: OperatorRows) -> Floats:
         times = rows.roofline * self.unknown_over_roofline
-        for kernel, forest in self.forests.items():
-            mask = _kernels(rows) == kernel
-            if mask.any():
+        kernels, which = np.unique(_kernels(rows), return_inverse=True)
+        for number, kernel in enumerate(kernels.tolist()):
+            if forest := self.forests.get(kernel):
+                mask = which == number
                 times[mask] = np.exp(forest.predict(rows.values[mask], num_threads=1))
         return times
 

@@ -34,7 +34,7 @@ THREAD_PARAMETERS = {**PARAMETERS, "num_leaves": 15, "learning_rate": 0.05, "min
 _MOST_ROWS = 5_000
 """So many operators of a type, drawn at random, tell its costs."""
 _FEWEST_ROWS, _FEWEST_SCALED = 30, 4
-"""For costs of a type's own; for those of all types, or of its other variants, times a factor of its own."""
+"""For trees, and costs of a type's own; for those of all types, or of its other variants, times a factor of its own."""
 _ROUNDS, _OUTLIER = 60, 0.15
 _LEAST_RANGE = 8
 """Most over least of a kind of work, for it to have a cost of its own."""
@@ -292,13 +292,15 @@ class _Rows:
         parameters: Mapping[str, Any],
         trees: int,
     ) -> dict[str, Any]:
-        """For each group, what tells the logarithm of its times over estimates from these values."""
+        """For each group with enough rows, what tells the logarithm of its times over estimates from these values."""
         import lightgbm
 
         logs = np.clip(np.log(self.times / estimates), -_LARGEST_CORRECTION, _LARGEST_CORRECTION)
         found = {}
         for group in np.unique(self.groups).tolist():
             mask = self.groups == group
+            if mask.sum() < _FEWEST_ROWS:
+                continue
             data = lightgbm.Dataset(*merged(values[mask], logs[mask], self.weight[mask]), params={"verbose": -1})
             found[group] = lightgbm.train(dict(parameters), data, num_boost_round=trees)
         return found

@@ -117,6 +117,15 @@ def test_what_threads_change_is_learned_beside_what_one_thread_takes(seen):
         assert of_two.sum() == pytest.approx(other.total, rel=0.05)
 
 
+def test_a_group_of_few_operators_gets_no_trees(seen):
+    """One operator with two threads tells nothing of its group; LightGBM would fail on it."""
+    one = only(seen[0], np.arange(len(seen[0].times)) == 0)
+    values = one.features.values.copy()
+    values[:, FEATURES.index("threads")] = 2
+    two = replace(one, threads=2, features=replace(one.features, values=values))
+    assert not learn([*seen, two]).threads
+
+
 def test_without_networks_it_is_refused():
     """The error says what to collect."""
     with pytest.raises(UsageError, match="collect some first"):
