@@ -115,7 +115,7 @@ class FakeEnvironment:
     def close(self, connection: int) -> None:
         self.clients[connection].closed = True
 
-    def start(self, worker: int) -> StartedProcess:
+    def start(self, worker: int, devices: tuple[str, ...] = ()) -> StartedProcess:
         if self.fails:
             raise OSError("no more processes")
         self.workers[worker] = Worker(worker)

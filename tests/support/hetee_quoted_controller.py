@@ -50,7 +50,7 @@ def main() -> None:
     Path(told).write_text(json.dumps({"root": platform.root.hex(), "registers": platform.registers}))
     subject = Subject("controller", __version__, MEASUREMENTS["controller"])
     attester = QuoteProvider(platform.kind, subject, platform.quote, platform.collateral)
-    worker = [*_command("sectum.hetee.worker"), "--kinds", "cpu", "--hardware", attester.format]
+    worker = [*_command("sectum.hetee.worker"), "--accelerators", "cpu:0", "--hardware", attester.format]
     # A host that root starts takes a user of its own, which has to reach the socket.
     user = users.first_user(arguments.socket.parent) if os.geteuid() == 0 else 0
     run_folder(arguments.socket, user)

@@ -185,7 +185,7 @@ class RoleProcess:
                     stdout=write,
                     stderr=write,
                     start_new_session=True,
-                    env=running.ENVIRONMENT | {k: v for k, v in os.environ.items() if k == "CUDA_VISIBLE_DEVICES"},
+                    env=running.ENVIRONMENT,
                 )
             finally:
                 os.close(write)

@@ -22,7 +22,7 @@ CONFINEMENT = {
     "controller": (*_BOTH, "apart-from-host", "private-root"),
     "worker": (
         *_BOTH, "dies-with-parent", "empty-root", "ipc-namespace", "landlock", "mount-namespace", "network-namespace",
-        "no-capabilities", "no-file-growth", "no-new-descriptors", "pid-namespace", "thread-limit", "user-namespace",
+        "no-capabilities", "no-file-growth", "no-new-descriptors", "own-devices", "pid-namespace", "thread-limit", "user-namespace",
     ),
 }  # fmt: skip
 _WRITE_ONE = "correct it; 'sectum hetee policy' writes one"

@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +51,9 @@ class ConfinementReport:
         self.unconfined.append(f"{name}: {reason}"[:_WORD_CHARACTERS])
 
 
-def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = False) -> None:
+def isolate(
+    report: ConfinementReport, *, user: int = 0, new_process: bool = False, nodes: Iterable[Path] = ()
+) -> None:
     """Leave the machine's namespaces. Call it before any thread is started.
 
     From here on the process dies with its parent, its memory is not swapped, and it leaves no core dump.
@@ -61,6 +63,7 @@ def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = Fal
         user: user id to take first; 0 to keep the user.
         new_process: whether to go on in a new process, with a PID namespace of its own. This one ends then; the parent
             of both is the same.
+        nodes: device nodes that stay reachable in ``/dev``; no other does, but ``null`` and ``urandom``.
     """
     report.attempt("memory-locked", _lock_memory)
     report.attempt("no-core-dump", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
@@ -70,6 +73,8 @@ def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = Fal
     if report.attempt("user-namespace", new_user_namespace):
         for name, flag in _NAMESPACES.items():
             report.attempt(name, lambda flag=flag: kernel.unshare(flag))  # type: ignore[misc]
+        if "mount-namespace" in report.confinement:
+            report.attempt("own-devices", lambda: _own_devices(nodes))
         if new_process:
             report.attempt("pid-namespace", _go_on_in_new_pid_namespace)
             if "memory-locked" in report.confinement:  # the new process has not inherited it
@@ -216,6 +221,17 @@ def _go_on_in_new_pid_namespace() -> None:
     kernel.unshare(kernel.CLONE_NEWPID)  # for the processes that this one makes
     if kernel.fork_as_sibling():
         os._exit(0)
+
+
+def _own_devices(nodes: Iterable[Path]) -> None:
+    """Put a folder with these nodes only in place of ``/dev``."""
+    kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE, None)
+    made = Path("/proc")  # a folder that exists, while the new one is filled
+    kernel.mount(b"none", bytes(made), b"tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, b"size=64k,mode=755")
+    for node in (Path("/dev/null"), Path("/dev/urandom"), *nodes):
+        (made / node.name).touch()
+        kernel.mount(bytes(node), bytes(made / node.name), None, kernel.MS_BIND, None)
+    kernel.mount(bytes(made), b"/dev", None, kernel.MS_MOVE, None)
 
 
 def _empty_root() -> None:

@@ -16,6 +16,7 @@ from sectum.hetee.attest.policy import CONFINEMENT
 from sectum.hetee.attest.reference import read_reference
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.confinement import ConfinementReport, confine_controller
+from sectum.hetee.controller.accelerators import has_nodes
 from sectum.hetee.controller.hardening import end_with_parent
 from sectum.hetee.controller.service import ControllerService, WorkerStart, listen, log
 from sectum.hetee.controller.settings import Settings
@@ -74,8 +75,7 @@ def parser() -> argparse.ArgumentParser:
     read.add_argument(
         "--memory-mib",
         type=int,
-        help="limit on the private memory of a worker; by default half of the machine's memory, "
-        "and no limit with cuda, which reserves more than it uses",
+        help="limit on the private memory of a worker without a GPU; by default half of the machine's memory",
     )
     read.add_argument(
         "--workers-memory-mib",
@@ -121,8 +121,7 @@ def _memory_mib(arguments: argparse.Namespace) -> int:
     """The memory limit of each worker; 0 for no limit."""
     if arguments.memory_mib is not None:
         return int(arguments.memory_mib)
-    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 << 20)
-    return 0 if "cuda" in arguments.accelerators else half
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 << 20)
 
 
 def _all_workers_mib(arguments: argparse.Namespace) -> int:
@@ -162,8 +161,8 @@ def _compile(image: Path, caches: Path, options: list[str]) -> None:
 
 
 def _workers(arguments: argparse.Namespace, hardware: str) -> WorkerStart:
-    kinds = ",".join(arguments.accelerators)
-    options = {"--kinds": kinds, "--threads": str(arguments.threads)}
+    spares = ",".join(f"{kind}:0" for kind in arguments.accelerators if not has_nodes(kind))  # they touch no device
+    options = {"--accelerators": spares, "--threads": str(arguments.threads)}
     options |= {"--memory-mib": str(_memory_mib(arguments)), "--hardware": hardware}
     image, caches = arguments.images / "worker", arguments.images / "caches"
     measured = measurement.measure(measurement.in_image(image))
@@ -173,10 +172,7 @@ def _workers(arguments: argparse.Namespace, hardware: str) -> WorkerStart:
     words = [word for pair in options.items() for word in pair]
     _compile(image, caches, words)
     command = running.command(image, "sectum.hetee.worker", words, caches=caches)
-    environment = dict(running.ENVIRONMENT)
-    if "cuda" in arguments.accelerators and "CUDA_VISIBLE_DEVICES" in os.environ:
-        environment["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"]
-    return WorkerStart(command, environment, measured, arguments.users)
+    return WorkerStart(command, running.ENVIRONMENT, measured, arguments.users)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
-from sectum.hetee.controller.accelerators import Waiter
+from sectum.hetee.controller.accelerators import Waiter, has_nodes
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
@@ -322,6 +322,9 @@ class Controller:
         without_enclave = 0
         for kind, queue in accelerators.queues():
             unserved: list[Waiter] = []
+            if has_nodes(kind):
+                self.pool.free_for(kind, self._serve_devices(kind, queue))
+                continue
             spares = self.pool.spares()
             for waiter in queue:
                 tenant = self.tenants.get(waiter.tenant)
@@ -329,7 +332,7 @@ class Controller:
                     continue
                 lacks_enclave = tenant.enclave is None
                 if lacks_enclave:
-                    if tenant.share is not None and self._clock() < tenant.share.paused_s:
+                    if self._is_paused(tenant):
                         continue
                     if tenant.fence is not None or not spares:
                         without_enclave += 1
@@ -341,18 +344,42 @@ class Controller:
                     unserved.append(waiter)
                     continue
                 accelerators.leave(waiter.tenant)
-                self._for(tenant, partial(self._serve, tenant, free[: waiter.needs]))
+                self._for(tenant, partial(self._serve, tenant, self.pool.spare(), free[: waiter.needs]))
             self.pool.free_for(kind, unserved)
         if self._drained_s is None:
             self.pool.refill(without_enclave)
 
-    def _serve(self, tenant: Tenant, names: list[str]) -> None:
-        enclave = tenant.enclave or self._assign(tenant, names)
+    def _serve_devices(self, kind: str, queue: tuple[Waiter, ...]) -> list[Waiter]:
+        """Give sessions workers that were started for their devices, and start these; returns who still waits."""
+        accelerators, unserved, workers = self.pool.accelerators, list[Waiter](), self.pool.with_devices(kind)
+        for waiter in queue:
+            tenant = self.tenants.get(waiter.tenant)
+            if tenant is None or self._is_paused(tenant):
+                continue
+            free = accelerators.free(kind)
+            if enclave := next((worker for worker in workers if len(worker.owned) == waiter.needs), None):
+                workers.remove(enclave)
+                if enclave.state is EnclaveState.SPARE and tenant.fence is None:
+                    accelerators.leave(waiter.tenant)
+                    self._for(tenant, partial(self._serve, tenant, enclave, sorted(enclave.owned)))
+            elif unserved or len(free) < waiter.needs:
+                unserved.append(waiter)
+            else:
+                self.pool.start(free[: waiter.needs])
+        for enclave in workers:  # nobody waits for them any more
+            self._environment.kill(enclave.number)
+        return unserved
+
+    def _is_paused(self, tenant: Tenant) -> bool:
+        return tenant.share is not None and self._clock() < tenant.share.paused_s
+
+    def _serve(self, tenant: Tenant, spare: EnclaveEntry | None, names: list[str]) -> None:
+        enclave = tenant.enclave or self._assign(tenant, spare, names)
         self.pool.grant(enclave, names)
 
-    def _assign(self, tenant: Tenant, names: list[str]) -> EnclaveEntry:
+    def _assign(self, tenant: Tenant, enclave: EnclaveEntry | None, names: list[str]) -> EnclaveEntry:
         """Give a spare worker to a session: send evidence to the client, keys to the worker, its socket to the host."""
-        session, configuration, enclave = tenant.session, tenant.configuration, self.pool.spare()
+        session, configuration = tenant.session, tenant.configuration
         assert session is not None
         assert configuration is not None
         assert enclave is not None

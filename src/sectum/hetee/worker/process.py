@@ -47,12 +47,14 @@ class WorkerSettings:
         measurement: measurement of the worker's software, 32 bytes, for its receipts.
         hardware: format of the controller's evidence, for its receipts.
         memory_bytes: limit on its private memory; 0 for no limit.
+        devices: the accelerators with device nodes that it owns from its start.
     """
 
     threads: int
     measurement: bytes
     hardware: str
     memory_bytes: int = 0
+    devices: tuple[str, ...] = ()
 
 
 def log(event: str, **facts: object) -> None:
@@ -152,7 +154,9 @@ class WorkerMain:
                 self._release(decode(payload, messages.Release))
             case Kind.GRANT:
                 for name in decode(payload, messages.Accelerators).accelerators:
-                    self._granted.append(accelerator(name, threads=self._setting.threads))
+                    self._granted.append(
+                        accelerator(name, threads=self._setting.threads, devices=self._setting.devices)
+                    )
                 self._start()
             case Kind.REVOKE:
                 for name in decode(payload, messages.Accelerators).accelerators:

@@ -29,8 +29,14 @@ _SIDE = 8
 _SESSION = b"warm-up session."
 
 
-def warm_up(kinds: Sequence[str], threads: int) -> None:
-    """Pass one image through every step on an accelerator of each kind, with throw-away keys and a throw-away model."""
+def warm_up(names: Sequence[str], threads: int, devices: tuple[str, ...] = ()) -> None:
+    """Pass one image through every step on each of these accelerators, with throw-away keys and a throw-away model.
+
+    Args:
+        names: names of accelerators.
+        threads: number of threads that compute one batch on a CPU.
+        devices: the accelerators with device nodes that this worker owns.
+    """
     model = inspect(_convolution())
     file = io.BytesIO()
     Image.new("RGB", (2 * _SIDE, 2 * _SIDE)).save(file, "JPEG")
@@ -40,8 +46,8 @@ def warm_up(kinds: Sequence[str], threads: int) -> None:
     preparation = Preparation(layout((tensor,)), model, data, Buffers(0).take)
     for task in preparation.due(len(data)):
         task()
-    for kind in kinds:
-        device = accelerator(f"{kind}:0", threads=threads)
+    for name in names:
+        device = accelerator(name, threads=threads, devices=devices)
         pace = Pace(preprocess_us=0, compute_us=1, source="warm-up") if device.paced else None
         for output in device.load(model).run(preparation.arrays, ("y",), Stop(), pace):
             as_tensor("y", output)

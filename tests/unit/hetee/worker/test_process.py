@@ -304,7 +304,7 @@ def test_says_which_accelerator_it_lacks() -> None:
         pytest.skip("this machine may have a GPU")
     with tempfile.TemporaryFile() as log:
         with pytest.raises(EOFError):
-            WorkerUnderTest("--kinds", "cuda", stderr=log.fileno())
+            WorkerUnderTest("--accelerators", "cuda:0", stderr=log.fileno())
         log.seek(0)
         assert b"NO_ACCELERATOR" in log.read()
 
