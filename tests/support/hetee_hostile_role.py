@@ -122,7 +122,7 @@ def confine_as_host(facts: Any) -> list[str]:
 def confine_as_controller(facts: Any) -> list[str]:
     """Do what is done before a controller is started, and what it does itself."""
     from sectum.hetee.confinement import ConfinementReport, confine_controller, users
-    from sectum.hetee.image import enter
+    from sectum.hetee.installation import enter
 
     report = ConfinementReport()
     reached: list[str] = []

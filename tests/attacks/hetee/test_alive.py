@@ -14,10 +14,10 @@ import pytest
 from hetee_rack import Rack, until
 from hetee_silent_host import SilentHost
 from sectum.hetee.client import connect
+from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import HELLO_BYTES, Kind
-from sectum.hetee.wire.messages import Pace
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import pytest
 
 from hetee_installation import Installation, RunningService
 from places import SUPPORT
-from sectum.hetee.attest.policy import CONFINEMENT
 from sectum.hetee.client import connect, read_policy_file
+from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.errors import PolicyRefused
 
 pytestmark = pytest.mark.slow

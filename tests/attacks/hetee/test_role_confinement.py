@@ -16,7 +16,7 @@ import pytest
 
 from hetee_rack import Rack, found_in_memory, until
 from places import SUPPORT
-from sectum.hetee.attest.policy import CONFINEMENT
+from sectum.hetee.confinement.required import CONFINEMENT
 
 pytestmark = [
     pytest.mark.slow,

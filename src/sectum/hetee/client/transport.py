@@ -13,13 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 from sectum.hetee.attest.evidence import NONCE_BYTES
-from sectum.hetee.attest.records import Cleaning, open_cleaning
+from sectum.hetee.attest.records import Cleaning
 from sectum.hetee.client.connection import Connection, for_worker
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
 from sectum.hetee.client.liveness import LOST_AFTER_S, PING_EVERY_S, LivenessMonitor
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
+from sectum.hetee.verification.records import open_cleaning
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import HEADER_BYTES

@@ -51,9 +51,7 @@ class ConfinementReport:
         self.unconfined.append(f"{name}: {reason}"[:_WORD_CHARACTERS])
 
 
-def isolate(
-    report: ConfinementReport, *, user: int = 0, new_process: bool = False, nodes: Iterable[Path] = ()
-) -> None:
+def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = False, nodes: Iterable[Path] = ()) -> None:
     """Leave the machine's namespaces. Call it before any thread is started.
 
     From here on the process dies with its parent, its memory is not swapped, and it leaves no core dump.

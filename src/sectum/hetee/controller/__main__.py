@@ -12,10 +12,10 @@ from pathlib import Path
 from sectum import __version__
 from sectum.hetee.attest.endorsement import load
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.policy import CONFINEMENT
 from sectum.hetee.attest.reference import read_reference
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.confinement import ConfinementReport, confine_controller
+from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.controller.accelerators import has_nodes
 from sectum.hetee.controller.hardening import end_with_parent
 from sectum.hetee.controller.service import ControllerService, WorkerStart, listen, log

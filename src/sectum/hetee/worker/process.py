@@ -11,10 +11,10 @@ import traceback
 from dataclasses import dataclass
 from types import TracebackType
 
-from sectum.hetee.attest.records import Receipt, ReceiptSigner
-from sectum.hetee.channel.data import data_channel
-from sectum.hetee.channel.release import WorkerKey
 from sectum.hetee.confinement import ConfinementReport
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
+from sectum.hetee.data_plane.release_key import WorkerKey
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.role_log import log_event
 from sectum.hetee.wire import messages

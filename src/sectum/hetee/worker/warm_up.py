@@ -10,15 +10,16 @@ import numpy as np
 from PIL import Image
 
 from sectum.graph.protobuf import encode_bytes, encode_number
-from sectum.hetee.attest.records import STEPS, Receipt, ReceiptSigner
-from sectum.hetee.channel.data import data_channel
-from sectum.hetee.channel.release import WorkerKey, release
+from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.messages import Pace, Pixels, Tensor
+from sectum.hetee.data_plane.receipts import STEPS, Receipt, ReceiptSigner
+from sectum.hetee.data_plane.release_key import WorkerKey
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind, Role
-from sectum.hetee.wire.messages import Pace, Pixels, Tensor
-from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Stop
 from sectum.hetee.worker.buffers import Buffers

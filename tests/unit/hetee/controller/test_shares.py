@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_fake_environment import ENDORSEMENT, FakeEnvironment, refused
-from sectum.hetee.attest.endorsement import ENDORSEMENT_LIFE_S
-from sectum.hetee.attest.evidence import verify
-from sectum.hetee.attest.software import SoftwareVerifier
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal
+from sectum.hetee.installation.manufacture import ENDORSEMENT_LIFE_S
+from sectum.hetee.verification.evidence import verify
+from sectum.hetee.verification.software import SoftwareVerifier
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Challenge, Deadline, Ping

@@ -9,8 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
+from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.messages import Pace
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from sectum.hetee.confinement import kernel, new_user_namespace, users
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.image import measurement, running, software
+from sectum.hetee.image import running
+from sectum.hetee.installation import software
 
 _IMAGES = {"controller": software.CONTROLLER, "worker": software.WORKER}
 _REFERENCE = ("manifest.cwt", "signer.pub")  # see `attest.reference`; the signer's key stays where it is
@@ -69,7 +70,7 @@ def _bind(source: Path, target: Path, flags: int = 0) -> None:
 
 def _fill(place: Path, given: argparse.Namespace, user: int) -> None:
     for name, role in _IMAGES.items():
-        measurement.copy(software.files(role), place / name)
+        software.copy(software.files(role), place / name)
     for name in ("caches", "endorsement"):
         (place / name).mkdir(mode=0o700)
     # The keys stay where they are, for root only; the controller gets a copy, and deletes it when it has read it.
