@@ -132,7 +132,7 @@ def confine_as_controller(facts: Any) -> list[str]:
         confine_controller(report, users.host_user(os.geteuid()))
 
     enter.os.execve = execute  # type: ignore[assignment]
-    enter.measurement.copy = lambda _files, image: image.mkdir()  # type: ignore[assignment]
+    enter.software.copy = lambda _files, image: image.mkdir()  # type: ignore[assignment]
     sys.argv = ["enter", "--socket", facts.socket, "--endorsement", str(Path(facts.key).parent)]
     sys.argv += ["--reference", str(Path(facts.key).parents[1] / "reference")]
     enter.main()

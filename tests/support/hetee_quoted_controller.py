@@ -22,10 +22,10 @@ from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.quote_provider import QuoteProvider
 from sectum.hetee.confinement import users
 from sectum.hetee.confinement.required import CONFINEMENT
-from sectum.hetee.controller.__main__ import parser
 from sectum.hetee.controller.hardening import end_with_parent
 from sectum.hetee.controller.service import ControllerService, WorkerStart, listen
 from sectum.hetee.controller.settings import Settings
+from sectum.hetee.installation.controller_options import parser
 from sectum.hetee.installation.enter import run_folder
 from sectum.hetee.verification.policy import Policy
 from sectum.testing.quoting_platform import EVALUATION, QuotingPlatform

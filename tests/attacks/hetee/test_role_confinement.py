@@ -110,6 +110,7 @@ def test_a_controller_sees_its_images_only(rack: Rack) -> None:
         "endorsement",
         "reference",
         "run",
+        "start",
         "proc",
         "dev",
     }

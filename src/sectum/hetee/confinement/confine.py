@@ -15,7 +15,7 @@ from sectum.hetee.confinement.users import FIRST, become
 
 _WORD_CHARACTERS = 64
 # All that is in the root of a controller with a root of its own.
-PRIVATE_ROOT = frozenset({"controller", "worker", "caches", "endorsement", "reference", "admit", "run", "proc", "dev"})
+PRIVATE_ROOT = frozenset({"controller", "worker", "caches", "endorsement", "reference", "start", "run", "proc", "dev"})
 _NAMESPACES = {
     "mount-namespace": kernel.CLONE_NEWNS,
     "network-namespace": kernel.CLONE_NEWNET,
