@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import hashlib
 
-from sectum.hetee.attest.token import (
-    CNF,
-    EAT_PROFILE,
-    EXP,
-    HARDWARE,
-    IAT,
-    ISS,
-    NBF,
-    SUB,
-    UEID,
-    Schema,
-)
+from sectum.hetee.attest import token
+from sectum.hetee.attest.token import Schema
 
 SOFTWARE = "software"
 DEBUG_ENABLED, DEBUG_DISABLED_SINCE_BOOT = 0, 2
 TOKEN_LIFE_S = 300
 
-COMMON: Schema = {ISS: str, SUB: str, EXP: int, NBF: int, IAT: int, UEID: bytes, EAT_PROFILE: str, HARDWARE: str}
-ENDORSEMENT: Schema = COMMON | {CNF: dict}
+COMMON: Schema = {
+    token.ISS: str,
+    token.SUB: str,
+    token.EXP: int,
+    token.NBF: int,
+    token.IAT: int,
+    token.UEID: bytes,
+    token.EAT_PROFILE: str,
+    token.HARDWARE: str,
+}
+ENDORSEMENT: Schema = COMMON | {token.CNF: dict}
 
 
 def bound_report_data(attestation: bytes) -> bytes:

@@ -7,23 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sectum.hetee.attest.token import (
-    ACCELERATORS,
-    EAT_PROFILE,
-    ENDED,
-    EXIT,
-    HARDWARE,
-    IAT,
-    INDEX,
-    PEAK_BYTES,
-    PID,
-    PROFILE,
-    SESSION,
-    SUB,
-    Schema,
-)
+from sectum.hetee.attest import token
+from sectum.hetee.attest.token import Schema
 
-COMMON: Schema = {SUB: str, IAT: int, EAT_PROFILE: str, HARDWARE: str, SESSION: bytes, INDEX: int}
+COMMON: Schema = {
+    token.SUB: str,
+    token.IAT: int,
+    token.EAT_PROFILE: str,
+    token.HARDWARE: str,
+    token.SESSION: bytes,
+    token.INDEX: int,
+}
 
 
 @dataclass(frozen=True)
@@ -58,11 +52,16 @@ class Cleaning:
 def sign_cleaning(cleaning: Cleaning, sign_record: Callable[[dict[int, Any]], bytes]) -> bytes:
     """Sign a cleaning record with ``sign_record``, which uses the attestation key."""
     claims = record_claims("cleaning", cleaning.session, cleaning.index, cleaning.hardware)
-    claims |= {ENDED: cleaning.ended, EXIT: cleaning.exit, PID: cleaning.pid, PEAK_BYTES: cleaning.peak_bytes}
-    return sign_record(claims | {ACCELERATORS: cleaning.accelerators})
+    claims |= {
+        token.ENDED: cleaning.ended,
+        token.EXIT: cleaning.exit,
+        token.PID: cleaning.pid,
+        token.PEAK_BYTES: cleaning.peak_bytes,
+    }
+    return sign_record(claims | {token.ACCELERATORS: cleaning.accelerators})
 
 
 def record_claims(name: str, session: bytes, index: int, hardware: str) -> dict[int, Any]:
     """The claims that all signed records have."""
-    common: dict[int, Any] = {SUB: name, IAT: int(time.time()), EAT_PROFILE: PROFILE}
-    return common | {HARDWARE: hardware, SESSION: session, INDEX: index}
+    common: dict[int, Any] = {token.SUB: name, token.IAT: int(time.time()), token.EAT_PROFILE: token.PROFILE}
+    return common | {token.HARDWARE: hardware, token.SESSION: session, token.INDEX: index}

@@ -23,6 +23,7 @@ from sectum.hetee.image import running
 from sectum.hetee.installation import controller_options, software
 
 _IMAGES = {"controller": software.CONTROLLER, "worker": software.WORKER}
+_OF_DRIVER = ("usr", "lib", "lib64", "sys")
 _REFERENCE = ("manifest.cwt", "signer.pub")  # see `attest.reference`; the signer's key stays where it is
 # For workers with user ids of their own, and for memory that is never swapped.
 _KEPT = (kernel.CAP_SETUID, kernel.CAP_SETGID, kernel.CAP_KILL, kernel.CAP_IPC_LOCK)
@@ -81,15 +82,29 @@ def _fill(place: Path, given: argparse.Namespace, user: int) -> None:
             os.chown(path, user, user)
 
 
-def _make_root(place: Path, run: Path) -> None:
-    """Make ``place`` the root folder, with the run folder and what the system must provide in it."""
+def _make_root(place: Path, run: Path, *, driver: bool) -> None:
+    """Make ``place`` the root folder, with the run folder and what the system must provide in it.
+
+    Args:
+        place: folder of the images.
+        run: folder of the controller's socket.
+        driver: whether the driver of GPUs is needed: the machine's libraries, ``/sys``, and the GPUs' device nodes.
+    """
     for name in _IMAGES:
         _bind(place / name, place / name, kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV)
     for name in ("run", "proc", "dev"):
         (place / name).mkdir()
-    for name in ("null", "urandom"):
+    nodes = [node.name for node in Path("/dev").glob("nvidia*") if node.is_char_device()] if driver else []
+    for name in ("null", "urandom", *nodes):
         (place / "dev" / name).touch()
         _bind(Path("/dev", name), place / "dev" / name)
+    for source in [Path("/", name) for name in _OF_DRIVER if driver]:
+        target = place / source.name
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        elif source.is_dir():
+            target.mkdir()
+            _bind(source, target, kernel.MS_RDONLY | kernel.MS_NOSUID)
     _bind(run, place / "run")
     _bind(Path("/proc"), place / "proc")
     os.chdir(place)
@@ -123,13 +138,12 @@ def main() -> None:
         if not private:  # another user could not reach the images in this folder
             user = 0
         _fill(place, given, user)
-        own_root = private and "cuda" not in given.accelerators
-        seen = (Path("/"), Path("/run")) if own_root else (place, run)
+        seen = (Path("/"), Path("/run")) if private else (place, run)
         start = controller_options.start(given, seen[0], seen[1] / given.socket.name, user, host)
         (place / "start").write_bytes(msgspec.json.encode(start))
         (place / "start").chmod(0o444)
-        if own_root:
-            _make_root(place, run)
+        if private:
+            _make_root(place, run, driver="cuda" in given.accelerators)
         place = seen[0]
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
