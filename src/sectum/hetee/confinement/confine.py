@@ -110,34 +110,12 @@ def close_off(
     report.attempt("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1))
     report.attempt("not-dumpable", lambda: kernel.prctl(kernel.PR_SET_DUMPABLE, 0))
     report.attempt("dies-with-parent", lambda: kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL))
-    _forget_files(report, running)
+    forget_files(report, running)
     if devices:
         report.refused("no-new-descriptors", "a device driver runs in this process")
     else:
         report.attempt("no-new-descriptors", lambda: _no_new_descriptors(descriptors))
     report.attempt("seccomp", lambda: seccomp.install(seccomp.program([seccomp.IOCTL] if devices else [])))
-
-
-def confine_host(report: ConfinementReport, *, user: int = 0, with_parent: bool = False) -> None:
-    """Confine a host: no files, no new network sockets, no other processes. Call it before any thread is started.
-
-    Args:
-        report: gets the outcome of each step.
-        user: user id to take first; 0 to keep the user.
-        with_parent: whether the kernel is to end this process when its parent ends.
-    """
-    if user:
-        report.attempt("own-user", lambda: become(user))
-    if with_parent:  # a change of credentials clears it
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
-    report.attempt("no-core-dump", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
-    report.attempt("no-file-growth", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
-    report.attempt("no-capabilities", kernel.set_capabilities)
-    report.attempt("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1))
-    report.attempt("not-dumpable", lambda: kernel.prctl(kernel.PR_SET_DUMPABLE, 0))
-    _forget_files(report, len(list(Path("/proc/self/task").iterdir())))
-    program = seccomp.program(list(seccomp.OF_HOST.values()), sockets=True)
-    report.attempt("seccomp", lambda: seccomp.install(program))
 
 
 def confine_controller(report: ConfinementReport, host: int, *, debug: bool = False) -> None:
@@ -176,7 +154,8 @@ def _has_private_root() -> None:
         raise OSError(errno.EPERM, "the machine's files are reachable")
 
 
-def _forget_files(report: ConfinementReport, threads: int) -> None:
+def forget_files(report: ConfinementReport, threads: int) -> None:
+    """Give up all access to files with Landlock, which has to be done while one thread runs."""
     # Landlock covers only this thread and its children; seccomp covers all threads.
     if threads == 1:
         report.attempt("landlock", landlock.restrict)
