@@ -13,8 +13,8 @@ from sectum.hetee.confinement.users import become
 # What a host needs beside `seccomp.ALWAYS`: connections, descriptors from the controller, moving bytes between them.
 _CALLS = {
     "close": 3, "fstat": 5, "lseek": 8, "ioctl": seccomp.IOCTL, "select": 23, "connect": 42, "sendmsg": 46,
-    "recvmsg": 47, "getsockname": 51, "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55, "fcntl": 72,
-    "getppid": 110, "epoll_wait": 232, "epoll_ctl": 233, "openat": 257, "splice": 275, "accept4": 288,
+    "recvmsg": 47, "getsockname": 51, "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55,
+    "fcntl": 72, "getppid": 110, "epoll_wait": 232, "epoll_ctl": 233, "openat": 257, "splice": 275, "accept4": 288,
     "epoll_create1": 291, "pipe2": 293,
 }  # fmt: skip
 
