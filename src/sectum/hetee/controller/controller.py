@@ -354,7 +354,7 @@ class Controller:
         accelerators, unserved, workers = self.pool.accelerators, list[Waiter](), self.pool.with_devices(kind)
         for waiter in queue:
             tenant = self.tenants.get(waiter.tenant)
-            if tenant is None or self._is_paused(tenant):
+            if tenant is None or tenant.enclave is not None or self._is_paused(tenant):
                 continue
             free = accelerators.free(kind)
             if enclave := next((worker for worker in workers if len(worker.owned) == waiter.needs), None):
@@ -366,8 +366,9 @@ class Controller:
                 unserved.append(waiter)
             else:
                 self.pool.start(free[: waiter.needs])
-        for enclave in workers:  # nobody waits for them any more
-            self._environment.kill(enclave.number)
+        for enclave in workers:  # nobody waits for them any more; to end while it starts would count as a failed start
+            if enclave.state is EnclaveState.SPARE:
+                self._environment.kill(enclave.number)
         return unserved
 
     def _is_paused(self, tenant: Tenant) -> bool:

@@ -57,8 +57,10 @@ def test_a_worker_for_whom_nobody_waits_any_more_ends() -> None:
     connection = ask(fake)
     (worker,) = [number for number, worker in fake.workers.items() if worker.devices]
     fake.controller.disconnected(connection)
+    fake.started()
     assert fake.workers[worker].killed
     fake.end(worker)
+    assert fake.controller.pool.failures == 0
     assert fake.controller.pool.accelerators.free("cuda") == ["cuda:0", "cuda:1"]
 
 
