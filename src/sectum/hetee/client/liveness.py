@@ -6,6 +6,7 @@ import time
 
 LOST_AFTER_S = 2.0
 PING_EVERY_S = 0.5
+CHECKED_EVERY_S = 0.1  # by who uses a monitor: for a PING to be sent, and for a loss to be seen, it may take so long
 
 
 class LivenessMonitor:
@@ -58,4 +59,5 @@ class LivenessMonitor:
         """Whether the peer counts as lost."""
         if self._sent_s is None:
             return False
-        return time.monotonic() > max(self._sent_s - PING_EVERY_S, self._moved_s) + LOST_AFTER_S
+        begun_s = max(self._sent_s - PING_EVERY_S, self._moved_s)
+        return time.monotonic() > begun_s + LOST_AFTER_S - 2 * CHECKED_EVERY_S
