@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hetee_session_pair import bytes_of, one_frame
 from hetee_simple_reader import SimpleFrameReader
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.quote_provider import QuoteProvider
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.channel.handshake import ControllerHandshake
 from sectum.hetee.channel.record import Opener, Sealer
@@ -73,6 +72,7 @@ from sectum.hetee.wire.messages import (
     WorkerStatus,
     encode,
 )
+from sectum.testing.quote_provider import QuoteProvider
 from sectum.testing.quoting_platform import QuotingPlatform
 
 SESSION = b"s" * 16

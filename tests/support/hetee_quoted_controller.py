@@ -19,7 +19,6 @@ from hetee_rack import Rack
 from sectum import __version__
 from sectum.hetee import launcher
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.quote_provider import QuoteProvider
 from sectum.hetee.confinement import users
 from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.controller.hardening import end_with_parent
@@ -28,6 +27,7 @@ from sectum.hetee.controller.settings import Settings
 from sectum.hetee.installation.controller_options import parser
 from sectum.hetee.installation.enter import run_folder
 from sectum.hetee.verification.policy import Policy
+from sectum.testing.quote_provider import QuoteProvider
 from sectum.testing.quoting_platform import EVALUATION, QuotingPlatform
 
 MEASUREMENTS = {"controller": b"c" * 32, "worker": b"w" * 32}

@@ -11,7 +11,6 @@ import pytest
 
 from sectum.hetee.attest.attestation import bound_report_data
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.quote_provider import QUOTE_LIFE_S, QuoteProvider
 from sectum.hetee.attest.records import Cleaning, sign_cleaning
 from sectum.hetee.attest.token import CNF, DBGSTAT, HARDWARE, MEASUREMENT, SUB, canonical, cose_public_key, read_claims
 from sectum.hetee.client.trust import verifiers_of
@@ -22,6 +21,7 @@ from sectum.hetee.verification.policy import Policy, read_policy
 from sectum.hetee.verification.quotes import QUOTE_BYTES, QuoteVerifier
 from sectum.hetee.verification.records import open_cleaning
 from sectum.hetee.wire.messages import encode
+from sectum.testing.quote_provider import QUOTE_LIFE_S, QuoteProvider
 
 pytest.importorskip("dcap_qvl")
 from sectum.testing.quoting_platform import EVALUATION, ROOT_NAME, QuotingPlatform

@@ -1,4 +1,7 @@
-"""Makes evidence of the formats ``sgx`` and ``tdx`` inside of an enclave. Not for workers or hosts."""
+"""Makes evidence of the formats ``sgx`` and ``tdx``, as a controller inside of an enclave would.
+
+No program of this version runs a controller there, so only tests use it, with quotes of `quoting_platform`.
+"""
 
 from __future__ import annotations
 
