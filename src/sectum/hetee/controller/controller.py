@@ -12,7 +12,7 @@ from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
 from sectum.hetee.controller.memory import too_large
-from sectum.hetee.controller.report import WARN_DAYS, is_full, report
+from sectum.hetee.controller.report import WARN_DAYS, gives_way, is_full, report
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.shares import Shares
 from sectum.hetee.controller.tenants import ACCEPTS, SessionState, Tenant
@@ -139,15 +139,11 @@ class Controller:
         return self._settings.admitted is None or identity in self._settings.admitted
 
     def _end_idle(self) -> bool:
-        """End the oldest session that has neither asked for an enclave nor has one; returns whether there is one."""
-        now, patience_s = self._clock(), self._settings.greeting_s
-        for tenant in self.tenants.values():
-            if tenant.state is SessionState.OPEN and now >= tenant.opened_s + patience_s:
-                self._refuse(
-                    tenant, refusal(Refusal.BUSY, "others need the place of this session, which asks for nothing")
-                )
-                return True
-        return False
+        """End a session that asks for nothing; returns whether there is one."""
+        idle = gives_way(self.tenants.values(), self._settings, self._clock())
+        if idle is not None:
+            self._refuse(idle, refusal(Refusal.BUSY, "others need the place of this session, which asks for nothing"))
+        return idle is not None
 
     def end_oldest_stranger(self) -> bool:
         """End the oldest connection without a session; returns whether there is one."""
@@ -482,4 +478,5 @@ class Controller:
     def state(self) -> messages.State:
         """Counts for operators, without names of models or keys."""
         left_s, draining = self._issuer.left_s(), self._drained_s is not None
-        return report(self.pool, self.tenants.values(), self._settings, draining=draining, left_s=left_s)
+        tenants, now = self.tenants.values(), self._clock()
+        return report(self.pool, tenants, self._settings, draining=draining, left_s=left_s, now=now)

@@ -54,7 +54,9 @@ def test_a_session_that_asks_for_nothing_gives_its_place_up() -> None:
     fake.configure(served)
     idle = [fake.connect() for _ in range(2)]
     assert refused(fake, fake.connect()) is Refusal.BUSY  # nobody has been idle for long
+    assert fake.controller.state().problems == ("3 sessions are open, the limit",)
     fake.pass_time(6)
+    assert fake.controller.state().problems == ()  # the next one will be served
     late = fake.connect()
     assert (refused(fake, late), refused(fake, idle[0])) == (None, Refusal.BUSY)
     assert [fake.clients[one].closed for one in (served, *idle, late)] == [False, True, False, False]
