@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from sectum.hetee.attest.attestation import bound_report_data
 from sectum.hetee.attest.attestation_key import AttestationKey
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.token import canonical
+from sectum.hetee.verification.evidence import bound_report_data
 
 QUOTE_LIFE_S = 24 * 3600
 

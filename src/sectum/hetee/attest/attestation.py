@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from sectum.hetee.attest import token
 from sectum.hetee.attest.token import Schema
 
@@ -22,8 +20,3 @@ COMMON: Schema = {
     token.HARDWARE: str,
 }
 ENDORSEMENT: Schema = COMMON | {token.CNF: dict}
-
-
-def bound_report_data(attestation: bytes) -> bytes:
-    """The report data of a quote that vouches for an attestation key, given the encoded claims about the key."""
-    return hashlib.sha512(b"sectum1 attestation\0" + attestation).digest()

@@ -56,10 +56,8 @@ def _compile(image: Path, caches: Path, options: list[str]) -> None:
 
 
 def _workers(start: Start, hardware: str) -> WorkerStart:
-    spares = ",".join(
-        f"{kind}:0" for kind in start.settings.accelerators if not has_nodes(kind)
-    )  # they touch no device
-    options = {"--accelerators": spares, "--threads": str(start.threads)}
+    spares = [f"{kind}:0" for kind in start.settings.accelerators if not has_nodes(kind)]  # they touch no device
+    options = {"--accelerators": ",".join(spares), "--threads": str(start.threads)}
     options |= {"--memory-mib": str(start.memory_mib), "--hardware": hardware}
     image, caches = Path(start.images, "worker"), Path(start.images, "caches")
     measured = measurement.measure(measurement.in_image(image))

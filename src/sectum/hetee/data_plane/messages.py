@@ -26,20 +26,12 @@ from sectum.hetee.wire.messages import (
 )
 
 Encoding = Literal["raw", "jpeg", "utf8"]
-
-
 Dtype = Literal[
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
     "float16", "bfloat16", "float32", "float64", "complex64", "complex128", "string",
 ]  # fmt: skip
-
-
 Level = Annotated[float, Meta(ge=-1e9, le=1e9)]
-
-
 Side = Annotated[int, Meta(ge=1, le=8192)]
-
-
 ItemSizes = Annotated[tuple[Size, ...], Meta(max_length=16_384)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -156,6 +157,11 @@ def confirmed_key(claims: dict[int, Any]) -> bytes:
     if not isinstance(public_key, bytes) or len(public_key) != 32 or confirmation != cose_public_key(public_key):
         raise refusal(Refusal.EVIDENCE_MALFORMED, "a token's confirmation claim is not an Ed25519 key")
     return public_key
+
+
+def bound_report_data(attestation: bytes) -> bytes:
+    """The report data of a quote that vouches for an attestation key, given the encoded claims about the key."""
+    return hashlib.sha512(b"sectum1 attestation\0" + attestation).digest()
 
 
 def open_evidence(evidence: Evidence, attestation: dict[int, Any], issuer: str, nonce: bytes, now_s: float) -> Claims:
