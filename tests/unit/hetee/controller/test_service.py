@@ -30,7 +30,7 @@ from sectum.hetee.wire.messages import Empty, Ping, State, decode, encode
 # A worker that is born and then does nothing.
 SCRIPTED = """
 import socket
-from sectum.hetee.channel.release import WorkerKey
+from sectum.hetee.data_plane.release_key import WorkerKey
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Started, encode
