@@ -29,7 +29,7 @@ from sealed_against_grpc import certificate
 
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.secret import Secret
-from sectum.hetee.wire.frames import BufferedFrameReader
+from sectum.hetee.wire.frames import FrameReader
 from sectum.hetee.wire.header import HEADER_BYTES, chunks_needed, usual_chunk_bytes
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind
 
@@ -58,7 +58,7 @@ class Channel:
         self._sealer, self._opener = Sealer(Secret(b"t" * 32), SESSION), Opener(Secret(b"t" * 32), SESSION)
         self._chunk_bytes = usual_chunk_bytes(n_bytes)
         self._frame = memoryview(bytearray(HEADER_BYTES + self._chunk_bytes + TAG_BYTES))
-        self._reader = BufferedFrameReader(frozenset({Kind.CHUNK}), self._receive)
+        self._reader = FrameReader(frozenset({Kind.CHUNK}), self._receive)
         self.records = chunks_needed(n_bytes, self._chunk_bytes)
 
     def _receive(self, memory: memoryview, whole: bool) -> int:

@@ -71,14 +71,14 @@ bool leaked, wrong_evidence, wrong_identity, wrong_transcript;
 #define HAS(share)       (share == INTRUDER || share == EXPIRED)
 #define KNOWS_SECRET(v)  (HAS(v.client_share) || HAS(v.controller_share))
 
-/* code: th1 = _hash(_PROLOGUE, self._hello, opening) */
+/* code: th1 = digest(PROLOGUE, self._hello, opening) */
 #define SAME_TH1(a, b) (a.client_nonce == b.client_nonce && a.client_share == b.client_share && \
                         a.controller_nonce == b.controller_nonce && a.controller_share == b.controller_share)
-/* code: th2 = _hash(th1, len(offer.evidence).to_bytes(4), offer.evidence) */
+/* code: th2 = digest(th1, len(offer.evidence).to_bytes(4), offer.evidence) */
 #define SAME_TH2(a, b) (SAME_TH1(a, b) && (EVIDENCE_NOT_IN_TRANSCRIPT || a.evidence == b.evidence))
-/* code: th3 = _hash(th2, offer.finished, identity) */
+/* code: th3 = digest(th2, offer.finished, identity) */
 #define SAME_TH3(a, b) (SAME_TH2(a, b) && a.identity == b.identity)
-/* code: th4 = _hash(th3, signature, finished) */
+/* code: th4 = digest(th3, signature, finished) */
 #define SAME_TH4(a, b) SAME_TH3(a, b)
 
 /* Below, the intruder attaches a session id, MAC, signature or record that fits, if she can make it or has seen it.
@@ -92,7 +92,7 @@ bool leaked, wrong_evidence, wrong_identity, wrong_transcript;
   (KNOWS_SECRET(v) || (OFFERED(0) && SAME_TH2(v, controller[0])) || (OFFERED(1) && SAME_TH2(v, controller[1])))
 
 /* What verifies: evidence of the controller answers one th1; what the intruder signs answers what she likes.
- * code: return _hash(b"sectum1 attest\0", th1) */
+ * code: return digest(b"sectum1 attest\0", th1) */
 #define NONCE_FITS(v) \
   (NONCE_NOT_CHECKED || v.evidence >= EVIDENCE_HERS || \
    (v.evidence == EVIDENCE_0 && SAME_TH1(v, controller[0])) || \
@@ -112,7 +112,7 @@ bool leaked, wrong_evidence, wrong_identity, wrong_transcript;
 #define HAS_SIGNATURE(v) \
   (v.identity == EVE || SIGNED_BY(0, v) || SIGNED_BY(1, v) || (v.identity == ALICE && SIGNATURE_WITHOUT_EXCHANGE))
 /* A client's MAC covers its signature.
- * code: finished = mac(keys.mac_c, _hash(th3, signature)) */
+ * code: finished = mac(keys.mac_c, digest(th3, signature)) */
 #define HAS_CLIENT_MAC(v) \
   (KNOWS_SECRET(v) || (SIGNED_BY(0, v) && SAME_TH3(v, client[0])) || (SIGNED_BY(1, v) && SAME_TH3(v, client[1])))
 
@@ -188,8 +188,8 @@ inline client_takes_attest(j, nonce, share, what) {
   client[j].controller_share = share;
   client[j].evidence = what;
   if
-  /* code: _check_session(frame, keys.session_id)
-   * code: offer = _open_once(keys.seal_k, frame.header, frame.payload[_OFFER_AT:], Offer)
+  /* code: check_session(frame, keys.session_id)
+   * code: offer = open_once(keys.seal_k, frame.header, frame.payload[OFFER_AT:], Offer)
    * The intruder has the key of every seal of the handshake, so the seal stops nothing here.
    * code: if not hmac.compare_digest(offer.finished, mac(keys.mac_k, th2)):
    * code: self._check_evidence(offer.evidence, attest_nonce(th1)) */
@@ -208,9 +208,9 @@ inline client_takes_attest(j, nonce, share, what) {
 inline controller_takes_proof(i, who) {
   controller[i].identity = who;
   if
-  /* code: proof = _open_once(keys.seal_c, frame.header, frame.payload, Proof)
+  /* code: proof = open_once(keys.seal_c, frame.header, frame.payload, Proof)
    * code: identity.verify(proof.signature, b"sectum1 client proof\0" + th3)
-   * code: if not hmac.compare_digest(proof.finished, mac(keys.mac_c, _hash(th3, proof.signature))):
+   * code: if not hmac.compare_digest(proof.finished, mac(keys.mac_c, digest(th3, proof.signature))):
    * code: if not self._admit(proof.identity):
    * Everyone is admitted. */
   :: HAS_SIGNATURE(controller[i]) && (CLIENT_MAC_NOT_CHECKED || HAS_CLIENT_MAC(controller[i])) ->

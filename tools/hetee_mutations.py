@@ -26,47 +26,53 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_session_pair import bytes_of, one_frame
 from hetee_simple_reader import SimpleFrameReader
-from sectum.hetee.attest.endorsement import manufacture
-from sectum.hetee.attest.evidence import Subject, verify
-from sectum.hetee.attest.policy import Policy, read_policy
-from sectum.hetee.attest.quote_provider import QuoteProvider
-from sectum.hetee.attest.quotes import QuoteVerifier
-from sectum.hetee.attest.records import Receipt, ReceiptSigner, open_receipt
-from sectum.hetee.attest.software import SoftwareVerifier
+from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
-from sectum.hetee.channel.handshake import ClientHandshake, ControllerHandshake
+from sectum.hetee.channel.handshake import ControllerHandshake
 from sectum.hetee.channel.record import Opener, Sealer
-from sectum.hetee.channel.release import WorkerKey, release
+from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
-from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.host.sockets import IncomingFrames, SourceEnded
-from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
-from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
-from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import (
+from sectum.hetee.client.handshake import ClientHandshake
+from sectum.hetee.data_plane.messages import (
     SCHEMAS,
-    AcceleratorCount,
-    Accept,
     BatchOpening,
-    Configure,
-    Failure,
     Loaded,
-    Message,
     Pace,
-    Ping,
     Pixels,
     Ready,
     ResultOpening,
     Slot,
-    State,
     Tensor,
+    read,
+)
+from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
+from sectum.hetee.data_plane.release_key import WorkerKey
+from sectum.hetee.data_plane.streams import ChunkReassembly, Ledger
+from sectum.hetee.data_plane.tensors import layout
+from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.host.sockets import IncomingFrames, SourceEnded
+from sectum.hetee.installation.manufacture import manufacture
+from sectum.hetee.verification.evidence import verify
+from sectum.hetee.verification.policy import Policy, read_policy
+from sectum.hetee.verification.quotes import QuoteVerifier
+from sectum.hetee.verification.records import open_receipt
+from sectum.hetee.verification.software import SoftwareVerifier
+from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
+from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
+from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import (
+    AcceleratorCount,
+    Accept,
+    Configure,
+    Failure,
+    Message,
+    Ping,
+    State,
     Vouch,
     WorkerStatus,
     encode,
-    read,
 )
-from sectum.hetee.wire.streams import ChunkReassembly, Ledger
-from sectum.hetee.wire.tensors import layout
+from sectum.testing.quote_provider import QuoteProvider
 from sectum.testing.quoting_platform import QuotingPlatform
 
 SESSION = b"s" * 16

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from sectum.hetee.attest.policy import Policy
 from sectum.hetee.bench.local_rack import LocalRack, free_port
 from sectum.hetee.errors import HeteeError
+from sectum.hetee.verification.policy import Policy
 
 __all__ = [
     "Rack",

@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_simple_reader import SimpleFrameReader
-from sectum.hetee.channel.data import data_channel
-from sectum.hetee.channel.handshake import (
-    Admit,
-    Attest,
-    CheckEvidence,
-    ClientHandshake,
-    ControllerHandshake,
-    EstablishedSession,
-)
+from sectum.hetee.channel.handshake import Admit, Attest, ControllerHandshake, EstablishedSession
 from sectum.hetee.channel.record import Opener, Sealer
-from sectum.hetee.channel.release import WorkerKey, release
+from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.client.handshake import CheckEvidence, ClientHandshake
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.release_key import WorkerKey
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.kinds import Kind, Role
 

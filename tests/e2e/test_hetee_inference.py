@@ -14,8 +14,8 @@ from PIL import Image
 from hetee_rack import Rack, until
 from sectum.hetee.client import connect_async
 from sectum.hetee.client.inputs import IMAGENET
+from sectum.hetee.data_plane.messages import Pace, Pixels
 from sectum.hetee.errors import Refusal, ServiceRefused, WorkRefused
-from sectum.hetee.wire.messages import Pace, Pixels
 
 
 def alone(model: Path, images: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, WorkRefused
-from sectum.hetee.wire.messages import Pace
 from sectum.hetee.worker.accelerators.protocol import Accelerator, Stop
 from sectum.hetee.worker.models import CheckedModel, inspect
 from sectum.testing.tiny_models import convolutions, endless_loop, matrix_chain

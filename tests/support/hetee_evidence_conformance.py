@@ -24,8 +24,9 @@ import time
 import msgspec
 import pytest
 
-from sectum.hetee.attest.evidence import EVIDENCE_BYTES, Provider, Subject, Verifier, read_evidence, verify
+from sectum.hetee.attest.evidence import Provider, Subject
 from sectum.hetee.errors import EvidenceRefused, Refusal
+from sectum.hetee.verification.evidence import EVIDENCE_BYTES, Verifier, read_evidence, verify
 from sectum.hetee.wire.messages import encode
 
 _LIFETIME_S = 400 * 24 * 3600

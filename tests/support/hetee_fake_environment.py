@@ -9,17 +9,20 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_session_pair import bytes_of, one_frame
-from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.records import Cleaning, ReceiptSigner, open_cleaning
+from sectum.hetee.attest.records import Cleaning
 from sectum.hetee.attest.software_provider import SoftwareProvider
-from sectum.hetee.channel.handshake import ClientHandshake, EstablishedSession
-from sectum.hetee.channel.release import WorkerKey
+from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.client.handshake import ClientHandshake
 from sectum.hetee.controller.controller import Controller
 from sectum.hetee.controller.environment import CollectedProcess, StartedProcess
 from sectum.hetee.controller.settings import Settings
+from sectum.hetee.data_plane.receipts import ReceiptSigner
+from sectum.hetee.data_plane.release_key import WorkerKey
 from sectum.hetee.errors import HeteeError
+from sectum.hetee.installation.manufacture import manufacture
+from sectum.hetee.verification.records import open_cleaning
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
@@ -54,6 +57,7 @@ class Worker:
     """A process, as far as the controller can tell."""
 
     number: int
+    devices: tuple[str, ...] = ()  # the accelerators with device nodes that it sees
     key: WorkerKey = field(default_factory=WorkerKey)
     receipt: ReceiptSigner = field(default_factory=ReceiptSigner)
     alive: bool = True
@@ -115,10 +119,10 @@ class FakeEnvironment:
     def close(self, connection: int) -> None:
         self.clients[connection].closed = True
 
-    def start(self, worker: int) -> StartedProcess:
+    def start(self, worker: int, devices: tuple[str, ...] = ()) -> StartedProcess:
         if self.fails:
             raise OSError("no more processes")
-        self.workers[worker] = Worker(worker)
+        self.workers[worker] = Worker(worker, devices=devices)
         return StartedProcess(40_000 + worker, MEASUREMENT)
 
     def send_to_worker(self, worker: int, frame: bytes) -> None:

@@ -122,7 +122,7 @@ def confine_as_host(facts: Any) -> list[str]:
 def confine_as_controller(facts: Any) -> list[str]:
     """Do what is done before a controller is started, and what it does itself."""
     from sectum.hetee.confinement import ConfinementReport, confine_controller, users
-    from sectum.hetee.image import enter
+    from sectum.hetee.installation import enter
 
     report = ConfinementReport()
     reached: list[str] = []
@@ -132,7 +132,7 @@ def confine_as_controller(facts: Any) -> list[str]:
         confine_controller(report, users.host_user(os.geteuid()))
 
     enter.os.execve = execute  # type: ignore[assignment]
-    enter.measurement.copy = lambda _files, image: image.mkdir()  # type: ignore[assignment]
+    enter.software.copy = lambda _files, image: image.mkdir()  # type: ignore[assignment]
     sys.argv = ["enter", "--socket", facts.socket, "--endorsement", str(Path(facts.key).parent)]
     sys.argv += ["--reference", str(Path(facts.key).parents[1] / "reference")]
     enter.main()

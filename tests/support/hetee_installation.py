@@ -87,7 +87,7 @@ class RunningService:
         options: Sequence[str] = (),
         user: int | None = None,
     ) -> None:
-        self.state, port = state, free_port()
+        self.installation, self.state, port = installation, state, free_port()
         self.url = f"hetee://127.0.0.1:{port}"
         self.metrics = f"127.0.0.1:{free_port()}"
         words = ["hetee", "up", "--json", "--state", str(state), "--accelerators", "cpu=1", "--drain", "1"]

@@ -19,14 +19,15 @@ from hetee_rack import Rack
 from sectum import __version__
 from sectum.hetee import launcher
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.policy import CONFINEMENT, Policy
-from sectum.hetee.attest.quote_provider import QuoteProvider
 from sectum.hetee.confinement import users
-from sectum.hetee.controller.__main__ import parser
+from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.controller.hardening import end_with_parent
 from sectum.hetee.controller.service import ControllerService, WorkerStart, listen
 from sectum.hetee.controller.settings import Settings
-from sectum.hetee.image.enter import run_folder
+from sectum.hetee.installation.controller_options import parser
+from sectum.hetee.installation.enter import run_folder
+from sectum.hetee.verification.policy import Policy
+from sectum.testing.quote_provider import QuoteProvider
 from sectum.testing.quoting_platform import EVALUATION, QuotingPlatform
 
 MEASUREMENTS = {"controller": b"c" * 32, "worker": b"w" * 32}
@@ -50,7 +51,7 @@ def main() -> None:
     Path(told).write_text(json.dumps({"root": platform.root.hex(), "registers": platform.registers}))
     subject = Subject("controller", __version__, MEASUREMENTS["controller"])
     attester = QuoteProvider(platform.kind, subject, platform.quote, platform.collateral)
-    worker = [*_command("sectum.hetee.worker"), "--kinds", "cpu", "--hardware", attester.format]
+    worker = [*_command("sectum.hetee.worker"), "--accelerators", "cpu:0", "--hardware", attester.format]
     # A host that root starts takes a user of its own, which has to reach the socket.
     user = users.first_user(arguments.socket.parent) if os.geteuid() == 0 else 0
     run_folder(arguments.socket, user)

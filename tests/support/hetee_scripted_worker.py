@@ -9,15 +9,18 @@ from concurrent.futures import Future
 import numpy as np
 
 from hetee_session_pair import connect, one_frame
-from sectum.hetee.attest.evidence import Claims
-from sectum.hetee.attest.records import Receipt, ReceiptSigner
-from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.record import Opener, Sealer
-from sectum.hetee.channel.release import WorkerKey, release
+from sectum.hetee.channel.release import release
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.messages import Tensor
+from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
+from sectum.hetee.data_plane.release_key import WorkerKey
+from sectum.hetee.verification.evidence import Claims
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind, Role
-from sectum.hetee.wire.messages import Message, Tensor, encode
+from sectum.hetee.wire.messages import Message, encode
 
 MODEL = b"d" * 32
 MEASUREMENT = b"m" * 32
@@ -55,13 +58,15 @@ class ScriptedWorker:
 
     def ready(self) -> ScriptedWorker:
         """Send READY."""
-        self.say(Kind.READY, messages.Ready(index=0, credit_bytes=100_000, open_streams=4, accelerators=("cpu:0",)))
+        self.say(
+            Kind.READY, data_messages.Ready(index=0, credit_bytes=100_000, open_streams=4, accelerators=("cpu:0",))
+        )
         return self
 
     def result(self, stream: int, data: np.ndarray = DATA, *, said: int | None = None, chunks: int = 2) -> bytes:
         """Send RESULT; give the context of its chunks."""
         tensor = Tensor(name="y", dtype="float32", shape=data.shape)
-        message = messages.ResultOpening(tensors=(tensor,), paced=False)
+        message = data_messages.ResultOpening(tensors=(tensor,), paced=False)
         self.say(Kind.RESULT, message, stream=stream, chunks=chunks, total=said or data.nbytes)
         return hashlib.sha256(encode(message)).digest()
 
@@ -94,4 +99,4 @@ class ScriptedWorker:
             outputs=hashlib.sha256(pending.data).digest(),
             accelerator="cpu:0",
         )
-        self.say(Kind.RECEIPT, messages.SignedReceipt(receipt=self.signer.sign(change(receipt))), stream=stream)
+        self.say(Kind.RECEIPT, data_messages.SignedReceipt(receipt=self.signer.sign(change(receipt))), stream=stream)

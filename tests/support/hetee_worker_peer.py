@@ -21,17 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetee_simple_reader import SimpleFrameReader
-from sectum.hetee.attest.records import Receipt, open_receipt
-from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.receipts import Receipt
+from sectum.hetee.data_plane.streams import ChunkReassembly
+from sectum.hetee.data_plane.tensors import layout
+from sectum.hetee.verification.records import open_receipt
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, chunks_needed
 from sectum.hetee.wire.kinds import ALLOWED, TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import Message, decode, encode
-from sectum.hetee.wire.streams import ChunkReassembly
-from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.preparation import as_tensor as travelling
 
 M = TypeVar("M", bound=Message)
@@ -144,29 +146,29 @@ class Client:
         )
         self.socket.sendall(self._frame[:n_bytes])
 
-    def load(self, content: bytes) -> messages.Loaded | messages.Failure:
+    def load(self, content: bytes) -> data_messages.Loaded | messages.Failure:
         """Send a model and wait for the answer."""
-        code = messages.CodeOpening(format="onnx", sha256=hashlib.sha256(content).digest())
+        code = data_messages.CodeOpening(format="onnx", sha256=hashlib.sha256(content).digest())
         self.open_stream(Kind.CODE, code, [memoryview(content)])
         while True:
             header, payload = self.receive()
             if header.kind is Kind.LOADED:
-                return decode(payload, messages.Loaded)
+                return decode(payload, data_messages.Loaded)
             if header.kind is Kind.REFUSED:
                 return decode(payload, messages.Failure)
 
     def batch(
         self,
         model: bytes,
-        tensors: Sequence[messages.Tensor],
+        tensors: Sequence[data_messages.Tensor],
         parts: Sequence[bytes | memoryview],
         *,
         outputs: Sequence[str] = (),
         deadline_ms: int = DEADLINE_MS,
-        pace: messages.Pace | None = None,
+        pace: data_messages.Pace | None = None,
     ) -> int:
         """Send a batch without waiting for its answer; returns its stream. ``model`` is a SHA-256."""
-        message = messages.BatchOpening(
+        message = data_messages.BatchOpening(
             model=model,
             tensors=tuple(tensors),
             deadline_ms=deadline_ms,
@@ -191,10 +193,10 @@ class Client:
             if header.kind is Kind.RESULT:
                 return header.stream, self._result(header, opened)
             assert header.kind is Kind.CREDIT, header.kind.name
-            self.credited_bytes += decode(opened, messages.Credit).credit_bytes
+            self.credited_bytes += decode(opened, data_messages.Credit).credit_bytes
 
     def _result(self, opening: Header, opened: bytearray) -> Answer:
-        result = decode(opened, messages.ResultOpening)
+        result = decode(opened, data_messages.ResultOpening)
         assembly = ChunkReassembly()
         assembly.begin(opening, opened)
         data = memoryview(bytearray(opening.total))
@@ -208,13 +210,15 @@ class Client:
                 continue
             message = self.opener.open(header, payload)
             if header.kind is Kind.CREDIT:
-                self.credited_bytes += decode(message, messages.Credit).credit_bytes
+                self.credited_bytes += decode(message, data_messages.Credit).credit_bytes
             if header.kind is Kind.RECEIPT:
-                token = decode(message, messages.SignedReceipt).receipt
+                token = decode(message, data_messages.SignedReceipt).receipt
                 receipt = open_receipt(token, self._receipt_key, SESSION, INDEX, opening.stream)
                 return Answer(_arrays(result.tensors, data), receipt, None, result.paced)
 
-    def infer(self, model: bytes, inputs: Mapping[str, NDArray[Any]], *, pace: messages.Pace | None = None) -> Answer:
+    def infer(
+        self, model: bytes, inputs: Mapping[str, NDArray[Any]], *, pace: data_messages.Pace | None = None
+    ) -> Answer:
         """Send a batch of arrays and wait for its answer."""
         described = [travelling(name, array) for name, array in inputs.items()]
         stream = self.batch(model, [tensor for tensor, _ in described], [data for _, data in described], pace=pace)
@@ -223,12 +227,12 @@ class Client:
         return answer
 
 
-def as_tensor(name: str, array: NDArray[Any], **fields: Any) -> messages.Tensor:
+def as_tensor(name: str, array: NDArray[Any], **fields: Any) -> data_messages.Tensor:
     """Describe an array that is sent raw."""
-    return messages.Tensor(name=name, dtype=array.dtype.name, shape=array.shape, **fields)  # type: ignore[arg-type]
+    return data_messages.Tensor(name=name, dtype=array.dtype.name, shape=array.shape, **fields)  # type: ignore[arg-type]
 
 
-def _arrays(tensors: tuple[messages.Tensor, ...], data: memoryview) -> dict[str, NDArray[Any]]:
+def _arrays(tensors: tuple[data_messages.Tensor, ...], data: memoryview) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     for place in layout(tensors, len(data)):
         tensor, part = place.tensor, data[place.begin : place.end]
@@ -284,7 +288,7 @@ class WorkerUnderTest:
         self.release(credit_bytes=credit_bytes, open_streams=open_streams, kind=accelerators[0].partition(":")[0])
         self.link.send(Kind.GRANT, messages.Accelerators(accelerators=tuple(accelerators)))
         client = Client(self.data, self.started.receipt_key)
-        client.expect(Kind.READY, messages.Ready)
+        client.expect(Kind.READY, data_messages.Ready)
         return client
 
     def release(self, *, credit_bytes: int = 1 << 20, open_streams: int = 8, kind: str = "cpu") -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sectum.hetee.attest.policy import Policy
 from sectum.hetee.image.measurement import measure
-from sectum.hetee.image.software import CONTROLLER, WORKER, files
+from sectum.hetee.installation.software import CONTROLLER, WORKER, files
+from sectum.hetee.verification.policy import Policy
 
 
 def installed_policy(roots: Iterable[str]) -> Policy:

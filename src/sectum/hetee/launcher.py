@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from sectum.errors import UsageError
-from sectum.hetee.attest.endorsement import load, manufacture, store
+from sectum.hetee.attest.endorsement import load
 from sectum.hetee.image import running
+from sectum.hetee.installation.manufacture import manufacture, store
 from sectum.hetee.role_log import LogReader, attributed
 
 _POLL_S = 0.05
@@ -99,7 +100,7 @@ def role_command(name: str) -> list[str]:
 
     Neither environment variables nor files beside the installed packages change what it runs.
     """
-    module = "sectum.hetee.image.enter" if name == "controller" else f"sectum.hetee.{name}"
+    module = "sectum.hetee.installation.enter" if name == "controller" else f"sectum.hetee.{name}"
     # In a virtual environment without `site`, the interpreter finds packages only on the path that is given here.
     folders = [str(Path(folder).absolute()) for folder in sys.path if folder]
     start = (
@@ -185,7 +186,7 @@ class RoleProcess:
                     stdout=write,
                     stderr=write,
                     start_new_session=True,
-                    env=running.ENVIRONMENT | {k: v for k, v in os.environ.items() if k == "CUDA_VISIBLE_DEVICES"},
+                    env=running.ENVIRONMENT,
                 )
             finally:
                 os.close(write)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from sectum.errors import UsageError
-from sectum.hetee.attest.reference import MANIFEST, SIGNER, sign_reference
+from sectum.hetee.attest.reference import IMAGES, MANIFEST, NAME, SIGNER
+from sectum.hetee.attest.token import EAT_PROFILE, IAT, PROFILE, SUB, Signer
 from sectum.hetee.image.measurement import measure
-from sectum.hetee.image.software import WORKER, files
+from sectum.hetee.installation.software import WORKER, files
 
 KEY = "signer.key"
 
@@ -41,6 +44,12 @@ def sign_worker(folder: Path, *, key: Path | None = None, package: Path | None =
     except OSError as error:
         raise UsageError(f"{folder} cannot be used: {error.strerror}; name another with --state") from None
     return measurement
+
+
+def sign_reference(key: Ed25519PrivateKey, images: Iterable[bytes]) -> bytes:
+    """Sign the measurements of worker images, 32 bytes each."""
+    claims = {SUB: NAME, IAT: int(time.time()), EAT_PROFILE: PROFILE, IMAGES: sorted(set(images))}
+    return Signer(key).sign(claims)
 
 
 def _own_key(path: Path) -> Ed25519PrivateKey:

@@ -10,14 +10,18 @@ from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_rack import Rack, until
 from hetee_silent_host import SilentHost
 from sectum.hetee.client import connect
-from sectum.hetee.errors import HeteeError
+from sectum.hetee.client.handshake import ClientHandshake
+from sectum.hetee.data_plane.messages import Pace
+from sectum.hetee.errors import HeteeError, Refusal, ServiceRefused
+from sectum.hetee.wire.frames import FrameReader
 from sectum.hetee.wire.header import Header
-from sectum.hetee.wire.kinds import HELLO_BYTES, Kind
-from sectum.hetee.wire.messages import Pace
+from sectum.hetee.wire.kinds import DOWNSTREAM, HELLO_BYTES, Kind
+from sectum.hetee.wire.messages import Configure, encode
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +77,31 @@ def test_connections_without_a_session_keep_nobody_out(rack: Rack, doubler: byte
                 failures += 1
         assert failures <= 2
     until(lambda: quiet(rack), 60, what="the end of the attack")
+
+
+def test_a_full_service_says_busy(doubler: bytes) -> None:
+    """The 257th client hears BUSY, not that the host is lost; ``/health`` is answered, and is 503 with the reason."""
+    identities = [Ed25519PrivateKey.generate() for _ in range(9)]
+    wanted = encode(Configure(accelerator="cpu", wait_ms=600_000))  # who asks for nothing would give way
+    with Rack("cpu=1", arguments=["--enclaves", "1", "--spares", "1"]) as rack:
+        with ExitStack() as stack:
+            for number in range(256):
+                peer = stack.enter_context(socket.create_connection(("127.0.0.1", rack.port), 10))
+                handshake = ClientHandshake(identities[number // 30], lambda _evidence, _nonce: None)
+                peer.sendall(handshake.hello())
+                frame = FrameReader(DOWNSTREAM, lambda memory, _whole, peer=peer: peer.recv_into(memory)).next()  # type: ignore[misc]
+                assert frame is not None
+                peer.sendall(handshake.receive(frame))
+                assert handshake.session is not None
+                peer.sendall(handshake.session.sealer.seal(Kind.CONFIGURE, wanted))
+            until(lambda: (rack.state() or {}).get("sessions") == 256, what="256 sessions")
+            with pytest.raises(ServiceRefused) as caught:
+                served(rack, doubler)
+            assert caught.value.code is Refusal.BUSY
+            assert rack.get("/health") == (503, "256 sessions are open, the limit\n")
+        until(lambda: rack.get("/health") == (200, "ok\n"), what="a free place")
+        served(rack, doubler)
+        assert rack.events("fault") == []
 
 
 def test_a_tenant_that_is_ending_does_not_hold_an_accelerator(rack: Rack, doubler: bytes) -> None:

@@ -25,18 +25,19 @@ from hetee_rack import Rack, until
 from places import SUPPORT
 from sectum.errors import SectumError
 from sectum.hetee import launcher
-from sectum.hetee.attest.endorsement import ENDORSEMENT_LIFE_S, manufacture, store
 from sectum.hetee.client import Session, connect
 from sectum.hetee.client.connection import Connection
 from sectum.hetee.client.reconnecting_session import ReconnectingSession
 from sectum.hetee.client.transport import Transport
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.confinement import users
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import EvidenceRefused, HeteeError, Refusal, WorkRefused
+from sectum.hetee.installation.manufacture import ENDORSEMENT_LIFE_S, manufacture, store
 from sectum.hetee.launcher import role_command
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Pace
 from sectum.testing.tiny_models import endless_loop
 
 pytestmark = pytest.mark.slow
@@ -187,7 +188,7 @@ def test_an_announced_model_of_two_gib_is_refused(doubler: bytes) -> None:
         assert enclave is not None
         with transport.changed:
             stream, pending = enclave.open(Kind.CODE, digest, total)
-        code = messages.encode(messages.CodeOpening(format="onnx", sha256=digest))
+        code = messages.encode(data_messages.CodeOpening(format="onnx", sha256=digest))
         chunks = total >> 20
         transport.connection.send(
             lambda: enclave.sealer.seal(Kind.CODE, code, stream=stream, chunks=chunks, total=total)

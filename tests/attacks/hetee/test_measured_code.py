@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_installation import POISON, Installation, RunningService
 from hetee_rack import until
-from sectum.hetee.attest.policy import Policy
-from sectum.hetee.attest.reference import sign_reference
 from sectum.hetee.client import connect
 from sectum.hetee.errors import PolicyRefused, ServiceRefused
 from sectum.hetee.image.measurement import measure
-from sectum.hetee.image.software import WORKER, files
+from sectum.hetee.installation.software import WORKER, files
 from sectum.hetee.installed_policy import installed_policy
+from sectum.hetee.signing import sign_reference
+from sectum.hetee.verification.policy import Policy
 
 pytestmark = pytest.mark.slow
 

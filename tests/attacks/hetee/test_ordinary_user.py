@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 
 from hetee_installation import Installation, RunningService
 from hetee_rack import found_in_memory
+from places import SUPPORT
 from sectum.hetee.client import connect, read_policy_file
 
 pytestmark = [
@@ -75,6 +78,47 @@ def test_an_ordinary_user_s_rack_is_confined(service: RunningService, doubler: b
         assert not found_in_memory(pids["hetee.host"], {"pem": pem})
         (ready,) = [event for event in service.log() if event["event"] == "ready" and event["role"] == "host"]
         assert {"landlock", "seccomp", "not-dumpable"} <= set(ready["confinement"])
+
+
+def test_a_host_that_was_taken_over_reaches_nothing(service: RunningService, folder: Path) -> None:
+    """A host of the same user, confined as it is, gets neither the key nor the log, and nothing of other roles."""
+    with service:
+        pids = {
+            role: next(pid for pid in children(service._process.pid) if role in words(pid))
+            for role in ("hetee.host", "hetee.controller")
+        }
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        (scratch / "to-be-deleted").touch()
+        for path in (scratch, scratch / "to-be-deleted"):
+            os.chown(path, USER, USER)
+        shutil.copy(SUPPORT / "hetee_hostile_role.py", folder / "hostile.py")
+        facts = {
+            "key": str(service.state / "endorsement" / "endorsement.key"),
+            "log": str(service.state / "log.jsonl"),
+            "socket": str(service.state / "run" / "controller.sock"),
+            "scratch": str(scratch),
+            "port": int(service.url.rpartition(":")[2]),
+            "controller": pids["hetee.controller"],
+            "host": pids["hetee.host"],
+            "worker": children(pids["hetee.controller"])[0],
+        }
+        command = [service.installation.command, "-P", folder / "hostile.py", "host", "confined", json.dumps(facts)]
+        done = subprocess.run(
+            [str(word) for word in command],
+            user=USER,
+            group=USER,
+            extra_groups=[],
+            env=service.installation.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=60,
+            check=True,
+        )
+    told = json.loads(done.stdout)
+    assert {name: outcome for name, outcome in told["outcomes"].items() if outcome.startswith("DONE")} == {}
+    assert len(told["outcomes"]) > 20
+    assert not told["unconfined"]
 
 
 def children(pid: int) -> list[int]:

@@ -11,8 +11,8 @@ import pytest
 
 from hetee_installation import Installation, RunningService
 from places import SUPPORT
-from sectum.hetee.attest.policy import CONFINEMENT
 from sectum.hetee.client import connect, read_policy_file
+from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.errors import PolicyRefused
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def test_less_confinement_is_served_to_those_who_accept_it(
         with pytest.raises(PolicyRefused) as caught:
             connect(service.url, policy)
         assert "lacks confinement" in str(caught.value)
-        lacking = {"apart-from-host", "private-root", "empty-root", "user-namespace"}
+        lacking = {"apart-from-host", "private-root", "empty-root", "own-devices", "user-namespace"}
         lacking |= {name for name in CONFINEMENT["worker"] if name.endswith("-namespace")}
         less = {role: tuple(sorted(set(names) - lacking)) for role, names in CONFINEMENT.items()}
         fields = {"formats": policy.formats, "measurements": policy.measurements, "roots": policy.roots}

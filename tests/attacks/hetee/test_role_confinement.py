@@ -16,7 +16,7 @@ import pytest
 
 from hetee_rack import Rack, found_in_memory, until
 from places import SUPPORT
-from sectum.hetee.attest.policy import CONFINEMENT
+from sectum.hetee.confinement.required import CONFINEMENT
 
 pytestmark = [
     pytest.mark.slow,
@@ -110,6 +110,7 @@ def test_a_controller_sees_its_images_only(rack: Rack) -> None:
         "endorsement",
         "reference",
         "run",
+        "start",
         "proc",
         "dev",
     }

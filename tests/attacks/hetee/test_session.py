@@ -14,12 +14,12 @@ import sectum
 from hetee_hostile_host import DOWN, UP, HostileHost, Seen
 from hetee_rack import Rack, error_within, free_port, until
 from sectum.errors import UsageError
-from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import connect
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import EvidenceRefused, HandshakeRefused, HeteeError, PolicyRefused, Refusal, ServiceRefused
 from sectum.hetee.launcher import RackPaths, provision
 from sectum.hetee.signing import sign_worker
+from sectum.hetee.verification.policy import Policy
 from sectum.hetee.wire.kinds import Kind
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from hetee_worker_peer import SECRET, SESSION, Client, WorkerUnderTest, as_tensor
-from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.channel import data_channel
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind, Role
@@ -37,7 +38,7 @@ def worker() -> Iterator[WorkerUnderTest]:
 def frames_of_a_batch(client: Client, model: bytes) -> list[bytearray]:
     """The frames of one good batch, sealed and not sent: its opening and its four chunks."""
     client.stream += 1
-    message = messages.BatchOpening(model=model, tensors=(as_tensor("x", X),), deadline_ms=60_000)
+    message = data_messages.BatchOpening(model=model, tensors=(as_tensor("x", X),), deadline_ms=60_000)
     opening, data = messages.encode(message), X.reshape(-1).view(np.uint8).data
     size = len(data) // 4
     fields = {"stream": client.stream, "chunks": 4, "total": len(data)}
@@ -85,7 +86,7 @@ def test_frames_changed_on_their_way(worker: WorkerUnderTest, attack: str) -> No
     change, code = ATTACKS[attack]
     client = worker.assign()
     loaded = client.load(convolutions())
-    assert isinstance(loaded, messages.Loaded)
+    assert isinstance(loaded, data_messages.Loaded)
     for frame in change(frames_of_a_batch(client, loaded.sha256)):
         try:
             client.socket.sendall(frame)
@@ -114,7 +115,7 @@ def test_truncated(worker: WorkerUnderTest) -> None:
     """A connection that ends inside a frame computes nothing."""
     client = worker.assign()
     loaded = client.load(convolutions())
-    assert isinstance(loaded, messages.Loaded)
+    assert isinstance(loaded, data_messages.Loaded)
     frames = frames_of_a_batch(client, loaded.sha256)
     client.socket.sendall(b"".join(frames)[:-1])
     client.socket.close()
@@ -142,7 +143,7 @@ def test_nothing_of_a_tenant_is_left_or_told(worker: WorkerUnderTest) -> None:
     """After WIPE neither plaintext nor keys are in the process's buffers, and its log never had them."""
     client = worker.assign()
     loaded = client.load(convolutions())
-    assert isinstance(loaded, messages.Loaded)
+    assert isinstance(loaded, data_messages.Loaded)
     x = X.copy()
     x.reshape(-1).view(np.uint8)[400 : 400 + len(MARK)] = np.frombuffer(MARK, np.uint8)
     assert client.infer(loaded.sha256, {"x": x}).receipt
@@ -166,7 +167,7 @@ def test_a_wipe_in_the_middle_of_a_frame_is_told_all_the_same(worker: WorkerUnde
     """A client that keeps sending during the end of its enclave does not change the worker's exit code."""
     client = worker.assign()
     loaded = client.load(convolutions())
-    assert isinstance(loaded, messages.Loaded)
+    assert isinstance(loaded, data_messages.Loaded)
     opening, chunk, *_ = frames_of_a_batch(client, loaded.sha256)
     worker.data.sendall(opening + chunk[: len(chunk) // 2])
     time.sleep(0.1)  # so that the worker waits for the rest

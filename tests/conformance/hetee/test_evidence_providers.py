@@ -9,12 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_evidence_conformance import EvidenceConformance
-from sectum.hetee.attest.endorsement import manufacture
-from sectum.hetee.attest.evidence import Provider, Subject, Verifier
-from sectum.hetee.attest.quote_provider import QuoteProvider
-from sectum.hetee.attest.quotes import QuoteVerifier
-from sectum.hetee.attest.software import SoftwareVerifier
+from sectum.hetee.attest.evidence import Provider, Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
+from sectum.hetee.installation.manufacture import manufacture
+from sectum.hetee.verification.evidence import Verifier
+from sectum.hetee.verification.quotes import QuoteVerifier
+from sectum.hetee.verification.software import SoftwareVerifier
+from sectum.testing.quote_provider import QuoteProvider
 from sectum.testing.quoting_platform import QuotingPlatform
 
 ROOT = Ed25519PrivateKey.from_private_bytes(b"r" * 32)

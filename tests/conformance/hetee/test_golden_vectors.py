@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hetee_session_pair import bytes_of, one_frame
 from hetee_simple_reader import SimpleFrameReader
 from places import ROOT
-from sectum.hetee.attest.evidence import verify
-from sectum.hetee.attest.software import SoftwareVerifier
-from sectum.hetee.channel.key_exchange import ClientShare
 from sectum.hetee.channel.record import Opener, Rekeying
 from sectum.hetee.channel.schedule import HandshakeKeys, worker_traffic
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.client.handshake import ClientShare
 from sectum.hetee.errors import HeteeError
+from sectum.hetee.verification.evidence import verify
+from sectum.hetee.verification.software import SoftwareVerifier
 from sectum.hetee.wire.header import VERSION
 from sectum.hetee.wire.kinds import Kind
 

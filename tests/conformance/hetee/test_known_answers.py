@@ -13,11 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hetee_session_pair import bytes_of
-from sectum.hetee.channel.key_exchange import CONTROLLER_SHARE_BYTES, ClientShare, answer_share, x25519
+from sectum.hetee.channel.key_exchange import CONTROLLER_SHARE_BYTES, answer_share, x25519
 from sectum.hetee.channel.record import open_into, seal_into
-from sectum.hetee.channel.release import WorkerKey, hpke_open, release
+from sectum.hetee.channel.release import release
 from sectum.hetee.channel.schedule import extract
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.client.handshake import ClientShare
+from sectum.hetee.data_plane.release_key import WorkerKey, hpke_open
 from sectum.hetee.errors import HandshakeRefused, RecordRefused, Refusal
 
 

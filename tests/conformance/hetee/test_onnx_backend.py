@@ -22,8 +22,8 @@ from onnx import TensorProto, TypeProto, numpy_helper
 
 from hetee_rack import Rack
 from sectum.hetee.client import Session
+from sectum.hetee.data_plane.messages import Dtype
 from sectum.hetee.errors import Refusal, WorkRefused
-from sectum.hetee.wire.messages import Dtype
 
 # Their results are drawn anew in every run.
 RANDOM = ("bernoulli", "dropout", "random")

@@ -14,12 +14,13 @@ import msgspec
 import pytest
 
 from places import ROOT
-from sectum.hetee.attest.evidence import Claims, Evidence, Subject, read_evidence, verify
-from sectum.hetee.attest.policy import Policy
-from sectum.hetee.attest.quote_provider import QuoteProvider
-from sectum.hetee.attest.quotes import Quoted, QuoteVerifier
+from sectum.hetee.attest.evidence import Evidence, Subject
 from sectum.hetee.errors import EvidenceRefused, PolicyRefused, Refusal
+from sectum.hetee.verification.evidence import Claims, read_evidence, verify
+from sectum.hetee.verification.policy import Policy
+from sectum.hetee.verification.quotes import Quoted, QuoteVerifier
 from sectum.hetee.wire.messages import encode
+from sectum.testing.quote_provider import QuoteProvider
 
 pytest.importorskip("dcap_qvl")
 BESIDE = ROOT.parent / "shared" / "vectors"

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hetee_simple_reader import SimpleFrameReader
+from sectum.hetee.data_plane.messages import SCHEMAS, Tensor, read
+from sectum.hetee.data_plane.streams import ChunkReassembly, Ledger
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.errors import FrameRefused, HeteeError, MessageRefused, Refusal, StreamRefused
 from sectum.hetee.wire.frames import FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, MAGIC, Header, chunks_needed, parse, usual_chunk_bytes
 from sectum.hetee.wire.kinds import CHUNK_BYTES, STREAM_BYTES, Kind
-from sectum.hetee.wire.messages import SCHEMAS, Tensor, encode, read
-from sectum.hetee.wire.streams import ChunkReassembly, Ledger
-from sectum.hetee.wire.tensors import layout
+from sectum.hetee.wire.messages import encode
 
 pytestmark = pytest.mark.slow
 

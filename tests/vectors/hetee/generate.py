@@ -23,14 +23,16 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hetee_session_pair import bytes_of
-from sectum.hetee.attest.endorsement import Endorsement, manufacture
-from sectum.hetee.attest.evidence import Evidence, Subject, read_evidence
+from sectum.hetee.attest.endorsement import Endorsement
+from sectum.hetee.attest.evidence import Evidence, Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.attest.token import HARDWARE, NONCE, Signer
 from sectum.hetee.channel.key_exchange import answer_share
 from sectum.hetee.channel.record import Rekeying, Sealer
 from sectum.hetee.channel.schedule import HandshakeKeys, worker_traffic
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.installation.manufacture import manufacture
+from sectum.hetee.verification.evidence import read_evidence
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind

@@ -81,8 +81,6 @@ def _become(role: str, arguments: Sequence[str]) -> NoReturn:
     from sectum.hetee.launcher import role_command
 
     command = role_command(role)
-    if {"-h", "--help"} & set(arguments):  # the controller's own options, not those of the program that prepares it
-        command[-1] = f"sectum.hetee.{role}"
     sys.stdout.flush()
     os.execv(command[0], [*command, *arguments])  # noqa: S606  # no shell, and a fixed program
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from sectum.hetee.client import Result, Session
-    from sectum.hetee.wire.messages import Pixels
+    from sectum.hetee.data_plane.messages import Pixels
 
 _LARGEST_BATCH = 64
 _JPEG = b"\xff\xd8\xff"
@@ -215,7 +215,7 @@ def _batch(inputs: Any) -> int:
 
 def _pixels(name: str) -> Pixels:
     from sectum.hetee.client.inputs import IMAGENET
-    from sectum.hetee.wire.messages import Pixels
+    from sectum.hetee.data_plane.messages import Pixels
 
     return {"imagenet": IMAGENET, "unit": Pixels(std=(255.0,)), "bytes": Pixels()}[name]
 
@@ -278,7 +278,7 @@ def _shown(score: float | None) -> str:
 def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) -> None:
     from sectum.cli.render.figures import milliseconds
     from sectum.cli.render.show import rows, say
-    from sectum.hetee.attest.records import STEPS
+    from sectum.hetee.data_plane.receipts import STEPS
 
     lines = [
         (Path(row["image"]).name, "  ".join(f"{best['class']}: {_shown(best['score'])}" for best in row["classes"]))

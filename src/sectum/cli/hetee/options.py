@@ -12,7 +12,7 @@ import click
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
-    from sectum.hetee.attest.policy import Policy
+    from sectum.hetee.verification.policy import Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
 

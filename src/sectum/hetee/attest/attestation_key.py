@@ -10,29 +10,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sectum.hetee.attest import token
 from sectum.hetee.attest.attestation import DEBUG_DISABLED_SINCE_BOOT, DEBUG_ENABLED, TOKEN_LIFE_S
 from sectum.hetee.attest.evidence import Evidence, Format, Subject
-from sectum.hetee.attest.token import (
-    BOOTSEED,
-    CNF,
-    CONFINEMENT,
-    DBGSTAT,
-    EAT_PROFILE,
-    EXP,
-    HARDWARE,
-    IAT,
-    ISS,
-    MEASUREMENT,
-    NBF,
-    NONCE,
-    PROFILE,
-    SUB,
-    SWNAME,
-    SWVERSION,
-    UEID,
-    Signer,
-    cose_public_key,
-)
+from sectum.hetee.attest.token import Signer, cose_public_key
 from sectum.hetee.wire.messages import encode
 
 
@@ -63,25 +44,25 @@ class AttestationKey(ABC):
     def _claims(self, issuer: str, name: str, subject: Subject, life_s: int) -> dict[int, Any]:
         now = int(self._clock_s())
         return {
-            ISS: issuer,
-            SUB: name,
-            IAT: now,
-            NBF: now,
-            EXP: now + life_s,
-            UEID: self._device,
-            DBGSTAT: DEBUG_ENABLED if subject.debug else DEBUG_DISABLED_SINCE_BOOT,
-            EAT_PROFILE: PROFILE,
-            BOOTSEED: self._bootseed,
-            SWNAME: subject.role,
-            SWVERSION: subject.version,
-            MEASUREMENT: subject.measurement,
-            CONFINEMENT: sorted(subject.confinement),
-            HARDWARE: self._format,
+            token.ISS: issuer,
+            token.SUB: name,
+            token.IAT: now,
+            token.NBF: now,
+            token.EXP: now + life_s,
+            token.UEID: self._device,
+            token.DBGSTAT: DEBUG_ENABLED if subject.debug else DEBUG_DISABLED_SINCE_BOOT,
+            token.EAT_PROFILE: token.PROFILE,
+            token.BOOTSEED: self._bootseed,
+            token.SWNAME: subject.role,
+            token.SWVERSION: subject.version,
+            token.MEASUREMENT: subject.measurement,
+            token.CONFINEMENT: sorted(subject.confinement),
+            token.HARDWARE: self._format,
         }
 
     def _attestation(self, issuer: str, controller: Subject, life_s: int) -> dict[int, Any]:
         """Claims about the key, which ``issuer`` has to sign or to quote."""
-        return self._claims(issuer, "attestation", controller, life_s) | {CNF: cose_public_key(self.public_key)}
+        return self._claims(issuer, "attestation", controller, life_s) | {token.CNF: cose_public_key(self.public_key)}
 
     def left_s(self) -> float:
         """Seconds until what vouches for the key expires; without end if it does not say."""
@@ -93,7 +74,7 @@ class AttestationKey(ABC):
 
     def evidence(self, subject: Subject, nonce: bytes) -> bytes:
         """Make evidence that answers a nonce of 32 bytes; returns it encoded."""
-        claims = self._claims("attestation", subject.role, subject, TOKEN_LIFE_S) | {NONCE: nonce}
+        claims = self._claims("attestation", subject.role, subject, TOKEN_LIFE_S) | {token.NONCE: nonce}
         return encode(Evidence(format=self._format, token=self._signer.sign(claims), chain=self._chain()))
 
     def sign_record(self, claims: dict[int, Any]) -> bytes:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from sectum.hetee.attest.token import EAT_PROFILE, IAT, PROFILE, SUB, Schema, Signer, open_token
+from sectum.hetee.attest.token import EAT_PROFILE, IAT, PROFILE, SUB, Schema, open_token
 from sectum.hetee.errors import Refusal, refusal
 
 MANIFEST, SIGNER = "manifest.cwt", "signer.pub"
-_IMAGES = -70040
-_NAME = "worker images"
-_SCHEMA: Schema = {SUB: str, IAT: int, EAT_PROFILE: str, _IMAGES: list}
-
-
-def sign_reference(key: Ed25519PrivateKey, images: Iterable[bytes]) -> bytes:
-    """Sign the measurements of worker images, 32 bytes each."""
-    claims = {SUB: _NAME, IAT: int(time.time()), EAT_PROFILE: PROFILE, _IMAGES: sorted(set(images))}
-    return Signer(key).sign(claims)
+IMAGES = -70040
+NAME = "worker images"
+_SCHEMA: Schema = {SUB: str, IAT: int, EAT_PROFILE: str, IMAGES: list}
 
 
 def open_reference(token: bytes, signer: bytes) -> frozenset[bytes]:
@@ -37,8 +27,8 @@ def open_reference(token: bytes, signer: bytes) -> frozenset[bytes]:
         EvidenceRefused: it is not a manifest that this key has signed.
     """
     claims = open_token(token, signer, _SCHEMA)
-    images = claims[_IMAGES]
-    if (claims[SUB], claims[EAT_PROFILE]) != (_NAME, PROFILE) or any(type(image) is not bytes for image in images):
+    images = claims[IMAGES]
+    if (claims[SUB], claims[EAT_PROFILE]) != (NAME, PROFILE) or any(type(image) is not bytes for image in images):
         raise refusal(Refusal.EVIDENCE_MALFORMED, "the signed record is not a reference manifest of worker images")
     return frozenset(images)
 

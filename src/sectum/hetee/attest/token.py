@@ -153,17 +153,3 @@ def _load(data: bytes) -> Any:
 def cose_public_key(public_key: bytes) -> dict[int, Any]:
     """A `CNF` claim (RFC 8747) that names an Ed25519 key."""
     return {1: {1: 1, -1: 6, -2: public_key}}
-
-
-def confirmed_key(claims: dict[int, Any]) -> bytes:
-    """The key in a `CNF` claim.
-
-    Raises:
-        EvidenceRefused: ``EVIDENCE_MALFORMED``.
-    """
-    confirmation = claims[CNF]
-    key = confirmation.get(1) if isinstance(confirmation, dict) else None
-    public_key = key.get(-2) if isinstance(key, dict) else None
-    if not isinstance(public_key, bytes) or len(public_key) != 32 or confirmation != cose_public_key(public_key):
-        raise refusal(Refusal.EVIDENCE_MALFORMED, "a token's confirmation claim is not an Ed25519 key")
-    return public_key

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 from sectum.hetee.client.inputs import Inputs, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.messages import Pace, Pixels, Slot
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import ALLOWED, MIB, TAG_BYTES, Kind, Role
-from sectum.hetee.wire.messages import Message, Pace, Pixels, Slot, decode, encode
+from sectum.hetee.wire.messages import Message, decode, encode
 from sectum.hetee.worker.plain import PlainRecordReader, PlainRecordWriter
 
 DEADLINE_MS = 600_000
@@ -42,7 +44,7 @@ class PlainResult(NamedTuple):
 
 @dataclass(eq=False)
 class _Pending:
-    future: Future[PlainResult | messages.Loaded] = field(default_factory=Future)
+    future: Future[PlainResult | data_messages.Loaded] = field(default_factory=Future)
     times_ns: Future[dict[str, int]] = field(default_factory=Future)
     data: memoryview = field(default_factory=lambda: memoryview(b""))
     received_bytes: int = 0
@@ -110,16 +112,16 @@ class Baseline:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def load(self, model: bytes, digest: bytes) -> messages.Loaded:
+    def load(self, model: bytes, digest: bytes) -> data_messages.Loaded:
         """Send a model, whose SHA-256 is ``digest``, and wait until it is loaded.
 
         Raises:
             HeteeError: the model was refused, or the worker ended.
         """
-        code = messages.CodeOpening(format="onnx", sha256=digest)
+        code = data_messages.CodeOpening(format="onnx", sha256=digest)
         pending = self._send(Kind.CODE, code, Plaintext([memoryview(model)], self._chunk_bytes))
         loaded = pending.future.result(_LOAD_S)
-        assert isinstance(loaded, messages.Loaded)
+        assert isinstance(loaded, data_messages.Loaded)
         self._digest, self._slots = digest, loaded.inputs
         return loaded
 
@@ -131,7 +133,7 @@ class Baseline:
         """
         alone = all(pending.future.done() for pending in tuple(self._pending.values()))
         given = input_tensors(inputs, self._slots, pixels)
-        batch = messages.BatchOpening(
+        batch = data_messages.BatchOpening(
             model=self._digest,
             tensors=tuple(piece.tensor for piece in given),
             deadline_ms=DEADLINE_MS,
@@ -182,10 +184,10 @@ class Baseline:
             if not header.total:
                 pending.future.set_result(PlainResult(pending.data, pending.times_ns))
         elif header.kind is Kind.LOADED:
-            self._pending.pop(header.stream).future.set_result(decode(payload, messages.Loaded))
+            self._pending.pop(header.stream).future.set_result(decode(payload, data_messages.Loaded))
         elif header.kind is Kind.REFUSED:
             said = decode(payload, messages.Failure)
             self._pending.pop(header.stream).future.set_exception(refusal(said.code, said.detail))
         elif header.kind is Kind.RECEIPT:
-            times_ns = json.loads(decode(payload, messages.SignedReceipt).receipt)["times_ns"]
+            times_ns = json.loads(decode(payload, data_messages.SignedReceipt).receipt)["times_ns"]
             self._pending.pop(header.stream).times_ns.set_result(times_ns)

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import Session, connect
 from sectum.hetee.installed_policy import installed_policy
 from sectum.hetee.launcher import Launcher, RackPaths, provision
 from sectum.hetee.signing import sign_worker
+from sectum.hetee.verification.policy import Policy
 
 _READY_S = 120.0
 _POLL_S = 0.1

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.hetee.data_plane.receipts import STEPS
+
 _RESAMPLES = 2000
 _OUTSIDE_PCT = 2.5  # on either side of an interval of 95 %
 
@@ -55,8 +57,7 @@ class LatencyBreakdown:
 
     def json(self) -> dict[str, float]:
         """The four steps in milliseconds."""
-        steps = ("preprocess", "compute", "encryption", "transfer")
-        return {step: round(getattr(self, f"{step}_ms"), 4) for step in steps}
+        return {step: round(getattr(self, f"{step}_ms"), 4) for step in STEPS}
 
 
 def throughput_overhead_pct(baseline_per_s: float, service_per_s: float) -> float:

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from sectum.hetee.client.inputs import IMAGENET, Inputs
-from sectum.hetee.wire.messages import AcceleratorKind, Pace, Pixels
+from sectum.hetee.data_plane.messages import Pace, Pixels
+from sectum.hetee.wire.messages import AcceleratorKind
 from sectum.hetee.worker.accelerators.published import pace
 
 PacedOrReal = Literal["paced", "real"]

@@ -9,43 +9,42 @@ from collections.abc import Callable
 from enum import Enum
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sectum.hetee.channel.key_exchange import CONTROLLER_SHARE_BYTES, ClientShare, answer_share
+from sectum.hetee.channel.key_exchange import CONTROLLER_SHARE_BYTES, answer_share
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.release import vouch_digest
 from sectum.hetee.channel.schedule import IV_BYTES, HandshakeKeys, SessionKeys, mac
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.frames import Frame, plain_frame
+from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
 from sectum.hetee.wire.messages import M, Offer, Proof, decode, encode
 
 SUITE_NUMBER = (1).to_bytes(2)
 NONCE_BYTES = 32
-_PROLOGUE = b"sectum-hetee/1\0"
-_OFFER_AT = NONCE_BYTES + CONTROLLER_SHARE_BYTES
+PROLOGUE = b"sectum-hetee/1\0"
+OFFER_AT = NONCE_BYTES + CONTROLLER_SHARE_BYTES
 
 Attest = Callable[[bytes], bytes]
 """Makes encoded evidence for a nonce of 32 bytes."""
-CheckEvidence = Callable[[bytes, bytes], None]
-"""Verifies and validates evidence (first) for a nonce (second), or raises EvidenceRefused or PolicyRefused."""
 Admit = Callable[[bytes], bool]
 """Whether an identity (Ed25519 public key, 32 bytes) is served."""
 
 
-def _hash(*parts: bytes) -> bytes:
+def digest(*parts: bytes) -> bytes:
+    """SHA-256 of these parts of the transcript."""
     return hashlib.sha256(b"".join(parts)).digest()
 
 
 def attest_nonce(th1: bytes) -> bytes:
     """The nonce that the controller's evidence must answer."""
-    return _hash(b"sectum1 attest\0", th1)
+    return digest(b"sectum1 attest\0", th1)
 
 
-def _seal_once(key: Secret, header: Header, before: bytes, plaintext: bytes) -> bytes:
+def seal_once(key: Secret, header: Header, before: bytes, plaintext: bytes) -> bytes:
     """Make a frame whose payload is ``before`` and the sealed ``plaintext``; wipes the key, which seals one message."""
     header = header._replace(length=len(before) + len(plaintext) + TAG_BYTES)
     head = header.pack()
@@ -55,7 +54,12 @@ def _seal_once(key: Secret, header: Header, before: bytes, plaintext: bytes) -> 
     return head + before + sealed
 
 
-def _open_once(key: Secret, header: Header, sealed: memoryview, schema: type[M]) -> M:
+def open_once(key: Secret, header: Header, sealed: memoryview, schema: type[M]) -> M:
+    """Open the sealed part of a frame of the handshake; wipes the key.
+
+    Raises:
+        HandshakeRefused: ``HANDSHAKE_UNOPENED``.
+    """
     try:
         with key.reveal() as view:
             plaintext = AESGCM(view).decrypt(bytes(IV_BYTES), sealed, header.pack())
@@ -66,19 +70,21 @@ def _open_once(key: Secret, header: Header, sealed: memoryview, schema: type[M])
     return decode(plaintext, schema)
 
 
-def _check_kind(frame: Frame, kind: Kind) -> None:
+def check_kind(frame: Frame, kind: Kind) -> None:
+    """Refuse a frame of another type (``UNEXPECTED``)."""
     if frame.header.kind is not kind:
         raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name} during the handshake, expected {kind.name}")
 
 
-def _check_session(frame: Frame, session_id: bytes) -> None:
+def check_session(frame: Frame, session_id: bytes) -> None:
+    """Refuse a frame of another session (``WRONG_SESSION``)."""
     if frame.header.session != session_id:
         raise refusal(Refusal.WRONG_SESSION, f"{frame.header.kind.name} of another session")
 
 
 def worker_nonce(th4: bytes, index: int, worker_key: bytes, receipt_key: bytes) -> bytes:
     """The nonce of a worker's evidence, from the hash of the transcript, which is public."""
-    return _hash(b"sectum1 vouch\0", th4, index.to_bytes(4), worker_key, receipt_key)
+    return digest(b"sectum1 vouch\0", th4, index.to_bytes(4), worker_key, receipt_key)
 
 
 class EstablishedSession:
@@ -108,7 +114,7 @@ class EstablishedSession:
 
     def renewal_nonce(self, challenge: bytes) -> bytes:
         """The nonce that evidence in a long session must answer: it binds the session and the client's challenge."""
-        return _hash(b"sectum1 attest again\0", self.th4, challenge)
+        return digest(b"sectum1 attest again\0", self.th4, challenge)
 
     def worker_secret(self, vouch_payload: bytes | bytearray | memoryview) -> Secret:
         """The secret of the worker in this VOUCH, given the opened payload. Call it once for each VOUCH, in order."""
@@ -121,77 +127,13 @@ class EstablishedSession:
         self.opener.wipe()
 
 
-class _State(Enum):
+class State(Enum):
+    """States of a handshake, on either side."""
+
     NEW = 0
     WAITING = 1
     DONE = 2
     DEAD = 3
-
-
-class ClientHandshake:
-    """The client's side.
-
-    Args:
-        identity: the client's key; its public half is sent only to a controller whose evidence was accepted.
-        check_evidence: verifies and validates the controller's evidence.
-    """
-
-    def __init__(self, identity: Ed25519PrivateKey, check_evidence: CheckEvidence) -> None:
-        self._identity = identity
-        self._check_evidence = check_evidence
-        self._state = _State.NEW
-        self._share = ClientShare()
-        self.session: EstablishedSession | None = None
-
-    def hello(self) -> bytes:
-        """The first frame."""
-        assert self._state is _State.NEW, "HELLO is sent once"
-        self._state = _State.WAITING
-        self._hello = SUITE_NUMBER + secrets.token_bytes(NONCE_BYTES) + self._share.public
-        return plain_frame(Kind.HELLO, self._hello)
-
-    def receive(self, frame: Frame) -> bytes:
-        """Take ATTEST and return PROOF. Sets `session`.
-
-        Raises:
-            HandshakeRefused: the controller broke the protocol, or the frame was modified.
-            EvidenceRefused, PolicyRefused: from ``check_evidence``.
-            HeteeError: other refusals of frames and messages. After any refusal the handshake is unusable.
-        """
-        if self._state is not _State.WAITING:
-            raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name}, which this handshake does not expect now")
-        self._state = _State.DEAD
-        _check_kind(frame, Kind.ATTEST)
-        if len(frame.payload) <= _OFFER_AT + TAG_BYTES:
-            raise refusal(Refusal.BAD_LENGTH, f"ATTEST of {len(frame.payload)} bytes")
-        opening = bytes(frame.payload[:_OFFER_AT])
-        handshake = self._share.handshake_secret(opening[NONCE_BYTES:])
-        del self._share
-        th1 = _hash(_PROLOGUE, self._hello, opening)
-        keys = HandshakeKeys(handshake, th1)
-        try:
-            proof = self._prove(frame, keys, th1)
-            self._state = _State.DONE
-        finally:
-            keys.wipe()
-        return proof
-
-    def _prove(self, frame: Frame, keys: HandshakeKeys, th1: bytes) -> bytes:
-        _check_session(frame, keys.session_id)
-        offer = _open_once(keys.seal_k, frame.header, frame.payload[_OFFER_AT:], Offer)
-        th2 = _hash(th1, len(offer.evidence).to_bytes(4), offer.evidence)
-        if not hmac.compare_digest(offer.finished, mac(keys.mac_k, th2)):
-            raise refusal(Refusal.BAD_FINISHED, "the controller's MAC over the handshake is wrong")
-        self._check_evidence(offer.evidence, attest_nonce(th1))
-        identity = self._identity.public_key().public_bytes_raw()
-        th3 = _hash(th2, offer.finished, identity)
-        signature = self._identity.sign(b"sectum1 client proof\0" + th3)
-        finished = mac(keys.mac_c, _hash(th3, signature))
-        proof = encode(Proof(identity=identity, signature=signature, finished=finished))
-        sealed = _seal_once(keys.seal_c, Header(Kind.PROOF, 0, session=keys.session_id), b"", proof)
-        th4 = _hash(th3, signature, finished)
-        self.session = EstablishedSession(Role.CLIENT, keys.session_id, th4, keys.session(th4))
-        return sealed
 
 
 class ControllerHandshake:
@@ -204,7 +146,7 @@ class ControllerHandshake:
 
     def __init__(self, attest: Attest, admit: Admit) -> None:
         self._attest, self._admit = attest, admit
-        self._state = _State.NEW
+        self._state = State.NEW
         self._keys: HandshakeKeys | None = None
         self.session: EstablishedSession | None = None
         self.identity = b""
@@ -216,54 +158,54 @@ class ControllerHandshake:
             HandshakeRefused: the client broke the protocol, or the frame was modified.
             HeteeError: other refusals of frames and messages. After any refusal the handshake is unusable.
         """
-        state, self._state = self._state, _State.DEAD
+        state, self._state = self._state, State.DEAD
         try:
-            if state is _State.NEW:
+            if state is State.NEW:
                 answer = self._greet(frame)
-                self._state = _State.WAITING
+                self._state = State.WAITING
                 return answer
-            if state is not _State.WAITING:
+            if state is not State.WAITING:
                 raise refusal(Refusal.UNEXPECTED, f"{frame.header.kind.name}, which this handshake does not expect now")
             self._admit_client(frame)
-            self._state = _State.DONE
+            self._state = State.DONE
         finally:
-            if self._state is not _State.WAITING:
+            if self._state is not State.WAITING:
                 self.wipe()
         return None
 
     def _greet(self, frame: Frame) -> bytes:
-        _check_kind(frame, Kind.HELLO)
+        check_kind(frame, Kind.HELLO)
         hello = bytes(frame.payload)
         if hello[:2] != SUITE_NUMBER:
             raise refusal(Refusal.BAD_SUITE, f"suite {int.from_bytes(hello[:2])}, this side has suite 1")
         share, handshake = answer_share(hello[2 + NONCE_BYTES :])
         opening = secrets.token_bytes(NONCE_BYTES) + share
-        th1 = _hash(_PROLOGUE, hello, opening)
+        th1 = digest(PROLOGUE, hello, opening)
         self._keys = keys = HandshakeKeys(handshake, th1)
         evidence = self._attest(attest_nonce(th1))
-        self._th2 = _hash(th1, len(evidence).to_bytes(4), evidence)
+        self._th2 = digest(th1, len(evidence).to_bytes(4), evidence)
         self._finished = mac(keys.mac_k, self._th2)
         offer = encode(Offer(evidence=evidence, finished=self._finished))
-        return _seal_once(keys.seal_k, Header(Kind.ATTEST, 0, session=keys.session_id), opening, offer)
+        return seal_once(keys.seal_k, Header(Kind.ATTEST, 0, session=keys.session_id), opening, offer)
 
     def _admit_client(self, frame: Frame) -> None:
-        _check_kind(frame, Kind.PROOF)
+        check_kind(frame, Kind.PROOF)
         keys = self._keys
         assert keys is not None
-        _check_session(frame, keys.session_id)
-        proof = _open_once(keys.seal_c, frame.header, frame.payload, Proof)
-        th3 = _hash(self._th2, self._finished, proof.identity)
+        check_session(frame, keys.session_id)
+        proof = open_once(keys.seal_c, frame.header, frame.payload, Proof)
+        th3 = digest(self._th2, self._finished, proof.identity)
         try:
             identity = Ed25519PublicKey.from_public_bytes(proof.identity)
             identity.verify(proof.signature, b"sectum1 client proof\0" + th3)
         except (InvalidSignature, ValueError):
             raise refusal(Refusal.BAD_SIGNATURE, "the client's signature over the handshake is wrong") from None
-        if not hmac.compare_digest(proof.finished, mac(keys.mac_c, _hash(th3, proof.signature))):
+        if not hmac.compare_digest(proof.finished, mac(keys.mac_c, digest(th3, proof.signature))):
             raise refusal(Refusal.BAD_FINISHED, "the client's MAC over the handshake is wrong")
         if not self._admit(proof.identity):
             raise refusal(Refusal.NOT_ADMITTED, f"the identity {proof.identity.hex()[:16]}... is not on the list")
         self.identity = proof.identity
-        th4 = _hash(th3, proof.signature, proof.finished)
+        th4 = digest(th3, proof.signature, proof.finished)
         self.session = EstablishedSession(Role.CONTROLLER, keys.session_id, th4, keys.session(th4))
 
     def wipe(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from sectum.hetee.channel.schedule import extract
@@ -26,27 +26,6 @@ def x25519(private_key: X25519PrivateKey, peer: bytes) -> Secret:
         return Secret(private_key.exchange(X25519PublicKey.from_public_bytes(peer)))
     except ValueError:
         raise refusal(Refusal.BAD_SHARE, "an X25519 key share of low order or wrong length") from None
-
-
-class ClientShare:
-    """The client's ephemeral keys; ``public`` is its key share."""
-
-    def __init__(self) -> None:
-        self._mlkem = MLKEM768PrivateKey.generate()
-        self._x25519 = X25519PrivateKey.generate()
-        self.public = self._mlkem.public_key().public_bytes_raw() + self._x25519.public_key().public_bytes_raw()
-
-    def handshake_secret(self, controller_share: bytes) -> Secret:
-        """Derive the handshake secret from the controller's key share.
-
-        Raises:
-            HandshakeRefused: ``BAD_SHARE``.
-        """
-        try:
-            mlkem_secret = Secret(self._mlkem.decapsulate(controller_share[:CIPHERTEXT_BYTES]))
-        except ValueError:
-            raise refusal(Refusal.BAD_SHARE, "an ML-KEM ciphertext of wrong length") from None
-        return extract(mlkem_secret, x25519(self._x25519, controller_share[CIPHERTEXT_BYTES:]))
 
 
 def answer_share(client_share: bytes) -> tuple[bytes, Secret]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from sectum.hetee.channel.secret import Secret
@@ -14,19 +13,8 @@ from sectum.hetee.errors import Refusal, refusal
 SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
-def hpke_open(private_key: X25519PrivateKey, info: bytes, sealed: bytes) -> Secret:
-    """Open ``sealed``, which is the encapsulated key and the ciphertext.
-
-    Raises:
-        RecordRefused: ``NOT_AUTHENTIC``.
-    """
-    try:
-        return Secret(SUITE.decrypt(sealed, private_key, info))
-    except (InvalidTag, ValueError):
-        raise refusal(Refusal.NOT_AUTHENTIC, "the released key was not sealed to this worker") from None
-
-
-def _info(session_id: bytes, index: int) -> bytes:
+def release_info(session_id: bytes, index: int) -> bytes:
+    """What a release is bound to (``info`` of HPKE)."""
     return b"sectum1 release\0" + session_id + index.to_bytes(4)
 
 
@@ -48,30 +36,11 @@ def release(worker: Secret, worker_key: bytes, session_id: bytes, index: int) ->
     try:
         public_key = X25519PublicKey.from_public_bytes(worker_key)
         with worker.reveal() as secret:
-            sealed = SUITE.encrypt(secret, public_key, _info(session_id, index))
+            sealed = SUITE.encrypt(secret, public_key, release_info(session_id, index))
     except ValueError:
         raise refusal(Refusal.BAD_SHARE, "a worker's key of low order or wrong length") from None
     worker.wipe()
     return sealed
-
-
-class WorkerKey:
-    """A worker's key for one release, made at its start. ``public`` is sent in STARTED."""
-
-    def __init__(self) -> None:
-        self._private: X25519PrivateKey | None = X25519PrivateKey.generate()
-        self.public = self._private.public_key().public_bytes_raw()
-
-    def accept(self, sealed: bytes, session_id: bytes, index: int) -> Secret:
-        """Open a release and drop the private key: a worker serves one session in its life.
-
-        Raises:
-            RecordRefused: ``NOT_AUTHENTIC``; ``WIPED`` if a release was already accepted.
-        """
-        if self._private is None:
-            raise refusal(Refusal.WIPED, "a second session for a worker")
-        private_key, self._private = self._private, None
-        return hpke_open(private_key, _info(session_id, index), sealed)
 
 
 def vouch_digest(payload: bytes | bytearray | memoryview) -> bytes:

@@ -9,14 +9,16 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from sectum.hetee.attest.evidence import Claims, verify
-from sectum.hetee.attest.policy import Policy
-from sectum.hetee.attest.records import Receipt, open_receipt
 from sectum.hetee.channel.handshake import worker_nonce
 from sectum.hetee.client.trust import verifiers_of
+from sectum.hetee.data_plane.messages import BatchOpening, ResultOpening, Tensor
+from sectum.hetee.data_plane.receipts import Receipt
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.messages import BatchOpening, ResultOpening, Tensor, decode
-from sectum.hetee.wire.tensors import layout
+from sectum.hetee.verification.evidence import Claims, verify
+from sectum.hetee.verification.policy import Policy
+from sectum.hetee.verification.records import open_receipt
+from sectum.hetee.wire.messages import decode
 
 BUNDLE_BYTES = 1 << 20
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]

@@ -14,7 +14,8 @@ from contextlib import suppress
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sectum.hetee.channel.handshake import ClientHandshake, EstablishedSession
+from sectum.hetee.channel.handshake import EstablishedSession
+from sectum.hetee.client.handshake import ClientHandshake
 from sectum.hetee.client.liveness import LOST_AFTER_S
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal

@@ -11,18 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from sectum.hetee.attest.evidence import Claims
-from sectum.hetee.attest.records import Receipt, open_receipt
-from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.client.results import LoadedModel, ReceiptParts, Result, arrays
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.messages import Tensor
+from sectum.hetee.data_plane.receipts import Receipt
+from sectum.hetee.data_plane.streams import ChunkReassembly, Ledger
 from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.verification.evidence import Claims
+from sectum.hetee.verification.records import open_receipt
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
-from sectum.hetee.wire.messages import Tensor, Vouch, decode, read
-from sectum.hetee.wire.streams import ChunkReassembly, Ledger
+from sectum.hetee.wire.messages import Vouch, decode
 
 _HASHED_S = 2.0  # the client hashes its inputs while the worker computes
 
@@ -93,8 +96,8 @@ class EnclaveChannel:
         self._assembly = ChunkReassembly()
         self._ledger: Ledger | None = None
         self.pending: dict[int, Pending] = {}
-        self.ready: messages.Ready | None = None
-        self.finished: messages.Finished | None = None
+        self.ready: data_messages.Ready | None = None
+        self.finished: data_messages.Finished | None = None
         self.answered = self.refused = 0
         self.pong = -1
 
@@ -146,23 +149,23 @@ class EnclaveChannel:
             self._chunk(frame)
             return
         payload = self._opener.open(header, frame.payload)
-        message = read(header.kind, payload)
-        if self.ready is None and not isinstance(message, messages.Ready):
+        message = data_messages.read(header.kind, payload)
+        if self.ready is None and not isinstance(message, data_messages.Ready):
             raise refusal(Refusal.UNEXPECTED, f"{header.kind.name} before READY")
         match message:
-            case messages.Ready():
+            case data_messages.Ready():
                 self._begin(message)
-            case messages.Loaded():
+            case data_messages.Loaded():
                 self._loaded(header.stream, message)
-            case messages.ResultOpening():
+            case data_messages.ResultOpening():
                 self._result(header, payload)
-            case messages.SignedReceipt():
+            case data_messages.SignedReceipt():
                 self._receipt(header.stream, message.receipt)
             case messages.Failure():
                 self._refused(header.stream, message)
-            case messages.Credit():
+            case data_messages.Credit():
                 self._streams().release(message.credit_bytes)
-            case messages.Finished():
+            case data_messages.Finished():
                 self.finished = message
             case messages.Ping() if header.kind is Kind.PONG_WORKER:
                 self.pong = message.number
@@ -171,7 +174,7 @@ class EnclaveChannel:
         assert self._ledger is not None
         return self._ledger
 
-    def _begin(self, ready: messages.Ready) -> None:
+    def _begin(self, ready: data_messages.Ready) -> None:
         if self.ready is not None or ready.index != self.index:
             raise refusal(
                 Refusal.UNEXPECTED, f"READY of enclave {ready.index}, expected one READY of enclave {self.index}"
@@ -180,7 +183,7 @@ class EnclaveChannel:
         self.pong = 1  # see `Transport`: READY counts as the first PONG
         self._ledger = Ledger(ready.credit_bytes, ready.open_streams)
 
-    def _loaded(self, stream: int, message: messages.Loaded) -> None:
+    def _loaded(self, stream: int, message: data_messages.Loaded) -> None:
         self._streams().answer(stream, Kind.LOADED)
         pending = self.pending.pop(stream)
         if message.sha256 != pending.digest:
@@ -189,7 +192,7 @@ class EnclaveChannel:
         pending.future.set_result(loaded)
 
     def _result(self, header: Header, payload: bytes | bytearray) -> None:
-        message = decode(payload, messages.ResultOpening)
+        message = decode(payload, data_messages.ResultOpening)
         self._streams().answer(header.stream, Kind.RESULT)
         self._assembly.begin(header, payload)
         pending = self.pending[header.stream]

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.hetee.data_plane.messages import Pixels, Slot, Tensor
+from sectum.hetee.data_plane.tensors import ITEM_BYTES
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.messages import Pixels, Slot, Tensor
-from sectum.hetee.wire.tensors import ITEM_BYTES
 
 # Mean and standard deviation of ImageNet's training images, in units of 0-255, as torchvision publishes them
 # (0.485, 0.456, 0.406; 0.229, 0.224, 0.225).

@@ -6,10 +6,13 @@ import time
 
 LOST_AFTER_S = 2.0
 PING_EVERY_S = 0.5
+CHECKED_EVERY_S = 0.1  # by who uses a monitor: for a PING to be sent, and for a loss to be seen, it may take so long
 
 
 class LivenessMonitor:
-    """Watches one peer. The peer is lost when a PING has had no answer, and nothing has moved, for two seconds.
+    """Watches one peer. The peer is lost when nothing has moved for two seconds, and a PING has no answer meanwhile.
+
+    So silence is noticed within two seconds while PINGs are sent every `PING_EVERY_S`.
 
     Something moves when bytes arrive from the peer, or when bytes queued before the PING leave. So a PING behind a
     large batch on a slow network is late, not lost.
@@ -54,4 +57,7 @@ class LivenessMonitor:
     @property
     def lost(self) -> bool:
         """Whether the peer counts as lost."""
-        return self._sent_s is not None and time.monotonic() > max(self._sent_s, self._moved_s) + LOST_AFTER_S
+        if self._sent_s is None:
+            return False
+        begun_s = max(self._sent_s - PING_EVERY_S, self._moved_s)
+        return time.monotonic() > begun_s + LOST_AFTER_S - 2 * CHECKED_EVERY_S

@@ -17,8 +17,8 @@ from sectum import __version__
 from sectum.hetee.client.inputs import IMAGENET
 from sectum.hetee.client.open_inference_messages import METHODS, SERVICE, message
 from sectum.hetee.client.reconnecting_session import ReconnectingSession
+from sectum.hetee.data_plane.messages import Slot
 from sectum.hetee.errors import EvidenceRefused, HeteeError, PolicyRefused, Refusal, WorkRefused, refusal
-from sectum.hetee.wire.messages import Slot
 
 _INFERENCES = 64  # at a time, waiting ones included
 _OTHERS = 8  # threads for calls that wait for nothing

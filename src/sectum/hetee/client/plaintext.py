@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from sectum.hetee.client.inputs import InputTensor
+from sectum.hetee.data_plane.messages import Tensor
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.wire.header import chunks_needed, usual_chunk_bytes
-from sectum.hetee.wire.messages import Tensor
-from sectum.hetee.wire.tensors import layout
 
 
 class Plaintext:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.hetee.attest.records import Receipt
+from sectum.hetee.data_plane.messages import Slot, Tensor
+from sectum.hetee.data_plane.receipts import Receipt
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.messages import Slot, Tensor, Vouch
-from sectum.hetee.wire.tensors import layout
+from sectum.hetee.wire.messages import Vouch
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from types import TracebackType
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sectum.hetee.attest.policy import Policy
 from sectum.hetee.attest.records import Cleaning
 from sectum.hetee.client.bundle import ReceiptBundle
 from sectum.hetee.client.connection import HANDSHAKE_S, Connection
@@ -21,10 +20,13 @@ from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.transport import ATTEST_EVERY_S, Transport
 from sectum.hetee.client.trust import Trust, read_policy_file
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.messages import Pace, Pixels
 from sectum.hetee.errors import EvidenceRefused, HeteeError, RecordRefused, Refusal, refusal
+from sectum.hetee.verification.policy import Policy
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import CHUNK_BYTES, CHUNK_BYTES_LEAST, Kind
-from sectum.hetee.wire.messages import AcceleratorKind, Pace, Pixels
+from sectum.hetee.wire.messages import AcceleratorKind
 
 DEADLINE_MS = 60_000
 _GRACE_S = 5.0
@@ -194,7 +196,7 @@ class Session:
                 raise refusal(Refusal.MODEL_REFUSED, f"{model} cannot be read: {error.strerror}") from None
         digest = hashlib.sha256(data).digest()
         enclave = self._ready(timeout_s)
-        code = messages.CodeOpening(format="onnx", sha256=digest)
+        code = data_messages.CodeOpening(format="onnx", sha256=digest)
         plaintext = Plaintext([memoryview(data)], self._chunk_bytes)
         pending = self._transport.send_stream(enclave, Kind.CODE, code, digest, plaintext, timeout_s)
         loaded = self._answer(pending, timeout_s)
@@ -210,7 +212,7 @@ class Session:
         """
         enclave = self._transport.enclave
         if enclave is not None:
-            code = messages.CodeOpening(format="onnx", sha256=model.digest)
+            code = data_messages.CodeOpening(format="onnx", sha256=model.digest)
             self._transport.to_worker(enclave, Kind.UNLOAD, code)
         if self._loaded is not None and self._loaded[1] is model:
             self._loaded = None
@@ -280,7 +282,7 @@ class Session:
         if model is None:
             raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
         given = input_tensors(inputs, model.inputs, pixels)
-        batch = messages.BatchOpening(
+        batch = data_messages.BatchOpening(
             model=model.digest,
             tensors=tuple(piece.tensor for piece in given),
             deadline_ms=deadline_ms,

@@ -13,13 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 from sectum.hetee.attest.evidence import NONCE_BYTES
-from sectum.hetee.attest.records import Cleaning, open_cleaning
+from sectum.hetee.attest.records import Cleaning
 from sectum.hetee.client.connection import Connection, for_worker
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
-from sectum.hetee.client.liveness import LOST_AFTER_S, PING_EVERY_S, LivenessMonitor
+from sectum.hetee.client.liveness import CHECKED_EVERY_S, LOST_AFTER_S, PING_EVERY_S, LivenessMonitor
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
+from sectum.hetee.verification.records import open_cleaning
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import HEADER_BYTES
@@ -31,7 +32,6 @@ _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
 # The opening of a smaller batch, if no other is pending, is sent ahead of its chunks, so that host and worker wake up
 # while the first chunk is sealed. Otherwise opening and first chunk are sent with one call.
 _MUCH_BYTES = 1 << 20
-_WATCH_S = 0.1
 ATTEST_EVERY_S = 3600.0
 _ATTEST_S = 10.0
 _STARVED_S = 0.3
@@ -347,7 +347,7 @@ class Transport:
     def _watch(self) -> None:
         while True:
             begun_s = time.monotonic()
-            if self._over.wait(_WATCH_S):
+            if self._over.wait(CHECKED_EVERY_S):
                 return
             # If this thread itself was not scheduled in time, silence says nothing about the peers.
             starved = time.monotonic() > begun_s + _STARVED_S

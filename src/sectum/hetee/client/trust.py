@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sectum.hetee.attest.evidence import Claims, Verifier, verify
-from sectum.hetee.attest.policy import Policy, read_policy
-from sectum.hetee.attest.quotes import QuoteVerifier
-from sectum.hetee.attest.software import SoftwareVerifier
 from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.verification.evidence import Claims, Verifier, verify
+from sectum.hetee.verification.policy import Policy, read_policy
+from sectum.hetee.verification.quotes import QuoteVerifier
+from sectum.hetee.verification.software import SoftwareVerifier
 from sectum.hetee.wire.messages import Vouch
 
 

@@ -8,7 +8,6 @@ from sectum.hetee.confinement.confine import (
     ConfinementReport,
     close_off,
     confine_controller,
-    confine_host,
     isolate,
     new_user_namespace,
 )
@@ -17,7 +16,6 @@ __all__ = [
     "ConfinementReport",
     "close_off",
     "confine_controller",
-    "confine_host",
     "isolate",
     "new_user_namespace",
 ]

@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from sectum.hetee.confinement.users import FIRST, become
 
 _WORD_CHARACTERS = 64
 # All that is in the root of a controller with a root of its own.
-PRIVATE_ROOT = frozenset({"controller", "worker", "caches", "endorsement", "reference", "admit", "run", "proc", "dev"})
+PRIVATE_ROOT = frozenset({"controller", "worker", "caches", "endorsement", "reference", "start", "run", "proc", "dev"})
 _NAMESPACES = {
     "mount-namespace": kernel.CLONE_NEWNS,
     "network-namespace": kernel.CLONE_NEWNET,
@@ -51,7 +51,7 @@ class ConfinementReport:
         self.unconfined.append(f"{name}: {reason}"[:_WORD_CHARACTERS])
 
 
-def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = False) -> None:
+def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = False, nodes: Iterable[Path] = ()) -> None:
     """Leave the machine's namespaces. Call it before any thread is started.
 
     From here on the process dies with its parent, its memory is not swapped, and it leaves no core dump.
@@ -61,6 +61,7 @@ def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = Fal
         user: user id to take first; 0 to keep the user.
         new_process: whether to go on in a new process, with a PID namespace of its own. This one ends then; the parent
             of both is the same.
+        nodes: device nodes that stay reachable in ``/dev``; no other does, but ``null`` and ``urandom``.
     """
     report.attempt("memory-locked", _lock_memory)
     report.attempt("no-core-dump", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
@@ -70,6 +71,8 @@ def isolate(report: ConfinementReport, *, user: int = 0, new_process: bool = Fal
     if report.attempt("user-namespace", new_user_namespace):
         for name, flag in _NAMESPACES.items():
             report.attempt(name, lambda flag=flag: kernel.unshare(flag))  # type: ignore[misc]
+        if "mount-namespace" in report.confinement:
+            report.attempt("own-devices", lambda: _own_devices(nodes))
         if new_process:
             report.attempt("pid-namespace", _go_on_in_new_pid_namespace)
             if "memory-locked" in report.confinement:  # the new process has not inherited it
@@ -107,34 +110,12 @@ def close_off(
     report.attempt("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1))
     report.attempt("not-dumpable", lambda: kernel.prctl(kernel.PR_SET_DUMPABLE, 0))
     report.attempt("dies-with-parent", lambda: kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL))
-    _forget_files(report, running)
+    forget_files(report, running)
     if devices:
         report.refused("no-new-descriptors", "a device driver runs in this process")
     else:
         report.attempt("no-new-descriptors", lambda: _no_new_descriptors(descriptors))
     report.attempt("seccomp", lambda: seccomp.install(seccomp.program([seccomp.IOCTL] if devices else [])))
-
-
-def confine_host(report: ConfinementReport, *, user: int = 0, with_parent: bool = False) -> None:
-    """Confine a host: no files, no new network sockets, no other processes. Call it before any thread is started.
-
-    Args:
-        report: gets the outcome of each step.
-        user: user id to take first; 0 to keep the user.
-        with_parent: whether the kernel is to end this process when its parent ends.
-    """
-    if user:
-        report.attempt("own-user", lambda: become(user))
-    if with_parent:  # a change of credentials clears it
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
-    report.attempt("no-core-dump", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
-    report.attempt("no-file-growth", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
-    report.attempt("no-capabilities", kernel.set_capabilities)
-    report.attempt("no-new-privileges", lambda: kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1))
-    report.attempt("not-dumpable", lambda: kernel.prctl(kernel.PR_SET_DUMPABLE, 0))
-    _forget_files(report, len(list(Path("/proc/self/task").iterdir())))
-    program = seccomp.program(list(seccomp.OF_HOST.values()), sockets=True)
-    report.attempt("seccomp", lambda: seccomp.install(program))
 
 
 def confine_controller(report: ConfinementReport, host: int, *, debug: bool = False) -> None:
@@ -173,7 +154,8 @@ def _has_private_root() -> None:
         raise OSError(errno.EPERM, "the machine's files are reachable")
 
 
-def _forget_files(report: ConfinementReport, threads: int) -> None:
+def forget_files(report: ConfinementReport, threads: int) -> None:
+    """Give up all access to files with Landlock, which has to be done while one thread runs."""
     # Landlock covers only this thread and its children; seccomp covers all threads.
     if threads == 1:
         report.attempt("landlock", landlock.restrict)
@@ -216,6 +198,17 @@ def _go_on_in_new_pid_namespace() -> None:
     kernel.unshare(kernel.CLONE_NEWPID)  # for the processes that this one makes
     if kernel.fork_as_sibling():
         os._exit(0)
+
+
+def _own_devices(nodes: Iterable[Path]) -> None:
+    """Put a folder with these nodes only in place of ``/dev``."""
+    kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE, None)
+    made = Path("/proc")  # a folder that exists, while the new one is filled
+    kernel.mount(b"none", bytes(made), b"tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, b"size=64k,mode=755")
+    for node in (Path("/dev/null"), Path("/dev/urandom"), *nodes):
+        (made / node.name).touch()
+        kernel.mount(bytes(node), bytes(made / node.name), None, kernel.MS_BIND, None)
+    kernel.mount(bytes(made), b"/dev", None, kernel.MS_MOVE, None)
 
 
 def _empty_root() -> None:

@@ -28,13 +28,6 @@ ALWAYS = {
     "set_robust_list": 273, "getcpu": 309, "getrandom": 318, "membarrier": 324, "rseq": 334,
 }  # fmt: skip
 IOCTL = 16
-# What a host also needs: new connections, descriptors from the controller, and moving bytes between them.
-OF_HOST = {
-    "close": 3, "fstat": 5, "lseek": 8, "ioctl": IOCTL, "select": 23, "connect": 42, "sendmsg": 46, "recvmsg": 47,
-    "getsockname": 51, "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55, "fcntl": 72,
-    "getppid": 110, "epoll_wait": 232, "epoll_ctl": 233, "openat": 257, "splice": 275, "accept4": 288,
-    "epoll_create1": 291, "pipe2": 293,
-}  # fmt: skip
 # What a controller, and a worker that is not confined yet, never need.
 DENIED = {
     "ptrace": 101, "syslog": 103, "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114, "setgroups": 116,
@@ -71,15 +64,15 @@ _BEGIN = [
     (_JUMP_AT_LEAST, 0, 1, _X32_BIT),
     (_RETURN, 0, 0, _KILL),
 ]
-_UNIX_SOCKETS_ONLY = _if_equal(_SOCKET, [_argument(0), (_JUMP_EQUAL, 0, 1, _AF_UNIX), _ALLOWED, _REFUSED])
+UNIX_SOCKETS_ONLY = _if_equal(_SOCKET, [_argument(0), (_JUMP_EQUAL, 0, 1, _AF_UNIX), _ALLOWED, _REFUSED])
 
 
-def program(also: Sequence[int] = (), *, sockets: bool = False) -> list[Instruction]:
+def program(also: Sequence[int] = (), more: Sequence[Instruction] = ()) -> list[Instruction]:
     """A filter that allows `ALWAYS` only: (operation, jump if true, jump if false, operand).
 
     Args:
         also: numbers of additional system calls to allow.
-        sockets: whether new Unix sockets are allowed.
+        more: further instructions, such as `UNIX_SOCKETS_ONLY`.
     """
     not_executable = [_argument(2), (_JUMP_BITS, 1, 0, _PROT_EXEC), _ALLOWED, _REFUSED]
     # Limits on private memory hold for neither of these kinds of memory.
@@ -93,7 +86,7 @@ def program(also: Sequence[int] = (), *, sockets: bool = False) -> list[Instruct
         *_if_equal(_PRCTL, [_argument(0), (_JUMP_EQUAL, 0, 1, PR_SET_NAME), _ALLOWED, _REFUSED]),
         # Its flags are in memory, which a filter cannot read. With ENOSYS, libc falls back to clone.
         *_if_equal(_CLONE3, [(_RETURN, 0, 0, _ENOSYS)]),
-        *(_UNIX_SOCKETS_ONLY if sockets else []),
+        *more,
         _REFUSED,
     ]
 
@@ -104,7 +97,7 @@ def program_of_controller(first_user: int) -> list[Instruction]:
     return [
         *_BEGIN,
         *(line for number in DENIED.values() for line in _if_equal(number, [_REFUSED])),
-        *_UNIX_SOCKETS_ONLY,
+        *UNIX_SOCKETS_ONLY,
         *_if_equal(_SETRESUID, high_ids_only),
         *_if_equal(_SETRESGID, high_ids_only),
         _ALLOWED,

@@ -112,13 +112,18 @@ def kind_of(name: str) -> str:
     return name.partition(":")[0]
 
 
+def has_nodes(kind: str) -> bool:
+    """Whether accelerators of a kind have device nodes, which a worker must have from its start."""
+    return kind == "cuda"
+
+
 def resets_alive(kind: str) -> bool:
     """Whether the reset of an accelerator can be confirmed while the process that had it lives.
 
     A CPU or paced accelerator is a right to compute: it is reset when the kernel has stopped the process. Nothing
     shows that a GPU was cleaned while the process has its context.
     """
-    return kind != "cuda"
+    return not has_nodes(kind)
 
 
 def reset(name: str, *, before: bool = False) -> str:

@@ -7,12 +7,12 @@ from functools import partial
 
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
-from sectum.hetee.controller.accelerators import Waiter
+from sectum.hetee.controller.accelerators import Waiter, has_nodes
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
 from sectum.hetee.controller.memory import too_large
-from sectum.hetee.controller.report import WARN_DAYS, is_full, report
+from sectum.hetee.controller.report import WARN_DAYS, gives_way, is_full, report
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.shares import Shares
 from sectum.hetee.controller.tenants import ACCEPTS, SessionState, Tenant
@@ -139,15 +139,11 @@ class Controller:
         return self._settings.admitted is None or identity in self._settings.admitted
 
     def _end_idle(self) -> bool:
-        """End the oldest session that has neither asked for an enclave nor has one; returns whether there is one."""
-        now, patience_s = self._clock(), self._settings.greeting_s
-        for tenant in self.tenants.values():
-            if tenant.state is SessionState.OPEN and now >= tenant.opened_s + patience_s:
-                self._refuse(
-                    tenant, refusal(Refusal.BUSY, "others need the place of this session, which asks for nothing")
-                )
-                return True
-        return False
+        """End a session that asks for nothing; returns whether there is one."""
+        idle = gives_way(self.tenants.values(), self._settings, self._clock())
+        if idle is not None:
+            self._refuse(idle, refusal(Refusal.BUSY, "others need the place of this session, which asks for nothing"))
+        return idle is not None
 
     def end_oldest_stranger(self) -> bool:
         """End the oldest connection without a session; returns whether there is one."""
@@ -322,6 +318,9 @@ class Controller:
         without_enclave = 0
         for kind, queue in accelerators.queues():
             unserved: list[Waiter] = []
+            if has_nodes(kind):
+                self.pool.free_for(kind, self._serve_devices(kind, queue))
+                continue
             spares = self.pool.spares()
             for waiter in queue:
                 tenant = self.tenants.get(waiter.tenant)
@@ -329,7 +328,7 @@ class Controller:
                     continue
                 lacks_enclave = tenant.enclave is None
                 if lacks_enclave:
-                    if tenant.share is not None and self._clock() < tenant.share.paused_s:
+                    if self._is_paused(tenant):
                         continue
                     if tenant.fence is not None or not spares:
                         without_enclave += 1
@@ -341,18 +340,43 @@ class Controller:
                     unserved.append(waiter)
                     continue
                 accelerators.leave(waiter.tenant)
-                self._for(tenant, partial(self._serve, tenant, free[: waiter.needs]))
+                self._for(tenant, partial(self._serve, tenant, self.pool.spare(), free[: waiter.needs]))
             self.pool.free_for(kind, unserved)
         if self._drained_s is None:
             self.pool.refill(without_enclave)
 
-    def _serve(self, tenant: Tenant, names: list[str]) -> None:
-        enclave = tenant.enclave or self._assign(tenant, names)
+    def _serve_devices(self, kind: str, queue: tuple[Waiter, ...]) -> list[Waiter]:
+        """Give sessions workers that were started for their devices, and start these; returns who still waits."""
+        accelerators, unserved, workers = self.pool.accelerators, list[Waiter](), self.pool.with_devices(kind)
+        for waiter in queue:
+            tenant = self.tenants.get(waiter.tenant)
+            if tenant is None or tenant.enclave is not None or self._is_paused(tenant):
+                continue
+            free = accelerators.free(kind)
+            if enclave := next((worker for worker in workers if len(worker.owned) == waiter.needs), None):
+                workers.remove(enclave)
+                if enclave.state is EnclaveState.SPARE and tenant.fence is None:
+                    accelerators.leave(waiter.tenant)
+                    self._for(tenant, partial(self._serve, tenant, enclave, sorted(enclave.owned)))
+            elif unserved or len(free) < waiter.needs:
+                unserved.append(waiter)
+            else:
+                self.pool.start(free[: waiter.needs])
+        for enclave in workers:  # nobody waits for them any more; to end while it starts would count as a failed start
+            if enclave.state is EnclaveState.SPARE:
+                self._environment.kill(enclave.number)
+        return unserved
+
+    def _is_paused(self, tenant: Tenant) -> bool:
+        return tenant.share is not None and self._clock() < tenant.share.paused_s
+
+    def _serve(self, tenant: Tenant, spare: EnclaveEntry | None, names: list[str]) -> None:
+        enclave = tenant.enclave or self._assign(tenant, spare, names)
         self.pool.grant(enclave, names)
 
-    def _assign(self, tenant: Tenant, names: list[str]) -> EnclaveEntry:
+    def _assign(self, tenant: Tenant, enclave: EnclaveEntry | None, names: list[str]) -> EnclaveEntry:
         """Give a spare worker to a session: send evidence to the client, keys to the worker, its socket to the host."""
-        session, configuration, enclave = tenant.session, tenant.configuration, self.pool.spare()
+        session, configuration = tenant.session, tenant.configuration
         assert session is not None
         assert configuration is not None
         assert enclave is not None
@@ -454,4 +478,5 @@ class Controller:
     def state(self) -> messages.State:
         """Counts for operators, without names of models or keys."""
         left_s, draining = self._issuer.left_s(), self._drained_s is not None
-        return report(self.pool, self.tenants.values(), self._settings, draining=draining, left_s=left_s)
+        tenants, now = self.tenants.values(), self._clock()
+        return report(self.pool, tenants, self._settings, draining=draining, left_s=left_s, now=now)

@@ -39,8 +39,8 @@ class Environment(Protocol):
     def close(self, connection: int) -> None:
         """Close a connection when all that was sent has gone out."""
 
-    def start(self, worker: int) -> StartedProcess:
-        """Measure the worker's software and start a worker process.
+    def start(self, worker: int, devices: tuple[str, ...] = ()) -> StartedProcess:
+        """Start a worker process, which sees these accelerators with device nodes and no others.
 
         Raises:
             OSError: it cannot be started.

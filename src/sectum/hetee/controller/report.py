@@ -21,8 +21,14 @@ def is_full(tenants: Collection[Tenant], settings: Settings) -> bool:
     return sum(t.session is not None or t.handshake is not None for t in tenants) >= settings.sessions
 
 
+def gives_way(tenants: Collection[Tenant], settings: Settings, now: float) -> Tenant | None:
+    """The oldest session that has neither asked for an enclave nor has one: it ends when another needs its place."""
+    old = (t for t in tenants if t.state is SessionState.OPEN and now >= t.opened_s + settings.greeting_s)
+    return next(old, None)
+
+
 def report(
-    pool: WorkerPool, tenants: Collection[Tenant], settings: Settings, *, draining: bool, left_s: float
+    pool: WorkerPool, tenants: Collection[Tenant], settings: Settings, *, draining: bool, left_s: float, now: float
 ) -> State:
     """The answer to STATUS.
 
@@ -32,12 +38,14 @@ def report(
         settings: limits.
         draining: whether the service is being stopped.
         left_s: seconds until the endorsement of this machine expires.
+        now: monotonic time in seconds.
     """
     living = [enclave for enclave in pool.enclaves.values() if enclave.state > EnclaveState.STARTING]
+    full = is_full(tenants, settings) and gives_way(tenants, settings, now) is None
     problems = {
         "the service is being stopped": draining,
         "the endorsement of this machine has expired": left_s <= 0,
-        f"{settings.sessions} sessions are open, the limit": is_full(tenants, settings),
+        f"{settings.sessions} sessions are open, the limit": full,
         "workers do not start: see the log": pool.failures >= _FAILED_STARTS and not pool.spares(),
     }
     days = left_s / _DAY_S

@@ -96,10 +96,12 @@ class WorkerStart:
     measurement: bytes
     user: int = 0
 
-    def arguments(self, number: int) -> tuple[str, ...]:
-        """What is appended to the command for the worker with this number."""
+    def arguments(self, number: int, devices: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """What is appended to the command for the worker with this number, and with these devices."""
         user = ("--user", str(worker_user(self.user, number))) if self.user else ()
-        return ("--new-process", "--measurement", self.measurement.hex(), *user)
+        # A driver reserves more memory than it uses.
+        own = ("--accelerators", ",".join(devices), "--memory-mib", "0") if devices else ()
+        return ("--new-process", "--measurement", self.measurement.hex(), *user, *own)
 
 
 class ControllerService:
@@ -159,9 +161,10 @@ class ControllerService:
             stream.closing = True
             self._watch_host(connection)
 
-    def start(self, worker: int) -> StartedProcess:
+    def start(self, worker: int, devices: tuple[str, ...] = ()) -> StartedProcess:
         """Start a worker."""
-        process = WorkerProcess((*self._start.command, *self._start.arguments(worker)), self._start.environment)
+        command = (*self._start.command, *self._start.arguments(worker, devices))
+        process = WorkerProcess(command, self._start.environment)
         self._workers[worker] = process
         self._links[worker] = FrameSocket(process.link, ALLOWED[Role.WORKER, Role.CONTROLLER])
         self._watch(process.link, lambda _: self._read_link(worker))
@@ -306,11 +309,11 @@ class ControllerService:
                     return
         except HeteeError as error:
             self._controller.misbehaved(worker, error)
+        except OSError:
+            self.kill(worker)  # without a link it cannot be told to stop
         except Exception as fault:  # noqa: BLE001  # whatever a worker can cause ends that worker, never the controller
             log("fault", type=type(fault).__name__, worker=worker)
             self.kill(worker)
-        except OSError:
-            self.kill(worker)  # without a link it cannot be told to stop
 
     def _read_log(self, process: WorkerProcess) -> None:
         """Pass on what a worker logs, as its own words, up to a limit."""

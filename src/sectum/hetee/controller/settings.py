@@ -1,4 +1,4 @@
-"""The settings of a controller."""
+"""The settings of a controller, and how it starts."""
 
 from __future__ import annotations
 
@@ -50,3 +50,32 @@ class Settings:
     confinement: frozenset[str] = frozenset()
     unconfined: tuple[str, ...] = ()
     memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a controller starts. The program that prepares its surroundings writes this for it.
+
+    Attributes:
+        settings: limits.
+        socket: path of the socket for hosts.
+        images: folder of the images, and of the copies of endorsement and reference manifest.
+        users: user id of this controller, from which those of workers follow; 0 if workers keep the user.
+        host_user: user id of the host.
+        threads: number of threads that compute a batch on one CPU accelerator.
+        memory_mib: limit on the private memory of a worker; 0 for no limit.
+        debug: whether all evidence states that this process can be debugged.
+        allow_unconfined: whether to serve although the kernel refuses a step of confinement.
+        with_parent: process id of the parent, with which this process ends; None to go on without it.
+    """
+
+    settings: Settings
+    socket: str
+    images: str
+    users: int
+    host_user: int
+    threads: int
+    memory_mib: int
+    debug: bool
+    allow_unconfined: bool
+    with_parent: int | None

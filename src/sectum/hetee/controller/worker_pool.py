@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sectum.hetee.controller.accelerators import AcceleratorPool, Waiter
+from sectum.hetee.controller.accelerators import AcceleratorPool, Waiter, kind_of
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Clock, Environment
 from sectum.hetee.controller.handover import WIPE_S, Handover
@@ -51,24 +51,29 @@ class WorkerPool:
     def refill(self, waiting: int) -> None:
         """Start workers until there is one for each session that waits, plus the configured number of spares."""
         now = self._clock()
-        ready, starting = len(list(self._in(EnclaveState.SPARE))), len(list(self._in(EnclaveState.STARTING)))
+        ready, starting = self.spares(), sum(not enclave.owned for enclave in self._in(EnclaveState.STARTING))
         wanted = min(self._settings.spares + waiting - ready, _STARTING_AT_ONCE) - starting
         room = self._settings.enclaves + self._settings.spares - len(self.enclaves)
         if waiting > ready and room <= 0:  # who is ending gives way to who waits
             for enclave in self._in(EnclaveState.DRAINING):
                 enclave.kill_s = min(enclave.kill_s or now, enclave.drained_s + self._settings.quantum_s + REVOKE_S)
+        for _ in range(min(wanted, room)):
+            self.start()
+
+    def start(self, devices: Sequence[str] = ()) -> None:
+        """Start a worker, unless one has just failed; it owns these free accelerators, and sees no other device."""
+        now = self._clock()
         if now < self._restart_s:
             return
-        for _ in range(min(wanted, room)):
-            self._numbers += 1
-            try:
-                pid, measurement = self._environment.start(self._numbers)
-            except OSError as error:
-                self._start_failed(str(error))
-                return
-            self.enclaves[self._numbers] = EnclaveEntry(
-                self._numbers, pid, measurement, now + self._settings.starting_s
-            )
+        self._numbers += 1
+        try:
+            pid, measurement = self._environment.start(self._numbers, tuple(devices))
+        except OSError as error:
+            self._start_failed(str(error))
+            return
+        enclave = EnclaveEntry(self._numbers, pid, measurement, now + self._settings.starting_s, owned=set(devices))
+        self.enclaves[self._numbers] = enclave
+        self.accelerators.grant(self._numbers, devices)
 
     def _start_failed(self, why: str) -> None:
         """Retry at once the first time, then after 0.1, 0.2, ... 2 s."""
@@ -77,16 +82,22 @@ class WorkerPool:
         self._environment.log("worker_not_started", why=why, failures=self.failures)
 
     def spare(self) -> EnclaveEntry | None:
-        """The spare worker that has waited longest; None if there is none."""
-        return next(self._in(EnclaveState.SPARE), None)
+        """The spare worker without devices that has waited longest; None if there is none."""
+        return next((enclave for enclave in self._in(EnclaveState.SPARE) if not enclave.owned), None)
+
+    def with_devices(self, kind: str) -> list[EnclaveEntry]:
+        """Workers that were started with devices of a kind, and have no session yet."""
+        workers = self._in(EnclaveState.STARTING, EnclaveState.SPARE)
+        return [enclave for enclave in workers if kind in map(kind_of, enclave.owned)]
 
     def spares(self) -> int:
-        """The number of spare workers."""
-        return len(list(self._in(EnclaveState.SPARE)))
+        """The number of spare workers without devices."""
+        return sum(not enclave.owned for enclave in self._in(EnclaveState.SPARE))
 
     def grant(self, enclave: EnclaveEntry, names: list[str]) -> None:
-        """Give free accelerators to a worker."""
-        self.accelerators.grant(enclave.number, names)
+        """Give free accelerators, or those that it was started with, to a worker."""
+        if set(names) != set(self.accelerators.owned(enclave.number)):
+            self.accelerators.grant(enclave.number, names)
         enclave.granted_s = self._clock()
         enclave.owned |= set(names)
         self.handover.granted(enclave)

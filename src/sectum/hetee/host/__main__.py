@@ -9,8 +9,9 @@ import socket
 import sys
 from pathlib import Path
 
-from sectum.hetee.confinement import ConfinementReport, confine_host, users
+from sectum.hetee.confinement import ConfinementReport, users
 from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.host.confine import confine_host
 from sectum.hetee.host.metrics import MetricsServer
 from sectum.hetee.host.scheduling import request_short_time_slices
 from sectum.hetee.host.service import HostService, log, stop_on_signals

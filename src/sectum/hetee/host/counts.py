@@ -8,9 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.host.sockets import connect_unix, receive_exactly
-from sectum.hetee.wire.frames import plain_frame
-from sectum.hetee.wire.header import HEADER_BYTES, parse
+from sectum.hetee.host.sockets import connect_unix
+from sectum.hetee.wire.frames import FrameReader, plain_frame
 from sectum.hetee.wire.kinds import Kind, Plane
 from sectum.hetee.wire.messages import Empty, State, decode, encode
 
@@ -88,10 +87,9 @@ def ask_controller(path: Path) -> State:
         with connect_unix(path) as controller:
             controller.settimeout(STATE_S)
             controller.sendall(plain_frame(Kind.STATUS, encode(Empty())))
-            header = parse(receive_exactly(controller, HEADER_BYTES))
-            payload = receive_exactly(controller, header.length)
+            answers = FrameReader(frozenset({Kind.STATE}), lambda memory, _whole: controller.recv_into(memory))
+            if frame := answers.next():
+                return decode(frame.payload, State)
     except (OSError, HeteeError) as error:
         raise refusal(Refusal.CONTROLLER_LOST, f"the controller does not answer: {error}") from None
-    if header.kind is not Kind.STATE:
-        raise refusal(Refusal.CONTROLLER_LOST, f"the controller answered {header.kind.name}, expected STATE")
-    return decode(payload, State)
+    raise refusal(Refusal.CONTROLLER_LOST, "the controller does not answer: it closed the connection")

@@ -1,10 +1,9 @@
-"""Copies the software of a role to an image, and measures it: one SHA-256 over a manifest of its files."""
+"""Measures the image of a role: one SHA-256 over a manifest of its files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,19 +29,6 @@ def _line(label: str, path: Path) -> str:
     with path.open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256").hexdigest()
         return f"{hashed} {file.tell()} {label}"
-
-
-def copy(files: Mapping[str, Path], image: Path) -> None:
-    """Copy files to a new image, readable for everyone and writable for nobody.
-
-    Raises:
-        OSError: a file cannot be read, or the image cannot be written.
-    """
-    for label, path in files.items():
-        target = image / label
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-        target.chmod(0o555 if os.access(path, os.X_OK) else 0o444)
 
 
 def in_image(image: Path) -> dict[str, Path]:

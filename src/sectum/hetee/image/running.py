@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sectum.hetee.image.software import INTERPRETER, LOADER, NATIVE, PACKAGES
-
+# Where the parts of an image are.
+LIBRARY = f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
+PACKAGES = f"{LIBRARY}/site-packages"
+INTERPRETER, LOADER, NATIVE = "bin/python", "native/ld.so", "native"
 _START = (
     "import runpy, sys; sys.path.append(sys.prefix + '/' + sys.argv[1]); sys.argv[:] = sys.argv[2:]; "
     "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sectum.hetee.confinement import ConfinementReport, close_off, isolate
 from sectum.hetee.image import running
+from sectum.hetee.worker.accelerators.nodes import nodes_of, with_nodes
 
 # Libraries read these when they are loaded. The first keeps ONNX Runtime from starting a thread for telemetry.
 _ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -22,7 +23,7 @@ _FIRST_TO_GO = "1000"  # when the machine has no memory left, the kernel ends wo
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sectum.hetee.worker", description=__doc__)
-    parser.add_argument("--kinds", default="cpu,paced", help="kinds of accelerators to prepare for")
+    parser.add_argument("--accelerators", default="cpu:0,paced:0", help="names of accelerators to prepare for")
     parser.add_argument("--threads", type=int, default=1, help="number of threads of one CPU accelerator")
     parser.add_argument("--memory-mib", type=int, default=0, help="limit on private memory; 0 for no limit")
     parser.add_argument(
@@ -42,16 +43,18 @@ def main() -> None:
     report = ConfinementReport()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
+    names = [name for name in options.accelerators.split(",") if name]
+    devices = with_nodes(names)
     if not options.rehearse:
-        isolate(report, user=options.user, new_process=options.new_process)
+        nodes = [node for name in devices for node in nodes_of(name)]
+        isolate(report, user=options.user, new_process=options.new_process, nodes=dict.fromkeys(nodes))
 
     from sectum.hetee.errors import HeteeError
     from sectum.hetee.worker.process import DATA_FD, LINK_FD, WorkerMain, WorkerSettings, end, end_on_fault, widen
     from sectum.hetee.worker.warm_up import warm_up
 
-    kinds = options.kinds.split(",")
     if options.rehearse:
-        warm_up(kinds, options.threads)
+        warm_up(names, options.threads, devices)
         return
     try:
         link, data = socket.socket(fileno=LINK_FD), socket.socket(fileno=DATA_FD)
@@ -63,16 +66,16 @@ def main() -> None:
     sys.excepthook = end_on_fault
     threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
     try:
-        warm_up(kinds, options.threads)
+        warm_up(names, options.threads, devices)
         memory_bytes = options.memory_mib << 20
-        setting = WorkerSettings(options.threads, options.measurement, options.hardware, memory_bytes)
+        setting = WorkerSettings(options.threads, options.measurement, options.hardware, memory_bytes, devices)
         process = WorkerMain(link, data, setting)
         if found := running.foreign():
             report.refused("measured-code", ", ".join(found[:2]))
         else:
             report.confinement.append("measured-code")
         threads = _THREADS + _THREADS_OF_ONE * options.threads
-        close_off(report, DATA_FD + 1, devices="cuda" in kinds, memory_bytes=memory_bytes, threads=threads)
+        close_off(report, DATA_FD + 1, devices=bool(devices), memory_bytes=memory_bytes, threads=threads)
         process.run(report)
     except HeteeError as error:
         end(error)

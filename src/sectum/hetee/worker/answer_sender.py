@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.streams import Ledger
+from sectum.hetee.data_plane.tensors import Place, layout
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import chunks_needed, usual_chunk_bytes
 from sectum.hetee.wire.kinds import MESSAGE_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode
-from sectum.hetee.wire.streams import Ledger
-from sectum.hetee.wire.tensors import Place, layout
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.preparation import as_tensor
 from sectum.hetee.worker.records import RecordWriter
@@ -46,11 +47,11 @@ class _OutputLayout(NamedTuple):
 
 
 @lru_cache(maxsize=64)  # results of one model and batch size have the same layout
-def _output_layout(tensors: tuple[messages.Tensor, ...], paced: bool) -> _OutputLayout:
-    opening = encode(messages.ResultOpening(tensors=tensors, paced=paced))
+def _output_layout(tensors: tuple[data_messages.Tensor, ...], paced: bool) -> _OutputLayout:
+    opening = encode(data_messages.ResultOpening(tensors=tensors, paced=paced))
     try:
         places = layout(tensors)
-        messages.decode(opening, messages.ResultOpening)
+        messages.decode(opening, data_messages.ResultOpening)
     except HeteeError as error:
         raise refusal(Refusal.COMPUTE_FAILED, f"the outputs cannot be sent: {error.detail}") from None
     if len(opening) > MESSAGE_BYTES - TAG_BYTES:
@@ -132,7 +133,7 @@ class AnswerSender:
         self._changed = threading.Condition()
         self._urgent: deque[tuple[Kind, Message]] = deque()
         self._answers: deque[BatchOutputs | _ShortAnswer] = deque()
-        self._finished: Callable[[], messages.Finished] | None = None
+        self._finished: Callable[[], data_messages.Finished] | None = None
         self._busy = self.dead = False
         self._flushing = 0  # number of threads in `flush`
         self.answered = self.refused = self.sealed_bytes = 0
@@ -154,7 +155,7 @@ class AnswerSender:
         detail = error.detail.encode()[:512].decode(errors="ignore")
         self._put(_ShortAnswer(stream, Kind.REFUSED, messages.Failure(code=error.code, detail=detail)))
 
-    def loaded(self, stream: int, message: messages.Loaded) -> None:
+    def loaded(self, stream: int, message: data_messages.Loaded) -> None:
         """Answer a CODE."""
         self._put(_ShortAnswer(stream, Kind.LOADED, message))
 
@@ -173,7 +174,7 @@ class AnswerSender:
             self._busy = True
         self._send(computed, alone=True)
 
-    def finish(self, finished: Callable[[], messages.Finished]) -> None:
+    def finish(self, finished: Callable[[], data_messages.Finished]) -> None:
         """Send FINISHED as soon as no stream is open."""
         with self._changed:
             self._finished = finished
@@ -261,7 +262,7 @@ class AnswerSender:
         batch.times_ns["transfer"] += writer.transfer_ns - before[1]
         if receipt_after_s:
             time.sleep(receipt_after_s)
-        receipt = encode(messages.SignedReceipt(receipt=self._sign(batch, answer.context, answer.sha256())))
+        receipt = encode(data_messages.SignedReceipt(receipt=self._sign(batch, answer.context, answer.sha256())))
         self._close(stream, Kind.RECEIPT)
         self.answered += 1
         self.sealed_bytes += total

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from sectum.hetee.attest.records import STEPS
-from sectum.hetee.wire import messages
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.receipts import STEPS
 from sectum.hetee.wire.header import Header
 from sectum.hetee.worker.accelerators.protocol import Stop
 from sectum.hetee.worker.models import CheckedModel
@@ -39,7 +39,7 @@ class BatchJob:
     """
 
     def __init__(
-        self, header: Header, message: messages.BatchOpening, data: memoryview, request: bytes = bytes(32)
+        self, header: Header, message: data_messages.BatchOpening, data: memoryview, request: bytes = bytes(32)
     ) -> None:
         self.request, self.accelerator, self.computed = request, "", False
         self._hashing = threading.Lock()
@@ -62,7 +62,7 @@ class BatchJob:
         return self.header.stream
 
     @property
-    def pace(self) -> messages.Pace | None:
+    def pace(self) -> data_messages.Pace | None:
         """The published times to wait for; None if it is really computed."""
         return self.message.paced[0] if self.message.paced else None
 

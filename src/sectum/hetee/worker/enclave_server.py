@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
@@ -54,7 +55,7 @@ class EnclaveServer:
 
     def start(self) -> None:
         """Send READY and begin to receive. The first accelerators have been granted."""
-        ready = messages.Ready(
+        ready = data_messages.Ready(
             index=self._limits.index,
             credit_bytes=self._limits.credit_bytes,
             open_streams=self._limits.open_streams,

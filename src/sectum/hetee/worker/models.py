@@ -10,9 +10,10 @@ from sectum.errors import ModelError
 from sectum.graph.limits import Limits
 from sectum.graph.onnx_format import Parser, RawGraph, RawValueInfo
 from sectum.graph.raw_tensor import DTYPES
+from sectum.hetee.data_plane.messages import Dtype, Loaded, Slot
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire.kinds import MESSAGE_BYTES, STREAM_BYTES, TAG_BYTES
-from sectum.hetee.wire.messages import Dtype, Loaded, Slot, encode
+from sectum.hetee.wire.messages import encode
 
 # The size of the file is limited by the stream, and what the runtime allocates by the worker's memory limit.
 LIMITS = Limits()

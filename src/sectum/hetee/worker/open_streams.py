@@ -8,10 +8,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.streams import Ledger
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import STREAM_BYTES, Kind
-from sectum.hetee.wire.streams import Ledger
 from sectum.hetee.worker.answer_sender import AnswerSender, BatchOutputs, Sign
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
@@ -152,7 +153,7 @@ class OpenStreams:
     # --- called by the engine ---
 
     def _loaded(self, load: LoadJob, model: CheckedModel, load_ns: int) -> None:
-        message = messages.Loaded(
+        message = data_messages.Loaded(
             sha256=model.sha256, inputs=model.inputs, outputs=model.outputs, load_us=load_ns // 1000
         )
         if self._claim_model(load.stream):
@@ -211,11 +212,11 @@ class OpenStreams:
             n_bytes, self._owed_bytes = self._owed_bytes, 0
             self.ledger.release(n_bytes)
         if n_bytes:  # another thread may have returned it meanwhile
-            self.answers.now(Kind.CREDIT, messages.Credit(credit_bytes=n_bytes))
+            self.answers.now(Kind.CREDIT, data_messages.Credit(credit_bytes=n_bytes))
 
-    def _finished(self) -> messages.Finished:
+    def _finished(self) -> data_messages.Finished:
         answers = self.answers
-        return messages.Finished(
+        return data_messages.Finished(
             answered=answers.answered,
             refused=answers.refused,
             opened_bytes=self.opened_bytes,

@@ -14,7 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from sectum.hetee.errors import Refusal, refusal
 
 if TYPE_CHECKING:
-    from sectum.hetee.wire.messages import Pixels, Slot
+    from sectum.hetee.data_plane.messages import Pixels, Slot
 
 IMAGE_PIXELS = 1 << 26  # limit for one JPEG: 64 million pixels, 192 MiB decoded
 Layout = Literal["nchw", "nhwc"]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.hetee.data_plane.messages import Pixels, Slot, Tensor
+from sectum.hetee.data_plane.tensors import ALIGNMENT_BYTES, Place
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.kinds import STREAM_BYTES
-from sectum.hetee.wire.messages import Pixels, Slot, Tensor
-from sectum.hetee.wire.tensors import ALIGNMENT_BYTES, Place
 from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.pixels import Conversion, decode_jpeg, image_size
 

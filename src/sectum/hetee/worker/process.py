@@ -11,10 +11,10 @@ import traceback
 from dataclasses import dataclass
 from types import TracebackType
 
-from sectum.hetee.attest.records import Receipt, ReceiptSigner
-from sectum.hetee.channel.data import data_channel
-from sectum.hetee.channel.release import WorkerKey
 from sectum.hetee.confinement import ConfinementReport
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
+from sectum.hetee.data_plane.release_key import WorkerKey
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.role_log import log_event
 from sectum.hetee.wire import messages
@@ -47,12 +47,14 @@ class WorkerSettings:
         measurement: measurement of the worker's software, 32 bytes, for its receipts.
         hardware: format of the controller's evidence, for its receipts.
         memory_bytes: limit on its private memory; 0 for no limit.
+        devices: the accelerators with device nodes that it owns from its start.
     """
 
     threads: int
     measurement: bytes
     hardware: str
     memory_bytes: int = 0
+    devices: tuple[str, ...] = ()
 
 
 def log(event: str, **facts: object) -> None:
@@ -152,7 +154,9 @@ class WorkerMain:
                 self._release(decode(payload, messages.Release))
             case Kind.GRANT:
                 for name in decode(payload, messages.Accelerators).accelerators:
-                    self._granted.append(accelerator(name, threads=self._setting.threads))
+                    self._granted.append(
+                        accelerator(name, threads=self._setting.threads, devices=self._setting.devices)
+                    )
                 self._start()
             case Kind.REVOKE:
                 for name in decode(payload, messages.Accelerators).accelerators:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.streams import ChunkReassembly
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import CHUNK_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import decode
-from sectum.hetee.wire.streams import ChunkReassembly
-from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import anonymous
 from sectum.hetee.worker.engine import LoadJob
@@ -34,7 +35,7 @@ def _too_large(n_bytes: int) -> HeteeError:
 class _IncomingModel:
     """A CODE whose chunks are arriving. ``refused`` says why it is refused already; then they are ignored."""
 
-    def __init__(self, header: Header, message: messages.CodeOpening, refused: HeteeError | None) -> None:
+    def __init__(self, header: Header, message: data_messages.CodeOpening, refused: HeteeError | None) -> None:
         self.stream, self.message, self.refused = header.stream, message, refused
         try:
             self.data = memoryview(anonymous(0 if refused else header.total))[: header.total]
@@ -80,7 +81,7 @@ class Receiver:
         self._reassembly = ChunkReassembly()
         self._receiving: BatchJob | _IncomingModel | None = None
         self._finishing = False
-        self._known: dict[bytes, messages.BatchOpening] = {}
+        self._known: dict[bytes, data_messages.BatchOpening] = {}
 
     def run(self) -> None:
         """Receive records until there are no more.
@@ -105,13 +106,13 @@ class Receiver:
                 self._batch(header, self._decode_batch(bytes(payload)))
             case Kind.CODE:
                 self._open(header, payload)
-                self._code(header, decode(payload, messages.CodeOpening))
+                self._code(header, decode(payload, data_messages.CodeOpening))
             case Kind.PING_WORKER:
                 if streams.answers.unread > _UNREAD:
                     raise refusal(Refusal.UNEXPECTED, f"another PING while {_UNREAD} messages wait to be read")
                 streams.answers.now(Kind.PONG_WORKER, decode(payload, messages.Ping))
             case Kind.UNLOAD:
-                streams.engine.unload(decode(payload, messages.CodeOpening).sha256)
+                streams.engine.unload(decode(payload, data_messages.CodeOpening).sha256)
             case Kind.CANCEL:
                 decode(payload, messages.Empty)
                 streams.cancel(header.stream)
@@ -122,11 +123,11 @@ class Receiver:
             case other:
                 raise refusal(Refusal.UNEXPECTED, f"{other.name}, for which this worker did not ask")
 
-    def _decode_batch(self, payload: bytes) -> messages.BatchOpening:
+    def _decode_batch(self, payload: bytes) -> data_messages.BatchOpening:
         """Decode a BATCH. One client sends the same few again and again, so they are kept."""
         message = self._known.get(payload)
         if message is None:
-            message = decode(payload, messages.BatchOpening)
+            message = decode(payload, data_messages.BatchOpening)
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[payload] = message
@@ -140,7 +141,7 @@ class Receiver:
         with self._streams.lock:
             self._streams.ledger.open(header)
 
-    def _code(self, header: Header, message: messages.CodeOpening) -> None:
+    def _code(self, header: Header, message: data_messages.CodeOpening) -> None:
         streams = self._streams
         streams.add_model(header.stream)
         refused = streams.engine.refuse_model(message.sha256, header.total)
@@ -150,7 +151,7 @@ class Receiver:
         if self._reassembly.complete:
             self._complete()
 
-    def _batch(self, header: Header, message: messages.BatchOpening) -> None:
+    def _batch(self, header: Header, message: data_messages.BatchOpening) -> None:
         batch = BatchJob(header, message, self._streams.buffers.take(header.total), self._reassembly.context)
         self._receiving = batch
         self._streams.add_batch(batch)

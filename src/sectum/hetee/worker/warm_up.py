@@ -10,15 +10,16 @@ import numpy as np
 from PIL import Image
 
 from sectum.graph.protobuf import encode_bytes, encode_number
-from sectum.hetee.attest.records import STEPS, Receipt, ReceiptSigner
-from sectum.hetee.channel.data import data_channel
-from sectum.hetee.channel.release import WorkerKey, release
+from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.messages import Pace, Pixels, Tensor
+from sectum.hetee.data_plane.receipts import STEPS, Receipt, ReceiptSigner
+from sectum.hetee.data_plane.release_key import WorkerKey
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind, Role
-from sectum.hetee.wire.messages import Pace, Pixels, Tensor
-from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.protocol import Stop
 from sectum.hetee.worker.buffers import Buffers
@@ -29,8 +30,14 @@ _SIDE = 8
 _SESSION = b"warm-up session."
 
 
-def warm_up(kinds: Sequence[str], threads: int) -> None:
-    """Pass one image through every step on an accelerator of each kind, with throw-away keys and a throw-away model."""
+def warm_up(names: Sequence[str], threads: int, devices: tuple[str, ...] = ()) -> None:
+    """Pass one image through every step on each of these accelerators, with throw-away keys and a throw-away model.
+
+    Args:
+        names: names of accelerators.
+        threads: number of threads that compute one batch on a CPU.
+        devices: the accelerators with device nodes that this worker owns.
+    """
     model = inspect(_convolution())
     file = io.BytesIO()
     Image.new("RGB", (2 * _SIDE, 2 * _SIDE)).save(file, "JPEG")
@@ -40,8 +47,8 @@ def warm_up(kinds: Sequence[str], threads: int) -> None:
     preparation = Preparation(layout((tensor,)), model, data, Buffers(0).take)
     for task in preparation.due(len(data)):
         task()
-    for kind in kinds:
-        device = accelerator(f"{kind}:0", threads=threads)
+    for name in names:
+        device = accelerator(name, threads=threads, devices=devices)
         pace = Pace(preprocess_us=0, compute_us=1, source="warm-up") if device.paced else None
         for output in device.load(model).run(preparation.arrays, ("y",), Stop(), pace):
             as_tensor("y", output)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sectum.hetee.attest.endorsement import load, manufacture, store
+from sectum.hetee.attest.endorsement import load
 from sectum.hetee.errors import EvidenceRefused
+from sectum.hetee.installation.manufacture import manufacture, store
 
 
 def test_what_is_stored_is_loaded(tmp_path: Path) -> None:

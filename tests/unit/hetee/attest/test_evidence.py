@@ -11,10 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sectum.hetee.attest.attestation import TOKEN
-from sectum.hetee.attest.endorsement import manufacture
-from sectum.hetee.attest.evidence import Claims, Subject, read_evidence, verify
-from sectum.hetee.attest.software import SoftwareVerifier
+from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.attest.token import (
     BOOTSEED,
@@ -34,6 +31,9 @@ from sectum.hetee.attest.token import (
     open_token,
 )
 from sectum.hetee.errors import EvidenceRefused, Refusal
+from sectum.hetee.installation.manufacture import manufacture
+from sectum.hetee.verification.evidence import TOKEN, Claims, read_evidence, verify
+from sectum.hetee.verification.software import SoftwareVerifier
 from sectum.hetee.wire.messages import encode
 
 NONCE_BYTES = bytes(range(32))

@@ -7,9 +7,10 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from sectum.hetee.attest.evidence import Claims
-from sectum.hetee.attest.policy import CONFINEMENT, Policy, read_policy
+from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.errors import PolicyRefused, Refusal
+from sectum.hetee.verification.evidence import Claims
+from sectum.hetee.verification.policy import Policy, read_policy
 
 GOOD = Claims("software", b"c" * 32, debug=False, device=b"d" * 17, role="controller", version="1.2.3")
 GOOD = replace(GOOD, confinement=CONFINEMENT["controller"])

@@ -9,16 +9,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from sectum.hetee.attest.attestation import ATTESTATION, bound_report_data
-from sectum.hetee.attest.evidence import EVIDENCE_BYTES, Claims, Subject, read_evidence, verify
-from sectum.hetee.attest.policy import CONFINEMENT, Policy, read_policy
-from sectum.hetee.attest.quote_provider import QUOTE_LIFE_S, QuoteProvider
-from sectum.hetee.attest.quotes import QUOTE_BYTES, QuoteVerifier
-from sectum.hetee.attest.records import Cleaning, open_cleaning, sign_cleaning
+from sectum.hetee.attest.evidence import Subject
+from sectum.hetee.attest.records import Cleaning, sign_cleaning
 from sectum.hetee.attest.token import CNF, DBGSTAT, HARDWARE, MEASUREMENT, SUB, canonical, cose_public_key, read_claims
 from sectum.hetee.client.trust import verifiers_of
+from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.errors import EvidenceRefused, PolicyRefused, Refusal
+from sectum.hetee.verification.evidence import (
+    ATTESTATION,
+    EVIDENCE_BYTES,
+    Claims,
+    bound_report_data,
+    read_evidence,
+    verify,
+)
+from sectum.hetee.verification.policy import Policy, read_policy
+from sectum.hetee.verification.quotes import QUOTE_BYTES, QuoteVerifier
+from sectum.hetee.verification.records import open_cleaning
 from sectum.hetee.wire.messages import encode
+from sectum.testing.quote_provider import QUOTE_LIFE_S, QuoteProvider
 
 pytest.importorskip("dcap_qvl")
 from sectum.testing.quoting_platform import EVALUATION, ROOT_NAME, QuotingPlatform

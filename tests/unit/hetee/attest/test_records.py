@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.attest.records import Cleaning, Receipt, ReceiptSigner, open_cleaning, open_receipt, sign_cleaning
+from sectum.hetee.attest.records import Cleaning, sign_cleaning
 from sectum.hetee.attest.software_provider import SoftwareProvider
+from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
 from sectum.hetee.errors import EvidenceRefused, Refusal
+from sectum.hetee.installation.manufacture import manufacture
+from sectum.hetee.verification.records import open_cleaning, open_receipt
 
 SESSION = b"s" * 16
 TIMES = {"preprocess": 1_000_000, "compute": 2_500_000, "encryption": 0, "transfer": 1 << 40}

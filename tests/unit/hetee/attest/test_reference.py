@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from sectum.errors import UsageError
 from sectum.hetee import signing
-from sectum.hetee.attest.records import Receipt, ReceiptSigner
-from sectum.hetee.attest.reference import open_reference, read_reference, sign_reference
+from sectum.hetee.attest.reference import open_reference, read_reference
+from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
 from sectum.hetee.errors import EvidenceRefused, Refusal
+from sectum.hetee.signing import sign_reference
 
 KEY = Ed25519PrivateKey.generate()
 SIGNER = KEY.public_key().public_bytes_raw()

@@ -8,7 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_session_pair import connect, one_frame
-from sectum.hetee.channel.handshake import ClientHandshake, ControllerHandshake
+from sectum.hetee.channel.handshake import ControllerHandshake
+from sectum.hetee.client.handshake import ClientHandshake
 from sectum.hetee.errors import (
     FrameRefused,
     HandshakeRefused,

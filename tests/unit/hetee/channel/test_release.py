@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hetee_session_pair import bytes_of, connect
-from sectum.hetee.channel.release import WorkerKey, release
+from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.data_plane.release_key import WorkerKey
 from sectum.hetee.errors import HandshakeRefused, RecordRefused, Refusal
 
 SESSION = b"s" * 16

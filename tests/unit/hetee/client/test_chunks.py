@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client import connect
 from sectum.hetee.errors import HeteeError, Refusal
+from sectum.hetee.verification.policy import Policy
 
 
 @pytest.mark.parametrize("chunk_bytes", [0, 4095, (1 << 20) + 1])

@@ -10,10 +10,10 @@ from contextlib import suppress
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sectum.hetee.attest.policy import Policy
 from sectum.hetee.client.connection import Connection
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal
+from sectum.hetee.verification.policy import Policy
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 

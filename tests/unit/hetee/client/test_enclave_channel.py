@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from hetee_scripted_worker import DATA, MODEL, ScriptedWorker
-from sectum.hetee.attest.records import Receipt, ReceiptSigner
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.messages import Tensor
+from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
 from sectum.hetee.errors import EvidenceRefused, HeteeError, Refusal, WorkRefused, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Tensor
 
 
 def test_a_result_in_chunks_is_given_to_its_future_and_then_its_receipt() -> None:
@@ -86,7 +87,7 @@ def test_a_receipt_of_another_key_is_refused() -> None:
     worker = ScriptedWorker().ready()
     worker.enclave.open(Kind.BATCH, MODEL, 0)
     tensor = Tensor(name="y", dtype="float32", shape=(0,))
-    worker.say(Kind.RESULT, messages.ResultOpening(tensors=(tensor,), paced=False), stream=1)
+    worker.say(Kind.RESULT, data_messages.ResultOpening(tensors=(tensor,), paced=False), stream=1)
     worker.signer = ReceiptSigner()
     with pytest.raises(EvidenceRefused):
         worker.receipt(1)
@@ -134,7 +135,7 @@ def test_another_model_than_the_one_sent_is_refused() -> None:
     worker = ScriptedWorker().ready()
     stream, _ = worker.enclave.open(Kind.CODE, MODEL, 10)
     with pytest.raises(HeteeError) as caught:
-        worker.say(Kind.LOADED, messages.Loaded(sha256=b"x" * 32, inputs=(), outputs=(), load_us=1), stream=stream)
+        worker.say(Kind.LOADED, data_messages.Loaded(sha256=b"x" * 32, inputs=(), outputs=(), load_us=1), stream=stream)
     assert caught.value.code is Refusal.DIGEST_DIFFERS
 
 
@@ -145,7 +146,7 @@ def test_credit_is_kept() -> None:
     worker.enclave.open(Kind.BATCH, MODEL, 60_000)
     assert not worker.enclave.room(Kind.BATCH, 60_000)
     assert worker.enclave.room(Kind.CODE, 1 << 30)
-    worker.say(Kind.CREDIT, messages.Credit(credit_bytes=60_000))
+    worker.say(Kind.CREDIT, data_messages.Credit(credit_bytes=60_000))
     assert worker.enclave.room(Kind.BATCH, 60_000)
     with pytest.raises(HeteeError) as caught:
         worker.enclave.room(Kind.BATCH, 100_001)
@@ -155,7 +156,7 @@ def test_credit_is_kept() -> None:
 def test_the_first_word_of_a_worker_is_ready() -> None:
     """Nothing is accepted before READY, and READY is accepted once, from this enclave."""
     with pytest.raises(HeteeError) as caught:
-        ScriptedWorker().say(Kind.CREDIT, messages.Credit(credit_bytes=1))
+        ScriptedWorker().say(Kind.CREDIT, data_messages.Credit(credit_bytes=1))
     assert caught.value.code is Refusal.UNEXPECTED
     with pytest.raises(HeteeError):
         ScriptedWorker().ready().ready()

@@ -14,8 +14,8 @@ from sectum.hetee.client.connection import parse_url
 from sectum.hetee.client.inputs import IMAGENET, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.results import arrays
+from sectum.hetee.data_plane.messages import Pixels, Slot
 from sectum.hetee.errors import HeteeError, Refusal, ServiceRefused, WorkRefused
-from sectum.hetee.wire.messages import Pixels, Slot
 
 FLOATS = Slot(name="x", dtype="float32", shape=("N", 3, 8, 8))
 JPEG = b"\xff\xd8\xff" + b"0123456789"

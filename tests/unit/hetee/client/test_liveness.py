@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sectum.hetee.client import liveness
-from sectum.hetee.client.liveness import LivenessMonitor
+from sectum.hetee.client.liveness import PING_EVERY_S, LivenessMonitor
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_an_answered_ping_is_no_loss(clock: list[float]) -> None:
     number = monitor.ping(0)
     assert not monitor.due(0.5)
     monitor.pong(number - 1)
-    clock[0] += 1.9
+    clock[0] += 1.2
     assert not monitor.lost
     monitor.pong(number)
     clock[0] += 5
@@ -32,12 +32,27 @@ def test_an_answered_ping_is_no_loss(clock: list[float]) -> None:
 
 
 def test_two_silent_seconds_are_a_loss_unless_something_moves(clock: list[float]) -> None:
-    """A peer is lost only after two seconds in which nothing moved."""
+    """A peer is lost only after two seconds in which nothing moved, less the steps of who watches."""
     monitor = LivenessMonitor()
     monitor.ping(0)
-    clock[0] += 1.9
+    clock[0] += 1.2
     monitor.moved()
-    clock[0] += 1.9
+    clock[0] += 1.7
+    assert not monitor.lost
+    clock[0] += 0.2
+    assert monitor.lost
+
+
+def test_silence_just_after_an_answer_is_noticed_within_two_seconds(clock: list[float]) -> None:
+    """The time until the next PING is part of the two seconds."""
+    monitor = LivenessMonitor()
+    number = monitor.ping(0)
+    monitor.moved()
+    monitor.pong(number)
+    clock[0] += PING_EVERY_S
+    assert monitor.due(PING_EVERY_S)
+    monitor.ping(0)
+    clock[0] += 1.2
     assert not monitor.lost
     clock[0] += 0.2
     assert monitor.lost
@@ -48,12 +63,12 @@ def test_a_ping_that_has_not_left_is_late_while_what_is_before_it_leaves(clock: 
     monitor = LivenessMonitor()
     monitor.ping(1000)
     for received in (300, 600, 900):
-        clock[0] += 1.5
+        clock[0] += 1.2
         monitor.received(received)
         assert not monitor.lost
-    clock[0] += 1.5
+    clock[0] += 1.2
     monitor.received(1100)
-    clock[0] += 1.5
+    clock[0] += 1.2
     monitor.received(5000)
     clock[0] += 0.6
     assert monitor.lost, "bytes that follow the PING say nothing about its answer"

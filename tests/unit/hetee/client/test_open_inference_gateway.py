@@ -15,8 +15,8 @@ from hetee_rack import until
 from sectum.hetee.client.inputs import IMAGENET
 from sectum.hetee.client.open_inference_messages import SERVICE, message
 from sectum.hetee.client.results import LoadedModel, Result
+from sectum.hetee.data_plane.messages import Slot
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.messages import Slot
 
 grpc = pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
 

@@ -11,11 +11,12 @@ import pytest
 from hetee_scripted_worker import MODEL, ScriptedWorker
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.transport import Transport
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.messages import Tensor
 from sectum.hetee.errors import HeteeError, Refusal, WorkRefused, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import HEADER_BYTES, parse
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Tensor
 
 
 class Connection:
@@ -51,7 +52,7 @@ def test_a_batch_is_its_opening_and_its_chunks() -> None:
     transport.enclave = enclave
     try:
         tensor = Tensor(name="x", dtype="uint8", shape=(10,))
-        batch = messages.BatchOpening(model=MODEL, tensors=(tensor,), deadline_ms=1000)
+        batch = data_messages.BatchOpening(model=MODEL, tensors=(tensor,), deadline_ms=1000)
         transport.send_stream(enclave, Kind.BATCH, batch, MODEL, Plaintext([memoryview(bytes(10))]), 1.0)
         assert connection.kinds == [Kind.BATCH, Kind.CHUNK]
         enclave.fail(refusal(Refusal.WORKER_LOST, "gone"))
@@ -80,7 +81,7 @@ def test_a_batch_that_a_worker_would_end_the_session_for_is_refused_before_it_is
     worker, connection = ScriptedWorker().ready(), Connection()
     transport = Transport(connection, None)
     transport.enclave = worker.enclave
-    batch = messages.BatchOpening(**{"model": MODEL, "tensors": (), "deadline_ms": 1000} | change)
+    batch = data_messages.BatchOpening(**{"model": MODEL, "tensors": (), "deadline_ms": 1000} | change)
     try:
         with pytest.raises(WorkRefused) as caught:
             transport.send_stream(worker.enclave, Kind.BATCH, batch, MODEL, Plaintext([]), 1.0)
@@ -97,7 +98,7 @@ def test_a_model_takes_no_credit() -> None:
     worker, connection = ScriptedWorker().ready(), Connection()
     transport = Transport(connection, None)
     transport.enclave = worker.enclave
-    code = messages.CodeOpening(format="onnx", sha256=MODEL)
+    code = data_messages.CodeOpening(format="onnx", sha256=MODEL)
     try:
         transport.send_stream(worker.enclave, Kind.CODE, code, MODEL, Plaintext([memoryview(bytes(200_000))]), 1.0)
         assert connection.kinds[:2] == [Kind.CODE, Kind.CHUNK]

@@ -16,6 +16,7 @@ def two_on_one(kind: str = "cpu") -> tuple[FakeEnvironment, int, int]:
     first, second = fake.connect(), fake.connect()
     fake.configure(first, kind=kind)
     fake.configure(second, wait_ms=300_000, kind=kind)
+    fake.started()
     fake.pass_time(0.6)
     return fake, fake.serving(first), second
 
@@ -53,6 +54,8 @@ def test_a_gpu_is_given_on_only_after_its_process_was_collected() -> None:
     assert fake.workers[worker].killed
     assert fake.clients[second].last(Kind.VOUCH) is None
     fake.end(worker)
+    fake.pass_time(0)
+    fake.started()
     assert fake.workers[fake.serving(second)].holds == {"cuda:0"}
 
 

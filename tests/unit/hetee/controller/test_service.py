@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from hetee_session_pair import one_frame
-from sectum.hetee.attest.endorsement import manufacture
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.controller.frame_socket import FrameSocket
@@ -23,6 +22,7 @@ from sectum.hetee.controller.processes import DATA_FD, LINK_FD, WorkerProcess
 from sectum.hetee.controller.service import ControllerService, WorkerStart, listen
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import FrameRefused, Refusal, ServiceRefused
+from sectum.hetee.installation.manufacture import manufacture
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Empty, Ping, State, decode, encode
@@ -30,7 +30,7 @@ from sectum.hetee.wire.messages import Empty, Ping, State, decode, encode
 # A worker that is born and then does nothing.
 SCRIPTED = """
 import socket
-from sectum.hetee.channel.release import WorkerKey
+from sectum.hetee.data_plane.release_key import WorkerKey
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Started, encode

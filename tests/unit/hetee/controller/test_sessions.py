@@ -8,10 +8,10 @@ import pytest
 
 from hetee_fake_environment import ENDORSEMENT, MEASUREMENT, FakeEnvironment, refused
 from hetee_session_pair import one_frame
-from sectum.hetee.attest.evidence import verify
-from sectum.hetee.attest.software import SoftwareVerifier
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal
+from sectum.hetee.verification.evidence import verify
+from sectum.hetee.verification.software import SoftwareVerifier
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_fake_environment import ENDORSEMENT, FakeEnvironment, refused
-from sectum.hetee.attest.endorsement import ENDORSEMENT_LIFE_S
-from sectum.hetee.attest.evidence import verify
-from sectum.hetee.attest.software import SoftwareVerifier
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal
+from sectum.hetee.installation.manufacture import ENDORSEMENT_LIFE_S
+from sectum.hetee.verification.evidence import verify
+from sectum.hetee.verification.software import SoftwareVerifier
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Challenge, Deadline, Ping
@@ -54,7 +54,9 @@ def test_a_session_that_asks_for_nothing_gives_its_place_up() -> None:
     fake.configure(served)
     idle = [fake.connect() for _ in range(2)]
     assert refused(fake, fake.connect()) is Refusal.BUSY  # nobody has been idle for long
+    assert fake.controller.state().problems == ("3 sessions are open, the limit",)
     fake.pass_time(6)
+    assert fake.controller.state().problems == ()  # the next one will be served
     late = fake.connect()
     assert (refused(fake, late), refused(fake, idle[0])) == (None, Refusal.BUSY)
     assert [fake.clients[one].closed for one in (served, *idle, late)] == [False, True, False, False]

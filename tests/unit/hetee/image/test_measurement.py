@@ -9,8 +9,18 @@ import pytest
 
 import sectum
 from sectum.hetee.errors import EvidenceRefused
-from sectum.hetee.image.measurement import copy, digest, in_image, manifest, measure
-from sectum.hetee.image.software import CONTROLLER, INTERPRETER, LIBRARY, LOADER, NATIVE, PACKAGES, WORKER, files
+from sectum.hetee.image.measurement import digest, in_image, manifest, measure
+from sectum.hetee.installation.software import (
+    CONTROLLER,
+    INTERPRETER,
+    LIBRARY,
+    LOADER,
+    NATIVE,
+    PACKAGES,
+    WORKER,
+    copy,
+    files,
+)
 
 
 @pytest.fixture

@@ -9,20 +9,10 @@ import msgspec
 import pytest
 
 from places import ROOT
+from sectum.hetee.data_plane.messages import SCHEMAS, BatchOpening, Ready, Tensor, read
 from sectum.hetee.errors import MessageRefused, Refusal
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import (
-    SCHEMAS,
-    BatchOpening,
-    Configure,
-    Deadline,
-    Failure,
-    Ping,
-    Ready,
-    Tensor,
-    encode,
-    read,
-)
+from sectum.hetee.wire.messages import Configure, Deadline, Failure, Ping, encode
 
 SPEC = ROOT / "docs" / "spec" / "wire-format.md"
 PLAIN = {Kind.HELLO, Kind.ATTEST, Kind.PROOF, Kind.CHUNK}

@@ -6,10 +6,10 @@ import hashlib
 
 import pytest
 
+from sectum.hetee.data_plane.streams import ChunkReassembly, Ledger
 from sectum.hetee.errors import Refusal, StreamRefused
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.streams import ChunkReassembly, Ledger
 
 
 def opening(stream: int = 1, *, kind: Kind = Kind.BATCH, chunks: int = 3, total: int = 250) -> Header:

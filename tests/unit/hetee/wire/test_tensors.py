@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sectum.hetee.data_plane.messages import Tensor
+from sectum.hetee.data_plane.tensors import layout, n_bytes
 from sectum.hetee.errors import MessageRefused, Refusal
-from sectum.hetee.wire.messages import Tensor
-from sectum.hetee.wire.tensors import layout, n_bytes
 
 
 def raw(dtype: str, *shape: int) -> Tensor:

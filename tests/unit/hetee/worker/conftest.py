@@ -10,10 +10,10 @@ import pytest
 
 from hetee_worker_peer import INDEX, SECRET, SESSION, Client
 from hetee_worker_samples import Serve, Served
-from sectum.hetee.attest.records import Receipt, ReceiptSigner
-from sectum.hetee.channel.data import data_channel
 from sectum.hetee.channel.secret import Secret
-from sectum.hetee.wire import messages
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.channel import data_channel
+from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
 from sectum.hetee.wire.kinds import Kind, Role
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.enclave_server import EnclaveServer
@@ -49,7 +49,7 @@ def serve() -> Iterator[Serve]:
             enclave.grant(accelerator(name))
         enclave.start()
         client = Client(theirs, signer.public_key)
-        client.expect(Kind.READY, messages.Ready)
+        client.expect(Kind.READY, data_messages.Ready)
         return Served(enclave, client, ended)
 
     yield make

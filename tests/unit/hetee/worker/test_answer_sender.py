@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.errors import HeteeError, Refusal
-from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header, usual_chunk_bytes
 from sectum.hetee.wire.kinds import CHUNK_BYTES_USUAL, Kind
 from sectum.hetee.wire.messages import decode
@@ -17,7 +17,7 @@ from sectum.hetee.worker.batch_job import BatchJob
 
 
 def batch() -> BatchJob:
-    message = messages.BatchOpening(model=bytes(32), tensors=(), deadline_ms=0)
+    message = data_messages.BatchOpening(model=bytes(32), tensors=(), deadline_ms=0)
     return BatchJob(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
 
 
@@ -36,7 +36,9 @@ def test_chunks_are_the_tensors_in_their_places(sizes: list[int], alone: bool) -
     for place, output in zip(computed.places, outputs.values(), strict=True):
         expected[place.begin : place.end] = output.tobytes()
     assert whole == bytes(expected)
-    assert decode(computed.opening, messages.ResultOpening).tensors == tuple(place.tensor for place in computed.places)
+    assert decode(computed.opening, data_messages.ResultOpening).tensors == tuple(
+        place.tensor for place in computed.places
+    )
 
 
 def test_a_large_output_is_not_copied() -> None:

@@ -14,10 +14,11 @@ from onnx import TensorProto, helper
 from hetee_rack import until
 from hetee_worker_peer import Client, as_tensor
 from hetee_worker_samples import Serve, Served, jpeg
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.messages import Pace, Pixels, Tensor
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Pace, Pixels, Tensor
 from sectum.hetee.worker.pixels import decode_jpeg
 from sectum.testing.tiny_models import convolutions, endless_loop
 
@@ -38,7 +39,7 @@ def model(op: str, dtype: int, shape: list, out: int | None = None, **attributes
 
 def load(client: Client, content: bytes) -> bytes:
     answer = client.load(content)
-    assert isinstance(answer, messages.Loaded), answer
+    assert isinstance(answer, data_messages.Loaded), answer
     return answer.sha256
 
 
@@ -168,13 +169,15 @@ def test_refusals_end_their_stream_only(serve: Serve) -> None:
         code_of(client.infer(sha256, {"x": X}, pace=Pace(preprocess_us=0, compute_us=1, source="")))
         is Refusal.INPUT_REFUSED
     )
-    contradicting = messages.BatchOpening(model=sha256, tensors=(as_tensor("x", X),), deadline_ms=1000)
+    contradicting = data_messages.BatchOpening(model=sha256, tensors=(as_tensor("x", X),), deadline_ms=1000)
     client.open_stream(Kind.BATCH, contradicting, [memoryview(bytes(5000))])
     assert code_of(client.answer()[1]) is Refusal.BAD_TENSOR
     refused = client.load(b"no model")
     assert isinstance(refused, messages.Failure)
     assert refused.code is Refusal.MODEL_REFUSED
-    client.open_stream(Kind.CODE, messages.CodeOpening(format="onnx", sha256=bytes(32)), [memoryview(convolutions())])
+    client.open_stream(
+        Kind.CODE, data_messages.CodeOpening(format="onnx", sha256=bytes(32)), [memoryview(convolutions())]
+    )
     assert code_of(client.answer()[1]) is Refusal.DIGEST_DIFFERS
     tensor = Tensor(name="x", dtype="uint8", shape=(1,), encoding="jpeg", sizes=(5,))
     image = load(client, model("Relu", TensorProto.FLOAT, ["n", 3, 8, 8]))
@@ -251,7 +254,7 @@ def test_credit_comes_back(serve: Serve) -> None:
     while client.credited_bytes < 2 * X.nbytes:
         header, payload = client.receive()
         assert header.kind is Kind.CREDIT
-        client.credited_bytes += messages.decode(payload, messages.Credit).credit_bytes
+        client.credited_bytes += messages.decode(payload, data_messages.Credit).credit_bytes
     assert client.credited_bytes == 2 * X.nbytes
     assert client.infer(sha256, {"x": X}).receipt
 
@@ -276,7 +279,9 @@ def test_a_shape_that_no_array_can_have_is_refused_and_ends_nothing(serve: Serve
     sha256 = load(client, convolutions())
     for dtype in ("float32", "uint8"):
         tensor = Tensor(name="x", dtype=dtype, shape=(0, 2 << 30, 2 << 30, 2 << 30))  # type: ignore[arg-type]
-        client.open_stream(Kind.BATCH, messages.BatchOpening(model=sha256, tensors=(tensor,), deadline_ms=1000), [])
+        client.open_stream(
+            Kind.BATCH, data_messages.BatchOpening(model=sha256, tensors=(tensor,), deadline_ms=1000), []
+        )
         assert code_of(client.answer()[1]) is Refusal.BAD_TENSOR
     assert client.infer(sha256, {"x": X}).receipt
 
@@ -337,7 +342,7 @@ def test_broken_rules_end_the_session(serve: Serve, fault: str) -> None:
         "two models": Refusal.INTERLEAVED,
         "malformed": Refusal.MALFORMED,
     }[fault]
-    code = messages.CodeOpening(format="onnx", sha256=bytes(32))
+    code = data_messages.CodeOpening(format="onnx", sha256=bytes(32))
     match fault:
         case "stream reused":
             client.load(b"no model")
@@ -371,9 +376,9 @@ def test_finishing(serve: Serve) -> None:
     client.batch(bytes(32), [as_tensor("x", x)], [x])
     client.send(Kind.FINISH, messages.Empty())
     assert {client.answer()[0], client.answer()[0]} == {2, 3}
-    finished = client.expect(Kind.FINISHED, messages.Finished)
+    finished = client.expect(Kind.FINISHED, data_messages.Finished)
     n_model = len(model("Neg", TensorProto.FLOAT, ["n"]))
-    assert finished == messages.Finished(answered=1, refused=1, opened_bytes=8000 + n_model, sealed_bytes=4000)
+    assert finished == data_messages.Finished(answered=1, refused=1, opened_bytes=8000 + n_model, sealed_bytes=4000)
 
 
 def test_draining(serve: Serve) -> None:
@@ -457,7 +462,7 @@ def test_nothing_comes_before_the_result_of_a_batch(serve: Serve) -> None:
     _numbers(client, sha256, 3, 0.01)
     client.answer()
     while not client.credited_bytes:  # for the batch that was answered
-        client.credited_bytes += messages.decode(client.receive()[1], messages.Credit).credit_bytes
+        client.credited_bytes += messages.decode(client.receive()[1], data_messages.Credit).credit_bytes
     _numbers(client, sha256, 3, 0.3)
     assert client.receive()[0].kind is Kind.RESULT
 

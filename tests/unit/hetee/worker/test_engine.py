@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 
-from sectum.hetee.wire import messages
+from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.messages import Tensor
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Tensor
-from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob
@@ -75,7 +75,7 @@ class Bench:
 
     def batch(self, stream: int, **fields) -> BatchJob:
         tensor = Tensor(name="x", dtype="float32", shape=(1, 8, 32, 32))
-        message = messages.BatchOpening(model=MODEL, tensors=(tensor,), deadline_ms=0, **fields)
+        message = data_messages.BatchOpening(model=MODEL, tensors=(tensor,), deadline_ms=0, **fields)
         batch = BatchJob(Header(Kind.BATCH, 0, stream=stream), message, memoryview(bytearray(32768)))
         batch.model = self.engine.model(MODEL)
         assert batch.model
@@ -177,7 +177,7 @@ def test_an_answered_batch_is_not_computed() -> None:
 def test_only_a_paced_accelerator_takes_a_pace() -> None:
     """A batch that names published times is refused where it would really be computed."""
     bench, _ = ready()
-    bench.engine.submit(bench.batch(2, paced=(messages.Pace(preprocess_us=0, compute_us=1, source="x"),)))
+    bench.engine.submit(bench.batch(2, paced=(data_messages.Pace(preprocess_us=0, compute_us=1, source="x"),)))
     assert (bench.next(), bench.next()) == (("refused", 2, "INPUT_REFUSED"), ("released", 2))
 
 

@@ -10,9 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from sectum.hetee.data_plane.messages import Loaded
 from sectum.hetee.errors import Refusal, WorkRefused
 from sectum.hetee.wire.kinds import MESSAGE_BYTES, TAG_BYTES
-from sectum.hetee.wire.messages import Loaded, encode
+from sectum.hetee.wire.messages import encode
 from sectum.hetee.worker.models import LIMITS, inspect
 from sectum.testing.tiny_models import convolutions, endless_loop
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sectum.hetee.wire import messages
+from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.worker.accelerators.protocol import Stop
@@ -59,7 +59,7 @@ def test_preprocessing_at_the_same_time_counts_once(monkeypatch: pytest.MonkeyPa
     """Threads that prepare parts of a batch together take the time from the first's start to the last's end."""
     ticks = iter(range(100))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: next(ticks))
-    message = messages.BatchOpening(model=bytes(32), tensors=(), deadline_ms=0)
+    message = data_messages.BatchOpening(model=bytes(32), tensors=(), deadline_ms=0)
     batch = BatchJob(Header(Kind.BATCH, 0, stream=1), message, memoryview(b""))
     batch.prepare(lambda: batch.prepare(lambda: None))
     assert batch.times_ns["preprocess"] == 1

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hetee_worker_samples import jpeg
+from sectum.hetee.data_plane.messages import Pixels, Slot
 from sectum.hetee.errors import Refusal, WorkRefused
-from sectum.hetee.wire.messages import Pixels, Slot
 from sectum.hetee.worker.pixels import IMAGE_PIXELS, Conversion, decode_jpeg, image_size, layout_of
 
 NCHW = Slot(name="x", dtype="float32", shape=("n", 3, 4, 5))

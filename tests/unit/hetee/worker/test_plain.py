@@ -17,6 +17,7 @@ import pytest
 
 import sectum
 from hetee_worker_peer import WorkerUnderTest, as_tensor
+from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import chunks_needed
@@ -57,7 +58,7 @@ def test_computes_the_same(connection: socket.socket) -> None:
     reader, writer = PlainRecordReader(connection, FROM_WORKER), PlainRecordWriter(connection)
     content = convolutions()
     sha256 = hashlib.sha256(content).digest()
-    send(writer, Kind.CODE, messages.CodeOpening(format="onnx", sha256=sha256), 1, content)
+    send(writer, Kind.CODE, data_messages.CodeOpening(format="onnx", sha256=sha256), 1, content)
     told: dict[Kind, bytes] = {}
     data = bytearray(40)
     while Kind.RECEIPT not in told:
@@ -68,11 +69,11 @@ def test_computes_the_same(connection: socket.socket) -> None:
             continue
         told[header.kind] = bytes(reader.message(header))
         if header.kind is Kind.LOADED:
-            batch = messages.BatchOpening(model=sha256, tensors=(as_tensor("x", X),), deadline_ms=60_000)
+            batch = data_messages.BatchOpening(model=sha256, tensors=(as_tensor("x", X),), deadline_ms=60_000)
             send(writer, Kind.BATCH, batch, 2, X.tobytes())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     assert np.array_equal(np.frombuffer(data, np.float32), session.run(None, {"x": X})[0][0])
-    receipt = json.loads(messages.decode(told[Kind.RECEIPT], messages.SignedReceipt).receipt)
+    receipt = json.loads(messages.decode(told[Kind.RECEIPT], data_messages.SignedReceipt).receipt)
     assert receipt["times_ns"]["compute"] > 0
     assert receipt["times_ns"]["encryption"] == 0
     assert (receipt["items"], receipt["paced"]) == (1, False)
@@ -105,5 +106,7 @@ def test_a_client_that_goes_with_answers_unread_ends_it(connection: socket.socke
     """A connection that is reset has ended: the worker ends as well, and without an error."""
     writer = PlainRecordWriter(connection)
     content = convolutions()
-    send(writer, Kind.CODE, messages.CodeOpening(format="onnx", sha256=hashlib.sha256(content).digest()), 1, content)
+    send(
+        writer, Kind.CODE, data_messages.CodeOpening(format="onnx", sha256=hashlib.sha256(content).digest()), 1, content
+    )
     connection.recv(1, socket.MSG_PEEK)  # an answer is there, and is left: closing resets the connection

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetee_worker_samples import jpeg
+from sectum.hetee.data_plane.messages import Pixels, Slot, Tensor
+from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.errors import HeteeError, Refusal
-from sectum.hetee.wire.messages import Pixels, Slot, Tensor
-from sectum.hetee.wire.tensors import layout
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.preparation import Preparation, as_tensor

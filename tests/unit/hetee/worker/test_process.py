@@ -18,6 +18,7 @@ import pytest
 from hetee_worker_peer import START, Client, WorkerUnderTest, as_tensor
 from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import chunks_needed
@@ -59,7 +60,7 @@ def test_is_ready_with_keys_and_an_accelerator(worker: WorkerUnderTest, first: s
     else:
         worker.release()
         worker.link.send(Kind.GRANT, granted)
-    ready = Client(worker.data, worker.started.receipt_key).expect(Kind.READY, messages.Ready)
+    ready = Client(worker.data, worker.started.receipt_key).expect(Kind.READY, data_messages.Ready)
     assert (ready.accelerators, ready.credit_bytes, ready.open_streams) == (("cpu:3",), 1 << 20, 8)
 
 
@@ -73,8 +74,8 @@ def test_signs_what_it_did(worker: WorkerUnderTest) -> None:
     assert "SOFTWARE" in str(receipt)
 
 
-def hash_of(loaded: messages.Loaded | messages.Failure) -> bytes:
-    assert isinstance(loaded, messages.Loaded), loaded
+def hash_of(loaded: data_messages.Loaded | messages.Failure) -> bytes:
+    assert isinstance(loaded, data_messages.Loaded), loaded
     return loaded.sha256
 
 
@@ -163,7 +164,7 @@ def test_a_model_over_the_limit_is_refused_before_it_is_sent() -> None:
     """A CODE of 2 GiB is MODEL_REFUSED at once, not when the worker has no memory left."""
     with WorkerUnderTest("--memory-mib", "700") as worker:
         client, total = worker.assign(), 2 << 30
-        code = messages.CodeOpening(format="onnx", sha256=bytes(32))
+        code = data_messages.CodeOpening(format="onnx", sha256=bytes(32))
         client.send(Kind.CODE, code, stream=1, chunks=chunks_needed(total, 1 << 18), total=total)
         assert client.expect(Kind.REFUSED, messages.Failure).code is Refusal.MODEL_REFUSED
         client.send(Kind.PING_WORKER, messages.Ping(number=1))
@@ -176,7 +177,7 @@ def test_what_follows_a_refused_model_is_served() -> None:
         client = worker.assign()
         assert isinstance(client.load(bytes(130 << 20)), messages.Failure)
         sha256 = hash_of(client.load(convolutions()))
-        client.send(Kind.UNLOAD, messages.CodeOpening(format="onnx", sha256=sha256))
+        client.send(Kind.UNLOAD, data_messages.CodeOpening(format="onnx", sha256=sha256))
         refused = client.infer(sha256, {"x": X}).refused
         assert refused is not None
         assert refused.code is Refusal.NO_MODEL
@@ -304,7 +305,7 @@ def test_says_which_accelerator_it_lacks() -> None:
         pytest.skip("this machine may have a GPU")
     with tempfile.TemporaryFile() as log:
         with pytest.raises(EOFError):
-            WorkerUnderTest("--kinds", "cuda", stderr=log.fileno())
+            WorkerUnderTest("--accelerators", "cuda:0", stderr=log.fileno())
         log.seek(0)
         assert b"NO_ACCELERATOR" in log.read()
 

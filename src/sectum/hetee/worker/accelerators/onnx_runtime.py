@@ -9,8 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
+from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.messages import Pace
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
 
@@ -23,8 +23,9 @@ class OnnxRuntimeAccelerator:
     """ONNX Runtime with its defaults, but without spinning threads, because opening and sealing need the cores too.
 
     Args:
-        name: name of the accelerator, as in GRANT; the number of a CUDA accelerator is the device's number.
+        name: name of the accelerator, as in GRANT.
         threads: number of threads that compute one batch on a CPU.
+        device: CUDA's number of the device, among those that this process sees.
 
     Raises:
         ServiceRefused: ``NO_ACCELERATOR``, the installed runtime cannot use it.
@@ -32,11 +33,11 @@ class OnnxRuntimeAccelerator:
 
     paced = False
 
-    def __init__(self, name: str, *, threads: int = 1) -> None:
+    def __init__(self, name: str, *, threads: int = 1, device: int = 0) -> None:
         self.name = name
-        self.kind, _, number = name.partition(":")
+        self.kind = name.partition(":")[0]
         self._threads = threads
-        provider, settings = (_CUDA, {"device_id": number}) if self.kind == "cuda" else (_CPU, {})
+        provider, settings = (_CUDA, {"device_id": str(device)}) if self.kind == "cuda" else (_CPU, {})
         if provider not in onnxruntime.get_available_providers():
             raise refusal(
                 Refusal.NO_ACCELERATOR, f"{name}: this ONNX Runtime was not built for it; install onnxruntime-gpu"

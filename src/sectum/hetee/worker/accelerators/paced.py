@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sectum.errors import SectumError
 from sectum.graph.reader import read
+from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.messages import Pace
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from sectum.hetee.wire.messages import Pace
+from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.worker.models import CheckedModel
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 from sectum.errors import UsageError
-from sectum.hetee.wire.messages import Pace
+from sectum.hetee.data_plane.messages import Pace
 
 SOURCE = "Zhu et al., IEEE S&P 2020, Fig. 8a, GTX TITAN X, +-4 ms"
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import sectum
-from sectum.hetee.image.libraries import with_needed
-
-PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-LIBRARY = f"lib/{PYTHON}"
-PACKAGES = f"{LIBRARY}/site-packages"
-INTERPRETER, LOADER, NATIVE = "bin/python", "native/ld.so", "native"
+from sectum.hetee.image.running import INTERPRETER, LIBRARY, LOADER, NATIVE, PACKAGES
+from sectum.hetee.installation.libraries import with_needed
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,9 @@ _HETEE = ("__init__", "errors", "role_log", "attest", "channel", "confinement", 
 _PARTS = ("__init__.py", "errors.py", *(f"hetee/{part}" for part in _HETEE))
 _BASE = ("cbor2", "cffi", "cryptography", "msgspec")
 CONTROLLER = Software((*_PARTS, "hetee/controller"), _BASE)
-WORKER = Software((*_PARTS, "hetee/worker", "units.py", "graph"), (*_BASE, "numpy", "onnxruntime", "pillow"))
+WORKER = Software(
+    (*_PARTS, "hetee/data_plane", "hetee/worker", "units.py", "graph"), (*_BASE, "numpy", "onnxruntime", "pillow")
+)
 
 # Parts of the standard library and of packages that no role imports.
 _LEFT_OUT = frozenset(
@@ -66,6 +65,19 @@ def files(software: Software, package: Path | None = None) -> dict[str, Path]:
     )
     found |= {f"{NATIVE}/{name}": path for name, path in libraries.items()}
     return found | ({LOADER: loader} if loader is not None else {})
+
+
+def copy(files: Mapping[str, Path], image: Path) -> None:
+    """Copy files to a new image, readable for everyone and writable for nobody.
+
+    Raises:
+        OSError: a file cannot be read, or the image cannot be written.
+    """
+    for label, path in files.items():
+        target = image / label
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        target.chmod(0o555 if os.access(path, os.X_OK) else 0o444)
 
 
 def _tree(top: Path) -> Iterator[tuple[str, Path]]:

@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from sectum.hetee.attest.attestation import ATTESTATION, ENDORSEMENT, SOFTWARE, check_link, open_evidence
-from sectum.hetee.attest.evidence import Claims, Evidence
-from sectum.hetee.attest.token import UEID, confirmed_key, open_token
+from sectum.hetee.attest.attestation import ENDORSEMENT, SOFTWARE
+from sectum.hetee.attest.evidence import Evidence
+from sectum.hetee.attest.token import UEID, open_token
 from sectum.hetee.errors import EvidenceRefused, Refusal, refusal
+from sectum.hetee.verification.evidence import ATTESTATION, Claims, check_link, confirmed_key, open_evidence
 
 
 class SoftwareVerifier:

@@ -8,23 +8,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from sectum.hetee.attest.evidence import Claims, Format
+from sectum.hetee.attest.evidence import Format
+from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.verification.evidence import Claims
 
 Hex = Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=128)]
 Certificate = Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=4096)]
 ANY = "any"
 Register = Annotated[str, Meta(pattern=f"^({ANY}|([0-9a-f]{{2}})+)$", max_length=128)]
 POLICY_BYTES = 64 << 10
-# What a default policy requires of each role. Names are those of `sectum.hetee.confinement`.
-_BOTH = ("measured-code", "no-core-dump", "no-new-privileges", "not-dumpable", "seccomp")
-CONFINEMENT = {
-    "controller": (*_BOTH, "apart-from-host", "private-root"),
-    "worker": (
-        *_BOTH, "dies-with-parent", "empty-root", "ipc-namespace", "landlock", "mount-namespace", "network-namespace",
-        "no-capabilities", "no-file-growth", "no-new-descriptors", "pid-namespace", "thread-limit", "user-namespace",
-    ),
-}  # fmt: skip
 _WRITE_ONE = "correct it; 'sectum hetee policy' writes one"
 
 

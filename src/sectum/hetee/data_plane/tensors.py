@@ -7,9 +7,9 @@ from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
+from sectum.hetee.data_plane.messages import Tensor
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.kinds import STREAM_BYTES
-from sectum.hetee.wire.messages import Tensor
 
 ALIGNMENT_BYTES = 64
 ITEM_BYTES = {

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from sectum.hetee.attest.attestation import ATTESTATION, bound_report_data, open_evidence
-from sectum.hetee.attest.evidence import Claims, Evidence
+from sectum.hetee.attest.evidence import Evidence
 from sectum.hetee.attest.token import read_claims
 from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.verification.evidence import ATTESTATION, Claims, bound_report_data, open_evidence
 
 QUOTE_BYTES = 16 << 10
 _HEADER_BYTES = 48

@@ -1,4 +1,7 @@
-"""Makes evidence of the formats ``sgx`` and ``tdx`` inside of an enclave. Not for workers or hosts."""
+"""Makes evidence of the formats ``sgx`` and ``tdx``, as a controller inside of an enclave would.
+
+No program of this version runs a controller there, so only tests use it, with quotes of `quoting_platform`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from sectum.hetee.attest.attestation import bound_report_data
 from sectum.hetee.attest.attestation_key import AttestationKey
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.token import canonical
+from sectum.hetee.verification.evidence import bound_report_data
 
 QUOTE_LIFE_S = 24 * 3600
 

@@ -15,24 +15,18 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from sectum.hetee.confinement import kernel, new_user_namespace, users
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.image import measurement, running, software
+from sectum.hetee.image import running
+from sectum.hetee.installation import controller_options, software
 
 _IMAGES = {"controller": software.CONTROLLER, "worker": software.WORKER}
+_OF_DRIVER = ("usr", "lib", "lib64", "sys")
 _REFERENCE = ("manifest.cwt", "signer.pub")  # see `attest.reference`; the signer's key stays where it is
 # For workers with user ids of their own, and for memory that is never swapped.
 _KEPT = (kernel.CAP_SETUID, kernel.CAP_SETGID, kernel.CAP_KILL, kernel.CAP_IPC_LOCK)
-
-
-def _parse() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser("sectum hetee controller", add_help=False, allow_abbrev=False)
-    parser.add_argument("--socket", type=Path, required=True)
-    parser.add_argument("--endorsement", type=Path, required=True)
-    parser.add_argument("--reference", type=Path, required=True)
-    parser.add_argument("--admit", type=Path)
-    parser.add_argument("--accelerators", default="")
-    return parser.parse_known_args()
 
 
 def _may_become(user: int) -> bool:
@@ -69,7 +63,7 @@ def _bind(source: Path, target: Path, flags: int = 0) -> None:
 
 def _fill(place: Path, given: argparse.Namespace, user: int) -> None:
     for name, role in _IMAGES.items():
-        measurement.copy(software.files(role), place / name)
+        software.copy(software.files(role), place / name)
     for name in ("caches", "endorsement"):
         (place / name).mkdir(mode=0o700)
     # The keys stay where they are, for root only; the controller gets a copy, and deletes it when it has read it.
@@ -82,23 +76,35 @@ def _fill(place: Path, given: argparse.Namespace, user: int) -> None:
         copied = place / "reference" / name
         copied.write_bytes((given.reference / name).read_bytes())
         copied.chmod(0o444)
-    if given.admit is not None:
-        (place / "admit").write_bytes(given.admit.read_bytes())
     (place / "caches").chmod(0o755)
     if user:
         for path in (place / "caches", place / "endorsement", *(place / "endorsement").iterdir()):
             os.chown(path, user, user)
 
 
-def _make_root(place: Path, run: Path) -> None:
-    """Make ``place`` the root folder, with the run folder and what the system must provide in it."""
+def _make_root(place: Path, run: Path, *, driver: bool) -> None:
+    """Make ``place`` the root folder, with the run folder and what the system must provide in it.
+
+    Args:
+        place: folder of the images.
+        run: folder of the controller's socket.
+        driver: whether the driver of GPUs is needed: the machine's libraries, ``/sys``, and the GPUs' device nodes.
+    """
     for name in _IMAGES:
         _bind(place / name, place / name, kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV)
     for name in ("run", "proc", "dev"):
         (place / name).mkdir()
-    for name in ("null", "urandom"):
+    nodes = [node.name for node in Path("/dev").glob("nvidia*") if node.is_char_device()] if driver else []
+    for name in ("null", "urandom", *nodes):
         (place / "dev" / name).touch()
         _bind(Path("/dev", name), place / "dev" / name)
+    for source in [Path("/", name) for name in _OF_DRIVER if driver]:
+        target = place / source.name
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        elif source.is_dir():
+            target.mkdir()
+            _bind(source, target, kernel.MS_RDONLY | kernel.MS_NOSUID)
     _bind(run, place / "run")
     _bind(Path("/proc"), place / "proc")
     os.chdir(place)
@@ -119,7 +125,7 @@ def run_folder(socket: Path, user: int) -> Path:
 
 def main() -> None:
     """Prepare everything, and become the controller."""
-    given, rest = _parse()
+    given = controller_options.parser().parse_args()
     user = users.first_user(given.socket.parent)
     try:
         user = user if os.geteuid() == 0 and _may_become(user) else 0
@@ -132,9 +138,13 @@ def main() -> None:
         if not private:  # another user could not reach the images in this folder
             user = 0
         _fill(place, given, user)
-        if private and "cuda" not in given.accelerators:
-            _make_root(place, run)
-            place, run = Path("/"), Path("/run")
+        seen = (Path("/"), Path("/run")) if private else (place, run)
+        start = controller_options.start(given, seen[0], seen[1] / given.socket.name, user, host)
+        (place / "start").write_bytes(msgspec.json.encode(start))
+        (place / "start").chmod(0o444)
+        if private:
+            _make_root(place, run, driver="cuda" in given.accelerators)
+        place = seen[0]
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         if user:
@@ -143,12 +153,7 @@ def main() -> None:
         detail = f"the software of the controller cannot be copied or started: {error}"
         sys.stderr.write(f"sectum: {refusal(Refusal.INTERNAL, detail).detail}\n")
         sys.exit(refusal(Refusal.INTERNAL, detail).exit_code)
-    arguments = ["--socket", str(run / given.socket.name), "--endorsement", str(place / "endorsement")]
-    arguments += ["--images", str(place), "--users", str(user), "--host-user", str(host)]
-    arguments += ["--reference", str(place / "reference")]
-    arguments += ["--admit", str(place / "admit")] if given.admit is not None else []
-    arguments += ["--accelerators", given.accelerators] if given.accelerators else []
-    command = running.command(place / "controller", "sectum.hetee.controller", [*arguments, *rest])
+    command = running.command(place / "controller", "sectum.hetee.controller", [str(place / "start")])
     os.execve(command[0], command, running.ENVIRONMENT)  # noqa: S606  # no shell, and a fixed program
 
 
