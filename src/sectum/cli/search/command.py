@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     "--objective",
     default="synflow",
     show_default=True,
-    metavar="NAME|module:function",
-    help="Score to maximize: synflow or naswot (no training), digits (trains on scikit-learn's digits), or a function "
-    "from a network to a number.",
+    metavar="NAME|images:FOLDER|module:function",
+    help="Score to maximize: synflow or naswot (no training), digits (trains on scikit-learn's digits), images:FOLDER "
+    "(trains on images, one folder for each class), or a function from a network to a number.",
 )
 @click.option(
     "--trials", callback=whole(1_000_000), default="200", show_default=True, metavar="N", help="Trials of the study."

@@ -104,6 +104,7 @@ class Searched:
             "under_bound": found.under_bound,
             "failed": found.failed,
             "first_failure": found.first_failure or None,
+            "notes": list(found.notes),
             "enclave": self.profile.name,
             "epc_bytes": self.profile.epc_bytes,
             **{name: getattr(request, name) for name in _TOLD},

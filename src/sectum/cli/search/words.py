@@ -141,7 +141,7 @@ def measured_rows(result: Searched) -> list[tuple[str, ...]]:
 
 def notes(result: Searched) -> list[str]:
     """What a person should know beside it."""
-    found, notes = result.found, []
+    found, notes = result.found, list(result.found.notes)
     if found.failed:
         notes.append(f"{plural(found.failed, 'trial')} failed. The first, {found.first_failure}")
     if result.predictor.calibration is None:

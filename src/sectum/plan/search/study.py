@@ -50,6 +50,7 @@ class SearchResult:
         seconds: that this run took.
         evaluated: every trial's numbers, in the order of the trials.
         complete: whether the trials ended because every architecture of the space has been looked at.
+        notes: what the objective says about what it was given.
     """
 
     front: tuple[Found, ...]
@@ -60,6 +61,7 @@ class SearchResult:
     seconds: float
     evaluated: tuple[Evaluated, ...] = field(repr=False)
     complete: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def search(
@@ -141,6 +143,7 @@ def search(
         seconds=time.monotonic() - started,
         evaluated=tuple(run.evaluated),
         complete=run.exhausted,
+        notes=tuple(getattr(scoring, "notes", ())),
     )
 
 
