@@ -55,6 +55,7 @@ def test_stages_follow_each_other(predictor, alexnet, softepc) -> None:
     assert any(stage.channels for stage in plan.stages)
 
 
+@pytest.mark.slow
 def test_plans_are_the_same_with_what_earlier_ones_left(predictor, squeezenet, softepc) -> None:
     """A search that plans many networks gets the plans of 'sectum plan', stage for stage, with the same times."""
     from sectum.paging.compiled_replacement import compiled_replacement
