@@ -132,30 +132,40 @@ class DivisionSearch:
         result = graph.operators[last].result
         height = height_of(graph, result)
         least_ms += graph.n_bytes[result] / MIB * COPY_MS_PER_MIB * _ROUNDING  # all of it is copied
-        best: _Option | None = None
+        known: list[tuple[float, int, int]] = []  # cost, count and rows
+        others: list[tuple[float, int, int]] = []  # the same, with the least that they can cost
         count = 2
         while count <= min(height, _MOST_STRIPS):
             rows = -(-height // count)
             # More strips start more stages, so from here on none is cheaper.
-            if -(-height // rows) * self._stage_ms + least_ms >= (most_ms if best is None else best.cost_ms):
-                return best
-            one = self._cost(first, last, rows)
-            if one is None:
-                return best
+            if -(-height // rows) * self._stage_ms + least_ms >= most_ms:
+                break
+            if (one := self._cost(first, last, rows)) is None:
+                break
             own_ms = self._extra_ms(first, last, rows, one)
             least_bytes = self._before[first] + one.least_bytes
-            limit_ms = most_ms if best is None else best.cost_ms
-            if least_bytes <= target_bytes or own_ms + _paging_ms(least_bytes - target_bytes) < limit_ms:
+            if least_bytes > target_bytes:
+                others.append((own_ms + _paging_ms(least_bytes - target_bytes), count, rows))
+            else:
                 n_bytes = self._before[first] + self._needed(first, last, rows, one)
-                cost_ms = own_ms + _paging_ms(n_bytes - target_bytes)
-                if best is None or cost_ms < best.cost_ms:
-                    best = _Option(last + 1, rows, cost_ms)
+                known.append((own_ms + _paging_ms(n_bytes - target_bytes), count, rows))
+                most_ms = min(most_ms, known[-1][0])
                 if n_bytes <= target_bytes:
                     break
             if rows == 1:
                 break
             count = max(count + 1, math.ceil(1.3 * count))
-        return best
+        for at_least_ms, count, rows in sorted(others):
+            if at_least_ms > most_ms:
+                break
+            if (one := self._cost(first, last, rows)) is not None:
+                over = self._before[first] + self._needed(first, last, rows, one) - target_bytes
+                known.append((self._extra_ms(first, last, rows, one) + _paging_ms(over), count, rows))
+                most_ms = min(most_ms, known[-1][0])
+        if not known:
+            return None
+        cost_ms, _, rows = min(known)
+        return _Option(last + 1, rows, cost_ms)
 
     def _strip(self, first: int, last: int, rows: int) -> Division | None:
         key = (first, last, rows)

@@ -158,6 +158,7 @@ class Divider:
         self.blocked = _blocked_tensors(graph)
         """Tensors in the blocked layout."""
         self._axes: dict[int, tuple[_Axis, _Axis]] = {}
+        self._by_rows: dict[int, tuple[bool, ...]] = {}
         self.divides = tuple(self._divides(op) for op in graph.operators)
         """For each operator, whether it can be computed strip by strip without changing a bit."""
 
@@ -254,18 +255,24 @@ class Divider:
             scale = _scale(op, graph)
             begin, end = needed[0] // scale, -(-needed[1] // scale)
             return StripOperator((begin * scale, end * scale), ((begin, end), *rest), None)
-        height = height_of(graph, op.result)
-        reads = tuple(
-            needed if name and name not in graph.weight_names and height_of(graph, name) == height else None
-            for name in op.inputs
-        )
-        return StripOperator(needed, reads, None)
+        return StripOperator(needed, tuple([needed if by_rows else None for by_rows in self._by_rows_of(op)]), None)
 
     def _axes_of(self, op: Operator) -> tuple[_Axis, _Axis]:
         key = id(op)  # the graph holds it, so its id stays its own
         if key not in self._axes:
             self._axes[key] = _axes(op, self.graph)
         return self._axes[key]
+
+    def _by_rows_of(self, op: Operator) -> tuple[bool, ...]:
+        """For each input of an operator that goes row by row, whether it reads the rows that it makes."""
+        key = id(op)
+        if key not in self._by_rows:
+            graph, height = self.graph, height_of(self.graph, op.result)
+            self._by_rows[key] = tuple(
+                bool(name) and name not in graph.weight_names and height_of(graph, name) == height
+                for name in op.inputs
+            )
+        return self._by_rows[key]
 
     def _divides(self, op: Operator) -> bool:
         graph, tensors, kind = self.graph, self.graph.tensors, op.qualified_type
