@@ -78,8 +78,8 @@ def test_the_least_time_is_a_lower_bound(hidden: bool) -> None:
     rng = random.Random(2)
     costs = StageCosts(0.1, 2e-7, hidden=hidden)
     for _ in range(40):
-        groups = drawn(rng, rng.randint(1, 30))
-        units = [unit for group in groups for unit in group]
+        units = [unit for group in drawn(rng, rng.randint(1, 30)) for unit in group]
+        groups = [[unit] for unit in units]
         buffer_bytes, room_bytes = rng.randint(50, 500) * KIB, rng.randint(1, 2000) * KIB
         found = cut(groups, buffer_bytes, room_bytes, costs)
         least_ms = at_least_ms(units, buffer_bytes, room_bytes, costs)

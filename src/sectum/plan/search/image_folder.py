@@ -99,7 +99,7 @@ class ImageFolder:
             own = rng.permutation(np.flatnonzero(labels == label)).tolist()
             ends = (0, round(_TRAIN * len(own)), round(_STOP * len(own)), len(own))
             for part, begin, end in zip(parts, ends, ends[1:], strict=False):
-                part += own[begin:end]
+                part.extend(own[begin:end])
         return parts
 
     def pictures(self, channels: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from sectum.enclave.profile import Profile
 from sectum.enclave.runners.softepc import SoftEpcRunner
@@ -41,9 +42,11 @@ def measured(
         OutputsDiffer: the outputs are not those of the native run.
     """
     model = as_model(network, batch)
-    streams = nullcontext() if plan is None else prepared_streams(
-        model.bound_bytes(), plan.way.graph, plan.stages, plan.buffers, plan.layout.arena_bytes
-    )  # fmt: skip
+    streams: AbstractContextManager[Mapping[str, Any] | None] = nullcontext()
+    if plan is not None:
+        streams = prepared_streams(
+            model.bound_bytes(), plan.way.graph, plan.stages, plan.buffers, plan.layout.arena_bytes
+        )
     with streams as prepared:
         return measure(
             model,

@@ -13,7 +13,8 @@ from sectum.errors import UsageError
 
 EPOCHS, PATIENCE = 20, 3
 """Training ends after so many passes, or after so many in a row without a smaller loss on the pictures that say so."""
-_BATCH, _RATE = 64, 1e-3
+_BATCH, _LEAST_BATCH, _STEPS, _RATE = 64, 8, 16, 1e-3
+"""Where there are few pictures, batches are smaller, so that a pass has so many steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,12 @@ class Task:
     def _train(self, module: nn.Module, generator: torch.Generator) -> None:
         """Train until the loss on other pictures stops falling; the module then has the weights of the smallest."""
         optimizer = torch.optim.AdamW(module.parameters(), lr=_RATE)
+        batch = max(_LEAST_BATCH, min(_BATCH, len(self.train.classes) // _STEPS))
         best, best_state, waited = float("inf"), copy.deepcopy(module.state_dict()), 0
         for _ in range(EPOCHS):
             module.train()
-            for chosen in torch.randperm(len(self.train.classes), generator=generator).split(_BATCH):
-                if len(chosen) == 1 and len(self.train.classes) > 1:
+            for chosen in torch.randperm(len(self.train.classes), generator=generator).split(batch):
+                if len(chosen) == 1:
                     continue  # normalisation over a batch needs two
                 part = self.train.part(chosen)
                 optimizer.zero_grad()

@@ -73,7 +73,7 @@ def test_training_on_a_folder_of_images_learns_them(tmp_path):
     rng = np.random.default_rng(1)
     for number, name in enumerate(("dark", "light")):
         (tmp_path / name).mkdir()
-        for index in range(40):
+        for index in range(100):
             noise = rng.integers(0, 80, (16, 16, 3)) + 100 * number
             image.fromarray(noise.astype(np.uint8)).save(tmp_path / name / f"{index}.png")
     score = named_objective(f"images:{tmp_path}")
