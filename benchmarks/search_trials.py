@@ -1,6 +1,6 @@
 """How long a search takes: trials with a training-free objective, from the command line's options to the front.
 
-    python benchmarks/search_trials.py [--trials 2000] [--workers 2] [--spaces mobilenet_v3 resnet] [--json]
+    python benchmarks/search_trials.py [--trials 2000] [--workers 2] [--spaces mobilenet_v3 resnet] [--plans] [--json]
 
 Each search stores its trials in a new database. CPU time is that of all its processes, so it says what the search costs
 also where other programs run.
@@ -29,13 +29,13 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def timed(space: str, objective: str, trials: int, workers: int) -> dict[str, object]:
+def timed(space: str, objective: str, trials: int, workers: int, *, plans: bool) -> dict[str, object]:
     """One search in a process of its own, with its database."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable, "-m", "sectum.cli", "search", "--latency", "10s", "--epc", CASES[space], "--space", space,
             "--objective", objective, "--trials", str(trials), "--workers", str(workers), "--json",
-            "--storage", f"sqlite:///{Path(folder) / 'study.db'}",
+            "--storage", f"sqlite:///{Path(folder) / 'study.db'}", *["--plans"] * plans,
         ]  # fmt: skip
         before, started = cpu_seconds(), time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
@@ -46,6 +46,7 @@ def timed(space: str, objective: str, trials: int, workers: int) -> dict[str, ob
         "objective": objective,
         "trials": found["trials"],
         "workers": workers,
+        "plans": plans,
         "front": len(found["front"]),
         "seconds": wall,
         "cpu_seconds": cpu_seconds() - before,
@@ -59,11 +60,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--spaces", nargs="+", choices=sorted(CASES), default=["mobilenet_v3", "resnet"])
     parser.add_argument("--objective", default="synflow")
+    parser.add_argument("--plans", action="store_true", help="networks that page run by their best plans")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = []
     for space in options.spaces:
-        row = timed(space, options.objective, options.trials, options.workers)
+        row = timed(space, options.objective, options.trials, options.workers, plans=options.plans)
         results.append(row)
         if not options.json:
             print(

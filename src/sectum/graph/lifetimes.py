@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,14 +22,25 @@ class Lifetimes:
         readers: input slots that read each tensor; absent where none does.
         end: last place at which each tensor is alive. Graph outputs, and graph inputs that nobody reads, live to the
             last operator.
-        live_bytes: sum of the tensors alive at each place, shape ``(operators,)``.
+        n_bytes: size of each tensor.
+        places: operators.
     """
 
     written: Mapping[str, int]
     last_read: Mapping[str, int]
     readers: Mapping[str, int]
     end: Mapping[str, int]
-    live_bytes: tuple[int, ...]
+    n_bytes: Mapping[str, int]
+    places: int
+
+    @cached_property
+    def live_bytes(self) -> tuple[int, ...]:
+        """Sum of the tensors alive at each place, shape ``(operators,)``."""
+        change = [0] * (self.places + 1)
+        for name, last in self.end.items():
+            change[self.written.get(name, 0)] += self.n_bytes[name]
+            change[last + 1] -= self.n_bytes[name]
+        return tuple(accumulate(change[:-1]))
 
     @property
     def peak_bytes(self) -> int:
@@ -54,17 +67,4 @@ def lifetimes(graph: Dataflow) -> Lifetimes:
     end = {name: last_read.get(name, place) for name, place in written.items()}
     end |= {name: last_read.get(name, final) for name in graph.inputs if name not in written}
     end |= dict.fromkeys([name for name in graph.outputs if name in end], final)
-    return Lifetimes(written, last_read, readers, end, _live_bytes(graph, written, end, len(operators)))
-
-
-def _live_bytes(graph: Dataflow, written: Mapping[str, int], end: Mapping[str, int], places: int) -> tuple[int, ...]:
-    n_bytes = graph.n_bytes
-    change = [0] * (places + 1)
-    for name, last in end.items():
-        change[written.get(name, 0)] += n_bytes[name]
-        change[last + 1] -= n_bytes[name]
-    live, alive = [], 0
-    for delta in change[:-1]:
-        alive += delta
-        live.append(alive)
-    return tuple(live)
+    return Lifetimes(written, last_read, readers, end, graph.n_bytes, len(operators))

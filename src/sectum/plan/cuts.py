@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sectum.plan.units import Unit
 
 _MANY_UNITS, _OF_A_BUFFER = 48, 8
 _LEVELS = 64
 """The room for weights that stay is counted in so many steps."""
+_WIDTH = 2 * (_LEVELS + 1)
+_COLUMNS = np.arange(_LEVELS + 1, _WIDTH)
+_ALIKE_MS = 1e-12
+_ROUNDING = 1 - 1e-9
+"""Sums of the same times in another order differ by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,25 @@ def levels_of(weight_bytes: int, room_bytes: int) -> int:
     return _LEVELS + 1 if weight_bytes > room_bytes else math.ceil(weight_bytes * _LEVELS / room_bytes)
 
 
+def at_least_ms(units: Sequence[Unit], buffer_bytes: int, room_bytes: int, costs: StageCosts) -> float:
+    """What no stages of these units take less than; 0 where it is not sure that `cut` finds stages in this room.
+
+    Args:
+        units: in order.
+        buffer_bytes: most weights of a streamed stage.
+        room_bytes: of all weights that stay in the enclave.
+        costs: of a stage.
+    """
+    if any(unit.weight_bytes > (0 if unit.must_stay else buffer_bytes) for unit in units):
+        return 0.0
+    computing = math.fsum(unit.compute_ms for unit in units)
+    streamed = max(0, sum(unit.weight_bytes for unit in units) - room_bytes)
+    stages = max(1, -(-streamed // buffer_bytes))
+    opening, starting = streamed * costs.open_ms_per_byte, stages * costs.stage_ms
+    took = max(computing + starting, opening) if costs.hidden else computing + starting + opening
+    return took * _ROUNDING
+
+
 def cut(groups: Sequence[Sequence[Unit]], buffer_bytes: int, room_bytes: int, costs: StageCosts) -> list[Cut] | None:
     """The cheapest stages of whole groups; None where the weights that must stay do not fit.
 
@@ -82,42 +107,54 @@ def cut(groups: Sequence[Sequence[Unit]], buffer_bytes: int, room_bytes: int, co
     count = len(groups)
     weights = [0, *accumulate(sum(unit.weight_bytes for unit in group) for group in groups)]
     computing = [0.0, *accumulate(sum(unit.compute_ms for unit in group) for group in groups)]
-    best = np.full((count + 1, _LEVELS + 1), np.inf)
-    best[0] = 0.0
-    came = np.full((count + 1, _LEVELS + 1, 2), -1, dtype=int)  # first unit of the last stage, and its levels
+    stays = [any(unit.must_stay for unit in group) for group in groups]
+    alone = [any(unit.alone for unit in group) for group in groups]
+    # The least cost of the groups before each end, by the levels that their weights may take. Levels below 0 cost
+    # infinitely much, so that a stage that takes some levels looks as many columns to the left.
+    best = np.full((count + 1, _WIDTH), np.inf)
+    best[0, _LEVELS + 1 :] = 0.0
+    came: list[tuple[list[tuple[int, int]], NDArray[np.intp]]] = []
     for end in range(1, count + 1):
+        options: list[tuple[int, int]] = []  # first group of the last stage, and its levels
+        own: list[float] = []
         must_stay = divided = False
         for first in range(end - 1, -1, -1):
-            must_stay |= any(unit.must_stay for unit in groups[first])
-            divided |= any(unit.alone for unit in groups[first])
+            must_stay |= stays[first]
+            divided |= alone[first]
             if divided and end - first > 1:
                 break
             weight_bytes = weights[end] - weights[first]
             if weight_bytes > max(buffer_bytes, room_bytes):
                 break
             took_ms = computing[end] - computing[first]
-            options = []
             if weight_bytes <= buffer_bytes and not (must_stay and weight_bytes):
-                options.append((0, costs.of(weight_bytes, took_ms, streamed=bool(weight_bytes))))
-            if weight_bytes:
-                options.append((levels_of(weight_bytes, room_bytes), costs.of(0, took_ms, streamed=False)))
-            for levels, cost in options:
-                if levels > _LEVELS:
-                    continue
-                found = best[first, : _LEVELS + 1 - levels] + cost
-                better = found < best[end, levels:] - 1e-12
-                best[end, levels:][better] = found[better]
-                came[end, levels:][better] = first, levels
+                options.append((first, 0))
+                own.append(costs.of(weight_bytes, took_ms, streamed=bool(weight_bytes)))
+            levels = levels_of(weight_bytes, room_bytes)
+            if 0 < levels <= _LEVELS:
+                options.append((first, levels))
+                own.append(costs.of(0, took_ms, streamed=False))
+        if not options:
+            return None  # the group before this end neither fits into a buffer nor into the room
+        firsts, levels_taken = np.array(options, dtype=np.intp).T
+        found = best[firsts[:, None], _COLUMNS - levels_taken[:, None]] + np.array(own)[:, None]
+        least = found.min(axis=0)
+        chosen = (found <= least + _ALIKE_MS).argmax(axis=0)  # of those that are alike, the shortest last stage
+        best[end, _LEVELS + 1 :] = found[chosen, np.arange(_LEVELS + 1)]
+        came.append((options, chosen))
     return _traced(best, came, weights)
 
 
-def _traced(best: np.ndarray, came: np.ndarray, weights: Sequence[int]) -> list[Cut] | None:
+def _traced(
+    best: NDArray[np.float64], came: Sequence[tuple[list[tuple[int, int]], NDArray[np.intp]]], weights: Sequence[int]
+) -> list[Cut] | None:
     end, level = len(best) - 1, _LEVELS
-    if not np.isfinite(best[end, level]):
+    if not np.isfinite(best[end, -1]):
         return None
     cuts: list[Cut] = []
     while end:
-        first, levels = came[end, level].tolist()
+        options, chosen = came[end - 1]
+        first, levels = options[int(chosen[level])]
         cuts.append(Cut(first, end, streamed=not levels and weights[end] > weights[first]))
         end, level = first, level - levels
     return cuts[::-1]

@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from sectum.ort.operators import describe
 from sectum.plan.rows import Divider, Division, height_of, results_of
+from sectum.plan.strip_costs import StripCost, StripCosts
 from sectum.plan.strip_memory import strip_memory
 from sectum.units import MIB
 
@@ -17,6 +18,8 @@ COPY_MS_PER_MIB = 0.12
 other work."""
 _PAGED_MS_PER_MIB = 6.0
 """What exceeds the target is paged out and in again: what a MiB of it costs at least."""
+_ROUNDING = 1 - 1e-9
+"""Sums of the same times in another order differ by less."""
 _MOST_STRIPS = 256
 _MOST_OPERATORS = 12
 
@@ -50,14 +53,18 @@ class DivisionSearch:
         compute_ms: time of each operator in the enclave, without paging.
         stage_ms: to start a stage.
         threads: that compute.
+        costs: of strips that are known.
     """
 
-    def __init__(self, divider: Divider, compute_ms: Sequence[float], stage_ms: float, threads: int) -> None:
+    def __init__(
+        self, divider: Divider, compute_ms: Sequence[float], stage_ms: float, threads: int, costs: StripCosts
+    ) -> None:
         graph = divider.graph
+        self._costs, self._numbers = costs, costs.numbers(graph, divider.blocked, threads)
         self._divider, self._compute_ms = divider, compute_ms
         self._stage_ms, self._threads = stage_ms, threads
         self._ends = graph.lifetimes.end
-        self._known: dict[tuple[int, int, int], tuple[int, float] | None] = {}
+        self._known: dict[tuple[int, int, int], Division | None] = {}
         change = [0] * (len(graph.operators) + 1)
         made = [0] * len(graph.operators)
         for name, place in graph.lifetimes.written.items():  # inputs of the network are the caller's
@@ -79,7 +86,7 @@ class DivisionSearch:
         for place in range(count):
             if best[place] + paging[place] < best[place + 1]:
                 best[place + 1], came[place + 1] = best[place] + paging[place], (place, 0)
-            for option in self._starting_at(place, target_bytes, paging):
+            for option in self._starting_at(place, target_bytes, paging, best):
                 if best[place] + option.cost_ms < best[option.end] - 1e-9:
                     best[option.end], came[option.end] = best[place] + option.cost_ms, (place, option.rows)
         found: list[Division] = []
@@ -97,8 +104,10 @@ class DivisionSearch:
         alone = [need for place, need in enumerate(self._needs) if place not in inside]
         return max([*alone, *(self._bytes_of(one) for one in chosen)], default=0)
 
-    def _starting_at(self, first: int, target_bytes: int, paging: Sequence[float]) -> Iterator[_Option]:
-        """Divisions that begin with an operator and could cost less than running all theirs as they are."""
+    def _starting_at(
+        self, first: int, target_bytes: int, paging: Sequence[float], known_ms: Sequence[float]
+    ) -> Iterator[_Option]:
+        """Divisions that begin with an operator and cost less than all theirs as they are, and than what is known."""
         graph = self._divider.graph
         alone_ms = 0.0
         for last in range(first, min(first + _MOST_OPERATORS, len(paging))):
@@ -107,49 +116,99 @@ class DivisionSearch:
             alone_ms += paging[last]
             results = sum(graph.n_bytes[name] for name in results_of(graph, first, last))
             # A result may take over what was there before.
-            if alone_ms > _paging_ms(max(self._before[first], results) - target_bytes):
-                option = self._option(first, last, target_bytes)
+            least_ms = _paging_ms(max(self._before[first], results) - target_bytes)
+            limit_ms = min(alone_ms, known_ms[last + 1] - known_ms[first])
+            if limit_ms > least_ms:
+                option = self._option(first, last, target_bytes, least_ms, limit_ms)
                 if option is not None and option.cost_ms < alone_ms:
                     yield option
 
-    def _option(self, first: int, last: int, target_bytes: int) -> _Option | None:
-        """The fewest strips that fit, or the best that do not."""
+    def _option(self, first: int, last: int, target_bytes: int, least_ms: float, most_ms: float) -> _Option | None:
+        """The fewest strips that fit, or the best that do not; perhaps None where none costs less than `most_ms`.
+
+        However many strips there are, what they need beside the target costs `least_ms`.
+        """
         graph = self._divider.graph
-        height = height_of(graph, graph.operators[last].result)
-        best: _Option | None = None
+        result = graph.operators[last].result
+        height = height_of(graph, result)
+        least_ms += graph.n_bytes[result] / MIB * COPY_MS_PER_MIB * _ROUNDING  # all of it is copied
+        known: list[tuple[float, int, int]] = []  # cost, count and rows
+        others: list[tuple[float, int, int]] = []  # the same, with the least that they can cost
         count = 2
         while count <= min(height, _MOST_STRIPS):
             rows = -(-height // count)
-            if (estimate := self._estimate(first, last, rows)) is None:
-                return best
-            n_bytes, own_ms = estimate
-            cost_ms = own_ms + _paging_ms(n_bytes - target_bytes)
-            if best is None or cost_ms < best.cost_ms:
-                best = _Option(last + 1, rows, cost_ms)
-            if n_bytes <= target_bytes or rows == 1:
+            # More strips start more stages, so from here on none is cheaper.
+            if -(-height // rows) * self._stage_ms + least_ms >= most_ms:
+                break
+            if (one := self._cost(first, last, rows)) is None:
+                break
+            own_ms = self._extra_ms(first, last, rows, one)
+            least_bytes = self._before[first] + one.least_bytes
+            if least_bytes > target_bytes:
+                others.append((own_ms + _paging_ms(least_bytes - target_bytes), count, rows))
+            else:
+                n_bytes = self._before[first] + self._needed(first, last, rows, one)
+                known.append((own_ms + _paging_ms(n_bytes - target_bytes), count, rows))
+                most_ms = min(most_ms, known[-1][0])
+                if n_bytes <= target_bytes:
+                    break
+            if rows == 1:
                 break
             count = max(count + 1, math.ceil(1.3 * count))
-        return best
+        for at_least_ms, count, rows in sorted(others):
+            if at_least_ms > most_ms:
+                break
+            if (one := self._cost(first, last, rows)) is not None:
+                over = self._before[first] + self._needed(first, last, rows, one) - target_bytes
+                known.append((self._extra_ms(first, last, rows, one) + _paging_ms(over), count, rows))
+                most_ms = min(most_ms, known[-1][0])
+        if not known:
+            return None
+        cost_ms, _, rows = min(known)
+        return _Option(last + 1, rows, cost_ms)
 
-    def _estimate(self, first: int, last: int, rows: int) -> tuple[int, float] | None:
-        """Bytes alive while operators run in strips of so many rows, and what that costs: by a strip in the middle."""
+    def _strip(self, first: int, last: int, rows: int) -> Division | None:
         key = (first, last, rows)
         if key not in self._known:
-            one = self._divider.one_strip(first, last, rows)
-            self._known[key] = None if one is None else (self._bytes_of(one), self._extra_ms(one))
+            self._known[key] = self._divider.one_strip(first, last, rows)
         return self._known[key]
 
-    def _extra_ms(self, one: Division) -> float:
-        strips = -(-height_of(one.graph, one.operators[-1].result) // one.rows)
-        own = self._compute_ms[one.first : one.first + len(one.operators)]
+    def _cost(self, first: int, last: int, rows: int) -> StripCost | None:
+        key = (rows, *self._numbers[first : last + 1])
+        return self._costs.of(key, lambda: self._worked_out(first, last, rows))
+
+    def _worked_out(self, first: int, last: int, rows: int) -> StripCost | None:
+        """What a strip in the middle takes, but for the memory inside it."""
+        one = self._strip(first, last, rows)
+        if one is None:
+            return None
+        strips = sum(map(one.most_bytes, (*one.sources, *one.results)))
+        return StripCost(self._whole_bytes(one) + strips, one.copied_bytes, one.work)
+
+    def _needed(self, first: int, last: int, rows: int, cost: StripCost) -> int:
+        """Bytes of a strip, beside what was alive before."""
+        if cost.n_bytes is None:
+            one = self._strip(first, last, rows)
+            assert one is not None, "it has a cost"
+            cost.n_bytes = self._bytes_of(one) - self._before[first]
+        return cost.n_bytes
+
+    def _extra_ms(self, first: int, last: int, rows: int, one: StripCost) -> float:
+        graph = self._divider.graph
+        strips = -(-height_of(graph, graph.operators[last].result) // rows)
+        own = self._compute_ms[first : last + 1]
         twice = sum(ms * max(0.0, strips * share - 1) for ms, share in zip(own, one.work, strict=True))
         return twice + one.copied_bytes * strips / MIB * COPY_MS_PER_MIB + strips * self._stage_ms
 
     def _bytes_of(self, division: Division) -> int:
+        pieces = sum(strip_memory(division, self._threads).pieces)
+        return self._before[division.first] + self._whole_bytes(division) + pieces
+
+    def _whole_bytes(self, division: Division) -> int:
+        """Bytes of results that are not written over a source."""
         graph, last = division.graph, division.first + len(division.operators) - 1
         over = division.over({name: int(self._ends[name] > last) for name in division.sources}, 0)
-        wholes = sum(graph.n_bytes[name] for name in division.results if name not in over)
-        return self._before[division.first] + wholes + sum(strip_memory(division, self._threads).pieces)
+        return sum(graph.n_bytes[name] for name in division.results if name not in over)
 
 
 def _paging_ms(n_bytes: int) -> float:

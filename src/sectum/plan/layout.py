@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from sectum.ort.memory_plan import Storage, memory_plan
-from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
 from sectum.paging.replacement import Touch
-from sectum.plan.order import in_runtime_order
 from sectum.plan.rows import Division
+from sectum.plan.stage_memory import StageMemory
 from sectum.plan.stages import PlannedStage
-from sectum.plan.strip_memory import strip_memory
 from sectum.units import PAGE_BYTES, pages
 
 RUNTIME_BYTES = 1 << 20
@@ -78,7 +75,13 @@ class _Arena:
         self._used.remove(piece)
 
 
-def lay_out(graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int, threads: int) -> Layout:
+def lay_out(
+    graph: OptimizedGraph,
+    stages: Sequence[PlannedStage],
+    buffers: int,
+    threads: int,
+    memory: StageMemory | None = None,
+) -> Layout:
     """Lay out the memory of a plan in the steady state.
 
     Args:
@@ -86,7 +89,9 @@ def lay_out(graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int,
         stages: of the plan.
         buffers: that streamed weights are opened into, in turn.
         threads: that compute.
+        memory: of stages of this graph with so many threads, where it is kept.
     """
+    memory = memory or StageMemory(graph, threads)
     streamed = [number for number, stage in enumerate(stages) if stage.streamed]
     sizes = [max([stages[n].weight_bytes for n in streamed[place::buffers]], default=0) for place in range(buffers)]
     starts, end = [], pages(RUNTIME_BYTES)
@@ -117,9 +122,9 @@ def lay_out(graph: OptimizedGraph, stages: Sequence[PlannedStage], buffers: int,
         read = read_by(graph, stages, number)
         pieces = [piece for name, piece in carried.items() if last_read.get(name, -1) >= number and name in read]
         if stage.division is not None:
-            made, passing = _divided(stage.division, number, last_read, threads, arena, carried)
+            made, passing = _divided(stage.division, number, last_read, memory, arena, carried)
         else:
-            made, passing = _whole(graph, stages, number, last_read, threads, arena)
+            made, passing = _whole(graph, stage, memory, arena)
         carried |= made
         alive.append(arena.used)
         pieces += [*made.values(), *passing]
@@ -174,16 +179,11 @@ _Pieces = tuple[dict[str, tuple[int, int]], list[tuple[int, int]]]
 """Memory that a stage takes: of what it hands on, and what is free again after it."""
 
 
-def _whole(
-    graph: OptimizedGraph, stages: Sequence[PlannedStage], number: int, last_read: Mapping[str, int], threads: int,
-    arena: _Arena,
-) -> _Pieces:  # fmt: skip
+def _whole(graph: OptimizedGraph, stage: PlannedStage, memory: StageMemory, arena: _Arena) -> _Pieces:
     """Take the memory of a stage that is not divided by rows, in the order in which the runtime does."""
-    stage = stages[number]
-    operators = graph.operators[stage.first : stage.last + 1]
-    scratch_bytes = max(sum(describe(op).scratch(op, graph, threads)) for op in operators)
+    scratch_bytes = memory.scratch_bytes(stage.first, stage.last)
     if stage.channels is None:
-        block_bytes, makes = _of_operators(graph, stage, number, last_read)
+        block_bytes, makes = memory.of_operators(stage.first, stage.last)
     else:
         block_bytes, makes = _of_channels(graph, stage)
     passing = [arena.take(block_bytes)] if block_bytes else []
@@ -193,7 +193,7 @@ def _whole(
 
 
 def _divided(
-    division: Division, number: int, last_read: Mapping[str, int], threads: int, arena: _Arena,
+    division: Division, number: int, last_read: Mapping[str, int], memory: StageMemory, arena: _Arena,
     carried: dict[str, tuple[int, int]],
 ) -> _Pieces:  # fmt: skip
     """Take the memory of a stage that is divided by rows; a result may take over that of a source."""
@@ -202,34 +202,7 @@ def _divided(
         name: carried.pop(over[name]) if name in over else arena.take(division.graph.n_bytes[name])
         for name in division.results
     }
-    return made, [arena.take(n_bytes) for n_bytes in strip_memory(division, threads).pieces if n_bytes]
-
-
-def _of_operators(
-    graph: OptimizedGraph, stage: PlannedStage, number: int, last_read: Mapping[str, int]
-) -> tuple[int, dict[str, int]]:
-    """Bytes of the inner activations of whole operators, and of each value that they hand on."""
-    operators = in_runtime_order(graph.operators[stage.first : stage.last + 1])
-    made = [name for op in operators for name in op.outputs if name]
-    handed_on = tuple(name for name in made if last_read.get(name, -1) > number)
-    read = dict.fromkeys(name for op in operators for name in op.inputs if name and name not in graph.weight_names)
-    inputs = tuple(name for name in read if name not in made)
-    if not inputs and graph.inputs:
-        inputs = graph.inputs[:1]
-    used = {name for op in operators for name in (*op.inputs, *op.outputs) if name} | set(inputs)
-    part = replace(
-        graph,
-        operators=operators,
-        tensors={name: graph.tensors[name] for name in used},
-        inputs=inputs,
-        outputs=handed_on or (made[-1],),
-        carried_out=((),) * len(operators),
-        layer_names=("",) * len(operators),
-    )
-    plan = memory_plan(part)
-    makes = {name: graph.n_bytes[plan.placements[name].buffer] for name in handed_on
-             if plan.placements[name].storage is Storage.OUTPUT}  # fmt: skip
-    return plan.block_bytes, makes | {name: 0 for name in handed_on if name not in makes}
+    return made, [arena.take(n_bytes) for n_bytes in memory.of_division(division).pieces if n_bytes]
 
 
 def _of_channels(graph: OptimizedGraph, stage: PlannedStage) -> tuple[int, dict[str, int]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,19 +13,24 @@ from sectum.enclave.profile import Profile, streamed_bytes
 from sectum.errors import UsageError
 from sectum.ort.optimized import OptimizedGraph
 from sectum.paging.replacement import PagingCounts, all_fit, steady_state
-from sectum.plan.cuts import StageCosts, cut, grouped
+from sectum.plan.cuts import StageCosts, at_least_ms, cut, grouped
 from sectum.plan.divisions import division_ms
 from sectum.plan.layout import Layout, lay_out
 from sectum.plan.opening import OpeningCosts
 from sectum.plan.order import in_order
+from sectum.plan.stage_memory import StageMemory
 from sectum.plan.stages import PlannedStage
+from sectum.plan.strip_costs import StripCosts
 from sectum.plan.timeline import StageTimes, timeline
-from sectum.plan.units import Unit, channels_of, units
+from sectum.plan.units import Unit, WeightSizes, channels_of, units
 from sectum.plan.ways import Way, other_ways
 from sectum.predict.prediction import Interval
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared
 from sectum.units import MIB, PAGE_BYTES
+
+if TYPE_CHECKING:
+    from sectum.paging.compiled_replacement import CompiledReplacement
 
 _SHARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Sizes of buffers that are tried: the EPC over these."""
@@ -108,6 +114,19 @@ class Candidate:
         return self.layout.working_set_bytes - epc_bytes
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What plans of one network leave for those of the next. Plans are the same with it and without.
+
+    Attributes:
+        strips: costs of strips of operators that are alike.
+        compiled: the compiled page-replacement rule; None for the one in Python.
+    """
+
+    strips: StripCosts = field(default_factory=StripCosts)
+    compiled: CompiledReplacement | None = None
+
+
 class Planner:
     """Plans one network for one enclave.
 
@@ -117,6 +136,7 @@ class Planner:
         profile: the enclave.
         costs: of opening and of stages.
         fewer_threads: the network with one thread less, for plans in which that one opens; None with one thread.
+        shared: what plans of one network leave for those of the next; None to begin with nothing.
 
     Raises:
         UsageError: the profile has no EPC, so there is nothing to plan.
@@ -129,17 +149,22 @@ class Planner:
         profile: Profile,
         costs: OpeningCosts,
         fewer_threads: Prepared | None = None,
+        shared: Shared | None = None,
     ) -> None:
         if profile.epc_bytes is None:
             raise UsageError(f"'{profile.name}' has no EPC: there is nothing to plan; choose another --enclave")
-        self._predictor, self._costs = predictor, costs
+        self._predictor, self._costs, self._shared = predictor, costs, shared or Shared()
+        self._sizes = WeightSizes(prepared.optimized)
+        self._memories: dict[tuple[int, int], StageMemory] = {}
         self._networks = {1: prepared}
         if fewer_threads is not None:
             self._networks |= dict.fromkeys(_BUFFERS_AHEAD, fewer_threads)
         self._native_source = prepared.native_source
         self._profile = predictor.with_measured_costs(profile, prepared.threads, prepared.native_source)
         self._epc_bytes = profile.epc_bytes
-        self.unplanned_ms, self.unplanned_interval_ms = predictor.latency_and_interval(prepared, profile)
+        self.unplanned_ms, self.unplanned_interval_ms = predictor.latency_and_interval(
+            prepared, profile, self._shared.compiled
+        )
         alone = self._computing_ms(prepared)
         ahead = alone if fewer_threads is None else self._computing_ms(fewer_threads)
         self._unlimited: dict[int, tuple[float, Interval]] = {}
@@ -177,7 +202,9 @@ class Planner:
         """The plan with the least predicted latency; the simpler one where another gains next to nothing."""
         plain = Way(self.graph, activation_bytes=self.graph.lifetimes.peak_bytes)
         fitting, too_large = self._plans({buffers: [plain] for buffers in self._networks}, self.unplanned_ms)
-        simplest = min([self.without_stages(), *fitting], key=lambda plan: plan.latency_ms)
+        simplest = min(fitting, key=lambda plan: plan.latency_ms, default=None)
+        if simplest is None or simplest.latency_ms >= self.unplanned_ms:
+            simplest = self.without_stages()
         if simplest.latency_ms <= sum(self._compute_ms[1]) / _WORTH:
             return simplest
         ways = {buffers: self._ways(buffers) for buffers in self._networks}
@@ -231,7 +258,9 @@ class Planner:
 
     def _ways(self, buffers: int) -> list[Way]:
         threads = self._networks[buffers].threads
-        return other_ways(self.graph, self._compute_ms[buffers], self._epc_bytes, self._costs.stage_ms, threads)
+        return other_ways(
+            self.graph, self._compute_ms[buffers], self._epc_bytes, self._costs.stage_ms, threads, self._shared.strips
+        )
 
     def _units(self, way: Way, buffers: int, buffer_bytes: int) -> list[Unit]:
         compute_ms = way.in_order(self._compute_ms[buffers])
@@ -239,7 +268,7 @@ class Planner:
             one.first: (one, division_ms(one, compute_ms[one.first :][: len(one.operators)], self._costs.stage_ms))
             for one in way.divisions
         }
-        return units(way.graph, compute_ms, buffer_bytes, divided)
+        return units(way.graph, compute_ms, buffer_bytes, divided, self._sizes)
 
     def _with_buffers(self, way: Way, buffers: int, buffer_bytes: int, least_ms: float) -> Candidate | None:
         """The plan with buffers of at most this size, with as many weights in the enclave as there is room for.
@@ -250,7 +279,11 @@ class Planner:
         return self._fitted(way, parts, buffers, buffer_bytes, way.activation_bytes, least_ms)
 
     def _laid_out(self, way: Way, stages: Sequence[PlannedStage], buffers: int) -> Layout:
-        return lay_out(way.graph, stages, buffers, self._networks[buffers].threads)
+        threads = self._networks[buffers].threads
+        key = (id(way.graph), threads)  # what is kept holds the graph, so its id stays its own
+        if key not in self._memories:
+            self._memories[key] = StageMemory(way.graph, threads)
+        return lay_out(way.graph, stages, buffers, threads, self._memories[key])
 
     def _fitted(
         self, way: Way, parts: Sequence[Unit], buffers: int, buffer_bytes: int, peak_bytes: int, least_ms: float
@@ -264,6 +297,8 @@ class Planner:
         room = max(1, self._epc_bytes - buffers * buffer_bytes - peak_bytes)
         found = None
         for _ in range(_ROUNDS):
+            if at_least_ms(parts, buffer_bytes, room, costs) >= least_ms:
+                return None
             cuts = cut(groups, buffer_bytes, room, costs)
             if cuts is None and room < self._epc_bytes:
                 room = self._epc_bytes  # what must stay does not fit: it is paged, as without a plan
@@ -347,6 +382,7 @@ class Planner:
             self._epc_bytes // PAGE_BYTES,
             self._profile.policy,
             operators=stages,
+            compiled=self._shared.compiled,
         )
 
     def _share_ms(self, stage: PlannedStage, compute_ms: Sequence[float]) -> float:

@@ -155,7 +155,10 @@ class Divider:
 
     def __init__(self, graph: OptimizedGraph) -> None:
         self.graph = graph
-        self._blocked = _blocked_tensors(graph)
+        self.blocked = _blocked_tensors(graph)
+        """Tensors in the blocked layout."""
+        self._axes: dict[int, tuple[_Axis, _Axis]] = {}
+        self._by_rows: dict[int, tuple[bool, ...]] = {}
         self.divides = tuple(self._divides(op) for op in graph.operators)
         """For each operator, whether it can be computed strip by strip without changing a bit."""
 
@@ -193,7 +196,6 @@ class Divider:
             if strip is None or any(start >= stop for start, stop in completes.values()):
                 return None
             strips.append(strip)
-        touched = {name for op in operators for name in (*op.inputs, *op.outputs) if name}
         sources = tuple(name for name in strips[0].available if name not in made)
         read = dict.fromkeys(name for op in operators for name in op.inputs if name and name not in graph.weight_names)
         return Division(
@@ -205,12 +207,17 @@ class Divider:
             sources,
             tuple(name for name in read if name not in made and name not in sources),
             results,
-            {name: self._outer(name) for name in touched if len(graph.tensors[name].shape) == _RANK},
+            self._outer,
         )
 
-    def _outer(self, name: str) -> int:
-        images, channels = self.graph.tensors[name].shape[:2]
-        return images * (channels // self.graph.cpu.nchwc_block if name in self._blocked else channels)
+    @cached_property
+    def _outer(self) -> dict[str, int]:
+        block, found = self.graph.cpu.nchwc_block, {}
+        for name, tensor in self.graph.tensors.items():
+            if len(tensor.shape) == _RANK:
+                images, channels = tensor.shape[:2]
+                found[name] = images * (channels // block if name in self.blocked else channels)
+        return found
 
     def _strip(self, first: int, last: int, completes: Mapping[str, Rows]) -> Strip | None:
         """Walk from the results to the sources; None where an operator reads the whole of what another makes."""
@@ -236,7 +243,7 @@ class Divider:
         graph = self.graph
         rest: list[Rows | None] = [None] * (len(op.inputs) - 1)
         if op.qualified_type in _WINDOWED:
-            rows, columns = _axes(op, graph)
+            rows, columns = self._axes_of(op)
             begin, end = rows.reads(needed)
             inside = (max(0, begin), min(rows.size, end))
             if len(op.inputs) > 3 and op.inputs[3]:
@@ -248,12 +255,24 @@ class Divider:
             scale = _scale(op, graph)
             begin, end = needed[0] // scale, -(-needed[1] // scale)
             return StripOperator((begin * scale, end * scale), ((begin, end), *rest), None)
-        height = height_of(graph, op.result)
-        reads = tuple(
-            needed if name and name not in graph.weight_names and height_of(graph, name) == height else None
-            for name in op.inputs
-        )
-        return StripOperator(needed, reads, None)
+        return StripOperator(needed, tuple([needed if by_rows else None for by_rows in self._by_rows_of(op)]), None)
+
+    def _axes_of(self, op: Operator) -> tuple[_Axis, _Axis]:
+        key = id(op)  # the graph holds it, so its id stays its own
+        if key not in self._axes:
+            self._axes[key] = _axes(op, self.graph)
+        return self._axes[key]
+
+    def _by_rows_of(self, op: Operator) -> tuple[bool, ...]:
+        """For each input of an operator that goes row by row, whether it reads the rows that it makes."""
+        key = id(op)
+        if key not in self._by_rows:
+            graph, height = self.graph, height_of(self.graph, op.result)
+            self._by_rows[key] = tuple(
+                bool(name) and name not in graph.weight_names and height_of(graph, name) == height
+                for name in op.inputs
+            )
+        return self._by_rows[key]
 
     def _divides(self, op: Operator) -> bool:
         graph, tensors, kind = self.graph, self.graph.tensors, op.qualified_type
@@ -268,7 +287,7 @@ class Divider:
             return _windows_divide(op, graph)
         if kind == _UPSAMPLE:
             return op.attributes.get("mode", "nearest") == "nearest" and _scale(op, graph) > 0
-        if kind not in _ROW_BY_ROW and not (kind in _ROW_BY_ROW_IN_BLOCKS and op.result in self._blocked):
+        if kind not in _ROW_BY_ROW and not (kind in _ROW_BY_ROW_IN_BLOCKS and op.result in self.blocked):
             return False
         if op.type == "Concat" and op.attributes.get("axis") != 1:
             return False

@@ -73,7 +73,8 @@ def strip_graph(division: Division, strip: Strip) -> OptimizedGraph:
                 continue
             name = inputs[slot]
             there, cut, inputs[slot] = (f"{name} {slot} {what} of {op.result}" for what in ("rows", "slice", "strip"))
-            tensors[there] = replace(tensors[name], name=there, kind=TensorKind.ACTIVATION)
+            whole = tensors[name]
+            tensors[there] = Tensor(there, whole.shape, whole.dtype, TensorKind.ACTIVATION)
             tensors[cut] = _with_rows(tensors[there], rows)
             tensors[inputs[slot]] = tensors[cut]
             operators += [
@@ -81,7 +82,9 @@ def strip_graph(division: Division, strip: Strip) -> OptimizedGraph:
                 Operator(cut, "Slice", (there,), (cut,)),
                 Operator(inputs[slot], "Reshape", (cut,), (inputs[slot],)),
             ]
-        operators.append(replace(op, inputs=tuple(inputs)))
+        changed = tuple(inputs)
+        same = changed == op.inputs
+        operators.append(op if same else Operator(op.name, op.type, changed, op.outputs, op.attributes, op.domain))
     return replace(
         graph,
         operators=tuple(operators),
@@ -95,4 +98,4 @@ def strip_graph(division: Division, strip: Strip) -> OptimizedGraph:
 
 def _with_rows(tensor: Tensor, rows: Rows) -> Tensor:
     shape = tensor.shape
-    return replace(tensor, shape=(*shape[:2], rows[1] - rows[0], *shape[3:]))
+    return Tensor(tensor.name, (*shape[:2], rows[1] - rows[0], *shape[3:]), tensor.dtype, tensor.kind)

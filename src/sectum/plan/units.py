@@ -92,11 +92,32 @@ def packed_inputs(op: Operator, graph: OptimizedGraph) -> list[int]:
     ]
 
 
+class WeightSizes:
+    """Bytes of the weights of a graph's operators, each looked up once: also for the same operators in another order.
+
+    Args:
+        graph: what the runtime executes.
+    """
+
+    def __init__(self, graph: OptimizedGraph) -> None:
+        self._graph = graph
+        self._known: dict[int, tuple[int, int]] = {}
+
+    def of(self, op: Operator) -> tuple[int, int]:
+        """Bytes that are stored, and bytes of the pages that the operator reads; it is one of the graph's own."""
+        key = id(op)  # the graph holds it, so its id stays its own
+        if key not in self._known:
+            stored = sum(stored_weights(op, self._graph).values())
+            self._known[key] = stored, touched_bytes(op, self._graph) if stored else 0
+        return self._known[key]
+
+
 def units(
     graph: OptimizedGraph,
     compute_ms: Sequence[float],
     buffer_bytes: int,
     divisions: Mapping[int, tuple[Division, float]],
+    sizes: WeightSizes | None = None,
 ) -> list[Unit]:
     """The units of a network where a buffer holds so many bytes.
 
@@ -105,16 +126,17 @@ def units(
         compute_ms: time of each operator in the enclave, without paging.
         buffer_bytes: operators with larger weights are divided.
         divisions: by rows, by the first operator; with what their operators take.
+        sizes: of the weights of these operators; None to look them up.
     """
+    sizes = sizes or WeightSizes(graph)
     made: list[Unit] = []
     for index, op in enumerate(graph.operators):
         if made and index <= made[-1].last:
             continue
         if index in divisions:
-            made.append(_divided(graph, *divisions[index], buffer_bytes))
+            made.append(_divided(sizes, *divisions[index], buffer_bytes))
             continue
-        weight_bytes = sum(stored_weights(op, graph).values())
-        touched = touched_bytes(op, graph)
+        weight_bytes, touched = sizes.of(op)
         if touched < weight_bytes:
             made.append(Unit(index, None, touched, compute_ms[index], must_stay=True))
             continue
@@ -132,11 +154,11 @@ def units(
     return made
 
 
-def _divided(graph: OptimizedGraph, division: Division, compute_ms: float, buffer_bytes: int) -> Unit:
-    stored = [sum(stored_weights(op, graph).values()) for op in division.operators]
-    touched = [touched_bytes(op, graph) for op in division.operators]
-    must_stay = touched != stored or sum(stored) > buffer_bytes
-    return Unit(division.first, None, sum(touched), compute_ms, must_stay, division)
+def _divided(sizes: WeightSizes, division: Division, compute_ms: float, buffer_bytes: int) -> Unit:
+    both = [sizes.of(op) for op in division.operators]
+    stored, touched = (sum(column) for column in zip(*both, strict=True))
+    must_stay = any(one != other for one, other in both) or stored > buffer_bytes
+    return Unit(division.first, None, touched, compute_ms, must_stay, division)
 
 
 def channels_of(op: Operator, graph: OptimizedGraph) -> int:

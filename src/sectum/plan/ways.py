@@ -9,6 +9,7 @@ from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.divisions import DivisionSearch
 from sectum.plan.order import in_order, least_peak_order
 from sectum.plan.rows import Divider, Division
+from sectum.plan.strip_costs import StripCosts
 
 _SHARES_OF_EPC = (0.75, 0.5, 0.35, 0.25, 0.15)
 """What activations may take of the EPC, as is tried."""
@@ -37,7 +38,12 @@ class Way:
 
 
 def other_ways(
-    graph: OptimizedGraph, compute_ms: Sequence[float], epc_bytes: int, stage_ms: float, threads: int
+    graph: OptimizedGraph,
+    compute_ms: Sequence[float],
+    epc_bytes: int,
+    stage_ms: float,
+    threads: int,
+    costs: StripCosts | None = None,
 ) -> list[Way]:
     """All ways beside the runtime's own that are worth a try.
 
@@ -47,7 +53,9 @@ def other_ways(
         epc_bytes: of the enclave.
         stage_ms: to start a stage.
         threads: that compute.
+        costs: of strips, of other networks as well; None to begin with none.
     """
+    costs = costs or StripCosts()
     peak_bytes = graph.lifetimes.peak_bytes
     if peak_bytes <= _SMALL_SHARE * epc_bytes:
         return []  # weights decide
@@ -59,7 +67,7 @@ def other_ways(
             orders.append(Way(other, tuple(order), activation_bytes=other.lifetimes.peak_bytes))
     found = orders[1:]
     for way in orders:
-        search = DivisionSearch(Divider(way.graph), way.in_order(compute_ms), stage_ms, threads)
+        search = DivisionSearch(Divider(way.graph), way.in_order(compute_ms), stage_ms, threads, costs)
         tried: set[tuple[tuple[int, int, int], ...]] = {()}
         for share in _SHARES_OF_EPC:
             target_bytes = int(share * epc_bytes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ from sectum.predict.operator_model import OperatorModel
 from sectum.predict.prediction import Breakdown, Interval, Layer, Memory, Overcommit, Prediction
 from sectum.predict.prepared import Prepared, TracedNetwork
 from sectum.units import GIB, PAGE_BYTES, format_bytes
+
+if TYPE_CHECKING:
+    from sectum.paging.compiled_replacement import CompiledReplacement
 
 _RUNTIME = f"ONNX Runtime {RUNTIME} on the CPU"
 
@@ -196,15 +200,25 @@ class Predictor:
         profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
         return self._inference(prepared, profile).breakdown_ms.total
 
-    def latency_and_interval(self, prepared: Prepared, profile: Profile) -> tuple[float, Interval]:
-        """The latency in milliseconds that `in_enclave` predicts, with its interval, without the rest."""
+    def latency_and_interval(
+        self, prepared: Prepared, profile: Profile, compiled: CompiledReplacement | None = None
+    ) -> tuple[float, Interval]:
+        """The latency in milliseconds that `in_enclave` predicts, with its interval, without the rest.
+
+        Args:
+            prepared: the network.
+            profile: the enclave.
+            compiled: as for `steady_state`.
+        """
         profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
-        inference = self._inference(prepared, profile)
+        inference = self._inference(prepared, profile, compiled)
         probability = self._probability(prepared, profile)
         return inference.breakdown_ms.total, interval(self.operators, profile, inference, probability)
 
-    def _inference(self, prepared: Prepared, profile: Profile) -> InferenceCost:
-        counts = prepared.counts(profile, profile.epc_pages)
+    def _inference(
+        self, prepared: Prepared, profile: Profile, compiled: CompiledReplacement | None = None
+    ) -> InferenceCost:
+        counts = prepared.counts(profile, profile.epc_pages, compiled)
         return inference_costs(self.operators, profile, [(prepared, counts)])[0]
 
     def overcommit_probability(self, working_set_pages: int, epc_pages: int | None, uncertain_pages: int = 0) -> float:

@@ -138,6 +138,13 @@ class Candidates:
             for future in waiting:
                 future.cancel()
 
+    def with_prepared(
+        self, architectures: Iterable[Architecture | Graph]
+    ) -> Iterator[tuple[Candidate, Prepared | None]]:
+        """As `predict` in the caller's own process, each with the network that was prepared; None after an error."""
+        for chunk in _chunks(iter(architectures)):
+            yield from self._job.run_all(chunk)
+
     def close(self) -> None:
         """End the processes; they start again at the next use."""
         if self._pool is not None:
@@ -188,24 +195,29 @@ class _Job:
 
     def run(self, architectures: Sequence[Architecture | Graph]) -> list[Candidate]:
         """Predict a chunk."""
+        return [candidate for candidate, _ in self.run_all(architectures)]
+
+    def run_all(self, architectures: Sequence[Architecture | Graph]) -> list[tuple[Candidate, Prepared | None]]:
+        """Predict a chunk; each candidate with what was prepared for it."""
         with _no_collections():
             return self._run(architectures)
 
-    def _run(self, architectures: Sequence[Architecture | Graph]) -> list[Candidate]:
-        found: list[Candidate | None] = [None] * len(architectures)
+    def _run(self, architectures: Sequence[Architecture | Graph]) -> list[tuple[Candidate, Prepared | None]]:
+        found: list[tuple[Candidate, Prepared | None] | None] = [None] * len(architectures)
 
         def tried(step: Callable[[T], Made], index: int, argument: T) -> Iterator[tuple[int, Made]]:
             try:
                 yield index, step(argument)
             except Exception as error:  # noqa: BLE001  # what is wrong with one is told beside it and ends no search
-                found[index] = Candidate.failed(str(getattr(architectures[index], "name", "")), error)
+                found[index] = Candidate.failed(str(getattr(architectures[index], "name", "")), error), None
 
         traced = [pair for i, one in enumerate(architectures) for pair in tried(self._trace, i, one)]
         prepared = self.predictor.prepare_all([one for _, one in traced])
         of_index = [(i, one) for (i, _), one in zip(traced, prepared, strict=True)]
         counted = [pair for i, one in of_index for pair in tried(self._count, i, one)]
-        for (index, _), candidate in zip(counted, self._finish([one for _, one in counted]), strict=True):
-            found[index] = candidate
+        finished = self._finish([one for _, one in counted])
+        for (index, (network, _)), candidate in zip(counted, finished, strict=True):
+            found[index] = candidate, network
         return [one for one in found if one is not None]
 
     def _trace(self, architecture: Architecture | Graph) -> TracedNetwork:

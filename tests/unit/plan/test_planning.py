@@ -10,7 +10,7 @@ from sectum.enclave import profile
 from sectum.errors import UsageError
 from sectum.plan.layout import RUNTIME_BYTES, lay_out
 from sectum.plan.opening import OpeningCosts
-from sectum.plan.planning import Planner
+from sectum.plan.planning import Planner, Shared
 from sectum.plan.units import units
 from sectum.units import MIB
 
@@ -53,6 +53,26 @@ def test_stages_follow_each_other(predictor, alexnet, softepc) -> None:
         channel = stage.channels[1] % stage.of_channels
         at += not channel
     assert any(stage.channels for stage in plan.stages)
+
+
+@pytest.mark.slow
+def test_plans_are_the_same_with_what_earlier_ones_left(predictor, squeezenet, softepc) -> None:
+    """A search that plans many networks gets the plans of 'sectum plan', stage for stage, with the same times."""
+    from sectum.paging.compiled_replacement import compiled_replacement
+
+    shared = Shared(compiled=compiled_replacement())
+    for epc_mib in (5, 4):
+        for _ in range(2):
+            profile = softepc.with_epc(epc_mib * MIB)
+            prepared = predictor.prepare(squeezenet)
+            later = Planner(predictor, prepared, profile, COSTS, shared=shared).best()
+            alone = planner(predictor, squeezenet, softepc, epc_mib * MIB).best()
+            assert [(one.first, one.last, one.streamed, one.division and one.division.rows) for one in later.stages] == [
+                (one.first, one.last, one.streamed, one.division and one.division.rows) for one in alone.stages
+            ]
+            assert (later.latency_ms, later.interval_ms, later.buffers) == (
+                alone.latency_ms, alone.interval_ms, alone.buffers,
+            )  # fmt: skip
 
 
 def test_what_fits_is_left_alone(predictor, squeezenet, softepc) -> None:

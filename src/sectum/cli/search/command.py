@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "sectum search --latency 200ms --epc 93MiB --space resnet --trials 500 -o found",
+        "sectum search --latency 50ms --epc 8MiB --space mobilenet_v3 --plans --compare -o found",
         "sectum search --latency 20ms --epc 16MiB --space my_space.toml --storage sqlite:///study.db --workers 2",
         "sectum search --latency 5ms --space tiny --objective digits --trials 30 --json",
     )
@@ -53,9 +54,9 @@ if TYPE_CHECKING:
     "--objective",
     default="synflow",
     show_default=True,
-    metavar="NAME|module:function",
-    help="Score to maximize: synflow or naswot (no training), digits (trains on scikit-learn's digits), or a function "
-    "from a network to a number.",
+    metavar="NAME|images:FOLDER|module:function",
+    help="Score to maximize: synflow or naswot (no training), digits (trains on scikit-learn's digits), images:FOLDER "
+    "(trains on images, one folder for each class), or a function from a network to a number.",
 )
 @click.option(
     "--trials", callback=whole(1_000_000), default="200", show_default=True, metavar="N", help="Trials of the study."
@@ -69,6 +70,11 @@ if TYPE_CHECKING:
     help="Images in one inference.",
 )
 @threads_option
+@click.option(
+    "--plans",
+    is_flag=True,
+    help="A network that pages runs by its best plan, if that is faster; plans are written beside the ONNX files.",
+)
 @click.option(
     "--sampler",
     type=click.Choice(["nsga2", "tpe", "random"]),
@@ -91,17 +97,23 @@ if TYPE_CHECKING:
     metavar="N",
     help="Processes that look at networks.",
 )
-@click.option("--compare", "compared", is_flag=True, help="Search once more by a predictor that does not know the EPC.")
+@click.option(
+    "--compare",
+    "compared",
+    is_flag=True,
+    help="Search once more by a predictor that does not know the EPC, and without plans.",
+)
 @click.option(
     "--measure",
     "measured",
     callback=whole(1000),
     metavar="N",
-    help="Measure N networks of the front in the software enclave; with --compare also those chosen in their place.",
+    help="Measure N networks of the front in the software enclave, by their plans if they have some; with --compare "
+    "also those chosen in their place.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER",
-    help="Write the front as ONNX files, as a picture (front.png) and as front.json.",
+    help="Write the front as ONNX files with their plans, as a picture (front.png) and as front.json.",
 )  # fmt: skip
 @json_option
 def search(*, output: Path | None, measured: int | None, compared: bool, as_json: bool, **options: Any) -> None:
@@ -146,5 +158,5 @@ def _show(result: Searched, output: Path | None) -> None:
         rows(words.measured_rows(result), right=range(1, 5), header=words.MEASURED_HEADER)
     if output is not None:
         say("")
-        paragraph(f"Written to {output}: {len(result.found.front)} ONNX files, front.png and front.json.")
+        paragraph(f"Written to {output}: {words.files(result)}, front.png and front.json.")
     remarks(f"Note: {note}." for note in words.notes(result))

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sectum.cli.search.searching import Searched
+    from sectum.plan.search import Evaluated
 
-_FITS, _PAGES, _FRONT = "#3b6fb6", "#c8452f", "#1b1b1b"
+_FITS, _PAGES, _PLANNED, _FRONT = "#3b6fb6", "#c8452f", "#3a8f5c", "#1b1b1b"
 
 
 def draw(result: Searched, folder: Path) -> list[Path]:
@@ -31,8 +32,10 @@ def _front(axes: Axes, *, result: Searched) -> None:
     """Score against latency: all trials with a score, and the front with the upper ends of its intervals."""
     request = result.request
     scored = [one for one in result.found.evaluated if one.score is not None and not one.failure]
-    for label, colour, pages in (("fits into the EPC", _FITS, False), ("pages", _PAGES, True)):
-        chosen = [one for one in scored if one.overcommit is pages]
+    for label, colour in (("fits into the EPC", _FITS), ("pages", _PAGES), ("runs by a plan", _PLANNED)):
+        chosen = [one for one in scored if _colour(one) == colour]
+        if colour == _PLANNED and not request.plans:
+            continue
         axes.scatter(
             [one.latency_ms for one in chosen], [one.score or 0.0 for one in chosen], s=10, alpha=0.35, color=colour,
             linewidths=0, label=f"{label}: {len(chosen):,}",
@@ -48,7 +51,7 @@ def _front(axes: Axes, *, result: Searched) -> None:
     )  # fmt: skip
     axes.scatter(
         [one.latency_ms for one in front], [one.score or 0.0 for one in front], s=32, edgecolors=_FRONT,
-        c=[_PAGES if one.overcommit else _FITS for one in front], zorder=3,
+        c=[_colour(one) for one in front], zorder=3,
         label=f"front: {len(front)}, with the upper end of the interval",
     )  # fmt: skip
     axes.axvline(request.bound_ms, color="black", linestyle="--", linewidth=1.0)
@@ -60,3 +63,9 @@ def _front(axes: Axes, *, result: Searched) -> None:
               f"{number(request.bound_ms)} ms\nin {result.profile.name}{epc}",
     )  # fmt: skip
     axes.legend(loc="lower right", frameon=True, framealpha=0.9)
+
+
+def _colour(one: Evaluated) -> str:
+    if one.planned:
+        return _PLANNED
+    return _PAGES if one.overcommit else _FITS

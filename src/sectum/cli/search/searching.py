@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sectum.predict import Predictor
 
 _MEASURING_S = 60
-_TOLD = ("bound_ms", "space", "objective", "sampler", "seed", "batch", "threads")
+_TOLD = ("bound_ms", "space", "objective", "sampler", "seed", "batch", "threads", "plans")
 """Fields of a request that the JSON repeats."""
 
 
@@ -35,6 +35,7 @@ class Request:
     trials: int = 200
     batch: int = 1
     threads: int = 1
+    plans: bool = False
     sampler: str = "nsga2"
     seed: int = 0
     storage: str | None = None
@@ -55,12 +56,14 @@ class Measured:
         found: the network.
         in_place_of: name of the one that it was chosen in place of; empty for one of the front.
         predicted_ms: its latency, predicted with the EPC.
+        planned: whether it ran by a plan.
         measurement: what was measured.
     """
 
     found: Found
     in_place_of: str
     predicted_ms: float
+    planned: bool
     measurement: Measurement
 
 
@@ -76,6 +79,7 @@ class Searched:
         choices: for each network of the front the choice without the EPC; None if that was not asked for.
         measurements: of some networks.
         files: ONNX files by name of the network.
+        plan_files: files of plans by name of the network.
         why_not_compared: why there was nothing to compare with.
     """
 
@@ -86,6 +90,7 @@ class Searched:
     choices: tuple[Choice, ...] | None = None
     measurements: tuple[Measured, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    plan_files: Mapping[str, str] = field(default_factory=dict)
     why_not_compared: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -99,6 +104,7 @@ class Searched:
             "under_bound": found.under_bound,
             "failed": found.failed,
             "first_failure": found.first_failure or None,
+            "notes": list(found.notes),
             "enclave": self.profile.name,
             "epc_bytes": self.profile.epc_bytes,
             **{name: getattr(request, name) for name in _TOLD},
@@ -135,6 +141,8 @@ class Searched:
             "working_set_bytes": numbers.working_set_bytes,
             "parameters": dict(one.parameters),
             "file": self.files.get(name),
+            "planned": numbers.planned,
+            "plan": self.plan_files.get(name),
         }
 
     @staticmethod
@@ -164,6 +172,7 @@ class Searched:
             "name": one.found.evaluated.name,
             "in_place_of": one.in_place_of or None,
             "predicted_ms": one.predicted_ms,
+            "planned": one.planned,
             "measured_ms": measurement.latency_ms,
             "loads": measurement.loads,
             "over_committed": measurement.over_committed,
@@ -182,11 +191,16 @@ def run(request: Request, *, compared: bool, measured: int, progress: Progress) 
     blind_profile = without_epc(profile) if compared else None  # refused before long work
     predictor = load_predictor()
     shared = {**request.options(), "predictor": predictor, "progress": progress}
-    found = search(request.space, request.bound_ms, profile, storage=request.storage, study=request.study, **shared)
+    found = search(
+        request.space, request.bound_ms, profile, plans=request.plans, storage=request.storage, study=request.study,
+        **shared,
+    )  # fmt: skip
     choices, why_not = None, ""
     if blind_profile is not None:
         choices, why_not = _choices(request, found, profile, blind_profile, shared)
-    measurements = tuple(_measure(request, profile, found, choices or (), measured, progress)) if measured else ()
+    measurements: tuple[Measured, ...] = ()
+    if measured:
+        measurements = tuple(_measure(request, profile, predictor, found, choices or (), measured, progress))
     return Searched(request, profile, predictor, found, choices, measurements, why_not_compared=why_not)
 
 
@@ -209,6 +223,7 @@ def _choices(
 def _measure(
     request: Request,
     profile: Profile,
+    predictor: Predictor,
     found: SearchResult,
     choices: tuple[Choice, ...],
     count: int,
@@ -216,34 +231,32 @@ def _measure(
 ) -> list[Measured]:
     """Measure networks spread over the front, and beside each the one chosen in its place."""
     from sectum.enclave.runners.softepc import SoftEpcRunner
-    from sectum.measure.latency import measure
-    from sectum.plan.search.network import as_model
-    from sectum.predict.calibration import stored_references
+    from sectum.plan.opening import costs_for
+    from sectum.plan.search.measuring import measured
+    from sectum.plan.search.plans import Plans
 
     runner = SoftEpcRunner()
     runner.check()
-    references = stored_references()
+    plans = Plans(predictor, profile, costs_for(predictor)) if request.plans else None
     front = found.front
     indices = sorted({round(index * (len(front) - 1) / max(1, count - 1)) for index in range(min(count, len(front)))})
-    wanted = []
+    wanted: list[tuple[Found, str, float]] = []
     for index in indices:
         wanted.append((front[index], "", front[index].evaluated.latency_ms))
         other = choices[index] if choices else None
         if other is not None and other.blind is not None and other.in_epc is not None:
             wanted.append((other.blind, front[index].evaluated.name, other.in_epc.latency_ms))
-    measured = []
+    done = []
     for one, in_place_of, predicted_ms in wanted:
-        measurement = measure(
-            as_model(one.network, request.batch),
-            runner,
-            epc_bytes=profile.epc_bytes,
-            threads=request.threads,
-            deadline_s=_MEASURING_S,
-            references=references,
+        plan = None
+        if plans is not None and one.evaluated.planned:
+            plan = plans.of(one.network, batch=request.batch, threads=request.threads)
+        measurement = measured(
+            one.network, profile, plan, batch=request.batch, threads=request.threads, deadline_s=_MEASURING_S,
             progress=progress,
-        )
-        measured.append(Measured(one, in_place_of, predicted_ms, measurement))
-    return measured
+        )  # fmt: skip
+        done.append(Measured(one, in_place_of, predicted_ms, plan is not None, measurement))
+    return done
 
 
 def onnx_file(folder: Path, name: str) -> Path:

@@ -11,6 +11,7 @@ from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     from sectum.cli.search.searching import Searched
+    from sectum.plan.search import Evaluated
 
 HEADER = ("network", "latency", "at most", "score", "working set", "EPC")
 CHOICE_HEADER = ("network", "latency", "without EPC", "believed", "times", "chosen without the EPC")
@@ -27,8 +28,21 @@ def verdict(result: Searched) -> str:
         f"{front} of {plural(found.trials, 'trial')} are the front under {milliseconds(request.bound_ms)} in "
         f"{where(result)}: of none there is a faster one of a score as high. {found.under_bound:,} trials were under "
         f"the bound{all_of_space}. The highest score is {score(best.score)}, of {best.name}: "
-        f"{milliseconds(best.latency_ms)}, at most {milliseconds(best.upper_ms)}, predicted."
+        f"{milliseconds(best.latency_ms)}, at most {milliseconds(best.upper_ms)}, predicted.{_by_plans(result)}"
     )
+
+
+def _by_plans(result: Searched) -> str:
+    if not result.request.plans:
+        return ""
+    count = sum(one.evaluated.planned for one in result.found.front)
+    return f" Of the front, {count} of {len(result.found.front)} run by a plan, which is faster than paging."
+
+
+def files(result: Searched) -> str:
+    """How many files of each kind were written."""
+    models = plural(len(result.files), "ONNX file")
+    return f"{models}, {plural(len(result.plan_files), 'plan')}" if result.plan_files else models
 
 
 def where(result: Searched) -> str:
@@ -53,10 +67,16 @@ def front_rows(result: Searched) -> list[tuple[str, ...]]:
             milliseconds(one.evaluated.upper_ms),
             score(one.evaluated.score),
             format_bytes(one.evaluated.working_set_bytes),
-            "over-committed: pages" if one.evaluated.overcommit else "fits",
+            _in_epc(one.evaluated),
         )
         for name, one in result.named_front()
     ]
+
+
+def _in_epc(one: Evaluated) -> str:
+    if one.planned:
+        return "over-committed: by a plan"
+    return "over-committed: pages" if one.overcommit else "fits"
 
 
 def comparison(result: Searched) -> str:
@@ -68,8 +88,9 @@ def comparison(result: Searched) -> str:
         return "The search without the EPC found no network of such scores."
     ratios = [one.times for one in known if one.times is not None]
     over = sum(1 for one in known if one.in_epc is not None and (one.in_epc.upper_ms or 0.0) > result.request.bound_ms)
+    knows = "knows neither the EPC nor plans" if result.request.plans else "does not know the EPC"
     return (
-        f"A search that does not know the EPC would choose, for scores as high, networks that take "
+        f"A search that {knows} would choose, for scores as high, networks that take "
         f"{times(statistics.median(ratios))} as long in the median, at most {times(max(ratios))}. "
         f"{over} of {len(known)} would exceed the bound. All predicted."
     )
@@ -108,7 +129,11 @@ def measured_rows(result: Searched) -> list[tuple[str, ...]]:
                 milliseconds(measured_ms),
                 number(one.measurement.loads or 0),
                 number(measured_ms / front[one.in_place_of]) if one.in_place_of else "",
-                f"without the EPC, for {one.in_place_of}" if one.in_place_of else "with the EPC",
+                f"without the EPC, for {one.in_place_of}"
+                if one.in_place_of
+                else "with the EPC, by its plan"
+                if one.planned
+                else "with the EPC",
             )
         )
     return rows
@@ -116,7 +141,7 @@ def measured_rows(result: Searched) -> list[tuple[str, ...]]:
 
 def notes(result: Searched) -> list[str]:
     """What a person should know beside it."""
-    found, notes = result.found, []
+    found, notes = result.found, list(result.found.notes)
     if found.failed:
         notes.append(f"{plural(found.failed, 'trial')} failed. The first, {found.first_failure}")
     if result.predictor.calibration is None:

@@ -1,4 +1,4 @@
-"""The front as files: ONNX, a picture, and JSON."""
+"""The front as files: ONNX, plans, a picture, and JSON."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def write(result: Searched, folder: Path) -> Searched:
     from sectum.cli.search.pictures import draw
 
     files: dict[str, str] = {}
+    plan_files: dict[str, str] = {}
     taken: set[Path] = set()
     for name, one in result.named_front():
         path = onnx_file(folder, name)
@@ -40,7 +41,10 @@ def write(result: Searched, folder: Path) -> Searched:
         taken.add(path)
         write_file(path, _content(one.network, result.request.batch))
         files[name] = str(path)
-    result = replace(result, files=files)
+        if one.evaluated.planned:
+            plan_files[name] = str(path.with_suffix(".plan.json"))
+            write_file(Path(plan_files[name]), _plan(result, path))
+    result = replace(result, files=files, plan_files=plan_files)
     draw(result, folder)
     write_file(folder / "front.json", json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
     return result
@@ -54,3 +58,14 @@ def _content(network: object, batch: int) -> bytes:
     from sectum.plan.search.network import as_model
 
     return as_model(network, batch).bound_bytes()
+
+
+def _plan(result: Searched, model: Path) -> bytes:
+    """The plan of a network that was written."""
+    from sectum.cli.plan.planning import plan_for
+    from sectum.cli.predict.source import Source
+
+    request = result.request
+    source = Source(str(model), batch=request.batch)
+    found = plan_for(source, result.profile, request.threads, enclave=request.enclave)
+    return json.dumps(found.to_json(), indent=1, allow_nan=False).encode()

@@ -6,15 +6,18 @@ import math
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sectum.enclave.profile import Profile
 from sectum.errors import UsageError
+from sectum.plan.opening import OpeningCosts
 from sectum.plan.search.network import Network, as_graph, check, name_of
 from sectum.plan.search.objectives import Objective
+from sectum.plan.search.plans import Plans
 from sectum.predict.predictor import Predictor
+from sectum.predict.prepared import Prepared
 from sectum.predict.search import Candidate, Candidates
 
 if TYPE_CHECKING:  # what starts processes is loaded when there are some
@@ -34,10 +37,11 @@ class Evaluated:
         latency_ms: of one inference in the enclave; NaN if it could not be predicted.
         upper_ms: upper end of its 90 % interval, which the bound is for.
         score: of the objective; None if there is none: it is over the bound, or something failed.
-        working_set_bytes: protected memory that an inference touches.
+        working_set_bytes: protected memory that an inference touches; without a plan.
         loads: pages loaded in an inference.
-        probability: that the enclave is over-committed.
+        probability: that the enclave is over-committed; without a plan.
         failure: what failed; empty otherwise.
+        planned: whether it runs by a plan, which latency and loads are then of.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Evaluated:
     loads: float
     probability: float
     failure: str = ""
+    planned: bool = False
 
     @property
     def predicted(self) -> bool:
@@ -71,6 +76,8 @@ class Setting:
         objective: what gives a score.
         batch: images in an inference.
         threads: compute threads of an inference.
+        opening: what opening sealed weights costs. With it, a network that pages runs by its best plan if that is
+            faster; see `sectum.plan.opening.costs_for`. None where networks run as they are.
     """
 
     predictor: Predictor
@@ -79,10 +86,13 @@ class Setting:
     objective: Objective
     batch: int = 1
     threads: int = 1
+    opening: OpeningCosts | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bound_ms) and self.bound_ms > 0):
             raise UsageError(f"the bound is {self.bound_ms} ms: give a positive number of milliseconds")
+        if self.opening is not None and self.profile.epc_bytes is None:
+            raise UsageError(f"'{self.profile.name}' has no EPC: there is nothing to plan; choose another enclave")
 
 
 class Evaluators:
@@ -170,6 +180,7 @@ class _Evaluator:
         self.candidates = Candidates(
             setting.predictor, setting.profile, batch=setting.batch, threads=setting.threads, workers=1, intervals=True
         )
+        self.plans = None if setting.opening is None else Plans(setting.predictor, setting.profile, setting.opening)
 
     def run(self, networks: Sequence[Network | Failure]) -> list[Evaluated]:
         found: list[Evaluated | None] = [None] * len(networks)
@@ -183,34 +194,47 @@ class _Evaluator:
                 graphs.append((index, as_graph(network, self.setting.batch)))
             except Exception as error:  # noqa: BLE001  # what is wrong with one is told beside it and ends no search
                 found[index] = _failed(type(network).__name__, said(error))
-        predicted = self.candidates.predict(graph for _, graph in graphs)
-        for (index, _), candidate in zip(graphs, predicted, strict=True):
-            found[index] = self._scored(networks[index], candidate)
+        predicted = self.candidates.with_prepared(graph for _, graph in graphs)
+        for (index, _), (candidate, prepared) in zip(graphs, predicted, strict=True):
+            found[index] = self._scored(networks[index], self._latency(networks[index], candidate, prepared))
         return [one for one in found if one is not None]
 
-    def _scored(self, network: Network, candidate: Candidate) -> Evaluated:
+    def _latency(self, network: Network, candidate: Candidate, prepared: Prepared | None) -> Evaluated:
+        """A candidate's latency as it is, or by its best plan; without a score."""
         name = name_of(network)
-        if candidate.error or candidate.upper_ms is None:
+        if prepared is None or candidate.upper_ms is None:
             return _failed(name, candidate.error)
-        score, failure = None, ""
-        if candidate.upper_ms <= self.setting.bound_ms:
-            try:
-                score = float(self.setting.objective(network))
-            except Exception as error:  # noqa: BLE001  # a user's function may raise anything
-                failure = f"the objective raised {said(error)}"
-            else:
-                if not math.isfinite(score):
-                    score, failure = None, f"the objective gave {score}: a score is a finite number"
-        return Evaluated(
+        as_it_is = Evaluated(
             name=name,
             latency_ms=candidate.latency_ms,
             upper_ms=candidate.upper_ms,
-            score=score,
+            score=None,
             working_set_bytes=candidate.working_set_bytes,
             loads=candidate.loads,
             probability=candidate.probability,
-            failure=failure,
         )
+        if self.plans is None or not as_it_is.overcommit:
+            return as_it_is
+        try:
+            plan = self.plans.best(prepared)
+        except Exception as error:  # noqa: BLE001  # what is wrong with one is told beside it and ends no search
+            return _failed(name, said(error))
+        if plan is None:
+            return as_it_is
+        loads = sum(stage.loads for stage in plan.by_stage)
+        return replace(as_it_is, latency_ms=plan.latency_ms, upper_ms=plan.interval_ms.high, loads=loads, planned=True)
+
+    def _scored(self, network: Network, one: Evaluated) -> Evaluated:
+        """The same with a score, if it is under the bound."""
+        if one.failure or one.upper_ms > self.setting.bound_ms:
+            return one
+        try:
+            score = float(self.setting.objective(network))
+        except Exception as error:  # noqa: BLE001  # a user's function may raise anything
+            return replace(one, failure=f"the objective raised {said(error)}")
+        if not math.isfinite(score):
+            return replace(one, failure=f"the objective gave {score}: a score is a finite number")
+        return replace(one, score=score)
 
 
 def said(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sectum.errors import UsageError
 from sectum.extras import need_extra
+from sectum.plan.search.image_folder import PREFIX, ImageFolder
 
 Objective = Callable[[Any], float]
 """From a network to its score, of which more is better. What it is given is described in `sectum.plan.search.network`.
@@ -22,10 +23,11 @@ _TOGETHER = 8
 
 
 def named(name: str) -> Objective:
-    """An objective by one of `NAMES`, or a function by ``module:function``.
+    """An objective by one of `NAMES`, a folder by ``images:FOLDER``, or a function by ``module:function``.
 
     Raises:
-        UsageError: there is none of that name, or what it needs is not installed.
+        UsageError: there is none of that name, what it needs is not installed, or the folder has no images of two
+            classes.
     """
     if name == "synflow":
         from sectum.plan.search.synflow import synflow
@@ -42,11 +44,17 @@ def named(name: str) -> Objective:
         from sectum.plan.search.digits import digits
 
         return digits
+    if name.startswith(PREFIX):
+        need_extra("torch", f"the objective {name}", "torch")
+        return ImageFolder(Path(name.removeprefix(PREFIX)))
     if ":" in name:
         return function(name)
     close = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    raise UsageError(f"there is no objective '{name}': {hint}Choose one of {', '.join(NAMES)}, or give module:function")
+    raise UsageError(
+        f"there is no objective '{name}': {hint}Choose one of {', '.join(NAMES)}, or give images:FOLDER "
+        "or module:function"
+    )
 
 
 def at_a_time(name: str) -> int:

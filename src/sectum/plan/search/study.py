@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sectum.enclave.profile import Profile
 from sectum.errors import SpaceInvalid, UsageError
 from sectum.extras import require
+from sectum.plan.opening import costs_for
 from sectum.plan.search.evaluating import Evaluated, Evaluators, Failure, Setting, said
 from sectum.plan.search.front import Found, Front
 from sectum.plan.search.network import Network
@@ -49,6 +50,7 @@ class SearchResult:
         seconds: that this run took.
         evaluated: every trial's numbers, in the order of the trials.
         complete: whether the trials ended because every architecture of the space has been looked at.
+        notes: what the objective says about what it was given.
     """
 
     front: tuple[Found, ...]
@@ -59,6 +61,7 @@ class SearchResult:
     seconds: float
     evaluated: tuple[Evaluated, ...] = field(repr=False)
     complete: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def search(
@@ -70,6 +73,7 @@ def search(
     trials: int = 200,
     batch: int = 1,
     threads: int = 1,
+    plans: bool = False,
     workers: int = 1,
     sampler: str = "nsga2",
     seed: int = 0,
@@ -90,6 +94,7 @@ def search(
         trials: of the study in all. A study that has so many already gets no more.
         batch: images in an inference.
         threads: compute threads of an inference.
+        plans: a network that pages runs by its best plan, if that is faster than without.
         workers: processes; with more than one, the caller's program needs ``if __name__ == "__main__":``.
         sampler: how Optuna chooses: ``nsga2``, ``tpe`` or ``random``.
         seed: of the choices. The same seed, workers and start give the same search.
@@ -115,7 +120,8 @@ def search(
     source = _Source.of(space)
     label = objective if isinstance(objective, str) else _label(objective)
     scoring = named(objective) if isinstance(objective, str) else objective
-    setting = Setting(predictor, profile, bound_ms, scoring, batch, threads)
+    opening = costs_for(predictor) if plans else None
+    setting = Setting(predictor, profile, bound_ms, scoring, batch, threads, opening)
     predictor.with_measured_costs(profile, threads)  # refuses unknown costs before long work
     store = None
     if storage is not None:
@@ -137,6 +143,7 @@ def search(
         seconds=time.monotonic() - started,
         evaluated=tuple(run.evaluated),
         complete=run.exhausted,
+        notes=tuple(getattr(scoring, "notes", ())),
     )
 
 
@@ -254,6 +261,8 @@ class _Run:
             said["failure"] = one.failure
         if one.predicted:
             said |= {name: getattr(one, name) for name in _NUMBERS}
+        if one.planned:
+            said["planned"] = True
         return said
 
     def _take(self, trial: optuna.trial.FrozenTrial) -> None:
@@ -283,6 +292,7 @@ def _evaluated(trial: optuna.trial.FrozenTrial) -> Evaluated:
         loads=float(stored.get("loads", missing)),
         probability=float(stored.get("probability", missing)),
         failure=failure,
+        planned=bool(stored.get("planned", False)),
     )
 
 
@@ -310,4 +320,5 @@ def _settings(setting: Setting, space: str, objective: str) -> dict[str, Any]:
         "threads": setting.threads,
         "machine": setting.predictor.machine,
         "calibrated": setting.predictor.calibration is not None,
+        **({} if setting.opening is None else {"plans": True}),
     }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from sectum.graph import read
+from sectum.plan.plan_file import read_plan
 
 pytest.importorskip("optuna", reason="searching needs Optuna: install sectum[search]")
 
@@ -88,6 +90,29 @@ def test_a_comparison_says_what_knowing_the_epc_is_worth(run, space):
         assert other is None or (other["score"] >= one["score"] and other["latency_ms"] >= other["believed_ms"])
 
 
+@pytest.mark.slow
+def test_plans_are_written_beside_the_networks(run, tmp_path):
+    """The front says which networks run by a plan; each of these has a plan file, which is for its ONNX file."""
+    pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib")
+    words = ("search", "--latency", "100ms", "--epc", "2MiB", "--space", "tiny", "--trials", 12, "--plans", *SCORE)
+    result = run(*words, "-o", tmp_path / "found", "--json")
+    assert result.exit_code == 0, result.stderr
+    front = json.loads(result.stdout)["front"]
+    planned = [one for one in front if one["planned"]]
+    assert planned
+    assert all(one["plan"] is None for one in front if not one["planned"])
+    for one in planned:
+        assert one["plan"] == one["file"].removesuffix(".onnx") + ".plan.json"
+        again = json.loads(run("plan", one["file"], "--epc", "2MiB", "--json").stdout)
+        written = json.loads(Path(one["plan"]).read_text())
+        assert written["latency_ms"] == pytest.approx(one["latency_ms"])
+        assert written["stages"] == again["stages"]
+        assert read_plan(Path(one["plan"])).epc_bytes == 2 << 20
+    text = run(*words)
+    assert "over-committed: by a plan" in text.stdout
+    assert f"{len(planned)} of {len(front)} run by a plan" in " ".join(text.stdout.split())
+
+
 def test_a_study_is_in_the_database(run, space, tmp_path):
     """The trials of --storage are Optuna's: another run continues them."""
     words = (
@@ -114,6 +139,7 @@ def test_a_study_is_in_the_database(run, space, tmp_path):
         (["--latency", "5ms", "--objective", "searching:nothing"], 52, "the objective gave nan"),
         (["--latency", "soon"], 2, "write for example 200ms"),
         (["--latency", "5ms", "--enclave", "native", "--compare"], 2, "has no EPC"),
+        (["--latency", "5ms", "--enclave", "native", "--plans"], 2, "there is nothing to plan"),
         (["--latency", "5ms", "--enclave", "sgx1", "--measure", "1"], 2, "measured in the software enclave"),
     ],
 )

@@ -7,11 +7,15 @@ import sqlite3
 import pytest
 
 import searching
+from sectum.enclave import profile
 from sectum.errors import BoundNotMet, ObjectiveFailed, SpaceInvalid, UsageError
+from sectum.plan.latency import PlannedLatency
+from sectum.plan.opening import OpeningCosts
 from sectum.plan.search import search
 from sectum.plan.search.blind import choices, without_epc
 from sectum.predict import predict_many
 from sectum.units import KIB, MIB
+from sectum.zoo import space_file, to_graph
 
 pytest.importorskip("optuna", reason="searching needs Optuna: install sectum[search]")
 
@@ -179,6 +183,38 @@ def test_without_the_epc_no_latency_has_paging_and_choices_differ(find, predicto
             assert one.blind.evaluated.score >= one.aware.evaluated.score
             assert one.times == one.in_epc.latency_ms / one.aware.evaluated.latency_ms
     assert any(one.in_epc is not None and one.in_epc.loads > 0 for one in compared)
+
+
+@pytest.mark.slow
+def test_plans_are_those_of_the_planner(find, predictor, softepc, tmp_path):
+    """What pages and gains by a plan has the latency and interval of its best plan; all else stays as it is."""
+    enclave, tiny, made = softepc.with_epc(2 * MIB), space_file.load("tiny"), {}
+
+    def drawn(trial):
+        network = tiny.build({name: trial.suggest_categorical(name, list(of)) for name, of in tiny.parameters.items()})
+        return made.setdefault(network.name, network)
+
+    asked = {"space": drawn, "bound_ms": 100.0, "profile": enclave, "sampler": "random"}
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    first = find(**asked, plans=True, trials=5, storage=storage)
+    found = find(**asked, plans=True, trials=12, storage=storage)
+    assert found.evaluated[:5] == first.evaluated
+    assert any(one.planned for one in found.evaluated)
+    assert not any(one.planned for one in find(**asked, trials=12).evaluated)
+    planner = PlannedLatency(predictor, OpeningCosts())
+    for one in found.evaluated:
+        estimate = planner.latency(to_graph(made[one.name], 1), enclave)
+        assert one.planned is (estimate.plan is not None)
+        assert one.latency_ms == pytest.approx(estimate.latency_ms, rel=1e-12)
+        assert one.upper_ms == pytest.approx(estimate.interval_ms.high, rel=1e-12)
+    with pytest.raises(UsageError, match="plans True instead of None"):
+        find(**asked, trials=12, storage=storage)
+
+
+def test_without_an_epc_there_is_nothing_to_plan(find):
+    """Plans are refused where nothing can page."""
+    with pytest.raises(UsageError, match="there is nothing to plan"):
+        find(plans=True, profile=profile.load("native"))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from sectum import zoo
@@ -64,6 +65,23 @@ def test_training_on_digits_learns_them_and_leaves_the_network_as_it_was():
     assert torch.equal(module[1].weight, before)
     with pytest.raises(UsageError, match="at least 10 classes"):
         digits((torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4)), (torch.zeros(1, 3, 8, 8),)))
+
+
+def test_training_on_a_folder_of_images_learns_them(tmp_path):
+    """A small network tells images apart that it has not seen, the same each time; too few scores are refused."""
+    image = pytest.importorskip("PIL.Image", reason="images are read by Pillow: install sectum[search]")
+    rng = np.random.default_rng(1)
+    for number, name in enumerate(("dark", "light")):
+        (tmp_path / name).mkdir()
+        for index in range(100):
+            noise = rng.integers(0, 80, (16, 16, 3)) + 100 * number
+            image.fromarray(noise.astype(np.uint8)).save(tmp_path / name / f"{index}.png")
+    score = named_objective(f"images:{tmp_path}")
+    assert score(tiny()) == score(tiny()) > 0.9
+    with pytest.raises(UsageError, match="at least 2 classes"):
+        score((torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 1)), (torch.zeros(1, 3, 8, 8),)))
+    with pytest.raises(UsageError, match="is no folder"):
+        named_objective("images:nowhere")
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's exporter warns of what it uses itself
