@@ -33,7 +33,7 @@ def widen_half_floats(work: WorkGraph) -> frozenset[str]:
     Returns:
         the types of operator that were added.
     """
-    if not any(_has_half(work, node) for node in work.nodes):
+    if HALF not in {tensor.dtype for tensor in work.tensors.values()}:
         return frozenset()
     for node in tuple(work.nodes):
         if node.type in ("Softmax", "LogSoftmax") and _has_half(work, node) and work.opset >= _SOFTMAX_IS_A_FUNCTION:

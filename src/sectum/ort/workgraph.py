@@ -285,7 +285,8 @@ class WorkGraph:
             operators.append(
                 Operator(node.name, node.type, tuple(node.inputs), tuple(node.outputs), node.attributes, node.domain)
             )
-            sources = tuple([source.operators[index] for index in sorted(node.sources)])
+            indices = node.sources if len(node.sources) == 1 else sorted(node.sources)
+            sources = tuple([source.operators[index] for index in indices])
             carried_out.append(sources)
             names[node.index] = self._layer_name(node, sources, names)
         for item in source.outputs:
@@ -305,6 +306,8 @@ class WorkGraph:
 
     def _layer_name(self, node: Node, sources: Sequence[Operator], names: Mapping[int, str]) -> str:
         """Name of the main source operator; a node without one goes by the node whose result it reads."""
+        if len(sources) == 1:
+            return sources[0].name
         if sources:
             plain = node.type.removeprefix("Fused")
             return next((op for op in sources if op.type == plain), sources[0]).name

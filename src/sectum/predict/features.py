@@ -307,6 +307,7 @@ def _row(
     in_height, in_width = _spatial(data)
     out_height, out_width = _spatial(out)
     rows = math.prod(out[:-1])
+    elements = rows * out[-1] if out else 1
     if row.kind in ("gemm", "quantized") and _weight_at(op) is None:
         in_height, out_height, out_width = rows // _matrices(op, graph, out), 1, 1
     kernel_height, kernel_width = _kernel(op, graph)
@@ -340,10 +341,10 @@ def _row(
         1.0 if row.kind == "conv" and len(data) > 1 and data[1] < 8 else 0.0,
         math.log1p(run),
         math.log1p(rows),
-        1.0 if row.binary and _broadcasts(op, graph, out) else 0.0,
+        1.0 if row.binary and _broadcasts(op, graph, elements) else 0.0,
         _ELEMENTS.get(entering.dtype, _OTHER_ELEMENT) if entering else _OTHER_ELEMENT,
         _ELEMENTS.get(leaving.dtype, _OTHER_ELEMENT),
-        math.log1p(_handled(op, graph, out)),
+        math.log1p(_handled(op, graph, elements)),
         variant_code(variant),
         1.0 if reuse.in_place else 0.0,
         1.0 if reuse.first_use else 0.0,
@@ -355,9 +356,9 @@ _ELEMENTS = {"float32": 0, "float16": 1, "int8": 2, "uint8": 3, "int32": 4, "int
 _OTHER_ELEMENT = 7
 
 
-def _handled(op: Operator, graph: OptimizedGraph, out: tuple[int, ...]) -> int:
+def _handled(op: Operator, graph: OptimizedGraph, elements: int) -> int:
     """Elements of the result; of a scatter those that are placed, which may be more or fewer."""
-    return graph.tensors[op.inputs[2]].elements if op.type == "ScatterElements" else math.prod(out)
+    return graph.tensors[op.inputs[2]].elements if op.type == "ScatterElements" else elements
 
 
 def _data_at(op: Operator) -> int:
@@ -421,9 +422,8 @@ def _groups(op: Operator) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _broadcasts(op: Operator, graph: OptimizedGraph, out: Sequence[int]) -> bool:
+def _broadcasts(op: Operator, graph: OptimizedGraph, elements: int) -> bool:
     """Whether an activation is stretched over the output, as the scale of a squeeze-and-excite block is."""
-    elements = math.prod(out)
     return any(
         graph.tensors[name].kind is not TensorKind.WEIGHT and math.prod(graph.tensors[name].shape) != elements
         for name in op.inputs

@@ -194,8 +194,9 @@ class _Job:
         self.threads = threads
 
     def run(self, architectures: Sequence[Architecture | Graph]) -> list[Candidate]:
-        """Predict a chunk."""
-        return [candidate for candidate, _ in self.run_all(architectures)]
+        """Predict a chunk. What was prepared is freed before garbage is looked for."""
+        with _no_collections():
+            return [candidate for candidate, _ in self._run(architectures)]
 
     def run_all(self, architectures: Sequence[Architecture | Graph]) -> list[tuple[Candidate, Prepared | None]]:
         """Predict a chunk; each candidate with what was prepared for it."""
