@@ -1,4 +1,4 @@
-"""Whether what a search returns under a bound also measures under it, and what knowing EPC and plans is worth, measured.
+"""Whether what a search returns under a bound also measures under it, and what knowing EPC and plans is worth.
 
     python benchmarks/search_accuracy.py                    30 networks: three bounds, two EPC sizes; half an hour
     python benchmarks/search_accuracy.py --networks 12      a short version: two networks of each case
@@ -159,7 +159,8 @@ def told(one: Chosen | None) -> str:
     if one is None:
         return "none"
     plan = " by a plan" if one.planned else ""
-    return f"{one.measured_ms:.2f} ms{plan} (predicted {one.predicted_ms:.2f} to {one.upper_ms:.2f}; {one.loads:.0f} loads)"
+    predicted = f"predicted {one.predicted_ms:.2f} to {one.upper_ms:.2f}"
+    return f"{one.measured_ms:.2f} ms{plan} ({predicted}; {one.loads:.0f} loads)"
 
 
 def main() -> int:
@@ -189,9 +190,9 @@ def main() -> int:
         return 0
     print(
         f"{result['under_bound']:.0%} of {result['networks']} measure under their bound; the slowest takes "
-        f"{result['worst_over_bound']:.2f} of it. For {result['over_committed']} of {len(found)}, the choice without the "
-        f"EPC pages: it takes {result['median_with_plans'] or 1:.2f} times as long as the choice with EPC and plans in "
-        f"the median, and {result['median_without_plans'] or 1:.2f} times as long as the choice with the EPC alone."
+        f"{result['worst_over_bound']:.2f} of it. For {result['over_committed']} of {len(found)}, the choice without "
+        f"the EPC pages: it takes {result['median_with_plans'] or 1:.2f} times as long as the choice with EPC and plans "
+        f"in the median, and {result['median_without_plans'] or 1:.2f} times as long as the choice with the EPC alone."
     )
     return 0
 

@@ -269,8 +269,7 @@ class Divider:
         if key not in self._by_rows:
             graph, height = self.graph, height_of(self.graph, op.result)
             self._by_rows[key] = tuple(
-                bool(name) and name not in graph.weight_names and height_of(graph, name) == height
-                for name in op.inputs
+                bool(name) and name not in graph.weight_names and height_of(graph, name) == height for name in op.inputs
             )
         return self._by_rows[key]
 

@@ -10,7 +10,7 @@ from sectum.enclave import profile
 from sectum.errors import UsageError
 from sectum.plan.layout import RUNTIME_BYTES, lay_out
 from sectum.plan.opening import OpeningCosts
-from sectum.plan.planning import Planner, Shared
+from sectum.plan.planning import Planned, Planner, Shared
 from sectum.plan.units import units
 from sectum.units import MIB
 
@@ -55,6 +55,11 @@ def test_stages_follow_each_other(predictor, alexnet, softepc) -> None:
     assert any(stage.channels for stage in plan.stages)
 
 
+def described(plan: Planned) -> list[tuple[object, ...]]:
+    """The stages of a plan, as its file has them."""
+    return [(one.first, one.last, one.streamed, one.division and one.division.rows) for one in plan.stages]
+
+
 @pytest.mark.slow
 def test_plans_are_the_same_with_what_earlier_ones_left(predictor, squeezenet, softepc) -> None:
     """A search that plans many networks gets the plans of 'sectum plan', stage for stage, with the same times."""
@@ -67,9 +72,7 @@ def test_plans_are_the_same_with_what_earlier_ones_left(predictor, squeezenet, s
             prepared = predictor.prepare(squeezenet)
             later = Planner(predictor, prepared, profile, COSTS, shared=shared).best()
             alone = planner(predictor, squeezenet, softepc, epc_mib * MIB).best()
-            assert [(one.first, one.last, one.streamed, one.division and one.division.rows) for one in later.stages] == [
-                (one.first, one.last, one.streamed, one.division and one.division.rows) for one in alone.stages
-            ]
+            assert described(later) == described(alone)
             assert (later.latency_ms, later.interval_ms, later.buffers) == (
                 alone.latency_ms, alone.interval_ms, alone.buffers,
             )  # fmt: skip

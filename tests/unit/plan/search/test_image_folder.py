@@ -94,7 +94,7 @@ def test_what_is_no_folder_of_two_classes_is_refused(tmp_path):
         ImageFolder(tmp_path / "empty")
     with pytest.raises(UsageError, match="has one class with images, 'alone', and telling images apart needs two"):
         ImageFolder(make(tmp_path / "one", classes=("alone",)))
-    with pytest.raises(UsageError, match="the class 'dark' of .* has 4 images that can be read, and needs at least 5"):
+    with pytest.raises(UsageError, match=r"the class 'dark' of .* has 4 images that can be read, and needs at least 5"):
         ImageFolder(make(tmp_path / "few", count=4))
 
 
