@@ -191,8 +191,8 @@ def main() -> int:
     print(
         f"{result['under_bound']:.0%} of {result['networks']} measure under their bound; the slowest takes "
         f"{result['worst_over_bound']:.2f} of it. For {result['over_committed']} of {len(found)}, the choice without "
-        f"the EPC pages: it takes {result['median_with_plans'] or 1:.2f} times as long as the choice with EPC and plans "
-        f"in the median, and {result['median_without_plans'] or 1:.2f} times as long as the choice with the EPC alone."
+        f"the EPC pages. In the median it takes {result['median_with_plans'] or 1:.2f} times as long as the choice "
+        f"with EPC and plans, and {result['median_without_plans'] or 1:.2f} times as long as that with the EPC alone."
     )
     return 0
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from sectum.ort.operators import describe
-from sectum.plan.rows import Divider, Division, height_of, results_of
+from sectum.plan.rows import Divider, Division, height_of, reads_windows, results_of
 from sectum.plan.strip_costs import StripCost, StripCosts
 from sectum.plan.strip_memory import strip_memory
 from sectum.units import MIB
@@ -183,7 +183,7 @@ class DivisionSearch:
         if one is None:
             return None
         strips = sum(map(one.most_bytes, (*one.sources, *one.results)))
-        return StripCost(self._whole_bytes(one) + strips, one.copied_bytes, one.work)
+        return StripCost(self._whole_bytes(one) + strips + _least_inside(one), one.copied_bytes, one.work)
 
     def _needed(self, first: int, last: int, rows: int, cost: StripCost) -> int:
         """Bytes of a strip, beside what was alive before."""
@@ -209,6 +209,15 @@ class DivisionSearch:
         graph, last = division.graph, division.first + len(division.operators) - 1
         over = division.over({name: int(self._ends[name] > last) for name in division.sources}, 0)
         return sum(graph.n_bytes[name] for name in division.results if name not in over)
+
+
+def _least_inside(division: Division) -> int:
+    """Bytes that the memory inside a strip takes at least: what a kernel with windows reads and what it makes."""
+    inner = {op.result for op in division.operators}.difference(division.results)
+    return max(
+        sum(division.most_bytes(name) for name in {op.result, *op.inputs[: reads_windows(op)]} & inner)
+        for op in division.operators
+    )
 
 
 def _paging_ms(n_bytes: int) -> float:

@@ -156,6 +156,7 @@ class Planner:
         self._predictor, self._costs, self._shared = predictor, costs, shared or Shared()
         self._sizes = WeightSizes(prepared.optimized)
         self._memories: dict[tuple[int, int], StageMemory] = {}
+        self._known_ways: dict[int, list[Way]] = {}
         self._networks = {1: prepared}
         if fewer_threads is not None:
             self._networks |= dict.fromkeys(_BUFFERS_AHEAD, fewer_threads)
@@ -257,10 +258,12 @@ class Planner:
         )
 
     def _ways(self, buffers: int) -> list[Way]:
-        threads = self._networks[buffers].threads
-        return other_ways(
-            self.graph, self._compute_ms[buffers], self._epc_bytes, self._costs.stage_ms, threads, self._shared.strips
-        )
+        threads, compute_ms = self._networks[buffers].threads, self._compute_ms[buffers]
+        if threads not in self._known_ways:
+            self._known_ways[threads] = other_ways(
+                self.graph, compute_ms, self._epc_bytes, self._costs.stage_ms, threads, self._shared.strips
+            )
+        return self._known_ways[threads]
 
     def _units(self, way: Way, buffers: int, buffer_bytes: int) -> list[Unit]:
         compute_ms = way.in_order(self._compute_ms[buffers])

@@ -300,6 +300,11 @@ class Divider:
         )
 
 
+def reads_windows(op: Operator) -> bool:
+    """Whether an operator that can be divided reads windows of its first input, and so cannot write over it."""
+    return op.qualified_type in _WINDOWED
+
+
 def results_of(graph: OptimizedGraph, first: int, last: int) -> tuple[str, ...]:
     """What some consecutive operators make and others read, or nobody."""
     ends, outputs = graph.lifetimes.last_read, set(graph.outputs)
