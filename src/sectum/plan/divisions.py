@@ -116,45 +116,44 @@ class DivisionSearch:
             alone_ms += paging[last]
             results = sum(graph.n_bytes[name] for name in results_of(graph, first, last))
             # A result may take over what was there before.
-            least_ms = _paging_ms(max(self._before[first], results) - target_bytes)
+            least_over = max(self._before[first], results) - target_bytes
             limit_ms = min(alone_ms, known_ms[last + 1] - known_ms[first])
-            if limit_ms > least_ms:
-                option = self._option(first, last, target_bytes, least_ms, limit_ms)
+            if limit_ms > _paging_ms(least_over):
+                option = self._option(first, last, target_bytes, least_over, limit_ms)
                 if option is not None and option.cost_ms < alone_ms:
                     yield option
 
-    def _option(self, first: int, last: int, target_bytes: int, least_ms: float, most_ms: float) -> _Option | None:
+    def _option(self, first: int, last: int, target_bytes: int, least_over: int, most_ms: float) -> _Option | None:
         """The fewest strips that fit, or the best that do not; perhaps None where none costs less than `most_ms`.
 
-        However many strips there are, what they need beside the target costs `least_ms`.
+        Whole results and what was there before need so many bytes more than the target, however many strips there are.
         """
         graph = self._divider.graph
         result = graph.operators[last].result
-        height = height_of(graph, result)
-        least_ms += graph.n_bytes[result] / MIB * COPY_MS_PER_MIB * _ROUNDING  # all of it is copied
+        height, result_bytes = height_of(graph, result), graph.n_bytes[result]
+        shortest = min(height_of(graph, name) for name in results_of(graph, first, last))
+        copying_ms = result_bytes / MIB * COPY_MS_PER_MIB * _ROUNDING
         known: list[tuple[float, int, int]] = []  # cost, count and rows
         others: list[tuple[float, int, int]] = []  # the same, with the least that they can cost
-        count = 2
-        while count <= min(height, _MOST_STRIPS):
-            rows = -(-height // count)
-            # More strips start more stages, so from here on none is cheaper.
-            if -(-height // rows) * self._stage_ms + least_ms >= most_ms:
-                break
+        for count, rows in _strips_of(height):
+            own_ms = -(-height // rows) * self._stage_ms + copying_ms  # at least
+            if own_ms + _paging_ms(least_over) >= most_ms:
+                break  # more strips start more stages, so from here on none is cheaper
+            over = least_over + result_bytes // height * rows  # the last result's rows are there twice
+            if over > 0 and rows * shortest >= height and own_ms + _paging_ms(over) >= most_ms:
+                continue
             if (one := self._cost(first, last, rows)) is None:
                 break
             own_ms = self._extra_ms(first, last, rows, one)
-            least_bytes = self._before[first] + one.least_bytes
-            if least_bytes > target_bytes:
-                others.append((own_ms + _paging_ms(least_bytes - target_bytes), count, rows))
-            else:
-                n_bytes = self._before[first] + self._needed(first, last, rows, one)
-                known.append((own_ms + _paging_ms(n_bytes - target_bytes), count, rows))
-                most_ms = min(most_ms, known[-1][0])
-                if n_bytes <= target_bytes:
-                    break
-            if rows == 1:
+            over = self._before[first] + one.least_bytes - target_bytes
+            if over > 0:
+                others.append((own_ms + _paging_ms(over), count, rows))
+                continue
+            over = self._before[first] + self._needed(first, last, rows, one) - target_bytes
+            known.append((own_ms + _paging_ms(over), count, rows))
+            most_ms = min(most_ms, known[-1][0])
+            if over <= 0:
                 break
-            count = max(count + 1, math.ceil(1.3 * count))
         for at_least_ms, count, rows in sorted(others):
             if at_least_ms > most_ms:
                 break
@@ -209,6 +208,14 @@ class DivisionSearch:
         graph, last = division.graph, division.first + len(division.operators) - 1
         over = division.over({name: int(self._ends[name] > last) for name in division.sources}, 0)
         return sum(graph.n_bytes[name] for name in division.results if name not in over)
+
+
+def _strips_of(height: int) -> Iterator[tuple[int, int]]:
+    """Numbers of strips that are tried, and the rows of each."""
+    count = 2
+    while count <= min(height, _MOST_STRIPS):
+        yield count, -(-height // count)
+        count = max(count + 1, math.ceil(1.3 * count))
 
 
 def _least_inside(division: Division) -> int:
