@@ -194,15 +194,21 @@ class _Evaluator:
                 graphs.append((index, as_graph(network, self.setting.batch)))
             except Exception as error:  # noqa: BLE001  # what is wrong with one is told beside it and ends no search
                 found[index] = _failed(type(network).__name__, said(error))
-        predicted = self.candidates.with_prepared(graph for _, graph in graphs)
+        predicted = self._predicted([graph for _, graph in graphs])
         for (index, _), (candidate, prepared) in zip(graphs, predicted, strict=True):
             found[index] = self._scored(networks[index], self._latency(networks[index], candidate, prepared))
         return [one for one in found if one is not None]
 
+    def _predicted(self, graphs: Sequence[Any]) -> Iterator[tuple[Candidate, Prepared | None]]:
+        """Candidates, with what was prepared where plans need it: keeping it takes time."""
+        if self.plans is not None:
+            return self.candidates.with_prepared(graphs)
+        return ((candidate, None) for candidate in self.candidates.predict(graphs))
+
     def _latency(self, network: Network, candidate: Candidate, prepared: Prepared | None) -> Evaluated:
         """A candidate's latency as it is, or by its best plan; without a score."""
         name = name_of(network)
-        if prepared is None or candidate.upper_ms is None:
+        if candidate.error or candidate.upper_ms is None:
             return _failed(name, candidate.error)
         as_it_is = Evaluated(
             name=name,
@@ -213,7 +219,7 @@ class _Evaluator:
             loads=candidate.loads,
             probability=candidate.probability,
         )
-        if self.plans is None or not as_it_is.overcommit:
+        if self.plans is None or prepared is None or not as_it_is.overcommit:
             return as_it_is
         try:
             plan = self.plans.best(prepared)
