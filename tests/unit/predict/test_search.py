@@ -79,7 +79,7 @@ def test_one_that_cannot_be_predicted_is_told_and_the_others_go_on(predictor, ar
     assert error.working_set_bytes == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_architectures_are_drawn_as_candidates_are_taken(predictor, softepc, workers):
     """A search without an end may be asked for a few: no more than some chunks are drawn ahead."""
     rng, drawn = random.Random(3), []

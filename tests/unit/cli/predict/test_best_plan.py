@@ -48,6 +48,7 @@ def test_where_no_plan_helps_none_is_told(run, words) -> None:
     assert "Streamed" not in run("predict", *words).stdout
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_plan_beside_paging(run, tmp_path) -> None:
     """The page has three latencies as bars: paged, by the plan and outside; without paging it has no such section."""
     path = tmp_path / "r.html"

@@ -113,6 +113,7 @@ def test_plans_are_written_beside_the_networks(run, tmp_path):
     assert f"{len(planned)} of {len(front)} run by a plan" in " ".join(text.stdout.split())
 
 
+@pytest.mark.slow
 def test_a_study_is_in_the_database(run, space, tmp_path):
     """The trials of --storage are Optuna's: another run continues them."""
     words = (

@@ -98,6 +98,7 @@ def test_a_role_is_measured_by_what_it_uses() -> None:
     assert measure(controller) != measure(worker)
 
 
+@pytest.mark.slow
 def test_a_changed_package_is_another_software(tmp_path: Path) -> None:
     """One byte in this package changes the measurement of the roles that use the file."""
     package = tmp_path / "sectum"

@@ -61,6 +61,7 @@ def seen() -> list[Observation]:
     return odd + [observation(name, resolution) for name in NAMES for resolution in (64, 96, 128, 192)]
 
 
+@pytest.mark.slow
 def test_a_law_that_holds_for_each_group_is_found(seen):
     """Networks at a resolution that was not trained on are predicted within a twentieth."""
     others = [observation(name, 160) for name in NAMES]
@@ -78,6 +79,7 @@ def test_what_profiling_adds_is_taken_off(seen):
     assert found.start == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_what_an_inference_takes_beside_its_operators_is_found(seen):
     """It is the same for networks of few and of many operators, and is part of what is predicted."""
     later = [replace(one, total=one.total + 0.03) for one in seen]
@@ -95,12 +97,14 @@ def test_relatives_lie_in_one_fold(seen):
     assert set(folds.tolist()) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_learning_twice_gives_the_same(seen):
     """Nothing depends on chance."""
     features = [seen[0].features]
     np.testing.assert_array_equal(learn(seen).normalized_times(features)[0], learn(seen).normalized_times(features)[0])
 
 
+@pytest.mark.slow
 def test_what_threads_change_is_learned_beside_what_one_thread_takes(seen):
     """Two threads halve the time of convolutions and not that of others: one thread's times stay as they were."""
     two = []
@@ -132,6 +136,7 @@ def test_without_networks_it_is_refused():
         learn([])
 
 
+@pytest.mark.slow
 def test_a_group_that_was_not_seen_takes_its_roofline(seen):
     """An operator of which nothing is known is never free."""
     learned = learn(seen)
@@ -144,6 +149,7 @@ def test_a_group_that_was_not_seen_takes_its_roofline(seen):
     np.testing.assert_allclose(times[convolutions], features.roofline[convolutions])
 
 
+@pytest.mark.slow
 def test_work_that_is_none_but_for_rounding_costs_nothing(seen):
     """A column of 1e-9 beside others of millions is a size that is 0: a cost of it would be anything, and is 0."""
     chance, rounded = np.random.default_rng(0), []
