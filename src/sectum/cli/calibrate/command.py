@@ -14,7 +14,6 @@ from sectum.cli.render.figures import milliseconds, number, plural
 from sectum.cli.render.output import print_json
 from sectum.cli.render.progress import progress_bar
 from sectum.cli.render.show import paragraph, remarks, rows, say
-from sectum.enclave.profile_kinds import GUESTS
 from sectum.errors import UsageError
 
 _BUSY = 0.1
@@ -33,6 +32,7 @@ def calibrate(*, as_json: bool) -> None:
     Run it inside a confidential virtual machine (TDX, SEV-SNP, Nitro) to predict what models cost there: the kind of
     machine is recognised and recorded.
     """
+    from sectum.enclave.profile_kinds import GUESTS
     from sectum.predict.calibrating import calibrate as measure_machine
     from sectum.predict.calibration import default_path
 

@@ -10,7 +10,6 @@ from sectum.cli.options import examples, json_option
 from sectum.cli.render.figures import number
 from sectum.cli.render.output import print_json
 from sectum.cli.render.show import paragraph, rows, say
-from sectum.enclave.profile_kinds import NOT_PREDICTED
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 def profiles(*, as_json: bool) -> None:
     """List the enclave profiles and their costs."""
     from sectum.enclave import profile as stored
+    from sectum.enclave.profile_kinds import NOT_PREDICTED
 
     found = [stored.load(name) for name in stored.names()]
     if as_json:
