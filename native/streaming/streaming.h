@@ -44,4 +44,7 @@ STREAMING_API void streaming_place(void *const *addresses, const uint64_t *sizes
 /* Ends placing. 0, or -1 if the allocations were others than those that were learned. */
 STREAMING_API int streaming_placed(void);
 
+/* Widens groups of int8 codes, 128 rows of 16, with 16 scales each, to floats. */
+STREAMING_API void streaming_widen(const float *scales, const int8_t *codes, float *values, size_t groups);
+
 #endif

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,13 @@ def enclave() -> None:
         pytest.skip(f"no software enclave here: {error}")
 
 
-@pytest.fixture(scope="module")
-def streams() -> Iterator[dict]:
-    """SqueezeNet in four streamed stages."""
+@pytest.fixture(scope="module", params=[False, True], ids=["float32", "int8"])
+def streams(request: pytest.FixtureRequest) -> Iterator[dict]:
+    """SqueezeNet in four streamed stages, with weights as they are and as int8."""
     model = read(zoo.to_bytes(zoo.network("squeezenet1_1", resolution=64), batch=1))
     graph = optimize(model.graph, Cpu.here())
-    with prepared_streams(model.bound_bytes(), graph, evenly(graph, 4), 1, 8 * MIB) as made:
+    stages = [replace(stage, int8=request.param) for stage in evenly(graph, 4)]
+    with prepared_streams(model.bound_bytes(), graph, stages, 1, 8 * MIB) as made:
         yield made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from functools import cache
@@ -44,12 +45,27 @@ def test_outputs_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("names", [tuple(KINDS), NETWORKS[:6], NETWORKS[6:]], ids=["kinds", "networks", "others"])
+def test_weights_as_int8_change_outputs_a_little(names: tuple[str, ...]) -> None:
+    """With weights as int8 outputs are the same each time, and no more is opened; of CNNs they are a bit off."""
+    for row in rows_of("staged_kinds.py", *names):
+        assert row["int8"]
+        for off, same, share in row["int8"].values():
+            assert same
+            assert share <= 1
+            assert math.isfinite(off)
+            if row["name"] in ("zoo:resnet18", "zoo:densenet121"):
+                assert 0 < off < 0.1
+                assert share < 0.35
+
+
+@pytest.mark.slow
 def test_activations_take_what_the_layout_says() -> None:
     """In the steady state, whole stages, parts of operators and strips use as much of the arena as is predicted."""
-    for row in rows_of("staged_kinds.py", *NETWORKS[:6])[:2]:
-        assert row["name"] in ("zoo:resnet18", "zoo:mobilenet_v2")
-        assert len(row["arena"]) >= 10
-        assert all(used == planned for used, planned in row["arena"].values()), row["arena"]
+    rows = {row["name"]: row["arena"] for row in rows_of("staged_kinds.py", *NETWORKS[:6])}
+    for name in ("zoo:resnet18", "zoo:mobilenet_v2", "light_squeezenet.onnx"):
+        assert len(rows[name]) >= 5
+        assert all(used == planned for used, planned in rows[name].values()), rows[name]
 
 
 @pytest.mark.slow

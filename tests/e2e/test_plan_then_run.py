@@ -81,6 +81,27 @@ def test_a_run_takes_inputs_and_writes_outputs(tmp_path: Path) -> None:
         assert arrays["output"].shape == (1, 1000)
 
 
+@pytest.mark.parametrize("enclaves", [1, 2])
+def test_weights_as_int8_are_said_to_change_outputs(tmp_path: Path, enclaves: int) -> None:
+    """With `--weights int8` a quarter is opened, and plan, run and measure say that outputs differ, and by how much."""
+    plan, whole = tmp_path / "plan.json", tmp_path / "whole.json"
+    words = ["zoo:squeezenet1_1", "--epc", "3.5MiB"] if enclaves == 2 else ["zoo:squeezenet1_1", "--epc", "6MiB"]
+    words += ["--enclaves", enclaves] if enclaves > 1 else []
+    exact = sectum(tmp_path, "plan", *words, "-o", whole)
+    planned = sectum(tmp_path, "plan", *words, "--weights", "int8", "-o", plan)
+    assert exact["outputs_equal_native"] is True
+    assert planned["outputs_equal_native"] is False
+    assert {stage["weights"] for stage in exact["stages"]} <= {"streamed", "stay"}
+    assert "int8" in {stage["weights"] for stage in planned["stages"]}
+    assert 0 < planned["opened_bytes"] < 0.5 * exact["opened_bytes"]
+    found = sectum(tmp_path, "run", plan)
+    assert sectum(tmp_path, "run", whole)["largest_difference"] is None
+    assert 0 < found["largest_difference"] < 0.2
+    measured = sectum(tmp_path, "measure", plan, "--runs", 2, "--deadline", 400)
+    assert measured["outputs_equal_native"] is False
+    assert measured["largest_difference"] == pytest.approx(found["largest_difference"])
+
+
 @pytest.mark.parametrize(
     ("network", "epc", "enclaves", "goal"),
     [

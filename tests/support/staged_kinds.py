@@ -1,7 +1,9 @@
 """Runs networks of every kind stage by stage and as they are, in this process: ``python staged_kinds.py KIND...``.
 
 Prints a line of JSON for each: which of the outputs are equal, what was opened, and for each plan the bytes of the
-arena that were in use in the steady state and those that the layout says.
+arena that were in use in the steady state and those that the layout says. And for some plans with weights as int8: by
+how much outputs are off, as a share of the largest value, whether they are the same each time, and the bytes that were
+opened over those without int8.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ import json
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -37,6 +41,8 @@ BUFFERS = (1, 3)
 """A plan is run with one of them; the next plan, and the next network, with the other."""
 WITH_ALL_BUFFERS = ("zoo:resnet18", "zoo:mobilenet_v2")
 """Networks whose plans are all run with both."""
+WITH_INT8 = ("evenly", "divided", "3 rows of 8")
+"""Plans that are also run with weights as int8."""
 
 
 def source(name: str) -> bytes | Path:
@@ -69,6 +75,18 @@ def _equal(expected: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> b
     )
 
 
+def _off(expected: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
+    """By how much outputs differ, as a share of the largest value."""
+    return max(
+        (
+            float(np.abs(a.astype(float) - b.astype(float)).max() / max(1e-30, np.abs(a.astype(float)).max()))
+            for a, b in zip(expected, found, strict=True)
+            if a.size and a.shape == b.shape  # how many boxes a detector finds depends on its weights
+        ),
+        default=0.0,
+    )
+
+
 def run(name: str, place: int = 0) -> dict[str, object]:
     """Run one network both ways; its place among others decides which of its plans have which buffers."""
     model = read(source(name))
@@ -82,6 +100,7 @@ def run(name: str, place: int = 0) -> dict[str, object]:
     expected = plain.run(names, feeds)
     equal: dict[str, bool] = {}
     arena: dict[str, tuple[int, int]] = {}
+    int8: dict[str, tuple[float, bool, float]] = {}
     stages = strips = opened_bytes = 0
     with prepared_streams(model.bound_bytes(), graph, evenly(graph, 4), 1, 0) as written:
         for number, (how, ordered, cut) in enumerate(_ways(graph), place):
@@ -100,12 +119,19 @@ def run(name: str, place: int = 0) -> dict[str, object]:
                 equal[f"{how} {buffers}"] = all(same) and _equal(expected, given)
                 del given
             opened_bytes = session.opened_bytes
+            if how in WITH_INT8:
+                narrow = [replace(stage, int8=stage.streamed) for stage in cut]
+                session = StagedSession(Streams.of(streams_of(written, ordered, narrow, 1, ARENA_BYTES)), 1)
+                first, second = (session.run(names, feeds) for _ in range(2))
+                share = session.opened_bytes / max(1, opened_bytes)
+                int8[how] = _off(expected, first), _equal(first, second), share
             stages = max(stages, len(cut))
             strips += sum(len(stage.division.strips) for stage in cut if stage.division)
     return {
         "name": name,
         "equal": equal,
         "arena": arena,
+        "int8": int8,
         "opened_bytes": opened_bytes,
         "stages": stages,
         "strips": strips,

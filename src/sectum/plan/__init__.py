@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sectum.plan.advising import Advised, Choice, Question, Setup, meet_bound
     from sectum.plan.epc_curve import latency_curve
-    from sectum.plan.latency import Estimate, LatencyModel, PlannedLatency, UnplannedLatency
+    from sectum.plan.latency import ChainedLatency, Estimate, LatencyModel, PlannedLatency, UnplannedLatency
 
 __all__ = [
     "Advised",
+    "ChainedLatency",
     "Choice",
     "Estimate",
     "LatencyModel",
@@ -24,7 +25,9 @@ __all__ = [
 
 _LAZY = {
     **dict.fromkeys(("Advised", "Choice", "Question", "Setup", "meet_bound"), "sectum.plan.advising"),
-    **dict.fromkeys(("Estimate", "LatencyModel", "PlannedLatency", "UnplannedLatency"), "sectum.plan.latency"),
+    **dict.fromkeys(
+        ("ChainedLatency", "Estimate", "LatencyModel", "PlannedLatency", "UnplannedLatency"), "sectum.plan.latency"
+    ),
     "latency_curve": "sectum.plan.epc_curve",
 }
 

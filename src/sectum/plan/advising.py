@@ -17,8 +17,9 @@ from sectum.graph.ir import Graph
 from sectum.plan.latency import Estimate, LatencyModel
 from sectum.units import MIB
 
-PLAN, BATCH, THREADS, EPC, RESOLUTION, WIDTH = "planned", "batch", "threads", "epc_bytes", "resolution", "width"
-KINDS = (PLAN, BATCH, THREADS, EPC, RESOLUTION, WIDTH)
+PLAN, BATCH, THREADS, EPC, ENCLAVES = "planned", "batch", "threads", "epc_bytes", "enclaves"
+RESOLUTION, WIDTH = "resolution", "width"
+KINDS = (PLAN, BATCH, THREADS, EPC, ENCLAVES, RESOLUTION, WIDTH)
 """Fields of a `Setup` that may change, from the cheapest to the dearest."""
 
 _FREE = (PLAN, THREADS)
@@ -35,8 +36,9 @@ class Setup:
     Attributes:
         planned: whether by its best plan.
         batch: samples in one inference.
-        threads: all of them.
-        epc_bytes: of the enclave; None where it has no EPC.
+        threads: all of them; of several enclaves, those of each.
+        epc_bytes: of each enclave; None where it has no EPC.
+        enclaves: that share the network, by a plan of their own.
         resolution: of the images, in pixels; None where it cannot change.
         width: of the network, over that of the published one.
     """
@@ -45,6 +47,7 @@ class Setup:
     batch: int
     threads: int
     epc_bytes: int | None
+    enclaves: int = 1
     resolution: int | None = None
     width: float = 1.0
 
@@ -163,7 +166,7 @@ class _Search:
         others = [(kind,) for kind in possible if kind not in _FREE]
         for chosen in product(*[((), (kind,)) for kind in free], ((), *others)):
             kinds = [kind for part in chosen for kind in part]
-            if kinds:
+            if kinds and not {PLAN, ENCLAVES} <= set(kinds):  # several enclaves have a plan anyway
                 yield tuple(sorted(kinds, key=KINDS.index))
 
     def estimate(self, setup: Setup) -> Estimate:

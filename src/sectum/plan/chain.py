@@ -52,6 +52,7 @@ class ChainPlanner(Planner):
         fewer_threads: the network with one thread less, for enclaves in which that one opens; None with one thread.
         link: between two enclaves.
         link_costs: of sealing and opening what crosses.
+        int8: whether streamed weights are stored as int8 and widened on use, which changes outputs.
 
     Raises:
         UsageError: the profile has no EPC.
@@ -67,8 +68,9 @@ class ChainPlanner(Planner):
         *,
         link: Pace = DEFAULT_LINK,
         link_costs: LinkCosts | None = None,
+        int8: bool = False,
     ) -> None:
-        super().__init__(predictor, prepared, profile, costs, fewer_threads)
+        super().__init__(predictor, prepared, profile, costs, fewer_threads, int8=int8)
         self._link, self._link_costs = link, link_costs or LinkCosts()
         self._way = Way(self.graph)
         self._parts = self._divided()
@@ -131,6 +133,7 @@ class ChainPlanner(Planner):
             opening=self._costs,
             page_us=profile.load_us + profile.evict_us,
             ahead=len(self._networks) > 1,
+            open_ms_per_mib=self._costs.ms_per_mib(int8=self._int8),
             link=self._link,
             on_link=self._link_costs,
         )
@@ -156,13 +159,14 @@ class ChainPlanner(Planner):
         limit = _NEARLY * figures(costs, assign(costs, enclaves, goal), goal)[0]
         equal = [one for one in self.equal_shares(enclaves).values() if figures(costs, one, goal)[0] <= limit]
         tried: list[PlannedChain] = [self.at(bounds) for bounds in equal]
+        exact: set[tuple[int, int]] = set()
         for _ in range(_CUTS_TRIED):
             bounds = assign(costs, enclaves, goal)
             parts = list(pairwise([*bounds, self.points]))
-            known = all(part in self._found for part in parts)
             tried.append(self.at(bounds))
-            if known:
+            if exact.issuperset(parts):
                 break
+            exact.update(parts)
             for part in parts:
                 one = self._found[part]
                 costs.part_ms[part] = one.busy_ms + (0.0 if one.fits else _UNFIT_MS)

@@ -32,6 +32,7 @@ class EnclaveCosts:
         opening: of weights, and of stages.
         page_us: to load a page and evict another.
         ahead: whether a thread opens weights while others compute.
+        open_ms_per_mib: to open a MiB of weights.
         link: between two enclaves.
         on_link: of sealing and opening what crosses.
     """
@@ -40,6 +41,7 @@ class EnclaveCosts:
     opening: OpeningCosts
     page_us: float
     ahead: bool
+    open_ms_per_mib: float
     link: Pace
     on_link: LinkCosts
 
@@ -72,7 +74,7 @@ def estimate(
         opened = np.minimum(weights - must_stay, np.maximum(0.0, weights + buffer - free))
         paged = np.maximum(0.0, weights - opened + buffer - free)
         stages = 1 + np.ceil(opened / np.maximum(1.0, buffer))
-        opening_ms = opened / MIB * costs.opening.open_ms_per_mib
+        opening_ms = opened / MIB * costs.open_ms_per_mib
         if costs.ahead:
             opening_ms = np.maximum(_STILL_SEEN * opening_ms, opening_ms - computing)
         paging_ms = paged / PAGE_BYTES * costs.page_us / 1e3

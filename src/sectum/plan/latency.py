@@ -1,13 +1,18 @@
-"""How long one inference takes in an enclave where a network runs in one way: a protocol, and two ways."""
+"""How long one inference takes where a network runs in one way: a protocol, and three ways."""
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
 from sectum.enclave.profile import Profile
+from sectum.enclave.runners.relay import Pace
 from sectum.graph.ir import Graph
+from sectum.plan.chain import ChainPlanner
+from sectum.plan.links import DEFAULT_LINK, LinkCosts, link_costs_for
 from sectum.plan.opening import OpeningCosts, costs_for
+from sectum.plan.planned_chain import PlannedChain
 from sectum.plan.planning import Planned, Planner
 from sectum.predict.prediction import Interval
 from sectum.predict.predictor import Predictor
@@ -23,7 +28,7 @@ class Estimate:
         latency_ms: in the enclave.
         interval_ms: its 90 % interval.
         native_ms: outside an enclave, with all threads computing.
-        working_set_bytes: protected memory that it touches.
+        working_set_bytes: protected memory that it touches; of several enclaves, of that with the largest.
         plan: that the network follows; None where it runs as it is.
     """
 
@@ -31,11 +36,11 @@ class Estimate:
     interval_ms: Interval
     native_ms: float
     working_set_bytes: int
-    plan: Planned | None = None
+    plan: Planned | PlannedChain | None = None
 
 
 class LatencyModel(Protocol):
-    """Predicts networks that run in one way. `UnplannedLatency` and `PlannedLatency` are such models."""
+    """Predicts networks that run in one way: `UnplannedLatency`, `PlannedLatency` and `ChainedLatency` do."""
 
     def latency(self, graph: Graph, profile: Profile, *, threads: int = 1) -> Estimate:
         """Predict one steady-state inference.
@@ -43,7 +48,7 @@ class LatencyModel(Protocol):
         Args:
             graph: the network as it was read.
             profile: the enclave.
-            threads: all of them.
+            threads: all of them; with several enclaves, those of each.
 
         Raises:
             UsageError: the number of threads is out of its range, or the costs of the enclave are not known.
@@ -118,3 +123,53 @@ class PlannedLatency:
         prepared = self.unplanned.prepared
         fewer = prepared(graph, threads - 1) if threads > 1 else None
         return Planner(self.unplanned.predictor, prepared(graph, threads), profile, self.costs, fewer)
+
+
+class ChainedLatency:
+    """A network shared among several enclaves, by the plan with the least time of one request.
+
+    Args:
+        planned: prepares networks, and has the costs of opening and of stages.
+        enclaves: most of them.
+        link: between two enclaves.
+        link_costs: of sealing and opening what crosses; None for those that go with the predictor.
+    """
+
+    def __init__(
+        self,
+        planned: PlannedLatency,
+        enclaves: int,
+        link: Pace = DEFAULT_LINK,
+        link_costs: LinkCosts | None = None,
+    ) -> None:
+        self.planned, self._enclaves, self._link = planned, enclaves, link
+        self._link_costs = link_costs
+        self._planners: dict[tuple[int, Profile, int], ChainPlanner] = {}
+
+    def at_most(self, enclaves: int) -> ChainedLatency:
+        """The same with another number of enclaves: what was found of parts of networks is kept."""
+        other = copy(self)
+        other._enclaves = enclaves
+        return other
+
+    def latency(self, graph: Graph, profile: Profile, *, threads: int = 1) -> Estimate:
+        """Predict one request; see `LatencyModel`.
+
+        Raises:
+            UsageError: the enclave has no EPC, or there are too many enclaves.
+        """
+        key = (id(graph), profile, threads)  # what is prepared holds the graph, so its id stays its own
+        if key not in self._planners:
+            prepared, predictor = self.planned.unplanned.prepared, self.planned.unplanned.predictor
+            self._planners[key] = ChainPlanner(
+                predictor,
+                prepared(graph, threads),
+                profile,
+                self.planned.costs,
+                prepared(graph, threads - 1) if threads > 1 else None,
+                link=self._link,
+                link_costs=self._link_costs or link_costs_for(predictor),
+            )
+        found = self._planners[key].best_chain(self._enclaves)
+        largest = max(one.layout.working_set_bytes for one in found.enclaves)
+        return Estimate(found.latency_ms, found.interval_ms, found.native_ms, largest, plan=found)

@@ -211,4 +211,6 @@ def _of_channels(graph: OptimizedGraph, stage: PlannedStage) -> tuple[int, dict[
     name = graph.operators[stage.first].result
     whole = graph.n_bytes[name]
     own = whole * (end - begin) // max(1, stage.of_channels)
-    return (0, {_name_of_part(name, stage.channels): own}) if end < stage.of_channels else (own, {name: whole})
+    if end < stage.of_channels:
+        return 0, {_name_of_part(name, stage.channels): own}
+    return -(-own // BLOCK_ALIGNMENT_BYTES) * BLOCK_ALIGNMENT_BYTES, {name: whole}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sectum.enclave.runners.relay import Pace
 from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.opening import DEFAULT, MEASURED
+from sectum.predict.predictor import Predictor
 from sectum.units import MIB
 
 GBIT = 1e9
@@ -78,6 +79,14 @@ def measured_link_costs() -> LinkCosts:
         receiver.close()
     mib = _BYTES / MIB
     return LinkCosts(1e3 * min(sealing) / mib, 1e3 * min(opening) / mib, kind=MEASURED)
+
+
+def link_costs_for(predictor: Predictor) -> LinkCosts:
+    """The costs that go with a predictor: measured where this machine was calibrated.
+
+    Without a calibration its predictions are of the machine that the default costs are of.
+    """
+    return LinkCosts() if predictor.calibration is None else measured_link_costs()
 
 
 def crossing_bytes(graph: OptimizedGraph) -> NDArray[np.float64]:

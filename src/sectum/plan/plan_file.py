@@ -22,7 +22,7 @@ SCHEMA = "sectum-plan/2"
 MOST_BYTES = 16 << 20
 _MOST_STAGES = 20_000
 _MOST_OPERATORS = 1 << 20
-_STREAMED, _STAYS = "streamed", "stay"
+_STREAMED, _INT8, _STAYS = "streamed", "int8", "stay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class StoredStage:
         rows: where it is computed strip by strip, the rows of its last result in a strip; else None. What overlaps is
             not stored: it follows from the operators.
         streamed: whether its weights are opened before use.
+        int8: whether these are stored as int8.
     """
 
     first: int
@@ -43,6 +44,13 @@ class StoredStage:
     channels: tuple[int, int] | None
     rows: int | None
     streamed: bool
+    int8: bool = False
+
+    @staticmethod
+    def of(stage: PlannedStage) -> StoredStage:
+        """A stage of a plan that was found."""
+        rows = None if stage.division is None else stage.division.rows
+        return StoredStage(stage.first, stage.last, stage.channels, rows, stage.streamed, stage.int8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +88,11 @@ class Plan:
     order: tuple[int, ...] | None = None
     stages: tuple[StoredStage, ...]
     chain: ChainShape | None = None
+
+    @property
+    def int8(self) -> bool:
+        """Whether any stage stores weights as int8."""
+        return any(stage.int8 for stage in self.stages)
 
     def planned_stages(self, graph: OptimizedGraph) -> tuple[PlannedStage, ...]:
         """The stages for a graph.
@@ -123,7 +136,7 @@ class Plan:
                 )
             whole = sum(weights[first : last + 1])
             n_bytes = whole if not channels else -(-whole * (end - begin) // of_channels)
-            made.append(PlannedStage(first, last, channels, of_channels, stage.streamed, n_bytes, division))
+            made.append(PlannedStage(first, last, channels, of_channels, stage.streamed, n_bytes, division, stage.int8))
             following, channel = (first, end) if channels and end < of_channels else (last + 1, 0)
         if (following, channel) != (self.operators, 0):
             raise ArtefactInvalid(f"the plan's stages end before operator {following} of {self.operators}")
@@ -145,8 +158,9 @@ def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[st
         "unplanned_interval_ms": [planned.unplanned_interval_ms.low, planned.unplanned_interval_ms.high],
         "resident_bytes": planned.layout.working_set_bytes,
         "opened_bytes": planned.opened_bytes,
-        "opening": {"ms_per_mib": planned.costs.open_ms_per_mib, "stage_ms": planned.costs.stage_ms,
-                    "kind": planned.costs.kind},
+        "outputs_equal_native": not planned.changes_outputs,
+        "opening": {"ms_per_mib": planned.costs.ms_per_mib(int8=planned.changes_outputs),
+                    "stage_ms": planned.costs.stage_ms, "kind": planned.costs.kind},
         "stages": stages,
     }  # fmt: skip
 
@@ -182,11 +196,11 @@ def stage_to_json(
         "channels": stage.channels,
         "rows": None if stage.division is None else stage.division.rows,
         "strips": 1 if stage.division is None else len(stage.division.strips),
-        "weights": _STREAMED if stage.streamed else _STAYS,
+        "weights": _INT8 if stage.int8 else _STREAMED if stage.streamed else _STAYS,
         "enclave": enclave,
         "operators": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
         "weight_bytes": stage.weight_bytes,
-        "opened_bytes": stage.weight_bytes if stage.streamed else 0,
+        "opened_bytes": stage.opened_bytes,
         "cost": {
             "number": number,
             "opening_ms": None if opening is None else opening.ms,
@@ -271,8 +285,9 @@ def _stage(reader: Reader, data: object, number: int) -> StoredStage:
             raise reader.error(f"{name}.channels", "two numbers")
         begin, end = (reader.number(one, f"{name}.channels", 0) for one in both)
         channels = (begin, end)
-    if stage.get("weights") not in (_STREAMED, _STAYS):
-        raise reader.error(f"{name}.weights", f"'{_STREAMED}' or '{_STAYS}'")
+    weights = stage.get("weights")
+    if weights not in (_STREAMED, _INT8, _STAYS):
+        raise reader.error(f"{name}.weights", f"'{_STREAMED}', '{_INT8}' or '{_STAYS}'")
     first, last = (reader.number(stage.get(end), f"{name}.{end}", 0) for end in ("first", "last"))
     rows = None if stage.get("rows") is None else reader.number(stage["rows"], f"{name}.rows", 1)
-    return StoredStage(first, last, channels, rows, stage["weights"] == _STREAMED)
+    return StoredStage(first, last, channels, rows, weights != _STAYS, weights == _INT8)

@@ -51,7 +51,7 @@ class PlannedEnclave:
     @property
     def opened_bytes(self) -> int:
         """Weights that it opens in one inference."""
-        return sum(stage.weight_bytes for stage in self.stages if stage.streamed)
+        return sum(stage.opened_bytes for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,11 @@ class PlannedChain:
     def opened_bytes(self) -> int:
         """Weights that are opened in one inference."""
         return sum(one.opened_bytes for one in self.enclaves)
+
+    @property
+    def changes_outputs(self) -> bool:
+        """Whether outputs differ from those of the network without a plan."""
+        return any(stage.int8 for stage in self.stages)
 
     @property
     def as_it_is(self) -> bool:

@@ -91,7 +91,12 @@ class Planned:
     @property
     def opened_bytes(self) -> int:
         """Weights that are opened in one inference."""
-        return sum(stage.weight_bytes for stage in self.stages if stage.streamed)
+        return sum(stage.opened_bytes for stage in self.stages)
+
+    @property
+    def changes_outputs(self) -> bool:
+        """Whether outputs differ from those of the network without a plan."""
+        return any(stage.int8 for stage in self.stages)
 
     @property
     def as_it_is(self) -> bool:
@@ -137,6 +142,7 @@ class Planner:
         costs: of opening and of stages.
         fewer_threads: the network with one thread less, for plans in which that one opens; None with one thread.
         shared: what plans of one network leave for those of the next; None to begin with nothing.
+        int8: whether streamed weights are stored as int8 and widened on use, which changes outputs.
 
     Raises:
         UsageError: the profile has no EPC, so there is nothing to plan.
@@ -150,10 +156,13 @@ class Planner:
         costs: OpeningCosts,
         fewer_threads: Prepared | None = None,
         shared: Shared | None = None,
+        *,
+        int8: bool = False,
     ) -> None:
         if profile.epc_bytes is None:
             raise UsageError(f"'{profile.name}' has no EPC: there is nothing to plan; choose another --enclave")
         self._predictor, self._costs, self._shared = predictor, costs, shared or Shared()
+        self._int8 = int8
         self._sizes = WeightSizes(prepared.optimized)
         self._memories: dict[tuple[int, int], StageMemory] = {}
         self._known_ways: dict[int, list[Way]] = {}
@@ -296,7 +305,8 @@ class Planner:
         None where there are none, or where they take no less than ``least_ms``.
         """
         groups = grouped(parts, buffer_bytes)
-        costs = StageCosts(self._costs.stage_ms, self._costs.open_ms_per_mib / MIB, hidden=buffers > 1)
+        open_ms = self._costs.ms_per_mib(int8=self._int8) / MIB
+        costs = StageCosts(self._costs.stage_ms, open_ms, hidden=buffers > 1)
         room = max(1, self._epc_bytes - buffers * buffer_bytes - peak_bytes)
         found = None
         for _ in range(_ROUNDS):
@@ -309,7 +319,12 @@ class Planner:
             if cuts is None:
                 break
             stages = tuple(
-                stage_of(way.graph, list(chain.from_iterable(groups[one.first : one.end])), streamed=one.streamed)
+                stage_of(
+                    way.graph,
+                    list(chain.from_iterable(groups[one.first : one.end])),
+                    streamed=one.streamed,
+                    int8=one.streamed and self._int8,
+                )
                 for one in cuts
             )
             if timeline(*self._parts_ms(way, stages, buffers), buffers)[-1].computing.end_ms >= least_ms:
@@ -373,7 +388,8 @@ class Planner:
         compute_ms = way.in_order(self._compute_ms[buffers])
         computing = [self._costs.stage_ms + self._share_ms(stage, compute_ms) for stage in stages]
         opening = [
-            stage.weight_bytes / MIB * self._costs.open_ms_per_mib if stage.streamed else None for stage in stages
+            stage.weight_bytes / MIB * self._costs.ms_per_mib(int8=stage.int8) if stage.streamed else None
+            for stage in stages
         ]
         return opening, computing
 
@@ -426,13 +442,14 @@ class Planner:
         )
 
 
-def stage_of(graph: OptimizedGraph, parts: Sequence[Unit], *, streamed: bool) -> PlannedStage:
+def stage_of(graph: OptimizedGraph, parts: Sequence[Unit], *, streamed: bool, int8: bool = False) -> PlannedStage:
     """The stage that some units make.
 
     Args:
         graph: what the runtime executes, in the order of the units.
         parts: in order.
         streamed: whether their weights are opened before use.
+        int8: whether they are stored as int8.
     """
     first, last = parts[0], parts[-1]
     of_channels = 0
@@ -446,4 +463,5 @@ def stage_of(graph: OptimizedGraph, parts: Sequence[Unit], *, streamed: bool) ->
         streamed=streamed,
         weight_bytes=sum(unit.weight_bytes for unit in parts),
         division=first.division,
+        int8=int8,
     )

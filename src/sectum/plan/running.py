@@ -92,6 +92,7 @@ def streams_of(
                 "last": one.last,
                 "channels": one.channels,
                 "streamed": one.streamed,
+                "int8": one.int8,
                 "strips": None if one.division is None else _strips(graph, one.division, last_read, number),
             }
             for number, one in enumerate(stages)

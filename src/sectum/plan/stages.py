@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sectum.enclave.streaming.narrow_weights import stored_bytes
 from sectum.plan.rows import Division
 
 
@@ -19,6 +20,7 @@ class PlannedStage:
         streamed: whether its weights are sealed outside and opened before it computes; else they stay.
         weight_bytes: of its weights as the runtime stores them.
         division: where it is computed strip by strip, how; else None.
+        int8: whether streamed weights are stored as int8 and widened on use, which changes outputs.
     """
 
     first: int
@@ -28,3 +30,11 @@ class PlannedStage:
     streamed: bool
     weight_bytes: int
     division: Division | None = None
+    int8: bool = False
+
+    @property
+    def opened_bytes(self) -> int:
+        """Weights that are opened in one inference."""
+        if not self.streamed:
+            return 0
+        return stored_bytes(self.weight_bytes) if self.int8 else self.weight_bytes

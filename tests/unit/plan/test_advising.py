@@ -15,6 +15,7 @@ from sectum import zoo
 from sectum.errors import ShapeInconsistent
 from sectum.plan.advising import (
     BATCH,
+    ENCLAVES,
     EPC,
     KINDS,
     PLAN,
@@ -26,30 +27,36 @@ from sectum.plan.advising import (
     cost,
     meet_bound,
 )
-from sectum.plan.latency import Estimate, PlannedLatency
+from sectum.plan.chain import ChainPlanner
+from sectum.plan.latency import ChainedLatency, Estimate, PlannedLatency
+from sectum.plan.links import LinkCosts
 from sectum.plan.opening import OpeningCosts
 from sectum.predict.prediction import Interval
 from sectum.units import MIB
 
-SINGLES = (BATCH, EPC, RESOLUTION, WIDTH)
+SINGLES = (BATCH, EPC, ENCLAVES, RESOLUTION, WIDTH)
 
 
 @dataclass
 class Machine:
-    """A made-up latency: work over threads, and what does not fit into the EPC is paged, or opened by a plan."""
+    """A made-up latency: work over threads, and what does not fit into the EPC is paged, or opened by a plan.
+
+    Several enclaves share what does not fit, and each link takes a millisecond.
+    """
 
     planned: bool
     page_ms: float
     spread: float = 0.1
+    enclaves: int = 1
     asked: int = 0
 
     def latency(self, graph: Any, profile: Any, *, threads: int = 1) -> Estimate:
         self.asked += 1
         size = graph.batch * (graph.resolution / 100) ** 2 * graph.width
         working_set = int(10 * MIB * size)
-        missing = max(0, working_set - profile) / MIB
+        missing = max(0, working_set - profile * self.enclaves) / MIB
         native = 20 * size / threads**0.8
-        latency = native + missing * self.page_ms * (0.1 if self.planned else 1.0)
+        latency = native + missing * self.page_ms * (0.1 if self.planned else 1.0) + self.enclaves - 1
         interval = Interval(latency * (1 - self.spread), latency * (1 + self.spread))
         return Estimate(latency, interval, native, working_set)
 
@@ -66,17 +73,18 @@ def question(
 ) -> Question:
     """A question about the made-up machine, whose networks are setups."""
     paged, planned = Machine(planned=False, page_ms=page_ms), Machine(planned=True, page_ms=page_ms)
+    chains = {count: Machine(planned=True, page_ms=page_ms, enclaves=count) for count in values.get(ENCLAVES, ())}
     return Question(
         base=base,
         networks=networks,
         profile=Sizes(base.epc_bytes),
-        models=lambda setup: planned if setup.planned else paged,
+        models=lambda setup: chains.get(setup.enclaves, planned if setup.planned else paged),
         values={PLAN: (True,), **values},
     )
 
 
 BASE = Setup(batch=4, threads=1, epc_bytes=8 * MIB, resolution=100)
-VALUES = {BATCH: (3, 2, 1), THREADS: (2, 4), RESOLUTION: (80, 60), WIDTH: (0.75, 0.5)}
+VALUES = {BATCH: (3, 2, 1), THREADS: (2, 4), ENCLAVES: (2, 3), RESOLUTION: (80, 60), WIDTH: (0.75, 0.5)}
 
 
 def brute_force(asked: Question, bound_ms: float) -> dict[tuple[str, ...], list[Setup]]:
@@ -86,6 +94,8 @@ def brute_force(asked: Question, bound_ms: float) -> dict[tuple[str, ...], list[
     free = itertools.product(*((getattr(asked.base, kind), *values.get(kind, ())) for kind in (PLAN, THREADS)))
     found: dict[tuple[str, ...], list[Setup]] = {}
     for (planned, threads), single in itertools.product(free, [{}, *one_of]):
+        if planned and ENCLAVES in single:
+            continue  # several enclaves have a plan anyway
         setup = replace(asked.base, planned=planned, threads=threads, **single)
         estimate = asked.models(setup).latency(setup, setup.epc_bytes, threads=threads)
         if estimate.interval_ms.high <= bound_ms:
@@ -180,6 +190,32 @@ def test_each_network_is_made_once() -> None:
 
     meet_bound(question(BASE, VALUES, networks=networks), 50.0)
     assert len(made) == len(set(made))
+
+
+@pytest.mark.slow
+def test_advice_on_enclaves_is_what_the_planner_says(predictor, softepc) -> None:
+    """Of several enclaves as few are advised as meet the bound, with the latency of the planner for as many."""
+    graph = zoo.to_graph(zoo.network("squeezenet1_1"), 1)
+    planned = PlannedLatency(predictor, OpeningCosts())
+    chained = ChainedLatency(planned, 4, link_costs=LinkCosts())
+    enclave = softepc.with_epc(5 * MIB)
+
+    def models(setup: Setup) -> Any:
+        return chained.at_most(setup.enclaves) if setup.enclaves > 1 else planned.unplanned
+
+    def predicted(enclaves: int) -> Estimate:
+        network = predictor.prepare(graph, threads=1)
+        planner = ChainPlanner(predictor, network, enclave, OpeningCosts(), link_costs=LinkCosts())
+        found = planner.best_chain(enclaves)
+        return Estimate(found.latency_ms, found.interval_ms, found.native_ms, 0)
+
+    base = Setup(batch=1, threads=1, epc_bytes=5 * MIB)
+    bound_ms = predicted(4).interval_ms.high + 0.01
+    asked = Question(base=base, networks=lambda _: graph, profile=enclave, models=models, values={ENCLAVES: (2, 3, 4)})
+    (choice,) = [one for one in meet_bound(asked, bound_ms).choices if one.setup.changed(base) == (ENCLAVES,)]
+    assert choice.estimate.latency_ms == predicted(choice.setup.enclaves).latency_ms
+    assert choice.estimate.plan is not None
+    assert choice.setup.enclaves == 2 or predicted(choice.setup.enclaves - 1).interval_ms.high > bound_ms
 
 
 @pytest.mark.slow

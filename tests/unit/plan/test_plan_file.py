@@ -59,6 +59,12 @@ def test_a_good_plan_is_read() -> None:
     assert plan.inputs == {"input": (1, 3, 224, 224)}
 
 
+def test_weights_as_int8_are_read_for_each_stage() -> None:
+    """A stage says whether its streamed weights are stored as int8, and other stages of the plan need not be so."""
+    plan = parse_plan(changed(("stages", 0, "weights"), "int8"), "here")
+    assert [(stage.streamed, stage.int8) for stage in plan.stages] == [(True, True), (False, False)]
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sectum.cli.predict.source import Source
+    from sectum.enclave.runners.relay import Pace
     from sectum.plan.advising import Advised, Choice, Question, Setup
     from sectum.predict.predictor import Predictor
 
@@ -29,6 +30,7 @@ class Answer:
         surely: whether the upper end of the interval has to meet it, or else the predicted latency.
         enclave: the profile as the command line named it.
         predictor: that predicted all of it.
+        link: between two enclaves.
         measured: figures of measurements by the place in `shown` of what was measured.
     """
 
@@ -39,6 +41,7 @@ class Answer:
     surely: bool
     enclave: str
     predictor: Predictor
+    link: Pace
     measured: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -71,6 +74,17 @@ def _figures(answer: Answer, setup: Setup, conditions: dict[str, Any], deadline_
     from sectum.cli.plan.planning import measure_plan, plan_for
 
     source = source_at(answer.source, setup, answer.question.base)
+    if setup.enclaves > 1:
+        from sectum.cli.plan.chain import chain_for
+        from sectum.cli.plan.chain_measuring import measured as measured_chain
+
+        profile = answer.question.profile.with_epc(setup.epc_bytes)
+        found = chain_for(
+            source, profile, setup.threads, enclave=answer.enclave, enclaves=setup.enclaves, goal="latency",
+            link=answer.link,
+        )  # fmt: skip
+        figures = measured_chain(found, conditions, deadline_s)
+        return figures | {"resident_bytes": max(one["resident_bytes"] for one in figures["enclaves"])}
     conditions = {**conditions, "deadline_s": deadline_s}
     if setup.planned and setup.epc_bytes is not None:
         profile = answer.question.profile.with_epc(setup.epc_bytes)

@@ -12,7 +12,7 @@ from sectum.errors import UsageError
 if TYPE_CHECKING:
     from sectum.enclave.profile import Profile
     from sectum.plan.advising import Question, Setup
-    from sectum.plan.latency import PlannedLatency
+    from sectum.plan.latency import ChainedLatency, LatencyModel
 
 _RESOLUTION_STEP = 16
 _LEAST_RESOLUTION = 0.5
@@ -32,21 +32,28 @@ def source_of(model: str, *, batch: int | None, inputs: Inputs) -> Source:
 
 
 def question_about(
-    source: Source, profile: Profile, models: PlannedLatency, *, threads: int, most_threads: int | None
+    source: Source,
+    profile: Profile,
+    chained: ChainedLatency,
+    *,
+    threads: int,
+    most_threads: int | None,
+    most_enclaves: int,
 ) -> Question:
     """What may change of a network.
 
     Args:
         source: the network.
         profile: the enclave that it runs in.
-        models: predict it.
+        chained: predicts it in several enclaves, and in one with and without a plan.
         threads: that it runs with.
         most_threads: that it may run with; None for the processors that this process may use.
+        most_enclaves: that may share it.
 
     Raises:
         ModelError: the network cannot be used.
     """
-    from sectum.plan.advising import BATCH, PLAN, RESOLUTION, THREADS, WIDTH, Question, Setup
+    from sectum.plan.advising import BATCH, ENCLAVES, PLAN, RESOLUTION, THREADS, WIDTH, Question, Setup
     from sectum.predict.method import batch_of
     from sectum.zoo import Architecture
 
@@ -57,17 +64,24 @@ def question_about(
     values: dict[str, Any] = {THREADS: _doubled(threads, most_threads or len(os.sched_getaffinity(0)))}
     if profile.epc_bytes is not None:
         values[PLAN] = (True,)
+        values[ENCLAVES] = range(2, most_enclaves + 1)
     if source.from_zoo or not source.inputs:
         values[BATCH] = range(batch - 1, 0, -1)
     if resolution is not None:
         largest = (resolution - 1) // _RESOLUTION_STEP * _RESOLUTION_STEP
         values[RESOLUTION] = range(largest, int(_LEAST_RESOLUTION * resolution) - 1, -_RESOLUTION_STEP)
         values[WIDTH] = _WIDTHS
+
+    def models(setup: Setup) -> LatencyModel:
+        if setup.enclaves > 1:
+            return chained.at_most(setup.enclaves)
+        return chained.planned if setup.planned else chained.planned.unplanned
+
     return Question(
         base=base,
         networks=lambda setup: source_at(source, setup, base).graph,
         profile=profile,
-        models=lambda setup: models if setup.planned else models.unplanned,
+        models=models,
         values=values,
     )
 

@@ -21,6 +21,7 @@ from sectum.cli.options import (
     threads_option,
     whole,
 )
+from sectum.cli.plan.link_options import MOST_ENCLAVES, pace, pace_options
 from sectum.cli.render.output import print_json
 from sectum.cli.render.progress import progress_bar
 from sectum.cli.render.show import paragraph, remarks, rows, say
@@ -59,6 +60,15 @@ _ANOTHER_NETWORK = (
     metavar="N",
     help="Threads that there may be.  [default: the processors of this machine]",
 )
+@click.option(
+    "--most-enclaves",
+    callback=whole(MOST_ENCLAVES),
+    default="8",
+    show_default=True,
+    metavar="N",
+    help="Enclaves that may share the network, each with an EPC and threads of its own.",
+)
+@pace_options
 @click.option("--measure", "measures", is_flag=True, help="Measure the first three in the software enclave.")
 @runs_option
 @deadline_option("120", "Stop each measurement after so many seconds.")
@@ -74,6 +84,9 @@ def advise(
     inputs: Inputs,
     threads: int,
     most_threads: int | None,
+    most_enclaves: int,
+    bits_per_s: float | None,
+    delay_ms: float | None,
     measures: bool,
     runs: int | None,
     deadline_s: float,
@@ -82,15 +95,15 @@ def advise(
     """Find the cheapest changes with which one inference of MODEL meets a latency bound.
 
     MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). From the cheapest to the dearest, the changes are: a
-    plan (see 'sectum plan'), a smaller batch, more threads, a larger EPC, smaller images, fewer channels; of several
-    together the dearest counts first, then how many they are. The last two are tried for image classifiers of the zoo:
-    they make another network, which has to be trained.
+    plan (see 'sectum plan'), a smaller batch, more threads, a larger EPC, several enclaves, smaller images, fewer
+    channels; of several together the dearest counts first, then how many they are. The last two are tried for image
+    classifiers of the zoo: they make another network, which has to be trained.
     """
     from sectum.cli.advise.answering import Answer, measured
     from sectum.cli.advise.asking import question_about, source_of
     from sectum.cli.predict.predicting import load_profile
     from sectum.plan.advising import meet_bound
-    from sectum.plan.latency import PlannedLatency
+    from sectum.plan.latency import ChainedLatency, PlannedLatency
     from sectum.predict import load_predictor
 
     if measures:
@@ -99,10 +112,18 @@ def advise(
     profile = load_profile(enclave, epc_bytes)
     predictor = load_predictor()
     predictor.with_measured_costs(profile, threads)  # refuses unknown costs before long work
-    question = question_about(source, profile, PlannedLatency(predictor), threads=threads, most_threads=most_threads)
+    link = pace(bits_per_s, delay_ms)
+    question = question_about(
+        source,
+        profile,
+        ChainedLatency(PlannedLatency(predictor), most_enclaves, link),
+        threads=threads,
+        most_threads=most_threads,
+        most_enclaves=most_enclaves,
+    )
     with progress_bar() as progress:
         found = meet_bound(question, bound_ms, surely=by == "interval", progress=progress)
-        answer = Answer(source, question, found, bound_ms, by == "interval", enclave, predictor)
+        answer = Answer(source, question, found, bound_ms, by == "interval", enclave, predictor, link)
         if measures:
             answer = measured(answer, runs=runs, deadline_s=deadline_s, progress=progress)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sectum.cli.render.command_line import typed
 from sectum.cli.render.figures import milliseconds, number, percent, times
 from sectum.cli.render.untrusted import printable
-from sectum.plan.advising import BATCH, EPC, KINDS, PLAN, RESOLUTION, THREADS, WIDTH
+from sectum.plan.advising import BATCH, ENCLAVES, EPC, KINDS, PLAN, RESOLUTION, THREADS, WIDTH
 from sectum.units import format_bytes
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _CHANGES: dict[str, Callable[[Any, Any], str]] = {
     BATCH: lambda was, now: f"a batch of {now} instead of {was}",
     THREADS: lambda was, now: f"{now} {'thread' if now == 1 else 'threads'} instead of {was}",
     EPC: lambda was, now: f"an EPC of {format_bytes(now)} instead of {format_bytes(was)}",
+    ENCLAVES: lambda was, now: f"{now} enclaves instead of {was}",
     RESOLUTION: lambda was, now: f"images of {now}x{now} instead of {was}x{was}",
     WIDTH: lambda _was, now: f"{percent(now)} of the width",
 }
@@ -94,6 +95,7 @@ def tried(answer: Answer) -> str:
     limits = {
         BATCH: lambda values: f"a batch of {values[-1]}",
         THREADS: lambda values: f"{values[-1]} threads",
+        ENCLAVES: lambda values: f"{values[-1]} enclaves",
         RESOLUTION: lambda values: f"images of {values[-1]}x{values[-1]}",
         WIDTH: lambda values: f"{percent(values[-1])} of the width",
     }
@@ -123,11 +125,13 @@ def command(answer: Answer, choice: Choice) -> str:
     elif BATCH in changed:
         batch = setup.batch
     return before + typed(
-        "plan" if setup.planned else "predict",
+        "plan" if setup.planned or setup.enclaves > 1 else "predict",
         model,
         enclave=answer.enclave,
         epc_bytes=setup.epc_bytes,
         batch=batch,
         inputs=inputs,
         threads=setup.threads,
+        enclaves=setup.enclaves,
+        link=answer.link,
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sectum.cli.options import Inputs
     from sectum.cli.predict.source import Source
+    from sectum.enclave.profile import Profile
     from sectum.enclave.runners.chain import ChainRunner
     from sectum.enclave.runners.relay import Pace
     from sectum.plan.chain import ChainPlanner
@@ -68,6 +69,7 @@ def make_chain(
     goal: str,
     link: Pace,
     shares: str | None = None,
+    int8: bool = False,
 ) -> ChainResult:
     """Find the best plan for at most so many enclaves; for a comparison, equal ``shares`` instead of the best cuts.
 
@@ -77,11 +79,36 @@ def make_chain(
     """
     from sectum.cli.predict.predicting import load_profile
     from sectum.cli.predict.source import Source
-    from sectum.plan.chain_file import shape_of
 
     plan_inputs(inputs)
     source = Source(model, batch=batch, inputs=inputs)
-    planner = _planner(source, load_profile(enclave, epc_bytes), threads, link)
+    profile = load_profile(enclave, epc_bytes)
+    return chain_for(
+        source, profile, threads, enclave=enclave, enclaves=enclaves, goal=goal, link=link, shares=shares, int8=int8
+    )  # fmt: skip
+
+
+def chain_for(
+    source: Source,
+    profile: Profile,
+    threads: int,
+    *,
+    enclave: str,
+    enclaves: int,
+    goal: str,
+    link: Pace,
+    shares: str | None = None,
+    int8: bool = False,
+) -> ChainResult:
+    """Find the best plan for a network in at most so many enclaves, which the command line called so.
+
+    Raises:
+        ModelError: the model cannot be used.
+        UsageError: the enclave has no EPC.
+    """
+    from sectum.plan.chain_file import shape_of
+
+    planner = _planner(source, profile, threads, link, int8=int8)
     if shares is None:
         planned = planner.best_chain(enclaves, goal)
     else:
@@ -120,7 +147,7 @@ def _read_chain(path: Path, plan: Plan, chain: ChainShape) -> ChainResult:
     source = Source(plan.model, batch=plan.batch, inputs=dict(plan.inputs))
     check_is_for(path, plan, source)
     planners = {
-        kind: _planner(source, load_profile(plan.enclave, kind[0]), kind[1], chain.link)
+        kind: _planner(source, load_profile(plan.enclave, kind[0]), kind[1], chain.link, int8=plan.int8)
         for kind in dict.fromkeys((one.epc_bytes, one.threads) for one in chain.enclaves)
     }
     first = next(iter(planners.values()))
@@ -134,12 +161,11 @@ def _read_chain(path: Path, plan: Plan, chain: ChainShape) -> ChainResult:
     return ChainResult(source, first.graph, plan, planned, first.calibrated, first.machine)
 
 
-def _planner(source: Source, profile: Any, threads: int, link: Pace) -> ChainPlanner:
+def _planner(source: Source, profile: Profile, threads: int, link: Pace, *, int8: bool) -> ChainPlanner:
     from sectum.plan.chain import ChainPlanner
-    from sectum.plan.links import LinkCosts, measured_link_costs
+    from sectum.plan.links import link_costs_for
     from sectum.predict import load_predictor
 
     predictor = load_predictor()
-    # Default costs and uncalibrated predictions are of the same machine.
-    costs = LinkCosts() if predictor.calibration is None else measured_link_costs()
-    return ChainPlanner(*parts_of_planner(predictor, source, profile, threads), link=link, link_costs=costs)
+    parts = parts_of_planner(predictor, source, profile, threads, int8=int8)
+    return ChainPlanner(*parts, link=link, link_costs=link_costs_for(predictor), int8=int8)

@@ -6,9 +6,10 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from sectum.cli.plan.once import measured_difference
 from sectum.cli.plan.planning import NATIVE_SHARE, measure_native, measure_plan, measured_json
 from sectum.cli.render.figures import count, milliseconds, number, plural, times
-from sectum.cli.render.measurements import OUTPUTS
+from sectum.cli.render.measurements import outputs_row
 from sectum.cli.render.show import paragraph, rows, say
 from sectum.errors import EnclaveDeadline
 from sectum.units import MIB, format_bytes
@@ -44,6 +45,7 @@ def measured(result: ChainResult, conditions: dict[str, Any], deadline_s: float)
         chain,
         native,
         latency_ms,
+        measured_difference(result),
         pipeline_ms=planned.pipeline_ms,
         resident_bytes=[one.layout.working_set_bytes for one in planned.enclaves],
     )
@@ -137,11 +139,7 @@ def show(result: ChainResult, found: dict[str, Any]) -> None:
                 else []
             ),
             ("outside an enclave", milliseconds(found["native_ms"]), "measured"),
-            (
-                "outputs",
-                OUTPUTS[found["outputs_equal_native"]],
-                "measured; compared with the native run's, bit for bit",
-            ),
+            outputs_row(found),
         ],
         right=(1,),
     )

@@ -23,13 +23,19 @@ from sectum.cli.options import (
 from sectum.cli.plan import chain_measuring, chain_pictures, chain_words, words
 from sectum.cli.plan import pictures as plan_pictures
 from sectum.cli.plan.chain import ChainResult, make_chain
-from sectum.cli.plan.link_options import DEFAULT_BITS_PER_S, DEFAULT_DELAY_MS, link_options
+from sectum.cli.plan.link_options import link_options, pace
 from sectum.cli.plan.planning import AnyPlan, PlanResult, fastest_batch, make_plan, measure_plan
 from sectum.cli.render.figures import milliseconds, times
 from sectum.cli.render.output import check_writable, print_json, write_file
 from sectum.cli.render.progress import progress_bar
 from sectum.cli.render.show import paragraph, remarks, say
 from sectum.errors import UsageError
+
+
+_CHANGES_OUTPUTS = (
+    "Note: streamed weights are stored as int8, so outputs are not those of the network without a plan. "
+    "'sectum run' and 'sectum measure' tell the largest difference; whether it matters, your own data have to show."
+)
 
 
 @click.command(
@@ -54,6 +60,13 @@ from sectum.errors import UsageError
 )
 @link_options
 @click.option(
+    "--weights",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="How streamed weights are stored: as they are, or as int8, which is opened faster and changes outputs.",
+)
+@click.option(
     "--pictures", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw memory and time as PNG files."
 )
 @click.option("--stages", "show_stages", is_flag=True, help="List every stage with its cost.")
@@ -71,6 +84,7 @@ def plan(
     enclaves: int | None,
     bits_per_s: float | None,
     delay_ms: float | None,
+    weights: str,
     pictures: Path | None,
     show_stages: bool,
     measured: bool,
@@ -84,7 +98,7 @@ def plan(
 
     MODEL is an ONNX file, or zoo:NAME (see 'sectum zoo list'). The plan cuts the network into stages. The weights of
     some stay in the enclave. Those of the others lie sealed outside, and are opened just before use, which costs a
-    tenth of paging. Outputs stay the same, bit for bit.
+    tenth of paging. Outputs stay the same, bit for bit, unless --weights int8 is given.
 
     With --enclaves, stages are shared among enclaves, and sealed links carry what crosses between them.
     """
@@ -94,15 +108,10 @@ def plan(
         check_writable(output)
     if enclaves is None and (bits_per_s is not None or delay_ms is not None):
         raise UsageError("--bandwidth and --delay are those of links between enclaves: give --enclaves, too")
+    options["int8"] = weights == "int8"
     result: PlanResult | ChainResult
     if enclaves is not None:
-        from sectum.enclave.runners.relay import Pace
-
-        link = Pace(
-            DEFAULT_BITS_PER_S if bits_per_s is None else bits_per_s,
-            DEFAULT_DELAY_MS if delay_ms is None else delay_ms,
-        )
-        result = make_chain(model, enclaves=enclaves, goal=goal, link=link, **options)
+        result = make_chain(model, enclaves=enclaves, goal=goal, link=pace(bits_per_s, delay_ms), **options)
     else:
         result = make_plan(model, **options) if goal == "latency" else fastest_batch(model, **options)
     if output is not None:
@@ -150,6 +159,8 @@ def _show(result: PlanResult | ChainResult, measured: dict[str, Any] | None, out
     if output is not None:
         say("")
         paragraph(f"The plan is in {output}: 'sectum run {output}' and 'sectum measure {output}' follow it.")
+    if result.planned.changes_outputs:
+        remarks([_CHANGES_OUTPUTS])
     if not result.calibrated:
         from sectum.predict.calibration import uncalibrated_note
 

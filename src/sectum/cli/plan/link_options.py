@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sectum.cli.options import whole
+
+if TYPE_CHECKING:
+    from sectum.enclave.runners.relay import Pace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,8 +44,8 @@ def _read_bandwidth(ctx: click.Context, param: click.Parameter, value: str | Non
     return found
 
 
-def link_options(command: F) -> F:
-    """Add ``--enclaves``, ``--bandwidth`` as ``bits_per_s`` and ``--delay`` as ``delay_ms``."""
+def pace_options(command: F) -> F:
+    """Add ``--bandwidth`` as ``bits_per_s`` and ``--delay`` as ``delay_ms``."""
     command = click.option(
         "--delay",
         "delay_ms",
@@ -50,16 +53,29 @@ def link_options(command: F) -> F:
         metavar="TIME",
         help=f"Time that a message takes beside its transfer.  [default: {DEFAULT_DELAY_MS:g}ms]",
     )(command)
-    command = click.option(
+    return click.option(
         "--bandwidth",
         "bits_per_s",
         callback=_read_bandwidth,
         metavar="RATE",
         help=f"Of the links between enclaves.  [default: {DEFAULT_BITS_PER_S / 1e9:g}Gbps]",
     )(command)
+
+
+def link_options(command: F) -> F:
+    """Add ``--enclaves``, and what `pace_options` adds."""
     return click.option(
         "--enclaves",
         callback=whole(MOST_ENCLAVES),
         metavar="N",
         help="Share the network among at most so many enclaves, each with an EPC and threads of its own.",
-    )(command)
+    )(pace_options(command))
+
+
+def pace(bits_per_s: float | None, delay_ms: float | None) -> Pace:
+    """The link that was stated, with defaults for what was not."""
+    from sectum.enclave.runners.relay import Pace
+
+    return Pace(
+        DEFAULT_BITS_PER_S if bits_per_s is None else bits_per_s, DEFAULT_DELAY_MS if delay_ms is None else delay_ms
+    )

@@ -7,9 +7,10 @@ from typing import Any
 
 from sectum.cli.plan import chain_measuring
 from sectum.cli.plan.chain import ChainResult, read_any
+from sectum.cli.plan.once import measured_difference
 from sectum.cli.plan.planning import NATIVE_SHARE, PlanResult, measure_native, measure_plan, measured_json
 from sectum.cli.render.figures import count, milliseconds, plural, times
-from sectum.cli.render.measurements import OUTPUTS, predicted_sentence
+from sectum.cli.render.measurements import outputs_row, predicted_sentence
 from sectum.cli.render.output import print_json
 from sectum.cli.render.progress import progress_bar
 from sectum.cli.render.show import paragraph, remarks, rows, say
@@ -39,7 +40,8 @@ def _measured(result: PlanResult, conditions: dict[str, Any], deadline_s: float)
     measured = measure_plan(result, conditions | {"deadline_s": deadline_s * (1 - NATIVE_SHARE)})
     native = measure_native(result, conditions | {"deadline_s": deadline_s * NATIVE_SHARE})
     resident_bytes = result.planned.layout.working_set_bytes
-    return measured_json(result, measured, native, measured.latency_ms, resident_bytes=resident_bytes)
+    off = measured_difference(result)
+    return measured_json(result, measured, native, measured.latency_ms, off, resident_bytes=resident_bytes)
 
 
 def _show(result: PlanResult, found: dict[str, Any]) -> None:
@@ -57,11 +59,7 @@ def _show(result: PlanResult, found: dict[str, Any]) -> None:
             ("loads", count(found["loads"] or 0), "measured; pages loaded per inference"),
             ("evictions", count(found["evictions"] or 0), "measured; pages evicted per inference"),
             ("resident", format_bytes(found["resident_bytes"]), "measured; in the EPC"),
-            (
-                "outputs",
-                OUTPUTS[found["outputs_equal_native"]],
-                "measured; compared with the native run's, bit for bit",
-            ),
+            outputs_row(found),
         ],
         right=(1,),
     )

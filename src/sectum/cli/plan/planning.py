@@ -147,10 +147,7 @@ def stored_plan(source: Source, planner: Planner, threads: int, stages: Iterable
         epc_bytes=planner.epc_bytes,
         threads=threads,
         operators=len(planner.graph.operators),
-        stages=tuple(
-            StoredStage(one.first, one.last, one.channels, one.division.rows if one.division else None, one.streamed)
-            for one in stages
-        ),
+        stages=tuple(map(StoredStage.of, stages)),
         **more,
     )
 
@@ -166,9 +163,16 @@ def check_is_for(path: Path, plan: Plan, source: Source) -> None:
 
 
 def make_plan(
-    model: str, *, enclave: str, epc_bytes: int | None, batch: int | None, inputs: Inputs, threads: int
+    model: str,
+    *,
+    enclave: str,
+    epc_bytes: int | None,
+    batch: int | None,
+    inputs: Inputs,
+    threads: int,
+    int8: bool = False,
 ) -> PlanResult:
-    """Find the best plan.
+    """Find the best plan; with int8, streamed weights are stored so, which changes outputs.
 
     Raises:
         ModelError: the model cannot be used.
@@ -179,17 +183,17 @@ def make_plan(
 
     plan_inputs(inputs)
     source = Source(model, batch=batch, inputs=inputs)
-    return plan_for(source, load_profile(enclave, epc_bytes), threads, enclave=enclave)
+    return plan_for(source, load_profile(enclave, epc_bytes), threads, enclave=enclave, int8=int8)
 
 
-def plan_for(source: Source, profile: Profile, threads: int, *, enclave: str) -> PlanResult:
+def plan_for(source: Source, profile: Profile, threads: int, *, enclave: str, int8: bool = False) -> PlanResult:
     """Find the best plan for a network in an enclave, which the command line called so.
 
     Raises:
         ModelError: the model cannot be used.
         UsageError: the enclave has no EPC.
     """
-    planner = _planner(source, profile, threads)
+    planner = _planner(source, profile, threads, int8=int8)
     planned = planner.best()
     plan = stored_plan(
         source,
@@ -242,22 +246,22 @@ def read_plan(path: Path) -> PlanResult:
     plan = read(path)
     source = Source(plan.model, batch=plan.batch, inputs=dict(plan.inputs))
     check_is_for(path, plan, source)
-    planner = _planner(source, load_profile(plan.enclave, plan.epc_bytes), plan.threads)
+    planner = _planner(source, load_profile(plan.enclave, plan.epc_bytes), plan.threads, int8=plan.int8)
     planned = planner.evaluate(plan.planned_stages(planner.graph), plan.buffers, plan.order)
     if planned.as_it_is:
         planned = planner.without_stages()
     return PlanResult(source, planned.way.graph, plan, planned, planner.calibrated, planner.machine)
 
 
-def _planner(source: Source, profile: Profile, threads: int) -> Planner:
+def _planner(source: Source, profile: Profile, threads: int, *, int8: bool) -> Planner:
     from sectum.plan.planning import Planner
     from sectum.predict import load_predictor
 
-    return Planner(*parts_of_planner(load_predictor(), source, profile, threads))
+    return Planner(*parts_of_planner(load_predictor(), source, profile, threads, int8=int8), int8=int8)
 
 
 def parts_of_planner(
-    predictor: Predictor, source: Source, profile: Profile, threads: int
+    predictor: Predictor, source: Source, profile: Profile, threads: int, *, int8: bool
 ) -> tuple[Predictor, Prepared, Profile, OpeningCosts, Prepared | None]:
     """What a planner is made of."""
     from sectum.plan.opening import costs_for
@@ -267,7 +271,7 @@ def parts_of_planner(
         predictor,
         predictor.prepare(graph, threads=threads),
         profile,
-        costs_for(predictor),
+        costs_for(predictor, int8=int8),
         predictor.prepare(graph, threads=threads - 1) if threads > 1 else None,
     )
 
@@ -286,7 +290,14 @@ def measure_plan(
     runner = (runner or result.runner()) if planned else SoftEpcRunner()
     runner.check()
     with result.streams() if planned else nullcontext() as streams:
-        return _measure(result, runner, conditions, epc_bytes=result.plan.epc_bytes, streams=streams)
+        return _measure(
+            result,
+            runner,
+            conditions,
+            epc_bytes=result.plan.epc_bytes,
+            streams=streams,
+            compare_native=not (planned and result.planned.changes_outputs),
+        )
 
 
 def measure_native(result: AnyPlan, conditions: Mapping[str, Any]) -> Measurement:
@@ -301,11 +312,18 @@ def measure_native(result: AnyPlan, conditions: Mapping[str, Any]) -> Measuremen
 
 
 def measured_json(
-    result: AnyPlan, measured: Measurement, native: Measurement, latency_ms: float, **predicted: Any
+    result: AnyPlan,
+    measured: Measurement,
+    native: Measurement,
+    latency_ms: float,
+    off: float | None,
+    **predicted: Any,
 ) -> dict[str, Any]:
-    """The measurement as ``sectum measure`` gives it, and what belongs to the plan."""
+    """The measurement as ``sectum measure`` gives it, and what belongs to the plan; ``off`` is how far outputs are."""
     return {
         **measurement_json(measured, result.source.text, result.source.sha256),
+        "outputs_equal_native": measured.outputs_equal_native if off is None else not off,
+        "largest_difference": off,
         "latency_ms": latency_ms,
         "native_ms": native.latency_ms,
         "opened_bytes": result.planned.opened_bytes,

@@ -9,6 +9,7 @@ from sectum.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from sectum.cli.options import Inputs
+    from sectum.enclave.runners.relay import Pace
 
 
 def typed(
@@ -20,6 +21,8 @@ def typed(
     batch: int | None = None,
     inputs: Inputs | None = None,
     threads: int = 1,
+    enclaves: int = 1,
+    link: Pace | None = None,
 ) -> str:
     """Write a command of ``sectum`` about a model; options with their default are left out."""
     words = ["sectum", command, model]
@@ -34,7 +37,21 @@ def typed(
             words += ["--input", f"{name}={'x'.join(map(str, shape))}"]
     if threads != 1:
         words += ["--threads", str(threads)]
+    if enclaves != 1:
+        words += ["--enclaves", str(enclaves), *_link(link)]
     return shlex.join(words)
+
+
+def _link(link: Pace | None) -> list[str]:
+    """Options of a link between enclaves."""
+    from sectum.plan.links import DEFAULT_LINK
+
+    words = []
+    if link is not None and link.bits_per_s != DEFAULT_LINK.bits_per_s:
+        words += ["--bandwidth", f"{link.bits_per_s / 1e3:.9f}".rstrip("0").rstrip(".") + "kbps"]
+    if link is not None and link.delay_ms != DEFAULT_LINK.delay_ms:
+        words += ["--delay", f"{link.delay_ms:.9f}".rstrip("0").rstrip(".") + "ms"]
+    return words
 
 
 def size(n_bytes: int) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sectum.cli.render.figures import interval, milliseconds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sectum.measure.measurement import Measurement
     from sectum.plan.planned_chain import PlannedChain
     from sectum.plan.planning import Planned
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
 
 OUTPUTS = {True: "equal", False: "DIFFERENT", None: "not compared"}
 """Words for ``outputs_equal_native``."""
+
+
+def outputs_row(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What ``sectum measure`` of a plan says of its outputs."""
+    if found["largest_difference"] is not None:
+        return "outputs", "differ", f"measured; weights are int8; off by {found['largest_difference']:.3g} at most"
+    words = OUTPUTS[found["outputs_equal_native"]]
+    return "outputs", words, "measured; compared with the native run's, bit for bit"
 
 
 def measurement_json(measured: Measurement, model: str, sha256: str | None) -> dict[str, Any]:

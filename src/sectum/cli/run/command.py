@@ -19,7 +19,7 @@ from sectum.cli.options import (
     shape_options,
     threads_option,
 )
-from sectum.cli.render.figures import plural
+from sectum.cli.render.figures import percent, plural
 from sectum.cli.render.output import check_writable, print_json, write_file
 from sectum.cli.render.show import paragraph, rows, say
 from sectum.errors import UsageError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sectum.cli.plan.chain import ChainResult
+    from sectum.cli.plan.once import Difference
     from sectum.cli.plan.planning import PlanResult
 
 _SHOWN = 5
@@ -65,8 +66,12 @@ def run(
     of seeded random numbers. Weights that the plan streams lie sealed outside the enclave: if anyone changes, moves or
     replaces them there, the run ends with exit code 21. So it does if anyone changes, repeats or cuts what crosses
     between the enclaves of a plan for several.
+
+    Where a plan stores weights as int8, the network also runs once without it, outside the enclave, and the largest
+    difference between the outputs is told.
     """
     from sectum.cli.plan.chain import read_any
+    from sectum.cli.plan.once import difference, outputs_of
     from sectum.cli.plan.planning import is_plan, make_plan
 
     if output is not None:
@@ -82,41 +87,16 @@ def run(
         result = make_plan(
             model, enclave="softepc", epc_bytes=epc_bytes, batch=batch, inputs={**shapes}, threads=threads
         )
-    found = _run(result, values, deadline_s)
+    found = outputs_of(result, values, deadline_s)
+    off = None
+    if result.planned.changes_outputs:
+        off = difference(found, outputs_of(result, values, deadline_s, planned=False))
     if output is not None:
         _write(output, found)
     if as_json:
-        print_json(_to_json(result, found))
+        print_json(_to_json(result, found, off))
         return
-    _show(result, found)
-
-
-def _run(
-    result: PlanResult | ChainResult, values: dict[str, NDArray[np.generic]], deadline_s: float
-) -> dict[str, NDArray[np.generic]]:
-    from sectum.enclave.runners.runner import Job
-    from sectum.measure.input_ranges import input_ranges
-
-    model = result.source.model
-    expected = {name: model.graph.tensors[name] for name in model.graph.inputs}
-    for name, value in values.items():
-        if name not in expected:
-            raise UsageError(f"the model has no input '{name}': it has {', '.join(expected)}")
-        if value.shape != expected[name].shape:
-            raise UsageError(f"input '{name}' has shape {value.shape}, and the plan is for {expected[name].shape}")
-    values = {name: value.astype(expected[name].dtype, copy=False) for name, value in values.items()}
-    with result.streams() as streams:
-        job = Job(
-            model=b"" if streams is not None else model.bound_bytes(),
-            epc_bytes=result.plan.epc_bytes,
-            threads=result.plan.threads,
-            input_ranges=input_ranges(model.graph),
-            inputs={**model.feeds, **values},
-            deadline_s=deadline_s,
-            streams=streams,
-        )
-        with result.runner().start(job) as session:
-            return session.outputs()
+    _show(result, found, off)
 
 
 def _enclaves(result: PlanResult | ChainResult) -> int:
@@ -132,7 +112,9 @@ def _write(path: Path, found: dict[str, NDArray[np.generic]]) -> None:
     write_file(path, content.getvalue())
 
 
-def _to_json(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]]) -> dict[str, Any]:
+def _to_json(
+    result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]], off: Difference | None
+) -> dict[str, Any]:
     import numpy as np
 
     return {
@@ -141,6 +123,7 @@ def _to_json(result: PlanResult | ChainResult, found: dict[str, NDArray[np.gener
         "enclaves": _enclaves(result),
         "stages": len(result.planned.stages),
         "opened_bytes": result.planned.opened_bytes,
+        "largest_difference": None if off is None else off.largest,
         "outputs": {
             name: {
                 "shape": list(value.shape),
@@ -152,7 +135,9 @@ def _to_json(result: PlanResult | ChainResult, found: dict[str, NDArray[np.gener
     }
 
 
-def _show(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]]) -> None:
+def _show(
+    result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]], off: Difference | None
+) -> None:
     import numpy as np
 
     how = "as it is"
@@ -172,3 +157,7 @@ def _show(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]
             largest = "largest: " + "  ".join(f"{index}: {flat[index]:.4g}" for index in order.tolist())
         entries.append((name, f"{value.dtype.name} {'x'.join(map(str, value.shape))}", largest))
     rows(entries)
+    if off is not None:
+        share = f", {percent(off.largest / off.of)} of the largest value" if off.of else ""
+        say("")
+        paragraph(f"Weights are int8: outputs differ from those without a plan by {off.largest:.3g} at most{share}.")

@@ -30,14 +30,21 @@ class WaitClock:
     """Time in which threads were ready to run but had no CPU, from Linux (schedstat), summed over threads."""
 
     def __init__(self) -> None:
-        self._fds = []
+        self._waited_ns: dict[int, int] = {}  # by the descriptor of a thread's statistics
         with contextlib.suppress(OSError):  # a kernel or a library OS without scheduler statistics
-            tasks = sorted(Path("/proc/self/task").glob("*/schedstat"))
-            self._fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in tasks]
+            for path in sorted(Path("/proc/self/task").glob("*/schedstat")):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+                    self._waited_ns[os.open(path, os.O_RDONLY | os.O_CLOEXEC)] = 0
 
     def now_ns(self) -> int:
-        """Nanoseconds waited by all threads that existed when the clock was made; 0 if the kernel does not tell."""
-        return sum(int(os.pread(fd, 96, 0).split()[1]) for fd in self._fds)
+        """Nanoseconds waited by all threads that existed when the clock was made; 0 if the kernel does not tell.
+
+        A thread that has ended counts with what it had waited when this was last asked.
+        """
+        for file in self._waited_ns:
+            with contextlib.suppress(ProcessLookupError):
+                self._waited_ns[file] = int(os.pread(file, 96, 0).split()[1])
+        return sum(self._waited_ns.values())
 
 
 class ReferenceKernels:

@@ -39,6 +39,7 @@ class Allocator:
             ("learned", size, [ctypes.POINTER(word), size]),
             ("place", None, [ctypes.POINTER(pointer), ctypes.POINTER(word), size]),
             ("placed", ctypes.c_int, []),
+            ("widen", None, [pointer, pointer, pointer, size]),
         ):
             function = getattr(library, f"streaming_{name}")
             function.restype, function.argtypes = result, arguments
@@ -65,6 +66,10 @@ class Allocator:
         if address is None:
             raise MemoryError(f"no memory for {n_bytes} bytes of activations")
         return np.asarray(_Taken(self._library, address, n_bytes))
+
+    def widen(self, scales: NDArray[np.float32], codes: NDArray[np.int8], values: NDArray[np.float32]) -> None:
+        """Multiply codes by the scales of their columns, as `sectum.enclave.streaming.narrow_weights` stores them."""
+        self._library.streaming_widen(scales.ctypes.data, codes.ctypes.data, values.ctypes.data, len(scales))
 
     def learn(self) -> None:
         """Learn the runtime's allocations from now on."""

@@ -13,16 +13,19 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
+from sectum.enclave.streaming.narrow_weights import GROUP_BYTES, Widen, narrowed, stored_bytes, widen_here, widened
 from sectum.enclave.streaming.tampering import WeightsTamperedError
 
 MEMORY_NAME = "sectum-sealed-weights"
 """Of the untrusted memory, as the kernel lists it among the process's mappings."""
 BLOCK_BYTES = 256 << 10
 """Of plain weights: so small that a block stays in the processor's cache from the copy to the decryption."""
+NARROW_BLOCK_BYTES = 4 * BLOCK_BYTES
+"""Of weights that are stored as int8: about as many before sealing."""
 TAG_BYTES = 16
 _KEY_BITS = 128
-_PLACE = struct.Struct("<16sIIII")
-_LABEL = b"sectum weights 1"
+_PLACE = struct.Struct("<16sIIIII")
+_LABEL = b"sectum weights 2"
 
 
 def buffer(n_bytes: int) -> NDArray[np.uint8]:
@@ -34,11 +37,12 @@ def buffer(n_bytes: int) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A block of a stage: where it lies outside, where it belongs inside, and its size before sealing."""
+    """A block of a stage: where it lies outside, where it belongs inside, and its size there and before sealing."""
 
     outside: int
     inside: int
     n_bytes: int
+    stored_bytes: int
     number: int  # of all blocks; no two share one, so it is the nonce
     place: bytes  # associated data
 
@@ -47,24 +51,32 @@ class SealedWeights:
     """Untrusted memory with the weights of the stages that are streamed.
 
     Blocks are sealed by AES-GCM. The key is drawn here and never leaves the enclave. A block's nonce is its number,
-    its associated data are its stage, its position there, its size and the number of blocks of the stage; each block
+    its associated data are its stage, its position there, its sizes and the number of blocks of the stage; each block
     is sealed once. So a block opens only where it was put, and there is no older block that could take its place. The
     memory is a file that has no name and ends with the process. All that is needed to find a block stays in the
     enclave.
 
     Args:
         sizes: bytes of each stage, before sealing.
+        narrow: for each stage, ranges of bytes with float32 values that are stored as int8; whole groups, in order.
+        widen: widens these.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._cipher = AESGCM(AESGCM.generate_key(_KEY_BITS))
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        narrow: Sequence[Sequence[tuple[int, int]]] | None = None,
+        widen: Widen = widen_here,
+    ) -> None:
+        self._cipher, self._widen = AESGCM(AESGCM.generate_key(_KEY_BITS)), widen
         self._stages: list[list[_Block]] = []
         self.n_bytes = numbered = 0
         for stage, size in enumerate(sizes):
-            blocks = list(_blocks(stage, size, self.n_bytes, numbered))
+            blocks = list(_blocks(stage, size, narrow[stage] if narrow else (), self.n_bytes, numbered))
             self._stages.append(blocks)
-            self.n_bytes += size + len(blocks) * TAG_BYTES
+            self.n_bytes += sum(block.stored_bytes + TAG_BYTES for block in blocks)
             numbered += len(blocks)
+        self.opened_bytes = self.n_bytes - numbered * TAG_BYTES
         self._sealed: set[int] = set()
         file = os.memfd_create(MEMORY_NAME)
         try:
@@ -72,22 +84,25 @@ class SealedWeights:
             self._memory = memoryview(mmap.mmap(file, max(1, self.n_bytes)))
         finally:
             os.close(file)
-        self._copy = memoryview(bytearray(BLOCK_BYTES + TAG_BYTES))
+        largest = max((block.stored_bytes for blocks in self._stages for block in blocks), default=0)
+        self._copy = memoryview(bytearray(largest + TAG_BYTES))
+        self._narrow = buffer(stored_bytes(NARROW_BLOCK_BYTES) if narrow else 0)
 
     def seal(self, stage: int, plain: NDArray[np.uint8]) -> None:
         """Seal a stage's bytes.
 
         Raises:
-            ValueError: it was sealed before; two contents must not share nonces.
+            ValueError: it was sealed before; two contents must not share nonces. Or a value is not finite that is to be
+                stored as int8.
         """
         if stage in self._sealed:
             raise ValueError(f"stage {stage} was sealed before")
         self._sealed.add(stage)
-        content = plain.data
         for block in self._stages[stage]:
-            sealed = self._memory[block.outside : block.outside + block.n_bytes + TAG_BYTES]
-            inside = content[block.inside : block.inside + block.n_bytes]
-            self._cipher.encrypt_into(_nonce(block.number), inside, block.place, sealed)
+            sealed = self._memory[block.outside : block.outside + block.stored_bytes + TAG_BYTES]
+            inside = plain[block.inside : block.inside + block.n_bytes]
+            stored = inside if block.stored_bytes == block.n_bytes else narrowed(inside)
+            self._cipher.encrypt_into(_nonce(block.number), stored.data, block.place, sealed)
 
     def open(self, stage: int, plain: NDArray[np.uint8]) -> None:
         """Open a stage into memory of the enclave. One thread at a time may do so.
@@ -98,29 +113,44 @@ class SealedWeights:
         Raises:
             WeightsTamperedError: it is not what was sealed.
         """
-        content = plain.data
         for position, block in enumerate(self._stages[stage]):
-            size = block.n_bytes + TAG_BYTES
+            size = block.stored_bytes + TAG_BYTES
             copy = self._copy[:size]
             copy[:] = self._memory[block.outside : block.outside + size]
-            inside = content[block.inside : block.inside + block.n_bytes]
+            inside = plain[block.inside : block.inside + block.n_bytes]
+            stored = inside if block.stored_bytes == block.n_bytes else self._narrow[: block.stored_bytes]
             try:
-                self._cipher.decrypt_into(_nonce(block.number), copy, block.place, inside)
+                self._cipher.decrypt_into(_nonce(block.number), copy, block.place, stored.data)
             except InvalidTag:
                 raise WeightsTamperedError(
                     f"block {position} of the sealed weights of stage {stage} is not the one that was sealed there: it "
                     "was changed, moved or replaced in untrusted memory, so the run ends. If nobody attacks this "
                     "machine, check its memory"
                 ) from None
+            if stored is not inside:
+                widened(stored, inside, self._widen)
 
 
-def _blocks(stage: int, size: int, outside: int, numbered: int) -> Iterator[_Block]:
-    count = -(-size // BLOCK_BYTES)
-    for position in range(count):
-        inside = position * BLOCK_BYTES
-        n_bytes = min(BLOCK_BYTES, size - inside)
-        place = _PLACE.pack(_LABEL, stage, position, n_bytes, count)
-        yield _Block(outside + inside + position * TAG_BYTES, inside, n_bytes, numbered + position, place)
+def _blocks(stage: int, size: int, narrow: Sequence[tuple[int, int]], outside: int, numbered: int) -> Iterator[_Block]:
+    pieces = list(_pieces(size, narrow))
+    for position, (inside, n_bytes, is_narrow) in enumerate(pieces):
+        stored = stored_bytes(n_bytes) if is_narrow else n_bytes
+        place = _PLACE.pack(_LABEL, stage, position, n_bytes, stored, len(pieces))
+        yield _Block(outside, inside, n_bytes, stored, numbered + position, place)
+        outside += stored + TAG_BYTES
+
+
+def _pieces(size: int, narrow: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, bool]]:
+    """Start and size of each block of a stage, and whether it is stored as int8."""
+    end = 0
+    for first, last in (*narrow, (size, size)):
+        if first < end or last > size or (last - first) % GROUP_BYTES:
+            raise ValueError(f"bytes {first} to {last} are not whole groups of float32 values of a stage")
+        for start in range(end, first, BLOCK_BYTES):
+            yield start, min(BLOCK_BYTES, first - start), False
+        for start in range(first, last, NARROW_BLOCK_BYTES):
+            yield start, min(NARROW_BLOCK_BYTES, last - start), True
+        end = last
 
 
 def _nonce(number: int) -> bytes:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sectum.enclave.streaming.allocator import Allocator
 from sectum.enclave.streaming.matching import ExecutedGraph
+from sectum.enclave.streaming.narrow_weights import GROUP_BYTES
 from sectum.enclave.streaming.sealed_weights import SealedWeights, buffer
 from sectum.enclave.streaming.stage_models import Cutter, Stage, StageModel, StripModels, constants
 from sectum.enclave.streaming.strips import Strips, StripStage, array_of
@@ -62,6 +63,7 @@ class Streams:
                     one["last"],
                     None if one["channels"] is None else (one["channels"][0], one["channels"][1]),
                     one["streamed"],
+                    one["int8"],
                     None if one["strips"] is None else Strips.of(one["strips"]),
                 )
                 for one in data["stages"]
@@ -80,14 +82,16 @@ class _Layout:
         in_place: offset of each weight that kernels read where it is.
         allocations: for each session, and each of its allocations, size and offset; 0 and None where it does not stay.
         n_bytes: of all.
+        narrow: ranges of it that can be stored as int8: whole groups of float32 weights.
     """
 
     in_place: Mapping[str, int]
     allocations: Sequence[Sequence[tuple[int, int | None]]]
     n_bytes: int
+    narrow: Sequence[tuple[int, int]]
 
 
-_NOTHING = _Layout({}, [], 0)
+_NOTHING = _Layout({}, [], 0, ())
 
 
 class _WholeStage:
@@ -138,8 +142,12 @@ class StagedSession:
         self._place_of = {number: place for place, number in enumerate(self._streamed)}
         self._memory = self._make_memory(layouts)
         sizes = [layouts[number].n_bytes if number in self._place_of else 0 for number in numbers]
-        self._sealed = SealedWeights(sizes)
-        self.opened_bytes = sum(sizes)
+        narrow = [
+            layout.narrow if number in self._place_of and streams.stages[number].int8 else ()
+            for number, layout in enumerate(layouts)
+        ]
+        self._sealed = SealedWeights(sizes, narrow if any(narrow) else None, self._allocator.widen)
+        self.opened_bytes = self._sealed.opened_bytes
         self._aliases: list[object] = []
         self._stages = {
             number: self._placed(number, _models(cutter, number, streams.stages[number]), layouts[number])
@@ -196,7 +204,7 @@ class StagedSession:
             # Where slices cut, they know by constants, which the runtime allocates in another order each time.
             least = _ALIGNMENT if isinstance(stage, StripModels) else 0
             allocations.append([(size, take(size) if size > least else None) for size in learned])
-        return _Layout(in_place, allocations, end)
+        return _Layout(in_place, allocations, end, _narrow(models, in_place, allocations))
 
     def _make_memory(self, layouts: Sequence[_Layout]) -> list[NDArray[np.uint8]]:
         """Memory of each stage's weights: buffers in turn where they are streamed, else memory of their own."""
@@ -342,6 +350,24 @@ class StagedSession:
 
 def _models(cutter: Cutter, number: int, stage: Stage) -> StageModel | StripModels:
     return cutter.model(number) if stage.strips is None else cutter.strips_of(number)
+
+
+def _narrow(
+    models: Sequence[StageModel], in_place: Mapping[str, int], allocations: Sequence[Sequence[tuple[int, int | None]]]
+) -> list[tuple[int, int]]:
+    """Ranges of a stage's memory that can be stored as int8."""
+    found = []
+    if models:
+        weights = models[0].weights
+        found = [
+            (offset, weights[name].nbytes)
+            for name, offset in in_place.items()
+            if weights[name].dtype == np.float32 and weights[name].ndim > 1
+        ]
+    for model, own in zip(models, allocations, strict=True):
+        if model.only_floats:
+            found += [(offset, size) for size, offset in own if offset is not None]
+    return sorted((start, start + size // GROUP_BYTES * GROUP_BYTES) for start, size in found if size >= GROUP_BYTES)
 
 
 def _sessions_of(stage: StageModel | StripModels) -> Sequence[StageModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ _NAMES = {"float32": "FLOAT", "float64": "DOUBLE"}
 """ONNX's names of element types that are not numpy's in capitals."""
 
 
+_FEW_VALUES = 64
 _UNKNOWN = -1
 """The position of an operator that the plan does not know."""
 
@@ -43,6 +45,7 @@ class Stage:
         last: index of the last operator.
         channels: where the stage is a part of one operator, its output channels: from, and up to but without.
         streamed: whether the weights are sealed outside and opened just before use.
+        int8: whether they are stored as int8 there, where they are float32.
         strips: where it runs strip by strip, how; else None.
     """
 
@@ -50,6 +53,7 @@ class Stage:
     last: int
     channels: tuple[int, int] | None
     streamed: bool
+    int8: bool = False
     strips: Strips | None = None
 
 
@@ -62,12 +66,14 @@ class StageModel:
         inputs: names of the values that it reads.
         outputs: names of the values that it makes and others read.
         weights: values of those weights that its kernels read where they are.
+        only_floats: whether all its weights of more than a few values are float32, and so what kernels pack of them.
     """
 
     model: bytes
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     weights: Mapping[str, NDArray[np.generic]]
+    only_floats: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +355,9 @@ class Cutter:
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             weights={name: values_of(weights[name]) for name in in_place if weights[name].data_type in _NUMBERS},
+            only_floats=all(
+                one.data_type == TensorProto.FLOAT for one in weights.values() if math.prod(one.dims) > _FEW_VALUES
+            ),
         )
 
     def _weight(self, name: str, stage: Stage) -> TensorProto | None:

@@ -34,7 +34,7 @@ def test_an_answer_has_every_documented_key(run, squeezed) -> None:
     assert data["met"]
     assert data["nearest"] is None
     assert data["now"]["latency_ms"] > 13
-    kinds = ("planned", "batch", "threads", "epc_bytes", "resolution", "width")
+    kinds = ("planned", "batch", "threads", "epc_bytes", "enclaves", "resolution", "width")
     assert len(data["advice"]) > 1
     dearest = []
     for entry in data["advice"]:

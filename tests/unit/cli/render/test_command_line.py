@@ -6,7 +6,10 @@ import shlex
 
 import pytest
 
+from sectum.cli.plan.link_options import _BANDWIDTHS, _DELAYS, _read
 from sectum.cli.render.command_line import size, typed, unbroken
+from sectum.enclave.runners.relay import Pace
+from sectum.plan.links import DEFAULT_LINK
 from sectum.units import KIB, MIB, parse_bytes
 
 
@@ -24,6 +27,16 @@ def test_a_command_has_what_is_not_the_default() -> None:
         "sectum", "plan", "my model.onnx", "--enclave", "sgx1", "--epc", "93MiB", "--batch", "2", "--input", "x=1x3",
         "--threads", "2",
     ]  # fmt: skip
+
+
+def test_a_command_for_several_enclaves_has_their_link() -> None:
+    """The link of several enclaves is written so that it is read exactly, and left out where it is the default."""
+    assert typed("plan", "zoo:vgg16", enclaves=3, link=DEFAULT_LINK) == "sectum plan zoo:vgg16 --enclaves 3"
+    assert typed("plan", "zoo:vgg16", link=Pace(1e6, 2.0)) == "sectum plan zoo:vgg16"
+    words = shlex.split(typed("plan", "zoo:vgg16", enclaves=3, link=Pace(2.5e9, 0.05)))
+    read = _read(_BANDWIDTHS, 1e15, "")(None, None, words[words.index("--bandwidth") + 1])
+    delay = _read(_DELAYS, 6e4, "")(None, None, words[words.index("--delay") + 1])
+    assert (read, delay) == (2.5e9, 0.05)
 
 
 def test_a_command_in_a_sentence_is_not_broken() -> None:
