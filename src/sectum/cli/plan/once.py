@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sectum.cli.plan.planning import AnyPlan
+    from sectum.cli.plan.chain import ChainResult
+    from sectum.cli.plan.planning import PlanResult
 
 _DEADLINE_S = 600.0
 
@@ -33,7 +34,11 @@ class Difference:
 
 
 def outputs_of(
-    result: AnyPlan, values: Mapping[str, NDArray[np.generic]], deadline_s: float, *, planned: bool = True
+    result: PlanResult | ChainResult,
+    values: Mapping[str, NDArray[np.generic]],
+    deadline_s: float,
+    *,
+    planned: bool = True,
 ) -> dict[str, NDArray[np.generic]]:
     """Run a plan once in its enclaves, or its network outside.
 
@@ -87,7 +92,7 @@ def difference(found: Mapping[str, NDArray[np.generic]], expected: Mapping[str, 
     return most
 
 
-def measured_difference(result: AnyPlan) -> float | None:
+def measured_difference(result: PlanResult | ChainResult) -> float | None:
     """Run a plan that changes outputs, and its network, once with the same seeded inputs; None for other plans.
 
     Raises:
