@@ -31,7 +31,6 @@ from sectum.cli.render.progress import progress_bar
 from sectum.cli.render.show import paragraph, remarks, say
 from sectum.errors import UsageError
 
-
 _CHANGES_OUTPUTS = (
     "Note: streamed weights are stored as int8, so outputs are not those of the network without a plan. "
     "'sectum run' and 'sectum measure' tell the largest difference; whether it matters, your own data have to show."

@@ -135,9 +135,7 @@ def _to_json(
     }
 
 
-def _show(
-    result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]], off: Difference | None
-) -> None:
+def _show(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]], off: Difference | None) -> None:
     import numpy as np
 
     how = "as it is"
