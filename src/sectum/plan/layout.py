@@ -6,6 +6,7 @@ from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sectum.ort.memory_plan import ALIGNMENT_BYTES as BLOCK_ALIGNMENT_BYTES
 from sectum.ort.optimized import OptimizedGraph
 from sectum.paging.replacement import Touch
 from sectum.plan.rows import Division
