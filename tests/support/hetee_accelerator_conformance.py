@@ -12,6 +12,7 @@ If this machine does not have the accelerator, skip in that fixture with the rea
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import time
@@ -21,10 +22,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sectum.hetee.data_plane.messages import Pace
-from sectum.hetee.errors import Refusal, WorkRefused
+from sectum.hetee.data_plane.messages import Pace, Work
+from sectum.hetee.errors import Refusal, WorkRefused, refusal
+from sectum.hetee.training.job import LABELS, LOSS, STATE, Optimiser, TrainingJob, write_job
 from sectum.hetee.worker.accelerators.protocol import Accelerator, Stop
 from sectum.hetee.worker.models import CheckedModel, inspect
+from sectum.hetee.worker.training.checked_job import CheckedJob, inspect_job
 from sectum.testing.tiny_models import convolutions, endless_loop, matrix_chain
 
 Inputs = dict[str, NDArray[np.float32]]
@@ -127,3 +130,50 @@ class AcceleratorConformance:
         assert accelerator.load(model).run(inputs, ("y",), Stop(), _pace(accelerator))
         accelerator.reset()
         assert "0 models" in accelerator.reset()
+
+    @pytest.fixture
+    def job(self, accelerator: Accelerator, model: CheckedModel) -> CheckedJob:
+        """A job that trains the model; a real one needs PyTorch."""
+        if not accelerator.paced:
+            pytest.importorskip("torch", reason="PyTorch is an extra")
+        content = write_job(TrainingJob(optimiser=Optimiser(kind="sgd", rate=0.01), onnx=(model.sha256,)))
+        return inspect_job(content, hashlib.sha256(content).digest(), {model.sha256: model})
+
+    @pytest.mark.slow
+    def test_a_job_goes_on_after_it_was_parked(self, accelerator: Accelerator, job: CheckedJob, inputs: Inputs) -> None:
+        """A job that left the accelerator and comes back does its next step, and no step twice."""
+        arrays = {**inputs, LABELS: np.zeros(1, np.int64)}
+        first = accelerator.train(job)
+        for step in (1, 2):
+            answer = first.run(_train(step), arrays, Stop(), _nothing, _pace(accelerator, 1))
+            assert answer[LOSS].shape == ()
+            assert answer[STATE].shape == (0,)
+        first.park()
+        second = accelerator.train(job)
+        with pytest.raises(WorkRefused) as caught:
+            second.run(_train(2), arrays, Stop(), _nothing, _pace(accelerator, 1))
+        assert caught.value.code is Refusal.INPUT_REFUSED
+        assert second.run(_train(3), arrays, Stop(), _nothing, _pace(accelerator, 1))
+
+    @pytest.mark.slow
+    def test_a_step_that_nobody_wants_is_not_done(
+        self, accelerator: Accelerator, job: CheckedJob, inputs: Inputs
+    ) -> None:
+        """A step whose answer was given by someone else meanwhile counts for nothing: it can be done again."""
+        arrays = {**inputs, LABELS: np.zeros(1, np.int64)}
+        loaded = accelerator.train(job)
+
+        def answered() -> None:
+            raise refusal(Refusal.CANCELLED, "answered")
+
+        with pytest.raises(WorkRefused):
+            loaded.run(_train(1), arrays, Stop(), answered, _pace(accelerator, 1))
+        assert loaded.run(_train(1), arrays, Stop(), _nothing, _pace(accelerator, 1))
+
+
+def _train(step: int) -> Work:
+    return Work(kind="train", step=step)
+
+
+def _nothing() -> None:
+    """Commit a step: nobody else answers."""

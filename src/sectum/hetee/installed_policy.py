@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sectum.hetee.image.measurement import measure
-from sectum.hetee.installation.software import CONTROLLER, WORKER, files
+from sectum.hetee.installation.software import CONTROLLER, TRAINER, WORKER, files
 from sectum.hetee.verification.policy import Policy
 
 
-def installed_policy(roots: Iterable[str]) -> Policy:
+def installed_policy(roots: Iterable[str], *, training: bool = False) -> Policy:
     """Accept software evidence under these roots for the controller and the worker that are installed here.
 
     Args:
         roots: public keys of software manufacturers, in hexadecimal.
+        training: whether the worker is the one that also trains.
     """
     return Policy(
         formats=("software",),
         measurements={
             "controller": (measure(files(CONTROLLER)).hex(),),
-            "worker": (measure(files(WORKER)).hex(),),
+            "worker": (measure(files(TRAINER if training else WORKER)).hex(),),
         },
         roots=tuple(roots),
     )

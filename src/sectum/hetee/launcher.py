@@ -70,6 +70,11 @@ class RackPaths:
         return self.directory / "policy.json"
 
     @property
+    def training(self) -> Path:
+        """A file that is there if the rack's workers can train; ``sectum hetee up`` makes and removes it."""
+        return self.directory / "training"
+
+    @property
     def log(self) -> Path:
         """The log of all roles."""
         return self.directory / "log.jsonl"

@@ -13,37 +13,41 @@ from sectum.errors import UsageError
 from sectum.hetee.attest.reference import IMAGES, MANIFEST, NAME, SIGNER
 from sectum.hetee.attest.token import EAT_PROFILE, IAT, PROFILE, SUB, Signer
 from sectum.hetee.image.measurement import measure
-from sectum.hetee.installation.software import WORKER, files
+from sectum.hetee.installation.software import TRAINER, WORKER, files
 
 KEY = "signer.key"
 
 
-def sign_worker(folder: Path, *, key: Path | None = None, package: Path | None = None) -> bytes:
+def sign_worker(folder: Path, *, key: Path | None = None, package: Path | None = None, training: bool = False) -> bytes:
     """Write a reference manifest that holds the worker's software as it is installed, and nothing else.
+
+    With ``training`` it holds two: the worker that also trains, and the one that does not.
 
     Args:
         folder: folder of the manifest, which gets the signer's public key as well; made if it is missing.
         key: private key of the signer (Ed25519, PEM); None for the one in the folder, which is made if it is missing.
         package: folder of this package; None for the one that is running.
+        training: whether to sign the worker that also trains as well.
 
     Returns:
-        The measurement that was signed, 32 bytes.
+        The measurement that was signed, 32 bytes; with ``training`` that of the worker that also trains.
 
     Raises:
         UsageError: the key or the folder is unusable.
     """
-    measurement = measure(files(WORKER, package))
+    roles = (WORKER, TRAINER) if training else (WORKER,)
+    measurements = [measure(files(role, package)) for role in roles]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         private = _read_key(key) if key is not None else _own_key(folder / KEY)
         signer = private.public_key().public_bytes_raw().hex() + "\n"
-        for name, content in ((MANIFEST, sign_reference(private, [measurement])), (SIGNER, signer.encode())):
+        for name, content in ((MANIFEST, sign_reference(private, measurements)), (SIGNER, signer.encode())):
             made = folder / f"{name}.new"
             made.write_bytes(content)
             made.replace(folder / name)
     except OSError as error:
         raise UsageError(f"{folder} cannot be used: {error.strerror}; name another with --state") from None
-    return measurement
+    return measurements[-1]
 
 
 def sign_reference(key: Ed25519PrivateKey, images: Iterable[bytes]) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sectum.cli.command_group import FullSentenceGroup
-from sectum.cli.hetee.options import SOFTWARE, need_extra
+from sectum.cli.hetee.options import SOFTWARE, F, need_extra, need_pytorch
 from sectum.cli.options import examples, json_option, whole
 from sectum.errors import UsageError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sectum.hetee.bench.cell import Cell
     from sectum.hetee.bench.overheads import BootstrapEstimate
     from sectum.hetee.bench.workload import Mode
+    from sectum.hetee.worker.accelerators.published import Task
 
 _NETWORKS = ("VGG16", "GoogLeNet", "ResNet50", "ResNet101", "ResNet152")
 _BATCHES = ("4", "8", "16", "32", "64")
@@ -27,6 +28,67 @@ def bench() -> None:
     """Measure what confidentiality costs, beside HETEE's published numbers."""
 
 
+def _cell_options(command: F) -> F:
+    """Add the options that say what to measure."""
+    options = (
+        click.option(
+            "--network",
+            "networks",
+            type=click.Choice(_NETWORKS, case_sensitive=False),
+            multiple=True,
+            help="Repeat it for several.  [default: all]",
+        ),
+        click.option(
+            "--batch",
+            "sizes",
+            type=click.Choice(_BATCHES),
+            multiple=True,
+            help="Batch size in images; repeat it for several.  [default: all]",
+        ),
+        click.option(
+            "--batches",
+            callback=whole(10_000),
+            default="24",
+            show_default=True,
+            metavar="N",
+            help="Batches to measure in each cell, for the baseline and for the service.",
+        ),
+        click.option("--real-decode", is_flag=True, help="Send JPEG files and really decode them."),
+        click.option("--real-compute", is_flag=True, help="Really prepare the inputs and compute the networks."),
+        click.option(
+            "--accelerator",
+            type=click.Choice(["cpu", "cuda"]),
+            help="Accelerator for --real-compute.  [default: cuda if ONNX Runtime supports it, else cpu]",
+        ),
+        click.option(
+            "--threads",
+            callback=whole(256),
+            default="1",
+            show_default=True,
+            metavar="N",
+            help="Threads of one cpu accelerator.",
+        ),
+        click.option(
+            "--seed",
+            callback=whole(2**31),
+            default="1",
+            show_default=True,
+            metavar="N",
+            help="Seed of the images and of the order.",
+        ),
+        click.option(
+            "--picture",
+            type=click.Path(path_type=Path),
+            metavar="FILE.png",
+            help="Also draw the figures into this file.",
+        ),
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @bench.command(
     epilog=examples(
         "sectum hetee bench inference --picture figures.png",
@@ -34,56 +96,8 @@ def bench() -> None:
         "sectum hetee bench inference --real-compute --network ResNet50 --json",
     )
 )
-@click.option(
-    "--network",
-    "networks",
-    type=click.Choice(_NETWORKS, case_sensitive=False),
-    multiple=True,
-    help="Repeat it for several.  [default: all]",
-)
-@click.option(
-    "--batch",
-    "sizes",
-    type=click.Choice(_BATCHES),
-    multiple=True,
-    help="Batch size in images; repeat it for several.  [default: all]",
-)
-@click.option(
-    "--batches",
-    callback=whole(10_000),
-    default="24",
-    show_default=True,
-    metavar="N",
-    help="Batches to measure in each cell, for the baseline and for the service.",
-)
-@click.option("--real-decode", is_flag=True, help="Send JPEG files and really decode them.")
-@click.option("--real-compute", is_flag=True, help="Really prepare the inputs and compute the networks.")
-@click.option(
-    "--accelerator",
-    type=click.Choice(["cpu", "cuda"]),
-    help="Accelerator for --real-compute.  [default: cuda if ONNX Runtime supports it, else cpu]",
-)
-@click.option(
-    "--threads",
-    callback=whole(256),
-    default="1",
-    show_default=True,
-    metavar="N",
-    help="Threads of one cpu accelerator.",
-)
-@click.option(
-    "--seed",
-    callback=whole(2**31),
-    default="1",
-    show_default=True,
-    metavar="N",
-    help="Seed of the images and of the order.",
-)
-@click.option(
-    "--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the figures into this file."
-)
-@json_option
-def inference(*, picture: Path | None, as_json: bool, **options: Any) -> None:
+@_cell_options
+def inference(**options: Any) -> None:
     """Measure HETEE's figures 7a and 8a.
 
     They have five networks, in batches of 4 to 64 images, on one accelerator.
@@ -93,6 +107,30 @@ def inference(*, picture: Path | None, as_json: bool, **options: Any) -> None:
     they do equal work, and the difference is the cost of the service. Every cell says whether it is paced or real.
     Run nothing else meanwhile. All 25 cells take about 10 minutes. Ctrl-C stops and prints what was measured so far.
     """
+    _measure("inference", **options)
+
+
+@bench.command(
+    epilog=examples(
+        "sectum hetee bench training --picture figures.png",
+        "sectum hetee bench training --network GoogLeNet --batch 4 --batches 12",
+        "sectum hetee bench training --real-compute --network ResNet50 --batch 4 --batches 4 --json",
+    )
+)
+@_cell_options
+def training(**options: Any) -> None:
+    """Measure HETEE's figures 7b and 8b.
+
+    They are those of 'bench inference' for steps of training: a batch of images with labels goes to the enclave, and
+    its loss comes back. With --real-compute the networks are really trained, which needs PyTorch. All 25 cells take
+    about 25 minutes.
+    """
+    if options["real_compute"]:
+        need_pytorch()
+    _measure("training", **options)
+
+
+def _measure(task: Task, *, picture: Path | None, as_json: bool, **options: Any) -> None:
     need_extra()
     from sectum.cli.hetee.bench_picture import check_drawable, draw
     from sectum.cli.render.output import print_json, write_file
@@ -107,7 +145,7 @@ def inference(*, picture: Path | None, as_json: bool, **options: Any) -> None:
     mode = _mode(options["real_decode"], options["real_compute"], options["accelerator"])
     networks = tuple(name for name in _NETWORKS if name in options["networks"]) or _NETWORKS
     sizes = tuple(int(size) for size in _BATCHES if size in options["sizes"]) or tuple(map(int, _BATCHES))
-    plan = BenchPlan(networks, sizes, mode, options["batches"], options["threads"], options["seed"])
+    plan = BenchPlan(networks, sizes, mode, options["batches"], options["threads"], options["seed"], task)
     cells: list[Cell] = []
     interrupted = False
     with progress_bar() as progress:
@@ -147,14 +185,13 @@ def _mode(real_decode: bool, real_compute: bool, accelerator: str | None) -> Mod
 
 def _show(cells: list[Cell], about: dict[str, Any]) -> None:
     from sectum.cli.render.show import paragraph, rows
-    from sectum.hetee.bench.published import published
 
     if not cells:
         click.echo("nothing was measured")
         return
     lines: list[tuple[str, ...]] = []
     for cell in cells:
-        theirs = published(cell.network, cell.batch)
+        theirs = cell.published
         lines.append(
             (
                 cell.network,
@@ -185,7 +222,7 @@ def _show(cells: list[Cell], about: dict[str, Any]) -> None:
     click.echo()
     lines = []
     for cell in cells:
-        ours, theirs = cell.breakdown, published(cell.network, cell.batch)
+        ours, theirs = cell.breakdown, cell.published
         steps = (ours.preprocess_ms, ours.compute_ms, ours.encryption_ms, ours.transfer_ms, ours.total_ms)
         published_steps = (theirs.preprocess_ms, theirs.compute_ms, theirs.encryption_and_transfer_ms)
         lines.append(

@@ -34,6 +34,8 @@ def draw(cells: list[Cell], about: dict[str, Any]) -> bytes:
     """Draw cells as a PNG: throughput and latency overheads at the top, the four steps of latency below."""
     from matplotlib.figure import Figure
 
+    from sectum.hetee.bench.published import FIGURES
+
     networks = list(dict.fromkeys(cell.network for cell in cells))
     # A narrower picture would cut off its title.
     figure = Figure(figsize=(max(2.9 * len(networks), 7.5), 10), layout="constrained")
@@ -45,9 +47,10 @@ def draw(cells: list[Cell], about: dict[str, Any]) -> bytes:
         _overheads(axes[1][column], mine, "latency_overhead_pct")
         _breakdown(axes[2][column], mine)
         axes[2][column].set_xlabel("images in a batch")
-    axes[0][0].set_ylabel("throughput overhead, %, logarithmic\n(figure 7a)")
-    axes[1][0].set_ylabel("latency overhead, %, logarithmic\n(figure 8a)")
-    axes[2][0].set_ylabel("latency of a batch, ms; H: HETEE, S: Sectum\n(figure 8a)")
+    part = FIGURES[cells[0].task]
+    axes[0][0].set_ylabel(f"throughput overhead, %, logarithmic\n(figure 7{part})")
+    axes[1][0].set_ylabel(f"latency overhead, %, logarithmic\n(figure 8{part})")
+    axes[2][0].set_ylabel(f"latency of a batch, ms; H: HETEE, S: Sectum\n(figure 8{part})")
     _explain(figure, axes, cells, about)
     return png(figure)
 
@@ -64,7 +67,7 @@ def _explain(figure: Any, axes: Any, cells: list[Cell], about: dict[str, Any]) -
     axes[2][0].legend(handles=steps, edgecolor="none", framealpha=0.85, fontsize=8, loc="upper left")
     how = sorted({f"preprocess {cell.preprocess}, compute {cell.compute}" for cell in cells})
     figure.suptitle(
-        "Confidential inference: what it costs over a plain baseline in the same run\n"
+        f"Confidential {cells[0].task}: what it costs over a plain baseline in the same run\n"
         f"{'; '.join(how)}; {about['machine']}, cores: {about['cores']}, medians of {about['batches']} batches; "
         "SOFTWARE evidence",
         fontsize=10,
@@ -72,10 +75,8 @@ def _explain(figure: Any, axes: Any, cells: list[Cell], about: dict[str, Any]) -
 
 
 def _overheads(axes: Axes, cells: list[Cell], name: str) -> None:
-    from sectum.hetee.bench.published import published
-
     for at, cell in enumerate(cells):
-        theirs, ours = getattr(published(cell.network, cell.batch), name), getattr(cell, name)
+        theirs, ours = getattr(cell.published, name), getattr(cell, name)
         axes.bar(at - _BAR / 2, theirs, _BAR, color=_THEIRS)
         axes.bar(at + _BAR / 2, max(ours.value, _LEAST_PCT), _BAR, color=_OURS)
         low, high = max(ours.low, _LEAST_PCT), max(ours.high, _LEAST_PCT)
@@ -91,10 +92,8 @@ def _overheads(axes: Axes, cells: list[Cell], name: str) -> None:
 
 
 def _breakdown(axes: Axes, cells: list[Cell]) -> None:
-    from sectum.hetee.bench.published import published
-
     for at, cell in enumerate(cells):
-        theirs, bottom = published(cell.network, cell.batch), 0.0
+        theirs, bottom = cell.published, 0.0
         parts = (
             (theirs.preprocess_ms, {"color": _STEPS["preprocess"]}),
             (theirs.compute_ms, {"color": _STEPS["compute"]}),

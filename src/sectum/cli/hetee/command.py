@@ -17,6 +17,7 @@ from sectum.cli.hetee.infer import infer
 from sectum.cli.hetee.options import SOFTWARE, policy_file, policy_for, state_option
 from sectum.cli.hetee.sign import sign
 from sectum.cli.hetee.top import top
+from sectum.cli.hetee.train import train
 from sectum.cli.hetee.up import up
 from sectum.cli.hetee.verify import verify
 from sectum.cli.options import examples, json_option
@@ -107,5 +108,5 @@ def controller(*, arguments: tuple[str, ...]) -> None:
     _become("controller", arguments)
 
 
-for _command in (up, infer, verify, sign, top, connect, bench):
+for _command in (up, infer, train, verify, sign, top, connect, bench):
     hetee.add_command(_command)

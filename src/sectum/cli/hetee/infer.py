@@ -100,7 +100,7 @@ def infer(
         if receipts is not None:
             _save(session, results, receipts)
     if output is not None:
-        write_file(output, _archive(results))
+        write_file(output, archive(results))
     found = [row for part, result in zip(parts, results, strict=True) for row in _classes(part, result, options["top"])]
     if as_json:
         print_json(_json(session, loaded.digest.hex(), found, results))
@@ -154,7 +154,7 @@ def _save(session: Session, results: list[Result], folder: Path) -> None:
         write_file(folder / f"batch-{number}.json", msgspec.json.encode(session.bundle(result)) + b"\n")
 
 
-def _archive(results: list[Result]) -> bytes:
+def archive(results: list[Result]) -> bytes:
     """All outputs as an ``.npz`` file, with the batches concatenated, and text as text instead of pickled objects."""
     import io
     import zipfile

@@ -46,6 +46,24 @@ def service_options(command: F) -> F:
     return click.option("--url", default=URL, show_default=True, metavar="URL", help="Address of the service.")(command)
 
 
+training_option = click.option(
+    "--training",
+    is_flag=True,
+    help="Use the worker that can train as well. It needs PyTorch, and 450 MB of memory more.",
+)
+
+
+def need_pytorch() -> None:
+    """Check that PyTorch is installed.
+
+    Raises:
+        UsageError: it is not; the message says how to install it.
+    """
+    from sectum import extras
+
+    extras.need_extra("torch", "training", "torch")
+
+
 def need_extra() -> None:
     """Check that the libraries of the service are installed.
 
@@ -61,7 +79,8 @@ def policy_for(state: Path | None, roots: Sequence[str] = ()) -> Policy:
     """Make a policy for the software that is installed here.
 
     Args:
-        state: folder of the rack whose root is trusted if ``roots`` is empty; None for the default folder.
+        state: folder of the rack whose root is trusted if ``roots`` is empty; None for the default folder. The worker
+            that also trains is accepted if it is the rack's.
         roots: trusted roots in hexadecimal, or files with them.
 
     Raises:
@@ -79,7 +98,8 @@ def policy_for(state: Path | None, roots: Sequence[str] = ()) -> Policy:
                 "machine, use the policy that 'sectum hetee policy' writes there, or name its --root"
             )
         roots = (str(root),)
-    return installed_policy(_root(text) for text in roots)
+    training = RackPaths(state or state_directory()).training.exists()
+    return installed_policy((_root(text) for text in roots), training=training)
 
 
 def policy_file(policy: Policy) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sectum.cli.hetee.options import need_extra, state_option
+from sectum.cli.hetee.options import need_extra, need_pytorch, state_option, training_option
 from sectum.cli.options import examples, json_option
 
 
@@ -17,9 +17,10 @@ from sectum.cli.options import examples, json_option
     metavar="FILE",
     help="Private key to sign with: Ed25519, PEM.  [default: the rack's own]",
 )
+@training_option
 @state_option
 @json_option
-def sign(*, key: Path | None, state: Path | None, as_json: bool) -> None:
+def sign(*, key: Path | None, training: bool, state: Path | None, as_json: bool) -> None:
     """Sign the worker's software that is installed here, so that the rack's controller runs it.
 
     The controller starts no worker whose image is not in its signed manifest. 'sectum hetee up' signs what is installed
@@ -27,13 +28,15 @@ def sign(*, key: Path | None, state: Path | None, as_json: bool) -> None:
     policy which software they accept.
     """
     need_extra()
+    if training:
+        need_pytorch()
     from sectum.cli.render.output import print_json
     from sectum.cli.render.show import say
     from sectum.hetee.launcher import RackPaths, state_directory
     from sectum.hetee.signing import sign_worker
 
     folder = RackPaths(state or state_directory()).reference
-    measurement = sign_worker(folder, key=key).hex()
+    measurement = sign_worker(folder, key=key, training=training).hex()
     if as_json:
         print_json({"measurement": measurement, "path": str(folder)})
     else:

@@ -15,13 +15,18 @@ from sectum.cli.hetee.options import (
     URL,
     check_listenable,
     need_extra,
+    need_pytorch,
     policy_file,
     policy_for,
     state_option,
+    training_option,
 )
 from sectum.cli.options import examples, json_option, positive, whole
 from sectum.cli.render.output import print_line, write_file
 from sectum.errors import UsageError
+
+# PyTorch is copied, measured, and compiled to byte code before the first worker starts.
+_READY_S, _TRAINING_READY_S = 60.0, 240.0
 
 
 @click.command(epilog=examples("sectum hetee up", "sectum hetee up --accelerators cpu=2,paced=4 --listen 0.0.0.0:7625"))
@@ -81,6 +86,7 @@ from sectum.errors import UsageError
     is_flag=True,
     help="Serve although the kernel refuses a step of confinement. Evidence says so, and default policies refuse it.",
 )
+@training_option
 @state_option
 @json_option
 def up(
@@ -89,6 +95,7 @@ def up(
     metrics: str,
     accelerators: str | None,
     drain_s: float,
+    training: bool,
     state: Path | None,
     as_json: bool,
     **options: Any,
@@ -101,6 +108,8 @@ def up(
     accelerators), 'restarted', 'stopping', 'stopped'.
     """
     need_extra()
+    if training:
+        need_pytorch()
     tell = partial(_tell, as_json=as_json)
     from sectum.hetee.launcher import Launcher, RackPaths, provision, state_directory
     from sectum.hetee.signing import sign_worker
@@ -119,17 +128,19 @@ def up(
         paths,
         listen=listen,
         metrics=metrics,
-        controller=_controller(accelerators, **options),
+        controller=[*_controller(accelerators, **options), *(["--training"] if training else [])],
         drain_s=drain_s,
         tell=lambda text: tell("restarted", text),
     )
     try:
         _check_addresses(listen, metrics)
         if not paths.reference.exists():
-            measurement = sign_worker(paths.reference).hex()
+            measurement = sign_worker(paths.reference, training=training).hex()
             tell("signed", f"signed the worker's software: {measurement[:16]}", measurement=measurement)
+        paths.training.touch() if training else paths.training.unlink(missing_ok=True)
         write_file(paths.policy, policy_file(policy_for(paths.directory)))
-        launcher.start(lambda: _ready(metrics), stopped=lambda: bool(stops))
+        limit_s = _TRAINING_READY_S if training else _READY_S
+        launcher.start(lambda: _ready(metrics), limit_s, stopped=lambda: bool(stops))
         if not stops:
             _greet(paths, listen, metrics, accelerators, as_json=as_json)
         launcher.run(lambda: bool(stops))

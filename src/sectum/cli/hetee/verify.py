@@ -39,7 +39,7 @@ _NOT_PROVED = (
     "--output",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     metavar="FILE.npz",
-    help="The outputs, as 'infer --output' writes them for one batch.",
+    help="The outputs, as 'infer --output' writes them for one batch, and 'train --receipts' for each step.",
 )
 @click.option(
     "--policy",
@@ -61,7 +61,7 @@ def verify(
     """Check a saved RECEIPT without the service: who computed which batch, and whether inputs and outputs are its own.
 
     It checks the signatures from the manufacturer's root to the receipt, and that your policy accepts controller and
-    worker. RECEIPT is a file that 'sectum hetee infer --receipts' wrote.
+    worker. RECEIPT is a file that 'sectum hetee infer --receipts' or 'sectum hetee train --receipts' wrote.
     """
     accepted = chosen_policy(policy, state)
     from sectum.cli.render.output import print_json
@@ -81,6 +81,8 @@ def verify(
         return
     say(f"the receipt is genuine: {checked.receipt}")
     say(f"model {checked.receipt.model.hex()}")
+    for work in checked.request.work:
+        say(f"{work.kind}, step {work.step} of a training job")
     say(f"computed on {checked.receipt.accelerator} by a {checked.worker}")
     say(f"vouched for by a {checked.controller}")
     for name, digest in (("inputs", checked.receipt.inputs), ("outputs", checked.receipt.outputs)):
@@ -134,6 +136,7 @@ def _json(checked: CheckedBundle, compared: dict[str, bool]) -> dict[str, Any]:
         "accelerator": receipt.accelerator,
         "paced": receipt.paced,
         "items": receipt.items,
+        "work": [{"kind": work.kind, "step": work.step} for work in checked.request.work],
         "times_ms": {step: ns / 1e6 for step, ns in receipt.times_ns.items()},
         "issued_s": receipt.issued_s,
         "evidence": {

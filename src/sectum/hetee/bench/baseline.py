@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sectum.hetee.client.inputs import Inputs, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.data_plane import messages as data_messages
-from sectum.hetee.data_plane.messages import Pace, Pixels, Slot
+from sectum.hetee.data_plane.messages import CodeFormat, Pace, Pixels, Slot
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
@@ -112,21 +112,23 @@ class Baseline:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def load(self, model: bytes, digest: bytes) -> data_messages.Loaded:
-        """Send a model, whose SHA-256 is ``digest``, and wait until it is loaded.
+    def load(self, model: bytes, digest: bytes, kind: CodeFormat = "onnx") -> data_messages.Loaded:
+        """Send a model or a training job, whose SHA-256 is ``digest``, and wait until it is loaded.
 
         Raises:
             HeteeError: the model was refused, or the worker ended.
         """
-        code = data_messages.CodeOpening(format="onnx", sha256=digest)
+        code = data_messages.CodeOpening(format=kind, sha256=digest)
         pending = self._send(Kind.CODE, code, Plaintext([memoryview(model)], self._chunk_bytes))
         loaded = pending.future.result(_LOAD_S)
         assert isinstance(loaded, data_messages.Loaded)
         self._digest, self._slots = digest, loaded.inputs
         return loaded
 
-    def submit(self, inputs: Inputs, *, pixels: Pixels | None, pace: Pace | None) -> Future[PlainResult]:
-        """Send a batch, as `sectum.hetee.client.session.Session.submit` does.
+    def submit(
+        self, inputs: Inputs, *, pixels: Pixels | None, pace: Pace | None, work: data_messages.Work | None = None
+    ) -> Future[PlainResult]:
+        """Send a batch, as `sectum.hetee.client.session.Session.submit` does, or ``work`` of a training job.
 
         Raises:
             HeteeError: the worker ended. Later errors are raised by the future.
@@ -138,6 +140,7 @@ class Baseline:
             tensors=tuple(piece.tensor for piece in given),
             deadline_ms=DEADLINE_MS,
             paced=() if pace is None else (pace,),
+            work=() if work is None else (work,),
         )
         return self._send(Kind.BATCH, batch, Plaintext.of(given, self._chunk_bytes, alone=alone)).future  # type: ignore[return-value]
 

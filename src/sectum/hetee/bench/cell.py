@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from sectum.hetee.bench.overheads import BootstrapEstimate, LatencyBreakdown, estimate, throughput_overhead_pct
-from sectum.hetee.bench.published import published
+from sectum.hetee.bench.published import Published, published
 from sectum.hetee.bench.workload import PacedOrReal
+from sectum.hetee.worker.accelerators.published import Task
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Cell:
         compute: whether computing was paced or real.
         latencies: latencies with one batch in flight.
         rates: batches a second with several in flight, one number for each block of batches.
+        task: what is done with a batch.
     """
 
     network: str
@@ -77,6 +79,12 @@ class Cell:
     compute: PacedOrReal
     latencies: tuple[Latencies, Latencies]
     rates: tuple[list[float], list[float]]
+    task: Task = "inference"
+
+    @property
+    def published(self) -> Published:
+        """HETEE's numbers."""
+        return published(self.network, self.batch, self.task)
 
     @property
     def breakdown(self) -> LatencyBreakdown:
@@ -113,9 +121,10 @@ class Cell:
             name: getattr(self, name)
             for name in ("throughput_overhead_pct", "latency_overhead_pct", "added_ms_per_image", "over_baseline_pct")
         }
-        theirs = published(self.network, self.batch)
+        theirs = self.published
         baseline, service = self.latencies
         return {
+            "task": self.task,
             "network": self.network,
             "batch": self.batch,
             "preprocess": self.preprocess,

@@ -36,15 +36,16 @@ def machine() -> dict[str, Any]:
 
 def context(plan: BenchPlan) -> dict[str, Any]:
     """The machine, and what was measured on it and how."""
-    from sectum.hetee.bench.published import ON
-    from sectum.hetee.worker.accelerators.published import SOURCE
+    from sectum.hetee.bench.published import FIGURES, ON
+    from sectum.hetee.worker.accelerators.published import SOURCES
 
     return {
         **machine(),
         "what": "the confidential service against the same worker in plain, in turns",
         "mode": asdict(plan.mode),
-        "paced_by": SOURCE,
-        "hetee": ON,
+        "task": plan.task,
+        "paced_by": SOURCES[plan.task],
+        "hetee": ON.replace("7a and 8a", f"7{FIGURES[plan.task]} and 8{FIGURES[plan.task]}"),
         "batches": plan.count,
         "threads": plan.threads,
         "seed": plan.seed,

@@ -1,4 +1,4 @@
-"""Measures figures 7a and 8a: the confidential service against the plain baseline, cell by cell, in one run."""
+"""Measures figures 7 and 8: the confidential service against the plain baseline, cell by cell, in one run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,11 @@ import numpy as np
 from sectum.hetee.bench.baseline import DEADLINE_MS, Baseline
 from sectum.hetee.bench.cell import Cell, Latencies
 from sectum.hetee.bench.local_rack import LocalRack
-from sectum.hetee.bench.workload import Mode, Workload, model, workload
-from sectum.hetee.client import Session
+from sectum.hetee.bench.workload import Mode, Workload, job, model, workload
+from sectum.hetee.client import Result, Session
+from sectum.hetee.data_plane import messages
+from sectum.hetee.training.job import write_job
+from sectum.hetee.worker.accelerators.published import Task
 
 Progress = Callable[[str, float], None]
 
@@ -43,6 +47,7 @@ class BenchPlan:
         count: number of batches whose latency is measured, for each cell and system.
         threads: number of threads that compute one batch on a CPU.
         seed: seed of the images, and of the order of baseline and service.
+        task: what is done with a batch: inference (figures 7a and 8a), or a step of training (7b and 8b).
     """
 
     networks: tuple[str, ...]
@@ -51,6 +56,7 @@ class BenchPlan:
     count: int = 24
     threads: int = 1
     seed: int = 1
+    task: Task = "inference"
 
 
 class _Timing(NamedTuple):
@@ -95,11 +101,12 @@ def _service(session: Session) -> _MeasuredSystem:
     def send(work: Workload) -> Future[Any]:
         return session.submit(work.inputs, pixels=work.pixels, pace=work.pace, deadline_ms=DEADLINE_MS)
 
-    def read(result: Any) -> _Timing:
-        times_ns = result.receipt.times_ns
-        return _Timing(times_ns, result.encryption_ms + times_ns["encryption"] / 1e6)
+    return _MeasuredSystem(send, _timing)
 
-    return _MeasuredSystem(send, read)
+
+def _timing(result: Result) -> _Timing:
+    times_ns = result.receipt.times_ns
+    return _Timing(times_ns, result.encryption_ms + times_ns["encryption"] / 1e6)
 
 
 def _plain(baseline: Baseline) -> _MeasuredSystem:
@@ -107,6 +114,36 @@ def _plain(baseline: Baseline) -> _MeasuredSystem:
         return baseline.submit(work.inputs, pixels=work.pixels, pace=work.pace)
 
     return _MeasuredSystem(send, lambda result: _Timing(result.times_ns.result(), 0.0))
+
+
+def _begin(
+    plan: BenchPlan, network: str, session: Session, baseline: Baseline
+) -> tuple[_MeasuredSystem, _MeasuredSystem]:
+    """Load a network, or begin to train it, in the baseline and in the service."""
+    if plan.task == "inference":
+        content = model(network, plan.mode)
+        session.load(content, timeout_s=_LOAD_S)
+        baseline.load(content, hashlib.sha256(content).digest())
+        return _plain(baseline), _service(session)
+    described, onnx = job(network, plan.mode)
+    training = session.train(described, onnx=onnx, timeout_s=_LOAD_S)
+    if onnx is not None:
+        baseline.load(onnx, hashlib.sha256(onnx).digest())
+    content = write_job(training.job)
+    names = [slot.name for slot in baseline.load(content, hashlib.sha256(content).digest(), "training").inputs]
+    steps = count(1)
+
+    def send(work: Workload) -> Future[Any]:
+        assert work.labels is not None
+        return training.submit(work.inputs, work.labels, pixels=work.pixels, pace=work.pace, deadline_ms=DEADLINE_MS)
+
+    def send_plainly(work: Workload) -> Future[Any]:
+        given = dict(zip(names, (work.inputs, work.labels), strict=True))
+        step = messages.Work(kind="train", step=next(steps))
+        return baseline.submit(given, pixels=work.pixels, pace=work.pace, work=step)
+
+    plain = _MeasuredSystem(send_plainly, lambda result: _Timing(result.times_ns.result(), 0.0))
+    return plain, _MeasuredSystem(send, lambda step: _timing(step.result))
 
 
 def run(plan: BenchPlan, progress: Progress) -> Iterator[Cell]:
@@ -127,24 +164,21 @@ def run(plan: BenchPlan, progress: Progress) -> Iterator[Cell]:
     order = np.random.default_rng(plan.seed)
     progress("starting the service", 0.0)
     arguments = ["--threads", str(plan.threads), "--spares", "1"]
-    with LocalRack(f"{plan.mode.kind}=1", arguments=arguments) as rack:
+    trains = plan.task == "training" and plan.mode.real_compute
+    with LocalRack(f"{plan.mode.kind}=1", arguments=arguments, training=trains) as rack:
         for number, network in enumerate(plan.networks):
             done = number * len(plan.batches)
             progress(f"{network}: attesting, loading the model", done / cells)
-            content = model(network, plan.mode)
             with (
                 rack.connect_and_settle(accelerator=plan.mode.kind) as session,
                 Baseline(f"{plan.mode.kind}:0", threads=plan.threads) as baseline,
             ):
-                session.load(content, timeout_s=_LOAD_S)
-                baseline.load(content, hashlib.sha256(content).digest())
-                del content
-                systems = _plain(baseline), _service(session)
+                systems = _begin(plan, network, session, baseline)
                 for at, batch in enumerate(plan.batches, done):
-                    work = workload(network, batch, plan.mode, plan.seed)
+                    work = workload(network, batch, plan.mode, plan.seed, plan.task)
                     tell = partial(_tell, progress, f"{network}, batch {batch}", at, cells)
                     latencies, rates = _measure(systems, work, plan.count, order, tell)
-                    yield Cell(network, batch, plan.mode.preprocess, plan.mode.compute, latencies, rates)
+                    yield Cell(network, batch, plan.mode.preprocess, plan.mode.compute, latencies, rates, plan.task)
 
 
 def _tell(progress: Progress, name: str, done: int, cells: int, share: float) -> None:

@@ -43,29 +43,36 @@ class LocalRack:
         accelerators: kinds and numbers, as for ``sectum hetee up``.
         arguments: additional arguments of the controller.
         directory: folder of the rack; None makes one that is deleted at the end.
+        training: whether its workers can train; this needs PyTorch.
     """
 
     def __init__(
-        self, accelerators: str = "cpu=1", *, arguments: Sequence[str] = (), directory: Path | None = None
+        self,
+        accelerators: str = "cpu=1",
+        *,
+        arguments: Sequence[str] = (),
+        directory: Path | None = None,
+        training: bool = False,
     ) -> None:
+        self._training = training
         self._scratch = None if directory else tempfile.TemporaryDirectory(prefix="sectum-rack-")
         self.paths = RackPaths(directory or Path(self._scratch.name))  # type: ignore[union-attr]
         provision(self.paths)
         if not self.paths.reference.exists():
-            sign_worker(self.paths.reference)
+            sign_worker(self.paths.reference, training=training)
         self.port, self.metrics_port = free_port(), free_port()
         self.launcher = Launcher(
             self.paths,
             listen=f"127.0.0.1:{self.port}",
             metrics=f"127.0.0.1:{self.metrics_port}",
-            controller=["--accelerators", accelerators, *arguments],
+            controller=["--accelerators", accelerators, *(["--training"] if training else []), *arguments],
             drain_s=1.0,
             tell=lambda _line: None,
         )
 
     def __enter__(self) -> LocalRack:
         try:
-            self.launcher.start(self.ready, _READY_S)
+            self.launcher.start(self.ready, 2 * _READY_S if self._training else _READY_S)
         except BaseException:
             self.stop()
             raise
@@ -90,7 +97,7 @@ class LocalRack:
     @cached_property
     def policy(self) -> Policy:
         """A policy that accepts exactly this rack."""
-        return installed_policy([self.paths.root.read_text(encoding="ascii").strip()])
+        return installed_policy([self.paths.root.read_text(encoding="ascii").strip()], training=self._training)
 
     def get(self, path: str) -> tuple[int, str]:
         """The host's answer to operators: HTTP status and body.

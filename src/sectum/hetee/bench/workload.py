@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sectum.hetee.client.inputs import IMAGENET, Inputs
 from sectum.hetee.data_plane.messages import Pace, Pixels
+from sectum.hetee.training.job import Optimiser, TrainingJob
 from sectum.hetee.wire.messages import AcceleratorKind
-from sectum.hetee.worker.accelerators.published import pace
+from sectum.hetee.worker.accelerators.published import Task, pace
 
 PacedOrReal = Literal["paced", "real"]
 
@@ -64,12 +66,14 @@ class Workload:
         pixels: conversion of the pixels.
         pace: the times to wait for; None if nothing is paced.
         n_bytes: number of plaintext bytes sent to the worker.
+        labels: the class of each image, for a step of training; None for inference.
     """
 
     inputs: Inputs
     pixels: Pixels | None
     pace: Pace | None
     n_bytes: int
+    labels: NDArray[np.int64] | None = None
 
 
 def model(network: str, mode: Mode) -> bytes:
@@ -101,7 +105,7 @@ def _stand_in() -> bytes:
     return bytes(made.SerializeToString())
 
 
-def workload(network: str, batch: int, mode: Mode, seed: int) -> Workload:
+def workload(network: str, batch: int, mode: Mode, seed: int, task: Task = "inference") -> Workload:
     """A batch of random images.
 
     Args:
@@ -109,17 +113,30 @@ def workload(network: str, batch: int, mode: Mode, seed: int) -> Workload:
         batch: number of images.
         mode: which steps are real.
         seed: seed of the images.
+        task: what is done with it.
     """
-    times = None if mode.real_compute else pace(network, batch)
+    times = None if mode.real_compute else pace(network, batch, task)
     if times is not None and mode.real_decode:
         times = Pace(preprocess_us=0, compute_us=times.compute_us, source=times.source)
     draw = np.random.default_rng(seed)
     if mode.real_decode:
         files = [_photograph(draw) for _ in range(min(batch, _PHOTOGRAPHS))]
         files = [files[index % len(files)] for index in range(batch)]
-        return Workload(files, IMAGENET, times, sum(map(len, files)))
+        return Workload(files, IMAGENET, times, sum(map(len, files)), _labels(draw, batch, task))
     images = draw.integers(0, 256, (batch, 3, SIDE, SIDE), np.uint8)
-    return Workload(images, IMAGENET, times, images.nbytes)
+    return Workload(images, IMAGENET, times, images.nbytes, _labels(draw, batch, task))
+
+
+def job(network: str, mode: Mode) -> tuple[TrainingJob, bytes | None]:
+    """The training job of a network, and the ONNX model that it names: a small one if nothing is computed."""
+    described = TrainingJob(optimiser=Optimiser(kind="sgd", rate=1e-3, momentum=0.9), network=_ZOO[network])
+    if mode.real_compute:
+        return described, None
+    return TrainingJob(optimiser=described.optimiser, onnx=(bytes(32),)), _stand_in()
+
+
+def _labels(draw: np.random.Generator, batch: int, task: Task) -> NDArray[np.int64] | None:
+    return draw.integers(0, CLASSES, batch) if task == "training" else None
 
 
 def _photograph(draw: np.random.Generator) -> bytes:

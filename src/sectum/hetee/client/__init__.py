@@ -20,15 +20,22 @@ from sectum.hetee.client.bundle import CheckedBundle, ReceiptBundle, check_bundl
 from sectum.hetee.client.identity import load_identity, make_identity
 from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.session import Session, connect
+from sectum.hetee.client.training import Checkpoint, Step, Training
 from sectum.hetee.client.trust import Trust, read_policy_file
+from sectum.hetee.training.job import Optimiser, TrainingJob
 
 __all__ = [
     "AsyncSession",
     "CheckedBundle",
+    "Checkpoint",
     "LoadedModel",
+    "Optimiser",
     "ReceiptBundle",
     "Result",
     "Session",
+    "Step",
+    "Training",
+    "TrainingJob",
     "Trust",
     "check_bundle",
     "connect",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -18,11 +20,13 @@ from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
 from sectum.hetee.client.inputs import Inputs, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.results import LoadedModel, Result
+from sectum.hetee.client.training import Checkpoint, Training, begin
 from sectum.hetee.client.transport import ATTEST_EVERY_S, Transport
 from sectum.hetee.client.trust import Trust, read_policy_file
 from sectum.hetee.data_plane import messages as data_messages
-from sectum.hetee.data_plane.messages import Pace, Pixels
+from sectum.hetee.data_plane.messages import CodeFormat, Pace, Pixels
 from sectum.hetee.errors import EvidenceRefused, HeteeError, RecordRefused, Refusal, refusal
+from sectum.hetee.training.job import TrainingJob
 from sectum.hetee.verification.policy import Policy
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import CHUNK_BYTES, CHUNK_BYTES_LEAST, Kind
@@ -194,15 +198,70 @@ class Session:
                 data = Path(model).read_bytes()
             except OSError as error:
                 raise refusal(Refusal.MODEL_REFUSED, f"{model} cannot be read: {error.strerror}") from None
-        digest = hashlib.sha256(data).digest()
         enclave = self._ready(timeout_s)
-        code = data_messages.CodeOpening(format="onnx", sha256=digest)
-        plaintext = Plaintext([memoryview(data)], self._chunk_bytes)
+        loaded = self._send_code(enclave, "onnx", data, timeout_s)
+        self._loaded = enclave, loaded
+        return loaded
+
+    def train(
+        self,
+        job: TrainingJob,
+        *,
+        onnx: bytes | None = None,
+        weights: bytes | None = None,
+        checkpoint: Checkpoint | None = None,
+        timeout_s: float = 600.0,
+    ) -> Training:
+        """Begin to train in the enclave, or go on from a checkpoint. If the enclave was lost, wait for the next first.
+
+        Args:
+            job: what to train, and how. Digests of what is given here are filled in.
+            onnx: an ONNX model to train, in place of a network of the zoo.
+            weights: a safetensors file with initial weights.
+            checkpoint: what `Training.checkpoint` gave, in this session or another.
+            timeout_s: time limit for sending and loading each of them.
+
+        Raises:
+            WorkRefused: ``MODEL_REFUSED``, the job cannot be trained.
+            HeteeError: the service or the connection failed.
+        """
+        return begin(self, job, onnx=onnx, weights=weights, checkpoint=checkpoint, timeout_s=timeout_s)
+
+    def send_code(self, kind: CodeFormat, content: bytes | memoryview, timeout_s: float) -> LoadedModel:
+        """Send a model, weights or a training job, and wait until it is loaded; `train` calls this.
+
+        Raises:
+            HeteeError: as `load`.
+        """
+        return self._send_code(self._ready(timeout_s), kind, content, timeout_s)
+
+    def _send_code(
+        self, enclave: EnclaveChannel, kind: CodeFormat, content: bytes | memoryview, timeout_s: float
+    ) -> LoadedModel:
+        digest = hashlib.sha256(content).digest()
+        code = data_messages.CodeOpening(format=kind, sha256=digest)
+        plaintext = Plaintext([memoryview(content)], self._chunk_bytes)
         pending = self._transport.send_stream(enclave, Kind.CODE, code, digest, plaintext, timeout_s)
         loaded = self._answer(pending, timeout_s)
         assert isinstance(loaded, LoadedModel)
-        self._loaded = enclave, loaded
         return loaded
+
+    def submit_work(
+        self,
+        model: LoadedModel,
+        work: data_messages.Work,
+        inputs: Mapping[str, Any],
+        *,
+        pixels: Pixels | None,
+        deadline_ms: int,
+        pace: Pace | None,
+    ) -> Future[Result]:
+        """Send a batch of a training job without waiting for its answer; `Training` calls this.
+
+        Raises:
+            HeteeError: as `submit`.
+        """
+        return self._submit(inputs, pixels, (), deadline_ms, pace, model, (work,)).future
 
     def unload(self, model: LoadedModel) -> None:
         """Have the enclave drop a model. Batches of it that are not computed yet are refused.
@@ -272,6 +331,7 @@ class Session:
         deadline_ms: int,
         pace: Pace | None,
         model: LoadedModel | None,
+        work: tuple[data_messages.Work, ...] = (),
     ) -> Pending:
         enclave = self._ready(deadline_ms / 1e3)
         model = model or self.model
@@ -281,13 +341,17 @@ class Session:
             )
         if model is None:
             raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
-        given = input_tensors(inputs, model.inputs, pixels)
+        # A batch of a training job may give fewer inputs than a step takes.
+        names = inputs if isinstance(inputs, Mapping) else ()
+        slots = tuple(slot for slot in model.inputs if not work or slot.name in names)
+        given = input_tensors(inputs, slots, pixels)
         batch = data_messages.BatchOpening(
             model=model.digest,
             tensors=tuple(piece.tensor for piece in given),
             deadline_ms=deadline_ms,
             outputs=outputs,
             paced=() if pace is None else (pace,),
+            work=work,
         )
         plaintext = Plaintext.of(given, self._chunk_bytes, alone=not enclave.busy)
         return self._transport.send_stream(enclave, Kind.BATCH, batch, model.digest, plaintext, deadline_ms / 1e3)

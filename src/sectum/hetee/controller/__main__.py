@@ -64,7 +64,7 @@ def _workers(start: Start, hardware: str) -> WorkerStart:
     if measured not in read_reference(Path(start.images, "reference")):
         detail = f"the worker's image {measured.hex()} is not in the signed reference manifest, and is not run"
         raise refusal(Refusal.NOT_GENUINE, f"{detail}; if you changed the software, run 'sectum hetee sign'")
-    words = [word for pair in options.items() for word in pair]
+    words = [word for pair in options.items() for word in pair] + (["--training"] if start.training else [])
     _compile(image, caches, words)
     command = running.command(image, "sectum.hetee.worker", words, caches=caches)
     return WorkerStart(command, running.ENVIRONMENT, measured, start.users)

@@ -67,6 +67,7 @@ class Start:
         debug: whether all evidence states that this process can be debugged.
         allow_unconfined: whether to serve although the kernel refuses a step of confinement.
         with_parent: process id of the parent, with which this process ends; None to go on without it.
+        training: whether workers can train.
     """
 
     settings: Settings
@@ -79,3 +80,4 @@ class Start:
     debug: bool
     allow_unconfined: bool
     with_parent: int | None
+    training: bool = False

@@ -26,6 +26,7 @@ from sectum.hetee.wire.messages import (
 )
 
 Encoding = Literal["raw", "jpeg", "utf8"]
+CodeFormat = Literal["onnx", "safetensors", "training"]
 Dtype = Literal[
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
     "float16", "bfloat16", "float32", "float64", "complex64", "complex128", "string",
@@ -45,9 +46,9 @@ class Ready(Message, frozen=True):
 
 
 class CodeOpening(Message, frozen=True):
-    """CODE: a model follows; HETEE's code message. UNLOAD: the model is no longer needed."""
+    """CODE: a model, weights or a training job follows; HETEE's code message. UNLOAD: it is no longer needed."""
 
-    format: Literal["onnx"]
+    format: CodeFormat
     sha256: Digest
 
 
@@ -104,6 +105,15 @@ class Pace(Message, frozen=True):
     source: Name
 
 
+class Work(Message, frozen=True):
+    """What a training job does: ``rate`` replaces its learning rate, ``begin`` is a byte of a checkpoint."""
+
+    kind: Literal["train", "score", "checkpoint"]
+    step: U63
+    rate: Annotated[tuple[Annotated[float, Meta(ge=0, le=1e6)], ...], Meta(max_length=1)] = ()
+    begin: U63 = 0
+
+
 class BatchOpening(Message, frozen=True):
     """BATCH: a batch follows; HETEE's data message. Without ``outputs`` it asks for all."""
 
@@ -112,6 +122,7 @@ class BatchOpening(Message, frozen=True):
     deadline_ms: Milliseconds
     outputs: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
     paced: Annotated[tuple[Pace, ...], Meta(max_length=1)] = ()
+    work: Annotated[tuple[Work, ...], Meta(max_length=1)] = ()
 
 
 class ResultOpening(Message, frozen=True):

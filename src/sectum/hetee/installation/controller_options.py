@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.longest_batch_s,
         help="time that a session has to finish its batch when others wait for its accelerator",
     )
+    read.add_argument("--training", action="store_true", help="start workers that can train as well")
     read.add_argument("--spares", type=int, default=defaults.spares, help="number of unused workers to keep ready")
     read.add_argument(
         "--enclaves", type=int, default=defaults.enclaves, help="largest number of workers that serve at a time"
@@ -136,4 +137,5 @@ def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, h
         debug=arguments.debug,
         allow_unconfined=arguments.allow_unconfined,
         with_parent=arguments.with_parent,
+        training=arguments.training,
     )

@@ -22,7 +22,7 @@ from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.image import running
 from sectum.hetee.installation import controller_options, software
 
-_IMAGES = {"controller": software.CONTROLLER, "worker": software.WORKER}
+_IMAGES = ("controller", "worker")
 _OF_DRIVER = ("usr", "lib", "lib64", "sys")
 _REFERENCE = ("manifest.cwt", "signer.pub")  # see `attest.reference`; the signer's key stays where it is
 # For workers with user ids of their own, and for memory that is never swapped.
@@ -62,7 +62,8 @@ def _bind(source: Path, target: Path, flags: int = 0) -> None:
 
 
 def _fill(place: Path, given: argparse.Namespace, user: int) -> None:
-    for name, role in _IMAGES.items():
+    worker = software.TRAINER if given.training else software.WORKER
+    for name, role in zip(_IMAGES, (software.CONTROLLER, worker), strict=True):
         software.copy(software.files(role), place / name)
     for name in ("caches", "endorsement"):
         (place / name).mkdir(mode=0o700)

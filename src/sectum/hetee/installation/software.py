@@ -29,8 +29,11 @@ _PARTS = ("__init__.py", "errors.py", *(f"hetee/{part}" for part in _HETEE))
 _BASE = ("cbor2", "cffi", "cryptography", "msgspec")
 CONTROLLER = Software((*_PARTS, "hetee/controller"), _BASE)
 WORKER = Software(
-    (*_PARTS, "hetee/data_plane", "hetee/worker", "units.py", "graph"), (*_BASE, "numpy", "onnxruntime", "pillow")
+    (*_PARTS, "hetee/data_plane", "hetee/training", "hetee/worker", "units.py", "graph"),
+    (*_BASE, "numpy", "onnxruntime", "pillow"),
 )
+# A worker that also trains.
+TRAINER = Software((*WORKER.parts, "extras.py", "zoo"), (*WORKER.distributions, "torch", "typing-extensions"))
 
 # Parts of the standard library and of packages that no role imports.
 _LEFT_OUT = frozenset(
@@ -38,6 +41,8 @@ _LEFT_OUT = frozenset(
      "ensurepip", "venv", "distutils", "pydoc_data", "msilib", "sqlite3", "curses", "dbm", "wsgiref", "xmlrpc",
      "transformers", "quantization", "tools", "datasets", "backend", "f2py", "_pyinstaller", "include"),
 )  # fmt: skip
+# PyTorch imports all of its own parts, and looks for a program that it runs only to share memory.
+_LEFT_OUT_OF_TORCH = frozenset(("__pycache__", "bin", "include", "share", "test"))
 _LEFT_OUT_NAMES = ("_test", "_xxtest", "xxlimited", "_ctypes_test", "_tkinter", "_curses", "readline", "_sqlite3",
                    "_ssl", "_dbm", "_gdbm", "nis", "ossaudiodev", "sitecustomize", "usercustomize")  # fmt: skip
 
@@ -90,6 +95,8 @@ def _tree(top: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _left_out(relative: Path) -> bool:
+    if relative.parts[0] == "torch":
+        return relative.parts[1] in _LEFT_OUT_OF_TORCH and relative.name != "torch_shm_manager"
     return bool(_LEFT_OUT.intersection(relative.parts)) or relative.name.startswith(_LEFT_OUT_NAMES)
 
 

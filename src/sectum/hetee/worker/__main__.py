@@ -32,6 +32,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rehearse", action="store_true", help="import and do all that a worker does, and end")
     parser.add_argument("--user", type=int, default=0, help="user id to take; 0 to keep the user")
     parser.add_argument("--new-process", action="store_true", help="go on in a process with a PID namespace of its own")
+    parser.add_argument("--training", action="store_true", help="prepare for training, which needs PyTorch")
     parser.add_argument("--hardware", default="software", help="format of the controller's evidence, for receipts")
     return parser.parse_args()
 
@@ -54,7 +55,7 @@ def main() -> None:
     from sectum.hetee.worker.warm_up import warm_up
 
     if options.rehearse:
-        warm_up(names, options.threads, devices)
+        warm_up(names, options.threads, devices, training=options.training)
         return
     try:
         link, data = socket.socket(fileno=LINK_FD), socket.socket(fileno=DATA_FD)
@@ -66,7 +67,7 @@ def main() -> None:
     sys.excepthook = end_on_fault
     threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
     try:
-        warm_up(names, options.threads, devices)
+        warm_up(names, options.threads, devices, training=options.training)
         memory_bytes = options.memory_mib << 20
         setting = WorkerSettings(options.threads, options.measurement, options.hardware, memory_bytes, devices)
         process = WorkerMain(link, data, setting)

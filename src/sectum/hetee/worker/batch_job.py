@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.data_plane.receipts import STEPS
+from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.header import Header
 from sectum.hetee.worker.accelerators.protocol import Stop
+from sectum.hetee.worker.lane import Lane
 from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.pacing import Pacing
 from sectum.hetee.worker.preparation import Preparation
@@ -33,6 +35,8 @@ class BatchJob:
         request: SHA-256 of the payload of the BATCH.
         accelerator: name of the accelerator that computed it; empty before.
         computed: whether its outputs are its answer.
+        outputs: names of the outputs that it gets.
+        lane: where batches of one training job keep their order; None for others.
         stop: set when nobody wants the result any more.
         times_ns: time spent in each of `STEPS`. Steps overlap, so their sum may exceed the latency. Preprocessing
             counts the time in which at least one thread did it.
@@ -48,12 +52,14 @@ class BatchJob:
         self.model: CheckedModel | None = None
         self.preparation: Preparation | None = None
         self.pacing: Pacing | None = None
+        self.outputs: tuple[str, ...] = ()
+        self.lane: Lane[BatchJob] | None = None
         self.stop = Stop()
         self.items = 0
         self.times_ns = dict.fromkeys(STEPS, 0)
         self._lock = threading.Lock()
         self._holders = 1  # the receiver, until all chunks have arrived
-        self._answered = False
+        self._answered = self._committed = False
         self._preparing, self._prepared_ns = 0, 0
 
     @property
@@ -82,6 +88,27 @@ class BatchJob:
         """Claim the right to answer; returns True to the first caller only."""
         with self._lock:
             claimed, self._answered = not self._answered, True
+            return claimed
+
+    def commit(self) -> None:
+        """Claim the right to answer before the state of a training job changes.
+
+        Raises:
+            WorkRefused: ``CANCELLED``, it has an answer already.
+        """
+        if not self.claim():
+            raise refusal(Refusal.CANCELLED, "the step has an answer already")
+        self._committed = True
+
+    def withdraw(self) -> None:
+        """Give the right to answer back if `commit` took it: the step has failed."""
+        with self._lock:
+            self._answered, self._committed = self._answered and not self._committed, False
+
+    def claim_result(self) -> bool:
+        """Claim the right to answer with outputs, which `commit` may have done; True to the first caller only."""
+        with self._lock:
+            claimed, self._answered, self._committed = self._committed or not self._answered, True, False
             return claimed
 
     def hold(self) -> None:

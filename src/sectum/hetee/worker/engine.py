@@ -7,14 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
+from sectum.hetee.data_plane.messages import CodeFormat
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.worker.accelerators.protocol import Accelerator, RunnableModel
+from sectum.hetee.worker.accelerators.protocol import Accelerator, RunnableJob, RunnableModel
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.models import DEFAULT_LIMITS, CheckedModel, ModelLimits, inspect
+from sectum.hetee.worker.training.checked_job import CheckedJob, CheckedWeights, inspect_job, inspect_weights
 
 
 @dataclass(eq=False)
@@ -26,12 +28,14 @@ class LoadJob:
         content: the ONNX file.
         sha256: SHA-256 of ``content``, as the client named it.
         begun_ns: when its last byte arrived, on the clock of `time.perf_counter_ns`.
+        format: what it is, as its CODE says.
     """
 
     stream: int
     content: bytes
     sha256: bytes
     begun_ns: int
+    format: CodeFormat = "onnx"
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class ComputeEngine:
         self._work: deque[BatchJob | LoadJob] = deque()
         self._owned: dict[str, _OwnedAccelerator] = {}
         self._models: dict[bytes, CheckedModel] = {}
+        self._homes: dict[bytes, _OwnedAccelerator] = {}  # where each training job is
         self.batches = self.images = self.busy_ns = 0
 
     @property
@@ -82,6 +87,7 @@ class ComputeEngine:
         """Drop a model, if there is one. Batches of it that wait are refused."""
         with self._changed:
             self._models.pop(sha256, None)
+            self._homes.pop(sha256, None)
             for owner in self._owned.values():
                 if not owner.busy:  # a thread that computes drops it when it has finished
                     owner.keep(self._models)
@@ -95,7 +101,7 @@ class ComputeEngine:
         with self._changed:
             owner = None
             if here and not self._work:
-                owner = next((one for one in self._owned.values() if not one.busy), None)
+                owner = next((one for one in self._owned.values() if not one.busy and self._may(one, work)), None)
             if owner is None:
                 self._work.append(work)
                 self._changed.notify_all()
@@ -148,19 +154,43 @@ class ComputeEngine:
     def _serve(self, owner: _OwnedAccelerator) -> None:
         while True:
             with self._changed:
-                while owner.busy or not (self._work or owner.returned is not None):
+                work = None
+                while owner.busy or (owner.returned is None and (work := self._next(owner)) is None):
                     self._changed.wait()
-                if owner.returned is not None:
+                if work is None:
                     break
-                work, owner.busy = self._work.popleft(), True
+                owner.busy = True
             if isinstance(work, LoadJob):
                 self._load(owner, work)
             else:
                 self._compute(owner, work)
             del work  # do not keep the batch's memory until the next job comes
             self._rest(owner)
-        owner.loaded.clear()
+        self._leave(owner)
+        assert owner.returned is not None
         owner.returned(owner.accelerator.name, owner.accelerator.reset())
+
+    def _next(self, owner: _OwnedAccelerator) -> BatchJob | LoadJob | None:
+        """Take the first job of the queue that this accelerator may do."""
+        found = next((work for work in self._work if self._may(owner, work)), None)
+        if found is not None:
+            self._work.remove(found)
+        return found
+
+    def _may(self, owner: _OwnedAccelerator, work: BatchJob | LoadJob) -> bool:
+        """Whether this accelerator may do it. The first that asks for a training job gets it and its batches."""
+        trains = bool(work.message.work) if isinstance(work, BatchJob) else work.format == "training"
+        return not trains or self._homes.setdefault(_model_of(work), owner) is owner
+
+    def _leave(self, owner: _OwnedAccelerator) -> None:
+        """Take training jobs off an accelerator that is given back; their state stays with this worker."""
+        for sha256, home in list(self._homes.items()):
+            if home is owner and sha256 in owner.loaded:
+                cast(RunnableJob, owner.loaded.pop(sha256)).park()
+        owner.loaded.clear()
+        with self._changed:
+            self._homes = {sha256: home for sha256, home in self._homes.items() if home is not owner}
+            self._changed.notify_all()
 
     def _rest(self, owner: _OwnedAccelerator) -> None:
         with self._changed:
@@ -173,8 +203,8 @@ class ComputeEngine:
         try:
             if error := self.refuse_model(load.sha256, len(load.content)):
                 raise error
-            model = self._models.get(load.sha256) or inspect(load.content)
-            owner.load(model)
+            model = self._models.get(load.sha256) or self._inspect(load)
+            owner.put(model)
         except HeteeError as error:
             self._callbacks.load_refused(load, error)
         except MemoryError:
@@ -184,6 +214,14 @@ class ComputeEngine:
         else:
             self._models[load.sha256] = model
             self._callbacks.loaded(load, model, time.perf_counter_ns() - load.begun_ns)
+
+    def _inspect(self, load: LoadJob) -> CheckedModel:
+        match load.format:
+            case "training":
+                return inspect_job(load.content, load.sha256, self._models)
+            case "safetensors":
+                return inspect_weights(load.content, load.sha256)
+        return inspect(load.content)
 
     def _compute(self, owner: _OwnedAccelerator, batch: BatchJob) -> None:
         begun_ns = time.perf_counter_ns()
@@ -195,8 +233,10 @@ class ComputeEngine:
                 batch.times_ns["compute"] = time.perf_counter_ns() - begun_ns
                 self._callbacks.computed(batch, outputs)
         except HeteeError as error:
+            batch.withdraw()
             self._callbacks.refused(batch, error)
         except MemoryError:
+            batch.withdraw()
             self._callbacks.refused(
                 batch, refusal(Refusal.COMPUTE_FAILED, "computing the batch needs more memory than the worker may use")
             )
@@ -212,9 +252,15 @@ class ComputeEngine:
         if batch.pace is not None and not owner.accelerator.paced:
             raise refusal(Refusal.INPUT_REFUSED, f"{owner.accelerator.name} computes: send the batch without a pace")
         batch.accelerator = owner.accelerator.name
-        names = batch.message.outputs or tuple(slot.name for slot in model.outputs)
-        outputs = owner.load(model).run(preparation.arrays, names, batch.stop, batch.pace)
-        return dict(zip(names, outputs, strict=True))
+        if isinstance(model, CheckedJob):
+            work = batch.message.work[0]
+            return owner.train(model).run(work, preparation.arrays, batch.stop, batch.commit, batch.pace)
+        outputs = owner.load(model).run(preparation.arrays, batch.outputs, batch.stop, batch.pace)
+        return dict(zip(batch.outputs, outputs, strict=True))
+
+
+def _model_of(work: BatchJob | LoadJob) -> bytes:
+    return work.message.model if isinstance(work, BatchJob) else work.sha256
 
 
 class _OwnedAccelerator:
@@ -222,15 +268,29 @@ class _OwnedAccelerator:
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self.loaded: dict[bytes, RunnableModel] = {}
+        self.loaded: dict[bytes, RunnableModel | RunnableJob] = {}
         self.busy = False  # whether a thread computes on it; this and `returned` are guarded by the engine's lock
         self.returned: Callable[[str, str], None] | None = None
         self.thread: threading.Thread
 
+    def put(self, model: CheckedModel) -> None:
+        """Load a model, begin a training job, or go on with it; weights are loaded with the job that names them."""
+        if isinstance(model, CheckedJob):
+            self.train(model)
+        elif not isinstance(model, CheckedWeights):
+            self.load(model)
+
     def load(self, model: CheckedModel) -> RunnableModel:
-        if model.sha256 not in self.loaded:
-            self.loaded[model.sha256] = self.accelerator.load(model)
-        return self.loaded[model.sha256]
+        found = self.loaded.get(model.sha256)
+        if found is None:
+            found = self.loaded[model.sha256] = self.accelerator.load(model)
+        return cast(RunnableModel, found)
+
+    def train(self, job: CheckedJob) -> RunnableJob:
+        found = self.loaded.get(job.sha256)
+        if found is None:
+            found = self.loaded[job.sha256] = self.accelerator.train(job)
+        return cast(RunnableJob, found)
 
     def keep(self, models: Container[bytes]) -> None:
         """Drop all models but these."""

@@ -10,7 +10,7 @@ from sectum.errors import ModelError
 from sectum.graph.limits import Limits
 from sectum.graph.onnx_format import Parser, RawGraph, RawValueInfo
 from sectum.graph.raw_tensor import DTYPES
-from sectum.hetee.data_plane.messages import Dtype, Loaded, Slot
+from sectum.hetee.data_plane.messages import BatchOpening, Dtype, Loaded, Slot
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire.kinds import MESSAGE_BYTES, STREAM_BYTES, TAG_BYTES
 from sectum.hetee.wire.messages import encode
@@ -66,8 +66,26 @@ class CheckedModel:
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
 
+    def takes(self, message: BatchOpening) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
+        """The inputs that a batch must give, and the outputs that it gets.
+
+        Raises:
+            WorkRefused: ``INPUT_REFUSED``, the batch asks for what this model does not do.
+        """
+        if message.work:
+            raise batch_refused("the batch trains, but what it names is not a training job")
+        known, wanted = tuple(slot.name for slot in self.outputs), message.outputs
+        if not set(wanted) <= set(known) or len(set(wanted)) != len(wanted):
+            raise batch_refused("the batch asks for an output that does not exist, or for one twice")
+        return self.inputs, wanted or known
+
     def __repr__(self) -> str:
         return f"Model({self.sha256.hex()[:16]}, {len(self.content)} bytes)"
+
+
+def batch_refused(why: str) -> HeteeError:
+    """The refusal of a batch that does not fit."""
+    return refusal(Refusal.INPUT_REFUSED, why)
 
 
 def inspect(content: bytes, limits: Limits = LIMITS) -> CheckedModel:

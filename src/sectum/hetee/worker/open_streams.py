@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -110,6 +111,12 @@ class OpenStreams:
 
     def ready(self, batch: BatchJob, *, here: bool = False) -> None:
         """Compute a batch that is prepared, or release it if it was refused. ``here``: see `ComputeEngine.submit`."""
+        if batch.lane is not None:
+            batch.lane.ready(batch, partial(self._in_turn, here=here))
+        else:
+            self._in_turn(batch, here=here)
+
+    def _in_turn(self, batch: BatchJob, *, here: bool = False) -> None:
         if batch.answered:
             self._released(batch)
         else:
@@ -176,7 +183,7 @@ class OpenStreams:
 
     def _computed(self, batch: BatchJob, outputs: dict[str, NDArray[Any]]) -> None:
         computed = BatchOutputs(batch, outputs, paced=batch.pace is not None, alone=self._alone)
-        if batch.claim():
+        if batch.claim_result():
             batch.computed = True
             # While this thread answers, its accelerator computes nothing.
             self.answers.computed(computed, here=self._alone)

@@ -14,7 +14,6 @@ from sectum.hetee.data_plane.messages import Pixels, Slot, Tensor
 from sectum.hetee.data_plane.tensors import ALIGNMENT_BYTES, Place
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.kinds import STREAM_BYTES
-from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.pixels import Conversion, decode_jpeg, image_size
 
 Task = Callable[[], None]
@@ -29,7 +28,7 @@ class Preparation:
 
     Args:
         places: where the batch's tensors are in ``data``.
-        model: the model that the batch is for.
+        inputs: the inputs that the model takes.
         data: the batch's plaintext; bytes that have not arrived yet are not read.
         take: allocates memory for converted arrays; the caller takes it back when nobody reads `arrays` any more.
         paced: whether to convert nothing, because the worker waits for a published time; arrays then have no content.
@@ -44,12 +43,12 @@ class Preparation:
     """
 
     def __init__(
-        self, places: tuple[Place, ...], model: CheckedModel, data: memoryview, take: Take, *, paced: bool = False
+        self, places: tuple[Place, ...], inputs: tuple[Slot, ...], data: memoryview, take: Take, *, paced: bool = False
     ) -> None:
         self.arrays: dict[str, NDArray[Any]] = {}
         self.taken: memoryview | None = None
         self._waiting: list[tuple[int, Task]] = []
-        slots = {slot.name: slot for slot in model.inputs}
+        slots = {slot.name: slot for slot in inputs}
         names = [place.tensor.name for place in places]
         if len(set(names)) != len(names) or set(names) != set(slots):
             raise refusal(

@@ -22,6 +22,7 @@ from sectum.hetee.worker.open_streams import OpenStreams
 from sectum.hetee.worker.pacing import Pacing
 from sectum.hetee.worker.preparation import Preparation, Task
 from sectum.hetee.worker.records import RecordReader
+from sectum.hetee.worker.training.checked_job import CheckedJob
 
 _KNOWN = 16  # decoded messages that are kept, of at most 64 KiB each
 _UNREAD = 1024  # small messages that may wait for a client that does not read
@@ -64,7 +65,7 @@ class _IncomingModel:
             content = bytes(self.data)
         except MemoryError:
             raise _too_large(len(self.data)) from None
-        return LoadJob(self.stream, content, self.message.sha256, time.perf_counter_ns())
+        return LoadJob(self.stream, content, self.message.sha256, time.perf_counter_ns(), self.message.format)
 
 
 class Receiver:
@@ -175,16 +176,16 @@ class Receiver:
         model = streams.engine.model(message.model)
         if model is None:
             raise refusal(Refusal.NO_MODEL, f"no model {message.model.hex()[:16]}... is loaded")
-        known = {slot.name for slot in model.outputs}
-        wanted = message.outputs
-        if not set(wanted) <= known or len(set(wanted)) != len(wanted):
-            raise refusal(Refusal.INPUT_REFUSED, "the batch asks for an output that does not exist, or for one twice")
+        inputs, batch.outputs = model.takes(message)
         batch.model = model
         paced = bool(batch.pace and batch.pace.preprocess_us)
-        batch.preparation = Preparation(places, model, batch.data, streams.buffers.take, paced=paced)
+        batch.preparation = Preparation(places, inputs, batch.data, streams.buffers.take, paced=paced)
         batch.items = batch.preparation.items
         if paced and batch.pace is not None:
             batch.pacing = Pacing(batch.pace.preprocess_us / 1e6, batch.items, batch.header.total, batch.stop)
+        if isinstance(model, CheckedJob):
+            batch.lane = model.lane
+            batch.lane.open(batch)
 
     def _chunk(self, header: Header) -> None:
         receiving, reader = self._receiving, self._reader

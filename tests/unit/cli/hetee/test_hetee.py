@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from sectum.cli.hetee.infer import _archive, _classes, _shown
+from sectum.cli.hetee.infer import _classes, _shown, archive
 from sectum.cli.hetee.options import check_listenable
 from sectum.errors import UsageError
 from sectum.hetee.launcher import RackPaths, provision
@@ -189,15 +189,15 @@ def test_all_outputs_are_written_whatever_they_are_called() -> None:
     """Output files hold scalars, text and any output name, and nothing is pickled."""
     first = {"file": np.ones((2, 3)), "s": np.array(5.0), "allow_pickle": np.array(["a", "bc"], object)}
     second = {"file": np.zeros((1, 3)), "s": np.array(6.0), "allow_pickle": np.array(["d"], object)}
-    with np.load(io.BytesIO(_archive([Answered(first)]))) as found:  # type: ignore[list-item]
+    with np.load(io.BytesIO(archive([Answered(first)]))) as found:  # type: ignore[list-item]
         assert (found["file"].shape, found["s"].shape, found["s"]) == ((2, 3), (), 5.0)
     both = [Answered(first), Answered(second)]
-    with np.load(io.BytesIO(_archive(both))) as found:  # type: ignore[arg-type]
+    with np.load(io.BytesIO(archive(both))) as found:  # type: ignore[arg-type]
         assert found["file"].shape == (3, 3)
         assert found["s"].tolist() == [5.0, 6.0]
         assert found["allow_pickle"].tolist() == ["a", "bc", "d"]
     with pytest.raises(UsageError, match="--batch"):
-        _archive([Answered({"y": np.ones((1, 2))}), Answered({"y": np.ones((1, 3))})])  # type: ignore[list-item]
+        archive([Answered({"y": np.ones((1, 2))}), Answered({"y": np.ones((1, 3))})])  # type: ignore[list-item]
 
 
 def test_scores_that_are_no_numbers_are_told() -> None:

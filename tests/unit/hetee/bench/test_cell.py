@@ -9,6 +9,7 @@ import pytest
 from hetee_bench_cells import cell
 
 FIELDS = {
+    "task": str,
     "network": str,
     "batch": int,
     "preprocess": str,

@@ -79,7 +79,7 @@ class Bench:
         batch = BatchJob(Header(Kind.BATCH, 0, stream=stream), message, memoryview(bytearray(32768)))
         batch.model = self.engine.model(MODEL)
         assert batch.model
-        batch.preparation = Preparation(layout(message.tensors), batch.model, batch.data, Buffers(0).take)
+        batch.preparation = Preparation(layout(message.tensors), batch.model.inputs, batch.data, Buffers(0).take)
         return batch
 
 

@@ -25,7 +25,7 @@ def prepare(tensors: list[Tensor], parts: list[bytes], target: CheckedModel, **o
     data = bytearray(places[-1].end)
     for place, part in zip(places, parts, strict=True):
         data[place.begin : place.end] = part
-    preparation = Preparation(places, target, memoryview(data), Buffers(0).take, **options)
+    preparation = Preparation(places, target.inputs, memoryview(data), Buffers(0).take, **options)
     for task in preparation.due(len(data)):
         task()
     return preparation
@@ -34,7 +34,7 @@ def prepare(tensors: list[Tensor], parts: list[bytes], target: CheckedModel, **o
 def refused(tensors: list[Tensor], target: CheckedModel) -> str:
     places = layout(tuple(tensors))
     with pytest.raises(HeteeError) as caught:
-        Preparation(places, target, memoryview(bytearray(places[-1].end)), Buffers(0).take)
+        Preparation(places, target.inputs, memoryview(bytearray(places[-1].end)), Buffers(0).take)
     assert caught.value.code is Refusal.INPUT_REFUSED
     return caught.value.detail
 
@@ -43,7 +43,7 @@ def test_raw_tensors_are_not_copied() -> None:
     """What needs no conversion is computed on where it was opened."""
     places = layout((Tensor(name="x", dtype="float32", shape=(2, 3)),))
     data = bytearray(24)
-    preparation = Preparation(places, model(("x", "float32", ("n", 3))), memoryview(data), Buffers(0).take)
+    preparation = Preparation(places, model(("x", "float32", ("n", 3))).inputs, memoryview(data), Buffers(0).take)
     data[0:4] = np.float32(1.5).tobytes()
     assert preparation.arrays["x"][0, 0] == 1.5
     assert preparation.due(24) == []
@@ -57,7 +57,7 @@ def test_items_are_due_when_their_last_byte_is_there(n: int, draw: st.DataObject
     tensor = Tensor(name="x", dtype="uint8", shape=images.shape, pixels=(Pixels(std=(2.0,)),))
     data = bytearray(images.nbytes)
     preparation = Preparation(
-        layout((tensor,)), model(("x", "float32", ("n", 3, 2, 2))), memoryview(data), Buffers(0).take
+        layout((tensor,)), model(("x", "float32", ("n", 3, 2, 2))).inputs, memoryview(data), Buffers(0).take
     )
     opened, tasks = 0, 0
     while opened < len(data):
@@ -77,7 +77,7 @@ def test_many_small_items_share_tasks() -> None:
     """A million items do not make a million tasks."""
     tensor = Tensor(name="x", dtype="uint8", shape=(10_000, 1, 1, 1), pixels=(Pixels(),))
     data = memoryview(bytearray(10_000))
-    preparation = Preparation(layout((tensor,)), model(("x", "float32", ("n", 1, 1, 1))), data, Buffers(0).take)
+    preparation = Preparation(layout((tensor,)), model(("x", "float32", ("n", 1, 1, 1))).inputs, data, Buffers(0).take)
     assert len(preparation.due(10_000)) <= 256
 
 
@@ -187,7 +187,7 @@ def test_whatever_a_batch_says_it_is_prepared_or_refused(tensors: list[Tensor], 
     try:
         places = layout(tuple(tensors))
         data = memoryview(bytearray(places[-1].end if places else 0))
-        preparation = Preparation(places, target, data, Buffers(0).take, paced=paced)
+        preparation = Preparation(places, target.inputs, data, Buffers(0).take, paced=paced)
         for task in preparation.due(len(data)):
             task()
     except HeteeError as caught:

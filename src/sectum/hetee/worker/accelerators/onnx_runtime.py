@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 from numpy.typing import NDArray
@@ -11,8 +11,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.worker.accelerators.protocol import Arrays, Stop, unload_all
+from sectum.hetee.worker.accelerators.protocol import Arrays, RunnableJob, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
+
+if TYPE_CHECKING:
+    from sectum.hetee.worker.training.checked_job import CheckedJob
 
 _FATAL_ONLY = 4  # less severe messages quote names from the tenant's model
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -43,7 +46,7 @@ class OnnxRuntimeAccelerator:
                 Refusal.NO_ACCELERATOR, f"{name}: this ONNX Runtime was not built for it; install onnxruntime-gpu"
             )
         self._provider: tuple[str, dict[str, str]] = provider, settings
-        self._models: set[_Loaded] = set()
+        self._models: set[_Loaded | RunnableJob] = set()
 
     def load(self, model: CheckedModel) -> _Loaded:
         """Make an ONNX Runtime session. It has no custom operators and no folder with external data."""
@@ -62,6 +65,19 @@ class OnnxRuntimeAccelerator:
         loaded = _Loaded(session, self._models.discard)
         self._models.add(loaded)
         return loaded
+
+    def train(self, job: CheckedJob) -> RunnableJob:
+        """Train with PyTorch, which is loaded now, if it was not before."""
+        try:
+            from sectum.hetee.worker.accelerators.pytorch.trainer import Trainer, settle
+        except ImportError:
+            detail = "this worker has no software for training: the rack was started without --training"
+            raise refusal(Refusal.MODEL_REFUSED, detail) from None
+        device = "cpu" if self.kind == "cpu" else self.name
+        settle(self._threads, device)
+        trainer = Trainer(job, self._models.discard, device)
+        self._models.add(trainer)
+        return trainer
 
     def reset(self) -> str:
         """Drop all sessions and their memory. Only the driver can clear what is left in a GPU's memory."""

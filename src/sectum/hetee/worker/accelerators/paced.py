@@ -13,8 +13,10 @@ from sectum.errors import SectumError
 from sectum.graph.reader import read
 from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.worker.accelerators.paced_job import PacedJob
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
+from sectum.hetee.worker.training.checked_job import CheckedJob
 
 _SHAPES_KEPT = 64
 _ZEROS_KEPT = 4
@@ -31,13 +33,19 @@ class PacedAccelerator:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._models: set[_Paced] = set()
+        self._models: set[_Paced | PacedJob] = set()
 
     def load(self, model: CheckedModel) -> _Paced:
         """Keep the model, to derive the shapes of its outputs."""
         loaded = _Paced(model, self._models.discard)
         self._models.add(loaded)
         return loaded
+
+    def train(self, job: CheckedJob) -> PacedJob:
+        """Keep the number of steps, and nothing else."""
+        paced = PacedJob(job, self._models.discard)
+        self._models.add(paced)
+        return paced
 
     def reset(self) -> str:
         """Drop all models."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from sectum.hetee.data_plane.messages import Pace
+from sectum.hetee.data_plane.messages import Pace, Work
 from sectum.hetee.worker.models import CheckedModel
+
+if TYPE_CHECKING:
+    from sectum.hetee.worker.training.checked_job import CheckedJob
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -71,7 +74,36 @@ class RunnableModel(Protocol):
         """Drop the model; `run` is refused afterwards."""
 
 
-def unload_all(models: Collection[RunnableModel]) -> int:
+class RunnableJob(Protocol):
+    """A training job on an accelerator."""
+
+    def run(
+        self, work: Work, arrays: Arrays, stop: Stop, commit: Callable[[], None], pace: Pace | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Train with one batch, score one, or give a part of a checkpoint.
+
+        Args:
+            work: what to do, and the step that it is for.
+            arrays: the batch's inputs by name.
+            stop: when it is set before ``commit`` was called, the call ends early and changes nothing.
+            commit: called once before the state changes; raises if the batch has an answer already.
+            pace: published times to wait for; only for a paced accelerator.
+
+        Returns:
+            The outputs by name, in the order in which they are sent.
+
+        Raises:
+            WorkRefused: ``INPUT_REFUSED``, it is not the next step; ``COMPUTE_FAILED``.
+        """
+
+    def park(self) -> None:
+        """Keep the state in the memory of this process, and leave the accelerator."""
+
+    def unload(self) -> None:
+        """Drop the state."""
+
+
+def unload_all(models: Collection[RunnableModel | RunnableJob]) -> int:
     """Unload all models, which take themselves out of the collection; returns their number."""
     loaded = list(models)
     for model in loaded:
@@ -98,6 +130,13 @@ class Accelerator(Protocol):
 
         Raises:
             WorkRefused: ``MODEL_REFUSED``, it cannot be loaded.
+        """
+
+    def train(self, job: CheckedJob) -> RunnableJob:
+        """Begin a training job, or go on with one that another accelerator had.
+
+        Raises:
+            WorkRefused: ``MODEL_REFUSED``, it cannot be trained.
         """
 
     def reset(self) -> str:

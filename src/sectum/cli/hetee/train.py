@@ -1,0 +1,200 @@
+"""``sectum hetee train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sectum.cli.hetee.options import SOFTWARE, chosen_identity, chosen_policy, explaining_unreachable, service_options
+from sectum.cli.options import examples, json_option, positive, whole
+from sectum.errors import UsageError
+
+if TYPE_CHECKING:
+    from sectum.cli.hetee.training_run import Run
+
+_SHOWN = 10
+
+
+def _share(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if not 0 <= value < 1:
+        raise click.BadParameter(f"{value} is out of range: write a number from 0 to below 1.")
+    return value
+
+
+@click.command(
+    epilog=examples(
+        "sectum hetee train cnn --data digits --plot loss.png",
+        "sectum hetee train zoo:squeezenet1_1 --data photos --resolution 32 --optimiser adam --rate 0.001",
+        "sectum hetee train cnn --data digits --resume digits.safetensors --epochs 5 --compare",
+        "sectum hetee train mine.onnx --weights mine.safetensors --data pictures.npz --checkpoint trained.safetensors",
+    )
+)
+@click.argument("network", metavar="NETWORK")
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="'digits' or 'photos', which scikit-learn ships, or an .npz file with images [n, c, h, w] and labels [n].",
+)
+@click.option(
+    "--epochs", callback=whole(10_000), default="10", show_default=True, metavar="N", help="Passes over the data."
+)
+@click.option(
+    "--batch", callback=whole(4096), default="64", show_default=True, metavar="N", help="Batch size in pictures."
+)
+@click.option(
+    "--optimiser",
+    type=click.Choice(["sgd", "adam"]),
+    default="sgd",
+    show_default=True,
+    help="How parameters are changed.",
+)
+@click.option(
+    "--rate", callback=positive("a rate", 1000), metavar="R", help="Learning rate.  [default: sgd 0.05, adam 0.001]"
+)
+@click.option(
+    "--momentum", type=float, callback=_share, default=0.9, show_default=True, metavar="M", help="Momentum; sgd only."
+)
+@click.option(
+    "--weight-decay", type=float, callback=_share, default=0.0, show_default=True, metavar="D", help="Weight decay."
+)
+@click.option("--resolution", callback=whole(8192), metavar="N", help="Height and width that pictures are brought to.")
+@click.option(
+    "--seed", callback=whole(2**31), default="1", show_default=True, metavar="N", help="Seed of weights and order."
+)
+@click.option(
+    "--weights", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Initial weights: safetensors."
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Go on from this checkpoint; --epochs counts from the beginning.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a checkpoint here after each pass: safetensors.",
+)
+@click.option(
+    "--receipts",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write the receipt of each step, with its evidence, to this folder; 'sectum hetee verify' checks it.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="Draw the loss of each batch, and the accuracy after each pass.",
+)
+@click.option("--compare", is_flag=True, help="Train outside of the enclave as well, and compare. It needs PyTorch.")
+@click.option(
+    "--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Kind of accelerator."
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    callback=positive("seconds", 600),
+    default="60",
+    show_default=True,
+    metavar="S",
+    help="How long to wait for an enclave.",
+)
+@service_options
+@json_option
+def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **options: Any) -> None:
+    """Train NETWORK in an enclave, and check the signed receipt of each step.
+
+    NETWORK is 'mlp' or 'cnn' (small ones), zoo:NAME, or an ONNX file. The rack needs 'sectum hetee up --training'. A
+    fifth of the pictures is held out, and scored after each pass. Ctrl-C ends it; --checkpoint keeps what
+    the last pass reached.
+    """
+    from sectum.cli.hetee.training_run import outside, prepare, run_inside
+    from sectum.cli.render.output import check_writable, print_json, write_file
+    from sectum.cli.render.progress import progress_bar
+
+    for path in (plot, options["checkpoint"]):
+        if path is not None:
+            check_writable(path)
+    if compare:
+        from sectum.cli.hetee.options import need_pytorch
+
+        need_pytorch()
+    work = prepare(network, options)
+    policy = chosen_policy(options["policy"], options["state"])
+    from sectum.hetee.client import connect
+
+    with progress_bar() as progress:
+        with (
+            explaining_unreachable(options["url"]),
+            connect(
+                options["url"],
+                policy,
+                identity=chosen_identity(options["identity"]),
+                accelerator=options["accelerator"],
+                wait_s=options["wait_s"],
+            ) as session,
+        ):
+            inside = run_inside(session, work, options["checkpoint"], options["receipts"], progress)
+        other = outside(work, progress) if compare else None
+    if plot is not None:
+        write_file(plot, _drawn(inside))
+    if as_json:
+        print_json(_json(inside, other))
+    else:
+        _show(inside, other)
+        if plot is not None:
+            click.echo(f"drawn: {plot}")
+    if other is not None and other.losses != inside.losses:
+        raise UsageError(
+            "the losses outside differ: other libraries or another processor compute them in another order"
+        )
+
+
+def _json(inside: Run, other: Run | None) -> dict[str, Any]:
+    found = inside.json()
+    if other is not None:
+        found["outside"] = other.json() | {"equal": other.losses == inside.losses}
+    return found
+
+
+def _show(inside: Run, other: Run | None) -> None:
+    from sectum.cli.render.show import rows, say
+
+    lines = [
+        (str(number), f"{loss:.4f}", f"{accuracy:.2%}", *((f"{other.accuracies[at]:.2%}",) if other else ()))
+        for at, (number, loss, accuracy) in enumerate(inside.passes())
+    ]
+    header = ("pass", "mean loss", "accuracy", *(("outside",) if other else ()))
+    rows(lines[-_SHOWN:], right=range(len(header)), header=header)
+    say(f"\n{len(inside.losses)} steps; each has a receipt that was checked; state {inside.state[:16]}")
+    if other is not None and other.losses == inside.losses:
+        say(f"outside of the enclave: the same {len(other.losses)} losses, bit for bit")
+    click.secho(SOFTWARE, bold=True)
+
+
+def _drawn(inside: Run) -> bytes:
+    from sectum.cli.render.pictures import png
+    from sectum.extras import require
+
+    figures = require("matplotlib.figure", "pictures are drawn by matplotlib", "train")
+    figure = figures.Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    steps = range(inside.begun + 1, inside.begun + 1 + len(inside.losses))
+    axes.plot(steps, inside.losses, color="#3b6fb6", linewidth=1, label="loss of a batch")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss of a batch")
+    axes.set_ylim(bottom=0)
+    right = axes.twinx()
+    ends = [inside.begun + at for at in inside.ends]
+    right.plot(ends, [100 * a for a in inside.accuracies], "o-", color="#c8452f", markersize=3, label="accuracy")
+    right.set_ylabel("accuracy on what is held out, %", color="#c8452f")
+    right.set_ylim(0, 100)
+    axes.set_title(f"Training of {inside.name} in an enclave: measured; software evidence", fontsize=10)
+    axes.spines["top"].set_visible(False)
+    right.spines["top"].set_visible(False)
+    return png(figure)

@@ -1,0 +1,1 @@
+"""Training jobs in a worker: what was received and checked. Nothing here loads PyTorch."""
