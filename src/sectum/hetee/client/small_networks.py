@@ -17,8 +17,8 @@ def small_network(name: str, shape: tuple[int, int, int], classes: int, seed: in
     """A network for small pictures.
 
     Args:
-        name: ``mlp``, two fully connected layers; or ``cnn``, two convolutions with normalisation, and one fully
-            connected layer.
+        name: ``mlp``, two fully connected layers; or ``cnn``, two convolutions with normalisation, a pool between
+            them, and one fully connected layer.
         shape: channels, height and width of a picture.
         classes: number of classes.
         seed: of the weights.
@@ -61,8 +61,10 @@ def small_network(name: str, shape: tuple[int, int, int], classes: int, seed: in
             ]
             value = node("Relu", node("BatchNormalization", value, *state))
             channels = out
-        features = channels
-        value = node("Flatten", node("GlobalAveragePool", value))
+            if not index:
+                value = node("MaxPool", value, kernel_shape=[2, 2], strides=[2, 2])
+        features = channels * (shape[1] // 2) * (shape[2] // 2)
+        value = node("Flatten", value)
     node("Gemm", value, weight("scores.weight", classes, features), vector("scores.bias", classes), transB=1)
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *shape])
     scores = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, ["N", classes])
