@@ -73,12 +73,21 @@ def check(verifier: Path, name: str) -> Outcome:
     """
     command = [str(verifier), f"-m{_DEPTH}", "-N", name]
     run = subprocess.run(command, cwd=verifier.parent, check=False, capture_output=True, text=True, timeout=_LIMIT_S)
-    errors, states = re.search(r"errors: (\d+)", run.stdout), re.search(r"(\d+) states, stored", run.stdout)
+    return read_outcome(name, run.stdout, run.stderr)
+
+
+def read_outcome(name: str, stdout: str, stderr: str) -> Outcome:
+    """What a verifier's output says of a property.
+
+    Raises:
+        RuntimeError: the search was not complete, though it found nothing.
+    """
+    errors, states = re.search(r"errors: (\d+)", stdout), re.search(r"(\d+) states, stored", stdout)
     if errors is None or states is None:
-        raise RuntimeError(f"the verifier says of {name}: {run.stdout[-500:]}{run.stderr[-500:]}")
+        raise RuntimeError(f"the verifier says of {name}: {stdout[-500:]}{stderr[-500:]}")
     violated = errors[1] != "0"
-    if not violated and ("Search not completed" in run.stdout or "max search depth too small" in run.stdout):
-        raise RuntimeError(f"the search for runs that violate {name} was not complete: {run.stdout[-500:]}")
+    if not violated and ("Search not completed" in stdout or "max search depth too small" in stdout):
+        raise RuntimeError(f"the search for runs that violate {name} was not complete: {stdout[-500:]}")
     return Outcome(violated, int(states[1]))
 
 

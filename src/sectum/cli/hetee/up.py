@@ -70,7 +70,8 @@ _READY_S, _TRAINING_READY_S = 60.0, 240.0
     "--admit",
     type=click.Path(dir_okay=False, exists=True),
     metavar="FILE",
-    help="File with the public keys of the clients to serve.  [default: serve all]",
+    help="File with the public keys of the clients to serve, each as KEY or KEY:PRIORITY (0 to 7).  "
+    "[default: serve all]",
 )
 @click.option(
     "--drain",

@@ -7,7 +7,8 @@ from functools import partial
 
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
-from sectum.hetee.controller.accelerators import Waiter, has_nodes
+from sectum.hetee.controller.accelerators import has_nodes
+from sectum.hetee.controller.allocator import Grant, Halt, Request, Revoke, Secure
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
@@ -126,7 +127,7 @@ class Controller:
         tenant.session, identity, tenant.handshake = tenant.handshake.session, tenant.handshake.identity, None
         tenant.share = self._shares.enter(identity)
         tenant.state, tenant.deadline_s = SessionState.OPEN, None
-        counts = self.pool.accelerators.counts.items()
+        counts = self.pool.allocator.counts.items()
         accept = messages.Accept(
             service="sectum",
             version=self._issuer.controller.version,
@@ -169,6 +170,8 @@ class Controller:
                 if message.number != tenant.fence:
                     raise refusal(Refusal.UNEXPECTED, "PONG without its PING")
                 tenant.fence = None
+                if tenant.state is SessionState.WAITING:
+                    self._ask(tenant)
 
     def _attest_again(self, tenant: Tenant, challenge: bytes) -> None:
         assert tenant.session is not None
@@ -184,7 +187,7 @@ class Controller:
         if self._drained_s is not None:
             raise refusal(Refusal.DRAINING, _STOPPING)
         kind, count = configuration.accelerator, configuration.count
-        existing = self.pool.accelerators.counts.get(kind, 0)
+        existing = self.pool.allocator.counts.get(kind, 0)
         if count > existing:
             detail = f"the client asked for {count} accelerators of kind {kind}, the service has {existing}"
             self._send(tenant, Kind.FAIL, Failure(code=Refusal.NO_ACCELERATOR, detail=detail))
@@ -196,9 +199,21 @@ class Controller:
         assert tenant.configuration is not None
         tenant.state, tenant.reported = SessionState.WAITING, (-1, 0.0)
         tenant.deadline_s = self._clock() + tenant.configuration.wait_ms / 1e3
-        self.pool.accelerators.wait(
-            tenant.configuration.accelerator, Waiter(tenant.connection, tenant.configuration.count)
-        )
+        if tenant.fence is None:
+            self._ask(tenant)
+
+    def _ask(self, tenant: Tenant) -> None:
+        """Ask the allocator for what a session's enclave is to have; the enclave may exist, or be one with devices."""
+        assert tenant.configuration is not None
+        assert tenant.share is not None
+        kind, identity = tenant.configuration.accelerator, tenant.share.identity
+        holder = None if tenant.enclave is None else Secure(tenant.enclave.number)
+        if holder is None and has_nodes(kind):  # its worker is started when it has them
+            tenant.expected = self.pool.next_number()
+            holder = Secure(tenant.expected)
+        priority = (self._settings.admitted or {}).get(identity, 0)
+        count = tenant.configuration.count
+        self.pool.allocator.ask(Request(tenant.connection, kind, count, identity, priority, holder))
 
     def _terminate(self, tenant: Tenant, deadline_ms: int) -> None:
         tenant.state, tenant.deadline_s = SessionState.CLOSING, None
@@ -235,7 +250,7 @@ class Controller:
     def _forget(self, tenant: Tenant) -> None:
         if self.tenants.pop(tenant.connection, None) is None:
             return
-        self.pool.accelerators.leave(tenant.connection)
+        self.pool.allocator.withdraw(tenant.connection)
         tenant.wipe()
         if tenant.share is not None:
             self._shares.leave(tenant.share)
@@ -255,8 +270,15 @@ class Controller:
             self.pool.linked(enclave, frame)
         except HeteeError as error:
             self.misbehaved(worker, error)
-        if enclave.tenant is not None and enclave.has_work and not self.pool.accelerators.owned(worker):
-            self.pool.accelerators.wait(enclave.kind, Waiter(enclave.tenant, enclave.count))
+        holder = Secure(worker)
+        if enclave.tenant is not None and enclave.has_work and not self.pool.allocator.owned(holder):
+            self._ask(self.tenants[enclave.tenant])
+        if enclave.state is EnclaveState.SPARE and enclave.owned:  # it has just started, with devices
+            if tenant := self._expecting(worker):
+                grant = Grant(tenant.connection, holder, tuple(sorted(enclave.owned)))
+                self._for(tenant, partial(self._serve, tenant, grant))
+            else:
+                self._unwanted(worker)
         self._schedule()
 
     def misbehaved(self, worker: int, error: HeteeError) -> None:
@@ -284,10 +306,13 @@ class Controller:
             return
         self.pool.collected(enclave)
         self._environment.log("worker_collected", worker=worker, pid=enclave.pid, wiped=enclave.wiped, exit=ended.exit)
+        if not enclave.session and (waiting := self._expecting(worker)):
+            self._ask(waiting)
         if enclave.session:
             record = self._issuer.cleaned(enclave, ended)
             if enclave.share is not None and not enclave.wiped and (enclave.blamed or ended.exit not in _CALM_EXITS):
                 self._shares.crashed(enclave.share)
+                self.pool.allocator.pause(enclave.share.identity, enclave.share.paused_s)
             if enclave.tenant is not None:
                 tenant, why = self.tenants[enclave.tenant], enclave.blamed or ended.exit
                 self._for(tenant, lambda: self._cleaned(tenant, enclave, record, why))
@@ -295,7 +320,7 @@ class Controller:
 
     def _cleaned(self, tenant: Tenant, enclave: EnclaveEntry, record: bytes, why: str) -> None:
         tenant.enclave, tenant.record = None, record
-        self.pool.accelerators.leave(tenant.connection)
+        self.pool.allocator.withdraw(tenant.connection)
         self._environment.send(
             tenant.connection, plain_frame(Kind.UNROUTE, encode(messages.Empty()), stream=enclave.index)
         )
@@ -313,73 +338,47 @@ class Controller:
     # --- scheduling ---
 
     def _schedule(self) -> None:
-        """Give free accelerators to the sessions that wait, in their order; revoke others; start spare workers."""
-        accelerators = self.pool.accelerators
-        without_enclave = 0
-        for kind, queue in accelerators.queues():
-            unserved: list[Waiter] = []
-            if has_nodes(kind):
-                self.pool.free_for(kind, self._serve_devices(kind, queue))
-                continue
-            spares = self.pool.spares()
-            for waiter in queue:
-                tenant = self.tenants.get(waiter.tenant)
-                if tenant is None:  # ended by a fault while others were served
-                    continue
-                lacks_enclave = tenant.enclave is None
-                if lacks_enclave:
-                    if self._is_paused(tenant):
-                        continue
-                    if tenant.fence is not None or not spares:
-                        without_enclave += 1
-                        continue  # later sessions do not wait until this one's worker has started
-                    spares -= 1
-                free = accelerators.free(kind)
-                if unserved or len(free) < waiter.needs:
-                    without_enclave += lacks_enclave
-                    unserved.append(waiter)
-                    continue
-                accelerators.leave(waiter.tenant)
-                self._for(tenant, partial(self._serve, tenant, self.pool.spare(), free[: waiter.needs]))
-            self.pool.free_for(kind, unserved)
+        """Carry out what the allocator decides, and start spare workers."""
+        for decision in self.pool.allocator.decide(self._clock()):
+            match decision:
+                case Grant(asker, Secure(number)):
+                    tenant = self.tenants.get(asker)
+                    if tenant is None:  # ended by a fault while others were served
+                        self._unwanted(number)
+                    elif number in self.pool.enclaves:
+                        self._for(tenant, partial(self._serve, tenant, decision))
+                    elif not self.pool.start_with(decision):
+                        self._unwanted(number)
+                        self._ask(tenant)
+                case Revoke():
+                    self.pool.revoke(decision)
+                case Halt():
+                    self.pool.halt(decision)
         if self._drained_s is None:
-            self.pool.refill(without_enclave)
+            self.pool.refill(self.pool.allocator.lacking)
 
-    def _serve_devices(self, kind: str, queue: tuple[Waiter, ...]) -> list[Waiter]:
-        """Give sessions workers that were started for their devices, and start these; returns who still waits."""
-        accelerators, unserved, workers = self.pool.accelerators, list[Waiter](), self.pool.with_devices(kind)
-        for waiter in queue:
-            tenant = self.tenants.get(waiter.tenant)
-            if tenant is None or tenant.enclave is not None or self._is_paused(tenant):
-                continue
-            free = accelerators.free(kind)
-            if enclave := next((worker for worker in workers if len(worker.owned) == waiter.needs), None):
-                workers.remove(enclave)
-                if enclave.state is EnclaveState.SPARE and tenant.fence is None:
-                    accelerators.leave(waiter.tenant)
-                    self._for(tenant, partial(self._serve, tenant, enclave, sorted(enclave.owned)))
-            elif unserved or len(free) < waiter.needs:
-                unserved.append(waiter)
-            else:
-                self.pool.start(free[: waiter.needs])
-        for enclave in workers:  # nobody waits for them any more; to end while it starts would count as a failed start
-            if enclave.state is EnclaveState.SPARE:
-                self._environment.kill(enclave.number)
-        return unserved
+    def _unwanted(self, worker: int) -> None:
+        """Take from a worker what nobody waits for any more."""
+        if worker in self.pool.enclaves:
+            self._environment.kill(worker)
+        else:
+            self.pool.allocator.ended(Secure(worker))
 
-    def _is_paused(self, tenant: Tenant) -> bool:
-        return tenant.share is not None and self._clock() < tenant.share.paused_s
+    def _expecting(self, worker: int) -> Tenant | None:
+        """The session that waits for a worker that is started for its devices."""
+        waiting = (tenant for tenant in self.tenants.values() if tenant.state is SessionState.WAITING)
+        return next((tenant for tenant in waiting if tenant.expected == worker), None)
 
-    def _serve(self, tenant: Tenant, spare: EnclaveEntry | None, names: list[str]) -> None:
-        enclave = tenant.enclave or self._assign(tenant, spare, names)
-        self.pool.grant(enclave, names)
+    def _serve(self, tenant: Tenant, grant: Grant) -> None:
+        assert isinstance(grant.holder, Secure)
+        enclave = tenant.enclave or self._assign(tenant, self.pool.enclaves[grant.holder.enclave], grant.names)
+        self.pool.grant(enclave, grant)
 
-    def _assign(self, tenant: Tenant, enclave: EnclaveEntry | None, names: list[str]) -> EnclaveEntry:
+    def _assign(self, tenant: Tenant, enclave: EnclaveEntry, names: tuple[str, ...]) -> EnclaveEntry:
         """Give a spare worker to a session: send evidence to the client, keys to the worker, its socket to the host."""
         session, configuration = tenant.session, tenant.configuration
         assert session is not None
         assert configuration is not None
-        assert enclave is not None
         enclave.advance_to(EnclaveState.ASSIGNED)
         enclave.session, enclave.tenant, enclave.index = session.session_id, tenant.connection, tenant.index
         enclave.share = tenant.share
@@ -441,11 +440,11 @@ class Controller:
         if tenant.state is not SessionState.WAITING:
             return
         if late:
-            self.pool.accelerators.leave(tenant.connection)
+            self.pool.allocator.withdraw(tenant.connection)
             tenant.state, tenant.deadline_s = SessionState.OPEN, None
             self._send(tenant, Kind.FAIL, Failure(code=Refusal.BUSY, detail=self._why_none(tenant, now)))
             return
-        ahead, (reported, when) = self.pool.accelerators.ahead(tenant.connection), tenant.reported
+        ahead, (reported, when) = self.pool.allocator.ahead(tenant.connection), tenant.reported
         if ahead != reported and now >= when + _QUEUED_EVERY_S:
             tenant.reported = ahead, now
             self._send(tenant, Kind.QUEUED, messages.Queued(ahead=ahead))

@@ -42,9 +42,7 @@ class EnclaveEntry:
         index: number of enclaves that the session had before.
         kind: kind of its accelerators.
         count: number of accelerators that the session asked for.
-        granted_s: time of the last GRANT.
         drained_s: time at which it was told to end.
-        revoked_s: time of a REVOKE that it has not complied with yet; None if there is none.
         wiped: whether it has said that it has wiped its memory.
         blamed: why this controller killed it before its end; empty if it did not.
         owned: names of all accelerators that it was ever granted.
@@ -65,9 +63,7 @@ class EnclaveEntry:
     index: int = 0
     kind: str = ""
     count: int = 0
-    granted_s: float = 0.0
     drained_s: float = 0.0
-    revoked_s: float | None = None
     wiped: bool = False
     blamed: str = ""
     owned: set[str] = field(default_factory=set)
@@ -83,11 +79,6 @@ class EnclaveEntry:
     def has_work(self) -> bool:
         """Whether it has batches to compute."""
         return self.heartbeat.open_streams > 0 and self.state in (EnclaveState.SERVING, EnclaveState.DRAINING)
-
-    @property
-    def quantum_s(self) -> float:
-        """When its current turn with its accelerators began: an end that was asked for begins a new one."""
-        return max(self.granted_s, self.drained_s)
 
     def status(self, accelerators: tuple[str, ...]) -> WorkerStatus:
         """What an operator may know of a worker that has started."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sectum.hetee.controller.accelerators import AcceleratorPool, resets_alive
+from sectum.hetee.controller.accelerators import resets_alive
+from sectum.hetee.controller.allocator import Allocator, Secure
 from sectum.hetee.controller.enclaves import EnclaveEntry
 from sectum.hetee.controller.environment import Clock, Environment
 
@@ -37,19 +38,19 @@ class Handover:
     """Follows the workers that gave accelerators back.
 
     Args:
-        accelerators: all accelerators.
+        allocator: knows whose an accelerator is.
         environment: stops processes, and reads their clocks.
         clock: monotonic time in seconds.
     """
 
-    def __init__(self, accelerators: AcceleratorPool, environment: Environment, clock: Clock) -> None:
-        self._accelerators, self._environment, self._clock = accelerators, environment, clock
+    def __init__(self, allocator: Allocator, environment: Environment, clock: Clock) -> None:
+        self._allocator, self._environment, self._clock = allocator, environment, clock
         self._stopping: dict[int, float] = {}  # since when
         self._limited: dict[int, _Limited] = {}
 
     def returned(self, enclave: EnclaveEntry, names: Iterable[str]) -> None:
         """Handle RETURNED: the accelerators are in nobody's hands until they are reset."""
-        self._accelerators.give_back(enclave.number, names)
+        self._allocator.returned(Secure(enclave.number), names)
         if resets_alive(enclave.kind):
             self._stopping[enclave.number] = self._clock()
             self._environment.stop(enclave.number)
@@ -62,11 +63,11 @@ class Handover:
         number, now = enclave.number, self._clock()
         if self._stopping.pop(number, None) is None:
             return  # it was stopped because of its share
-        names = self._accelerators.resetting(number)
+        names = self._allocator.resetting(Secure(number))
         self._environment.log("accelerators_reset", worker=number, accelerators=names, why="the kernel stopped it")
         enclave.given_back |= set(names)
-        self._accelerators.confirm(number)
-        if not self._accelerators.owned(number):
+        self._allocator.confirm(Secure(number))
+        if not self._allocator.owned(Secure(number)):
             self._limited[number] = _Limited(self._environment.processor_s(number), now)
         self._environment.resume(number)
 
@@ -80,8 +81,7 @@ class Handover:
         """Free all that a worker had: its process has been collected."""
         self._stopping.pop(enclave.number, None)
         self._limited.pop(enclave.number, None)
-        self._accelerators.give_back(enclave.number, self._accelerators.owned(enclave.number))
-        self._accelerators.confirm(enclave.number)
+        self._allocator.ended(Secure(enclave.number))
 
     def tick(self, enclaves: Mapping[int, EnclaveEntry]) -> None:
         """Stop workers without accelerators that use more than their share, and let others go on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.records import Cleaning, sign_cleaning
 from sectum.hetee.channel.handshake import EstablishedSession
@@ -34,7 +36,7 @@ class Issuer:
         """Evidence about the controller itself."""
         return self._attester.evidence(self.controller, nonce)
 
-    def vouch(self, session: EstablishedSession, enclave: EnclaveEntry, accelerators: list[str]) -> bytes:
+    def vouch(self, session: EstablishedSession, enclave: EnclaveEntry, accelerators: Sequence[str]) -> bytes:
         """The payload of VOUCH: evidence of the measurement that was taken before the worker started (rule R6)."""
         started = enclave.started
         assert started is not None

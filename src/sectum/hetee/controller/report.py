@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from sectum.hetee.controller.allocator import Secure
 from sectum.hetee.controller.enclaves import EnclaveState
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import SessionState, Tenant
@@ -46,12 +47,12 @@ def report(
         "the service is being stopped": draining,
         "the endorsement of this machine has expired": left_s <= 0,
         f"{settings.sessions} sessions are open, the limit": full,
-        "workers do not start: see the log": pool.failures >= _FAILED_STARTS and not pool.spares(),
+        "workers do not start: see the log": pool.failures >= _FAILED_STARTS and not pool.allocator.idle(),
     }
     days = left_s / _DAY_S
     warnings = {f"this machine's endorsement expires in {days:.1f} days": 0 < days < WARN_DAYS}
     return State(
-        workers=tuple(enclave.status(pool.accelerators.owned(enclave.number)) for enclave in living[:_WORKERS]),
+        workers=tuple(enclave.status(pool.allocator.owned(Secure(enclave.number))) for enclave in living[:_WORKERS]),
         waiting=sum(tenant.state is SessionState.WAITING for tenant in tenants),
         sessions=sum(tenant.session is not None for tenant in tenants),
         draining=draining,

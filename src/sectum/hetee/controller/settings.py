@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 GIB = 1 << 30
@@ -13,8 +14,10 @@ class Settings:
 
     Attributes:
         accelerators: number of accelerators of each kind.
-        admitted: identities (Ed25519 public keys) that are served; None serves everyone.
+        admitted: identities (Ed25519 public keys) that are served, with their priorities, 0 to 7; None serves everyone,
+            with priority 0.
         spares: number of unused workers that are kept ready.
+        spares_at_most: how many are kept ready when many sessions come.
         enclaves: largest number of workers that serve at a time.
         sessions: largest number of sessions at a time.
         sessions_of_one: largest number of sessions of one identity at a time.
@@ -33,8 +36,9 @@ class Settings:
     """
 
     accelerators: dict[str, int] = field(default_factory=lambda: {"cpu": 1})
-    admitted: frozenset[bytes] | None = None
+    admitted: Mapping[bytes, int] | None = None
     spares: int = 2
+    spares_at_most: int = 8
     enclaves: int = 64
     sessions: int = 256
     sessions_of_one: int = 32

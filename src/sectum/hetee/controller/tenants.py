@@ -54,6 +54,7 @@ class Tenant:
         configuration: the last CONFIGURE.
         enclave: its worker; None if it has none.
         index: index of its next enclave.
+        expected: number of the worker that is started for its devices; 0 if it waits for none.
         fence: number of a PING sent after LOST that has no PONG yet. Until the PONG comes, the session gets no new
             enclave, so that nothing that the client sent to the lost enclave reaches the next one.
         reported: the place in the queue that was last sent to the client, and when.
@@ -72,6 +73,7 @@ class Tenant:
     configuration: Configure | None = None
     enclave: EnclaveEntry | None = None
     index: int = 0
+    expected: int = 0
     fence: int | None = None
     reported: tuple[int, float] = (-1, 0.0)
     record: bytes = b""

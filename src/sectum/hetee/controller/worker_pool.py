@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from sectum.hetee.controller.accelerators import AcceleratorPool, Waiter, kind_of
+from sectum.hetee.controller.allocator import Allocator, Grant, Halt, Revoke, Secure, Terms
+from sectum.hetee.controller.demand import Demand
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Clock, Environment
 from sectum.hetee.controller.handover import WIPE_S, Handover
@@ -36,10 +37,12 @@ class WorkerPool:
     """Starts spare workers, moves accelerators between workers, and ends workers."""
 
     def __init__(self, settings: Settings, environment: Environment, clock: Clock) -> None:
-        self.accelerators = AcceleratorPool(settings.accelerators)
-        self.handover = Handover(self.accelerators, environment, clock)
+        terms = Terms(settings.quantum_s, grace_s=REVOKE_S + settings.longest_batch_s)
+        self.allocator = Allocator(settings.accelerators, terms)
+        self.handover = Handover(self.allocator, environment, clock)
         self.enclaves: dict[int, EnclaveEntry] = {}
         self._settings, self._environment, self._clock = settings, environment, clock
+        self._demand = Demand(settings.spares, settings.spares_at_most)
         self._numbers = 0
         self._restart_s = 0.0
         self.unconfined: tuple[str, ...] = ()  # what the newest worker lacks
@@ -49,31 +52,43 @@ class WorkerPool:
         return (enclave for enclave in self.enclaves.values() if enclave.state in states)
 
     def refill(self, waiting: int) -> None:
-        """Start workers until there is one for each session that waits, plus the configured number of spares."""
+        """Start workers until there is one for each session that waits, plus those of the idle queue."""
         now = self._clock()
-        ready, starting = self.spares(), sum(not enclave.owned for enclave in self._in(EnclaveState.STARTING))
-        wanted = min(self._settings.spares + waiting - ready, _STARTING_AT_ONCE) - starting
+        ready, starting = self.allocator.idle(), sum(not enclave.owned for enclave in self._in(EnclaveState.STARTING))
+        wanted = min(self._demand.wanted(now) + waiting - ready, _STARTING_AT_ONCE) - starting
         room = self._settings.enclaves + self._settings.spares - len(self.enclaves)
         if waiting > ready and room <= 0:  # who is ending gives way to who waits
             for enclave in self._in(EnclaveState.DRAINING):
                 enclave.kill_s = min(enclave.kill_s or now, enclave.drained_s + self._settings.quantum_s + REVOKE_S)
         for _ in range(min(wanted, room)):
-            self.start()
+            self._start(self.next_number())
 
-    def start(self, devices: Sequence[str] = ()) -> None:
-        """Start a worker, unless one has just failed; it owns these free accelerators, and sees no other device."""
+    def next_number(self) -> int:
+        """The number of the next worker."""
+        self._numbers += 1
+        return self._numbers
+
+    def start_with(self, grant: Grant) -> bool:
+        """Start the worker that was granted devices; it sees no others. Returns whether it was started."""
+        assert isinstance(grant.holder, Secure)
+        started = self._start(grant.holder.enclave, grant.names)
+        if started:  # its turn begins when it has started
+            self.allocator.begin(grant.holder, self._clock() + self._settings.starting_s)
+        return started
+
+    def _start(self, number: int, devices: tuple[str, ...] = ()) -> bool:
+        """Start a worker, unless one has just failed; returns whether it was started."""
         now = self._clock()
         if now < self._restart_s:
-            return
-        self._numbers += 1
+            return False
         try:
-            pid, measurement = self._environment.start(self._numbers, tuple(devices))
+            pid, measurement = self._environment.start(number, devices)
         except OSError as error:
             self._start_failed(str(error))
-            return
-        enclave = EnclaveEntry(self._numbers, pid, measurement, now + self._settings.starting_s, owned=set(devices))
-        self.enclaves[self._numbers] = enclave
-        self.accelerators.grant(self._numbers, devices)
+            return False
+        until_s = now + self._settings.starting_s
+        self.enclaves[number] = EnclaveEntry(number, pid, measurement, until_s, owned=set(devices))
+        return True
 
     def _start_failed(self, why: str) -> None:
         """Retry at once the first time, then after 0.1, 0.2, ... 2 s."""
@@ -81,44 +96,28 @@ class WorkerPool:
         self.failures += 1
         self._environment.log("worker_not_started", why=why, failures=self.failures)
 
-    def spare(self) -> EnclaveEntry | None:
-        """The spare worker without devices that has waited longest; None if there is none."""
-        return next((enclave for enclave in self._in(EnclaveState.SPARE) if not enclave.owned), None)
-
-    def with_devices(self, kind: str) -> list[EnclaveEntry]:
-        """Workers that were started with devices of a kind, and have no session yet."""
-        workers = self._in(EnclaveState.STARTING, EnclaveState.SPARE)
-        return [enclave for enclave in workers if kind in map(kind_of, enclave.owned)]
-
-    def spares(self) -> int:
-        """The number of spare workers without devices."""
-        return sum(not enclave.owned for enclave in self._in(EnclaveState.SPARE))
-
-    def grant(self, enclave: EnclaveEntry, names: list[str]) -> None:
-        """Give free accelerators, or those that it was started with, to a worker."""
-        if set(names) != set(self.accelerators.owned(enclave.number)):
-            self.accelerators.grant(enclave.number, names)
-        enclave.granted_s = self._clock()
-        enclave.owned |= set(names)
+    def grant(self, enclave: EnclaveEntry, grant: Grant) -> None:
+        """Tell a worker what it was granted."""
+        if not enclave.owned:
+            self._demand.took(self._clock())
+        self.allocator.begin(grant.holder, self._clock())
+        enclave.owned |= set(grant.names)
         self.handover.granted(enclave)
-        self._environment.send_to_worker(enclave.number, _frame(Kind.GRANT, Accelerators(accelerators=tuple(names))))
+        self._environment.send_to_worker(enclave.number, _frame(Kind.GRANT, Accelerators(accelerators=grant.names)))
 
-    def free_for(self, kind: str, waiters: list[Waiter]) -> None:
-        """Revoke as many accelerators as the waiting sessions need, from workers that kept theirs for a quantum."""
-        now = self._clock()
-        owning = (e for e in self._in(EnclaveState.SERVING, EnclaveState.DRAINING) if e.kind == kind)
-        owners = sorted(owning, key=lambda e: e.quantum_s)
-        coming = self.accelerators.coming(kind)
-        coming += sum(len(self.accelerators.owned(e.number)) for e in owners if e.revoked_s is not None)
-        missing = sum(waiter.needs for waiter in waiters) - coming
-        for enclave in owners:
-            names = self.accelerators.owned(enclave.number)
-            if missing <= 0 or now < enclave.quantum_s + self._settings.quantum_s:
-                return
-            if names and enclave.revoked_s is None:
-                enclave.revoked_s = now
-                missing -= len(names)
-                self._environment.send_to_worker(enclave.number, _frame(Kind.REVOKE, Accelerators(accelerators=names)))
+    def revoke(self, revoke: Revoke) -> None:
+        """Tell a worker what it must give back."""
+        assert isinstance(revoke.holder, Secure)
+        message = Accelerators(accelerators=revoke.names)
+        self._environment.send_to_worker(revoke.holder.enclave, _frame(Kind.REVOKE, message))
+
+    def halt(self, halt: Halt) -> None:
+        """Kill a worker that has not given back in time."""
+        assert isinstance(halt.holder, Secure)
+        enclave = self.enclaves[halt.holder.enclave]
+        if enclave.state is EnclaveState.SERVING:
+            enclave.blamed = "it did not give its accelerators back in time"
+        self._kill_late(enclave)
 
     def linked(self, enclave: EnclaveEntry, frame: Frame) -> Message:
         """Handle a worker's message.
@@ -134,8 +133,12 @@ class WorkerPool:
                     detail = f"a worker lacks confinement: {', '.join(message.unconfined or lacking)}"
                     raise refusal(Refusal.INTERNAL, detail)
                 self.unconfined = tuple(message.unconfined)
+                begun_s = (enclave.kill_s or 0.0) - self._settings.starting_s
                 enclave.started, enclave.kill_s = message, None
                 enclave.advance_to(EnclaveState.SPARE)
+                if not enclave.owned:
+                    self._demand.started(self._clock() - begun_s)
+                    self.allocator.clean(enclave.number)
                 self.failures = 0
             case Heartbeat() if enclave.started is not None:
                 enclave.heartbeat = message
@@ -151,15 +154,13 @@ class WorkerPool:
         return message
 
     def _returned(self, enclave: EnclaveEntry, returned: Accelerators) -> None:
-        asked = enclave.revoked_s is not None
-        if not set(returned.accelerators) <= set(self.accelerators.owned(enclave.number)):
+        names, asked = set(returned.accelerators), self.allocator.asked(Secure(enclave.number))
+        if not names <= set(self.allocator.owned(Secure(enclave.number))):
             raise refusal(Refusal.UNEXPECTED, "a worker gave back accelerators that it does not own")
-        if not asked and enclave.state is not EnclaveState.DRAINING:
+        if not names <= asked and enclave.state is not EnclaveState.DRAINING:
             raise refusal(Refusal.UNEXPECTED, "a worker gave back accelerators that were not revoked")
-        if asked:  # those that come back because of WIPE are reset when the process has been collected
-            self.handover.returned(enclave, set(returned.accelerators))
-        if not self.accelerators.owned(enclave.number):
-            enclave.revoked_s = None
+        if names & asked:  # those that come back because of WIPE are reset when the process has been collected
+            self.handover.returned(enclave, names & asked)
 
     def wipe(self, enclave: EnclaveEntry, deadline_ms: int) -> None:
         """End a worker: it may answer open streams until the deadline, then it wipes its memory and is killed."""
@@ -170,6 +171,7 @@ class WorkerPool:
             return
         enclave.advance_to(EnclaveState.DRAINING)
         enclave.drained_s = self._clock()
+        self.allocator.ending(Secure(enclave.number), enclave.drained_s, REVOKE_S)
         enclave.kill_s = self._clock() + deadline_ms / 1e3 + WIPE_S
         self._environment.send_to_worker(enclave.number, _frame(Kind.WIPE, Deadline(deadline_ms=deadline_ms)))
 
@@ -186,18 +188,10 @@ class WorkerPool:
         now = self._clock()
         self.handover.tick(self.enclaves)
         for enclave in self.enclaves.values():
-            kept = now >= self._give_back_by_s(enclave)
-            if kept or (enclave.kill_s is not None and now >= enclave.kill_s):
-                if kept and enclave.state is EnclaveState.SERVING:
-                    enclave.blamed = "it did not give its accelerators back in time"
-                enclave.kill_s = enclave.revoked_s = None
-                self._environment.log("worker_late", worker=enclave.number, state=enclave.state.name.lower())
-                self._environment.kill(enclave.number)
+            if enclave.kill_s is not None and now >= enclave.kill_s:
+                self._kill_late(enclave)
 
-    def _give_back_by_s(self, enclave: EnclaveEntry) -> float:
-        """When a worker must have given back what was revoked: of who is ending, a long batch is not waited for."""
-        if enclave.revoked_s is None:
-            return float("inf")
-        if enclave.state is EnclaveState.DRAINING:
-            return max(enclave.revoked_s, enclave.drained_s + self._settings.quantum_s) + REVOKE_S
-        return enclave.revoked_s + REVOKE_S + self._settings.longest_batch_s
+    def _kill_late(self, enclave: EnclaveEntry) -> None:
+        enclave.kill_s = None
+        self._environment.log("worker_late", worker=enclave.number, state=enclave.state.name.lower())
+        self._environment.kill(enclave.number)

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from sectum.hetee.controller.allocator import PRIORITIES
 from sectum.hetee.controller.settings import Settings, Start
 from sectum.hetee.wire.messages import ACCELERATOR_KINDS
 
@@ -22,14 +23,16 @@ def _accelerators(text: str) -> dict[str, int]:
     return counts
 
 
-def _admitted(path: str) -> frozenset[bytes]:
+def _admitted(path: str) -> dict[bytes, int]:
     try:
-        words = Path(path).read_text(encoding="ascii").split()
-        keys = frozenset(bytes.fromhex(word) for word in words)
+        words = [word.partition(":") for word in Path(path).read_text(encoding="ascii").split()]
+        keys = {bytes.fromhex(key): int(priority or "0") for key, _, priority in words}
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{path} is not a list of public keys in hexadecimal: {error}") from None
     if any(len(key) != 32 for key in keys):
         raise argparse.ArgumentTypeError(f"{path} holds a key that is not 32 bytes long")
+    if any(priority not in PRIORITIES for priority in keys.values()):
+        raise argparse.ArgumentTypeError(f"{path} holds a priority that is not 0 to {PRIORITIES[-1]}")
     return keys
 
 
@@ -52,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--admit",
         type=_admitted,
         metavar="FILE",
-        help="file with the public keys of the clients to serve; without it all are served",
+        help="file with the public keys of the clients to serve, as KEY or KEY:PRIORITY; without it all are served",
     )
     read.add_argument(
         "--threads", type=int, default=1, help="number of threads that compute a batch on one CPU accelerator"

@@ -1,29 +1,11 @@
-"""Accelerators are shared first in, first out, for a quantum each."""
+"""Sessions take turns with accelerators, for a quantum each."""
 
 from __future__ import annotations
 
 from hetee_fake_environment import FakeEnvironment
-from sectum.hetee.controller.accelerators import AcceleratorPool, Waiter, reset
+from sectum.hetee.controller.accelerators import reset
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.wire.kinds import Kind
-
-
-def test_who_waits_is_served_in_order_and_only_what_is_free_is_given() -> None:
-    """Only free accelerators are granted, and waiting sessions keep their order."""
-    accelerators = AcceleratorPool({"cpu": 2})
-    accelerators.grant(1, accelerators.free("cpu"))
-    assert accelerators.free("cpu") == []
-    for tenant in (5, 6, 5):
-        accelerators.wait("cpu", Waiter(tenant, 1))
-    assert [waiter.tenant for _, queue in accelerators.queues() for waiter in queue] == [5, 6]
-    assert accelerators.ahead(6) == 1
-    accelerators.give_back(1, ["cpu:1"])
-    assert accelerators.free("cpu") == []
-    assert accelerators.resetting(1) == ("cpu:1",)
-    assert accelerators.coming("cpu") == 1
-    accelerators.confirm(1)
-    assert accelerators.owned(1) == ("cpu:0",)
-    assert accelerators.free("cpu") == ["cpu:1"]
 
 
 def test_what_was_done_to_an_accelerator_is_said() -> None:

@@ -27,7 +27,7 @@ def test_spares_have_no_device() -> None:
     (spare,) = fake.workers.values()
     assert spare.devices == ()
     ask(fake)
-    assert fake.controller.pool.spares() == 1
+    assert fake.controller.pool.allocator.idle() == 1
     assert [worker.devices for worker in fake.workers.values()] == [(), ("cuda:0",)]
 
 
@@ -61,7 +61,7 @@ def test_a_worker_for_whom_nobody_waits_any_more_ends() -> None:
     assert fake.workers[worker].killed
     fake.end(worker)
     assert fake.controller.pool.failures == 0
-    assert fake.controller.pool.accelerators.free("cuda") == ["cuda:0", "cuda:1"]
+    assert fake.controller.pool.allocator.free("cuda") == ["cuda:0", "cuda:1"]
 
 
 def test_a_worker_with_devices_that_does_not_start_gives_them_back() -> None:

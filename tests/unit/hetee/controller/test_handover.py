@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hetee_fake_environment import FakeEnvironment
+from sectum.hetee.controller.allocator import Secure
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.wire.kinds import Kind
 
@@ -25,8 +26,8 @@ def test_what_was_given_back_is_nobody_s_until_the_kernel_has_stopped_the_proces
     """The next session gets the accelerator after the stop, not after RETURNED; then the process goes on."""
     fake, liar, second = two_on_one()
     fake.give_back(liar, stops=False)
-    pool = fake.controller.pool.accelerators
-    assert (pool.owned(liar), pool.resetting(liar), pool.free("cpu")) == ((), ("cpu:0",), [])
+    pool = fake.controller.pool.allocator
+    assert (pool.owned(Secure(liar)), pool.resetting(Secure(liar)), pool.free("cpu")) == ((), ("cpu:0",), [])
     assert fake.workers[liar].stopping
     assert fake.clients[second].last(Kind.VOUCH) is None
     fake.stops(liar)

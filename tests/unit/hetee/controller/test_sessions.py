@@ -206,7 +206,7 @@ def test_what_a_state_does_not_list_ends_the_session(kind: Kind, message: messag
 
 def test_who_is_not_admitted_gets_no_session() -> None:
     """With a list of keys, a client with another key is NOT_ADMITTED."""
-    fake = FakeEnvironment(Settings(admitted=frozenset({b"k" * 32})))
+    fake = FakeEnvironment(Settings(admitted={b"k" * 32: 0}))
     assert refused(fake, fake.connect()) is Refusal.NOT_ADMITTED
 
 

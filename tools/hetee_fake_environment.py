@@ -1,4 +1,5 @@
 """A fake environment for a controller, without sockets or processes: real keys, and a clock that a test moves."""
+# ruff: noqa: D102  # the methods of `environment.Environment` are described there
 
 from __future__ import annotations
 
