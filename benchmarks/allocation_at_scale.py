@@ -397,7 +397,7 @@ def main() -> int:
     parser.add_argument("--loads-on", type=int, default=320, help="number of accelerators of the series of loads")
     parser.add_argument("--quanta", type=float, nargs="*", default=[0.5, 2.0, 10.0, 60.0])
     parser.add_argument("--quantum-s", type=float, default=60.0, help="quantum of the other two series")
-    parser.add_argument("--sessions-load", type=float, default=0.5, help="of sessions, over capacity; jobs add as much")
+    parser.add_argument("--sessions-load", type=float, default=0.4, help="of sessions, over capacity; jobs add as much")
     parser.add_argument("--every-s", type=float, default=1.0, help="time between two decisions")
     parser.add_argument("--seed", type=int, default=1)
     for name, value in asdict(Costs()).items():

@@ -120,7 +120,7 @@ def test_turns_do_not_depend_on_the_number_of_sessions(many: int, seed: int) -> 
 
 
 @settings(deadline=None)
-@given(takes=st.lists(st.floats(0, 100), max_size=60), start_s=st.floats(0, 30))
+@given(takes=st.lists(st.floats(0, 100), max_size=60), start_s=st.floats(-1e-9, 30))
 def test_the_idle_queue_stays_within_its_limits(takes: list[float], start_s: float) -> None:
     """It is never smaller or larger than was configured, and is smallest again when nobody has come for long."""
     demand, now_s = Demand(2, 8), 0.0

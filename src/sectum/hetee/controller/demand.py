@@ -32,7 +32,8 @@ class Demand:
         self._count, self._counted_s = self._recent(now_s) + 1, now_s
 
     def started(self, seconds: float) -> None:
-        """A worker has needed so long to start."""
+        """A worker has needed so long to start; a difference of times may come out just below zero."""
+        seconds = max(0.0, seconds)
         before_s = seconds if self._start_s is None else self._start_s
         self._start_s = before_s + _NEWEST * (seconds - before_s)
 
