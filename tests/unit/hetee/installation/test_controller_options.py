@@ -1,0 +1,33 @@
+"""The options of a controller are checked before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sectum.hetee.installation.controller_options import parser
+
+ALICE, BOB = b"a" * 32, b"b" * 32
+
+
+def read(place: Path, text: str) -> object:
+    """What ``--admit`` says with a file of this content."""
+    file = place / "admitted"
+    file.write_text(text)
+    needed = ["--socket", "s", "--endorsement", "e", "--reference", "r"]
+    return parser().parse_args([*needed, "--admit", str(file)]).admit
+
+
+def test_admitted_keys_have_priorities(tmp_path: Path) -> None:
+    """A key without a priority has 0; with one, its share doubles with each step."""
+    assert read(tmp_path, f"{ALICE.hex()}\n{BOB.hex()}:3\n") == {ALICE: 0, BOB: 3}
+
+
+@pytest.mark.parametrize("text", ["xyz", ALICE.hex()[2:], f"{ALICE.hex()}:8", f"{ALICE.hex()}:-1", f"{ALICE.hex()}:x"])
+def test_what_is_no_list_of_keys_is_refused(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file with anything else ends the command with its usage code, and names the file."""
+    with pytest.raises(SystemExit) as ended:
+        read(tmp_path, text)
+    assert ended.value.code == 2
+    assert str(tmp_path / "admitted") in capsys.readouterr().err
