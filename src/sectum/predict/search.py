@@ -222,7 +222,10 @@ class _Job:
         return [one for one in found if one is not None]
 
     def _trace(self, architecture: Architecture | Graph) -> TracedNetwork:
-        graph = architecture if isinstance(architecture, Graph) else to_graph(architecture, self.batch)
+        if isinstance(architecture, Graph):
+            graph = architecture
+        else:  # The runtime folds these normalizations anyway: what it executes is the same, and there is less to rewrite.
+            graph = to_graph(architecture, self.batch, fold_batch_norm=True)
         return self.predictor.trace(graph, threads=self.threads)
 
     def _count(self, network: Prepared) -> tuple[Prepared, PagingCounts]:
