@@ -224,7 +224,7 @@ class _Job:
     def _trace(self, architecture: Architecture | Graph) -> TracedNetwork:
         if isinstance(architecture, Graph):
             graph = architecture
-        else:  # The runtime folds these normalizations anyway: what it executes is the same, and there is less to rewrite.
+        else:  # The runtime folds these normalizations anyway: it executes the same, and there is less to rewrite.
             graph = to_graph(architecture, self.batch, fold_batch_norm=True)
         return self.predictor.trace(graph, threads=self.threads)
 

@@ -114,6 +114,8 @@ class Relay:
         try:
             self._pass_on("in", [header], incoming, self._controller, splicer)
         except SinkEnded:
+            # Its last frames may still be on their way to the client. The thread that forwards them sees the end, too.
+            self._ended.wait(_LAST_ANSWERS_S)
             raise refusal(Refusal.CONTROLLER_LOST, "the controller's connection ended") from None
 
     def _to_worker(self, header: Header, incoming: IncomingFrames, splicer: Splicer) -> None:

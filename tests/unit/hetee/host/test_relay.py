@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -249,6 +250,29 @@ def test_an_end_that_the_controller_has_explained_is_no_loss(ends: Ends) -> None
     assert read_frame(ends.client).header.kind is Kind.CLEANED
     assert ends.client.recv(1) == b""
     assert ends.counts.json()["refused"] == {}
+
+
+def test_a_message_that_comes_too_late_does_not_cut_off_what_the_controller_said_last() -> None:
+    """A client that sends a PING when the controller has ended still gets the record of its enclave's end."""
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    client, (controller, host_controller) = socket.socket(), socket.socketpair()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(server.getsockname())
+    host_client, _ = server.accept()
+    last = [sealed(Kind.PONG, 40_000) for _ in range(3)] + [sealed(Kind.CLEANED)]
+    with client, server:
+        thread = threading.Thread(target=Relay(host_client, host_controller, Counts()).run)
+        thread.start()
+        controller.sendall(b"".join(last))
+        controller.close()
+        client.sendall(sealed(Kind.PING))
+        time.sleep(0.2)  # the client has not read yet, so that most of it still lies with the relay
+        assert receive_exactly(client, sum(map(len, last))) == b"".join(last)
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_a_worker_that_is_cut_off_within_a_frame_ends_the_connection(ends: Ends) -> None:
