@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ def test_an_evaluation_goes_on_where_it_was_stopped(tmp_path):
     from sectum.lab.learners.splits import random_folds
     from sectum.lab.learners.three_constants import ThreeConstants
 
-    networks = read(DATASET)[:60]
+    first = sorted(DATASET.glob("*.parquet"))[0]
+    shutil.copy(first, tmp_path / first.name)
+    networks = read(tmp_path)[:60]
     folds = {"random": random_folds(networks)}
     learned: list[int] = []
 
@@ -73,7 +76,7 @@ def test_an_evaluation_goes_on_where_it_was_stopped(tmp_path):
             return super().fit(networks)
 
     entries = [Entry("three-constants", "", lambda _shared: Stopping())]
-    kept, stop_after = KeptFolds(tmp_path, "now"), 2
+    kept, stop_after = KeptFolds(tmp_path / "folds", "now"), 2
     with pytest.raises(KeyboardInterrupt):
         predictions(networks, entries, folds, kept=kept)
     learned.clear()
