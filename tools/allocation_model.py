@@ -10,14 +10,13 @@ Its exit code is 1 if a property is violated, or if a fault is not found; 2 if a
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from handshake_model import Outcome, missing, read_outcome
+from handshake_model import Outcome, missing, read_outcome, report
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "allocation.pml"
 
@@ -121,18 +120,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="sectum-model-") as folder:
         found = verdicts(Path(folder), Bounds(arguments.accelerators, arguments.crashes), LIVENESS_BOUNDS)
-    problems = wrong(found)
-    if arguments.json:
-        outcomes = {about: {name: outcome._asdict() for name, outcome in each.items()} for about, each in found.items()}
-        print(json.dumps({"outcomes": outcomes, "wrong": problems}))
-        return bool(problems)
-    for about, each in found.items():
-        for name, outcome in each.items():
-            says = "violated" if outcome.violated else "holds"
-            print(f"{about}: {name} {says} ({outcome.states:,} states)")
-    for problem in problems:
-        print(problem)
-    return bool(problems)
+    return report(found, wrong(found), as_json=arguments.json)
 
 
 if __name__ == "__main__":

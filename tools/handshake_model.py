@@ -114,18 +114,9 @@ def wrong(found: dict[str, dict[str, Outcome]]) -> list[str]:
     return problems
 
 
-def main() -> int:
-    """Run the program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one object for programs")
-    arguments = parser.parse_args()
-    if names := missing():
-        print(f"not installed: {', '.join(names)}. On Debian: apt-get install spin gcc libc6-dev", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory(prefix="sectum-model-") as folder:
-        found = verdicts(Path(folder))
-    problems = wrong(found)
-    if arguments.json:
+def report(found: dict[str, dict[str, Outcome]], problems: list[str], *, as_json: bool) -> int:
+    """Print what SPIN found; returns the exit code."""
+    if as_json:
         outcomes = {about: {name: outcome._asdict() for name, outcome in each.items()} for about, each in found.items()}
         print(json.dumps({"outcomes": outcomes, "wrong": problems}))
         return bool(problems)
@@ -136,6 +127,19 @@ def main() -> int:
     for problem in problems:
         print(problem)
     return bool(problems)
+
+
+def main() -> int:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one object for programs")
+    arguments = parser.parse_args()
+    if names := missing():
+        print(f"not installed: {', '.join(names)}. On Debian: apt-get install spin gcc libc6-dev", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="sectum-model-") as folder:
+        found = verdicts(Path(folder))
+    return report(found, wrong(found), as_json=arguments.json)
 
 
 if __name__ == "__main__":

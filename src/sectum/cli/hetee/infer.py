@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.hetee.options import SOFTWARE, chosen_identity, chosen_policy, explaining_unreachable, service_options
-from sectum.cli.options import examples, json_option, positive, whole
+from sectum.cli.hetee.options import (
+    SOFTWARE,
+    chosen_identity,
+    chosen_policy,
+    enclave_options,
+    explaining_unreachable,
+    service_options,
+)
+from sectum.cli.options import examples, json_option, whole
 from sectum.errors import ModelUnreadable, UsageError
 
 if TYPE_CHECKING:
@@ -51,18 +58,7 @@ _NAMED = 3
     metavar="FOLDER",
     help="Write the receipt of each batch, with its evidence, to this folder; 'sectum hetee verify' checks it.",
 )
-@click.option(
-    "--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Kind of accelerator."
-)
-@click.option(
-    "--wait",
-    "wait_s",
-    callback=positive("seconds", 600),
-    default="60",
-    show_default=True,
-    metavar="S",
-    help="How long to wait for an enclave.",
-)
+@enclave_options
 @service_options
 @json_option
 def infer(

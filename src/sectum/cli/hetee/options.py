@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sectum.cli.options import positive
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,26 @@ def service_options(command: F) -> F:
         help="Policy file, as written by 'sectum hetee policy'.  [default: accept this machine's rack]",
     )(command)
     return click.option("--url", default=URL, show_default=True, metavar="URL", help="Address of the service.")(command)
+
+
+def enclave_options(command: F) -> F:
+    """Add the options that say what the enclave is to have, and how long to wait for it."""
+    command = click.option(
+        "--wait",
+        "wait_s",
+        callback=positive("seconds", 600),
+        default="60",
+        show_default=True,
+        metavar="S",
+        help="How long to wait for an enclave.",
+    )(command)
+    return click.option(
+        "--accelerator",
+        type=click.Choice(["cpu", "cuda"]),
+        default="cpu",
+        show_default=True,
+        help="Kind of accelerator.",
+    )(command)
 
 
 training_option = click.option(

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.hetee.options import SOFTWARE, chosen_identity, chosen_policy, explaining_unreachable, service_options
+from sectum.cli.hetee.options import (
+    SOFTWARE,
+    chosen_identity,
+    chosen_policy,
+    enclave_options,
+    explaining_unreachable,
+    service_options,
+)
 from sectum.cli.options import examples, json_option, positive, whole
 from sectum.errors import UsageError
 
@@ -92,18 +99,7 @@ def _share(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     help="Draw the loss of each batch, and the accuracy after each pass.",
 )
 @click.option("--compare", is_flag=True, help="Train outside of the enclave as well, and compare. It needs PyTorch.")
-@click.option(
-    "--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Kind of accelerator."
-)
-@click.option(
-    "--wait",
-    "wait_s",
-    callback=positive("seconds", 600),
-    default="60",
-    show_default=True,
-    metavar="S",
-    help="How long to wait for an enclave.",
-)
+@enclave_options
 @service_options
 @json_option
 def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ NATIVE_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class AnyPlan:
+class AnyPlan(ABC):
     """A plan for a network, for one enclave or for several.
 
     Attributes:
@@ -60,8 +61,9 @@ class AnyPlan:
         """The plan's file: JSON types."""
         return {**self._stored(), "calibrated": self.calibrated, "machine": self.machine, "sectum": __version__}
 
+    @abstractmethod
     def _stored(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """What both kinds of plan file differ in."""
 
     def streams(self) -> AbstractContextManager[dict[str, Any] | None]:
         """Write what is needed to run it; None where it runs as it is.
@@ -78,12 +80,13 @@ class AnyPlan:
             )
         return self._prepared()
 
+    @abstractmethod
     def _prepared(self) -> AbstractContextManager[dict[str, Any] | None]:
-        raise NotImplementedError
+        """Write what is needed to run it; the enclave is one that plans run in."""
 
+    @abstractmethod
     def runner(self) -> Runner:
         """Where it runs."""
-        raise NotImplementedError
 
 
 class PlanResult(AnyPlan):

@@ -67,8 +67,8 @@ def run(
     replaces them there, the run ends with exit code 21. So it does if anyone changes, repeats or cuts what crosses
     between the enclaves of a plan for several.
 
-    Where a plan stores weights as int8, the network also runs once without it, outside the enclave, and the largest
-    difference between the outputs is told.
+    Where a plan stores weights as int8, the network also runs once without it, outside the enclave. The result states
+    the largest difference between the outputs.
     """
     from sectum.cli.plan.chain import read_any
     from sectum.cli.plan.once import difference, outputs_of
