@@ -27,7 +27,7 @@ def test_a_killed_worker_leaves_a_record_and_a_spare_takes_its_place(rack: Rack)
     before = set(rack.worker_pids())
     tally = run(rack, kills=1, seed=3, roles=("worker",))
     assert not tally.wrong
-    pid = rack.events("worker_collected")[-1]["pid"]
+    pid = until(lambda: rack.events("worker_collected"))[-1]["pid"]
     assert pid not in rack.worker_pids()
     until(lambda: rack.ready() and set(rack.worker_pids()) - before, what="a new clean worker")
 

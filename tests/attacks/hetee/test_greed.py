@@ -360,7 +360,7 @@ def test_a_host_that_takes_all_descriptors_does_not_end_the_controller(
             os.close(folder)
         assert int(done.stdout) > 200
         assert rack.launcher.controller.pid == controller
-        assert rack.events("cannot_accept")
+        until(lambda: rack.events("cannot_accept"))
         until(rack.ready, 30, what="a spare worker")
         served(rack, doubler)
 
