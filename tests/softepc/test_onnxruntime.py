@@ -61,7 +61,7 @@ def model(request, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(
     ("model", "threads"),
-    [("light_squeezenet", "1"), ("light_squeezenet", "2"), ("light_resnet50", "2")],
+    [("light_squeezenet", "1"), ("light_squeezenet", "2"), ("light_inception_v1", "2")],
     indirect=["model"],
 )
 def test_the_output_equals_the_native_output(enclave, model, threads, tmp_path):
@@ -70,7 +70,7 @@ def test_the_output_equals_the_native_output(enclave, model, threads, tmp_path):
         [sys.executable, "-c", INFER, str(model), threads], capture_output=True, text=True, check=True
     ).stdout
     assert int(native.split()[1]) > 100, "an output of constants would prove nothing"
-    small_mib = 48 if "resnet50" in model.name else 4  # about half of what is live
+    small_mib = 16 if "inception" in model.name else 4  # about half of what is live
     for budget_mib, policy in [(0, "second-chance"), (small_mib, "second-chance"), (small_mib, "fifo")]:
         report = tmp_path / "report.json"
         inside = enclave.python(

@@ -39,8 +39,11 @@ from sectum.plan.stages import PlannedStage
 ARENA_BYTES = 256 << 20
 BUFFERS = (1, 3)
 """A plan is run with one of them; the next plan, and the next network, with the other."""
-WITH_ALL_BUFFERS = ("zoo:resnet18", "zoo:mobilenet_v2")
+WITH_ALL_BUFFERS = ("zoo:resnet18",)
 """Networks whose plans are all run with both."""
+LARGE = ("zoo:densenet121", "zoo:googlenet", "light_inception_v1.onnx")
+"""Of them only plans with few stages: the others have hundreds of stages of operators that other networks have too."""
+FEW_STAGES = ("evenly", "7 rows of 30", "reordered", "reordered, 5 rows of 20")
 WITH_INT8 = ("evenly", "divided", "3 rows of 8")
 """Plans that are also run with weights as int8."""
 
@@ -106,10 +109,12 @@ def run(name: str, place: int = 0) -> dict[str, object]:
         for number, (how, ordered, cut) in enumerate(_ways(graph), place):
             if how.endswith(tuple("0123456789")) and not any(stage.division for stage in cut):
                 continue
+            if name in LARGE and how not in FEW_STAGES:
+                continue
             for buffers in BUFFERS if name in WITH_ALL_BUFFERS else (BUFFERS[number % 2],):
                 streams = streams_of(written, ordered, cut, buffers, ARENA_BYTES)
                 session = StagedSession(Streams.of(json.loads(json.dumps(streams))), 1)
-                same = [_equal(expected, session.run(names, feeds)) for _ in range(2)]
+                same = [_equal(expected, session.run(names, feeds))]
                 session.describe()  # what follows is the steady state
                 same.append(_equal(expected, session.run(names, feeds)))
                 planned = lay_out(ordered, cut, buffers, 1).arena_bytes

@@ -138,7 +138,7 @@ def test_a_model_that_kills_its_worker_does_not_burn_workers(rack: Rack, doubler
 
     def attack() -> None:
         while not over.is_set():
-            with suppress(HeteeError), rack.connect(identity=identity, wait_s=30) as session:
+            with suppress(HeteeError), rack.connect(identity=identity, wait_s=3) as session:
                 while not over.is_set():
                     session.load(divide)
                     try:

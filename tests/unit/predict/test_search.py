@@ -42,16 +42,24 @@ def one_by_one(predictor, architectures, profile, *, batch=1, threads=1):
 @pytest.mark.slow
 @pytest.mark.parametrize("block", SHIPPED)
 @pytest.mark.parametrize(
-    ("enclave", "epc_bytes", "batch", "threads"),
-    [("softepc", 12 * MIB, 1, 1), ("softepc", 30 * MIB, 4, 2), ("sgx1", 12 * MIB, 1, 1), ("native", None, 2, 1)],
+    ("enclave", "epc_bytes", "batch", "threads", "part"),
+    [
+        ("softepc", 12 * MIB, 1, 1, slice(None)),
+        ("softepc", 30 * MIB, 4, 2, slice(0, None, 2)),  # four images take four times as long
+        ("sgx1", 12 * MIB, 1, 1, slice(1, None, 2)),
+        ("native", None, 2, 1, slice(0, None, 2)),
+    ],
 )
-def test_predicting_many_gives_the_numbers_of_predicting_each(architectures, block, enclave, epc_bytes, batch, threads):
+def test_predicting_many_gives_the_numbers_of_predicting_each(
+    architectures, block, enclave, epc_bytes, batch, threads, part
+):
     """A search sees what `Predictor.predict` says of each candidate, to the bit, on either kind of machine."""
     predictor = Predictor(OperatorModel.load(SHIPPED[block]))
     profile = profiles.load(enclave).with_epc(epc_bytes)
     options = {"batch": batch, "threads": threads}
-    found = list(predict_many(predictor, architectures, profile, workers=1, **options))
-    assert found == list(one_by_one(predictor, architectures, profile, **options))
+    some = architectures[part]
+    found = list(predict_many(predictor, some, profile, workers=1, **options))
+    assert found == list(one_by_one(predictor, some, profile, **options))
     if epc_bytes:
         assert {candidate.loads > 0 for candidate in found} == {True, False}
 

@@ -64,7 +64,7 @@ def test_an_evaluation_goes_on_where_it_was_stopped(tmp_path):
 
     first = sorted(DATASET.glob("*.parquet"))[0]
     shutil.copy(first, tmp_path / first.name)
-    networks = read(tmp_path)[:60]
+    networks = read(tmp_path)[:20]
     folds = {"random": random_folds(networks)}
     learned: list[int] = []
 
