@@ -25,6 +25,12 @@ def fitted(examples):
     return fit(examples[:24], examples, visits=128)
 
 
+@pytest.fixture(scope="module")
+def exported(examples, fitted):
+    """That network as an ONNX file, traced with three graphs."""
+    return onnx_bytes(fitted.network, [features for features, _ in examples[:3]])
+
+
 def test_an_untrained_network_gives_the_first_estimate(examples):
     """Before training the ratio is near 1, so that training starts from the first estimate."""
     log_ratio, _ = WorkingSetNetwork()(**torch_tensors(together([features for features, _ in examples])))
@@ -45,10 +51,10 @@ def test_training_is_repeatable(examples, fitted):
     assert np.array_equal(again.working_sets(features).log_bytes, fitted.working_sets(features).log_bytes)
 
 
-def test_the_onnx_file_gives_the_same_answers(examples, fitted):
+def test_the_onnx_file_gives_the_same_answers(examples, fitted, exported):
     """ONNX Runtime computes what PyTorch does, for other numbers of graphs than it was traced with."""
     features = [one for one, _ in examples]
-    session = onnxruntime.InferenceSession(onnx_bytes(fitted.network, features[:3]))
+    session = onnxruntime.InferenceSession(exported)
     for several in (features[:1], features[:7]):
         log_ratio, log_scale = session.run(None, together(several).tensors())
         expected = fitted.working_sets(several)
@@ -57,11 +63,10 @@ def test_the_onnx_file_gives_the_same_answers(examples, fitted):
         assert np.allclose(np.exp(log_scale), expected.scale, rtol=1e-4)
 
 
-def test_the_onnx_file_holds_no_paths(examples, fitted):
+def test_the_onnx_file_holds_no_paths(exported):
     """Nothing of the machine that trained is in the file."""
-    content = onnx_bytes(fitted.network, [features for features, _ in examples[:3]])
-    assert b"site-packages" not in content
-    assert b".py" not in content
+    assert b"site-packages" not in exported
+    assert b".py" not in exported
 
 
 def test_too_little_to_learn_from_is_refused(examples):
