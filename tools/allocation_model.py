@@ -61,7 +61,7 @@ def build(folder: Path, bounds: Bounds, *, fault: int = 0, liveness: bool = Fals
     kind = ["-DNFAIR=4", "-DNOREDUCE"] if liveness else ["-DSAFETY"]
     commands = (
         ["spin", f"-DFAULT={fault}", *sizes, "-a", str(MODEL)],
-        ["cc", "-O1", "-w", "-DCOLLAPSE", "-DVECTORSZ=2048", *kind, "-o", "pan", "pan.c"],
+        ["cc", "-O1", "-w", "-DVECTORSZ=2048", *kind, "-o", "pan", "pan.c"],
     )
     for command in commands:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=_LIMIT_S)
