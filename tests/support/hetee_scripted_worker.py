@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
+from blake3 import blake3
 
 from hetee_session_pair import connect, one_frame
 from sectum.hetee.channel.record import Opener, Sealer
@@ -96,7 +97,7 @@ class ScriptedWorker:
             request=pending.request,
             inputs=pending.inputs.result(0),
             result=hashlib.sha256(pending.opening).digest(),
-            outputs=hashlib.sha256(pending.data).digest(),
+            outputs=blake3(pending.data).digest(),
             accelerator="cpu:0",
         )
         self.say(Kind.RECEIPT, data_messages.SignedReceipt(receipt=self.signer.sign(change(receipt))), stream=stream)

@@ -9,6 +9,7 @@ import signal
 import msgspec
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from hetee_hostile_host import DOWN, HostileHost, Seen
 from hetee_rack import Rack, until
@@ -32,8 +33,8 @@ def test_a_receipt_binds_what_was_sent_and_what_came_back(rack: Rack, doubler: b
         evidence = session.trust.worker
     for number, (result, receipt) in enumerate(zip((first, second), receipts, strict=True)):
         assert receipt.model == hashlib.sha256(doubler).digest()
-        assert receipt.inputs == hashlib.sha256((NUMBERS + number).tobytes()).digest()
-        assert receipt.outputs == hashlib.sha256(result.outputs["y"].tobytes()).digest()
+        assert receipt.inputs == blake3((NUMBERS + number).tobytes()).digest()
+        assert receipt.outputs == blake3(result.outputs["y"].tobytes()).digest()
         assert receipt.accelerator.startswith("cpu:")
         assert set(receipt.confinement) == set(evidence.confinement)
         with pytest.raises(ValueError, match="read-only"):

@@ -18,7 +18,10 @@ from sectum.hetee.channel.record import open_into, seal_into
 from sectum.hetee.channel.release import release
 from sectum.hetee.channel.schedule import extract
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.client.bundle import digest_of
 from sectum.hetee.client.handshake import ClientShare
+from sectum.hetee.client.plaintext import Plaintext
+from sectum.hetee.data_plane.messages import Tensor
 from sectum.hetee.data_plane.release_key import WorkerKey, hpke_open
 from sectum.hetee.errors import HandshakeRefused, RecordRefused, Refusal
 
@@ -166,3 +169,19 @@ def test_release_with_another_implementation() -> None:
     public = X25519PublicKey.from_public_bytes(key.public)
     enc, sender = suite.create_sender_context(pyhpke.KEMKey.from_pyca_cryptography_key(public), info)
     assert bytes_of(key.accept(enc + sender.seal(b"v" * 32), b"s" * 16, 5)) == b"v" * 32
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "digest"),
+    [
+        (1, "2d3adedff11b61f14c886e35afa036736dcd87a74d27b5c1510225d0f592e213"),
+        (1024, "42214739f095a406f3fc83deb889744ac00df831c10daa55189b5d121c855af7"),
+        (102_400, "bc3e3d41a1146b069abffad3c0d44860cf664390afce4d9661f7902e7943e085"),
+    ],
+)
+def test_digests_of_batches_are_blake3(n_bytes: int, digest: str) -> None:
+    """What a client hashes in parts, and what `verify` hashes, has the digest of BLAKE3's published test vectors."""
+    data = memoryview(bytes(at % 251 for at in range(n_bytes)))
+    assert Plaintext([data[:700], data[700:]]).digest() == bytes.fromhex(digest)
+    tensor = Tensor(name="x", dtype="uint8", shape=(n_bytes,))
+    assert digest_of((tensor,), [data]) == bytes.fromhex(digest)

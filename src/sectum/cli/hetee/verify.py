@@ -80,13 +80,13 @@ def verify(
         print_json(_json(checked, compared))
         return
     say(f"the receipt is genuine: {checked.receipt}")
-    say(f"model {checked.receipt.model.hex()}")
+    say(f"model (SHA-256) {checked.receipt.model.hex()}")
     for work in checked.request.work:
         say(f"{work.kind}, step {work.step} of a training job")
     say(f"computed on {checked.receipt.accelerator} by a {checked.worker}")
     say(f"vouched for by a {checked.controller}")
     for name, digest in (("inputs", checked.receipt.inputs), ("outputs", checked.receipt.outputs)):
-        say(f"{name} {digest.hex()}: {'those that you gave' if compared[name] else 'not compared with a file'}")
+        say(f"{name} (BLAKE3) {digest.hex()}: {'those that you gave' if compared[name] else 'not compared with a file'}")
     paragraph(_NOT_PROVED)
     if not checked.worker.hardware:
         say(SOFTWARE)
@@ -128,10 +128,10 @@ def _outputs(checked: CheckedBundle, path: Path) -> list[bytes]:
 
 def _json(checked: CheckedBundle, compared: dict[str, bool]) -> dict[str, Any]:
     receipt = checked.receipt
-    digests = {name: getattr(receipt, name).hex() for name in ("model", "request", "inputs", "result", "outputs")}
     return {
         "genuine": True,
-        "sha256": digests,
+        "sha256": {name: getattr(receipt, name).hex() for name in ("model", "request", "result")},
+        "blake3": {name: getattr(receipt, name).hex() for name in ("inputs", "outputs")},
         "compared": compared,
         "accelerator": receipt.accelerator,
         "paced": receipt.paced,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
+from blake3 import blake3
 from msgspec import Meta
 
 from sectum.hetee.channel.handshake import worker_nonce
@@ -29,7 +30,7 @@ class ReceiptBundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client keeps of one batch. In JSON, bytes are base64.
 
     Attributes:
-        kind: names this format.
+        kind: names this format: ``-1`` had SHA-256 in place of BLAKE3.
         receipt: the signed receipt.
         receipt_key: the worker's receipt key, from VOUCH.
         worker_key: the worker's other key, from VOUCH.
@@ -58,7 +59,7 @@ class ReceiptBundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: _Part
     accepted_s: Annotated[int, Meta(ge=0, lt=1 << 40)]
     controller_s: Annotated[int, Meta(ge=0, lt=1 << 40)]
-    kind: Literal["sectum-hetee-receipt-1"] = "sectum-hetee-receipt-1"
+    kind: Literal["sectum-hetee-receipt-2"] = "sectum-hetee-receipt-2"
 
 
 class CheckedBundle(msgspec.Struct, frozen=True):
@@ -83,7 +84,7 @@ def read_bundle(data: bytes) -> ReceiptBundle:
     try:
         return msgspec.json.decode(data, type=ReceiptBundle)
     except (ValueError, RecursionError) as error:
-        raise refusal(Refusal.EVIDENCE_MALFORMED, f"this is not a saved receipt: {error}") from None
+        raise refusal(Refusal.EVIDENCE_MALFORMED, f"this is not a saved receipt that this release reads: {error}") from None
 
 
 def check_bundle(bundle: ReceiptBundle, policy: Policy) -> CheckedBundle:
@@ -121,7 +122,7 @@ def check_bundle(bundle: ReceiptBundle, policy: Policy) -> CheckedBundle:
 
 
 def digest_of(tensors: tuple[Tensor, ...], contents: Sequence[bytes | memoryview]) -> bytes:
-    """SHA-256 of the plaintext that these tensors with these contents have.
+    """BLAKE3 of the plaintext that these tensors with these contents have.
 
     Args:
         tensors: as a request or a result describes them.
@@ -130,7 +131,7 @@ def digest_of(tensors: tuple[Tensor, ...], contents: Sequence[bytes | memoryview
     Raises:
         WorkRefused: ``INPUT_REFUSED``, the contents have other sizes.
     """
-    whole, at = hashlib.sha256(), 0
+    whole, at = blake3(), 0
     if len(contents) != len(tensors):
         raise refusal(Refusal.INPUT_REFUSED, f"{len(contents)} tensors are given, the batch has {len(tensors)}")
     for place, content in zip(layout(tensors), contents, strict=True):

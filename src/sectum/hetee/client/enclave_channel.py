@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 
 from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.client.results import LoadedModel, ReceiptParts, Result, arrays
@@ -37,7 +38,7 @@ class Pending:
     Attributes:
         digest: SHA-256 of its model.
         request: SHA-256 of the payload of its opening.
-        inputs: gets the SHA-256 of its plaintext.
+        inputs: gets the BLAKE3 of its plaintext.
         future: gets a `LoadedModel` or a `Result`, or an error.
         signed: gets the verified receipt of a result, or an error.
         sent_s: when the stream was opened.
@@ -46,6 +47,7 @@ class Pending:
         opening: payload of its RESULT.
         tensors: tensors of its result.
         data: memory into which its result is opened.
+        outputs: hashes the result, chunk by chunk.
         paced: whether RESULT says that the accelerator is paced.
         encryption_ns: time that this client spent sealing and opening its chunks.
     """
@@ -61,6 +63,7 @@ class Pending:
     opening: bytes = b""
     tensors: tuple[Tensor, ...] = ()
     data: memoryview = field(default_factory=lambda: memoryview(b""))
+    outputs: blake3 = field(default_factory=blake3)
     paced: bool = False
     encryption_ns: int = 0
 
@@ -206,10 +209,12 @@ class EnclaveChannel:
         at = self._assembly.place(header, n_bytes)
         pending = self.pending[header.stream]
         begun_ns = time.perf_counter_ns()
-        self._opener.open_into(header, frame.payload, pending.data[at : at + n_bytes], context=self._assembly.context)
+        part = pending.data[at : at + n_bytes]
+        self._opener.open_into(header, frame.payload, part, context=self._assembly.context)
         pending.encryption_ns += time.perf_counter_ns() - begun_ns
         if self._assembly.take(header, n_bytes):
             self._whole(pending)
+        pending.outputs.update(part)  # only the receipt waits for it
 
     def _whole(self, pending: Pending) -> None:
         """Deliver a complete result. Its records are authentic, so it does not wait for the receipt."""
@@ -233,7 +238,7 @@ class EnclaveChannel:
             "request": (receipt.request, pending.request),
             "inputs": (receipt.inputs, _hashed(pending)),
             "result": (receipt.result, hashlib.sha256(pending.opening).digest()),
-            "outputs": (receipt.outputs, hashlib.sha256(pending.data).digest()),
+            "outputs": (receipt.outputs, pending.outputs.digest()),
         }
         wrong = [name for name, (theirs, ours) in said.items() if theirs != ours]
         if wrong:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
+
+from blake3 import blake3
 
 from sectum.hetee.client.inputs import InputTensor
 from sectum.hetee.data_plane.messages import Tensor
@@ -46,9 +47,9 @@ class Plaintext:
             at = place.end
         return cls(parts, chunk_bytes, alone=alone)
 
-    def sha256(self) -> bytes:
-        """SHA-256 of all of it."""
-        whole = hashlib.sha256()
+    def digest(self) -> bytes:
+        """BLAKE3 of all of it, as in a receipt."""
+        whole = blake3()
         for part in self._parts:
             whole.update(part)
         return whole.digest()

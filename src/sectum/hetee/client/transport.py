@@ -175,7 +175,8 @@ class Transport:
                 # The sealer of a lost worker is wiped; `EnclaveChannel.fail` has already failed its streams.
                 if not pending.future.done():
                     self.fail(error)
-        pending.inputs.set_result(plaintext.sha256())  # now that the worker has everything, this delays nobody
+        if kind is Kind.BATCH:  # now that the worker has everything, this delays nobody
+            pending.inputs.set_result(plaintext.digest())
         return pending
 
     def _open(

@@ -43,9 +43,9 @@ class Receipt:
         items: number of images or rows.
         hardware: format of the evidence behind the worker; ``software`` means that no hardware protects it.
         request: SHA-256 of the payload of BATCH, which names model, tensors, preprocessing and wanted outputs.
-        inputs: SHA-256 of the plaintext of the batch.
+        inputs: BLAKE3 of the plaintext of the batch, 32 bytes.
         result: SHA-256 of the payload of RESULT, which names the outputs with their shapes.
-        outputs: SHA-256 of the plaintext of the result.
+        outputs: BLAKE3 of the plaintext of the result, 32 bytes.
         accelerator: name of the accelerator that computed it.
         confinement: the steps of confinement that the worker's process has taken.
         issued_s: time of signing, seconds since 1970.

@@ -30,7 +30,7 @@ _BASE = ("cbor2", "cffi", "cryptography", "msgspec")
 CONTROLLER = Software((*_PARTS, "hetee/controller"), _BASE)
 WORKER = Software(
     (*_PARTS, "hetee/data_plane", "hetee/training", "hetee/worker", "units.py", "graph"),
-    (*_BASE, "numpy", "onnxruntime", "pillow"),
+    (*_BASE, "blake3", "numpy", "onnxruntime", "pillow"),
 )
 # A worker that also trains.
 TRAINER = Software((*WORKER.parts, "extras.py", "zoo"), (*WORKER.distributions, "torch", "typing-extensions"))

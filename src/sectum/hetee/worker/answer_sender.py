@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from sectum.hetee.data_plane import messages as data_messages
@@ -29,7 +30,7 @@ from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.preparation import as_tensor
 from sectum.hetee.worker.records import RecordWriter
 
-Sign = Callable[[BatchJob, bytes, bytes], bytes]  # with the SHA-256 of RESULT and that of the outputs
+Sign = Callable[[BatchJob, bytes, bytes], bytes]  # with the SHA-256 of RESULT, and the BLAKE3 of the outputs
 # An answer of at most this size is sent in one piece, and the thread that has it may send it.
 SMALL_BYTES = 64 << 10
 # The receipt of a single batch waits this long, so that signing and verifying it does not take the processor from
@@ -99,13 +100,6 @@ class BatchOutputs:
                 low, high = max(begin, place.begin), min(end, place.end)
                 gathered[low - begin : high - begin] = data[low - place.begin : high - place.begin]
             yield gathered
-
-    def sha256(self) -> bytes:
-        """SHA-256 of the plaintext."""
-        whole = hashlib.sha256()
-        for chunk in self.cut():
-            whole.update(chunk)
-        return whole.digest()
 
 
 @dataclass(frozen=True)
@@ -254,15 +248,17 @@ class AnswerSender:
         together = total <= SMALL_BYTES or not answer.alone
         self._close(stream, Kind.RESULT)
         writer.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total, more=together)
+        outputs = blake3()
         for index, chunk in enumerate(answer.cut()):
             if index:  # never delay the first chunk
                 self._send_urgent()
             writer.chunk(chunk, stream=stream, chunk=index, chunks=chunks, total=total, context=answer.context)
+            outputs.update(chunk)  # while the host passes it on
         batch.times_ns["encryption"] += writer.encryption_ns - before[0]
         batch.times_ns["transfer"] += writer.transfer_ns - before[1]
         if receipt_after_s:
             time.sleep(receipt_after_s)
-        receipt = encode(data_messages.SignedReceipt(receipt=self._sign(batch, answer.context, answer.sha256())))
+        receipt = encode(data_messages.SignedReceipt(receipt=self._sign(batch, answer.context, outputs.digest())))
         self._close(stream, Kind.RECEIPT)
         self.answered += 1
         self.sealed_bytes += total

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable
+
+from blake3 import blake3
 
 from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.data_plane.receipts import STEPS
@@ -33,6 +34,7 @@ class BatchJob:
         pacing: waits in place of preprocessing; None if the inputs are really made.
         items: number of images or rows.
         request: SHA-256 of the payload of the BATCH.
+        inputs: hashes its plaintext, chunk by chunk.
         accelerator: name of the accelerator that computed it; empty before.
         computed: whether its outputs are its answer.
         outputs: names of the outputs that it gets.
@@ -46,8 +48,7 @@ class BatchJob:
         self, header: Header, message: data_messages.BatchOpening, data: memoryview, request: bytes = bytes(32)
     ) -> None:
         self.request, self.accelerator, self.computed = request, "", False
-        self._hashing = threading.Lock()
-        self._inputs: bytes | None = None
+        self.inputs = blake3()
         self.header, self.message, self.data = header, message, data
         self.model: CheckedModel | None = None
         self.preparation: Preparation | None = None
@@ -71,13 +72,6 @@ class BatchJob:
     def pace(self) -> data_messages.Pace | None:
         """The published times to wait for; None if it is really computed."""
         return self.message.paced[0] if self.message.paced else None
-
-    def inputs(self) -> bytes:
-        """SHA-256 of its plaintext. The first call must come before its memory is reused."""
-        with self._hashing:
-            if self._inputs is None:
-                self._inputs = hashlib.sha256(self.data).digest()
-            return self._inputs
 
     @property
     def answered(self) -> bool:

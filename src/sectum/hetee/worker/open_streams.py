@@ -189,8 +189,6 @@ class OpenStreams:
             self.answers.computed(computed, here=self._alone)
 
     def _released(self, batch: BatchJob) -> None:
-        if batch.computed:  # for its receipt, which may be made later
-            batch.inputs()
         self.deadlines.remove(batch.stream)
         with self.lock:
             del self._open[batch.stream]

@@ -180,7 +180,7 @@ class WorkerMain:
                 items=batch.items,
                 hardware=self._setting.hardware,
                 request=batch.request,
-                inputs=batch.inputs(),
+                inputs=batch.inputs.digest(),
                 result=result,
                 outputs=outputs,
                 accelerator=batch.accelerator,

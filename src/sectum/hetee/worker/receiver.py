@@ -209,6 +209,7 @@ class Receiver:
             receiving.times_ns["encryption"] += reader.encryption_ns - before
             receiving.times_ns["transfer"] += reader.transfer_ns
             self._start(receiving, begin + n_bytes)
+            receiving.inputs.update(part)  # while other threads prepare it
         if complete:
             self._complete()
 

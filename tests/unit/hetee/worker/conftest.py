@@ -35,7 +35,7 @@ def serve() -> Iterator[Serve]:
         def receipt(batch, result: bytes, outputs: bytes) -> Receipt:
             paced, times_ns = batch.pace is not None, batch.times_ns
             facts = SESSION, INDEX, batch.stream, batch.message.model, bytes(32), times_ns, paced, batch.items
-            digests = batch.request, batch.inputs(), result, outputs
+            digests = batch.request, batch.inputs.digest(), result, outputs
             return Receipt(*facts, "software", *digests, batch.accelerator)
 
         enclave = EnclaveServer(
