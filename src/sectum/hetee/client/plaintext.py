@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from blake3 import blake3
-
 from sectum.hetee.client.inputs import InputTensor
 from sectum.hetee.data_plane.messages import Tensor
 from sectum.hetee.data_plane.tensors import layout
@@ -46,13 +44,6 @@ class Plaintext:
             parts += [place.begin - at, *piece.parts]
             at = place.end
         return cls(parts, chunk_bytes, alone=alone)
-
-    def digest(self) -> bytes:
-        """BLAKE3 of all of it, as in a receipt."""
-        whole = blake3()
-        for part in self._parts:
-            whole.update(part)
-        return whole.digest()
 
     def cut(self) -> Iterator[list[memoryview]]:
         """Yield the parts of each chunk. A chunk that is contiguous in memory has one part."""

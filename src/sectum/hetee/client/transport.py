@@ -6,11 +6,13 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
+
+from blake3 import blake3
 
 from sectum.hetee.attest.evidence import NONCE_BYTES
 from sectum.hetee.attest.records import Cleaning
@@ -56,6 +58,14 @@ def _written(opening: Message) -> tuple[bytes, bytes]:
             "names of 256 characters, a deadline of 600,000 ms, and 64 KiB for the whole description",
         )
     return payload, hashlib.sha256(payload).digest()
+
+
+def _hashed(chunks: Iterator[list[memoryview]], whole: blake3) -> Iterator[list[memoryview]]:
+    """The same chunks, each hashed when the next one is asked for: the worker opens it meanwhile."""
+    for parts in chunks:
+        yield parts
+        for part in parts:
+            whole.update(part)
 
 
 class Transport:
@@ -154,7 +164,9 @@ class Transport:
             stream, pending = self._open(enclave, kind, digest, total, timeout_s)
             pending.request, pending.asked = context, payload
             try:
-                cut = plaintext.cut()
+                cut, inputs = plaintext.cut(), blake3()
+                if kind is Kind.BATCH:
+                    cut = _hashed(cut, inputs)
 
                 def begin() -> memoryview:
                     frames, sealer = self._frames, enclave.sealer
@@ -171,12 +183,11 @@ class Transport:
                             : self._seal(enclave, pending, parts, context, numbers, self._frames)
                         ]
                     )
+                pending.inputs.set_result(inputs.digest())
             except HeteeError as error:
                 # The sealer of a lost worker is wiped; `EnclaveChannel.fail` has already failed its streams.
                 if not pending.future.done():
                     self.fail(error)
-        if kind is Kind.BATCH:  # now that the worker has everything, this delays nobody
-            pending.inputs.set_result(plaintext.digest())
         return pending
 
     def _open(
