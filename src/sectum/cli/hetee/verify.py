@@ -86,7 +86,8 @@ def verify(
     say(f"computed on {checked.receipt.accelerator} by a {checked.worker}")
     say(f"vouched for by a {checked.controller}")
     for name, digest in (("inputs", checked.receipt.inputs), ("outputs", checked.receipt.outputs)):
-        say(f"{name} (BLAKE3) {digest.hex()}: {'those that you gave' if compared[name] else 'not compared with a file'}")
+        compared_with = "those that you gave" if compared[name] else "not compared with a file"
+        say(f"{name} (BLAKE3) {digest.hex()}: {compared_with}")
     paragraph(_NOT_PROVED)
     if not checked.worker.hardware:
         say(SOFTWARE)

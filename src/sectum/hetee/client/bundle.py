@@ -84,7 +84,8 @@ def read_bundle(data: bytes) -> ReceiptBundle:
     try:
         return msgspec.json.decode(data, type=ReceiptBundle)
     except (ValueError, RecursionError) as error:
-        raise refusal(Refusal.EVIDENCE_MALFORMED, f"this is not a saved receipt that this release reads: {error}") from None
+        detail = f"this is not a saved receipt that this release reads: {error}"
+        raise refusal(Refusal.EVIDENCE_MALFORMED, detail) from None
 
 
 def check_bundle(bundle: ReceiptBundle, policy: Policy) -> CheckedBundle:

@@ -15,5 +15,5 @@ def test_a_saved_receipt_with_other_digests_is_refused() -> None:
     saved = ReceiptBundle(part, key, key, bytes(16), key, 0, 1, part, part, (part, key), part, 0, 0)
     data = msgspec.json.encode(saved)
     assert read_bundle(data) == saved
-    with pytest.raises(EvidenceRefused, match="this release reads: .*'sectum-hetee-receipt-1'"):
+    with pytest.raises(EvidenceRefused, match=r"this release reads: .*'sectum-hetee-receipt-1'"):
         read_bundle(data.replace(b"sectum-hetee-receipt-2", b"sectum-hetee-receipt-1"))
