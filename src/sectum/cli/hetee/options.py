@@ -93,7 +93,7 @@ def need_extra() -> None:
     """
     from sectum import extras
 
-    extras.need_extra("hetee", "the service", "cbor2", "cryptography", "msgspec")
+    extras.need_extra("hetee", "the service", "blake3", "cbor2", "cryptography", "msgspec")
 
 
 def policy_for(state: Path | None, roots: Sequence[str] = ()) -> Policy:
