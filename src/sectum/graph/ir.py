@@ -50,7 +50,7 @@ class Tensor:
     @property
     def n_bytes(self) -> int:
         """Size in bytes, unpadded."""
-        return self.elements * DTYPE_BYTES[self.dtype]
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,10 @@ def _divided(spans: Spans, parts: int) -> Spans:
     start, n_bytes = spans[..., :1], spans[..., 1:]
     size = -(-n_bytes // parts)
     offset = np.minimum(np.arange(parts) * size, n_bytes)
-    return np.stack([start + offset, np.minimum(size, n_bytes - offset)], axis=-1)
+    divided = np.empty((*offset.shape, 2), np.int64)
+    divided[..., 0] = start + offset
+    divided[..., 1] = np.minimum(size, n_bytes - offset)
+    return divided
 
 
 Weight = Sequence[Span]

@@ -49,11 +49,11 @@ def arena_layout(
         scratch: bytes of each operator's scratch memory.
         weights: bytes of the packed weights that lie in the arena; they stay there.
     """
-    if any(
-        graph.n_bytes[name] >= _LARGE_OUTPUT_BYTES for made in _made(graph, plan) for name in made if _kept(plan, name)
-    ):
+    outputs = set(graph.outputs)
+    kept = [name for op in graph.operators for name in op.outputs if name in outputs and _kept(plan, name)]
+    if any(graph.n_bytes[name] >= _LARGE_OUTPUT_BYTES for name in kept):
         return _Inferences(graph, plan, scratch, weights).steady()
-    return _chunk_by_number(graph, plan, scratch)
+    return _chunk_by_number(plan, scratch, kept)
 
 
 def _made(graph: OptimizedGraph, plan: MemoryPlan) -> list[list[str]]:
@@ -66,7 +66,7 @@ def _kept(plan: MemoryPlan, name: str) -> bool:
     return plan.placements[name].storage is Storage.OUTPUT
 
 
-def _chunk_by_number(graph: OptimizedGraph, plan: MemoryPlan, scratch: Sequence[Sequence[int]]) -> ArenaLayout:
+def _chunk_by_number(plan: MemoryPlan, scratch: Sequence[Sequence[int]], kept: Sequence[str]) -> ArenaLayout:
     """A chunk for the first buffers of all kernels, one for their second buffers, and so on; outputs apart."""
     sizes: dict[tuple[int, bool], int] = {}
     keys = [[(number, n >= _BESIDE_WEIGHTS_BYTES) for number, n in enumerate(buffers)] for buffers in scratch]
@@ -79,11 +79,9 @@ def _chunk_by_number(graph: OptimizedGraph, plan: MemoryPlan, scratch: Sequence[
         first[key] = end_page * PAGE_BYTES
         end_page += pages(n_bytes)
     address = {BLOCK: 0}
-    for made in _made(graph, plan):
-        for name in made:
-            if _kept(plan, name):
-                address[name] = end_page * PAGE_BYTES
-                end_page += pages(plan.placements[name].n_bytes)
+    for name in kept:
+        address[name] = end_page * PAGE_BYTES
+        end_page += pages(plan.placements[name].n_bytes)
     return ArenaLayout(address, [[first[key] for key in row] for row in keys], end_page)
 
 

@@ -8,7 +8,7 @@ from sectum.ort.workgraph import Node, WorkGraph, other_input
 MICROSOFT = "com.microsoft"
 
 CONV_ACTIVATIONS = frozenset({"Relu", "Sigmoid", "Tanh", "HardSigmoid", "LeakyRelu", "Clip"})
-_GEMM_ACTIVATIONS = frozenset(
+GEMM_ACTIVATIONS = frozenset(
     {
         "Elu",
         "HardSigmoid",
@@ -174,7 +174,7 @@ def _replace_pair(work: WorkGraph, first: Node, second: Node, kind: str, extra: 
 def gemm_activation(work: WorkGraph, gemm: Node) -> None:
     """Fuse the activation that alone reads a Gemm."""
     after = work.sole_consumer(gemm)
-    if after is not None and after.type in _GEMM_ACTIVATIONS and not after.domain:
+    if after is not None and after.type in GEMM_ACTIVATIONS and not after.domain:
         _replace_pair(work, gemm, after, "FusedGemm", {"activation": after.type})
 
 

@@ -122,7 +122,7 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
     first_page = weights.next_page
     activations = _Activations(graph, plan, arena, first_page)
     spans: list[Span] = []
-    ends: list[int] = []
+    n_spans: list[int] = []
     memories: list[KernelMemory] = []
     for index, op in enumerate(graph.operators):
         read = activations.read_by(op)
@@ -132,10 +132,11 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
             for address, n_bytes in zip(arena.scratch[index], scratch_bytes[index], strict=True)
         ]
         written = [span for name in op.outputs if name and (span := activations.span(name))]
-        spans += [*read.values(), *chain.from_iterable(loaded.values()), *scratch, *written]
-        ends.append(len(spans))
+        used = [*read.values(), *chain.from_iterable(loaded.values()), *scratch, *written]
+        spans += used
+        n_spans.append(len(used))
         memories.append(KernelMemory(op, graph, read, loaded, scratch, written))
-    touches = _touches(np.searchsorted(ends, np.arange(len(spans)), side="right"), as_array(spans))
+    touches = _touches(np.arange(len(n_spans)).repeat(n_spans), as_array(spans))
     in_weights = touches[:, 1] < weights.next_page
     of_weights = working_set_pages(touches[in_weights])
     return PageTrace(

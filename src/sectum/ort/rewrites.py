@@ -7,6 +7,7 @@ modelled: fused attention, a Cast between a transpose and a product, and what `s
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from sectum.ort.activations import bias_gelu, block_product_bias, fast_gelu
 from sectum.ort.conv_folding import fold_affine, pad_into_consumers
@@ -18,6 +19,8 @@ from sectum.ort.eliminations import (
     relu_before_clip,
 )
 from sectum.ort.fusions import (
+    CONV_ACTIVATIONS,
+    GEMM_ACTIVATIONS,
     contiguous_reshapes,
     conv_activation,
     gelu,
@@ -41,66 +44,69 @@ from sectum.ort.splits import fuse_into_splits
 from sectum.ort.transposes import optimise_transposes
 from sectum.ort.workgraph import Node, WorkGraph
 
-_Rule = Callable[[WorkGraph, Node], None]
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+_GELUS = frozenset({"Gelu", "FastGelu"})
+_NONE: frozenset[str] = frozenset()
 
-_LEVEL_1: tuple[tuple[frozenset[str], _Rule], ...] = (
-    (frozenset({"Relu"}), relu_before_clip),
-    (frozenset({"Not"}), not_before_where),
-    (frozenset({"Div"}), product_with_reciprocal),
-    (frozenset({"Pad"}), pad_into_consumers),
-    (frozenset({"Conv", "ConvTranspose"}), fold_affine),
-    (frozenset({"MatMul"}), matmul_add_outside_attention),
-    (frozenset({"Reshape"}), contiguous_reshapes),
-    (frozenset({"Sqrt"}), early_layer_norm),
+
+class _Pass(NamedTuple):
+    """One pass over the graph.
+
+    Attributes:
+        starts: types of the nodes that the rule is tried on.
+        rule: rewrites the graph around a node, or leaves it.
+        beside: types of which the rule needs one beside the node that it starts from; empty where it needs none.
+        numbers: whether it makes nodes, which it then must visit in the order of execution: they are numbered so.
+        makes: types of these nodes that a later pass looks for.
+    """
+
+    starts: frozenset[str]
+    rule: Callable[[WorkGraph, Node], None]
+    beside: frozenset[str] = _NONE
+    numbers: bool = True
+    makes: frozenset[str] = _NONE
+
+
+_LEVEL_1 = (
+    _Pass(frozenset({"Relu"}), relu_before_clip, beside=frozenset({"Clip"}), numbers=False),
+    _Pass(frozenset({"Not"}), not_before_where, beside=frozenset({"Where"}), numbers=False),
+    _Pass(frozenset({"Div"}), product_with_reciprocal, beside=frozenset({"Mul"}), numbers=False),
+    _Pass(frozenset({"Pad"}), pad_into_consumers, numbers=False),
+    _Pass(_CONVOLUTIONS, fold_affine, numbers=False),
+    _Pass(frozenset({"MatMul"}), matmul_add_outside_attention, makes=frozenset({"Reshape", "Gemm"})),
+    _Pass(frozenset({"Reshape"}), contiguous_reshapes),
+    _Pass(frozenset({"Sqrt"}), early_layer_norm, makes=frozenset({"LayerNormalization"})),
 )
-_PAIRS: tuple[tuple[frozenset[str], _Rule], ...] = (
-    (frozenset({DEQUANTIZE}), dequantize_later),
-    (frozenset({QUANTIZE}), quantize_earlier),
-    (frozenset({"Conv", "ConvTranspose", "Gemm"}), quantize_weights),
-    (frozenset({DEQUANTIZE}), dequantize_for_each),
+_PAIRS = (
+    _Pass(frozenset({DEQUANTIZE}), dequantize_later),
+    _Pass(frozenset({QUANTIZE}), quantize_earlier),
+    _Pass(_CONVOLUTIONS | {"Gemm"}, quantize_weights),
+    _Pass(frozenset({DEQUANTIZE}), dequantize_for_each),
 )
-_QUANTIZED: tuple[tuple[frozenset[str], _Rule], ...] = (
-    (frozenset({"Relu", "Clip"}), activation_before_quantize),
-    (TARGETS, quantized_form),
+_QUANTIZED = (
+    _Pass(frozenset({"Relu", "Clip"}), activation_before_quantize, numbers=False),
+    _Pass(TARGETS, quantized_form),
 )
-_LEVEL_2: tuple[tuple[frozenset[str], _Rule], ...] = (
-    (frozenset({"Gemm"}), gemm_activation),
-    (frozenset({"MatMulInteger"}), integer_product),
-    (frozenset({"Conv"}), conv_activation),
-    (frozenset({"Erf"}), gelu),
-    (frozenset({"Sqrt"}), layer_norm),
-    (frozenset({"Pow"}), root_mean_square_norm),
+_LEVEL_2 = (
+    _Pass(frozenset({"Gemm"}), gemm_activation, beside=GEMM_ACTIVATIONS),
+    _Pass(frozenset({"MatMulInteger"}), integer_product),
+    _Pass(frozenset({"Conv"}), conv_activation, beside=CONV_ACTIVATIONS),
+    _Pass(frozenset({"Erf"}), gelu, makes=frozenset({"Gelu"})),
+    _Pass(frozenset({"Sqrt"}), layer_norm, makes=frozenset({"LayerNormalization"})),
+    _Pass(frozenset({"Pow"}), root_mean_square_norm),
 )
-_LEVEL_2_AFTER_SPLITS: tuple[tuple[frozenset[str], _Rule], ...] = (
-    (frozenset({"MatMul"}), matmul_add),
-    (frozenset({"MatMul"}), transposed_product),
-    (frozenset({"Add"}), bias_gelu),
-    (frozenset({"LayerNormalization"}), skip_layer_norm),
-    (frozenset({"Pow"}), fast_gelu),
-    (frozenset({"Sigmoid"}), quick_gelu),
-    (frozenset({"MatMul", "FusedMatMul"}), scaled_product),
-    (frozenset({"FusedMatMul"}), transposed_product),
-    (frozenset({"MatMulNBits"}), block_product_bias),
-    (frozenset({"Add"}), bias_gelu),
+_LEVEL_2_AFTER_SPLITS = (
+    _Pass(frozenset({"MatMul"}), matmul_add, makes=frozenset({"Reshape", "Gemm"})),
+    _Pass(frozenset({"MatMul"}), transposed_product, makes=frozenset({"FusedMatMul"})),
+    _Pass(frozenset({"Add"}), bias_gelu, beside=_GELUS),
+    _Pass(frozenset({"LayerNormalization"}), skip_layer_norm),
+    _Pass(frozenset({"Pow"}), fast_gelu, makes=frozenset({"FastGelu"})),
+    _Pass(frozenset({"Sigmoid"}), quick_gelu, beside=frozenset({"Mul"})),
+    _Pass(frozenset({"MatMul", "FusedMatMul"}), scaled_product, makes=frozenset({"FusedMatMul"})),
+    _Pass(frozenset({"FusedMatMul"}), transposed_product, makes=frozenset({"FusedMatMul"})),
+    _Pass(frozenset({"MatMulNBits"}), block_product_bias, numbers=False),
+    _Pass(frozenset({"Add"}), bias_gelu, beside=_GELUS),
 )
-_MAKERS = frozenset(
-    {
-        matmul_add, matmul_add_outside_attention, contiguous_reshapes, gelu, gemm_activation,
-        conv_activation, quick_gelu, layer_norm,
-        transposed_product, scaled_product, skip_layer_norm, quantized_form, integer_product,
-        fast_gelu, bias_gelu, root_mean_square_norm,
-        early_layer_norm, dequantize_later, quantize_earlier, dequantize_for_each, quantize_weights,
-    }
-)  # fmt: skip
-# Types of node that a pass makes and a later pass looks for.
-_MADE: dict[_Rule, frozenset[str]] = {
-    matmul_add: frozenset({"Reshape", "Gemm"}),
-    matmul_add_outside_attention: frozenset({"Reshape", "Gemm"}),
-    layer_norm: frozenset({"LayerNormalization"}),
-    early_layer_norm: frozenset({"LayerNormalization"}),
-    scaled_product: frozenset({"FusedMatMul"}),
-    transposed_product: frozenset({"FusedMatMul"}),
-}
 
 
 def apply_rewrites(work: WorkGraph) -> None:
@@ -132,13 +138,15 @@ def apply_rewrites(work: WorkGraph) -> None:
     _run(work, _LEVEL_2_AFTER_SPLITS, present)
 
 
-def _run(work: WorkGraph, passes: tuple[tuple[frozenset[str], _Rule], ...], present: set[str]) -> None:
-    for kinds, rule in passes:
-        if not present.isdisjoint(kinds):
-            nodes = [node for node in work.nodes if node.type in kinds and not node.dead]
-            if rule in _MAKERS and len(nodes) > 1:
-                nodes = [node for node in work.execution_order() if node.type in kinds]
-            for node in nodes:
-                if not node.dead:
-                    rule(work, node)
-            present.update(_MADE.get(rule, ()))
+def _run(work: WorkGraph, passes: tuple[_Pass, ...], present: set[str]) -> None:
+    """Run those passes that find something to start from, and what they need beside it."""
+    for starts, rule, beside, numbers, makes in passes:
+        if present.isdisjoint(starts) or (beside and present.isdisjoint(beside)):
+            continue
+        nodes = [node for node in work.nodes if node.type in starts and not node.dead]
+        if numbers and len(nodes) > 1:
+            nodes = [node for node in work.execution_order() if node.type in starts]
+        for node in nodes:
+            if not node.dead:
+                rule(work, node)
+        present |= makes

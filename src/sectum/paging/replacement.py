@@ -188,13 +188,12 @@ def working_set_pages(touches: Sequence[Touch] | Touches) -> int:
     An EPC of that size or larger loads nothing in the steady state, under every policy, and a smaller one loads
     pages in every round: only a load evicts, so a round without loads would leave the whole working set resident.
     """
-    ordered = _as_array(touches)
-    ordered = ordered[ordered[:, 1].argsort()]
-    first = ordered[:, 1]
-    end = first + ordered[:, 2]
-    covered_until = np.maximum.accumulate(end)
+    _, first, n_pages = _as_array(touches).T
+    order = first.argsort()
+    first = first[order]
+    covered_until = np.maximum.accumulate(first + n_pages[order])
     first[1:] = np.maximum(first[1:], covered_until[:-1])
-    return int((end - first).clip(0).sum())
+    return int((covered_until - first).sum())
 
 
 def _as_array(touches: Sequence[Touch] | Touches) -> Touches:
@@ -254,7 +253,8 @@ class _Simulation:
         compiled: CompiledReplacement | None = None,
     ) -> None:
         touches = _as_array(touches)
-        for touch in touches[(touches < 0).any(axis=1)].tolist():
+        if touches.min(initial=0) < 0:
+            touch = touches[(touches < 0).any(axis=1)][0].tolist()
             raise UsageError(f"{Touch(*touch)} has a negative number; operators and pages count from 0")
         largest = int(touches[:, 0].max(initial=-1))
         self.operators = largest + 1 if operators is None else operators

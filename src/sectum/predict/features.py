@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -191,7 +192,7 @@ def assemble(described: Sequence[DescribedGraph]) -> OperatorFeatures:
         costs += one.costs
     cpu = cpus.pop() if cpus else Cpu.SSE
     names = (*_OF_OPERATOR, *_OF_NETWORK)
-    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+    values = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * len(names)).reshape(-1, len(names))
     columns = dict(zip(names, values.T, strict=True))
     first = np.array([roofline(operator_cost) for operator_cost in costs])
     work = kernel_work(columns, kinds, cpu)

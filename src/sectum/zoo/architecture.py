@@ -66,7 +66,7 @@ class Architecture:
 
     def inputs(self, node: Node) -> tuple[Shape, ...]:
         """Shapes of a node's inputs."""
-        return tuple(self.shapes[value] for value in node.inputs)
+        return tuple([self.shapes[value] for value in node.inputs])
 
     @cached_property
     def readers(self) -> tuple[tuple[int, ...], ...]:

@@ -12,14 +12,15 @@ import json
 from collections.abc import Callable
 from itertools import count
 
+from sectum.graph.ir import Operator
 from sectum.zoo.architecture import Architecture
 from sectum.zoo.layers import Shape
-from sectum.zoo.lowered import INPUT, OUTPUT, Lowered, LoweredOperator, Values, Weight
+from sectum.zoo.lowered import INPUT, OUTPUT, Lowered, Values, Weight
 from sectum.zoo.lowering import lower
 from sectum.zoo.program import Program
 
 Description = tuple[object, ...]
-Describe = Callable[[LoweredOperator, Lowered], Description | None]
+Describe = Callable[[Operator, Lowered], Description | None]
 
 
 def structure(network: Architecture | Program) -> str:
@@ -74,7 +75,7 @@ def _digest(arch: Architecture, entering: Shape, describe: Describe) -> str:
     return hashlib.sha256(json.dumps(written, separators=(",", ":")).encode()).hexdigest()
 
 
-def _whole(op: LoweredOperator, lowered: Lowered) -> Description:
+def _whole(op: Operator, lowered: Lowered) -> Description:
     constants = [_content(lowered.constants[name]) for name in op.inputs if name in lowered.constants]
     return sorted(op.attributes.items()), constants, [lowered.shapes[name] for name in op.outputs]
 
@@ -86,7 +87,7 @@ def _content(constant: Weight | Values) -> Description:
     return (constant.shape,) if constant.spread else (constant.shape, constant.mean)
 
 
-def _outline(op: LoweredOperator, lowered: Lowered) -> Description | None:
+def _outline(op: Operator, lowered: Lowered) -> Description | None:
     attributes = dict(op.attributes)
     if op.type == "Conv":
         weight = lowered.constants[op.inputs[1]]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sectum.errors import UsageError
-from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+from sectum.graph.ir import Graph, Tensor, TensorKind
 from sectum.graph.reader import parse
 from sectum.zoo.architecture import Architecture
 from sectum.zoo.lowered import INPUT, OPSET, OUTPUT, Values, Weight
@@ -38,8 +38,7 @@ def to_graph(network: Architecture | Program, batch: int = 1, *, fold_batch_norm
         tensors[name] = Tensor(name, (batch, *shape), "float32", kind)
     for constant in lowered.constants.values():
         tensors[constant.name] = _constant(constant)
-    operators = tuple([Operator(op.name, op.type, op.inputs, op.outputs, op.attributes) for op in lowered.operators])
-    return Graph(network.name, operators, tensors, (INPUT,), (OUTPUT,), OPSET)
+    return Graph(network.name, tuple(lowered.operators), tensors, (INPUT,), (OUTPUT,), OPSET)
 
 
 def _constant(constant: Weight | Values) -> Tensor:

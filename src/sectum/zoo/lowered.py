@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from sectum.graph.ir import Operator
 from sectum.zoo.layers import Shape
 
 OPSET = 17
@@ -63,17 +63,6 @@ class Input(NamedTuple):
     dtype: str = "float32"
 
 
-class LoweredOperator(NamedTuple):
-    """An ONNX node."""
-
-    name: str
-    type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
-    domain: str = ""
-
-
 @dataclass
 class Lowered:
     """A network's operators and its constants.
@@ -88,7 +77,7 @@ class Lowered:
     """
 
     name: str
-    operators: list[LoweredOperator] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
     constants: dict[str, Weight | Values] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     inputs: list[Input] = field(default_factory=list)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TypeVar
 
+from sectum.graph.ir import Operator
 from sectum.zoo import layers as ly
 from sectum.zoo.architecture import Architecture, Node
-from sectum.zoo.lowered import INPUT, OUTPUT, Attribute, Lowered, LoweredOperator, Values, Weight, float32
+from sectum.zoo.lowered import INPUT, OUTPUT, Attribute, Lowered, Values, Weight, float32
 
 __all__ = ["INPUT", "OUTPUT", "lower"]
 
@@ -123,7 +124,7 @@ class _Lowering:
         outputs = tuple([names[value] for value in node.outputs])
         for value in node.outputs:
             shapes[names[value]] = values[value]
-        self.result.operators.append(LoweredOperator(node.name, kind, inputs, outputs, attributes))
+        self.result.operators.append(Operator(node.name, kind, inputs, outputs, attributes))
 
     def step(
         self, node: Node, role: str, kind: str, *inputs: str, shape: ly.Shape = (), **attributes: Attribute
@@ -131,7 +132,7 @@ class _Lowering:
         """Append one operator of several; returns the name of its output."""
         output = f"{node.name}.{role}.out"
         self.result.shapes[output] = shape or self.arch.shapes[node.outputs[0]]
-        operator = LoweredOperator(f"{node.name}.{role}", kind, inputs, (output,), attributes)
+        operator = Operator(f"{node.name}.{role}", kind, inputs, (output,), attributes)
         self.result.operators.append(operator)
         return output
 
@@ -139,7 +140,7 @@ class _Lowering:
         """Append the last operator of several: it makes the layer's output."""
         output = self.names[node.outputs[0]]
         self.result.shapes[output] = self.arch.shapes[node.outputs[0]]
-        operator = LoweredOperator(f"{node.name}.{role}", kind, inputs, (output,), attributes)
+        operator = Operator(f"{node.name}.{role}", kind, inputs, (output,), attributes)
         self.result.operators.append(operator)
 
     # One method for each layer that needs more than an operator type.

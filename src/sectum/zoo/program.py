@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sectum.errors import UsageError
-from sectum.zoo.lowered import Attribute, Input, Lowered, LoweredOperator, Values, Weight
+from sectum.graph.ir import Operator
+from sectum.zoo.lowered import Attribute, Input, Lowered, Values, Weight
 
 MICROSOFT = "com.microsoft"
 
@@ -75,7 +76,7 @@ class Writer:
         """Append an operator; returns the names of its outputs."""
         index = len(self.lowered.operators)
         names = (f"v{index}",) if outputs == 1 else tuple(f"v{index}_{port}" for port in range(outputs))
-        operator = LoweredOperator(f"{kind}_{index}", kind, inputs, names, attributes, domain)
+        operator = Operator(f"{kind}_{index}", kind, inputs, names, attributes, domain)
         self.lowered.operators.append(operator)
         return names
 
