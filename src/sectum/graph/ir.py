@@ -32,9 +32,13 @@ class TensorKind(StrEnum):
     ACTIVATION = "activation"  # made by an operator in every inference; graph outputs too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tensor:
-    """One tensor: its static shape and its type; ``value`` only where it is a small constant (shapes, axes)."""
+    """One tensor: its static shape and its type; ``value`` only where it is a small constant (shapes, axes).
+
+    Nobody changes one. It is not frozen, nor is an `Operator`: that would take four times as long to make, and a search
+    makes 600 of both for each candidate.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -53,9 +57,9 @@ class Tensor:
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Operator:
-    """One node. ``inputs`` and ``outputs`` may hold ``""`` for what is left out, as in ONNX."""
+    """One node, which nobody changes. ``inputs`` and ``outputs`` may hold ``""`` for what is left out, as in ONNX."""
 
     name: str
     type: str

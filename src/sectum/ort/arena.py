@@ -69,9 +69,9 @@ def _kept(plan: MemoryPlan, name: str) -> bool:
 def _chunk_by_number(plan: MemoryPlan, scratch: Sequence[Sequence[int]], kept: Sequence[str]) -> ArenaLayout:
     """A chunk for the first buffers of all kernels, one for their second buffers, and so on; outputs apart."""
     sizes: dict[tuple[int, bool], int] = {}
-    keys = [[(number, n >= _BESIDE_WEIGHTS_BYTES) for number, n in enumerate(buffers)] for buffers in scratch]
-    for row, buffers in zip(keys, scratch, strict=True):
-        for key, n_bytes in zip(row, buffers, strict=True):
+    for buffers in scratch:
+        for number, n_bytes in enumerate(buffers):
+            key = (number, n_bytes >= _BESIDE_WEIGHTS_BYTES)
             sizes[key] = max(sizes.get(key, 0), n_bytes)
     end_page = pages(plan.block_bytes)
     first: dict[tuple[int, bool], int] = {}
@@ -82,7 +82,8 @@ def _chunk_by_number(plan: MemoryPlan, scratch: Sequence[Sequence[int]], kept: S
     for name in kept:
         address[name] = end_page * PAGE_BYTES
         end_page += pages(plan.placements[name].n_bytes)
-    return ArenaLayout(address, [[first[key] for key in row] for row in keys], end_page)
+    starts = [[first[number, n >= _BESIDE_WEIGHTS_BYTES] for number, n in enumerate(buffers)] for buffers in scratch]
+    return ArenaLayout(address, starts, end_page)
 
 
 class _Chunks:

@@ -19,6 +19,7 @@ from places import LIGHT
 from sectum import zoo
 from sectum.errors import ModelMalformed, ShapeUnbound, UsageError
 from sectum.graph import Graph, Operator, read
+from sectum.ort import rewrites
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import OptimizedGraph
@@ -379,3 +380,15 @@ def test_a_free_dimension_can_be_bound() -> None:
     model_bytes = zoo.to_bytes(_small("squeezenet1_1"), batch=None)
     made = optimized_by_runtime(model_bytes, dimensions={"N": 3})
     assert {made.tensors[name].shape[0] for op in made.operators for name in op.outputs} == {3}
+
+
+@pytest.mark.slow
+def test_a_pass_that_is_left_out_would_have_changed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no operator is there that a pass needs beside its first one, the pass would have changed nothing."""
+    rng = random.Random(5)
+    graphs = [zoo.to_graph(zoo.sample(family, rng)) for family in (*zoo.families(), *zoo.program_families())]
+    made = [optimize(graph, Cpu.AVX512) for graph in graphs]
+    for level in ("_LEVEL_1", "_LEVEL_2", "_LEVEL_2_AFTER_SPLITS"):
+        every = [one._replace(beside=frozenset()) for one in getattr(rewrites, level)]
+        monkeypatch.setattr(rewrites, level, tuple(every))
+    assert [optimize(graph, Cpu.AVX512) for graph in graphs] == made
