@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # predicting one network should not wait for what starts proc
     from concurrent.futures import Future, ProcessPoolExecutor
 
 CHUNK = 32
-"""Architectures that a process predicts at a time: their operator times are looked up together, which takes less time."""
+"""Architectures that a process predicts at a time. Their operator times are looked up together, which is faster."""
 
 _CHUNKS_AHEAD = 2
 """For each process: one that it works on, and one that waits, so that it need not."""
