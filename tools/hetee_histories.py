@@ -100,7 +100,7 @@ class ControllerHistory(RuleBasedStateMachine):
 
     @rule(choice=choices, count=st.integers(1, 3), wait_ms=st.sampled_from([0, 100, 5000]))
     def resize(self, choice: int, count: int, wait_ms: int) -> None:
-        """A client wants more or fewer accelerators, whether there are so many, and whether it has an enclave or not."""
+        """A client wants more or fewer accelerators, whether there are so many or not, with an enclave or without."""
         connection = self.client(choice, SessionState.OPEN, SessionState.WAITING, SessionState.SERVING)
         if connection:
             self.resizes[connection] = self.resizes.get(connection, 0) + 1

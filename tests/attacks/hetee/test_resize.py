@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +81,11 @@ def test_a_flood_of_resizes_keeps_nobody_out(rack: Rack, doubler: bytes) -> None
                 contextlib.suppress(HeteeError),
                 contextlib.closing(Connection(rack.url, Trust(rack.policy), identity)) as connection,
             ):
-                sealer = connection.session.sealer
-                connection.send(
-                    lambda: sealer.seal(Kind.CONFIGURE, messages.encode(messages.Configure(accelerator="cpu")))
-                )
+                seal = connection.session.sealer.seal
+                connection.send(partial(seal, Kind.CONFIGURE, messages.encode(messages.Configure(accelerator="cpu"))))
                 for number in range(10_000):
                     resize = messages.encode(messages.Resize(count=1 + number % 2))
-                    connection.send(lambda resize=resize: sealer.seal(Kind.RESIZE, resize))  # type: ignore[misc]
+                    connection.send(partial(seal, Kind.RESIZE, resize))
 
     threads = [threading.Thread(target=flood) for _ in range(4)]
     for thread in threads:
@@ -128,7 +127,7 @@ def test_a_worker_that_lies_about_what_it_gave_back_gains_no_accelerator_of_anot
 
 @pytest.mark.skipif(not may_look_into_processes(), reason="looking into the memory of other processes needs root")
 def test_what_was_given_back_takes_nothing_to_the_next_tenant(rack: Rack, doubler: bytes) -> None:
-    """R7: after shrinkage no process but the tenant's own worker holds its input or result, nor does the next tenant's."""
+    """R7: after shrinkage the tenant's own worker alone holds its input and result; the next tenant's does not."""
     numbers = np.random.default_rng(91).random(100_000).astype(np.float32)
     needles = {"input": numbers.tobytes()[4096:4160], "result": (numbers * 2).tobytes()[4096:4160]}
     with rack.connect(count=2) as session:

@@ -31,9 +31,9 @@ from sectum.errors import UsageError
 def resize(*, count: int, process: int | None, wait_s: float, as_json: bool) -> None:
     """Give a session that runs N accelerators.
 
-    The session is one of yours on this machine: 'sectum hetee infer', 'train' or 'connect' in another terminal. It goes
-    on meanwhile. Only the process that has its keys can ask for this, so this command asks that process. An enclave with
-    GPUs cannot be resized.
+    The session is one of yours on this machine: 'sectum hetee infer', 'train' or 'connect' in another terminal. It
+    goes on meanwhile. Only the process that has its keys can ask for this, so this command asks that process. An
+    enclave with GPUs cannot be resized.
     """
     from sectum.cli.render.output import print_json
     from sectum.cli.render.show import say

@@ -36,7 +36,9 @@ from sectum.hetee.wire.messages import AcceleratorKind
 DEADLINE_MS = 60_000
 _ACCELERATORS, _LONGEST_WAIT_S = 32, 600.0
 _GRACE_S = 5.0
-_GIVEN_BACK_S = 700.0  # the longest batch that a service may allow, and more; a controller that is lost is noticed before
+_GIVEN_BACK_S = (
+    700.0  # the longest batch that a service may allow, and more; a controller that is lost is noticed before
+)
 
 
 def connect(
@@ -211,7 +213,9 @@ class Session:
             self._ready(wait_s)
             transport.resized, transport.resizing = None, True
             try:
-                transport.control(Kind.RESIZE, messages.Resize(count=count, wait_ms=int(min(wait_s, _LONGEST_WAIT_S) * 1e3)))
+                transport.control(
+                    Kind.RESIZE, messages.Resize(count=count, wait_ms=int(min(wait_s, _LONGEST_WAIT_S) * 1e3))
+                )
                 late = Refusal.CONTROLLER_LOST, "the controller did not answer RESIZE"
                 transport.until(lambda: transport.resized is not None, wait_s + _GIVEN_BACK_S, *late)
             except HeteeError as error:

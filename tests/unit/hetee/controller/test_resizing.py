@@ -77,7 +77,7 @@ def test_growth_takes_turns_with_others() -> None:
 
 
 def test_what_an_enclave_gives_back_is_granted_after_its_reset() -> None:
-    """Who waits gets what a shrinking enclave gave back when the kernel has stopped its process, not when it says so."""
+    """Who waits gets what an enclave gave back when the kernel has stopped its process, not when that says so."""
     fake, connection, worker = serving({"cpu": 4}, 4)
     other = fake.connect()
     resize(fake, connection, 2)
