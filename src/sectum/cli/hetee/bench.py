@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sectum.cli.command_group import FullSentenceGroup
+from sectum.cli.hetee.bench_lifecycle import lifecycle
 from sectum.cli.hetee.bench_scaling import scaling
 from sectum.cli.hetee.options import SOFTWARE, F, need_extra, need_pytorch
 from sectum.cli.options import examples, json_option, whole
@@ -131,7 +132,8 @@ def training(**options: Any) -> None:
     _measure("training", **options)
 
 
-bench.add_command(scaling)
+for _command in (scaling, lifecycle):
+    bench.add_command(_command)
 
 
 def _measure(task: Task, *, picture: Path | None, as_json: bool, **options: Any) -> None:

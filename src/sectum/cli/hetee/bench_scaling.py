@@ -135,9 +135,7 @@ def _show(cells: list[ScalingCell], known: dict[str, Any]) -> None:
         )
     for number, (speedup, ratio, *theirs_too) in averages(cells).items():
         shown = (_number(value) for value in theirs_too)
-        lines.append(
-            ("average", "", str(number), f"{speedup:.2f}", next(shown), f"{ratio:.3f}", next(shown), "", "")
-        )
+        lines.append(("average", "", str(number), f"{speedup:.2f}", next(shown), f"{ratio:.3f}", next(shown), "", ""))
     rows(
         lines,
         right=range(1, 9),

@@ -101,6 +101,7 @@ class MeasuredSystem:
 
 def service_system(session: Session) -> MeasuredSystem:
     """The service, measured through a session."""
+
     def send(work: Workload) -> Future[Any]:
         return session.submit(work.inputs, pixels=work.pixels, pace=work.pace, deadline_ms=DEADLINE_MS)
 
@@ -114,6 +115,7 @@ def _timing(result: Result) -> _Timing:
 
 def baseline_system(baseline: Baseline) -> MeasuredSystem:
     """The plain baseline."""
+
     def send(work: Workload) -> Future[Any]:
         return baseline.submit(work.inputs, pixels=work.pixels, pace=work.pace)
 
