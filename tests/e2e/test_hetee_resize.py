@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hetee_rack import Rack, adding_model
+from hetee_rack import Rack, adding_model, free_port
 from sectum.hetee.client import Result, Session
 from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, ServiceRefused
@@ -93,3 +99,38 @@ def test_more_than_there_are_is_refused_and_the_session_goes_on(rack: tuple[Rack
             session.resize(5)
         assert caught.value.code is Refusal.NO_ACCELERATOR
         assert len(session.resize(3)) == 3
+
+
+def test_a_command_in_another_terminal_resizes_a_running_session(rack: tuple[Rack, str], tmp_path: Path) -> None:
+    """The gateway's session has one accelerator, `sectum hetee resize` gives it three, and it answers on."""
+    pytest.importorskip("grpc", reason="grpcio, of the extra hetee, is not installed")
+    service, kind = rack
+    if kind != "cpu":
+        pytest.skip("the gateway has no paced accelerators")
+    model = tmp_path / "add.onnx"
+    model.write_bytes(adding_model())
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "home")}
+
+    def command(*words: object) -> list[str]:
+        return [sys.executable, "-P", "-m", "sectum.cli", "hetee", *map(str, words), "--json"]
+
+    where = ("--url", service.url, "--state", service.paths.directory, "--port", free_port())
+    gateway = subprocess.Popen(command("connect", model, *where), stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert gateway.stdout is not None
+        assert any('"ready"' in line for line in gateway.stdout)
+        done = subprocess.run(
+            command("resize", 3), capture_output=True, text=True, env=environment, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert (found["process"], found["command"], len(found["accelerators"])) == (gateway.pid, "connect", 3)
+        owned = [worker["accelerators"] for worker in (service.state() or {})["workers"]]
+        assert sorted(map(len, owned))[-1] == 3
+        done = subprocess.run(
+            command("resize", 9), capture_output=True, text=True, env=environment, timeout=120, check=False
+        )
+        assert done.returncode == ServiceRefused.exit_code
+    finally:
+        gateway.send_signal(signal.SIGINT)
+        gateway.communicate(timeout=60)

@@ -66,7 +66,7 @@ def _show(cells: list[LifecycleCell], known: dict[str, Any]) -> None:
         click.echo(f"{cell.step}: {STEPS[cell.step]}")
     click.echo()
     paragraph(
-        f"Measured on {known['machine']}, {known['cores']} cores; medians of {known['count']} lives, ± is half of a 95 % "
-        f"interval; the model is {known['network']}, computed on CPU accelerators."
+        f"Measured on {known['machine']}, {known['cores']} cores; medians of {known['count']} lives, ± is half of a "
+        f"95 % interval; the model is {known['network']}, computed on CPU accelerators."
     )
     paragraph(f"{SOFTWARE}.")

@@ -28,14 +28,14 @@ STEPS = {
     "creation, cold": "the same when other sessions have just taken all clean workers, so that one has to start first",
     "model upload": "from sending the model until it is loaded",
     "growth": "from 1 accelerator to 2, until they are granted",
-    "growth in effect": "the same until the first batch that the new accelerator computed, which loads the model before",
+    "growth in effect": "the same until the first result of the new accelerator, which loads the model before",
     "shrinkage": "from 2 accelerators to 1 while none computes, with the reset of what is given back",
     "shrinkage, busy": "the same while batches are computed, which are finished first",
     "a batch": "for comparison: one image, from sending it until its result",
     "cleaning": "from the end of the session until the signed record that the process was collected",
 }
 HETEE = {"cleaning": "tens of seconds"}
-"""What the paper says: cleaning is a cold reboot there, hidden by spare nodes (section III-B). It has no other number."""
+"""What the paper says (section III-B): cleaning is a cold reboot there, hidden by spare nodes. No other number."""
 _SPARE_S = 60.0
 _POLL_S = 0.01
 _BUSY = 6  # batches that are in flight while it grows or shrinks
