@@ -31,8 +31,8 @@ def lifecycle(*, network: str, count: int, as_json: bool) -> None:
     """Measure what happens around batches in the life of an enclave.
 
     Attestation, creation with a clean worker at hand and without one, upload of a model, growth, shrinkage with its
-    reset, and cleaning. HETEE's paper says of these that cleaning takes tens of seconds. Nothing is paced. Run nothing
-    else meanwhile. It takes about a minute. Ctrl-C stops and prints what was measured so far.
+    reset, and cleaning. HETEE's paper says of these that cleaning takes tens of seconds. One step is paced, and says
+    so. Run nothing else meanwhile. It takes about a minute. Ctrl-C stops and prints what was measured so far.
     """
     need_extra()
     from sectum.cli.render.output import print_json

@@ -1,12 +1,13 @@
 """Measures what happens around batches: costs of an enclave's life that HETEE's paper does not report.
 
-Everything is real: sockets, evidence, processes, a model of the zoo on CPU accelerators. Nothing is paced.
+Everything is real: sockets, evidence, processes, a model of the zoo on CPU accelerators. One step says that it is paced.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,8 @@ from sectum.hetee.bench.context import machine
 from sectum.hetee.bench.inference import Progress
 from sectum.hetee.bench.local_rack import LocalRack
 from sectum.hetee.bench.overheads import BootstrapEstimate, estimate
-from sectum.hetee.bench.workload import SIDE, Mode, model
-from sectum.hetee.client import Session
+from sectum.hetee.bench.workload import SIDE, Mode, model, workload
+from sectum.hetee.client import Result, Session
 from sectum.hetee.client.connection import Connection
 from sectum.hetee.client.trust import Trust
 
@@ -29,6 +30,7 @@ STEPS = {
     "model upload": "from sending the model until it is loaded",
     "growth": "from 1 accelerator to 2, until they are granted",
     "growth in effect": "the same until the first result of the new accelerator, which loads the model before",
+    "growth in effect, paced": "the same with paced accelerators, which load nothing, and batches of 33 ms in flight",
     "shrinkage": "from 2 accelerators to 1 while none computes, with the reset of what is given back",
     "shrinkage, busy": "the same while batches are computed, which are finished first",
     "a batch": "for comparison: one image, from sending it until its result",
@@ -79,7 +81,7 @@ class LifecycleCell:
         return {
             "step": self.step,
             "what": STEPS[self.step],
-            "kind": "measured",
+            "kind": "measured, paced" if "paced" in self.step else "measured",
             "ms": round(found.value, 3),
             "interval_95": found.json(),
             "bytes": self.n_bytes or None,
@@ -172,6 +174,27 @@ def _one_life(rack: LocalRack, content: bytes, cells: dict[str, LifecycleCell]) 
     for future in futures:
         future.result()
     timed("cleaning", lambda: session.close(0))
+    _paced_growth(rack, cells["growth in effect, paced"].samples_ms)
+
+
+def _paced_growth(rack: LocalRack, samples_ms: list[float]) -> None:
+    """Grow while batches are in flight: how long until the first answer of an accelerator that was added."""
+    work = workload("ResNet50", 8, Mode(), 1)
+    with rack.connect_and_settle(accelerator="paced") as session:
+        session.load(model("ResNet50", Mode()))
+
+        def more(count: int) -> list[Future[Result]]:
+            return [session.submit(work.inputs, pixels=work.pixels, pace=work.pace) for _ in range(count)]
+
+        own = more(1)[0].result().receipt.accelerator
+        futures = more(_BUSY)
+        begun_s = time.perf_counter()
+        session.resize(2)
+        futures += more(_BUSY)
+        for future in as_completed(futures):
+            if future.result().receipt.accelerator != own:
+                samples_ms.append((time.perf_counter() - begun_s) * 1e3)
+                break
 
 
 def _attested(rack: LocalRack) -> Session:
