@@ -234,8 +234,12 @@ class ComputeEngine:
             )
         else:
             with self._changed:
-                self._models[load.sha256], self._loading = model, (load, model)
-                self._changed.notify_all()
+                again = load.sha256 in self._models
+                if not again:
+                    self._models[load.sha256], self._loading = model, (load, model)
+                    self._changed.notify_all()
+            if again:
+                self._callbacks.loaded(load, model, time.perf_counter_ns() - load.begun_ns)
             self._end_loading()
 
     def _load_too(self, owner: _OwnedAccelerator, model: CheckedModel) -> None:

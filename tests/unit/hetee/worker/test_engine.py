@@ -181,6 +181,17 @@ def test_an_added_accelerator_that_cannot_load_a_model_gets_no_batches_of_it() -
     assert full.models <= 1
 
 
+def test_a_model_that_is_sent_again_is_not_lost() -> None:
+    """A second CODE with a loaded model is answered at once, also if an accelerator that was added cannot have it."""
+    bench, slow = ready()
+    bench.engine.grant(Full("slow:1"))
+    bench.load()
+    assert bench.next() == ("loaded", 1)
+    slow.go.release()
+    bench.engine.submit(bench.batch(2))
+    assert bench.next() == ("computed", 2)
+
+
 def test_a_model_is_loaded_although_an_accelerator_is_given_back_meanwhile() -> None:
     """CODE is answered when those that are left have the model."""
 
