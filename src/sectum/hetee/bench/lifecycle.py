@@ -1,6 +1,6 @@
 """Measures what happens around batches: costs of an enclave's life that HETEE's paper does not report.
 
-Everything is real: sockets, evidence, processes, a model of the zoo on CPU accelerators. One step is paced, and says so.
+Everything is real: sockets, evidence, processes, a model of the zoo on CPU accelerators. One step is paced; it says so.
 """
 
 from __future__ import annotations
