@@ -29,11 +29,11 @@ SMALL = np.arange(10, dtype=np.float32)
 # It says that it gave back at once, and goes on computing on what it said that it gave back.
 LIE = """
 
-def _lie(self, name):
-    self._send(Kind.RETURNED, messages.Accelerators(accelerators=(name,)))
+def _lie(self, name, returned):
+    returned(name, "not at all")
 
 
-WorkerMain._revoke = _lie
+ComputeEngine.revoke = _lie
 """
 
 
@@ -107,8 +107,8 @@ def test_a_worker_that_lies_about_what_it_gave_back_gains_no_accelerator_of_anot
 ) -> None:
     """Who waits gets what a liar gave back when the kernel has stopped the liar, which is confirmed before RESIZED."""
     installation = Installation(tmp_path / "installation")
-    process = installation.site / "sectum/hetee/worker/process.py"
-    process.write_text(process.read_text() + LIE)
+    engine = installation.site / "sectum/hetee/worker/engine.py"
+    engine.write_text(engine.read_text() + LIE)
     options = ["--spares", "2", "--accelerators", "cpu=2"]
     with RunningService(installation, tmp_path / "state", options=options) as service:
         policy = read_policy_file(service.state / "policy.json")
