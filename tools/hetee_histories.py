@@ -61,6 +61,7 @@ class ControllerHistory(RuleBasedStateMachine):
         )
         self.keys = [Ed25519PrivateKey.generate() for _ in range(2)]
         self.collected: set[int] = set()
+        self.resizes: dict[int, int] = {}  # that each client asked for
         self.fake.started()
         for _ in range(2):
             self.fake.configure(self.fake.connect(), wait_ms=5000)
@@ -96,6 +97,14 @@ class ControllerHistory(RuleBasedStateMachine):
     def configure(self, choice: int, count: int, wait_ms: int, kind: str) -> None:
         if connection := self.client(choice, SessionState.OPEN):
             self.fake.configure(connection, count, wait_ms, kind)
+
+    @rule(choice=choices, count=st.integers(1, 3), wait_ms=st.sampled_from([0, 100, 5000]))
+    def resize(self, choice: int, count: int, wait_ms: int) -> None:
+        """A client wants more or fewer accelerators, whether there are so many or not, with an enclave or without."""
+        connection = self.client(choice, SessionState.OPEN, SessionState.WAITING, SessionState.SERVING)
+        if connection:
+            self.resizes[connection] = self.resizes.get(connection, 0) + 1
+            self.fake.say(connection, Kind.RESIZE, messages.Resize(count=count, wait_ms=wait_ms))
 
     @rule(choice=choices, deadline_ms=st.sampled_from([0, 1000]))
     def terminate(self, choice: int, deadline_ms: int) -> None:
@@ -283,6 +292,16 @@ class ControllerHistory(RuleBasedStateMachine):
         limits = self.fake.settings
         most = limits.enclaves + limits.spares + limits.accelerators["cuda"]  # a worker with devices needs no spare
         assert len(self.fake.controller.pool.enclaves) <= most
+
+    @invariant()
+    def what_a_client_was_told_of_its_size_is_true(self) -> None:
+        """R1: no RESIZE has two answers, and an enclave never has more than the service has."""
+        for connection, tenant in self.fake.controller.tenants.items():
+            client = self.fake.clients[connection]
+            assert client.kinds().count(Kind.RESIZED) <= self.resizes.get(connection, 0)
+            if tenant.enclave is not None:
+                owned = self.fake.controller.pool.allocator.owned(Secure(tenant.enclave.number))
+                assert len(owned) <= self.fake.controller.pool.allocator.counts[tenant.enclave.kind]
 
     def teardown(self) -> None:
         """After a drain no session is left, every worker is collected, and every accelerator is free."""

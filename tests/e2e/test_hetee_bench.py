@@ -28,3 +28,28 @@ def test_one_cell(words: tuple[str, ...], preprocess: str) -> None:
         assert shown["compute"] >= times.compute_ms
         assert preprocess == "real" or shown["preprocess"] >= times.preprocess_ms
     assert all(len(samples) == 4 for samples in cell["samples"]["latency_ms"]["service"].values())
+
+
+def test_scaling_of_one_cell() -> None:
+    """An enclave grows to two accelerators between blocks, and is compared with one and with a baseline of two."""
+    command = [sys.executable, "-P", "-m", "sectum.cli", "hetee", "bench", "scaling", "--json", "--rounds", "2"]
+    command += ["--network", "ResNet152", "--batch", "16", "--accelerators", "1", "--accelerators", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = json.loads(done.stdout)["cells"]
+    assert (one["accelerators"], two["accelerators"]) == (1, 2)
+    assert one["speedup"] == 1
+    assert two["speedup"] == pytest.approx(two["images_per_s"] / one["images_per_s"], rel=1e-3)
+    assert two["vs_baseline"] == pytest.approx(two["images_per_s"] / two["baseline_images_per_s"], rel=1e-3)
+
+
+def test_the_life_of_an_enclave() -> None:
+    """Each step is measured as often as was asked for, with a real model."""
+    command = [sys.executable, "-P", "-m", "sectum.cli", "hetee", "bench", "lifecycle", "--json"]
+    done = subprocess.run(
+        [*command, "--network", "GoogLeNet", "--count", "2"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    cells = json.loads(done.stdout)["cells"]
+    assert len(cells) == 11
+    assert all(len(cell["samples_ms"]) == 2 and min(cell["samples_ms"]) > 0 for cell in cells)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sectum.cli.command_group import FullSentenceGroup
+from sectum.cli.hetee.bench_lifecycle import lifecycle
+from sectum.cli.hetee.bench_scaling import scaling
 from sectum.cli.hetee.options import SOFTWARE, F, need_extra, need_pytorch
 from sectum.cli.options import examples, json_option, whole
 from sectum.errors import UsageError
@@ -128,6 +130,10 @@ def training(**options: Any) -> None:
     if options["real_compute"]:
         need_pytorch()
     _measure("training", **options)
+
+
+for _command in (scaling, lifecycle):
+    bench.add_command(_command)
 
 
 def _measure(task: Task, *, picture: Path | None, as_json: bool, **options: Any) -> None:

@@ -15,6 +15,7 @@ from sectum.cli.hetee.bench import bench
 from sectum.cli.hetee.connect import connect
 from sectum.cli.hetee.infer import infer
 from sectum.cli.hetee.options import SOFTWARE, policy_file, policy_for, state_option
+from sectum.cli.hetee.resize import resize
 from sectum.cli.hetee.sign import sign
 from sectum.cli.hetee.top import top
 from sectum.cli.hetee.train import train
@@ -108,5 +109,5 @@ def controller(*, arguments: tuple[str, ...]) -> None:
     _become("controller", arguments)
 
 
-for _command in (up, infer, train, verify, sign, top, connect, bench):
+for _command in (up, infer, train, resize, verify, sign, top, connect, bench):
     hetee.add_command(_command)

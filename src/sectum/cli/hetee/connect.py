@@ -14,6 +14,7 @@ from sectum.cli.hetee.options import (
     explaining_unreachable,
     service_options,
 )
+from sectum.cli.hetee.resizable import resizable
 from sectum.cli.options import examples, json_option, whole
 from sectum.cli.render.output import print_line
 from sectum.errors import UsageError
@@ -36,6 +37,15 @@ if TYPE_CHECKING:
 @click.option(
     "--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Kind of accelerator."
 )
+@click.option(
+    "--accelerators",
+    "count",
+    callback=whole(32),
+    default="1",
+    show_default=True,
+    metavar="N",
+    help="Number of accelerators. 'sectum hetee resize' changes it later.",
+)
 @service_options
 @json_option
 def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any) -> None:
@@ -57,7 +67,11 @@ def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     session = ReconnectingSession(
-        options["url"], policy, identity=chosen_identity(options["identity"]), accelerator=options["accelerator"]
+        options["url"],
+        policy,
+        identity=chosen_identity(options["identity"]),
+        accelerator=options["accelerator"],
+        count=options["count"],
     )
     try:
         for name, content in contents.items():
@@ -67,7 +81,7 @@ def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any
                 print_line({"event": "loaded", "model": name, "sha256": loaded.digest.hex()})
             else:
                 click.echo(f"loaded {name}")
-        with OpenInferenceGateway(session, port) as gateway:
+        with OpenInferenceGateway(session, port) as gateway, resizable("connect", session.resize):
             _greet(session, f"127.0.0.1:{gateway.port}", options, as_json=as_json)
             gateway.wait()
     finally:
@@ -93,7 +107,7 @@ def _greet(session: ReconnectingSession, address: str, options: dict[str, Any], 
             "evidence": claims.format,
             "hardware": claims.hardware,
             "protection": str(claims),
-            "accelerators": {options["accelerator"]: 1},
+            "accelerators": {options["accelerator"]: options["count"]},
         }
     )
 

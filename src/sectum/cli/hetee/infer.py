@@ -18,6 +18,7 @@ from sectum.cli.hetee.options import (
     explaining_unreachable,
     service_options,
 )
+from sectum.cli.hetee.resizable import resizable
 from sectum.cli.options import examples, json_option, whole
 from sectum.errors import ModelUnreadable, UsageError
 
@@ -82,7 +83,7 @@ def infer(
     content = read_model(model)
     for image in images:
         _check_image(image)
-    with _session(options) as session:
+    with _session(options) as session, resizable("infer", session.resize):
         with _about(model):
             loaded = session.load(content)
         size = options["batch"] or _batch(loaded.inputs)
@@ -200,6 +201,7 @@ def _session(options: dict[str, Any]) -> Session:
             policy,
             identity=chosen_identity(options["identity"]),
             accelerator=options["accelerator"],
+            count=options["count"],
             wait_s=options["wait_s"],
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sectum.cli.options import positive
+from sectum.cli.options import positive, whole
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +57,15 @@ def enclave_options(command: F) -> F:
         show_default=True,
         metavar="S",
         help="How long to wait for an enclave.",
+    )(command)
+    command = click.option(
+        "--accelerators",
+        "count",
+        callback=whole(32),
+        default="1",
+        show_default=True,
+        metavar="N",
+        help="Number of accelerators. 'sectum hetee resize' changes it later.",
     )(command)
     return click.option(
         "--accelerator",

@@ -122,6 +122,7 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
         need_pytorch()
     work = prepare(network, options)
     policy = chosen_policy(options["policy"], options["state"])
+    from sectum.cli.hetee.resizable import resizable
     from sectum.hetee.client import connect
 
     with progress_bar() as progress:
@@ -132,8 +133,10 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
                 policy,
                 identity=chosen_identity(options["identity"]),
                 accelerator=options["accelerator"],
+                count=options["count"],
                 wait_s=options["wait_s"],
             ) as session,
+            resizable("train", session.resize),
         ):
             inside = run_inside(session, work, options["checkpoint"], options["receipts"], progress)
         other = outside(work, progress) if compare else None

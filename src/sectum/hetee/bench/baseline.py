@@ -54,7 +54,7 @@ class Baseline:
     """A plain worker in a process of its own, and its only client, used in a ``with`` statement.
 
     Args:
-        accelerator: name of the accelerator, such as ``paced:0``.
+        accelerators: names of its accelerators, such as ``paced:0``.
         threads: number of threads that compute one batch on a CPU.
         credit_bytes: largest total of batches in flight; as granted by the service.
         open_streams: largest number of batches in flight; as granted by the service.
@@ -63,15 +63,15 @@ class Baseline:
 
     def __init__(
         self,
-        accelerator: str,
-        *,
+        *accelerators: str,
         threads: int = 1,
         credit_bytes: int = 256 * MIB,
-        open_streams: int = 16,
+        open_streams: int = 32,
         chunk_bytes: int | None = None,
     ) -> None:
-        command = [sys.executable, "-P", "-m", "sectum.hetee.worker.plain", "--accelerator", accelerator]
-        command += ["--threads", str(threads), "--credit-mib", str(credit_bytes // MIB)]
+        command = [sys.executable, "-P", "-m", "sectum.hetee.worker.plain", "--threads", str(threads)]
+        command += [word for name in accelerators for word in ("--accelerator", name)]
+        command += ["--credit-mib", str(credit_bytes // MIB)]
         command += ["--open-streams", str(open_streams)]
         # A session of its own, so that Ctrl-C reaches only the benchmark.
         self._process = subprocess.Popen(

@@ -64,7 +64,7 @@ class _Timing(NamedTuple):
     encryption_ms: float
 
 
-class _MeasuredSystem:
+class MeasuredSystem:
     """The service or the baseline. Both are measured in the same way."""
 
     def __init__(self, send: Callable[[Workload], Future[Any]], read: Callable[[Any], _Timing]) -> None:
@@ -76,32 +76,36 @@ class _MeasuredSystem:
         result = self._send(work).result()
         return (time.perf_counter() - begun_s) * 1e3, self._read(result)
 
-    def batches_per_s(self, work: Workload, answers: int) -> float:
-        """Answers a second while there is always another batch in flight."""
+    def batches_per_s(
+        self, work: Workload, answers: int, *, in_flight: int = _IN_FLIGHT, filling: int = _FILLING
+    ) -> float:
+        """Answers a second with so many batches in flight; the first ``filling`` answers are not counted."""
         ends_s: list[float] = []
-        room = threading.Semaphore(_IN_FLIGHT)
+        room = threading.Semaphore(in_flight)
 
         def answered(_: Future[Any]) -> None:
             ends_s.append(time.perf_counter())
             room.release()
 
         futures = []
-        for _ in range(_FILLING + answers):
+        for _ in range(filling + answers):
             room.acquire()
             futures.append(self._send(work))
             futures[-1].add_done_callback(answered)
-        for _ in range(_IN_FLIGHT):
+        for _ in range(in_flight):
             room.acquire()
         for future in futures:
             future.result()
-        return answers / (ends_s[-1] - ends_s[_FILLING - 1])
+        return answers / (ends_s[-1] - ends_s[filling - 1])
 
 
-def _service(session: Session) -> _MeasuredSystem:
+def service_system(session: Session) -> MeasuredSystem:
+    """The service, measured through a session."""
+
     def send(work: Workload) -> Future[Any]:
         return session.submit(work.inputs, pixels=work.pixels, pace=work.pace, deadline_ms=DEADLINE_MS)
 
-    return _MeasuredSystem(send, _timing)
+    return MeasuredSystem(send, _timing)
 
 
 def _timing(result: Result) -> _Timing:
@@ -109,22 +113,24 @@ def _timing(result: Result) -> _Timing:
     return _Timing(times_ns, result.encryption_ms + times_ns["encryption"] / 1e6)
 
 
-def _plain(baseline: Baseline) -> _MeasuredSystem:
+def baseline_system(baseline: Baseline) -> MeasuredSystem:
+    """The plain baseline."""
+
     def send(work: Workload) -> Future[Any]:
         return baseline.submit(work.inputs, pixels=work.pixels, pace=work.pace)
 
-    return _MeasuredSystem(send, lambda result: _Timing(result.times_ns.result(), 0.0))
+    return MeasuredSystem(send, lambda result: _Timing(result.times_ns.result(), 0.0))
 
 
 def _begin(
     plan: BenchPlan, network: str, session: Session, baseline: Baseline
-) -> tuple[_MeasuredSystem, _MeasuredSystem]:
+) -> tuple[MeasuredSystem, MeasuredSystem]:
     """Load a network, or begin to train it, in the baseline and in the service."""
     if plan.task == "inference":
         content = model(network, plan.mode)
         session.load(content, timeout_s=_LOAD_S)
         baseline.load(content, hashlib.sha256(content).digest())
-        return _plain(baseline), _service(session)
+        return baseline_system(baseline), service_system(session)
     described, onnx = job(network, plan.mode)
     training = session.train(described, onnx=onnx, timeout_s=_LOAD_S)
     if onnx is not None:
@@ -142,8 +148,8 @@ def _begin(
         step = messages.Work(kind="train", step=next(steps))
         return baseline.submit(given, pixels=work.pixels, pace=work.pace, work=step)
 
-    plain = _MeasuredSystem(send_plainly, lambda result: _Timing(result.times_ns.result(), 0.0))
-    return plain, _MeasuredSystem(send, lambda step: _timing(step.result))
+    plain = MeasuredSystem(send_plainly, lambda result: _Timing(result.times_ns.result(), 0.0))
+    return plain, MeasuredSystem(send, lambda step: _timing(step.result))
 
 
 def run(plan: BenchPlan, progress: Progress) -> Iterator[Cell]:
@@ -186,7 +192,7 @@ def _tell(progress: Progress, name: str, done: int, cells: int, share: float) ->
 
 
 def _measure(
-    systems: tuple[_MeasuredSystem, _MeasuredSystem],
+    systems: tuple[MeasuredSystem, MeasuredSystem],
     work: Workload,
     count: int,
     order: np.random.Generator,

@@ -82,6 +82,24 @@ def published(network: str, batch: int, task: Task = "inference") -> Published:
     )
 
 
+def table_3(network: str, batch: int, accelerators: int, system: str = "HETEE") -> float | None:
+    """Throughput over that of the baseline with one GPU: table III, batches 4, 8 and 16, 1, 2 and 4 GPUs, two digits.
+
+    Args:
+        network: one of `networks`.
+        batch: number of images.
+        accelerators: number of GPUs.
+        system: ``HETEE`` or ``baseline``.
+
+    Returns:
+        None where the table has no number.
+    """
+    cell = _rows().get(("Table III", network, batch, accelerators, system), {})
+    return cell.get("throughput_vs_baseline_1_accelerator")
+
+
 def relative_throughput(network: str, batch: int) -> float:
     """HETEE's throughput with one GPU as a share of its baseline's: table III, batches 4, 8 and 16, two digits."""
-    return _rows()["Table III", network, batch, 1, "HETEE"]["throughput_vs_baseline_1_accelerator"]
+    found = table_3(network, batch, 1)
+    assert found is not None
+    return found

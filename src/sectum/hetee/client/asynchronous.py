@@ -30,6 +30,10 @@ class AsyncSession:
         await asyncio.wrap_future(result.signed)
         return result
 
+    async def resize(self, count: int, *, wait_s: float = 60.0) -> tuple[str, ...]:
+        """See `Session.resize`."""
+        return await asyncio.to_thread(self.session.resize, count, wait_s=wait_s)
+
     async def close(self, deadline_ms: int = 5000) -> None:
         """See `Session.close`."""
         await asyncio.to_thread(self.session.close, deadline_ms)

@@ -126,6 +126,18 @@ class ReconnectingSession:
             self._index = self._session.index
         return self._session
 
+    def resize(self, count: int, *, wait_s: float = 60.0) -> tuple[str, ...]:
+        """Give the enclave another number of accelerators; the enclaves after it get as many.
+
+        Raises:
+            HeteeError: as `Session.resize`.
+        """
+        with self._lock:
+            session = self._ready()
+        names = session.resize(count, wait_s=wait_s)
+        self._options["count"] = count
+        return names
+
     def close(self) -> None:
         """End the session."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -33,7 +34,11 @@ from sectum.hetee.wire.kinds import CHUNK_BYTES, CHUNK_BYTES_LEAST, Kind
 from sectum.hetee.wire.messages import AcceleratorKind
 
 DEADLINE_MS = 60_000
+_ACCELERATORS, _LONGEST_WAIT_S = 32, 600.0
 _GRACE_S = 5.0
+_GIVEN_BACK_S = (
+    700.0  # the longest batch that a service may allow, and more; a controller that is lost is noticed before
+)
 
 
 def connect(
@@ -106,6 +111,7 @@ class Session:
         self._transport = Transport(connection, trust, attest_every_s)
         self._loaded: tuple[EnclaveChannel, LoadedModel] | None = None
         self._closed = False
+        self._one_resize = threading.Lock()
 
     def __enter__(self) -> Session:
         return self
@@ -179,6 +185,49 @@ class Session:
             transport.until(there, wait_s, Refusal.BUSY, "no enclave became ready in time")
             assert transport.enclave is not None
             return transport.enclave
+
+    def resize(self, count: int, *, wait_s: float = 60.0) -> tuple[str, ...]:
+        """Give the enclave another number of accelerators, while it computes. Batches in flight go on.
+
+        What is added gets every model before it gets batches. What is given back finishes its batch first, and is
+        reset when this returns. If the enclave is lost later, the next one gets as many.
+
+        Args:
+            count: number of accelerators, 1 to 32.
+            wait_s: how long to wait for more, at most 600 s; giving back takes as long as the batch that is computed.
+
+        Returns:
+            Names of the accelerators that the enclave has now. They may be fewer while others have their turn.
+
+        Raises:
+            ServiceRefused: ``BUSY``, so many did not become free in time, and the enclave keeps its number;
+                ``NO_ACCELERATOR``, the service has fewer, or this kind cannot be resized; ``WORKER_LOST``, the enclave
+                was lost meanwhile.
+            HeteeError: the service or the connection failed.
+        """
+        if not 1 <= count <= _ACCELERATORS:
+            detail = f"an enclave of {count} accelerators, expected 1 to {_ACCELERATORS}"
+            raise refusal(Refusal.NO_ACCELERATOR, detail)
+        transport = self._transport
+        with self._one_resize:
+            self._ready(wait_s)
+            transport.resized, transport.resizing = None, True
+            try:
+                transport.control(
+                    Kind.RESIZE, messages.Resize(count=count, wait_ms=int(min(wait_s, _LONGEST_WAIT_S) * 1e3))
+                )
+                late = Refusal.CONTROLLER_LOST, "the controller did not answer RESIZE"
+                transport.until(lambda: transport.resized is not None, wait_s + _GIVEN_BACK_S, *late)
+            except HeteeError as error:
+                transport.fail(error)
+                raise
+            finally:
+                transport.resizing = False
+        answer = transport.resized
+        assert answer is not None
+        for failure in answer.refused:
+            raise refusal(failure.code, failure.detail)
+        return answer.accelerators
 
     def load(self, model: str | Path | bytes, *, timeout_s: float = 120.0) -> LoadedModel:
         """Send a model to the enclave. If the enclave was lost, wait for the next one first.

@@ -86,6 +86,8 @@ class Transport:
         enclaves: number of enclaves so far.
         queued: number of sessions before this one in the queue.
         cleanings: verified records of the ends of enclaves, by their index.
+        resized: the answer to the last RESIZE; None until it comes.
+        resizing: whether the client waits for it.
         finishing: whether the client waits for FINISHED.
         ending: whether the client waits for the end of the session.
     """
@@ -99,7 +101,8 @@ class Transport:
         self.accept: messages.Accept | None = None
         self.failed: HeteeError | None = None
         self.refused: HeteeError | None = None
-        self.draining = self.finishing = self.ending = False
+        self.resized: messages.Resized | None = None
+        self.draining = self.resizing = self.finishing = self.ending = False
         self.enclaves = self.queued = 0
         self.cleanings: dict[int, Cleaning] = {}
         self._waiting = True
@@ -299,6 +302,10 @@ class Transport:
                 self.queued = message.ahead
             case messages.Vouch():
                 self._vouched(message, payload)
+            case messages.Resized():
+                if not self.resizing or self.resized is not None:
+                    raise refusal(Refusal.UNEXPECTED, "RESIZED without its RESIZE")
+                self.resized = message
             case messages.Lost():
                 self._lost(message)
             case messages.Cleaned():
@@ -385,7 +392,8 @@ class Transport:
         if busy and self._worker.lost:
             what = "answer a PING" if ready else "prove that it has the keys"
             raise refusal(Refusal.WORKER_LOST, f"the worker did not {what} within {LOST_AFTER_S:g} s")
-        if self._controller.due(PING_EVERY_S if busy or self._waiting or self.ending else idle_s):
+        waiting = self._waiting or self.resizing or self.ending
+        if self._controller.due(PING_EVERY_S if busy or waiting else idle_s):
             self.control(Kind.PING, messages.Ping(number=self._controller.ping(self.connection.sent_bytes)))
         if enclave is not None and ready and busy and self._worker.due(PING_EVERY_S):
             with suppress(HeteeError):  # lost meanwhile: LOST follows

@@ -160,6 +160,8 @@ class Controller:
         match message:
             case Configure():
                 self._configure(tenant, message)
+            case messages.Resize():
+                self._resize(tenant, message)
             case Deadline():
                 self._terminate(tenant, message.deadline_ms)
             case Ping() if kind is Kind.PING:
@@ -187,13 +189,17 @@ class Controller:
         if self._drained_s is not None:
             raise refusal(Refusal.DRAINING, _STOPPING)
         kind, count = configuration.accelerator, configuration.count
-        existing = self.pool.allocator.counts.get(kind, 0)
-        if count > existing:
-            detail = f"the client asked for {count} accelerators of kind {kind}, the service has {existing}"
-            self._send(tenant, Kind.FAIL, Failure(code=Refusal.NO_ACCELERATOR, detail=detail))
+        if count > self.pool.allocator.counts.get(kind, 0):
+            error = self._too_many(kind, count)
+            self._send(tenant, Kind.FAIL, Failure(code=error.code, detail=error.detail))
             return
-        tenant.configuration = configuration
+        tenant.configuration, tenant.count = configuration, count
         self._wait(tenant)
+
+    def _too_many(self, kind: str, count: int) -> HeteeError:
+        existing = self.pool.allocator.counts.get(kind, 0)
+        detail = f"the client asked for {count} accelerators of kind {kind}, the service has {existing}"
+        return refusal(Refusal.NO_ACCELERATOR, detail)
 
     def _wait(self, tenant: Tenant) -> None:
         assert tenant.configuration is not None
@@ -202,7 +208,7 @@ class Controller:
         if tenant.fence is None:
             self._ask(tenant)
 
-    def _ask(self, tenant: Tenant) -> None:
+    def _ask(self, tenant: Tenant, count: int = 0) -> None:
         """Ask the allocator for what a session's enclave is to have; the enclave may exist, or be one with devices."""
         assert tenant.configuration is not None
         assert tenant.share is not None
@@ -212,8 +218,49 @@ class Controller:
             tenant.expected = self.pool.next_number()
             holder = Secure(tenant.expected)
         priority = (self._settings.admitted or {}).get(identity, 0)
-        count = tenant.configuration.count
+        count = count or tenant.count
         self.pool.allocator.ask(Request(tenant.connection, kind, count, identity, priority, holder))
+
+    def _resize(self, tenant: Tenant, wanted: messages.Resize) -> None:
+        """Let an enclave grow, which is a request, or shrink, for which it is asked to give the surplus back."""
+        enclave, allocator, count = tenant.enclave, self.pool.allocator, wanted.count
+        if enclave is None or tenant.state is not SessionState.SERVING:
+            self._resized(tenant, refusal(Refusal.WORKER_LOST, "the session has no enclave now"))
+        elif tenant.resize is not None:
+            self._resized(tenant, refusal(Refusal.BUSY, "the RESIZE before has no answer yet"))
+        elif has_nodes(enclave.kind):
+            detail = f"a worker sees the {enclave.kind} devices of its start only: end the session, and ask for another"
+            self._resized(tenant, refusal(Refusal.NO_ACCELERATOR, detail))
+        elif count > allocator.counts[enclave.kind]:
+            self._resized(tenant, self._too_many(enclave.kind, count))
+        else:
+            tenant.resize = count, self._clock() + wanted.wait_ms / 1e3
+            allocator.withdraw(tenant.connection)
+            if count > tenant.count:
+                self._ask(tenant, count)
+            else:
+                tenant.count = count
+                allocator.shrink(Secure(enclave.number), count)
+
+    def _resized(self, tenant: Tenant, error: HeteeError | None = None) -> None:
+        """Answer RESIZE."""
+        names = self.pool.allocator.owned(Secure(tenant.enclave.number)) if tenant.enclave is not None else ()
+        refused = () if error is None else (Failure(code=error.code, detail=error.detail[:_DETAIL]),)
+        self._send(tenant, Kind.RESIZED, messages.Resized(accelerators=names, refused=refused))
+
+    def _follow_resize(self, tenant: Tenant, resize: tuple[int, float], now: float) -> None:
+        """End a RESIZE when what was given back is reset, or when there was no more to be had in time."""
+        assert tenant.enclave is not None
+        (count, until_s), allocator, holder = resize, self.pool.allocator, Secure(tenant.enclave.number)
+        if count > tenant.count:
+            if now >= until_s:
+                allocator.withdraw(tenant.connection)
+                tenant.resize = None
+                why = "so many accelerators did not become free within the time that the client allows"
+                self._resized(tenant, refusal(Refusal.BUSY, why))
+        elif len(allocator.owned(holder)) <= count and not (allocator.asked(holder) or allocator.resetting(holder)):
+            tenant.resize = None
+            self._resized(tenant)
 
     def _terminate(self, tenant: Tenant, deadline_ms: int) -> None:
         tenant.state, tenant.deadline_s = SessionState.CLOSING, None
@@ -329,6 +376,9 @@ class Controller:
             self._close(tenant)
             return
         detail = f"the enclave's process ended: {why}"[:_DETAIL]
+        if tenant.resize is not None:
+            tenant.resize = None
+            self._resized(tenant, refusal(Refusal.WORKER_LOST, detail))
         lost = messages.Lost(index=enclave.index, code=Refusal.WORKER_LOST, detail=detail, record=record)
         self._send(tenant, Kind.LOST, lost)
         tenant.fence = tenant.index
@@ -373,6 +423,9 @@ class Controller:
         assert isinstance(grant.holder, Secure)
         enclave = tenant.enclave or self._assign(tenant, self.pool.enclaves[grant.holder.enclave], grant.names)
         self.pool.grant(enclave, grant)
+        if tenant.resize is not None and tenant.resize[0] > tenant.count:  # it has grown
+            (tenant.count, _), tenant.resize = tenant.resize, None
+            self._resized(tenant)
 
     def _assign(self, tenant: Tenant, enclave: EnclaveEntry, names: tuple[str, ...]) -> EnclaveEntry:
         """Give a spare worker to a session: send evidence to the client, keys to the worker, its socket to the host."""
@@ -382,7 +435,7 @@ class Controller:
         enclave.advance_to(EnclaveState.ASSIGNED)
         enclave.session, enclave.tenant, enclave.index = session.session_id, tenant.connection, tenant.index
         enclave.share = tenant.share
-        enclave.kind, enclave.count = configuration.accelerator, configuration.count
+        enclave.kind = configuration.accelerator
         tenant.enclave, tenant.index, tenant.state, tenant.deadline_s = (
             enclave,
             tenant.index + 1,
@@ -437,6 +490,8 @@ class Controller:
             )
         if self._drained_s is not None and now >= self._drained_s:
             raise refusal(Refusal.DRAINING, _STOPPING)
+        if tenant.resize is not None:
+            self._follow_resize(tenant, tenant.resize, now)
         if tenant.state is not SessionState.WAITING:
             return
         if late:

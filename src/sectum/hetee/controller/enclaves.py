@@ -41,7 +41,6 @@ class EnclaveEntry:
         messages: what it may send; it sends two HEARTBEATs a second.
         index: number of enclaves that the session had before.
         kind: kind of its accelerators.
-        count: number of accelerators that the session asked for.
         drained_s: time at which it was told to end.
         wiped: whether it has said that it has wiped its memory.
         blamed: why this controller killed it before its end; empty if it did not.
@@ -62,7 +61,6 @@ class EnclaveEntry:
     messages: Allowance = field(default_factory=lambda: Allowance(*_MESSAGES))
     index: int = 0
     kind: str = ""
-    count: int = 0
     drained_s: float = 0.0
     wiped: bool = False
     blamed: str = ""

@@ -50,7 +50,7 @@ class Settings:
     starting_s: float = 30.0
     drain_s: float = 30.0
     credit_bytes: int = GIB // 4
-    open_streams: int = 16
+    open_streams: int = 32
     confinement: frozenset[str] = frozenset()
     unconfined: tuple[str, ...] = ()
     memory_bytes: int = 0

@@ -25,14 +25,15 @@ class SessionState(Enum):
 
 
 _MESSAGES = 10.0, 40.0  # a second, and at once
-_ALIVE = frozenset({Kind.TERMINATE, Kind.CHALLENGE, Kind.PING, Kind.PONG, Kind.ERROR})
+_CLOSING = frozenset({Kind.RESIZE, Kind.CHALLENGE, Kind.PING, Kind.PONG, Kind.ERROR})
+_ALIVE = _CLOSING | {Kind.TERMINATE}
 ACCEPTS = {
     SessionState.GREETING: frozenset({Kind.HELLO, Kind.STATUS, Kind.ERROR}),
     SessionState.PROVING: frozenset({Kind.PROOF, Kind.ERROR}),
     SessionState.OPEN: _ALIVE | {Kind.CONFIGURE},
     SessionState.WAITING: _ALIVE,
     SessionState.SERVING: _ALIVE,
-    SessionState.CLOSING: frozenset({Kind.CHALLENGE, Kind.PING, Kind.PONG, Kind.ERROR}),
+    SessionState.CLOSING: _CLOSING,
     SessionState.ASKING: frozenset({Kind.STATUS, Kind.ERROR}),
 }
 
@@ -52,6 +53,8 @@ class Tenant:
         share: what its identity uses; None before the handshake has ended, and without a session.
         messages: what it may send; a client sends two PINGs a second.
         configuration: the last CONFIGURE.
+        count: number of accelerators that its enclave, or the next one, is to have.
+        resize: number of accelerators of a RESIZE that has no answer yet, and when to give up; None if there is none.
         enclave: its worker; None if it has none.
         index: index of its next enclave.
         expected: number of the worker that is started for its devices; 0 if it waits for none.
@@ -71,6 +74,8 @@ class Tenant:
     share: Share | None = None
     messages: Allowance = field(default_factory=lambda: Allowance(*_MESSAGES))
     configuration: Configure | None = None
+    count: int = 0
+    resize: tuple[int, float] | None = None
     enclave: EnclaveEntry | None = None
     index: int = 0
     expected: int = 0

@@ -53,6 +53,8 @@ class Kind(IntEnum):
     FAIL = 0x18
     CHALLENGE = 0x19
     EVIDENCE = 0x1A
+    RESIZE = 0x1B
+    RESIZED = 0x1C
     PING = 0x1E
     PONG = 0x1F
 
@@ -105,9 +107,9 @@ def _kinds(names: str) -> frozenset[Kind]:
 
 # The types that a receiver accepts from a sender: (sender, receiver).
 ALLOWED: dict[tuple[Role, Role], frozenset[Kind]] = {
-    (Role.CLIENT, Role.CONTROLLER): _kinds("HELLO PROOF CONFIGURE TERMINATE CHALLENGE PING PONG"),
+    (Role.CLIENT, Role.CONTROLLER): _kinds("HELLO PROOF CONFIGURE RESIZE TERMINATE CHALLENGE PING PONG"),
     (Role.CONTROLLER, Role.CLIENT): _kinds(
-        "ATTEST ACCEPT VOUCH QUEUED LOST CLEANED DRAIN FAIL EVIDENCE PING PONG ERROR"
+        "ATTEST ACCEPT VOUCH RESIZED QUEUED LOST CLEANED DRAIN FAIL EVIDENCE PING PONG ERROR"
     ),
     (Role.CLIENT, Role.WORKER): _kinds("CODE BATCH CANCEL CHUNK FINISH UNLOAD PING_WORKER PONG_WORKER"),
     (Role.WORKER, Role.CLIENT): _kinds(

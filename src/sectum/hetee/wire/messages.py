@@ -126,6 +126,20 @@ class Failure(Message, frozen=True):
     detail: Detail
 
 
+class Resize(Message, frozen=True):
+    """RESIZE: give the enclave another number of accelerators; how long to wait for more."""
+
+    count: Count
+    wait_ms: Milliseconds = 60_000
+
+
+class Resized(Message, frozen=True):
+    """RESIZED: the accelerators that the enclave has now, and why RESIZE was refused, if it was."""
+
+    accelerators: Words
+    refused: Annotated[tuple[Failure, ...], Meta(max_length=1)] = ()
+
+
 class Challenge(Message, frozen=True):
     """CHALLENGE: asks the controller to attest itself again, with a nonce."""
 
@@ -218,6 +232,8 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.CONFIGURE: Configure,
     Kind.VOUCH: Vouch,
     Kind.QUEUED: Queued,
+    Kind.RESIZE: Resize,
+    Kind.RESIZED: Resized,
     Kind.LOST: Lost,
     Kind.TERMINATE: Deadline,
     Kind.CLEANED: Cleaned,

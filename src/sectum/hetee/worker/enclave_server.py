@@ -19,6 +19,9 @@ from sectum.hetee.worker.preparation import Task
 from sectum.hetee.worker.receiver import Receiver
 from sectum.hetee.worker.records import RecordReader, RecordWriter
 
+# Threads that prepare batches: so many more for each accelerator but the first, and at most so many.
+_FOR_EACH_MORE, _MOST_PREPARERS = 4, 33
+
 
 class EnclaveServer:
     """Serves one client. One thread receives, some prepare batches, each accelerator has one, and one sends.
@@ -43,10 +46,7 @@ class EnclaveServer:
         self.streams = OpenStreams(writer, limits, sign)
         self._tasks: SimpleQueue[Task] = SimpleQueue()
         self._receiver = Receiver(reader, self.streams, self._tasks.put)
-        self._threads = [threading.Thread(target=self._receive, name="open", daemon=True)]
-        self._threads += [
-            threading.Thread(target=self._prepare, name=f"prepare:{i}", daemon=True) for i in range(limits.preparers)
-        ]
+        self._preparers, self._begun = 0, False
 
     @property
     def engine(self) -> ComputeEngine:
@@ -62,12 +62,22 @@ class EnclaveServer:
             accelerators=self.engine.accelerators,
         )
         self.streams.answers.now(Kind.READY, ready)
-        for thread in self._threads:
-            thread.start()
+        self._begun = True
+        self._prepare_more()
+        threading.Thread(target=self._receive, name="open", daemon=True).start()
 
     def grant(self, accelerator: Accelerator) -> None:
         """Compute on one more accelerator."""
         self.engine.grant(accelerator)
+        if self._begun:
+            self._prepare_more()
+
+    def _prepare_more(self) -> None:
+        """Start threads that prepare batches, if there are fewer than its accelerators need. They stay."""
+        wanted = self._limits.preparers + _FOR_EACH_MORE * (len(self.engine.accelerators) - 1)
+        while self._preparers < min(wanted, _MOST_PREPARERS):
+            threading.Thread(target=self._prepare, name=f"prepare:{self._preparers}", daemon=True).start()
+            self._preparers += 1
 
     def heartbeat(self) -> messages.Heartbeat:
         """What was done so far."""

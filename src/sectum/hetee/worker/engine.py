@@ -58,7 +58,11 @@ class EngineCallbacks:
 
 
 class ComputeEngine:
-    """Computes batches in their order, on the accelerators that it owns at the moment."""
+    """Computes batches in their order, on the accelerators that it owns at the moment.
+
+    A model is loaded on each of them before it is said to be loaded, and on one that comes later before that computes
+    batches of it. If none has it any more, because all were given back, the first batch loads it.
+    """
 
     def __init__(self, outcomes: EngineCallbacks, limits: ModelLimits = DEFAULT_LIMITS) -> None:
         self._callbacks, self._limits = outcomes, limits
@@ -67,6 +71,7 @@ class ComputeEngine:
         self._owned: dict[str, _OwnedAccelerator] = {}
         self._models: dict[bytes, CheckedModel] = {}
         self._homes: dict[bytes, _OwnedAccelerator] = {}  # where each training job is
+        self._loading: tuple[LoadJob, CheckedModel] | None = None  # what is loaded on one, and not yet on all
         self.batches = self.images = self.busy_ns = 0
 
     @property
@@ -91,6 +96,7 @@ class ComputeEngine:
             for owner in self._owned.values():
                 if not owner.busy:  # a thread that computes drops it when it has finished
                     owner.keep(self._models)
+        self._end_loading()
 
     def submit(self, work: BatchJob | LoadJob, *, here: bool = False) -> None:
         """Add a job at the end of the queue.
@@ -139,6 +145,7 @@ class ComputeEngine:
             if owner is not None:
                 owner.returned = returned
                 self._changed.notify_all()
+        self._end_loading()
         if owner is None:
             returned(name, "not owned")
 
@@ -162,6 +169,8 @@ class ComputeEngine:
                 owner.busy = True
             if isinstance(work, LoadJob):
                 self._load(owner, work)
+            elif isinstance(work, CheckedModel):
+                self._load_too(owner, work)
             else:
                 self._compute(owner, work)
             del work  # do not keep the batch's memory until the next job comes
@@ -170,17 +179,29 @@ class ComputeEngine:
         assert owner.returned is not None
         owner.returned(owner.accelerator.name, owner.accelerator.reset())
 
-    def _next(self, owner: _OwnedAccelerator) -> BatchJob | LoadJob | None:
-        """Take the first job of the queue that this accelerator may do."""
+    def _next(self, owner: _OwnedAccelerator) -> BatchJob | LoadJob | CheckedModel | None:
+        """What this accelerator is to do next: load what is being loaded, a job of the queue, load what others have."""
+        if self._loading is not None and owner.lacks(self._loading[1]):
+            return self._loading[1]
         found = next((work for work in self._work if self._may(owner, work)), None)
         if found is not None:
             self._work.remove(found)
-        return found
+            return found
+        return next((model for model in self._models.values() if owner.lacks(model) and self._on_others(model)), None)
 
     def _may(self, owner: _OwnedAccelerator, work: BatchJob | LoadJob) -> bool:
-        """Whether this accelerator may do it. The first that asks for a training job gets it and its batches."""
-        trains = bool(work.message.work) if isinstance(work, BatchJob) else work.format == "training"
-        return not trains or self._homes.setdefault(_model_of(work), owner) is owner
+        """Whether this accelerator may do it.
+
+        The first that asks for a training job gets it and its batches; other batches are for those that have the model.
+        """
+        if isinstance(work, LoadJob):
+            return work.format != "training" or self._homes.setdefault(work.sha256, owner) is owner
+        if work.message.work:
+            return self._homes.setdefault(work.message.model, owner) is owner
+        return work.model is None or work.message.model in owner.loaded or not self._on_others(work.model)
+
+    def _on_others(self, model: CheckedModel) -> bool:
+        return any(model.sha256 in one.loaded for one in self._owned.values())
 
     def _leave(self, owner: _OwnedAccelerator) -> None:
         """Take training jobs off an accelerator that is given back; their state stays with this worker."""
@@ -212,7 +233,39 @@ class ComputeEngine:
                 load, refusal(Refusal.MODEL_REFUSED, "loading the model needs more memory than the worker may use")
             )
         else:
-            self._models[load.sha256] = model
+            with self._changed:
+                again = load.sha256 in self._models
+                if not again:
+                    self._models[load.sha256], self._loading = model, (load, model)
+                    self._changed.notify_all()
+            if again:
+                self._callbacks.loaded(load, model, time.perf_counter_ns() - load.begun_ns)
+            self._end_loading()
+
+    def _load_too(self, owner: _OwnedAccelerator, model: CheckedModel) -> None:
+        """Load a model that another accelerator has; without it, this one gets no batches of it."""
+        try:
+            owner.put(model)
+        except (HeteeError, MemoryError):
+            owner.unable.add(model.sha256)
+        self._end_loading()
+
+    def _end_loading(self) -> None:
+        """Answer a CODE when its model is on every accelerator, or when one of them cannot have it."""
+        with self._changed:
+            if self._loading is None:
+                return
+            load, model = self._loading
+            if model.sha256 in self._models and any(one.lacks(model) for one in self._owned.values()):
+                return
+            self._loading = None
+            unable = [one.accelerator.name for one in self._owned.values() if model.sha256 in one.unable]
+            if unable:
+                self._models.pop(model.sha256, None)
+        if unable:
+            why = f"{unable[0]} cannot load it beside the others: send a smaller model, or ask for fewer accelerators"
+            self._callbacks.load_refused(load, refusal(Refusal.MODEL_REFUSED, why))
+        else:
             self._callbacks.loaded(load, model, time.perf_counter_ns() - load.begun_ns)
 
     def _inspect(self, load: LoadJob) -> CheckedModel:
@@ -255,12 +308,12 @@ class ComputeEngine:
         if isinstance(model, CheckedJob):
             work = batch.message.work[0]
             return owner.train(model).run(work, preparation.arrays, batch.stop, batch.commit, batch.pace)
+        if model.sha256 not in owner.loaded:
+            owner.load(model)
+            with self._changed:
+                self._changed.notify_all()  # others load it, too
         outputs = owner.load(model).run(preparation.arrays, batch.outputs, batch.stop, batch.pace)
         return dict(zip(batch.outputs, outputs, strict=True))
-
-
-def _model_of(work: BatchJob | LoadJob) -> bytes:
-    return work.message.model if isinstance(work, BatchJob) else work.sha256
 
 
 class _OwnedAccelerator:
@@ -269,6 +322,7 @@ class _OwnedAccelerator:
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.loaded: dict[bytes, RunnableModel | RunnableJob] = {}
+        self.unable: set[bytes] = set()  # models that others have and that it could not load
         self.busy = False  # whether a thread computes on it; this and `returned` are guarded by the engine's lock
         self.returned: Callable[[str, str], None] | None = None
         self.thread: threading.Thread
@@ -279,6 +333,11 @@ class _OwnedAccelerator:
             self.train(model)
         elif not isinstance(model, CheckedWeights):
             self.load(model)
+
+    def lacks(self, model: CheckedModel) -> bool:
+        """Whether it is yet to load a model that each accelerator loads."""
+        everywhere = not isinstance(model, CheckedJob | CheckedWeights)
+        return everywhere and model.sha256 not in self.loaded and model.sha256 not in self.unable
 
     def load(self, model: CheckedModel) -> RunnableModel:
         found = self.loaded.get(model.sha256)
@@ -294,5 +353,6 @@ class _OwnedAccelerator:
 
     def keep(self, models: Container[bytes]) -> None:
         """Drop all models but these."""
+        self.unable = {sha256 for sha256 in self.unable if sha256 in models}
         for sha256 in [sha256 for sha256 in self.loaded if sha256 not in models]:
             self.loaded.pop(sha256).unload()

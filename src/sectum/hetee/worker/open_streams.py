@@ -37,7 +37,8 @@ class SessionLimits:
         open_streams: largest number of streams without an answer.
         models: largest number of models that are loaded.
         model_bytes: largest total size of the files of these models.
-        preparers: number of threads that decode and convert. One of them also computes if an accelerator is idle.
+        preparers: number of threads that decode and convert, for one accelerator. One of them also computes if an
+            accelerator is idle.
     """
 
     index: int

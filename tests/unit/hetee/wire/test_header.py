@@ -61,7 +61,7 @@ def faults() -> list[Broken]:
         Broken("version 1, the one before", put(ping, 4, b"\1"), Refusal.BAD_VERSION),
         Broken("version 3", put(ping, 4, b"\3"), Refusal.BAD_VERSION),
         Broken("type 0", put(ping, 5, b"\0"), Refusal.UNKNOWN_TYPE),
-        Broken("type 0x1B", put(ping, 5, b"\x1b"), Refusal.UNKNOWN_TYPE),
+        Broken("type 0x1D", put(ping, 5, b"\x1d"), Refusal.UNKNOWN_TYPE),
         Broken("type 0x2c, WAKE of version 1", put(ping, 5, b"\x2c"), Refusal.UNKNOWN_TYPE),
         Broken("type 0xff", put(ping, 5, b"\xff"), Refusal.UNKNOWN_TYPE),
         *(Broken(f"flag {bit}", put(ping, 6, (1 << bit).to_bytes(2)), Refusal.BAD_FLAGS) for bit in range(16)),

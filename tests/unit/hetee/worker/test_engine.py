@@ -124,6 +124,120 @@ def test_accelerators_share_the_work() -> None:
     assert {bench.next() for _ in range(4)} == {(what, n) for what in ("computed", "released") for n in (2, 3)}
 
 
+def owning(*accelerators: Slow) -> Bench:
+    bench = Bench()
+    for accelerator in accelerators:
+        bench.engine.grant(accelerator)
+    return bench
+
+
+class Full(Slow):
+    """An accelerator that can take no model."""
+
+    def load(self, model: CheckedModel) -> Slow:
+        self.models += 1
+        raise MemoryError
+
+
+def test_a_model_is_loaded_on_every_accelerator() -> None:
+    """LOADED comes when each has the model, so that no batch waits for it."""
+    slows = [Slow(f"slow:{number}") for number in range(4)]
+    bench = owning(*slows)
+    bench.load()
+    assert bench.next() == ("loaded", 1)
+    assert [slow.models for slow in slows] == [1, 1, 1, 1]
+
+
+def test_a_model_that_one_accelerator_cannot_have_is_refused() -> None:
+    """If it does not fit on all, the owner learns it from the answer to CODE, and the others drop it."""
+    slow = Slow("slow:0")
+    bench = owning(slow, Full("slow:1"))
+    bench.load()
+    assert bench.next() == ("model refused", 1, "MODEL_REFUSED")
+    assert bench.engine.model(MODEL) is None
+
+
+def test_an_accelerator_that_comes_later_computes_when_it_has_the_model() -> None:
+    """One that is added loads what the others have at once, without a batch; a batch does not wait for it."""
+    bench, _ = ready()
+    second = Slow("slow:1")
+    bench.engine.grant(second)
+    end_s = time.monotonic() + _TIMEOUT_S
+    while not second.models and time.monotonic() < end_s:
+        time.sleep(0.01)
+    assert second.models == 1
+
+
+def test_an_added_accelerator_that_cannot_load_a_model_gets_no_batches_of_it() -> None:
+    """Growth loses no batch: those that can compute it do so."""
+    bench, first = ready()
+    full = Full("slow:1")
+    bench.engine.grant(full)
+    for stream in range(2, 6):
+        first.go.release()
+        bench.engine.submit(bench.batch(stream))
+    told = [bench.next() for _ in range(8)]
+    assert [event for event in told if event[0] == "computed"] == [("computed", stream) for stream in range(2, 6)]
+    assert full.models <= 1
+
+
+def test_a_model_that_is_sent_again_is_not_lost() -> None:
+    """A second CODE with a loaded model is answered at once, also if an accelerator that was added cannot have it."""
+    bench, slow = ready()
+    bench.engine.grant(Full("slow:1"))
+    bench.load()
+    assert bench.next() == ("loaded", 1)
+    slow.go.release()
+    bench.engine.submit(bench.batch(2))
+    assert bench.next() == ("computed", 2)
+
+
+def test_a_model_is_loaded_although_an_accelerator_is_given_back_meanwhile() -> None:
+    """CODE is answered when those that are left have the model."""
+
+    class Late(Slow):
+        def load(self, model: CheckedModel) -> Slow:
+            self.begun.release()
+            assert self.go.acquire(timeout=_TIMEOUT_S)
+            return super().load(model)
+
+    late = [Late("slow:0"), Late("slow:1")]
+    bench = owning(*late)
+    bench.load()
+    first = next(slow for slow in late if slow.begun.acquire(timeout=0.2))
+    first.go.release()
+    other = next(slow for slow in late if slow is not first)
+    assert other.begun.acquire(timeout=_TIMEOUT_S)
+    returned: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+    bench.engine.revoke(other.name, lambda *told: returned.put(told))
+    assert bench.next() == ("loaded", 1)
+    other.go.release()
+    assert returned.get(timeout=_TIMEOUT_S)[0] == other.name
+
+
+def test_a_model_that_is_unloaded_while_it_is_loaded_does_not_keep_an_accelerator() -> None:
+    """UNLOAD before LOADED ends the loading, and batches of other models go on."""
+
+    class Late(Slow):
+        def load(self, model: CheckedModel) -> Slow:
+            assert self.go.acquire(timeout=_TIMEOUT_S)
+            return super().load(model)
+
+    first, late = Slow("slow:0"), Late("slow:1")
+    bench = owning(first, late)
+    bench.load()
+    end_s = time.monotonic() + _TIMEOUT_S
+    while bench.engine.model(MODEL) is None and time.monotonic() < end_s:
+        late.go.release()
+        time.sleep(0.01)
+    bench.engine.unload(MODEL)
+    late.go.release()
+    assert bench.next() == ("loaded", 1)
+    bench.load()
+    late.go.release(8)
+    assert bench.next() == ("loaded", 1)
+
+
 def test_a_revoked_accelerator_finishes_its_batch_first() -> None:
     """REVOKE is answered when the batch on it is done; what waits stays for the next accelerator."""
     bench, slow = ready()
