@@ -98,8 +98,8 @@ def _intervals(axes: Axes, evaluation: Figures) -> None:
     axes.set_yticks(range(len(parts)), [f"{name}  ({figures['n']:,})" for name, figures in parts], fontsize=8)
     axes.set(
         xlim=(min(60, *axes.get_xlim()), 100.5), ylim=(-0.7, len(parts) - 0.3),
-        xlabel="measurements inside the 90 % interval, % (line: 95 % of resamples; in brackets: cases)",
-        title="Intervals by the operators that held-out networks spend their time in",
+        xlabel="measurements inside the 90 % interval, %\n(line: 95 % of resamples; in brackets: cases)",
+        title="90 % intervals, by operators of held-out networks",
     )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from blake3 import blake3
 from numpy.typing import NDArray
 
 from sectum.hetee.data_plane import messages as data_messages
@@ -248,7 +247,7 @@ class AnswerSender:
         together = total <= SMALL_BYTES or not answer.alone
         self._close(stream, Kind.RESULT)
         writer.message(Kind.RESULT, answer.opening, stream=stream, chunks=chunks, total=total, more=together)
-        outputs = blake3()
+        outputs = batch.hasher()
         for index, chunk in enumerate(answer.cut()):
             if index:  # never delay the first chunk
                 self._send_urgent()

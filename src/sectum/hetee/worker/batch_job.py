@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from blake3 import blake3
 
@@ -17,6 +18,19 @@ from sectum.hetee.worker.lane import Lane
 from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.pacing import Pacing
 from sectum.hetee.worker.preparation import Preparation
+
+
+class Hash(Protocol):
+    """What hashes the plaintext of a batch, part by part."""
+
+    def update(self, data: memoryview, /) -> object:
+        """Add a part."""
+
+    def digest(self) -> bytes:
+        """The hash of all parts."""
+
+
+Hasher = Callable[[], Hash]
 
 
 class BatchJob:
@@ -34,6 +48,7 @@ class BatchJob:
         pacing: waits in place of preprocessing; None if the inputs are really made.
         items: number of images or rows.
         request: SHA-256 of the payload of the BATCH.
+        hasher: makes what hashes its plaintext and that of its outputs.
         inputs: hashes its plaintext, chunk by chunk.
         accelerator: name of the accelerator that computed it; empty before.
         computed: whether its outputs are its answer.
@@ -45,10 +60,15 @@ class BatchJob:
     """
 
     def __init__(
-        self, header: Header, message: data_messages.BatchOpening, data: memoryview, request: bytes = bytes(32)
+        self,
+        header: Header,
+        message: data_messages.BatchOpening,
+        data: memoryview,
+        request: bytes = bytes(32),
+        hasher: Hasher = blake3,
     ) -> None:
         self.request, self.accelerator, self.computed = request, "", False
-        self.inputs = blake3()
+        self.hasher, self.inputs = hasher, hasher()
         self.header, self.message, self.data = header, message, data
         self.model: CheckedModel | None = None
         self.preparation: Preparation | None = None

@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from blake3 import blake3
+
 from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.worker.accelerators.protocol import Accelerator
 from sectum.hetee.worker.answer_sender import Sign
+from sectum.hetee.worker.batch_job import Hasher
 from sectum.hetee.worker.engine import ComputeEngine
 from sectum.hetee.worker.open_streams import OpenStreams, SessionLimits
 from sectum.hetee.worker.preparation import Task
@@ -32,6 +35,7 @@ class EnclaveServer:
         limits: limits of the session.
         sign: makes the receipt of a batch.
         ended: called from some thread when the client's side has ended, with the refusal if there was one.
+        hasher: hashes the plaintext of batches, for their receipts.
     """
 
     def __init__(
@@ -41,11 +45,12 @@ class EnclaveServer:
         limits: SessionLimits,
         sign: Sign,
         ended: Callable[[HeteeError | None], None],
+        hasher: Hasher = blake3,
     ) -> None:
         self._reader, self._writer, self._limits, self._ended = reader, writer, limits, ended
         self.streams = OpenStreams(writer, limits, sign)
         self._tasks: SimpleQueue[Task] = SimpleQueue()
-        self._receiver = Receiver(reader, self.streams, self._tasks.put)
+        self._receiver = Receiver(reader, self.streams, self._tasks.put, hasher)
         self._preparers, self._begun = 0, False
 
     @property

@@ -221,10 +221,13 @@ class ComputeEngine:
                 self._changed.notify_all()
 
     def _load(self, owner: _OwnedAccelerator, load: LoadJob) -> None:
+        if known := self._models.get(load.sha256):  # it was sent again
+            self._callbacks.loaded(load, known, time.perf_counter_ns() - load.begun_ns)
+            return
         try:
             if error := self.refuse_model(load.sha256, len(load.content)):
                 raise error
-            model = self._models.get(load.sha256) or self._inspect(load)
+            model = self._inspect(load)
             owner.put(model)
         except HeteeError as error:
             self._callbacks.load_refused(load, error)
@@ -234,12 +237,8 @@ class ComputeEngine:
             )
         else:
             with self._changed:
-                again = load.sha256 in self._models
-                if not again:
-                    self._models[load.sha256], self._loading = model, (load, model)
-                    self._changed.notify_all()
-            if again:
-                self._callbacks.loaded(load, model, time.perf_counter_ns() - load.begun_ns)
+                self._models[load.sha256], self._loading = model, (load, model)
+                self._changed.notify_all()
             self._end_loading()
 
     def _load_too(self, owner: _OwnedAccelerator, model: CheckedModel) -> None:

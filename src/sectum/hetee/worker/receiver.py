@@ -15,7 +15,7 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import CHUNK_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import decode
-from sectum.hetee.worker.batch_job import BatchJob
+from sectum.hetee.worker.batch_job import BatchJob, Hasher
 from sectum.hetee.worker.buffers import anonymous
 from sectum.hetee.worker.engine import LoadJob
 from sectum.hetee.worker.open_streams import OpenStreams
@@ -75,10 +75,13 @@ class Receiver:
         reader: receives records.
         streams: the open streams of the session.
         prepare: runs a task in one of the threads that prepare batches.
+        hasher: hashes the plaintext of batches.
     """
 
-    def __init__(self, reader: RecordReader, streams: OpenStreams, prepare: Callable[[Task], None]) -> None:
-        self._reader, self._streams, self._prepare_later = reader, streams, prepare
+    def __init__(
+        self, reader: RecordReader, streams: OpenStreams, prepare: Callable[[Task], None], hasher: Hasher
+    ) -> None:
+        self._reader, self._streams, self._prepare_later, self._hasher = reader, streams, prepare, hasher
         self._reassembly = ChunkReassembly()
         self._receiving: BatchJob | _IncomingModel | None = None
         self._finishing = False
@@ -153,7 +156,8 @@ class Receiver:
             self._complete()
 
     def _batch(self, header: Header, message: data_messages.BatchOpening) -> None:
-        batch = BatchJob(header, message, self._streams.buffers.take(header.total), self._reassembly.context)
+        data = self._streams.buffers.take(header.total)
+        batch = BatchJob(header, message, data, self._reassembly.context, self._hasher)
         self._receiving = batch
         self._streams.add_batch(batch)
         try:
