@@ -43,6 +43,7 @@ class Client:
     routes: list[int] = field(default_factory=list)  # workers whose data socket the host was given
     secrets: list[bytes] = field(default_factory=list)
     closed: bool = False
+    job_holds: set[str] = field(default_factory=set)  # what a job was granted, and its processes may use
 
     def last(self, kind: Kind) -> Any:
         """The newest message of a type; None if there was none."""
@@ -115,7 +116,11 @@ class FakeEnvironment:
             payload = client.session.opener.open(read_frame.header, read_frame.payload)
             if kind is Kind.VOUCH:
                 client.secrets.append(bytes_of(client.session.worker_secret(payload)))
-        client.heard.append((kind, read(kind, payload)))
+        message = read(kind, payload)
+        client.heard.append((kind, message))
+        if kind is Kind.JOB_GRANT:
+            assert isinstance(message, messages.Accelerators)
+            client.job_holds |= set(message.accelerators)
 
     def close(self, connection: int) -> None:
         self.clients[connection].closed = True
@@ -182,6 +187,16 @@ class FakeEnvironment:
     def configure(self, connection: int, count: int = 1, wait_ms: int = 10_000, kind: Any = "cpu") -> None:
         """A client asks for an enclave."""
         self.say(connection, Kind.CONFIGURE, messages.Configure(accelerator=kind, count=count, wait_ms=wait_ms))
+
+    def job(self, connection: int, kind: Any = "cpu", count: int = 1, priority: int = -1) -> None:
+        """A job asks for accelerators."""
+        wish = messages.Job(accelerator=kind, count=count, priority=priority)
+        self.controller.received(connection, one_frame(plain_frame(Kind.JOB_REQUEST, encode(wish))))
+
+    def job_returned(self, connection: int) -> None:
+        """No process of a job is left, and its program says so."""
+        self.clients[connection].job_holds.clear()
+        self.controller.received(connection, one_frame(plain_frame(Kind.JOB_RETURNED, encode(messages.Empty()))))
 
     def link(self, worker: int, kind: Kind, message: Message) -> None:
         """A worker says something."""

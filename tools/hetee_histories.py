@@ -32,6 +32,7 @@ from sectum.hetee.controller.allocator import (
     Holder,
     Insecure,
     Request,
+    Resetting,
     Revoke,
     Secure,
     Terms,
@@ -50,7 +51,7 @@ def pick(numbers: list[int], choice: int) -> int:
 
 
 class ControllerHistory(RuleBasedStateMachine):
-    """Random events in sessions and workers of the real controller, with lying workers and crashing hosts."""
+    """Random events in sessions, workers and jobs of the real controller, with lying workers and crashing hosts."""
 
     @initialize(cpus=st.integers(1, 3), gpus=st.integers(0, 2), spares=st.integers(1, 3), enclaves=st.integers(1, 4))
     def build(self, cpus: int, gpus: int, spares: int, enclaves: int) -> None:
@@ -123,6 +124,24 @@ class ControllerHistory(RuleBasedStateMachine):
         for connection in list(self.fake.controller.tenants):
             self.fake.clients[connection].closed = True
             self.fake.controller.disconnected(connection)
+
+    @rule(
+        count=st.integers(1, 2), kind=st.sampled_from(["cpu", "cpu", "cuda"]), priority=st.sampled_from([-1, -1, 0, 1])
+    )
+    def a_job_comes(self, count: int, kind: str, priority: int) -> None:
+        self.fake.job(self.fake.connect(handshake=False), kind, count, priority)
+
+    @rule(choice=choices)
+    def a_job_asks_again(self, choice: int) -> None:
+        connection = self.client(choice, SessionState.JOB)
+        if connection and self.fake.controller.tenants[connection].job is None:
+            self.fake.job(connection)
+
+    @rule(choice=choices)
+    def a_job_gives_back(self, choice: int) -> None:
+        """All of its processes have ended; or it has nothing, and lies."""
+        if connection := self.client(choice, SessionState.JOB):
+            self.fake.job_returned(connection)
 
     @rule(choice=choices)
     def pong(self, choice: int) -> None:
@@ -224,14 +243,26 @@ class ControllerHistory(RuleBasedStateMachine):
             assert allocator.owner(name) == Secure(number)
 
     @invariant()
+    def what_a_job_has_nobody_else_has(self) -> None:
+        """R1: a job's accelerator is its own until it was given back; without that, a GPU is never anybody's again."""
+        allocator = self.fake.controller.pool.allocator
+        for connection, client in self.fake.clients.items():
+            for name in client.job_holds:
+                if not client.closed:
+                    assert allocator.owner(name) == Insecure(connection)
+                elif name.startswith("cuda"):
+                    assert allocator.owner(name) == Resetting(Insecure(connection))
+
+    @invariant()
     def an_accelerator_has_one_owner(self) -> None:
-        """R1: the allocator's books agree: each accelerator is free, or in one lease."""
+        """R1: the allocator's books agree: each accelerator is free, in one lease, or withheld."""
         allocator, numbers = self.fake.controller.pool.allocator, range(1, max(self.fake.workers, default=0) + 50)
         places = [allocator.free(kind) for kind in allocator.counts]
         places += [[*allocator.owned(Secure(n)), *allocator.resetting(Secure(n))] for n in numbers]
-        assert sorted(name for place in places for name in place) == sorted(
-            f"{kind}:{number}" for kind, count in allocator.counts.items() for number in range(count)
-        )
+        places += [allocator.owned(Insecure(n)) for n in self.fake.clients]
+        names = sorted(f"{kind}:{number}" for kind, count in allocator.counts.items() for number in range(count))
+        places.append([name for name in names if allocator.withheld(name)])
+        assert sorted(name for place in places for name in place) == names
 
     @invariant()
     def a_worker_serves_one_session_in_its_life(self) -> None:
@@ -304,7 +335,7 @@ class ControllerHistory(RuleBasedStateMachine):
                 assert len(owned) <= self.fake.controller.pool.allocator.counts[tenant.enclave.kind]
 
     def teardown(self) -> None:
-        """After a drain no session is left, every worker is collected, and every accelerator is free."""
+        """After a drain no session or job is left, every worker is collected, and all that is not withheld is free."""
         if not hasattr(self, "fake"):
             return
         self.fake.controller.drain()
@@ -314,7 +345,9 @@ class ControllerHistory(RuleBasedStateMachine):
         assert self.fake.controller.drained
         assert not [c for c in self.fake.clients.values() if not c.closed]
         allocator = self.fake.controller.pool.allocator
-        assert all(len(allocator.free(kind)) == count for kind, count in allocator.counts.items())
+        for kind, count in allocator.counts.items():
+            withheld = sum(allocator.withheld(f"{kind}:{number}") for number in range(count))
+            assert len(allocator.free(kind)) == count - withheld
 
 
 TERMS = Terms(quantum_s=1.0, term_s=10.0, grace_s=3.0, job_grace_s=2.0)

@@ -65,6 +65,7 @@ from sectum.hetee.wire.messages import (
     Accept,
     Configure,
     Failure,
+    Job,
     Message,
     Ping,
     State,
@@ -96,6 +97,7 @@ MESSAGES: tuple[tuple[Kind, Message], ...] = (
     (Kind.RESULT, ResultOpening(TENSORS[1:], paced=True)),
     (Kind.LOADED, Loaded(b"m" * 32, (Slot("x", "float32", ("N", 3, 224, 224)),), (), 12_345)),
     (Kind.STATE, State((WorkerStatus(0, "serving", ("cpu0",), 1, 2, 3, 4),), 0, 1, draining=False)),
+    (Kind.JOB_REQUEST, Job("paced", count=2, priority=-1)),
 )
 
 

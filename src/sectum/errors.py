@@ -26,10 +26,11 @@ expected and what to do::
     │   ├── CalibrationInvalid     31   the stored calibration cannot be used
     │   ├── DatasetInvalid         32   a stored dataset is damaged, empty or of another format
     │   └── DatasetBusy            33   another process is collecting into the dataset
-    └── SearchError                     a search has no answer
-        ├── SpaceInvalid           50   the search space is malformed, contradictory or empty
-        ├── BoundNotMet            51   no architecture is predicted under the bound
-        └── ObjectiveFailed        52   the objective gave no score to any architecture
+    ├── SearchError                     a search has no answer
+    │   ├── SpaceInvalid           50   the search space is malformed, contradictory or empty
+    │   ├── BoundNotMet            51   no architecture is predicted under the bound
+    │   └── ObjectiveFailed        52   the objective gave no score to any architecture
+    └── JobPreempted               53   a job gave its accelerators back to a session
 
 The confidential inference service adds 40 to 49, in `sectum.hetee.errors`. Ctrl-C ends a command with 130.
 """
@@ -191,3 +192,9 @@ class ObjectiveFailed(SearchError):
     """The objective gave no score to any architecture under the bound."""
 
     exit_code = 52
+
+
+class JobPreempted(SectumError):
+    """A job gave its accelerators back, because a session of higher priority or another job waited for them."""
+
+    exit_code = 53

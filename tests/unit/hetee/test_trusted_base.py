@@ -15,7 +15,7 @@ PACKAGE = Path(sectum.hetee.__file__).parent
 TRUSTED = ("attest", "channel", "confinement", "controller", "image", "wire", "errors.py", "role_log.py")
 
 # Raising this needs a decision record in docs/adr.
-LINES_AT_MOST = 3_650
+LINES_AT_MOST = 3_810
 
 
 def code_lines(path: Path) -> int:

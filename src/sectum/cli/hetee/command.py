@@ -16,6 +16,7 @@ from sectum.cli.hetee.connect import connect
 from sectum.cli.hetee.infer import infer
 from sectum.cli.hetee.options import SOFTWARE, policy_file, policy_for, state_option
 from sectum.cli.hetee.resize import resize
+from sectum.cli.hetee.run import run
 from sectum.cli.hetee.sign import sign
 from sectum.cli.hetee.top import top
 from sectum.cli.hetee.train import train
@@ -109,5 +110,5 @@ def controller(*, arguments: tuple[str, ...]) -> None:
     _become("controller", arguments)
 
 
-for _command in (up, infer, train, resize, verify, sign, top, connect, bench):
+for _command in (up, infer, train, resize, run, verify, sign, top, connect, bench):
     hetee.add_command(_command)

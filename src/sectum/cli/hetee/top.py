@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -57,7 +58,7 @@ def ask(address: str) -> dict[str, Any] | None:
 )
 @json_option
 def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
-    """Show enclaves, their accelerators, queues and rates. Ctrl-C ends it."""
+    """Show enclaves and jobs, the worlds of accelerators, queues and rates. Ctrl-C ends it."""
     from sectum.cli.render.output import print_json
 
     before, then = None, 0.0
@@ -100,6 +101,8 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
         say(f"warning: {warning}")
     for refused in service.get("unconfined", ()):
         say(f"not confined: {refused}")
+    for line in _worlds(service):
+        say(line)
     earlier = {w["index"]: w for w in (before or {}).get("controller", {}).get("workers", ())} if before else {}
     lines = []
     for worker in service["workers"]:
@@ -122,3 +125,23 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
     if lines:
         header = ("worker", "state", "accelerators", "open", "batches", "images", "images/s", "data")
         rows(lines, right=(0, 3, 4, 5, 6, 7), header=header)
+    jobs = [
+        (str(job["index"]), job["state"], f"{job['count']} of {job['accelerator']}", str(job["priority"]))
+        for job in service.get("jobs", ())
+    ]
+    if jobs:
+        rows(jobs, right=(0, 3), header=("job", "state", "accelerators", "priority"))
+
+
+def _worlds(service: dict[str, Any]) -> Iterator[str]:
+    """How many accelerators each world has, and how often jobs were preempted; nothing if there are none to tell of."""
+    from collections import Counter
+
+    worlds = Counter((one["name"].partition(":")[0], one["world"]) for one in service.get("accelerators", ()))
+    if worlds:
+        kinds = [
+            f"{kind}: {', '.join(f'{count} {world}' for (other, world), count in worlds.items() if other == kind)}"
+            for kind in dict.fromkeys(kind for kind, _ in worlds)
+        ]
+        preemptions = service.get("preemptions", 0)
+        yield "; ".join(kinds) + (f"; {preemptions} preemptions of jobs" if preemptions else "")

@@ -36,7 +36,7 @@ _READY_S, _TRAINING_READY_S = 60.0, 240.0
     default=METRICS,
     show_default=True,
     metavar="HOST:PORT",
-    help="Address for operators: /metrics, /health, /state.",
+    help="Address for operators: a page, /metrics, /health, /state.",
 )
 @click.option(
     "--accelerators",
@@ -81,6 +81,15 @@ _READY_S, _TRAINING_READY_S = 60.0, 240.0
     show_default=True,
     metavar="S",
     help="Seconds that open sessions have to finish when the rack is stopped.",
+)
+@click.option(
+    "--job-grace",
+    "job_grace_s",
+    callback=positive("seconds", 600),
+    default="10",
+    show_default=True,
+    metavar="S",
+    help="Seconds that a job of 'sectum hetee run' has to end when a session needs its accelerators.",
 )
 @click.option(
     "--allow-unconfined",
@@ -182,11 +191,13 @@ def _controller(
     memory_mib: int | None,
     workers_memory_mib: int | None,
     spares: int,
+    job_grace_s: float,
     admit: str | None,
     allow_unconfined: bool,
 ) -> list[str]:
     """The arguments of the controller, which checks them."""
     arguments = ["--accelerators", accelerators, "--threads", str(threads), "--spares", str(spares)]
+    arguments += ["--job-grace-s", f"{job_grace_s:g}"]
     arguments += ["--allow-unconfined"] if allow_unconfined else []
     arguments += [] if memory_mib is None else ["--memory-mib", str(memory_mib)]
     arguments += [] if workers_memory_mib is None else ["--workers-memory-mib", str(workers_memory_mib)]
@@ -228,4 +239,4 @@ def _greet(paths: Any, listen: str, metrics: str, accelerators: str, *, as_json:
     operators = "" if metrics == METRICS else f" --metrics {metrics}"
     click.echo(f"try in another terminal:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg{where}")
     click.echo(f"for clients on other machines: --policy {paths.policy}")
-    click.echo(f"for operators: http://{metrics}/metrics, sectum hetee top{operators}; log: {paths.log}")
+    click.echo(f"for operators: http://{metrics} (page, /metrics), sectum hetee top{operators}; log: {paths.log}")

@@ -91,7 +91,7 @@ def main() -> None:
         )
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-        hosts = {os.geteuid(), start.host_user}
+        hosts = {os.geteuid(), start.host_user, start.operator}
         workers = _workers(start, attester.format)
         service = ControllerService(settings, attester, subject, listen(listens), workers, hosts)
     except HeteeError as error:

@@ -74,7 +74,7 @@ class Request:
         kind: kind of accelerators.
         count: how many its holder is to have, with those that it has.
         identity: whose request it is: identities share fairly.
-        priority: of ``PRIORITIES``; the share of an identity doubles with each step.
+        priority: of ``PRIORITIES``, or -1 for a job; the share of an identity doubles with each step.
         holder: who gets them; None for the first worker of the idle queue.
     """
 
@@ -289,6 +289,17 @@ class Allocator:
             self.confirm(holder)
             del self._leases[holder]
             self._watched.pop(holder, None)
+
+    def withhold(self, holder: Holder) -> None:
+        """Give what a holder has to nobody any more: it is gone, and may still use it."""
+        self.returned(holder, tuple(self._leases[holder].names))
+        del self._leases[holder]
+        self._watched.pop(holder, None)
+
+    def withheld(self, name: str) -> bool:
+        """Whether an accelerator is given to nobody any more."""
+        owner = self._owners[name]
+        return isinstance(owner, Resetting) and owner.after not in self._leases
 
     # --- what follows ---
 

@@ -8,7 +8,7 @@ from functools import partial
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
 from sectum.hetee.controller.accelerators import has_nodes
-from sectum.hetee.controller.allocator import Grant, Halt, Request, Revoke, Secure
+from sectum.hetee.controller.allocator import Decision, Grant, Halt, Insecure, Request, Revoke, Secure
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer
@@ -28,6 +28,7 @@ _DETAIL = 512
 _QUEUED_EVERY_S = 1.0
 _STOPPING = "the service is being stopped"
 _MEASURE_EVERY_S = 0.1
+_JOBS = 32
 _DAY_S = 24 * 3600.0
 _CALM_EXITS = ("killed by SIGKILL", "exit code 0", f"exit code {FrameRefused.exit_code}")  # a crash ends otherwise
 
@@ -105,11 +106,24 @@ class Controller:
             read(kind, frame.payload)
             tenant.state, tenant.deadline_s = SessionState.ASKING, None
             self._environment.send(tenant.connection, plain_frame(Kind.STATE, encode(self.state())))
+        elif kind in (Kind.JOB_REQUEST, Kind.JOB_RETURNED):
+            self._handle_job(tenant, read(kind, frame.payload))
         elif kind in (Kind.HELLO, Kind.PROOF):
             self._handshake(tenant, frame)
         else:
             assert tenant.session is not None
             self._handle_message(tenant, kind, read(kind, tenant.session.opener.open(frame.header, frame.payload)))
+
+    def _handle_job(self, tenant: Tenant, message: Message) -> None:
+        tenant.messages.take(self._clock(), "job")
+        if not isinstance(message, messages.Job):
+            self.pool.jobs.returned(tenant)
+        elif self._drained_s is not None:
+            raise refusal(Refusal.DRAINING, _STOPPING)
+        elif sum(other.state is SessionState.JOB for other in self.tenants.values() if other is not tenant) >= _JOBS:
+            raise refusal(Refusal.BUSY, f"{_JOBS} jobs wait or run, the limit")
+        else:
+            self.pool.jobs.ask(tenant, message)
 
     def _handshake(self, tenant: Tenant, frame: Frame) -> None:
         if tenant.handshake is None:
@@ -147,8 +161,9 @@ class Controller:
         return idle is not None
 
     def end_oldest_stranger(self) -> bool:
-        """End the oldest connection without a session; returns whether there is one."""
-        stranger = next((tenant for tenant in self.tenants.values() if tenant.session is None), None)
+        """End the oldest connection with neither a session nor a job; returns whether there is one."""
+        strangers = (tenant for tenant in self.tenants.values() if tenant.session is None)
+        stranger = next((tenant for tenant in strangers if tenant.state is not SessionState.JOB), None)
         if stranger is not None:
             self._refuse(stranger, refusal(Refusal.BUSY, "too many connections without a session are open"))
         return stranger is not None
@@ -298,6 +313,8 @@ class Controller:
         if self.tenants.pop(tenant.connection, None) is None:
             return
         self.pool.allocator.withdraw(tenant.connection)
+        if tenant.state is SessionState.JOB:
+            self.pool.jobs.gone(tenant)
         tenant.wipe()
         if tenant.share is not None:
             self._shares.leave(tenant.share)
@@ -400,12 +417,24 @@ class Controller:
                     elif not self.pool.start_with(decision):
                         self._unwanted(number)
                         self._ask(tenant)
-                case Revoke():
+                case Revoke(Secure()):
                     self.pool.revoke(decision)
-                case Halt():
+                case Halt(Secure()):
                     self.pool.halt(decision)
+                case Grant(_, Insecure(number)) | Revoke(Insecure(number)) | Halt(Insecure(number)):
+                    if job := self.tenants.get(number):
+                        self._for(job, partial(self._tell_job, job, decision))
         if self._drained_s is None:
             self.pool.refill(self.pool.allocator.lacking)
+
+    def _tell_job(self, tenant: Tenant, decision: Decision) -> None:
+        match decision:
+            case Grant():
+                self.pool.jobs.grant(tenant, decision)
+            case Revoke():
+                self.pool.jobs.revoke(tenant)
+            case Halt():
+                self.pool.jobs.halt(tenant)
 
     def _unwanted(self, worker: int) -> None:
         """Take from a worker what nobody waits for any more."""
@@ -482,7 +511,7 @@ class Controller:
 
     def _due(self, tenant: Tenant, now: float) -> None:
         late = tenant.deadline_s is not None and now >= tenant.deadline_s
-        if now >= tenant.last_heard_s + self._settings.idle_s:
+        if now >= tenant.last_heard_s + self._settings.idle_s and tenant.state is not SessionState.JOB:
             raise refusal(Refusal.IDLE, f"no frame came for {self._settings.idle_s:g} s")
         if late and tenant.state in (SessionState.GREETING, SessionState.PROVING):
             raise refusal(
@@ -521,12 +550,14 @@ class Controller:
                 self._send(tenant, Kind.DRAIN, Deadline(deadline_ms=int(self._settings.drain_s * 1e3)))
             elif tenant.state in (SessionState.OPEN, SessionState.WAITING):
                 self._refuse(tenant, refusal(Refusal.DRAINING, _STOPPING))
+            elif tenant.state is SessionState.JOB:
+                self._for(tenant, partial(self.pool.jobs.drain, tenant))
 
     @property
     def drained(self) -> bool:
-        """Whether `drain` was called, no session is left, and every worker that had one has been collected."""
+        """Whether `drain` was called, no session or job is left, and every worker that had one has been collected."""
         waited_for = (SessionState.OPEN, SessionState.WAITING, SessionState.SERVING, SessionState.CLOSING)
-        sessions = any(tenant.state in waited_for for tenant in self.tenants.values())
+        sessions = any(tenant.state in waited_for or tenant.job is not None for tenant in self.tenants.values())
         return self._drained_s is not None and not sessions and not any(e.session for e in self.pool.enclaves.values())
 
     def state(self) -> messages.State:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sectum.hetee.controller.allocator import Secure
+from sectum.hetee.controller.allocator import Allocator, Free, Insecure, Resetting, Secure
 from sectum.hetee.controller.enclaves import EnclaveState
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import SessionState, Tenant
 from sectum.hetee.controller.worker_pool import WorkerPool
-from sectum.hetee.wire.messages import State
+from sectum.hetee.wire.messages import AcceleratorStatus, Job, JobStatus, State
 
-_WORKERS = 256
+_WORKERS = _ACCELERATORS = 256
 WARN_DAYS = 30.0
 _DAY_S = 24 * 3600.0
 _FAILED_STARTS = 3
@@ -28,6 +28,29 @@ def gives_way(tenants: Collection[Tenant], settings: Settings, now: float) -> Te
     return next(old, None)
 
 
+def _accelerator(allocator: Allocator, name: str) -> AcceleratorStatus:
+    match allocator.owner(name):
+        case Free():
+            return AcceleratorStatus(name=name, world="free")
+        case Resetting():
+            return AcceleratorStatus(name=name, world="withheld" if allocator.withheld(name) else "resetting")
+        case Secure(number):
+            return AcceleratorStatus(name=name, world="secure", owner=number)
+        case Insecure(number):
+            return AcceleratorStatus(name=name, world="insecure", owner=number)
+
+
+def _job(allocator: Allocator, number: int, job: Job) -> JobStatus:
+    owned, asked = allocator.owned(Insecure(number)), allocator.asked(Insecure(number))
+    return JobStatus(
+        index=number,
+        state="ending" if asked else "running" if owned else "waiting",
+        accelerator=job.accelerator,
+        count=job.count,
+        priority=job.priority,
+    )
+
+
 def report(
     pool: WorkerPool, tenants: Collection[Tenant], settings: Settings, *, draining: bool, left_s: float, now: float
 ) -> State:
@@ -41,6 +64,9 @@ def report(
         left_s: seconds until the endorsement of this machine expires.
         now: monotonic time in seconds.
     """
+    allocator = pool.allocator
+    names = [f"{kind}:{number}" for kind, count in allocator.counts.items() for number in range(count)]
+    lost = sum(allocator.withheld(name) for name in names)
     living = [enclave for enclave in pool.enclaves.values() if enclave.state > EnclaveState.STARTING]
     full = is_full(tenants, settings) and gives_way(tenants, settings, now) is None
     problems = {
@@ -50,7 +76,10 @@ def report(
         "workers do not start: see the log": pool.failures >= _FAILED_STARTS and not pool.allocator.idle(),
     }
     days = left_s / _DAY_S
-    warnings = {f"this machine's endorsement expires in {days:.1f} days": 0 < days < WARN_DAYS}
+    warnings = {
+        f"this machine's endorsement expires in {days:.1f} days": 0 < days < WARN_DAYS,
+        f"{lost} accelerators are withheld: see the log": lost > 0,
+    }
     return State(
         workers=tuple(enclave.status(pool.allocator.owned(Secure(enclave.number))) for enclave in living[:_WORKERS]),
         waiting=sum(tenant.state is SessionState.WAITING for tenant in tenants),
@@ -62,4 +91,7 @@ def report(
         ),
         problems=tuple(what for what, true in problems.items() if true),
         warnings=tuple(what for what, true in warnings.items() if true),
+        accelerators=tuple(_accelerator(allocator, name) for name in names[:_ACCELERATORS]),
+        jobs=tuple(_job(allocator, tenant.connection, tenant.job) for tenant in tenants if tenant.job is not None),
+        preemptions=pool.jobs.preemptions,
     )

@@ -24,6 +24,7 @@ class Settings:
         messages_per_s: messages a second that one identity may send to the controller; twice as many at once.
         quantum_s: time for which a worker owns an accelerator before it can be revoked for a session that waits.
         longest_batch_s: time that a worker has to finish its batch after REVOKE before it is killed.
+        job_grace_s: time that a job of the insecure world has to end when it is preempted.
         idle_s: time without a frame after which a session is closed.
         greeting_s: time limit for each step of a handshake.
         starting_s: time limit for the start of a worker.
@@ -45,6 +46,7 @@ class Settings:
     messages_per_s: float = 100.0
     quantum_s: float = 0.5
     longest_batch_s: float = 60.0
+    job_grace_s: float = 10.0
     idle_s: float = 60.0
     greeting_s: float = 5.0
     starting_s: float = 30.0
@@ -71,6 +73,7 @@ class Start:
         debug: whether all evidence states that this process can be debugged.
         allow_unconfined: whether to serve although the kernel refuses a step of confinement.
         with_parent: process id of the parent, with which this process ends; None to go on without it.
+        operator: user id of who starts the rack, and may run jobs.
         training: whether workers can train.
     """
 
@@ -84,4 +87,5 @@ class Start:
     debug: bool
     allow_unconfined: bool
     with_parent: int | None
+    operator: int
     training: bool = False

@@ -9,11 +9,11 @@ from sectum.hetee.channel.handshake import ControllerHandshake, EstablishedSessi
 from sectum.hetee.controller.enclaves import EnclaveEntry
 from sectum.hetee.controller.shares import Allowance, Share
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Configure
+from sectum.hetee.wire.messages import Configure, Job
 
 
 class SessionState(Enum):
-    """States of a session; ``ASKING`` is a connection on which the host asks for counts."""
+    """States of a session; ``ASKING`` and ``JOB`` are connections for counts and for a job, without a session."""
 
     GREETING = "greeting"
     PROVING = "proving"
@@ -22,19 +22,21 @@ class SessionState(Enum):
     SERVING = "serving"
     CLOSING = "closing"
     ASKING = "asking"
+    JOB = "job"
 
 
 _MESSAGES = 10.0, 40.0  # a second, and at once
 _CLOSING = frozenset({Kind.RESIZE, Kind.CHALLENGE, Kind.PING, Kind.PONG, Kind.ERROR})
 _ALIVE = _CLOSING | {Kind.TERMINATE}
 ACCEPTS = {
-    SessionState.GREETING: frozenset({Kind.HELLO, Kind.STATUS, Kind.ERROR}),
+    SessionState.GREETING: frozenset({Kind.HELLO, Kind.STATUS, Kind.JOB_REQUEST, Kind.ERROR}),
     SessionState.PROVING: frozenset({Kind.PROOF, Kind.ERROR}),
     SessionState.OPEN: _ALIVE | {Kind.CONFIGURE},
     SessionState.WAITING: _ALIVE,
     SessionState.SERVING: _ALIVE,
     SessionState.CLOSING: _CLOSING,
     SessionState.ASKING: frozenset({Kind.STATUS, Kind.ERROR}),
+    SessionState.JOB: frozenset({Kind.JOB_REQUEST, Kind.JOB_RETURNED, Kind.ERROR}),
 }
 
 
@@ -62,6 +64,7 @@ class Tenant:
             enclave, so that nothing that the client sent to the lost enclave reaches the next one.
         reported: the place in the queue that was last sent to the client, and when.
         record: signed record of the cleaning of the last enclave.
+        job: what its job waits for or has; None without one.
     """
 
     connection: int
@@ -82,6 +85,7 @@ class Tenant:
     fence: int | None = None
     reported: tuple[int, float] = (-1, 0.0)
     record: bytes = b""
+    job: Job | None = None
 
     def wipe(self) -> None:
         """Overwrite all secrets of the session."""

@@ -1,4 +1,4 @@
-"""The workers of a machine and the accelerators that they own."""
+"""The workers of a machine, and the accelerators that they and the jobs own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sectum.hetee.controller.demand import Demand
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Clock, Environment
 from sectum.hetee.controller.handover import WIPE_S, Handover
+from sectum.hetee.controller.jobs import END_S, Jobs
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.frames import Frame, plain_frame
@@ -37,8 +38,10 @@ class WorkerPool:
     """Starts spare workers, moves accelerators between workers, and ends workers."""
 
     def __init__(self, settings: Settings, environment: Environment, clock: Clock) -> None:
-        terms = Terms(settings.quantum_s, grace_s=REVOKE_S + settings.longest_batch_s)
+        grace_s, job_grace_s = REVOKE_S + settings.longest_batch_s, settings.job_grace_s + END_S
+        terms = Terms(settings.quantum_s, grace_s=grace_s, job_grace_s=job_grace_s)
         self.allocator = Allocator(settings.accelerators, terms)
+        self.jobs = Jobs(self.allocator, environment, settings)
         self.handover = Handover(self.allocator, environment, clock)
         self.enclaves: dict[int, EnclaveEntry] = {}
         self._settings, self._environment, self._clock = settings, environment, clock

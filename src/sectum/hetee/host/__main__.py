@@ -13,6 +13,7 @@ from sectum.hetee.confinement import ConfinementReport, users
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.confine import confine_host
 from sectum.hetee.host.metrics import MetricsServer
+from sectum.hetee.host.page import read_page
 from sectum.hetee.host.scheduling import request_short_time_slices
 from sectum.hetee.host.service import HostService, log, stop_on_signals
 
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         "--metrics",
         type=_address,
         default=("127.0.0.1", 7626),
-        help="address for operators: /metrics, /health and /state",
+        help="address for operators: a page, /metrics, /health and /state",
     )
     read.add_argument("--connections", type=int, default=320, help="largest number of client connections at a time")
     read.add_argument("--with-parent", type=int, metavar="PID", help="stop when this process, the parent, ends")
@@ -80,10 +81,11 @@ def main() -> None:
         refused: HeteeError = refusal(Refusal.INTERNAL, detail)
         sys.stderr.write(f"sectum: {refused.detail}\n")
         sys.exit(refused.exit_code)
+    page = read_page()
     controller, report = _confine(arguments)
     connections = _connections(arguments.connections, files)
     service = HostService(listener, controller, connections)
-    metrics = MetricsServer(operators, service.counts, controller, service.full)
+    metrics = MetricsServer(operators, service.counts, controller, service.full, page)
     stop_on_signals(service)
     name, port = listener.getsockname()[:2]
     log(

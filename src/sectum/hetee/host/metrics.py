@@ -1,4 +1,4 @@
-"""An HTTP server for operators: ``/metrics`` for Prometheus, ``/health`` for probes, ``/state`` for `hetee top`."""
+"""An HTTP server for operators: a page, ``/metrics`` for Prometheus, ``/health`` for probes, ``/state`` as JSON."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseServer
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.host.counts import Counts, ask_controller
+from sectum.hetee.host.page import Page
 from sectum.hetee.wire.messages import State
 
 _PLACES = 32  # operators that are answered at a time
@@ -34,13 +36,17 @@ _HELP = {
     "draining": "1 while the service is being stopped",
     "problems": "Reasons why no new client can be served; /health names them",
     "workers": "Workers by state",
-    "accelerators_owned": "Accelerators that workers own, by kind",
+    "accelerators": "Accelerators by kind and world: free, resetting, secure, insecure, or withheld",
+    "jobs": "Jobs of the insecure world by state",
+    "preemptions_total": "Times that a job was told to give its accelerators back",
     "worker_batches_total": "Batches that a worker computed",
     "worker_images_total": "Images or rows in these batches",
     "worker_bytes_total": "Plaintext bytes that a worker opened and sealed",
     "worker_open_streams": "Models and batches that a worker has not answered yet",
 }
 _STATES = ("spare", "assigned", "serving", "draining", "wiped")
+_WORLDS = ("free", "resetting", "secure", "insecure", "withheld")
+_JOBS = ("waiting", "running", "ending")
 
 
 def of_state(state: State) -> list[tuple[str, dict[str, str], float]]:
@@ -50,10 +56,16 @@ def of_state(state: State) -> list[tuple[str, dict[str, str], float]]:
         ("waiting", {}, state.waiting),
         ("draining", {}, state.draining),
         ("problems", {}, len(state.problems)),
+        ("preemptions_total", {}, state.preemptions),
     ]
     found += [("workers", {"state": name}, sum(w.state == name for w in state.workers)) for name in _STATES]
-    owned = [name.partition(":")[0] for worker in state.workers for name in worker.accelerators]
-    found += [("accelerators_owned", {"kind": kind}, owned.count(kind)) for kind in sorted(set(owned))]
+    worlds: list[tuple[str, str]] = [(one.name.partition(":")[0], one.world) for one in state.accelerators]
+    found += [
+        ("accelerators", {"kind": kind, "world": world}, worlds.count((kind, world)))
+        for kind in sorted({kind for kind, _ in worlds})
+        for world in _WORLDS
+    ]
+    found += [("jobs", {"state": name}, sum(job.state == name for job in state.jobs)) for name in _JOBS]
     for worker in state.workers:
         if worker.state != "spare":
             labels = {"worker": str(worker.index)}
@@ -88,6 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5
 
     def do_GET(self) -> None:
+        page = self.server.page
+        if self.path == "/" and page is not None:
+            self._answer(200, page.html.decode(), "text/html; charset=utf-8", page.headers)
+            return
         state, why = None, "ok"
         try:
             state = ask_controller(self.server.controller)
@@ -104,13 +120,15 @@ class _Handler(BaseHTTPRequestHandler):
             body = {"host": self.server.counts.json(), "error": None if state else why}
             self._answer(200, json.dumps(body | {"controller": state and _plain(state)}) + "\n", "application/json")
         else:
-            self._answer(404, "not found; use /metrics, /health or /state\n", "text/plain")
+            self._answer(404, "not found; use /, /metrics, /health or /state\n", "text/plain")
 
-    def _answer(self, status: int, body: str, kind: str) -> None:
+    def _answer(self, status: int, body: str, kind: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         data = body.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
 
@@ -130,15 +148,21 @@ class MetricsServer(ThreadingHTTPServer):
         counts: counters of the host.
         controller: Unix socket of the controller.
         full: whether no other client can connect.
+        page: the page for operators; None for none.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
     def __init__(
-        self, listener: socket.socket, counts: Counts, controller: Path, full: Callable[[], bool] = lambda: False
+        self,
+        listener: socket.socket,
+        counts: Counts,
+        controller: Path,
+        full: Callable[[], bool] = lambda: False,
+        page: Page | None = None,
     ) -> None:
-        self.counts, self.controller, self.full = counts, controller, full
+        self.counts, self.controller, self.full, self.page = counts, controller, full, page
         self._answered: dict[socket.socket, None] = {}  # connections of operators, oldest first
         self._lock = threading.Lock()
         # Not `TCPServer.__init__`: it makes a socket, which a confined host may not.

@@ -23,6 +23,13 @@ def _accelerators(text: str) -> dict[str, int]:
     return counts
 
 
+def _grace(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 600:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds from 0 to 600")
+    return seconds
+
+
 def _admitted(path: str) -> dict[bytes, int]:
     try:
         words = [word.partition(":") for word in Path(path).read_text(encoding="ascii").split()]
@@ -78,6 +85,12 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.longest_batch_s,
         help="time that a session has to finish its batch when others wait for its accelerator",
     )
+    read.add_argument(
+        "--job-grace-s",
+        type=_grace,
+        default=defaults.job_grace_s,
+        help="time that a job of the insecure world has to end when a session needs its accelerators",
+    )
     read.add_argument("--training", action="store_true", help="start workers that can train as well")
     read.add_argument("--spares", type=int, default=defaults.spares, help="number of unused workers to keep ready")
     read.add_argument(
@@ -109,7 +122,7 @@ def _machine_mib() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
-def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, host: int) -> Start:
+def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, host: int, operator: int) -> Start:
     """How the controller starts, given its options.
 
     Args:
@@ -118,6 +131,7 @@ def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, h
         socket: path of its socket, as it will see it.
         user: user id of the controller; 0 if it keeps the user.
         host: user id of the host.
+        operator: user id of who starts the rack.
     """
     settings = Settings(
         accelerators=arguments.accelerators,
@@ -126,6 +140,7 @@ def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, h
         enclaves=arguments.enclaves,
         quantum_s=arguments.quantum_s,
         longest_batch_s=arguments.longest_batch_s,
+        job_grace_s=arguments.job_grace_s,
         memory_bytes=arguments.workers_memory_mib << 20,
         drain_s=arguments.drain_s,
     )
@@ -140,5 +155,6 @@ def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, h
         debug=arguments.debug,
         allow_unconfined=arguments.allow_unconfined,
         with_parent=arguments.with_parent,
+        operator=operator,
         training=arguments.training,
     )

@@ -127,7 +127,7 @@ def run_folder(socket: Path, user: int) -> Path:
 def main() -> None:
     """Prepare everything, and become the controller."""
     given = controller_options.parser().parse_args()
-    user = users.first_user(given.socket.parent)
+    user, operator = users.first_user(given.socket.parent), os.geteuid()
     try:
         user = user if os.geteuid() == 0 and _may_become(user) else 0
         host = users.host_user(user) if user else os.geteuid()
@@ -140,7 +140,7 @@ def main() -> None:
             user = 0
         _fill(place, given, user)
         seen = (Path("/"), Path("/run")) if private else (place, run)
-        start = controller_options.start(given, seen[0], seen[1] / given.socket.name, user, host)
+        start = controller_options.start(given, seen[0], seen[1] / given.socket.name, user, host, operator)
         (place / "start").write_bytes(msgspec.json.encode(start))
         (place / "start").chmod(0o444)
         if private:

@@ -108,7 +108,7 @@ class Lost(Message, frozen=True):
 
 
 class Deadline(Message, frozen=True):
-    """TERMINATE, DRAIN, WIPE: the time that is left to answer open streams."""
+    """TERMINATE, DRAIN, WIPE: the time that is left to answer open streams. JOB_REVOKE: the time to give back."""
 
     deadline_ms: Milliseconds
 
@@ -158,6 +158,32 @@ class Ping(Message, frozen=True):
     number: U63
 
 
+class Job(Message, frozen=True):
+    """JOB_REQUEST: a job of the insecure world asks for accelerators. Every session preempts one of priority -1."""
+
+    accelerator: AcceleratorKind
+    count: Count = 1
+    priority: Annotated[int, Meta(ge=-1, le=7)] = -1
+
+
+class JobStatus(Message, frozen=True):
+    """What operators may know of a job."""
+
+    index: U32
+    state: Literal["waiting", "running", "ending"]
+    accelerator: AcceleratorKind
+    count: Count
+    priority: Annotated[int, Meta(ge=-1, le=7)]
+
+
+class AcceleratorStatus(Message, frozen=True):
+    """Whose an accelerator is: the number of a worker or a job, or 0."""
+
+    name: Word
+    world: Literal["free", "resetting", "secure", "insecure", "withheld"]
+    owner: U32 = 0
+
+
 class WorkerStatus(Message, frozen=True):
     """One line of `sectum hetee top`."""
 
@@ -180,6 +206,9 @@ class State(Message, frozen=True):
     unconfined: Words = ()
     problems: Words = ()
     warnings: Words = ()
+    accelerators: Annotated[tuple[AcceleratorStatus, ...], Meta(max_length=256)] = ()
+    jobs: Annotated[tuple[JobStatus, ...], Meta(max_length=64)] = ()
+    preemptions: U63 = 0
 
 
 class Started(Message, frozen=True):
@@ -204,7 +233,7 @@ class Release(Message, frozen=True):
 
 
 class Accelerators(Message, frozen=True):
-    """GRANT, REVOKE, RETURNED: names of accelerators."""
+    """GRANT, REVOKE, RETURNED, JOB_GRANT: names of accelerators."""
 
     accelerators: Words
 
@@ -247,6 +276,10 @@ SCHEMAS: dict[Kind, type[Message]] = {
     Kind.UNROUTE: Empty,
     Kind.STATUS: Empty,
     Kind.STATE: State,
+    Kind.JOB_REQUEST: Job,
+    Kind.JOB_GRANT: Accelerators,
+    Kind.JOB_REVOKE: Deadline,
+    Kind.JOB_RETURNED: Empty,
     Kind.STARTED: Started,
     Kind.RELEASE: Release,
     Kind.GRANT: Accelerators,

@@ -160,6 +160,26 @@ def test_operators_address_that_is_none_is_refused(run: Run) -> None:
     assert "write for example" in refused(run("hetee", "top", "--metrics", "a b:80"))
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["true"], "say so with --insecure"),
+        (["--insecure", "no-such-program"], "no program 'no-such-program'"),
+        (["--insecure", "--count", "33", "true"], "1 to 32"),
+        (["--insecure", "--priority", "8", "true"], "-1<=x<=7"),
+        (["--insecure"], "COMMAND"),
+    ],
+)
+def test_a_job_that_cannot_run_asks_for_nothing(run: Run, state: Path, words: list[str], says: str) -> None:
+    """What is wrong with the command line is said before the controller is asked."""
+    assert says in refused(run("hetee", "run", "--state", state, *words))
+
+
+def test_a_job_needs_a_rack(run: Run, state: Path) -> None:
+    """Without a controller that listens, the command names its socket and 'sectum hetee up'."""
+    assert "sectum hetee up" in refused(run("hetee", "run", "--state", state, "--insecure", "true"), 46)
+
+
 def test_top_says_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What keeps new clients out, what will, and what the kernel refuses are each a line; an idle rack has none."""
     idle = State(workers=(), waiting=0, sessions=0, draining=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -17,9 +20,10 @@ from sectum.hetee.errors import Refusal, ServiceRefused
 from sectum.hetee.host.__main__ import _connections
 from sectum.hetee.host.counts import Counts, ask_controller
 from sectum.hetee.host.metrics import MetricsServer, exposition, of_state
+from sectum.hetee.host.page import read_page
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind, Plane
-from sectum.hetee.wire.messages import State, WorkerStatus, encode
+from sectum.hetee.wire.messages import AcceleratorStatus, JobStatus, State, WorkerStatus, encode
 
 STATE = State(
     workers=(
@@ -31,14 +35,26 @@ STATE = State(
     waiting=4,
     sessions=5,
     draining=False,
+    accelerators=(
+        AcceleratorStatus(name="cpu:0", world="secure", owner=2),
+        AcceleratorStatus(name="cpu:1", world="secure", owner=2),
+        AcceleratorStatus(name="cpu:2", world="insecure", owner=9),
+    ),
+    jobs=(
+        JobStatus(index=9, state="running", accelerator="cpu", count=1, priority=-1),
+        JobStatus(index=12, state="waiting", accelerator="cpu", count=3, priority=2),
+    ),
+    preemptions=6,
 )
 
 
 def test_a_state_becomes_samples() -> None:
-    """Workers are counted by state, accelerators by kind, and only those that serve have samples of their own."""
+    """Workers and jobs are counted by state, accelerators by world; only workers that serve have their own samples."""
     samples = {(name, tuple(labels.values())): value for name, labels, value in of_state(STATE)}
     assert samples["workers", ("serving",)] == 1
-    assert samples["accelerators_owned", ("cpu",)] == 2
+    assert [samples["accelerators", ("cpu", world)] for world in ("secure", "insecure", "free")] == [2, 1, 0]
+    assert [samples["jobs", (name,)] for name in ("waiting", "running", "ending")] == [1, 1, 0]
+    assert samples["preemptions_total", ()] == 6
     assert samples["worker_images_total", ("2",)] == 28
     assert ("worker_images_total", ("1",)) not in samples
     assert samples["waiting", ()] == 4
@@ -139,6 +155,18 @@ def test_health_says_whether_a_new_client_is_served(tmp_path: Path) -> None:
     bad = msgspec.structs.replace(warned, problems=("no worker", "no place"))
     assert health(path, bad) == (503, "no worker; no place\n")
     assert health(path, STATE, lambda: True) == (503, "sessions have taken all connections\n")
+
+
+def test_the_page_runs_nothing_but_its_own_script() -> None:
+    """The page's policy has the hashes of its one script and its one style, and allows no address but its own."""
+    page = read_page()
+    policy = page.headers["Content-Security-Policy"]
+    (script,) = re.findall(rb"<script>(.*?)</script>", page.html, re.DOTALL)
+    assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" in policy
+    assert "default-src 'none'; connect-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert re.findall(rb"https?://[^\"]*", page.html) == [b"http://www.w3.org/2000/svg"]
+    assert not re.search(rb"innerHTML|\bon\w+=|style=|<link|<img|src=", page.html)
 
 
 def test_operators_that_say_nothing_keep_no_other_one_waiting(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_table_of_messages_is_the_code() -> None:
     """The specification names the fields of each message in their order."""
     text = SPEC.read_text().split("| message | fields |")[1].split("*Slot*")[0]
     rows = 0
-    for names, fields in re.findall(r"^\| ([A-Z, ]+) \| (.*) \|$", text, re.M):
+    for names, fields in re.findall(r"^\| ([A-Z_, ]+) \| (.*) \|$", text, re.M):
         # Fields of what is listed in brackets belong to another schema.
         wanted = re.findall(r"`([a-z_0-9]+)`", re.sub(r"\[.*?\]|\(.*?\)", "", fields))
         for name in names.split(", "):

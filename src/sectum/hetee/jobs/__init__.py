@@ -1,0 +1,1 @@
+"""Runs ordinary jobs on accelerators of the insecure world. Nobody trusts this program; it holds no key."""
