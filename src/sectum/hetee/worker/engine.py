@@ -250,8 +250,10 @@ class ComputeEngine:
         try:
             if error := self.refuse_model(load.sha256, len(load.content)):
                 raise error
-            model = self._models.get(load.sha256) or self._inspect(load)
-            owner.put(model)
+            model = self._models.get(load.sha256)
+            if model is None:
+                model = self._inspect(load)
+                owner.put(model)
         except HeteeError as error:
             self._callbacks.load_refused(load, error)
         except MemoryError:
