@@ -9,18 +9,20 @@ from sectum.hetee.installation.software import CONTROLLER, TRAINER, WORKER, file
 from sectum.hetee.verification.policy import Policy
 
 
-def installed_policy(roots: Iterable[str], *, training: bool = False) -> Policy:
+def installed_policy(roots: Iterable[str], *, training: bool = False, worker: bytes | None = None) -> Policy:
     """Accept software evidence under these roots for the controller and the worker that are installed here.
 
     Args:
         roots: public keys of software manufacturers, in hexadecimal.
         training: whether the worker is the one that also trains.
+        worker: measurement of that worker, 32 bytes; None to measure it.
     """
+    worker = worker or measure(files(TRAINER if training else WORKER))
     return Policy(
         formats=("software",),
         measurements={
             "controller": (measure(files(CONTROLLER)).hex(),),
-            "worker": (measure(files(TRAINER if training else WORKER)).hex(),),
+            "worker": (worker.hex(),),
         },
         roots=tuple(roots),
     )

@@ -148,7 +148,7 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
         _show(inside, other)
         if plot is not None:
             click.echo(f"drawn: {plot}")
-    if other is not None and other.losses != inside.losses:
+    if other is not None and not inside.equals(other):
         raise UsageError(
             "the losses outside differ: other libraries or another processor compute them in another order"
         )
@@ -157,7 +157,7 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
 def _json(inside: Run, other: Run | None) -> dict[str, Any]:
     found = inside.json()
     if other is not None:
-        found["outside"] = other.json() | {"equal": other.losses == inside.losses}
+        found["outside"] = other.json() | {"equal": inside.equals(other)}
     return found
 
 
@@ -171,8 +171,11 @@ def _show(inside: Run, other: Run | None) -> None:
     header = ("pass", "mean loss", "accuracy", *(("outside",) if other else ()))
     rows(lines[-_SHOWN:], right=range(len(header)), header=header)
     say(f"\n{len(inside.losses)} steps; each has a receipt that was checked; state {inside.state[:16]}")
-    if other is not None and other.losses == inside.losses:
-        say(f"outside of the enclave: the same {len(other.losses)} losses, bit for bit")
+    if inside.accelerators > 1:
+        say(f"{inside.accelerators} accelerators shared the steps")
+    if other is not None and inside.equals(other):
+        how = "bit for bit" if inside.accelerators == 1 else "to 1 % of their mean"
+        say(f"outside of the enclave: the same {len(other.losses)} losses, {how}")
     click.secho(SOFTWARE, bold=True)
 
 

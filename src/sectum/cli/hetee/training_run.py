@@ -80,6 +80,7 @@ class Run:
         accuracies: share of the held-out pictures that are told apart, after each pass.
         ends: number of steps after each pass, counted from ``begun``.
         state: SHA-256 of the state after it, in hexadecimal.
+        accelerators: largest number that shared a step, by the receipts.
     """
 
     name: str
@@ -88,6 +89,15 @@ class Run:
     accuracies: list[float] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     state: str = ""
+    accelerators: int = 1
+
+    def equals(self, other: Run) -> bool:
+        """Whether it has the losses of another run: bit for bit; if accelerators shared steps, to 1 % of their mean."""
+        if max(self.accelerators, other.accelerators) == 1:
+            return self.losses == other.losses
+        return len(self.losses) == len(other.losses) and bool(
+            np.allclose(self.losses, other.losses, rtol=0.01, atol=0.01 * np.mean(other.losses))
+        )
 
     def passes(self) -> Iterator[tuple[int, float, float]]:
         """The number of each pass, its mean loss, and the accuracy after it."""
@@ -103,6 +113,7 @@ class Run:
             "accuracies": self.accuracies,
             "passes_end_at": [self.begun + end for end in self.ends],
             "state_sha256": self.state,
+            "accelerators": self.accelerators,
         }
 
 
@@ -184,7 +195,8 @@ def run_inside(
 
     def take() -> None:
         step: Step = waiting.popleft().result()
-        _ = step.result.receipt  # waits for it; one that is not genuine ends the session
+        receipt = step.result.receipt  # waits for it; one that is not genuine ends the session
+        run.accelerators = max(run.accelerators, len(receipt.accelerator.split(",")))
         run.losses.append(step.loss)
         progress(f"step {step.number} of {total}, loss {step.loss:.4f}", step.number / total)
         if receipts is not None:

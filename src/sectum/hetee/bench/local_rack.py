@@ -58,8 +58,9 @@ class LocalRack:
         self._scratch = None if directory else tempfile.TemporaryDirectory(prefix="sectum-rack-")
         self.paths = RackPaths(directory or Path(self._scratch.name))  # type: ignore[union-attr]
         provision(self.paths)
+        self._worker: bytes | None = None  # its measurement, if it was just signed
         if not self.paths.reference.exists():
-            sign_worker(self.paths.reference, training=training)
+            self._worker = sign_worker(self.paths.reference, training=training)
         self.port, self.metrics_port = free_port(), free_port()
         self.launcher = Launcher(
             self.paths,
@@ -97,7 +98,8 @@ class LocalRack:
     @cached_property
     def policy(self) -> Policy:
         """A policy that accepts exactly this rack."""
-        return installed_policy([self.paths.root.read_text(encoding="ascii").strip()], training=self._training)
+        root = self.paths.root.read_text(encoding="ascii").strip()
+        return installed_policy([root], training=self._training, worker=self._worker)
 
     def get(self, path: str) -> tuple[int, str]:
         """The host's answer to operators: HTTP status and body.

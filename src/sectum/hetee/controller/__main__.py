@@ -59,6 +59,7 @@ def _workers(start: Start, hardware: str) -> WorkerStart:
     spares = [f"{kind}:0" for kind in start.settings.accelerators if not has_nodes(kind)]  # they touch no device
     options = {"--accelerators": ",".join(spares), "--threads": str(start.threads)}
     options |= {"--memory-mib": str(start.memory_mib), "--hardware": hardware}
+    options["--longest-batch-s"] = str(start.settings.longest_batch_s)
     image, caches = Path(start.images, "worker"), Path(start.images, "caches")
     measured = measurement.measure(measurement.in_image(image))
     if measured not in read_reference(Path(start.images, "reference")):

@@ -46,7 +46,7 @@ class Receipt:
         inputs: BLAKE3 of the plaintext of the batch, 32 bytes.
         result: SHA-256 of the payload of RESULT, which names the outputs with their shapes.
         outputs: BLAKE3 of the plaintext of the result, 32 bytes.
-        accelerator: name of the accelerator that computed it.
+        accelerator: name of the accelerator that computed it; of several that shared it, separated by commas.
         confinement: the steps of confinement that the worker's process has taken.
         issued_s: time of signing, seconds since 1970.
     """

@@ -10,6 +10,8 @@ from sectum.hetee.controller.allocator import PRIORITIES
 from sectum.hetee.controller.settings import Settings, Start
 from sectum.hetee.wire.messages import ACCELERATOR_KINDS
 
+_TRAINER_STARTS_S = 120.0  # loading PyTorch takes 2 s of processor time, of which a busy machine gives little
+
 
 def _accelerators(text: str) -> dict[str, int]:
     counts = {}
@@ -141,6 +143,7 @@ def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, h
         quantum_s=arguments.quantum_s,
         longest_batch_s=arguments.longest_batch_s,
         job_grace_s=arguments.job_grace_s,
+        starting_s=_TRAINER_STARTS_S if arguments.training else Settings.starting_s,
         memory_bytes=arguments.workers_memory_mib << 20,
         drain_s=arguments.drain_s,
     )

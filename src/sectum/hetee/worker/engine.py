@@ -6,16 +6,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from typing import Any, cast
 
 from numpy.typing import NDArray
 
 from sectum.hetee.data_plane.messages import CodeFormat
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.worker.accelerators.protocol import Accelerator, RunnableJob, RunnableModel
+from sectum.hetee.worker.accelerators.protocol import Accelerator, JobCopy, RunnableJob, RunnableModel
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.models import DEFAULT_LIMITS, CheckedModel, ModelLimits, inspect
+from sectum.hetee.worker.team import Helper
 from sectum.hetee.worker.training.checked_job import CheckedJob, CheckedWeights, inspect_job, inspect_weights
 
 
@@ -62,10 +66,18 @@ class ComputeEngine:
 
     A model is loaded on each of them before it is said to be loaded, and on one that comes later before that computes
     batches of it. If none has it any more, because all were given back, the first batch loads it.
+
+    Args:
+        outcomes: functions that the accelerators' threads call.
+        limits: how many models may be loaded.
+        longest_step_s: time that a step of training may still take on an accelerator that is to be given back. One that
+            takes longer is left, and done from its beginning where the job goes on.
     """
 
-    def __init__(self, outcomes: EngineCallbacks, limits: ModelLimits = DEFAULT_LIMITS) -> None:
-        self._callbacks, self._limits = outcomes, limits
+    def __init__(
+        self, outcomes: EngineCallbacks, limits: ModelLimits = DEFAULT_LIMITS, longest_step_s: float = 30.0
+    ) -> None:
+        self._callbacks, self._limits, self._longest_step_s = outcomes, limits, longest_step_s
         self._changed = threading.Condition()
         self._work: deque[BatchJob | LoadJob] = deque()
         self._owned: dict[str, _OwnedAccelerator] = {}
@@ -125,6 +137,10 @@ class ComputeEngine:
             self._work.remove(batch)
             return True
 
+    def at_once(self) -> AbstractContextManager[Any]:
+        """In a ``with`` statement: no batch begins between the first and the last that is granted or revoked."""
+        return self._changed
+
     def grant(self, accelerator: Accelerator) -> None:
         """Own one more accelerator."""
         owner = _OwnedAccelerator(accelerator)
@@ -143,7 +159,7 @@ class ComputeEngine:
         with self._changed:
             owner = self._owned.pop(name, None)
             if owner is not None:
-                owner.returned = returned
+                owner.returned, owner.leaves_s = returned, time.monotonic() + self._longest_step_s
                 self._changed.notify_all()
         self._end_loading()
         if owner is None:
@@ -162,11 +178,20 @@ class ComputeEngine:
         while True:
             with self._changed:
                 work = None
-                while owner.busy or (owner.returned is None and (work := self._next(owner)) is None):
+                while owner.helper is None and (
+                    owner.busy or (owner.returned is None and (work := self._next(owner)) is None)
+                ):
                     self._changed.wait()
-                if work is None:
+                if work is None and owner.helper is None:
                     break
                 owner.busy = True
+                helper, owner.helper = owner.helper, None
+            if helper is not None:
+                helper.serve()
+                self._rest(owner)
+                helper.free.set()
+                continue
+            assert work is not None
             if isinstance(work, LoadJob):
                 self._load(owner, work)
             elif isinstance(work, CheckedModel):
@@ -209,6 +234,7 @@ class ComputeEngine:
             if home is owner and sha256 in owner.loaded:
                 cast(RunnableJob, owner.loaded.pop(sha256)).park()
         owner.loaded.clear()
+        owner.copies.clear()
         with self._changed:
             self._homes = {sha256: home for sha256, home in self._homes.items() if home is not owner}
             self._changed.notify_all()
@@ -286,6 +312,8 @@ class ComputeEngine:
                 self._callbacks.computed(batch, outputs)
         except HeteeError as error:
             batch.withdraw()
+            if error.code is Refusal.CANCELLED and self._left(owner, batch):
+                return
             self._callbacks.refused(batch, error)
         except MemoryError:
             batch.withdraw()
@@ -305,14 +333,49 @@ class ComputeEngine:
             raise refusal(Refusal.INPUT_REFUSED, f"{owner.accelerator.name} computes: send the batch without a pace")
         batch.accelerator = owner.accelerator.name
         if isinstance(model, CheckedJob):
-            work = batch.message.work[0]
-            return owner.train(model).run(work, preparation.arrays, batch.stop, batch.commit, batch.pace)
+            return self._train(owner, batch, model, preparation.arrays)
         if model.sha256 not in owner.loaded:
             owner.load(model)
             with self._changed:
                 self._changed.notify_all()  # others load it, too
         outputs = owner.load(model).run(preparation.arrays, batch.outputs, batch.stop, batch.pace)
         return dict(zip(batch.outputs, outputs, strict=True))
+
+    def _train(
+        self, owner: _OwnedAccelerator, batch: BatchJob, job: CheckedJob, arrays: dict[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        """Do a step of a job, or what else its batch asks for. The accelerators that do nothing share a step."""
+        runnable, work = owner.train(job), batch.message.work[0]
+        batch.stop.late = lambda: time.monotonic() > owner.leaves_s
+        helpers = self._enlist(owner, job, batch.items - 1) if work.kind == "train" and job.splits else []
+        batch.accelerator = ",".join(sorted([owner.accelerator.name, *(helper.name for helper in helpers)]))
+        try:
+            return runnable.run(work, arrays, batch.stop, batch.commit, batch.pace, helpers)
+        finally:
+            for helper in helpers:
+                helper.dismiss()
+
+    def _enlist(self, owner: _OwnedAccelerator, job: CheckedJob, most: int) -> list[Helper]:
+        """Let up to ``most`` other accelerators compute parts of a step: those of the same kind that do nothing."""
+        with self._changed:
+            idle = [
+                one for one in self._owned.values() if not one.busy and one.accelerator.kind == owner.accelerator.kind
+            ]
+            helpers = []
+            for one in idle[: max(most, 0)]:
+                one.busy, one.helper = True, Helper(one.accelerator.name, partial(one.join, job))
+                helpers.append(one.helper)
+            if helpers:
+                self._changed.notify_all()
+            return helpers
+
+    def _left(self, owner: _OwnedAccelerator, batch: BatchJob) -> bool:
+        """Put a step that was stopped because its accelerator is given back before all others, to be done elsewhere."""
+        with self._changed:
+            if owner.returned is None or batch.stop.unwanted:
+                return False
+            self._work.appendleft(batch)
+            return True
 
 
 class _OwnedAccelerator:
@@ -322,8 +385,11 @@ class _OwnedAccelerator:
         self.accelerator = accelerator
         self.loaded: dict[bytes, RunnableModel | RunnableJob] = {}
         self.unable: set[bytes] = set()  # models that others have and that it could not load
-        self.busy = False  # whether a thread computes on it; this and `returned` are guarded by the engine's lock
+        self.copies: dict[bytes, JobCopy] = {}  # of jobs that are on another accelerator
+        self.busy = False  # whether a thread computes on it; this and what follows are guarded by the engine's lock
+        self.helper: Helper | None = None  # what it is to do for another accelerator
         self.returned: Callable[[str, str], None] | None = None
+        self.leaves_s = inf  # when a step of training is stopped
         self.thread: threading.Thread
 
     def put(self, model: CheckedModel) -> None:
@@ -350,8 +416,15 @@ class _OwnedAccelerator:
             found = self.loaded[job.sha256] = self.accelerator.train(job)
         return cast(RunnableJob, found)
 
+    def join(self, job: CheckedJob) -> JobCopy:
+        found = self.copies.get(job.sha256)
+        if found is None:
+            found = self.copies[job.sha256] = self.accelerator.join(job)
+        return found
+
     def keep(self, models: Container[bytes]) -> None:
         """Drop all models but these."""
         self.unable = {sha256 for sha256 in self.unable if sha256 in models}
-        for sha256 in [sha256 for sha256 in self.loaded if sha256 not in models]:
-            self.loaded.pop(sha256).unload()
+        for kept in (self.loaded, self.copies):
+            for sha256 in [sha256 for sha256 in kept if sha256 not in models]:
+                kept.pop(sha256).unload()

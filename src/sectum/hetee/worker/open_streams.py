@@ -39,6 +39,7 @@ class SessionLimits:
         model_bytes: largest total size of the files of these models.
         preparers: number of threads that decode and convert, for one accelerator. One of them also computes if an
             accelerator is idle.
+        longest_step_s: time that a step of training may still take on an accelerator that is to be given back.
     """
 
     index: int
@@ -47,6 +48,7 @@ class SessionLimits:
     models: int = 32
     model_bytes: int = STREAM_BYTES
     preparers: int = 5
+    longest_step_s: float = 30.0
 
 
 class OpenStreams:
@@ -83,6 +85,7 @@ class OpenStreams:
                 released=self._released,
             ),
             ModelLimits(limits.models, limits.model_bytes),
+            limits.longest_step_s,
         )
         self.answers = AnswerSender(writer, self.ledger, self.lock, sign, self.connection_ended)
 

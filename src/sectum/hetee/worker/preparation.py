@@ -228,6 +228,8 @@ def as_tensor(name: str, array: NDArray[Any]) -> tuple[Tensor, memoryview]:
         tensor = Tensor(name=name, dtype="string", shape=array.shape, encoding="utf8", sizes=tuple(map(len, texts)))
         return tensor, memoryview(b"".join(texts))
     tensor = Tensor(name=name, dtype=array.dtype.name, shape=array.shape)  # type: ignore[arg-type]
-    if array.dtype == np.float32 and array.flags.c_contiguous and array.size:  # the common case, and fast
+    if not array.size:
+        return tensor, memoryview(b"")
+    if array.dtype == np.float32 and array.flags.c_contiguous:  # the common case, and fast
         return tensor, array.data.cast("B")
     return tensor, memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # type: ignore[arg-type]

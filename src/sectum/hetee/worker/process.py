@@ -33,6 +33,7 @@ _HEARTBEAT_S = 0.5
 _DRAIN_STEP_S = 0.005  # how often is looked whether all answers were sent
 _CLEANING_S = 0.4  # for accelerators to stop and be cleaned; the controller waits 1 s in total
 _BUFFER_BYTES = 4 << 20
+_STEP_SHARE = 0.5  # of the time to finish a batch, for a step of training; the rest is for its last layer and its state
 # The files of all models may take this part of the memory: each is also kept as the runtime's copy, and once more while
 # it is loaded.
 _MODELS_SHARE = 6
@@ -48,6 +49,7 @@ class WorkerSettings:
         hardware: format of the controller's evidence, for its receipts.
         memory_bytes: limit on its private memory; 0 for no limit.
         devices: the accelerators with device nodes that it owns from its start.
+        longest_batch_s: time that the controller gives it to finish a batch after REVOKE.
     """
 
     threads: int
@@ -55,6 +57,7 @@ class WorkerSettings:
     hardware: str
     memory_bytes: int = 0
     devices: tuple[str, ...] = ()
+    longest_batch_s: float = 60.0
 
 
 def log(event: str, **facts: object) -> None:
@@ -159,8 +162,7 @@ class WorkerMain:
                     )
                 self._start()
             case Kind.REVOKE:
-                for name in decode(payload, messages.Accelerators).accelerators:
-                    self._revoke(name)
+                self._revoke(decode(payload, messages.Accelerators).accelerators)
             case _:
                 self._begin_to_wipe(decode(payload, messages.Deadline).deadline_ms / 1e3)
 
@@ -190,7 +192,11 @@ class WorkerMain:
         memory_bytes = self._setting.memory_bytes
         model_bytes = memory_bytes // _MODELS_SHARE if memory_bytes else STREAM_BYTES
         limits = SessionLimits(
-            message.index, message.credit_bytes, message.open_streams, model_bytes=min(model_bytes, STREAM_BYTES)
+            message.index,
+            message.credit_bytes,
+            message.open_streams,
+            model_bytes=min(model_bytes, STREAM_BYTES),
+            longest_step_s=self._setting.longest_batch_s * _STEP_SHARE,
         )
         reader, writer = SealedRecordReader(self._data, opener), SealedRecordWriter(self._data, sealer)
         self._enclave = EnclaveServer(
@@ -203,18 +209,22 @@ class WorkerMain:
         enclave = self._enclave
         if enclave is None or not (self._granted or self._started):
             return
-        while self._granted:
-            enclave.grant(self._granted.pop(0))
+        with enclave.engine.at_once():
+            while self._granted:
+                enclave.grant(self._granted.pop(0))
         if not self._started:
             self._started = True
             enclave.start()
 
-    def _revoke(self, name: str) -> None:
+    def _revoke(self, names: tuple[str, ...]) -> None:
         if self._enclave is None:
-            self._granted = [one for one in self._granted if one.name != name]
-            self._returned(name, "never used")
-        else:
-            self._enclave.engine.revoke(name, self._returned)
+            self._granted = [one for one in self._granted if one.name not in names]
+            for name in names:
+                self._returned(name, "never used")
+            return
+        with self._enclave.engine.at_once():
+            for name in names:
+                self._enclave.engine.revoke(name, self._returned)
 
     def _returned(self, name: str, _cleaning: str) -> None:
         self._send(Kind.RETURNED, messages.Accelerators(accelerators=(name,)))

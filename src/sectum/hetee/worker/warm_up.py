@@ -72,7 +72,14 @@ def warm_up(names: Sequence[str], threads: int, devices: tuple[str, ...] = (), *
 
 
 def _train() -> None:
-    """Train for a step with each optimiser, and go on from a checkpoint; with one thread, since others would stay."""
+    """Train for a step with each optimiser, go on from a checkpoint, and compute a part of a batch.
+
+    With one thread, since others would stay.
+    """
+    import torch
+
+    from sectum.hetee.worker.accelerators.pytorch.parts import Batch, loss_of, made
+    from sectum.hetee.worker.accelerators.pytorch.together import Exchange
     from sectum.hetee.worker.accelerators.pytorch.trainer import Trainer, settle
 
     settle(1)
@@ -88,6 +95,8 @@ def _train() -> None:
         trainer.run(Work(kind="score", step=1), arrays, Stop(), lambda: None)
         trainer.run(Work(kind="checkpoint", step=1), {}, Stop(), lambda: None)
         trainer.unload()
+    batch = Batch(torch.from_numpy(arrays["input"]), torch.from_numpy(arrays[LABELS]), 0, Stop())
+    loss_of(made(job, "cpu"), "cpu", batch, Exchange(1))
 
 
 def _convolution() -> bytes:

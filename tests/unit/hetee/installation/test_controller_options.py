@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sectum.hetee.installation.controller_options import parser
+from sectum.hetee.installation.controller_options import parser, start
 
 ALICE, BOB = b"a" * 32, b"b" * 32
 
@@ -31,3 +31,11 @@ def test_what_is_no_list_of_keys_is_refused(tmp_path: Path, text: str, capsys: p
         read(tmp_path, text)
     assert ended.value.code == 2
     assert str(tmp_path / "admitted") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "seconds"), [((), 30.0), (("--training",), 120.0)])
+def test_a_worker_that_trains_has_longer_to_start(words: tuple[str, ...], seconds: float) -> None:
+    """Loading PyTorch on a busy machine takes longer than other workers may need, and is not taken for a failure."""
+    needed = ["--socket", "s", "--endorsement", "e", "--reference", "r"]
+    begun = start(parser().parse_args([*needed, *words]), Path("place"), Path("s"), 0, 0)
+    assert begun.settings.starting_s == seconds

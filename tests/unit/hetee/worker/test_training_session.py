@@ -11,20 +11,24 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from hetee_rack import until
 from hetee_training import SGD
 from hetee_worker_peer import Client, as_tensor
 from hetee_worker_samples import Serve
+from sectum.hetee.client.small_networks import small_network
 from sectum.hetee.data_plane import messages
 from sectum.hetee.data_plane.messages import Pace, Pixels, Tensor, Work
-from sectum.hetee.errors import Refusal
+from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.training.job import TrainingJob, write_job
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import decode
 from sectum.hetee.worker.accelerators import accelerator
+from sectum.hetee.worker.accelerators.paced import PacedAccelerator
 from sectum.testing.tiny_models import convolutions
 
 PIXELS = np.zeros((1, 8, 32, 32), np.uint8)
 LABELS = np.zeros(1, np.int64)
+ANY_BATCH = small_network("cnn", (3, 8, 8), 3)
 MODEL = hashlib.sha256(convolutions()).digest()
 
 
@@ -38,18 +42,23 @@ def code(client: Client, kind: Any, content: bytes) -> messages.Loaded | message
             return decode(payload, messages.Loaded if header.kind is Kind.LOADED else messages.Failure)
 
 
-def begin(client: Client, **fields: Any) -> bytes:
+def begin(client: Client, model: bytes = convolutions(), **fields: Any) -> bytes:
     """Begin a job of a small model; returns its digest."""
-    assert isinstance(code(client, "onnx", convolutions()), messages.Loaded)
-    loaded = code(client, "training", write_job(TrainingJob(optimiser=SGD, onnx=(MODEL,), **fields)))
+    assert isinstance(code(client, "onnx", model), messages.Loaded)
+    onnx = (hashlib.sha256(model).digest(),)
+    loaded = code(client, "training", write_job(TrainingJob(optimiser=SGD, onnx=onnx, **fields)))
     assert isinstance(loaded, messages.Loaded)
-    assert [slot.name for slot in loaded.inputs] == ["x", "labels"]
+    assert [slot.name for slot in loaded.inputs] == ["x" if model == convolutions() else "images", "labels"]
     return loaded.sha256
 
 
-def step(client: Client, job: bytes, number: int, *, ms: float = 1, kind: Any = "train", **fields: Any) -> int:
-    """Send a step whose pixels are converted by several threads; returns its stream."""
-    described = [Tensor(name="x", dtype="uint8", shape=PIXELS.shape, pixels=(Pixels(),)), as_tensor("labels", LABELS)]
+def step(
+    client: Client, job: bytes, number: int, *, ms: float = 1, kind: Any = "train", items: int = 0, **fields: Any
+) -> int:
+    """Send a step whose pixels are converted by several threads; returns its stream. With items it is of ANY_BATCH."""
+    name, pixels = ("images", np.zeros((items, 3, 8, 8), np.uint8)) if items else ("x", PIXELS)
+    labels = np.repeat(LABELS, len(pixels))
+    described = [Tensor(name=name, dtype="uint8", shape=pixels.shape, pixels=(Pixels(),)), as_tensor("labels", labels)]
     opening = messages.BatchOpening(
         model=job,
         tensors=tuple(described),
@@ -58,7 +67,7 @@ def step(client: Client, job: bytes, number: int, *, ms: float = 1, kind: Any = 
         work=(Work(kind=kind, step=number),),
         **fields,
     )
-    return client.open_stream(Kind.BATCH, opening, [memoryview(PIXELS.tobytes() + LABELS.tobytes())])
+    return client.open_stream(Kind.BATCH, opening, [memoryview(pixels.tobytes() + labels.tobytes())])
 
 
 def test_steps_are_done_in_the_order_in_which_they_were_sent(serve: Serve) -> None:
@@ -93,6 +102,140 @@ def test_a_job_goes_on_where_its_accelerator_was_taken(serve: Serve) -> None:
     assert third.receipt is not None
     assert third.receipt.accelerator != first.accelerator
     assert returned == [first.accelerator]
+
+
+def test_all_accelerators_share_a_step(serve: Serve) -> None:
+    """Each accelerator computes a part of a batch with enough items; the receipt names all, and they share the time."""
+    client = serve("paced:0", "paced:1", "paced:2", "paced:3").client
+    job = begin(client, ANY_BATCH)
+    for number in range(1, 9):
+        step(client, job, number, ms=80, items=8)
+    for _ in range(8):
+        receipt = client.answer()[1].receipt
+        assert receipt is not None
+        assert receipt.accelerator == "paced:0,paced:1,paced:2,paced:3"
+        assert 20e6 <= receipt.times_ns["compute"] < 80e6
+    step(client, job, 9, ms=30, items=3)
+    receipt = client.answer()[1].receipt
+    assert receipt is not None
+    assert receipt.accelerator.count("paced") == 3
+
+
+def test_a_step_goes_on_with_the_accelerators_that_are_left(serve: Serve) -> None:
+    """Accelerators are taken and given while steps wait: each step is done once, in order, by those that there are."""
+    served = serve("paced:0", "paced:1", open_streams=30)
+    client, engine = served.client, served.enclave.engine
+    job, returned = begin(client, ANY_BATCH), []
+    streams = [step(client, job, number, ms=20, items=4) for number in range(1, 21)]
+    used = []
+    for number, stream in enumerate(streams):
+        answered, answer = client.answer()
+        assert answered == stream
+        assert answer.receipt is not None
+        used.append(answer.receipt.accelerator)
+        if number == 5:
+            engine.revoke(used[0].split(",")[0], lambda name, _how: returned.append(name))
+        if number == 10:
+            engine.grant(accelerator("paced:7"))
+            engine.grant(accelerator("paced:8"))
+    assert used[0] == "paced:0,paced:1"
+    assert "paced:1" in used
+    assert used[-1] == "paced:1,paced:7,paced:8"
+    assert returned == ["paced:0"]
+
+
+def test_accelerators_that_come_together_share_the_first_step(serve: Serve) -> None:
+    """Accelerators that are taken and given at once are used together or not at all, so that losses can be equal."""
+    served = serve("paced:0", "paced:1", open_streams=30)
+    client, engine = served.client, served.enclave.engine
+    job, returned = begin(client, ANY_BATCH), list[str]()
+    for number in range(1, 26):
+        step(client, job, number, ms=4, items=4)
+    for number in range(25):
+        receipt = client.answer()[1].receipt
+        assert receipt is not None
+        assert receipt.accelerator == "paced:0,paced:1"
+        if number % 5 == 0:
+            with engine.at_once():
+                for name in ("paced:0", "paced:1"):
+                    engine.revoke(name, lambda name, _how: returned.append(name))
+            until(lambda: len(returned) == 2)
+            returned.clear()
+            with engine.at_once():
+                for name in ("paced:0", "paced:1"):
+                    engine.grant(accelerator(name))
+
+
+class Slow:
+    """An accelerator whose steps end when they are asked to, and only on the second one."""
+
+    kind, paced = "slow", True
+
+    def __init__(self, name: str, ends: bool) -> None:
+        self.name, self._ends = name, ends
+
+    def load(self, model: Any) -> Any:
+        return PacedAccelerator(self.name).load(model)
+
+    def train(self, job: Any) -> Any:
+        paced, ends = PacedAccelerator(self.name).train(job), self._ends
+        run = paced.run
+
+        def slow(work: Any, arrays: Any, stop: Any, *rest: Any) -> Any:
+            while not ends:
+                if stop:
+                    raise refusal(Refusal.CANCELLED, "stopped")
+                time.sleep(0.01)
+            return run(work, arrays, stop, *rest)
+
+        paced.run = slow  # type: ignore[method-assign]
+        return paced
+
+    def reset(self) -> str:
+        return "nothing"
+
+
+def test_a_step_that_takes_too_long_leaves_its_accelerator(serve: Serve) -> None:
+    """A step that does not end on an accelerator that is to be given back is done anew on the next, before others."""
+    served = serve("paced:0")
+    client, engine = served.client, served.enclave.engine
+    job = begin(client)
+    engine._longest_step_s = 0.05
+    engine.grant(Slow("slow:0", ends=False))  # type: ignore[arg-type]
+    returned: list[str] = []
+    engine.revoke("paced:0", lambda name, _how: returned.append(name))
+    streams = [step(client, job, number) for number in (1, 2, 3)]
+    until(lambda: engine._owned["slow:0"].busy)
+    engine.revoke("slow:0", lambda name, _how: returned.append(name))
+    until(lambda: "slow:0" in returned)
+    engine.grant(Slow("slow:1", ends=True))  # type: ignore[arg-type]
+    for stream in streams:
+        answered, answer = client.answer()
+        assert answered == stream
+        assert answer.receipt is not None
+        assert answer.receipt.accelerator == "slow:1"
+
+
+def test_a_step_that_is_cancelled_while_it_leaves_is_answered_once(serve: Serve) -> None:
+    """A step that waits for another accelerator can still be cancelled; the next one takes its number."""
+    served = serve("paced:0")
+    client, engine = served.client, served.enclave.engine
+    job = begin(client)
+    engine._longest_step_s = 0.05
+    engine.grant(Slow("slow:0", ends=False))  # type: ignore[arg-type]
+    returned: list[str] = []
+    engine.revoke("paced:0", lambda name, _how: returned.append(name))
+    stream = step(client, job, 1)
+    until(lambda: engine._owned["slow:0"].busy)
+    engine.revoke("slow:0", lambda name, _how: returned.append(name))
+    until(lambda: "slow:0" in returned)
+    client.send(Kind.CANCEL, messages.Empty(), stream=stream)
+    refused = client.answer()[1].refused
+    assert refused is not None
+    assert refused.code is Refusal.CANCELLED
+    engine.grant(Slow("slow:1", ends=True))  # type: ignore[arg-type]
+    step(client, job, 1)
+    assert client.answer()[1].refused is None
 
 
 def test_inference_goes_on_beside_a_job(serve: Serve) -> None:

@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.worker.accelerators.protocol import Arrays, RunnableJob, Stop, unload_all
+from sectum.hetee.worker.accelerators.protocol import Arrays, JobCopy, RunnableJob, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class OnnxRuntimeAccelerator:
                 Refusal.NO_ACCELERATOR, f"{name}: this ONNX Runtime was not built for it; install onnxruntime-gpu"
             )
         self._provider: tuple[str, dict[str, str]] = provider, settings
-        self._models: set[_Loaded | RunnableJob] = set()
+        self._models: set[_Loaded | RunnableJob | JobCopy] = set()
 
     def load(self, model: CheckedModel) -> _Loaded:
         """Make an ONNX Runtime session. It has no custom operators and no folder with external data."""
@@ -68,16 +68,32 @@ class OnnxRuntimeAccelerator:
 
     def train(self, job: CheckedJob) -> RunnableJob:
         """Train with PyTorch, which is loaded now, if it was not before."""
-        try:
-            from sectum.hetee.worker.accelerators.pytorch.trainer import Trainer, settle
-        except ImportError:
-            detail = "this worker has no software for training: the rack was started without --training"
-            raise refusal(Refusal.MODEL_REFUSED, detail) from None
-        device = "cpu" if self.kind == "cpu" else self.name
-        settle(self._threads, device)
+        device = self._settled()
+        from sectum.hetee.worker.accelerators.pytorch.trainer import Trainer
+
         trainer = Trainer(job, self._models.discard, device)
         self._models.add(trainer)
         return trainer
+
+    def join(self, job: CheckedJob) -> JobCopy:
+        """Make the job's network once more, for parts of its batches."""
+        device = self._settled()
+        from sectum.hetee.worker.accelerators.pytorch.parts import NetworkCopy
+
+        copy = NetworkCopy(job, self._models.discard, device)
+        self._models.add(copy)
+        return copy
+
+    def _settled(self) -> str:
+        """Have PyTorch compute as it should, and return its name of this accelerator."""
+        try:
+            from sectum.hetee.worker.accelerators.pytorch.trainer import settle
+        except ImportError:
+            detail = "this worker has no software for training: the rack was started without --training"
+            raise refusal(Refusal.MODEL_REFUSED, detail) from None
+        device = "cpu" if self.kind == "cpu" else f"cuda:{self._provider[1]['device_id']}"
+        settle(self._threads, device)
+        return device
 
     def reset(self) -> str:
         """Drop all sessions and their memory. Only the driver can clear what is left in a GPU's memory."""

@@ -13,7 +13,7 @@ from sectum.errors import SectumError
 from sectum.graph.reader import read
 from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.worker.accelerators.paced_job import PacedJob
+from sectum.hetee.worker.accelerators.paced_job import PacedCopy, PacedJob
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop, unload_all
 from sectum.hetee.worker.models import CheckedModel
 from sectum.hetee.worker.training.checked_job import CheckedJob
@@ -33,7 +33,7 @@ class PacedAccelerator:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._models: set[_Paced | PacedJob] = set()
+        self._models: set[_Paced | PacedJob | PacedCopy] = set()
 
     def load(self, model: CheckedModel) -> _Paced:
         """Keep the model, to derive the shapes of its outputs."""
@@ -46,6 +46,12 @@ class PacedAccelerator:
         paced = PacedJob(job, self._models.discard)
         self._models.add(paced)
         return paced
+
+    def join(self, job: CheckedJob) -> PacedCopy:  # noqa: ARG002  # nothing of it is needed
+        """Keep nothing."""
+        copy = PacedCopy(self._models.discard)
+        self._models.add(copy)
+        return copy
 
     def reset(self) -> str:
         """Drop all models."""

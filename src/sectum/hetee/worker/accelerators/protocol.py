@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sectum.hetee.data_plane.messages import Pace, Work
 from sectum.hetee.worker.models import CheckedModel
+from sectum.hetee.worker.team import Helper
 
 if TYPE_CHECKING:
     from sectum.hetee.worker.training.checked_job import CheckedJob
@@ -18,15 +19,29 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, NDArray[Any]]
 
 
+def _never() -> bool:
+    return False
+
+
 class Stop:
-    """Tells a computation to stop, because nobody wants its result any more."""
+    """Tells a computation to stop, because nobody wants its result any more, or wants it from here.
+
+    Attributes:
+        late: also asks to stop, from some time on; looked at only by those who look at the truth of this object.
+    """
 
     def __init__(self) -> None:
+        self.late: Callable[[], bool] = _never
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._hook: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
+        return self._event.is_set() or self.late()
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody wants the result any more."""
         return self._event.is_set()
 
     def set(self) -> None:
@@ -78,22 +93,29 @@ class RunnableJob(Protocol):
     """A training job on an accelerator."""
 
     def run(
-        self, work: Work, arrays: Arrays, stop: Stop, commit: Callable[[], None], pace: Pace | None = None
+        self,
+        work: Work,
+        arrays: Arrays,
+        stop: Stop,
+        commit: Callable[[], None],
+        pace: Pace | None = None,
+        helpers: Sequence[Helper] = (),
     ) -> dict[str, NDArray[Any]]:
         """Train with one batch, score one, or give a part of a checkpoint.
 
         Args:
             work: what to do, and the step that it is for.
             arrays: the batch's inputs by name.
-            stop: when it is set before ``commit`` was called, the call ends early and changes nothing.
+            stop: when it is true before ``commit`` was called, the call ends early and changes nothing.
             commit: called once before the state changes; raises if the batch has an answer already.
             pace: published times to wait for; only for a paced accelerator.
+            helpers: accelerators of the same kind that compute a part of the batch; fewer than the batch has items.
 
         Returns:
             The outputs by name, in the order in which they are sent.
 
         Raises:
-            WorkRefused: ``INPUT_REFUSED``, it is not the next step; ``COMPUTE_FAILED``.
+            WorkRefused: ``INPUT_REFUSED``, it is not the next step; ``COMPUTE_FAILED``; ``CANCELLED``, it was stopped.
         """
 
     def park(self) -> None:
@@ -103,7 +125,14 @@ class RunnableJob(Protocol):
         """Drop the state."""
 
 
-def unload_all(models: Collection[RunnableModel | RunnableJob]) -> int:
+class JobCopy(Protocol):
+    """What computes parts of the batches of a training job that is on another accelerator."""
+
+    def unload(self) -> None:
+        """Drop the copy."""
+
+
+def unload_all(models: Collection[RunnableModel | RunnableJob | JobCopy]) -> int:
     """Unload all models, which take themselves out of the collection; returns their number."""
     loaded = list(models)
     for model in loaded:
@@ -134,6 +163,13 @@ class Accelerator(Protocol):
 
     def train(self, job: CheckedJob) -> RunnableJob:
         """Begin a training job, or go on with one that another accelerator had.
+
+        Raises:
+            WorkRefused: ``MODEL_REFUSED``, it cannot be trained.
+        """
+
+    def join(self, job: CheckedJob) -> JobCopy:
+        """Get ready to compute parts of the batches of a job that another accelerator of this kind has.
 
         Raises:
             WorkRefused: ``MODEL_REFUSED``, it cannot be trained.

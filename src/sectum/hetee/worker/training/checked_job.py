@@ -10,7 +10,7 @@ from sectum.errors import SectumError
 from sectum.hetee.data_plane.messages import BatchOpening, Slot, Work
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.training.job import CHECKPOINT, LABELS, LOSS, SCORES, SIZE, STATE, TrainingJob, read_job
-from sectum.hetee.training.tensor_file import joined, read_tensors
+from sectum.hetee.training.tensor_file import TensorFile, joined, read_tensors
 from sectum.hetee.worker.lane import Lane
 from sectum.hetee.worker.models import CheckedModel, batch_refused
 
@@ -44,16 +44,22 @@ class CheckedJob(CheckedModel):
         job: its description.
         sources: models and weights by their SHA-256; the weights are dropped when the job has begun.
         lane: order of its batches.
-        parked: its state as a checkpoint while it is on no accelerator; empty before it has begun.
+        parked: its state as a checkpoint while it is on no accelerator; empty before it has begun, and while it is on
+            one.
     """
 
     job: TrainingJob
     sources: dict[bytes, CheckedModel]
     lane: Lane[Any] = field(default_factory=Lane)
-    parked: list[bytes | memoryview] = field(default_factory=list)
+    parked: list[TensorFile] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"Job({self.sha256.hex()[:16]})"
+
+    @property
+    def splits(self) -> bool:
+        """Whether its batches may have any number of items, so that several accelerators can share one."""
+        return not isinstance(self.inputs[0].shape[0], int)
 
     def takes(self, message: BatchOpening) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
         """The inputs that a batch must give, and the outputs that it gets.

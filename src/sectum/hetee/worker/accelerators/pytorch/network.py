@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -12,16 +13,22 @@ from sectum.zoo.torch_modules import wire
 from sectum.zoo.torch_weights import initialise
 
 
+def nothing() -> None:
+    """Do nothing: what a network calls before each layer, unless it is told otherwise."""
+
+
 class Network(Protocol):
     """A network with its parameters.
 
     Attributes:
         parameters: what is trained, by name.
         buffers: what else changes while it trains, by name, such as the statistics of batch normalisation.
+        watch: called before each layer.
     """
 
     parameters: dict[str, torch.Tensor]
     buffers: dict[str, torch.Tensor]
+    watch: Callable[[], None]
 
     def scores(self, pictures: torch.Tensor, *, training: bool) -> torch.Tensor:
         """The scores ``(batch, classes)`` of a batch of inputs."""
@@ -38,6 +45,9 @@ class ZooNetwork:
         self._module.to(device)
         self.parameters: dict[str, torch.Tensor] = dict(self._module.named_parameters())
         self.buffers = dict(self._module.named_buffers())
+        self.watch: Callable[[], None] = nothing
+        for layer in self._module.modules():
+            layer.register_forward_pre_hook(lambda *_: self.watch())
 
     def scores(self, pictures: torch.Tensor, *, training: bool) -> torch.Tensor:
         """The scores of a batch of pictures ``(batch, 3, height, width)``."""

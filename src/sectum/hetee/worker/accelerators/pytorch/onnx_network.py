@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from sectum.errors import ModelError
 from sectum.graph.onnx_format import Parser, RawNode
 from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.worker.accelerators.pytorch.network import nothing
 from sectum.hetee.worker.accelerators.pytorch.onnx_operators import OPERATORS, Value
 from sectum.hetee.worker.models import LIMITS
 
@@ -30,6 +32,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, content: bytes, device: str = "cpu") -> None:
+        self.watch: Callable[[], None] = nothing
         try:
             graph = Parser(content, LIMITS).model().graph
             self._constants: dict[str, torch.Tensor] = {}
@@ -72,6 +75,7 @@ class OnnxNetwork:
         """The model's first output for a batch of inputs."""
         values: dict[str, Value] = {**self._constants, **self.buffers, **self.parameters, self._input: pictures}
         for index, node in enumerate(self._nodes):
+            self.watch()
             values.update(zip(node.outputs, _computed(node, values, training=training), strict=False))
             for name in node.inputs:  # what nothing reads any more
                 if self._last[name] == index and name != self._output:

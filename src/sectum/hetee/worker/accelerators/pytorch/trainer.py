@@ -6,27 +6,28 @@ A confined process can make no page executable, so oneDNN, which compiles its ke
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from sectum.hetee.data_plane.messages import Pace, Work
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.training.job import CHECKPOINT, LABELS, LOSS, PART_BYTES, SCORES, SIZE, STATE
 from sectum.hetee.training.tensor_file import StoredTensor, TensorFile, pieces, read_tensors
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop
-from sectum.hetee.worker.accelerators.pytorch.network import Network, ZooNetwork
-from sectum.hetee.worker.accelerators.pytorch.onnx_network import OnnxNetwork
+from sectum.hetee.worker.accelerators.pytorch.network import Network
 from sectum.hetee.worker.accelerators.pytorch.optimisers import OptimiserState
+from sectum.hetee.worker.accelerators.pytorch.parts import Batch, loss_of, made, shared_loss, stopping
 from sectum.hetee.worker.models import batch_refused
+from sectum.hetee.worker.team import Helper
 from sectum.hetee.worker.training.checked_job import CheckedJob, begins
 
 FORMAT = "sectum-hetee-checkpoint-1"
+_LOST = TensorFile({}, {})  # what is parked where there is no state
 _STORED = {torch.float32: "F32", torch.int64: "I64"}
 _LOADED = {name: dtype for dtype, name in _STORED.items()}
 
@@ -64,22 +65,16 @@ class Trainer:
     def __init__(self, job: CheckedJob, forget: Callable[[Trainer], None], device: str = "cpu") -> None:
         self._job, self._forget, self._device = job, forget, device
         described = job.job
-        self._network: Network | None
-        try:
-            onnx = job.sources[described.onnx[0]].content if described.onnx else None
-            network: Network = ZooNetwork(described, device) if onnx is None else OnnxNetwork(onnx, device)
-            for value in network.parameters.values():
-                value.requires_grad_(True)
-            self._optimiser = OptimiserState(described.optimiser, network.parameters)
-        except (MemoryError, HeteeError):
-            raise
-        except Exception as error:  # noqa: BLE001  # a hostile job may make it raise anything
-            raise refusal(Refusal.MODEL_REFUSED, f"the network cannot be made: {error}"[:500]) from None
-        self._network = network
+        network = made(job, device)
+        self._network: Network | None = network
+        self._optimiser = OptimiserState(described.optimiser, network.parameters)
         self._step, self._state = 0, bytes(0)
         self._snapshot: tuple[int, memoryview] | None = None
         if job.parked:
-            self._restore(read_tensors(job.parked.pop()))
+            if job.parked[0] is _LOST:
+                detail = "the job's state was lost; go on from a checkpoint, in another job"
+                raise refusal(Refusal.COMPUTE_FAILED, detail)
+            self._restore(job.parked.pop())
         elif described.checkpoint:
             self._restore(read_tensors(job.file(described.checkpoint)))
             if self._step != described.step:
@@ -97,21 +92,23 @@ class Trainer:
         self,
         work: Work,
         arrays: Arrays,
-        stop: Stop,  # noqa: ARG002  # `commit` refuses what nobody wants any more
+        stop: Stop,
         commit: Callable[[], None],
         pace: Pace | None = None,
+        helpers: Sequence[Helper] = (),
     ) -> dict[str, NDArray[Any]]:
         """Do what a batch asks for.
 
         Args:
             work: what to do.
             arrays: the batch's inputs by name.
-            stop: not looked at: a step that was begun is computed, and `commit` refuses what nobody wants any more.
+            stop: looked at before each layer, and for each gradient.
             commit: called once before the state changes; raises if nobody wants the answer any more.
             pace: must be None.
+            helpers: accelerators that compute a part of the batch.
 
         Raises:
-            WorkRefused: ``INPUT_REFUSED``, it is not the next step or does not fit; ``COMPUTE_FAILED``.
+            WorkRefused: ``INPUT_REFUSED``, it is not the next step or does not fit; ``COMPUTE_FAILED``; ``CANCELLED``.
         """
         assert pace is None
         network = self._network
@@ -121,11 +118,13 @@ class Trainer:
         try:
             if work.kind == "checkpoint":
                 return self._part(work.begin)
-            pictures = self._moved(next(array for name, array in arrays.items() if name != LABELS))
+            pictures = torch.from_numpy(next(array for name, array in arrays.items() if name != LABELS))
             if work.kind == "score":
-                with torch.no_grad():
-                    return {SCORES: network.scores(pictures, training=False).cpu().numpy()}
-            return self._train(network, work, pictures, self._moved(arrays[LABELS]), commit)
+                with torch.no_grad(), stopping(network, stop):
+                    return {SCORES: network.scores(pictures.to(self._device), training=False).cpu().numpy()}
+            seed = (self._job.job.seed << 32) ^ work.step  # so a checkpoint needs no state of what draws
+            batch = Batch(pictures, torch.from_numpy(arrays[LABELS]), seed, stop)
+            return self._train(network, work, batch, commit, helpers)
         except (MemoryError, HeteeError):
             raise
         except Exception as error:  # noqa: BLE001  # a hostile model may make it raise anything
@@ -133,28 +132,16 @@ class Trainer:
                 raise MemoryError from None
             raise refusal(Refusal.COMPUTE_FAILED, f"PyTorch failed: {error}"[:500]) from None
 
-    def _moved(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self._device)
-
     def _train(
-        self,
-        network: Network,
-        work: Work,
-        pictures: torch.Tensor,
-        labels: torch.Tensor,
-        commit: Callable[[], None],
+        self, network: Network, work: Work, batch: Batch, commit: Callable[[], None], helpers: Sequence[Helper]
     ) -> dict[str, NDArray[Any]]:
         described = self._job.job
-        # What is drawn in a step depends on its number only, so that a checkpoint needs no random state.
-        torch.manual_seed((described.seed << 32) ^ work.step)
-        for value in network.parameters.values():
-            value.grad = None
         kept = {name: value.clone() for name, value in network.buffers.items()}
         try:
-            scores = network.scores(pictures, training=True)
-            _check_labels(labels, scores)
-            loss = functional.cross_entropy(scores, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if helpers:
+                loss = shared_loss(network, self._device, batch, helpers)
+            else:
+                loss = loss_of(network, self._device, batch)
             commit()
         except BaseException:
             for name, value in kept.items():  # a step that is refused has changed nothing
@@ -179,9 +166,9 @@ class Trainer:
         found = {f"model.{name}": value for name, value in self._model().items()}
         return found | {f"optimiser.{name}": value for name, value in self._optimiser.tensors.items()}
 
-    def _checkpoint(self) -> tuple[Mapping[str, str], Mapping[str, StoredTensor]]:
+    def _checkpoint(self) -> TensorFile:
         about = {"format": FORMAT, "step": str(self._step), "structure": self._job.job.structure}
-        return about, {name: _stored(value) for name, value in self._everything().items()}
+        return TensorFile(about, {name: _stored(value) for name, value in self._everything().items()})
 
     def _digest(self) -> bytes:
         whole = hashlib.sha256()
@@ -226,11 +213,11 @@ class Trainer:
         self._step = int(about["step"])
 
     def park(self) -> None:
-        """Keep the state in the memory of this process, and leave the accelerator."""
+        """Keep the state in the memory of this process, and leave the accelerator. On a CPU nothing is copied."""
         try:
-            state = self._bytes() if self._network is not None else memoryview(b"")
-        except (MemoryError, RuntimeError):
-            state = memoryview(b"")  # whoever goes on is told that there is no state
+            state = self._checkpoint() if self._network is not None else _LOST
+        except (MemoryError, RuntimeError):  # no room for what comes from a device
+            state = _LOST
         self._job.parked[:] = [state]
         self.unload()
 
@@ -239,15 +226,6 @@ class Trainer:
         self._network = self._snapshot = None
         self._optimiser.tensors.clear()
         self._forget(self)
-
-
-def _check_labels(labels: torch.Tensor, scores: torch.Tensor) -> None:
-    least, most = (int(labels.min()), int(labels.max())) if labels.numel() else (0, -1)
-    if labels.shape != scores.shape[:1] or not 0 <= least <= most < scores.shape[1]:
-        raise batch_refused(
-            f"labels of shape {list(labels.shape)} from {least} to {most} for scores of shape {list(scores.shape)}; "
-            "expected the number of a class for each item"
-        )
 
 
 @torch.no_grad()
