@@ -92,16 +92,20 @@ def adding_model() -> bytes:
 
 
 def memory_of(pid: int) -> Iterator[bytes]:
-    """The readable memory of a process, region by region.
+    """The readable memory of a process, region by region; nothing of one that has ended.
 
     Raises:
         PermissionError: this user may not read it.
     """
-    maps = Path(f"/proc/{pid}/maps").read_text()
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in maps.splitlines():
+    process = Path(f"/proc/{pid}")
+    with (
+        contextlib.suppress(FileNotFoundError),
+        (process / "maps").open() as maps,
+        (process / "mem").open("rb", buffering=0) as memory,
+    ):
+        for line in maps.readlines():
             match = re.match(r"([0-9a-f]+)-([0-9a-f]+) r", line)
-            if match is None or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+            if match is None or line.rstrip().endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
                 continue
             begin, end = int(match[1], 16), int(match[2], 16)
             with contextlib.suppress(OSError, ValueError, OverflowError):

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 # It answers REVOKE at once, and then computes with four threads for ever.
 LIE = """
 
-def _lie(self, name):
-    self._send(Kind.RETURNED, messages.Accelerators(accelerators=(name,)))
+def _lie(self, names):
+    self._send(Kind.RETURNED, messages.Accelerators(accelerators=names))
     for _ in range(4):
         threading.Thread(target=_compute, daemon=True).start()
 

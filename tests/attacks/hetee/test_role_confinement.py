@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +23,19 @@ pytestmark = [
 ]
 
 HOSTILE = SUPPORT / "hetee_hostile_role.py"
+STRANGERS_USER = 65534
+STRANGER = """
+import os, socket, sys
+
+group, user = map(int, sys.argv[1:3])
+os.setgroups([])
+os.setresgid(group, group, group)
+os.setresuid(user, user, user)
+with socket.socket(socket.AF_UNIX) as peer:
+    peer.settimeout(5)
+    peer.connect(sys.argv[3])
+    print("closed" if peer.recv(1) == b"" else "answered", end="")
+"""
 
 
 def run(rack: Rack, tmp_path: Path, role: str, how: str) -> tuple[dict[str, str], list[str]]:
@@ -132,14 +144,19 @@ def test_evidence_says_what_confines_controller_and_worker(rack: Rack, doubler: 
 
 
 def test_a_stranger_cannot_talk_to_the_controller(rack: Rack) -> None:
-    """The controller's socket takes connections from the host's user only, and its folder lets others not even look."""
-    folder = rack.paths.socket.parent.stat()
-    assert folder.st_mode & 0o007 == 0
-    with socket.socket(socket.AF_UNIX) as peer:  # as root, whom no folder keeps out
-        peer.settimeout(5)
-        peer.connect(str(rack.paths.socket))
-        assert peer.recv(1) == b""
-    until(lambda: rack.events("stranger_refused"))
+    """The controller takes connections of host and operator only, and the folder of its socket lets others not look."""
+    folder = os.open(rack.paths.socket.parent, os.O_PATH)
+    try:
+        there = os.fstat(folder)
+        assert there.st_mode & 0o007 == 0
+        # With the folder open and in its group, which an attacker is not: so only the controller itself can refuse.
+        path = f"/proc/self/fd/{folder}/{rack.paths.socket.name}"
+        command = [sys.executable, "-P", "-c", STRANGER, str(there.st_gid), str(STRANGERS_USER), path]
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=True, pass_fds=(folder,))
+    finally:
+        os.close(folder)
+    assert done.stdout == b"closed"
+    until(lambda: [event for event in rack.events("stranger_refused") if event["user"] == STRANGERS_USER])
 
 
 def test_logs_are_pipes(rack: Rack) -> None:
