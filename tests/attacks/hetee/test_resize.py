@@ -68,7 +68,7 @@ def test_a_host_that_drops_or_repeats_it_is_noticed(rack: Rack, doubler: bytes, 
         _, error, _ = error_within(15, use)
     assert done, "no such frame came by"
     assert error is not None
-    until(lambda: all(worker["state"] == "spare" for worker in (rack.state() or {"workers": ()})["workers"]))
+    until(lambda: all(worker["state"] == "spare" for worker in (rack.state() or {"workers": ()})["workers"]), 90)
 
 
 def test_a_flood_of_resizes_keeps_nobody_out(rack: Rack, doubler: bytes) -> None:
