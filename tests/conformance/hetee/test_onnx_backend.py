@@ -1,6 +1,6 @@
 """The backend tests of ONNX through a whole service: client, host, controller, worker, sealed all the way.
 
-The verdict on each has to be that of ONNX Runtime alone. ``python -m tests.conformance.hetee.test_hetee_onnx_backend``
+The verdict on each has to be that of ONNX Runtime alone. ``python -m tests.conformance.hetee.test_onnx_backend``
 prints the score.
 """
 
