@@ -115,6 +115,15 @@ def test_the_checkouts_figures_are_those_of_its_dataset(run):
     assert {told["learner"], *told["baselines"]} == set(learners())
 
 
+def test_the_checkouts_page_shows_its_stored_figures(run, tmp_path):
+    """What is generated of docs/accuracy.md is what the stored evaluation gives."""
+    page = DATASET.parents[1] / "docs" / "accuracy.md"
+    again = tmp_path / "accuracy.md"
+    again.write_text(page.read_text())
+    run("evaluate", "--data", DATASET, "--markdown", again)
+    assert again.read_text() == page.read_text()
+
+
 def test_where_stored_figures_are_found_is_said(run, tmp_path):
     """An installed package has none: the error names the file, the checkout and both remedies."""
     result = run("evaluate", "--data", tmp_path / "networks")
