@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sectum.cli.command_group import FullSentenceGroup
+from sectum.cli.hetee.bench_cells import NETWORKS, batch_option, measure_cells, network_option
 from sectum.cli.hetee.bench_lifecycle import lifecycle
 from sectum.cli.hetee.bench_scaling import scaling
 from sectum.cli.hetee.options import SOFTWARE, F, need_extra, need_pytorch
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from sectum.hetee.bench.workload import Mode
     from sectum.hetee.worker.accelerators.published import Task
 
-_NETWORKS = ("VGG16", "GoogLeNet", "ResNet50", "ResNet101", "ResNet152")
 _BATCHES = ("4", "8", "16", "32", "64")
 _FEWEST = 4
 
@@ -33,20 +34,8 @@ def bench() -> None:
 def _cell_options(command: F) -> F:
     """Add the options that say what to measure."""
     options = (
-        click.option(
-            "--network",
-            "networks",
-            type=click.Choice(_NETWORKS, case_sensitive=False),
-            multiple=True,
-            help="Repeat it for several.  [default: all]",
-        ),
-        click.option(
-            "--batch",
-            "sizes",
-            type=click.Choice(_BATCHES),
-            multiple=True,
-            help="Batch size in images; repeat it for several.  [default: all]",
-        ),
+        network_option,
+        batch_option(_BATCHES),
         click.option(
             "--batches",
             callback=whole(10_000),
@@ -139,8 +128,6 @@ for _command in (scaling, lifecycle):
 def _measure(task: Task, *, picture: Path | None, as_json: bool, **options: Any) -> None:
     need_extra()
     from sectum.cli.hetee.bench_picture import check_drawable, draw
-    from sectum.cli.render.output import print_json, write_file
-    from sectum.cli.render.progress import progress_bar
     from sectum.hetee.bench.context import context
     from sectum.hetee.bench.inference import BenchPlan, run
 
@@ -149,28 +136,10 @@ def _measure(task: Task, *, picture: Path | None, as_json: bool, **options: Any)
     if options["batches"] < _FEWEST:
         raise UsageError(f"{options['batches']} batches are too few for a median: give --batches {_FEWEST} or more")
     mode = _mode(options["real_decode"], options["real_compute"], options["accelerator"])
-    networks = tuple(name for name in _NETWORKS if name in options["networks"]) or _NETWORKS
+    networks = tuple(name for name in NETWORKS if name in options["networks"]) or NETWORKS
     sizes = tuple(int(size) for size in _BATCHES if size in options["sizes"]) or tuple(map(int, _BATCHES))
     plan = BenchPlan(networks, sizes, mode, options["batches"], options["threads"], options["seed"], task)
-    cells: list[Cell] = []
-    interrupted = False
-    with progress_bar() as progress:
-        about = context(plan)
-        try:
-            for cell in run(plan, progress):
-                cells.append(cell)
-        except KeyboardInterrupt:
-            interrupted = True
-    if as_json:
-        print_json({"context": about, "interrupted": interrupted, "cells": [cell.json() for cell in cells]})
-    else:
-        _show(cells, about)
-    if picture is not None and cells:
-        write_file(picture, draw(cells, about))
-        if not as_json:
-            click.echo(f"drawn: {picture}")
-    if interrupted:
-        raise KeyboardInterrupt
+    measure_cells(partial(run, plan), context(plan), _show, draw, picture=picture, as_json=as_json)
 
 
 def _mode(real_decode: bool, real_compute: bool, accelerator: str | None) -> Mode:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sectum.cli.hetee.bench_cells import NETWORKS, batch_option, measure_cells, network_option
 from sectum.cli.hetee.options import SOFTWARE, need_extra
 from sectum.cli.options import examples, json_option, whole
 from sectum.errors import UsageError
@@ -14,7 +16,6 @@ from sectum.errors import UsageError
 if TYPE_CHECKING:
     from sectum.hetee.bench.scaling import ScalingCell
 
-_NETWORKS = ("VGG16", "GoogLeNet", "ResNet50", "ResNet101", "ResNet152")
 _BATCHES, _NUMBERS = ("4", "8", "16"), ("1", "2", "4", "8")
 _FEWEST = 2
 _OURS, _THEIRS, _BASELINE = "#3b6fb6", "#9aa3b0", "#c8452f"
@@ -26,20 +27,8 @@ _OURS, _THEIRS, _BASELINE = "#3b6fb6", "#9aa3b0", "#c8452f"
         "sectum hetee bench scaling --network ResNet50 --batch 8 --accelerators 2 --accelerators 4 --json",
     )
 )
-@click.option(
-    "--network",
-    "networks",
-    type=click.Choice(_NETWORKS, case_sensitive=False),
-    multiple=True,
-    help="Repeat it for several.  [default: all]",
-)
-@click.option(
-    "--batch",
-    "sizes",
-    type=click.Choice(_BATCHES),
-    multiple=True,
-    help="Batch size in images; repeat it for several.  [default: all]",
-)
+@network_option
+@batch_option(_BATCHES)
 @click.option(
     "--accelerators",
     "numbers",
@@ -77,37 +66,17 @@ def scaling(*, picture: Path | None, as_json: bool, **options: Any) -> None:
     """
     need_extra()
     from sectum.cli.hetee.bench_picture import check_drawable
-    from sectum.cli.render.output import print_json, write_file
-    from sectum.cli.render.progress import progress_bar
     from sectum.hetee.bench.scaling import ScalingPlan, about, run
 
     if picture is not None:
         check_drawable(picture)
     if options["rounds"] < _FEWEST:
         raise UsageError(f"{options['rounds']} round is too few for a median: give --rounds {_FEWEST} or more")
-    networks = tuple(name for name in _NETWORKS if name in options["networks"]) or _NETWORKS
+    networks = tuple(name for name in NETWORKS if name in options["networks"]) or NETWORKS
     sizes = tuple(int(size) for size in _BATCHES if size in (options["sizes"] or _BATCHES))
     numbers = tuple(int(number) for number in _NUMBERS if number in (options["numbers"] or _NUMBERS))
     plan = ScalingPlan(networks, sizes, numbers, options["rounds"], options["seed"])
-    cells: list[ScalingCell] = []
-    interrupted = False
-    with progress_bar() as progress:
-        known = about(plan)
-        try:
-            for cell in run(plan, progress):
-                cells.append(cell)
-        except KeyboardInterrupt:
-            interrupted = True
-    if as_json:
-        print_json({"context": known, "interrupted": interrupted, "cells": [cell.json() for cell in cells]})
-    else:
-        _show(cells, known)
-    if picture is not None and cells:
-        write_file(picture, _drawn(cells, known))
-        if not as_json:
-            click.echo(f"drawn: {picture}")
-    if interrupted:
-        raise KeyboardInterrupt
+    measure_cells(partial(run, plan), about(plan), _show, _drawn, picture=picture, as_json=as_json)
 
 
 def _show(cells: list[ScalingCell], known: dict[str, Any]) -> None:

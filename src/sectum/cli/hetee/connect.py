@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sectum.cli.hetee.options import (
+    accelerator_options,
     check_listenable,
     chosen_identity,
     chosen_policy,
@@ -34,18 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--port", callback=whole(65535), default="8001", show_default=True, metavar="N", help="Port on 127.0.0.1."
 )
-@click.option(
-    "--accelerator", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Kind of accelerator."
-)
-@click.option(
-    "--accelerators",
-    "count",
-    callback=whole(32),
-    default="1",
-    show_default=True,
-    metavar="N",
-    help="Number of accelerators. 'sectum hetee resize' changes it later.",
-)
+@accelerator_options
 @service_options
 @json_option
 def connect(*, models: tuple[str, ...], port: int, as_json: bool, **options: Any) -> None:

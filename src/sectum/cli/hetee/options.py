@@ -47,17 +47,26 @@ def service_options(command: F) -> F:
     return click.option("--url", default=URL, show_default=True, metavar="URL", help="Address of the service.")(command)
 
 
-def enclave_options(command: F) -> F:
-    """Add the options that say what the enclave is to have, and how long to wait for it."""
-    command = click.option(
+def wait_option(what: str) -> Callable[[F], F]:
+    """The option that says how long to wait for something."""
+    return click.option(
         "--wait",
         "wait_s",
         callback=positive("seconds", 600),
         default="60",
         show_default=True,
         metavar="S",
-        help="How long to wait for an enclave.",
-    )(command)
+        help=f"How long to wait for {what}.",
+    )
+
+
+def enclave_options(command: F) -> F:
+    """Add the options that say what the enclave is to have, and how long to wait for it."""
+    return accelerator_options(wait_option("an enclave")(command))
+
+
+def accelerator_options(command: F) -> F:
+    """Add the options that say which accelerators the enclave is to have."""
     command = click.option(
         "--accelerators",
         "count",

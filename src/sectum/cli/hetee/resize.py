@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from sectum.cli.hetee.options import need_extra
+from sectum.cli.hetee.options import need_extra, wait_option
 from sectum.cli.hetee.resizable import MOST_ACCELERATORS, ask, sessions
-from sectum.cli.options import examples, json_option, positive, whole
+from sectum.cli.options import examples, json_option, whole
 from sectum.errors import UsageError
 
 
@@ -18,15 +18,7 @@ from sectum.errors import UsageError
     metavar="PID",
     help="Process of the session.  [default: the only one that runs]",
 )
-@click.option(
-    "--wait",
-    "wait_s",
-    callback=positive("seconds", 600),
-    default="60",
-    show_default=True,
-    metavar="S",
-    help="How long to wait for more accelerators.",
-)
+@wait_option("more accelerators")
 @json_option
 def resize(*, count: int, process: int | None, wait_s: float, as_json: bool) -> None:
     """Give a session that runs N accelerators.

@@ -24,6 +24,7 @@ from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import decode
 from sectum.hetee.worker.accelerators import accelerator
 from sectum.hetee.worker.accelerators.paced import PacedAccelerator
+from sectum.hetee.worker.engine import ComputeEngine
 from sectum.testing.tiny_models import convolutions
 
 PIXELS = np.zeros((1, 8, 32, 32), np.uint8)
@@ -195,8 +196,8 @@ class Slow:
         return "nothing"
 
 
-def test_a_step_that_takes_too_long_leaves_its_accelerator(serve: Serve) -> None:
-    """A step that does not end on an accelerator that is to be given back is done anew on the next, before others."""
+def on_a_slow_accelerator(serve: Serve) -> tuple[Client, ComputeEngine, bytes, list[str]]:
+    """A job whose steps never end on the one accelerator that it has; names are added to the list when they return."""
     served = serve("paced:0")
     client, engine = served.client, served.enclave.engine
     job = begin(client)
@@ -204,6 +205,12 @@ def test_a_step_that_takes_too_long_leaves_its_accelerator(serve: Serve) -> None
     engine.grant(Slow("slow:0", ends=False))  # type: ignore[arg-type]
     returned: list[str] = []
     engine.revoke("paced:0", lambda name, _how: returned.append(name))
+    return client, engine, job, returned
+
+
+def test_a_step_that_takes_too_long_leaves_its_accelerator(serve: Serve) -> None:
+    """A step that does not end on an accelerator that is to be given back is done anew on the next, before others."""
+    client, engine, job, returned = on_a_slow_accelerator(serve)
     streams = [step(client, job, number) for number in (1, 2, 3)]
     until(lambda: engine._owned["slow:0"].busy)
     engine.revoke("slow:0", lambda name, _how: returned.append(name))
@@ -218,13 +225,7 @@ def test_a_step_that_takes_too_long_leaves_its_accelerator(serve: Serve) -> None
 
 def test_a_step_that_is_cancelled_while_it_leaves_is_answered_once(serve: Serve) -> None:
     """A step that waits for another accelerator can still be cancelled; the next one takes its number."""
-    served = serve("paced:0")
-    client, engine = served.client, served.enclave.engine
-    job = begin(client)
-    engine._longest_step_s = 0.05
-    engine.grant(Slow("slow:0", ends=False))  # type: ignore[arg-type]
-    returned: list[str] = []
-    engine.revoke("paced:0", lambda name, _how: returned.append(name))
+    client, engine, job, returned = on_a_slow_accelerator(serve)
     stream = step(client, job, 1)
     until(lambda: engine._owned["slow:0"].busy)
     engine.revoke("slow:0", lambda name, _how: returned.append(name))
