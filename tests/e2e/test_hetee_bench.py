@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 
 import pytest
 
+from sectum.hetee.bench.baseline import Baseline, baseline_system
 from sectum.hetee.bench.published import published
+from sectum.hetee.bench.workload import Mode, model, workload
 
 
 @pytest.mark.parametrize(("words", "preprocess"), [((), "paced"), (("--real-decode",), "real")])
@@ -41,6 +44,15 @@ def test_scaling_of_one_cell() -> None:
     assert one["speedup"] == 1
     assert two["speedup"] == pytest.approx(two["images_per_s"] / one["images_per_s"], rel=1e-3)
     assert two["vs_baseline"] == pytest.approx(two["images_per_s"] / two["baseline_images_per_s"], rel=1e-3)
+
+
+def test_the_plain_baseline_waits_for_room() -> None:
+    """A client of the baseline that sends more batches than are allowed at a time has all of them answered."""
+    content = model("GoogLeNet", Mode())
+    with Baseline("paced:0", "paced:1", open_streams=2) as baseline:
+        baseline.load(content, hashlib.sha256(content).digest())
+        work = workload("GoogLeNet", 4, Mode(), 0)
+        assert baseline_system(baseline).batches_per_s(work, 12, in_flight=8) > 0
 
 
 def test_the_life_of_an_enclave() -> None:

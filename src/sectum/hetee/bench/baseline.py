@@ -89,6 +89,8 @@ class Baseline:
         self._writer = PlainRecordWriter(self._socket)
         self._chunk_bytes = chunk_bytes
         self._pending: dict[int, _Pending] = {}
+        # The worker counts a batch until its receipt, which follows the result. So does this client.
+        self._room = threading.Semaphore(open_streams)
         self._stream = 0
         self._digest, self._slots = b"", tuple[Slot, ...]()
         self._receiver = threading.Thread(target=self._receive, name="plain-receive", daemon=True)
@@ -130,6 +132,8 @@ class Baseline:
     ) -> Future[PlainResult]:
         """Send a batch, as `sectum.hetee.client.session.Session.submit` does, or ``work`` of a training job.
 
+        Waits while as many batches are in flight as the worker allows.
+
         Raises:
             HeteeError: the worker ended. Later errors are raised by the future.
         """
@@ -145,6 +149,7 @@ class Baseline:
         return self._send(Kind.BATCH, batch, Plaintext.of(given, self._chunk_bytes, alone=alone)).future  # type: ignore[return-value]
 
     def _send(self, kind: Kind, opening: Message, plaintext: Plaintext) -> _Pending:
+        self._room.acquire()
         self._stream += 1
         stream, chunks, total = self._stream, plaintext.chunks, plaintext.total
         pending = self._pending[stream] = _Pending()
@@ -170,6 +175,7 @@ class Baseline:
             if not pending.future.done():
                 pending.future.set_exception(ended)
             pending.times_ns.set_exception(ended)
+            self._room.release()
 
     def _take(self, header: Header) -> None:
         if header.kind is Kind.CHUNK:
@@ -187,10 +193,14 @@ class Baseline:
             if not header.total:
                 pending.future.set_result(PlainResult(pending.data, pending.times_ns))
         elif header.kind is Kind.LOADED:
-            self._pending.pop(header.stream).future.set_result(decode(payload, data_messages.Loaded))
+            self._close(header.stream).future.set_result(decode(payload, data_messages.Loaded))
         elif header.kind is Kind.REFUSED:
             said = decode(payload, messages.Failure)
-            self._pending.pop(header.stream).future.set_exception(refusal(said.code, said.detail))
+            self._close(header.stream).future.set_exception(refusal(said.code, said.detail))
         elif header.kind is Kind.RECEIPT:
             times_ns = json.loads(decode(payload, data_messages.SignedReceipt).receipt)["times_ns"]
-            self._pending.pop(header.stream).times_ns.set_result(times_ns)
+            self._close(header.stream).times_ns.set_result(times_ns)
+
+    def _close(self, stream: int) -> _Pending:
+        self._room.release()
+        return self._pending.pop(stream)
