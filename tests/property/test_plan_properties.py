@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from drawing import examples
 from sectum.plan.cuts import _LEVELS as LEVELS
 from sectum.plan.cuts import Cut, StageCosts, cut, levels_of
+from sectum.plan.opening import OpeningCosts
 from sectum.plan.units import Unit
+from sectum.units import MIB
 
 UNITS = st.lists(
     st.builds(
-        lambda weight, ms, kind: Unit(0, (0, 1) if kind == 1 else None, weight, ms, must_stay=kind == 2),
+        lambda weight, ms, kind: Unit(0, (0, 1) if kind == 1 else None, weight * MIB, ms, must_stay=kind == 2),
         st.integers(0, 12),
         st.floats(0.0, 3.0),
         st.sampled_from([0, 0, 0, 0, 1, 2]),
@@ -56,9 +58,10 @@ def by_brute_force(units: list[Unit], buffer_bytes: int, room_bytes: int, costs:
 
 @given(UNITS, st.integers(1, 20), st.integers(1, 40), st.booleans())
 @examples(120)
-def test_no_other_cuts_are_cheaper(units: list[Unit], buffer_bytes: int, room_bytes: int, hidden: bool) -> None:
+def test_no_other_cuts_are_cheaper(units: list[Unit], buffer_mib: int, room_mib: int, hidden: bool) -> None:
     """Dynamic programming finds what trying all cuts finds."""
-    costs = StageCosts(stage_ms=0.3, open_ms_per_byte=0.2, hidden=hidden)
+    buffer_bytes, room_bytes = buffer_mib * MIB, room_mib * MIB
+    costs = StageCosts(OpeningCosts(0.2, 0.8, stage_ms=0.3), hidden=hidden)
     found = cut([[unit] for unit in units], buffer_bytes, room_bytes, costs)
     best = by_brute_force(units, buffer_bytes, room_bytes, costs)
     if found is None:

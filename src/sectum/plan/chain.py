@@ -133,7 +133,7 @@ class ChainPlanner(Planner):
             opening=self._costs,
             page_us=profile.load_us + profile.evict_us,
             ahead=len(self._networks) > 1,
-            open_ms_per_mib=self._costs.ms_per_mib(int8=self._int8),
+            int8=self._int8,
             link=self._link,
             on_link=self._link_costs,
         )

@@ -41,8 +41,7 @@ def to_json(plan: Plan, planned: PlannedChain, layer_names: Sequence[str]) -> di
         "resident_bytes": max(one.layout.working_set_bytes for one in planned.enclaves),
         "opened_bytes": planned.opened_bytes,
         "outputs_equal_native": not planned.changes_outputs,
-        "opening": {"ms_per_mib": planned.costs.ms_per_mib(int8=planned.changes_outputs),
-                    "stage_ms": planned.costs.stage_ms, "kind": planned.costs.kind},
+        "opening": planned.costs.to_json(int8=planned.changes_outputs),
         "enclaves": [_enclave(*both) for both in zip(chain.enclaves, planned.enclaves, strict=True)],
         "stages": stages,
     }  # fmt: skip

@@ -10,7 +10,9 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.plan.opening import OpeningCosts
 from sectum.plan.units import Unit
+from sectum.units import MIB
 
 _MANY_UNITS, _OF_A_BUFFER = 48, 8
 _LEVELS = 64
@@ -36,19 +38,19 @@ class StageCosts:
     """What a stage costs beside its arithmetic.
 
     Attributes:
-        stage_ms: to start it.
-        open_ms_per_byte: to open its weights.
+        opening: to open its weights, and to start it.
+        int8: whether its weights are stored as int8.
         hidden: whether a thread opens while the stage before computes, so that only what takes longer counts.
     """
 
-    stage_ms: float
-    open_ms_per_byte: float
+    opening: OpeningCosts
+    int8: bool = False
     hidden: bool = False
 
     def of(self, weight_bytes: int, compute_ms: float, *, streamed: bool) -> float:
         """Milliseconds of a stage, without its arithmetic."""
-        opening = weight_bytes * self.open_ms_per_byte if streamed else 0.0
-        return self.stage_ms + (max(0.0, opening - compute_ms) if self.hidden else opening)
+        opening_ms = self.opening.open_ms(weight_bytes, int8=self.int8) if streamed else 0.0
+        return self.opening.stage_ms + (max(0.0, opening_ms - compute_ms) if self.hidden else opening_ms)
 
 
 def grouped(units: Sequence[Unit], buffer_bytes: int) -> list[list[Unit]]:
@@ -90,7 +92,8 @@ def at_least_ms(units: Sequence[Unit], buffer_bytes: int, room_bytes: int, costs
     computing = math.fsum(unit.compute_ms for unit in units)
     streamed = max(0, sum(unit.weight_bytes for unit in units) - room_bytes)
     stages = max(1, -(-streamed // buffer_bytes))
-    opening, starting = streamed * costs.open_ms_per_byte, stages * costs.stage_ms
+    opening = streamed / MIB * costs.opening.least_ms_per_mib(int8=costs.int8)
+    starting = stages * costs.opening.stage_ms
     took = max(computing + starting, opening) if costs.hidden else computing + starting + opening
     return took * _ROUNDING
 

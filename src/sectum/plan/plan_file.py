@@ -159,8 +159,7 @@ def to_json(plan: Plan, planned: Planned, layer_names: Sequence[str]) -> dict[st
         "resident_bytes": planned.layout.working_set_bytes,
         "opened_bytes": planned.opened_bytes,
         "outputs_equal_native": not planned.changes_outputs,
-        "opening": {"ms_per_mib": planned.costs.ms_per_mib(int8=planned.changes_outputs),
-                    "stage_ms": planned.costs.stage_ms, "kind": planned.costs.kind},
+        "opening": planned.costs.to_json(int8=planned.changes_outputs),
         "stages": stages,
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ from sectum.plan.ways import Way, other_ways
 from sectum.predict.prediction import Interval
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared
-from sectum.units import MIB, PAGE_BYTES
+from sectum.units import PAGE_BYTES
 
 if TYPE_CHECKING:
     from sectum.paging.compiled_replacement import CompiledReplacement
@@ -305,8 +305,7 @@ class Planner:
         None where there are none, or where they take no less than ``least_ms``.
         """
         groups = grouped(parts, buffer_bytes)
-        open_ms = self._costs.ms_per_mib(int8=self._int8) / MIB
-        costs = StageCosts(self._costs.stage_ms, open_ms, hidden=buffers > 1)
+        costs = StageCosts(self._costs, int8=self._int8, hidden=buffers > 1)
         room = max(1, self._epc_bytes - buffers * buffer_bytes - peak_bytes)
         found = None
         for _ in range(_ROUNDS):
@@ -388,8 +387,7 @@ class Planner:
         compute_ms = way.in_order(self._compute_ms[buffers])
         computing = [self._costs.stage_ms + self._share_ms(stage, compute_ms) for stage in stages]
         opening = [
-            stage.weight_bytes / MIB * self._costs.ms_per_mib(int8=stage.int8) if stage.streamed else None
-            for stage in stages
+            self._costs.open_ms(stage.weight_bytes, int8=stage.int8) if stage.streamed else None for stage in stages
         ]
         return opening, computing
 

@@ -15,7 +15,7 @@ from sectum.plan.opening import OpeningCosts
 from sectum.plan.segments import segment_of
 from sectum.units import MIB
 
-COSTS = OpeningCosts(open_ms_per_mib=0.2, stage_ms=0.1)
+COSTS = OpeningCosts(0.2, 0.25, stage_ms=0.1)
 LINK = Pace(bits_per_s=1e10, delay_ms=0.1)
 LINK_COSTS = LinkCosts(seal_ms_per_mib=0.3, open_ms_per_mib=0.4, message_ms=0.05)
 

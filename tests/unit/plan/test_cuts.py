@@ -7,16 +7,18 @@ import random
 import pytest
 
 from sectum.plan.cuts import Cut, StageCosts, at_least_ms, cut, levels_of
+from sectum.plan.opening import OpeningCosts
 from sectum.plan.units import Unit
 
-KIB = 1 << 10
+STEP = 64 << 10
+"""Buffers are of 3 to 31 MiB: opening costs more for each MiB in larger ones."""
 
 
 def drawn(rng: random.Random, count: int) -> list[list[Unit]]:
     """Groups of one unit or two, a few of which must stay."""
     return [
         [
-            Unit(place, None, rng.choice([0, rng.randint(1, 200) * KIB]), rng.random(), rng.random() < 0.05)
+            Unit(place, None, rng.choice([0, rng.randint(1, 200) * STEP]), rng.random(), rng.random() < 0.05)
             for _ in range(rng.choice([1, 1, 2]))
         ]
         for place in range(count)
@@ -60,10 +62,10 @@ def cost_of(cuts: list[Cut], groups: list[list[Unit]], costs: StageCosts) -> flo
 def test_cuts_are_the_cheapest(hidden: bool) -> None:
     """No other stages of the same groups take less, and where there are none, none are found."""
     rng = random.Random(1)
-    costs = StageCosts(0.1, 2e-7, hidden=hidden)
+    costs = StageCosts(OpeningCosts(0.2, 0.5, stage_ms=0.1), hidden=hidden)
     for _ in range(25):
         groups = drawn(rng, rng.randint(1, 9))
-        buffer_bytes, room_bytes = rng.randint(50, 500) * KIB, rng.randint(1, 700) * KIB
+        buffer_bytes, room_bytes = rng.randint(50, 500) * STEP, rng.randint(1, 700) * STEP
         found = cut(groups, buffer_bytes, room_bytes, costs)
         least = cheapest(groups, buffer_bytes, room_bytes, costs)
         assert (found is None) == (least is None)
@@ -76,11 +78,11 @@ def test_cuts_are_the_cheapest(hidden: bool) -> None:
 def test_the_least_time_is_a_lower_bound(hidden: bool) -> None:
     """What is said beforehand that no stages take less than, none do."""
     rng = random.Random(2)
-    costs = StageCosts(0.1, 2e-7, hidden=hidden)
+    costs = StageCosts(OpeningCosts(0.2, 0.5, stage_ms=0.1), hidden=hidden)
     for _ in range(40):
         units = [unit for group in drawn(rng, rng.randint(1, 30)) for unit in group]
         groups = [[unit] for unit in units]
-        buffer_bytes, room_bytes = rng.randint(50, 500) * KIB, rng.randint(1, 2000) * KIB
+        buffer_bytes, room_bytes = rng.randint(50, 500) * STEP, rng.randint(1, 2000) * STEP
         found = cut(groups, buffer_bytes, room_bytes, costs)
         least_ms = at_least_ms(units, buffer_bytes, room_bytes, costs)
         if found is None:

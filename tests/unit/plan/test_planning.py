@@ -14,7 +14,7 @@ from sectum.plan.planning import Planned, Planner, Shared
 from sectum.plan.units import units
 from sectum.units import MIB
 
-COSTS = OpeningCosts(open_ms_per_mib=0.2, stage_ms=0.1)
+COSTS = OpeningCosts(0.2, 0.25, stage_ms=0.1)
 
 
 def planner(predictor, graph, enclave, epc_bytes: int, threads: int = 1) -> Planner:
