@@ -25,7 +25,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,11 @@ def a_round(result: PlanResult, conditions: Mapping[str, Any], *, unplanned: boo
         ways["native_all_threads"] = measure_native(result, conditions)
     if unplanned:
         ways["unplanned"] = measure_plan(result, conditions, planned=False)
-    return {name: _figures(one) for name, one in ways.items()}
+    return {name: kept(one) for name, one in ways.items()}
 
 
-def _figures(one: Measurement) -> dict[str, Any]:
+def kept(one: Measurement) -> dict[str, Any]:
+    """What is kept of a measurement."""
     return {
         "latency_ms": one.latency_ms,
         "uncertainty": one.uncertainty,
@@ -82,10 +83,10 @@ def measured(case: str, rounds: int, conditions: Mapping[str, Any], results: Res
     """All figures of a case."""
     result = planned(case)
     plan, epc_bytes = result.planned, result.plan.epc_bytes
-    rows = results.of(case)[:rounds]
+    rows = results.of(case=case)[:rounds]
     for number in range(len(rows), rounds):
         row = a_round(result, conditions, unplanned=plan.as_it_is or not number)
-        results.add(case, row)
+        results.add(row, case=case)
         rows.append(row)
     latency_ms = {
         name: statistics.median(row[name]["latency_ms"] for row in rows if name in row)
@@ -136,15 +137,51 @@ class Results:
         lines = path.read_text().splitlines() if path is not None and path.exists() else []
         self._rows = [json.loads(line) for line in lines]
 
-    def of(self, case: str) -> list[dict[str, Any]]:
-        """Rounds of a case."""
-        return [row["round"] for row in self._rows if (row["case"], row["runs"]) == (case, self._runs)]
+    def of(self, **key: str) -> list[dict[str, Any]]:
+        """Rounds of a case, or of one way to run it."""
+        wanted = {**key, "runs": self._runs}
+        return [row["round"] for row in self._rows if {name: row.get(name) for name in wanted} == wanted]
 
-    def add(self, case: str, row: Mapping[str, Any]) -> None:
+    def add(self, row: Mapping[str, Any], **key: str) -> None:
         """Keep a round."""
         if self._path is not None:
             with self._path.open("a") as file:
-                file.write(json.dumps({"case": case, "runs": self._runs, "round": row}) + "\n")
+                file.write(json.dumps({**key, "runs": self._runs, "round": row}) + "\n")
+
+
+def each(
+    cases: Iterable[Any],
+    figures: Callable[[Any], dict[str, Any]],
+    show: Callable[[Mapping[str, Any]], None],
+    summary: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]],
+    *,
+    as_json: bool,
+) -> None:
+    """Measure each case, and print it and the summary."""
+    rows = []
+    for case in cases:
+        try:
+            rows.append(figures(case))
+        except SectumError as error:  # the other cases are measured all the same
+            print(f"{case}: not measured: {error}", file=sys.stderr, flush=True)
+            continue
+        if not as_json:
+            show(rows[-1])
+    if as_json:
+        json.dump({"cases": rows, "summary": summary(rows)}, sys.stdout, indent=2)
+    else:
+        print(json.dumps(summary(rows)))
+
+
+def common_options(doc: str, *, rounds: int, deadline_s: float) -> argparse.ArgumentParser:
+    """A parser with the options of all benchmarks that keep rounds."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--runs", type=int, default=5, help="inferences in each process")
+    parser.add_argument("--deadline", type=float, default=deadline_s, help="seconds for each measurement")
+    parser.add_argument("--results", type=Path, help="keep rounds in this file, and go on where it ends")
+    parser.add_argument("--json", action="store_true")
+    return parser
 
 
 def show(row: Mapping[str, Any]) -> None:
@@ -181,29 +218,16 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure the cases."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = common_options(__doc__, rounds=3, deadline_s=240.0)
     parser.add_argument("--case", action="append", help="NETWORK:EPC:THREADS, such as vgg16:93MiB:1")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=5, help="inferences in each process")
-    parser.add_argument("--deadline", type=float, default=240.0, help="seconds for each process")
-    parser.add_argument("--results", type=Path, help="keep rounds in this file, and go on where it ends")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     conditions = {"runs": options.runs, "deadline_s": options.deadline}
     results = Results(options.results, options.runs)
-    rows = []
-    for case in options.case or CASES:
-        try:
-            rows.append(measured(case, options.rounds, conditions, results))
-        except SectumError as error:  # the other cases are measured all the same
-            print(f"{case}: not measured: {error}", file=sys.stderr, flush=True)
-            continue
-        if not options.json:
-            show(rows[-1])
-    if options.json:
-        json.dump({"cases": rows, "summary": summary(rows)}, sys.stdout, indent=2)
-    else:
-        print(json.dumps(summary(rows)))
+
+    def figures(case: str) -> dict[str, Any]:
+        return measured(case, options.rounds, conditions, results)
+
+    each(options.case or CASES, figures, show, summary, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -21,17 +21,14 @@ rounds where that is more.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+from plan import Results, common_options, each
 
 from sectum.cli.plan.chain import ChainResult, make_chain
 from sectum.cli.plan.chain_measuring import measured
-from sectum.errors import SectumError
 from sectum.plan.links import DEFAULT_LINK
 from sectum.units import MIB, parse_bytes
 
@@ -54,42 +51,17 @@ def split(case: str, shares: str | None) -> ChainResult:
     )  # fmt: skip
 
 
-class Results:
-    """Rounds that were measured, in a file with a JSON object in each line, or in none.
-
-    Args:
-        path: of the file.
-        runs: inferences in each process: rounds with others are left out.
-    """
-
-    def __init__(self, path: Path | None, runs: int) -> None:
-        self._path, self._runs = path, runs
-        lines = path.read_text().splitlines() if path is not None and path.exists() else []
-        self._rows = [json.loads(line) for line in lines]
-
-    def of(self, case: str, way: str) -> list[dict[str, Any]]:
-        """Rounds of a way to split."""
-        key = (case, way, self._runs)
-        return [row["round"] for row in self._rows if (row["case"], row["way"], row["runs"]) == key]
-
-    def add(self, case: str, way: str, row: Mapping[str, Any]) -> None:
-        """Keep a round."""
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"case": case, "way": way, "runs": self._runs, "round": row}) + "\n")
-
-
 def figures(case: str, rounds: int, runs: int, deadline_s: float, results: Results) -> dict[str, Any]:
     """All figures of a case."""
     ways = {name: split(case, shares) for name, shares in WAYS.items()}
     planned = ways["plan"].planned.stages
     ways = {name: way for name, way in ways.items() if name == "plan" or way.planned.stages != planned}
-    found = {name: results.of(case, name)[:rounds] for name in ways}
+    found = {name: results.of(case=case, way=name)[:rounds] for name in ways}
     for number in range(rounds):
         for name, way in ways.items():
             if len(found[name]) <= number:
                 row = _round(measured(way, {"runs": runs}, deadline_s))
-                results.add(case, name, row)
+                results.add(row, case=case, way=name)
                 found[name].append(row)
     rows = {name: _summary(ways[name], some) for name, some in found.items()}
     return {"case": case, "kind": "measured", "goal": ways["plan"].shape.goal, **rows, **_bars(ways["plan"], found)}
@@ -188,28 +160,15 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure the cases."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = common_options(__doc__, rounds=2, deadline_s=300.0)
     parser.add_argument("--case", action="append", help="NETWORK:EPC:ENCLAVES:GOAL, such as vgg16:93MiB:4:latency")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=5, help="inferences in each process")
-    parser.add_argument("--deadline", type=float, default=300.0, help="seconds for each measurement")
-    parser.add_argument("--results", type=Path, help="keep rounds in this file, and go on where it ends")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = Results(options.results, options.runs)
-    rows = []
-    for case in options.case or CASES:
-        try:
-            rows.append(figures(case, options.rounds, options.runs, options.deadline, results))
-        except SectumError as error:  # the other cases are measured all the same
-            print(f"{case}: not measured: {error}", file=sys.stderr, flush=True)
-            continue
-        if not options.json:
-            show(rows[-1])
-    if options.json:
-        json.dump({"cases": rows, "summary": summary(rows)}, sys.stdout, indent=2)
-    else:
-        print(json.dumps(summary(rows)))
+
+    def of(case: str) -> dict[str, Any]:
+        return figures(case, options.rounds, options.runs, options.deadline, results)
+
+    each(options.case or CASES, of, show, summary, as_json=options.json)
 
 
 if __name__ == "__main__":

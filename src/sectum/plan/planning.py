@@ -39,7 +39,7 @@ _LEAST_BUFFER_BYTES = 256 << 10
 _ROUNDS = 5
 _PAGING_CANDIDATES = 3
 _WORTH = 0.99
-"""Another order or strips have to bring the latency to this share: predictions are not exact."""
+"""Another order, strips or smaller buffers have to bring the latency to this share: predictions are not exact."""
 _OPENING_UNCERTAINTY = 0.25
 
 
@@ -228,7 +228,8 @@ class Planner:
     def _plans(self, ways: Mapping[int, Sequence[Way]], least_ms: float) -> tuple[list[Planned], list[Candidate]]:
         """Plans of the given ways, by the number of buffers, that fit into the EPC, and others that do not.
 
-        Those that take no less than ``least_ms``, or than one before them, are left out.
+        Those that take no less than ``least_ms`` are left out, and those that gain next to nothing over one before
+        them, which has larger buffers and so fewer stages.
         """
         fitting: list[Planned] = []
         too_large: list[Candidate] = []
@@ -240,7 +241,7 @@ class Planner:
                     found = self._with_buffers(way, buffers, buffer_bytes, least_ms)
                     if found is not None and found.missing_bytes(self._epc_bytes) <= 0:
                         fitting.append(self._evaluated(found))
-                        least_ms = min(least_ms, fitting[-1].latency_ms)
+                        least_ms = min(least_ms, _WORTH * fitting[-1].latency_ms)
                     elif found is not None:
                         too_large.append(found)
         return fitting, too_large

@@ -23,6 +23,7 @@ def measured(
     *,
     batch: int = 1,
     threads: int = 1,
+    runs: int | None = None,
     deadline_s: float,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
 ) -> Measurement:
@@ -34,6 +35,7 @@ def measured(
         plan: of this network, that it follows; None to run it as it is.
         batch: images in an inference.
         threads: all of them.
+        runs: number of samples; None for as many as a precise result needs.
         deadline_s: stop after so many seconds.
         progress: is told what is being done, and the share that is done.
 
@@ -53,6 +55,7 @@ def measured(
             SoftEpcRunner(),
             epc_bytes=profile.epc_bytes,
             threads=threads,
+            runs=runs,
             deadline_s=deadline_s,
             references=stored_references(),
             streams=prepared,
