@@ -39,7 +39,7 @@ _LEAST_BUFFER_BYTES = 256 << 10
 _ROUNDS = 5
 _PAGING_CANDIDATES = 3
 _WORTH = 0.99
-"""Another order, strips or smaller buffers have to bring the latency to this share: predictions are not exact."""
+"""Another order, strips or more stages have to bring the latency to this share: predictions are not exact."""
 _OPENING_UNCERTAINTY = 0.25
 
 
@@ -212,7 +212,7 @@ class Planner:
         """The plan with the least predicted latency; the simpler one where another gains next to nothing."""
         plain = Way(self.graph, activation_bytes=self.graph.lifetimes.peak_bytes)
         fitting, too_large = self._plans({buffers: [plain] for buffers in self._networks}, self.unplanned_ms)
-        simplest = min(fitting, key=lambda plan: plan.latency_ms, default=None)
+        simplest = _simplest(fitting) if fitting else None
         if simplest is None or simplest.latency_ms >= self.unplanned_ms:
             simplest = self.without_stages()
         if simplest.latency_ms <= sum(self._compute_ms[1]) / _WORTH:
@@ -228,8 +228,7 @@ class Planner:
     def _plans(self, ways: Mapping[int, Sequence[Way]], least_ms: float) -> tuple[list[Planned], list[Candidate]]:
         """Plans of the given ways, by the number of buffers, that fit into the EPC, and others that do not.
 
-        Those that take no less than ``least_ms`` are left out, and those that gain next to nothing over one before
-        them, which has larger buffers and so fewer stages.
+        Those that take no less than ``least_ms``, or than one before them, are left out.
         """
         fitting: list[Planned] = []
         too_large: list[Candidate] = []
@@ -241,7 +240,7 @@ class Planner:
                     found = self._with_buffers(way, buffers, buffer_bytes, least_ms)
                     if found is not None and found.missing_bytes(self._epc_bytes) <= 0:
                         fitting.append(self._evaluated(found))
-                        least_ms = min(least_ms, _WORTH * fitting[-1].latency_ms)
+                        least_ms = min(least_ms, fitting[-1].latency_ms)
                     elif found is not None:
                         too_large.append(found)
         return fitting, too_large
@@ -439,6 +438,13 @@ class Planner:
         return Interval(
             at(native.low / scale, 1 - _OPENING_UNCERTAINTY), at(native.high / scale, 1 + _OPENING_UNCERTAINTY)
         )
+
+
+def _simplest(plans: Sequence[Planned]) -> Planned:
+    """The plan with the fewest stages of those that take next to nothing more than the fastest."""
+    least_ms = min(plan.latency_ms for plan in plans)
+    near = [plan for plan in plans if _WORTH * plan.latency_ms <= least_ms]
+    return min(near, key=lambda plan: (len(plan.stages), plan.latency_ms))
 
 
 def stage_of(graph: OptimizedGraph, parts: Sequence[Unit], *, streamed: bool, int8: bool = False) -> PlannedStage:
