@@ -78,6 +78,12 @@ def levels_of(weight_bytes: int, room_bytes: int) -> int:
     return _LEVELS + 1 if weight_bytes > room_bytes else math.ceil(weight_bytes * _LEVELS / room_bytes)
 
 
+def least_room_bytes(units: Sequence[Unit]) -> int:
+    """Room for weights that stay in which there is certainly a step for each part of what must stay."""
+    weights = [unit.weight_bytes for unit in units if unit.must_stay and unit.weight_bytes]
+    return math.ceil(sum(weights) * _LEVELS / max(1, _LEVELS - len(weights)))
+
+
 def at_least_ms(units: Sequence[Unit], buffer_bytes: int, room_bytes: int, costs: StageCosts) -> float:
     """What no stages of these units take less than; 0 where it is not sure that `cut` finds stages in this room.
 

@@ -13,7 +13,7 @@ from sectum.enclave.profile import Profile, streamed_bytes
 from sectum.errors import UsageError
 from sectum.ort.optimized import OptimizedGraph
 from sectum.paging.replacement import PagingCounts, all_fit, steady_state
-from sectum.plan.cuts import StageCosts, at_least_ms, cut, grouped
+from sectum.plan.cuts import StageCosts, at_least_ms, cut, grouped, least_room_bytes
 from sectum.plan.divisions import division_ms
 from sectum.plan.layout import Layout, lay_out
 from sectum.plan.opening import OpeningCosts
@@ -40,6 +40,8 @@ _ROUNDS = 5
 _PAGING_CANDIDATES = 3
 _WORTH = 0.99
 """Another order, strips or more stages have to bring the latency to this share: predictions are not exact."""
+_PAGING_WORTH = 0.9
+"""A plan that pages has to bring the latency to this share: which of its pages are loaded is predicted less exactly."""
 _OPENING_UNCERTAINTY = 0.25
 
 
@@ -221,7 +223,8 @@ class Planner:
         others, larger = self._plans(ways, _WORTH * simplest.latency_ms)
         if not fitting and not others:  # counting page faults takes long, so only where nothing else is left
             left = sorted([*too_large, *larger], key=lambda one: one.missing_bytes(self._epc_bytes))
-            others = [self._evaluated(one) for one in left[:_PAGING_CANDIDATES]]
+            paged = [self._evaluated(one) for one in left[:_PAGING_CANDIDATES]]
+            others = [one for one in paged if one.latency_ms < _PAGING_WORTH * self.unplanned_ms]
         best = min([simplest, *others], key=lambda plan: plan.latency_ms)
         return best if best.latency_ms < _WORTH * simplest.latency_ms else simplest
 
@@ -307,13 +310,14 @@ class Planner:
         groups = grouped(parts, buffer_bytes)
         costs = StageCosts(self._costs, int8=self._int8, hidden=buffers > 1)
         room = max(1, self._epc_bytes - buffers * buffer_bytes - peak_bytes)
+        least_room = least_room_bytes(parts)
         found = None
         for _ in range(_ROUNDS):
             if at_least_ms(parts, buffer_bytes, room, costs) >= least_ms:
                 return None
             cuts = cut(groups, buffer_bytes, room, costs)
-            if cuts is None and room < self._epc_bytes:
-                room = self._epc_bytes  # what must stay does not fit: it is paged, as without a plan
+            if cuts is None and room < least_room:
+                room = least_room  # what must stay does not fit beside the rest: pages are loaded
                 cuts = cut(groups, buffer_bytes, room, costs)
             if cuts is None:
                 break
@@ -330,7 +334,7 @@ class Planner:
                 return None
             found = Candidate(way, stages, buffers, self._laid_out(way, stages, buffers))
             missing = found.missing_bytes(self._epc_bytes)
-            if missing <= 0 or room == 1:
+            if missing <= 0 or room in (1, least_room):
                 break
             room = max(1, room - missing)
         return found

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sectum.plan.cuts import Cut, StageCosts, at_least_ms, cut, levels_of
+from sectum.plan.cuts import Cut, StageCosts, at_least_ms, cut, least_room_bytes, levels_of
 from sectum.plan.opening import OpeningCosts
 from sectum.plan.units import Unit
 
@@ -89,3 +89,13 @@ def test_the_least_time_is_a_lower_bound(hidden: bool) -> None:
             assert least_ms == 0
         else:
             assert least_ms <= cost_of(found, groups, costs) + sum(unit.compute_ms for unit in units)
+
+
+def test_what_must_stay_fits_into_the_least_room() -> None:
+    """In the least room there are cuts, whatever must stay, if the rest fits into the buffer."""
+    rng = random.Random(3)
+    costs = StageCosts(OpeningCosts(0.2, 0.5, stage_ms=0.1))
+    for _ in range(40):
+        units = [unit for group in drawn(rng, rng.randint(1, 30)) for unit in group]
+        room_bytes = max(1, least_room_bytes(units))
+        assert cut([[unit] for unit in units], 200 * STEP, room_bytes, costs) is not None
