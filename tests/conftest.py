@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -35,6 +36,17 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("fast")
     config.pluginmanager.register(SkipList(without_extras=config.getoption("without_extras")))
     config.pluginmanager.register(SlowTests())
+
+
+def pytest_collection() -> None:
+    """Looks for no garbage while modules are imported and tests are collected: there is none."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Keeps the garbage collector from going through all modules and all collected tests again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

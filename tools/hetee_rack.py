@@ -41,7 +41,7 @@ def until(true: Callable[[], Any], limit_s: float = 30.0, what: str = "the condi
     while time.monotonic() < end_s:
         if found := true():
             return found
-        time.sleep(0.02)
+        time.sleep(0.05)
     raise AssertionError(f"{what} did not come true within {limit_s:g} s")
 
 
@@ -66,13 +66,14 @@ class Rack(LocalRack):
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The log's lines with an event of this name."""
-        return [event for event in self.log() if event["event"] == name]
+        return [event for event in self.log(f'"{name}"') if event["event"] == name]
 
-    def log(self) -> Iterator[dict[str, Any]]:
-        """All lines of the log."""
+    def log(self, text: str = "") -> Iterator[dict[str, Any]]:
+        """All lines of the log, or those with a text in them; a log is read again and again, and may be long."""
         for line in self.paths.log.read_text().splitlines():
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
+            if text in line:
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line)
 
     def serving_pid(self) -> int:
         """The process id of the worker that was assigned last."""

@@ -38,10 +38,10 @@ def enclave():
     [
         ("squeezenet", 1, (4, 6), SETTLING_INFERENCES, 8),
         ("shufflenet", 1, (4, 8), SETTLING_INFERENCES, 8),
-        ("squeezenet", 4, (16,), SETTLING_INFERENCES, 8),
-        ("inception_v1", 1, (16, 28), SETTLING_INFERENCES, 8),
+        ("squeezenet", 4, (16,), SETTLING_INFERENCES, 4),
+        ("inception_v1", 1, (16, 28), SETTLING_INFERENCES, 2),
         # 60,880 loads from the first inference on.
-        ("bvlc_alexnet", 1, (64, 160), 1, 2),
+        ("bvlc_alexnet", 1, (64, 160), 1, 1),
     ],
 )
 def test_predicted_faults_are_those_counted(name, batch, epcs_mib, settling, counted):

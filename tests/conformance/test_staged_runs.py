@@ -18,14 +18,18 @@ NETWORKS = ("zoo:resnet18", "zoo:mobilenet_v2", "zoo:densenet121", "zoo:shufflen
             "light_squeezenet.onnx", "light_inception_v1.onnx", "light_shufflenet.onnx",
             "family:encoder", "family:vision_transformer", "family:recurrent", "family:detector")  # fmt: skip
 
+every_network = pytest.mark.parametrize(
+    "names", [tuple(KINDS), NETWORKS[:6], NETWORKS[6:]], ids=["kinds", "networks", "others"]
+)
+
 
 @cache
-def rows_of(script: str, *names: str) -> list[dict]:
-    """Run networks in a process of their own: what a script says of each."""
+def rows_of(*names: str) -> list[dict]:
+    """Run networks in a process of their own: what is said of each."""
     environment = child_environment()
     environment["PYTHONPATH"] = f"{SUPPORT}:{environment.get('PYTHONPATH', '')}"
     done = subprocess.run(
-        [sys.executable, str(SUPPORT / script), *names],
+        [sys.executable, str(SUPPORT / "staged_kinds.py"), *names],
         env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -34,10 +38,10 @@ def rows_of(script: str, *names: str) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [tuple(KINDS), NETWORKS[:6], NETWORKS[6:]], ids=["kinds", "networks", "others"])
+@every_network
 def test_outputs_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
     """Cut anywhere, divided by channels or by rows, and with one or three buffers, all networks give the same bits."""
-    rows = rows_of("staged_kinds.py", *names)
+    rows = rows_of(*names)
     assert [row for row in rows if not all(row["equal"].values())] == []
     assert sum(row["opened_bytes"] for row in rows) > 1 << 20
     assert max(row["stages"] for row in rows) > 8
@@ -45,10 +49,10 @@ def test_outputs_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [tuple(KINDS), NETWORKS[:6], NETWORKS[6:]], ids=["kinds", "networks", "others"])
+@every_network
 def test_weights_as_int8_change_outputs_a_little(names: tuple[str, ...]) -> None:
     """With weights as int8 outputs are the same each time, and no more is opened; of CNNs they are a bit off."""
-    for row in rows_of("staged_kinds.py", *names):
+    for row in rows_of(*names):
         assert row["int8"]
         for off, same, share in row["int8"].values():
             assert same
@@ -62,16 +66,16 @@ def test_weights_as_int8_change_outputs_a_little(names: tuple[str, ...]) -> None
 @pytest.mark.slow
 def test_activations_take_what_the_layout_says() -> None:
     """In the steady state, whole stages, parts of operators and strips use as much of the arena as is predicted."""
-    rows = {row["name"]: row["arena"] for row in rows_of("staged_kinds.py", *NETWORKS[:6])}
+    rows = {row["name"]: row["arena"] for row in rows_of(*NETWORKS[:6])}
     for name in ("zoo:resnet18", "zoo:mobilenet_v2", "light_squeezenet.onnx"):
         assert len(rows[name]) >= 5
         assert all(used == planned for used, planned in rows[name].values()), rows[name]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [tuple(KINDS), NETWORKS], ids=["kinds", "networks"])
+@every_network
 def test_outputs_of_a_chain_are_equal_bit_for_bit(names: tuple[str, ...]) -> None:
     """Cut over four enclaves, between operators and within them, every kind of network gives the same bits."""
-    rows = rows_of("chained_kinds.py", *names)
-    assert [row for row in rows if not all(row["equal"].values())] == []
+    rows = rows_of(*names)
+    assert [row for row in rows if not all(row["chained"].values())] == []
     assert min(row["sent_bytes"] for row in rows) > 0

@@ -1,4 +1,4 @@
-"""Training as a user does it: a data set that a package ships, inside and outside, and the benchmark."""
+"""Training as a user does it: a data set that a package ships, inside and outside, beside others, and the benchmark."""
 
 from __future__ import annotations
 
@@ -6,43 +6,73 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_rack import Rack
 from hetee_training import SGD, batches
 from sectum.cli.hetee.command import hetee
-from sectum.hetee.client import TrainingJob
+from sectum.hetee.client import Optimiser, TrainingJob, make_identity
 from sectum.hetee.client.small_networks import small_network
+from sectum.hetee.client.training import Training
 
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("torch", reason="PyTorch is an extra")
 pytest.importorskip("sklearn", reason="scikit-learn, in whose package the pictures are")
 
+ITEMS = 8
+NETWORK = small_network("cnn", (3, 8, 8), 3)
+SMALL = TrainingJob(optimiser=SGD, onnx=(bytes(32),))
+KEPT = TrainingJob(optimiser=SGD, onnx=(bytes(32),), state_every=1)
+SLOW = Optimiser(kind="sgd", rate=1e-3, momentum=0.9)
+LARGE = TrainingJob(optimiser=SLOW, network="resnet18", classes=3, resolution=64, state_every=1)
+LONGEST_S = "0.1"  # a step of the large job takes longer
+
+
+class Keys(NamedTuple):
+    """The two identities that the rack admits, and the file of the one of low priority."""
+
+    low: Ed25519PrivateKey
+    high: Ed25519PrivateKey
+    file: Path
+
 
 @pytest.fixture(scope="module")
-def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    """A rack whose workers can train, in a folder of its own."""
-    with Rack("cpu=1", training=True, arguments=["--spares", "1"]) as started:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    """Identities of different priority."""
+    file = tmp_path_factory.mktemp("keys") / "low"
+    return Keys(make_identity(file), Ed25519PrivateKey.generate(), file)
+
+
+@pytest.fixture(scope="module")
+def rack(keys: Keys) -> Iterator[Rack]:
+    """A rack with two accelerators whose workers can train; one for all tests, because its start takes long."""
+    admitted = {keys.low: 0, keys.high: 5}
+    admit = keys.file.with_name("admitted")
+    admit.write_text("\n".join(f"{key.public_key().public_bytes_raw().hex()}:{at}" for key, at in admitted.items()))
+    options = ["--spares", "1", "--admit", str(admit), "--longest-batch-s", LONGEST_S]
+    with Rack("cpu=2", training=True, arguments=options) as started:
         started.paths.training.touch()
         yield started
 
 
-def train(rack: Rack, *words: str) -> Result:
-    where = ["--url", rack.url, "--state", str(rack.paths.directory), "--json"]
+def train(rack: Rack, keys: Keys, *words: str) -> Result:
+    where = ["--url", rack.url, "--state", str(rack.paths.directory), "--identity", str(keys.file), "--json"]
     done = CliRunner().invoke(hetee, ["train", *words, *where], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done
 
 
-def test_the_digits_reach_the_same_accuracy_inside_as_outside(rack: Rack, tmp_path: Path) -> None:
+def test_the_digits_reach_the_same_accuracy_inside_as_outside(rack: Rack, keys: Keys, tmp_path: Path) -> None:
     """A small network learns scikit-learn's digits; each loss is that of the same training outside, bit for bit."""
     plot, checkpoint, receipts = tmp_path / "loss.png", tmp_path / "c.safetensors", tmp_path / "receipts"
     words = ("cnn", "--data", "digits", "--epochs", "4", "--compare", "--plot", str(plot))
-    done = train(rack, *words, "--checkpoint", str(checkpoint), "--receipts", str(receipts))
+    done = train(rack, keys, *words, "--checkpoint", str(checkpoint), "--receipts", str(receipts))
     found = json.loads(done.stdout)
     assert found["outside"]["equal"]
     assert found["accuracies"] == found["outside"]["accuracies"]
@@ -57,21 +87,21 @@ def test_the_digits_reach_the_same_accuracy_inside_as_outside(rack: Rack, tmp_pa
     assert CliRunner().invoke(hetee, [*words, str(receipts / "step-8.npz")]).exit_code
 
 
-def test_a_training_goes_on_from_its_checkpoint(rack: Rack, tmp_path: Path) -> None:
+def test_a_training_goes_on_from_its_checkpoint(rack: Rack, keys: Keys, tmp_path: Path) -> None:
     """Two passes, and two more from the checkpoint in another enclave, are four passes, bit for bit."""
     file = tmp_path / "half.safetensors"
     words = ("mlp", "--data", "digits", "--optimiser", "adam")
-    whole = json.loads(train(rack, *words, "--epochs", "4").stdout)
-    first = json.loads(train(rack, *words, "--epochs", "2", "--checkpoint", str(file)).stdout)
-    second = json.loads(train(rack, *words, "--epochs", "4", "--resume", str(file)).stdout)
+    whole = json.loads(train(rack, keys, *words, "--epochs", "4").stdout)
+    first = json.loads(train(rack, keys, *words, "--epochs", "2", "--checkpoint", str(file)).stdout)
+    second = json.loads(train(rack, keys, *words, "--epochs", "4", "--resume", str(file)).stdout)
     assert first["losses"] + second["losses"] == whole["losses"]
     assert second["state_sha256"] == whole["state_sha256"]
 
 
-def test_a_network_of_the_zoo_learns_the_photographs(rack: Rack) -> None:
+def test_a_network_of_the_zoo_learns_the_photographs(rack: Rack, keys: Keys) -> None:
     """A published network tells squares of scikit-learn's two photographs apart."""
     words = ("zoo:squeezenet1_1", "--data", "photos", "--optimiser", "adam", "--epochs", "3", "--batch", "32")
-    found = json.loads(train(rack, *words).stdout)
+    found = json.loads(train(rack, keys, *words).stdout)
     assert np.mean(found["losses"][-5:]) < np.mean(found["losses"][:5])
     assert found["accuracies"][-1] > 0.7
 
@@ -88,24 +118,22 @@ def test_the_benchmark_measures_a_paced_cell() -> None:
     assert len(cell["samples"]["latency_ms"]["service"]["total"]) == 4
 
 
-def test_a_training_gives_its_accelerator_to_others_and_goes_on(rack: Rack) -> None:
-    """While others use the only accelerator, a training waits with its state in its enclave; no loss is another."""
-    network = small_network("cnn", (3, 8, 8), 3)
-    job = TrainingJob(optimiser=SGD, onnx=(bytes(32),))
+def test_a_training_gives_its_accelerators_to_others_and_goes_on(rack: Rack, keys: Keys) -> None:
+    """While others use all accelerators, a training waits with its state in its enclave; no loss is another."""
     data = batches(4, side=8)
-    with rack.connect() as session:
-        training = session.train(job, onnx=network)
+    with rack.connect(identity=keys.low, count=2) as session:
+        training = session.train(SMALL, onnx=NETWORK)
         expected = [training.step(*data[number % 4]).loss for number in range(200)]
     served: list[int] = []
 
     def use() -> None:
         for _ in range(3):
-            with rack.connect(wait_s=120) as other:
-                other.load(network)
+            with rack.connect(identity=keys.low, count=2, wait_s=120) as other:
+                other.load(NETWORK)
                 served.append(len(other.infer(data[0][0]).outputs))
 
-    with rack.connect() as session:
-        training = session.train(job, onnx=network)
+    with rack.connect(identity=keys.low, count=2) as session:
+        training = session.train(SMALL, onnx=NETWORK)
         others = threading.Thread(target=use)
         others.start()
         losses = []
@@ -114,3 +142,48 @@ def test_a_training_gives_its_accelerator_to_others_and_goes_on(rack: Rack) -> N
         others.join()
     assert len(served) == 3
     assert losses[: len(expected)] == expected
+
+
+def batch(number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(number)
+    return rng.standard_normal((ITEMS, 3, side, side), np.float32), rng.integers(0, 3, ITEMS)
+
+
+def steps(training: Training, side: int, numbers: range) -> list[tuple[float, bytes | None]]:
+    """The losses of these steps, and the digests of the state after each."""
+    done = [training.step(*batch(number, side)) for number in numbers]
+    for step in done:
+        assert step.result.receipt.accelerator == "cpu:0,cpu:1"
+    return [(step.loss, step.state) for step in done]
+
+
+@pytest.mark.parametrize(("job", "side", "count"), [(KEPT, 8, 60), (LARGE, 64, 4)], ids=["small", "large"])
+def test_a_job_that_is_preempted_goes_on_with_the_same_losses(
+    rack: Rack, keys: Keys, job: TrainingJob, side: int, count: int
+) -> None:
+    """Requests of higher priority take both accelerators again and again; losses and states are the same, bit for bit.
+
+    Steps of the large job take longer than they may on accelerators that are taken: they are left, and done again.
+    """
+    with rack.connect(identity=keys.low, count=2) as session:
+        expected = steps(session.train(job, onnx=NETWORK if job.onnx else None), side, range(count))
+    served: list[int] = []
+
+    def use() -> None:
+        for _ in range(3):
+            with rack.connect(identity=keys.high, count=2, wait_s=120) as other:
+                other.load(NETWORK)
+                served.append(len(other.infer(batch(0, 8)[0]).outputs))
+
+    with rack.connect(identity=keys.low, count=2) as session:
+        training = session.train(job, onnx=NETWORK if job.onnx else None)
+        found = steps(training, side, range(1))
+        pid = rack.serving_pid()
+        others = threading.Thread(target=use)
+        others.start()
+        while others.is_alive() or len(found) < count:
+            found += steps(training, side, range(len(found), len(found) + 1))
+        others.join()
+        assert pid in rack.worker_pids()  # the same enclave, from its first step to its last
+    assert len(served) == 3
+    assert found[:count] == expected

@@ -41,18 +41,19 @@ def sectum(home: Path, *words: object) -> dict:
 
 def model(folder: Path, network: str) -> str:
     """What the command line is given: a published network, or the file of one with half as many channels."""
-    name, _, half = network.partition(" ")
-    if not half:
+    name, _, half = network.partition(" half")
+    if name == network:
         return f"zoo:{name}"
     path = folder / f"{name}.onnx"
-    path.write_bytes(zoo.to_bytes(zoo.network(name, width=0.5), batch=1))
+    resolution = int(half.removeprefix(" of ")) if half else None
+    path.write_bytes(zoo.to_bytes(zoo.network(name, width=0.5, resolution=resolution), batch=1))
     return str(path)
 
 
 @pytest.mark.parametrize(
     ("network", "epc", "threads"),
     [
-        ("resnet50", "32MiB", 1),
+        ("resnet50 half", "10MiB", 1),
         # Here the weights of one operator exceed the EPC.
         ("alexnet half", "23MiB", 1),
         ("squeezenet1_1", "6MiB", 2),
@@ -61,7 +62,7 @@ def model(folder: Path, network: str) -> str:
         ("mobilenet_v2", "6MiB", 1),
         ("densenet121", "10MiB", 1),
         # Here one activation exceeds the EPC, and the weights of one operator are 16 times as large as it.
-        ("vgg16 half", "6MiB", 1),
+        ("vgg16 half of 160", "3MiB", 1),
     ],
 )
 def test_a_planned_network_does_not_page(tmp_path: Path, network: str, epc: str, threads: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 PAGE_BYTES = 4096
 MIN_BUDGET_BYTES = 64 * PAGE_BYTES
 POLICIES = ["second-chance", "fifo"]
-STRESS_SECONDS = os.environ.get("SOFTEPC_STRESS_SECONDS", "5")
+STRESS_SECONDS = os.environ.get("SOFTEPC_STRESS_SECONDS", "2")
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -47,7 +47,7 @@ def test_an_attack_on_sealed_pages_ends_the_enclave(enclave, attack):
 def test_resident_memory_never_exceeds_the_budget(enclave, policy):
     """An observer outside that polls the size of the memfd never sees more than the budget."""
     process = subprocess.Popen(
-        [enclave.program("stress"), "3"],
+        [enclave.program("stress"), "2"],
         env=enclave.environment(MIN_BUDGET_BYTES, policy=policy),
         stdout=subprocess.DEVNULL,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,13 @@ def _graph(network: str) -> Graph:
     return read(LIGHT / f"{name}.onnx", batch=1).graph
 
 
+@cache
+def _operators(cpu: Cpu) -> OperatorModel:
+    return OperatorModel.load(shipped_for(cpu))
+
+
 def _predict(graph: Graph, cpu: Cpu, threads: int) -> dict[str, Any]:
-    predictor = Predictor(OperatorModel.load(shipped_for(cpu)))
+    predictor = Predictor(_operators(cpu))
     prepared = predictor.prepare(graph, threads=threads)
     enclave = profile.load("softepc")
     made = [predictor.in_enclave(prepared, enclave.with_epc(mib * MIB)).to_json() for mib in EPCS_MIB]

@@ -491,7 +491,7 @@ def values(folder: Path) -> Iterator[Case]:
         return {f"{name}_branch": helper.make_graph(kids, name, [], out) for name in ("then", "else")}
 
     condition = node("Cast", ["n"], ["c"], to=TensorProto.BOOL)
-    for depth, wide in ((2, 3), (6, 1), (5, 3), (7, 2)):
+    for depth, wide in ((2, 3), (6, 1), (4, 3), (7, 2)):
         tree = made([condition, helper.make_node("If", ["c"], ["y"], **branches(depth, wide))])
         path = save(folder, f"tree-{depth}-{wide}", tree)
         for value in ({}, {"n": 0}, {"n": 1}):

@@ -3,7 +3,7 @@
 Prints a line of JSON for each: which of the outputs are equal, what was opened, and for each plan the bytes of the
 arena that were in use in the steady state and those that the layout says. And for some plans with weights as int8: by
 how much outputs are off, as a share of the largest value, whether they are the same each time, and the bytes that were
-opened over those without int8.
+opened over those without int8. And of a chain of enclaves: whether its outputs are equal, and the bytes that crossed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from chained_kinds import run_chained
 from kinds_of_models import build
 from places import LIGHT
 from plans import by_rows, divided, evenly
@@ -39,10 +40,11 @@ from sectum.plan.stages import PlannedStage
 ARENA_BYTES = 256 << 20
 BUFFERS = (1, 3)
 """A plan is run with one of them; the next plan, and the next network, with the other."""
-WITH_ALL_BUFFERS = ("zoo:resnet18",)
+WITH_ALL_BUFFERS = ("light_squeezenet.onnx",)
 """Networks whose plans are all run with both."""
 LARGE = ("zoo:densenet121", "zoo:googlenet", "light_inception_v1.onnx")
-"""Of them only plans with few stages: the others have hundreds of stages of operators that other networks have too."""
+"""Of them only plans with few stages: the others, and chains that are divided by channels, have hundreds of stages of
+operators that other networks have too."""
 FEW_STAGES = ("evenly", "7 rows of 30", "reordered", "reordered, 5 rows of 20")
 WITH_INT8 = ("evenly", "divided", "3 rows of 8")
 """Plans that are also run with weights as int8."""
@@ -133,6 +135,12 @@ def run(name: str, place: int = 0) -> dict[str, object]:
                 del first, second  # they lie in the arena that the next plan uses
             stages = max(stages, len(cut))
             strips += sum(len(stage.division.strips) for stage in cut if stage.division)
+        chained: dict[str, bool] = {}
+        for by_channels in (False,) if name in LARGE else (False, True):
+            runs, sent_bytes = run_chained(
+                written, graph, names, feeds, by_channels=by_channels, arena_bytes=ARENA_BYTES
+            )
+            chained["divided" if by_channels else "evenly"] = all(_equal(expected, outputs) for outputs in runs)
     return {
         "name": name,
         "equal": equal,
@@ -141,6 +149,8 @@ def run(name: str, place: int = 0) -> dict[str, object]:
         "opened_bytes": opened_bytes,
         "stages": stages,
         "strips": strips,
+        "chained": chained,
+        "sent_bytes": sent_bytes,
     }
 
 

@@ -133,7 +133,7 @@ class RunnerConformance:
 
     def test_deadline_kills(self, usable: Runner) -> None:
         """A model that never ends is stopped at its deadline."""
-        job = Job(model=endless_loop(), deadline_s=4.0)
+        job = Job(model=endless_loop(), deadline_s=2.0)
         begin_s = time.monotonic()
         with pytest.raises(EnclaveDeadline, match="deadline"), usable.start(job) as session:
             session.sample(1)

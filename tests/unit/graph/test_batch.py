@@ -60,10 +60,10 @@ def test_all_nine_models_are_there() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_batch_scales_all_activations(name: str) -> None:
-    """Batches 1 to 16 give the same operators with the first dimension of every output scaled."""
+    """Batches up to 16 give the same operators with the first dimension of every output scaled."""
     path = LIGHT / f"{name}.onnx"
     one = read(path).graph
-    for batch in range(2, 17):
+    for batch in (2, 3, 7, 16):
         graph = read(path, batch=batch).graph
         assert [op.type for op in graph.operators] == [op.type for op in one.operators]
         assert graph.weight_bytes == pytest.approx(one.weight_bytes, abs=4096)  # shape constants count too
@@ -81,9 +81,9 @@ def test_every_batch_scales_all_activations(name: str) -> None:
 def test_rows_equal_batch_one(name: str) -> None:
     """ONNX Runtime on the re-batched model gives, row by row, what it gives on the original."""
     source = telling(name).SerializeToString()
-    batch = 3
+    batch = 2
     data = np.random.default_rng(1).standard_normal((batch, 3, 224, 224)).astype(np.float32)
-    data *= np.array([1, 2, 4], np.float32).reshape(batch, 1, 1, 1)
+    data *= np.array([1, 4], np.float32).reshape(batch, 1, 1, 1)
     single = read(source).bound_bytes()
     wanted = [run(single, data[i : i + 1]) for i in range(batch)]
     got = run(read(source, batch=batch).bound_bytes(), data)

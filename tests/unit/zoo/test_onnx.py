@@ -81,7 +81,7 @@ def test_no_activation_is_dead_or_denormal_and_each_has_the_shape_of_the_graph(n
         shape = graph.tensors[output].shape
         model.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, shape))
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     pictures = np.random.default_rng(1).standard_normal((2, 3, 64, 64), dtype=np.float32)
     for info, values in zip(session.get_outputs(), session.run(None, {"input": pictures}), strict=True):
@@ -130,7 +130,7 @@ def test_the_runtime_finds_no_two_weights_to_merge(name: str, tmp_path: Path) ->
     arch = zoo.network(name, resolution=32, width=0.25)
     path = tmp_path / "optimised.onnx"
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
     options.optimized_model_filepath = str(path)
     # The last level before layouts change: padded weights could not be counted.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

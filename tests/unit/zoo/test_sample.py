@@ -20,7 +20,7 @@ from sectum.zoo.layers import Add, ChannelShuffle, Concat, Conv, Gate, Linear
 
 Run = Callable[[bytes, int, int], NDArray[np.float32]]
 
-SAMPLES = 5
+SAMPLES = 3
 RECIPE = {
     "alexnet", "vgg", "densenet", "resnet", "squeezenet", "googlenet", "mobilenet_v1", "mobilenet_v2",
     "mobilenet_v3", "shufflenet_v2", "mnasnet", "proxylessnas", "nasbench201",
