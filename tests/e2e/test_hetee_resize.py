@@ -25,11 +25,17 @@ pytestmark = pytest.mark.slow
 PACE = Pace(preprocess_us=0, compute_us=20_000, source="a test")
 
 
-@pytest.fixture(scope="module", params=["paced", "cpu"])
-def rack(request: pytest.FixtureRequest) -> Iterator[tuple[Rack, str]]:
-    """Four accelerators of one kind."""
-    with Rack(f"{request.param}=4", arguments=["--spares", "1"]) as started:
-        yield started, request.param
+@pytest.fixture(scope="module")
+def service() -> Iterator[Rack]:
+    """Four accelerators of each kind."""
+    with Rack("paced=4,cpu=4", arguments=["--spares", "1"]) as started:
+        yield started
+
+
+@pytest.fixture(params=["paced", "cpu"])
+def rack(service: Rack, request: pytest.FixtureRequest) -> tuple[Rack, str]:
+    """The service, and one of the kinds."""
+    return service, request.param
 
 
 class Feeder:

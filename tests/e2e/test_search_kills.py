@@ -1,6 +1,6 @@
 """A search may be killed at any moment: it goes on where it was, and no trial counts twice.
 
-Three kills; ``SECTUM_KILLS=40 pytest tests/e2e/test_search_kills.py`` for forty.
+Two kills; ``SECTUM_KILLS=40 pytest tests/e2e/test_search_kills.py`` for forty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from places import SUPPORT
 
 pytest.importorskip("optuna", reason="searching needs Optuna: install sectum[search]")
 
-KILLS = int(os.environ.get("SECTUM_KILLS", "3"))
+KILLS = int(os.environ.get("SECTUM_KILLS", "2"))
 TRIALS = 40
 SPACE = """
 name = "killed"

@@ -180,9 +180,16 @@ def test_models_do_not_pile_up(rack: Rack) -> None:
         assert session.index == 0
 
 
-def test_an_announced_model_of_two_gib_is_refused(doubler: bytes) -> None:
+@pytest.fixture(scope="module")
+def small_rack() -> Iterator[Rack]:
+    """A rack whose workers may have little memory, each and together."""
+    with Rack("cpu=1,paced=4", arguments=["--memory-mib", "700", "--workers-memory-mib", "900"]) as started:
+        yield started
+
+
+def test_an_announced_model_of_two_gib_is_refused(small_rack: Rack, doubler: bytes) -> None:
     """A CODE of 2 GiB is MODEL_REFUSED before its chunks are sent, and the worker lives on."""
-    with Rack("cpu=1", arguments=["--memory-mib", "700"]) as rack, rack.connect() as session:
+    with small_rack.connect() as session:
         transport = session._transport
         enclave, total, digest = transport.enclave, 2 << 30, hashlib.sha256(b"").digest()
         assert enclave is not None
@@ -196,19 +203,19 @@ def test_an_announced_model_of_two_gib_is_refused(doubler: bytes) -> None:
         with pytest.raises(WorkRefused) as caught:
             pending.future.result(30)
         assert caught.value.code is Refusal.MODEL_REFUSED
-        assert not rack.events("fault")
+        assert not small_rack.events("fault")
         assert session.index == 0
         session.close(0)
-        served(rack, doubler)
+        served(small_rack, doubler)
 
 
-def test_workers_together_do_not_take_the_machine(doubler: bytes) -> None:
+def test_workers_together_do_not_take_the_machine(small_rack: Rack, doubler: bytes) -> None:
     """An identity whose workers hold more than all may have loses some, with that reason; a modest one loses none."""
     identity, lost = Ed25519PrivateKey.generate(), list[str]()
     pace = Pace(preprocess_us=0, compute_us=30_000_000, source="test")
 
-    def attack(rack: Rack) -> None:
-        with suppress(HeteeError), rack.connect(identity=identity, wait_s=60, accelerator="paced") as session:
+    def attack() -> None:
+        with suppress(HeteeError), small_rack.connect(identity=identity, wait_s=60, accelerator="paced") as session:
             session.load(doubler)
             batches = [session.submit(np.ones(15_000_000, np.float32), pace=pace) for _ in range(4)]
             until(lambda: lost or batches[0].done(), 60, what="the loss of a worker")
@@ -217,10 +224,9 @@ def test_workers_together_do_not_take_the_machine(doubler: bytes) -> None:
             elif error := batches[0].exception(0):
                 lost.append(str(error))
 
-    arguments = ["--workers-memory-mib", "900"]
-    with Rack("cpu=1,paced=4", arguments=arguments) as rack, rack.connect(wait_s=60) as modest:
+    with small_rack.connect(wait_s=60) as modest:
         modest.load(doubler)
-        threads = [threading.Thread(target=attack, args=(rack,)) for _ in range(4)]
+        threads = [threading.Thread(target=attack) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
