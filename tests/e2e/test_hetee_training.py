@@ -35,9 +35,10 @@ LONGEST_S = "0.1"  # a step of the large job takes longer
 
 
 class Keys(NamedTuple):
-    """The two identities that the rack admits, and the file of the one of low priority."""
+    """The identities that the rack admits: two of low and one of high priority, and the file of the first."""
 
     low: Ed25519PrivateKey
+    other: Ed25519PrivateKey
     high: Ed25519PrivateKey
     file: Path
 
@@ -46,13 +47,13 @@ class Keys(NamedTuple):
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     """Identities of different priority."""
     file = tmp_path_factory.mktemp("keys") / "low"
-    return Keys(make_identity(file), Ed25519PrivateKey.generate(), file)
+    return Keys(make_identity(file), Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate(), file)
 
 
 @pytest.fixture(scope="module")
 def rack(keys: Keys) -> Iterator[Rack]:
     """A rack with two accelerators whose workers can train; one for all tests, because its start takes long."""
-    admitted = {keys.low: 0, keys.high: 5}
+    admitted = {keys.low: 0, keys.other: 0, keys.high: 5}
     admit = keys.file.with_name("admitted")
     admit.write_text("\n".join(f"{key.public_key().public_bytes_raw().hex()}:{at}" for key, at in admitted.items()))
     options = ["--spares", "1", "--admit", str(admit), "--longest-batch-s", LONGEST_S]
@@ -128,7 +129,7 @@ def test_a_training_gives_its_accelerators_to_others_and_goes_on(rack: Rack, key
 
     def use() -> None:
         for _ in range(3):
-            with rack.connect(identity=keys.low, count=2, wait_s=120) as other:
+            with rack.connect(identity=keys.other, count=2, wait_s=120) as other:
                 other.load(NETWORK)
                 served.append(len(other.infer(data[0][0]).outputs))
 
