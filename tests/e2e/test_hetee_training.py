@@ -128,7 +128,7 @@ def test_a_training_gives_its_accelerators_to_others_and_goes_on(rack: Rack, key
     served: list[int] = []
 
     def use() -> None:
-        for _ in range(3):
+        for _ in range(2):
             with rack.connect(identity=keys.other, count=2, wait_s=120) as other:
                 other.load(NETWORK)
                 served.append(len(other.infer(data[0][0]).outputs))
@@ -141,7 +141,7 @@ def test_a_training_gives_its_accelerators_to_others_and_goes_on(rack: Rack, key
         while others.is_alive() or len(losses) < len(expected):
             losses.append(training.step(*data[len(losses) % 4]).loss)
         others.join()
-    assert len(served) == 3
+    assert len(served) == 2
     assert losses[: len(expected)] == expected
 
 
@@ -171,7 +171,7 @@ def test_a_job_that_is_preempted_goes_on_with_the_same_losses(
     served: list[int] = []
 
     def use() -> None:
-        for _ in range(3):
+        for _ in range(2):
             with rack.connect(identity=keys.high, count=2, wait_s=120) as other:
                 other.load(NETWORK)
                 served.append(len(other.infer(batch(0, 8)[0]).outputs))
@@ -186,5 +186,5 @@ def test_a_job_that_is_preempted_goes_on_with_the_same_losses(
             found += steps(training, side, range(len(found), len(found) + 1))
         others.join()
         assert pid in rack.worker_pids()  # the same enclave, from its first step to its last
-    assert len(served) == 3
+    assert len(served) == 2
     assert found[:count] == expected
