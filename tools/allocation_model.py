@@ -59,7 +59,7 @@ def build(folder: Path, bounds: Bounds, *, fault: int = 0, liveness: bool = Fals
     """
     sizes = [f"-DACCELERATORS={bounds.accelerators}", f"-DCRASHES={bounds.crashes}", f"-DENDLESS={int(liveness)}"]
     kind = ["-DNFAIR=4", "-DNOREDUCE"] if liveness else ["-DSAFETY"]
-    optimised = "-O0" if fault else "-O2"  # a fault is found sooner than an optimised verifier is compiled
+    optimised = "-O0" if fault else "-O1"  # a fault is found sooner than an optimised verifier is compiled
     commands = (
         ["spin", f"-DFAULT={fault}", *sizes, "-a", str(MODEL)],
         ["cc", optimised, "-w", "-DVECTORSZ=2048", *kind, "-o", "pan", "pan.c"],
