@@ -36,12 +36,12 @@ stride = 2
 """
 
 
-def start(folder: Path, *words: object) -> subprocess.Popen[str]:
+def start(folder: Path, *words: object, objective: str = "slow_parameters") -> subprocess.Popen[str]:
     """Start a search whose objective takes a moment."""
     (folder / "killed.toml").write_text(SPACE)
     command = [
         sys.executable, "-m", "sectum.cli", "search", "--latency", "50ms", "--space", "killed.toml", "--trials", TRIALS,
-        "--objective", "searching:slow_parameters", "--storage", "sqlite:///study.db", "--json", *words,
+        "--objective", f"searching:{objective}", "--storage", "sqlite:///study.db", "--json", *words,
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen(
@@ -91,11 +91,11 @@ def test_killed_at_random_moments_it_goes_on_and_no_trial_counts_twice(tmp_path:
 
 def test_two_searches_share_one_study(tmp_path: Path) -> None:
     """Two programs at once fill one study; each ends with what both have found."""
-    first = start(tmp_path)
+    first = start(tmp_path, objective="slow_parameters_of_two")
     deadline = time.monotonic() + 120
-    while not stored(tmp_path) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("scoring-*")) and time.monotonic() < deadline:  # it has made the study
         time.sleep(0.01)
-    second = start(tmp_path, "--seed", 1)
+    second = start(tmp_path, "--seed", 1, objective="slow_parameters_of_two")
     outputs = [json.loads(process.communicate(timeout=300)[0]) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
     found = stored(tmp_path)

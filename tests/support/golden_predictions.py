@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from sectum.units import MIB
 
 FILE = ROOT / "tests" / "vectors" / "predictions" / "predictions.json.gz"
 NETWORKS = [f"zoo:{name}" for name in zoo.names()] + [f"onnx:{path.stem}" for path in sorted(LIGHT.glob("*.onnx"))]
-CASES = tuple((cpu, threads) for cpu in (Cpu.AVX2, Cpu.AVX512) for threads in (1, 2))
-EPCS_MIB = (24, 93, 1024)
+CPUS, THREADS, EPCS_MIB = (Cpu.AVX2, Cpu.AVX512), (1, 2), (24, 93, 1024)
 
 _OF_LAYERS = (
     "type",
@@ -41,10 +40,10 @@ def load() -> dict[str, dict[str, Any]]:
     return recorded
 
 
-def predictions(network: str, cases: Sequence[tuple[Cpu, int]] = CASES) -> dict[str, Any]:
-    """Predict a network on processors with so many threads, in the form that is recorded."""
+def predictions(network: str) -> dict[str, Any]:
+    """Predict a network in the form that is recorded."""
     graph = _graph(network)
-    return {f"{cpu.nchwc_block}|{threads}": _predict(graph, cpu, threads) for cpu, threads in cases}
+    return {f"{cpu.nchwc_block}|{threads}": _predict(graph, cpu, threads) for cpu in CPUS for threads in THREADS}
 
 
 def _graph(network: str) -> Graph:

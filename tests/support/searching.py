@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from sectum.zoo import Architecture
 from sectum.zoo.elastic import Block, Space, Stage, Stem
@@ -29,6 +31,15 @@ def slow_parameters(network: Architecture) -> float:
     """The same, in a time in which a process can be killed."""
     time.sleep(0.02)
     return float(network.parameters)
+
+
+def slow_parameters_of_two(network: Architecture) -> float:
+    """The same, but nothing is scored until two programs do, each in a group of its own."""
+    Path(f"scoring-{os.getpgrp()}").touch()
+    end_s = time.monotonic() + 120
+    while len(list(Path().glob("scoring-*"))) < 2 and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return slow_parameters(network)
 
 
 def raises(_network: object) -> float:
