@@ -136,7 +136,7 @@ class Search:
         return {KINDS[code % 4] for code in own if code % 4}
 
     def _places(self, pid: int) -> Iterator[tuple[str, bytes]]:
-        for region in memory_of(pid):
+        for region in memory_of(pid, libraries=False):
             yield "memory", region
         yield from open_files(pid)
 
