@@ -50,15 +50,18 @@ class Canary:
 
     Args:
         seed: of the six bytes.
+
+    Attributes:
+        mark: the six bytes, as the number that they are in the low bytes of a canary.
     """
 
     def __init__(self, seed: int) -> None:
-        self._mark = int(np.random.default_rng(seed).integers(1 << 47, 1 << 48))
-        self._needle = self._mark.to_bytes(6, "little")
+        self.mark = int(np.random.default_rng(seed).integers(1 << 47, 1 << 48))
+        self._needle = self.mark.to_bytes(6, "little")
 
     def numbers(self, tenant: int, kind: int) -> NDArray[np.int64]:
         """Canaries of one of `KINDS`, int64 [1, 512, 8]."""
-        return np.full(_SHAPE, self._mark + ((4 * tenant + kind) << 48), np.int64)
+        return np.full(_SHAPE, self.mark + ((4 * tenant + kind) << 48), np.int64)
 
     def model(self, tenant: int) -> bytes:
         """A model full of canaries, whose ``y`` is ``x`` + 2**48 where ``x`` > 0: it makes an output of an input."""
