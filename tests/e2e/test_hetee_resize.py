@@ -102,7 +102,7 @@ def test_more_than_there_are_is_refused_and_the_session_goes_on(rack: tuple[Rack
 
 
 def test_one_batch_is_split_over_the_accelerators(rack: tuple[Rack, str]) -> None:
-    """A batch of its own gets a part on each of the four, its outputs are in order, and the receipt names all of them."""
+    """Each of the four computes a part, the outputs are in order, and the receipt names all four."""
     service, kind = rack
     numbers = np.arange(10 * 64, dtype=np.float32).reshape(10, 64)
     with service.connect(accelerator=kind, count=4) as session:

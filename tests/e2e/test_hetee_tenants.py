@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_nothing_of_a_tenant_is_left_for_the_next() -> None:
     """However tenants end, no process and no file of the service holds anything of those before."""
-    found = run(tenants=3 * len(ENDS))
+    found = run(tenants=2 * len(ENDS))
     assert found["wrong"] == []
     assert set(found["ends"]) == set(ENDS)
     assert set(found["accelerators"]) == {"cpu:0", "cpu:1"}

@@ -192,7 +192,9 @@ _SAME_RULE: Mapping[Callable[[_Case], bool], str] = {
     _one_output: "AveragePool Conv ConvInteger ConvTranspose DepthToSpace GlobalAveragePool GlobalLpPool GlobalMaxPool "
     "GroupNormalization InstanceNormalization LRN LpPool MaxPool QLinearConv SpaceToDepth",
     _reshaped: "Flatten Identity Reshape Squeeze Unsqueeze",
-    _axes("axes", 1): "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    _axes(
+        "axes", 1
+    ): "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
     "ReduceSumSquare",
     _along(-1): "LayerNormalization LpNormalization RMSNormalization TopK",
     _along(0): "ArgMax ArgMin Split",
@@ -213,7 +215,9 @@ _RULES: Mapping[str, Callable[[_Case], bool]] = {
     "Tile": _tiled,
     "Transpose": _transposed,
 }
-_DRAWS = frozenset(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"))
+_DRAWS = frozenset(
+    ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+)
 _ASKS = frozenset(("Shape", "Size"))  # of a tensor's shape only
 
 

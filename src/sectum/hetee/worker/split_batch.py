@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -52,7 +53,12 @@ class SplitRule:
 
 
 def run_parts(
-    own: RunnableModel, helpers: Sequence[Helper], arrays: Arrays, outputs: tuple[str, ...], stop: Stop, pace: Pace | None
+    own: RunnableModel,
+    helpers: Sequence[Helper],
+    arrays: Arrays,
+    outputs: tuple[str, ...],
+    stop: Stop,
+    pace: Pace | None,
 ) -> list[NDArray[Any]]:
     """Compute a batch in as many parts as there are accelerators, whose numbers of items differ by at most one.
 
@@ -95,10 +101,8 @@ def run_parts(
     with stop.calling(end):
         others = [helper.submit(partial(compute, number)) for number, helper in enumerate(helpers, 1)]
         made = []
-        try:
+        with suppress(BaseException):  # raised below, when no part computes any more
             made.append(compute(0, own))
-        except BaseException:  # noqa: BLE001, S110  # raised below, when no part computes any more
-            pass
         made += [other.result() for other in others if other.exception() is None]
     if failed:
         raise failed[0]

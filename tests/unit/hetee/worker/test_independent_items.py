@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from sectum import zoo
 from sectum.hetee.worker.independent_items import why_mixed
@@ -141,10 +143,8 @@ def test_items_that_are_mixed_cannot_be_split(name: str) -> None:
     content = model(TOGETHER[name])
     whole = in_parts(content, ITEMS)
     assert len(whole) == ITEMS
-    try:
+    with suppress(states.RuntimeException, states.InvalidArgument):  # parts need not even be computed
         assert not np.allclose(in_parts(content, 1, 3, 2), whole, rtol=1e-3)
-    except onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException:  # not even computed
-        pass
     why = why_mixed(content, {"x": (ITEMS, *REST)})
     assert why is not None
     assert "item" in why
@@ -153,7 +153,7 @@ def test_items_that_are_mixed_cannot_be_split(name: str) -> None:
 def test_an_unknown_operator_counts_as_mixing() -> None:
     """What the rule does not know is refused by name."""
     why = why_mixed(model([("Einsum", ["x"], {"equation": "nchw->nchw"})]), {"x": (ITEMS, *REST)})
-    assert why == "the operator Einsum '' may mix the items of a batch"
+    assert why == "the operator Einsum 'y' may mix the items of a batch"
 
 
 def test_random_numbers_cannot_be_split() -> None:

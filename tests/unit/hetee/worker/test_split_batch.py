@@ -36,7 +36,9 @@ def doubler(first: int | str = "N", *, mixes: bool = False) -> CheckedModel:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [first, WIDTH]) for name in "xy"]
     nodes = [helper.make_node("Add", ["x", "x"], ["double"])]
     nodes += [
-        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0]) if mixes else helper.make_node("Neg", ["x"], ["mean"]),
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0])
+        if mixes
+        else helper.make_node("Neg", ["x"], ["mean"]),
         helper.make_node("Sub", ["double", "mean"], ["sum"]),
         helper.make_node("Add", ["sum", "mean"], ["y"]),
     ]
@@ -234,7 +236,8 @@ def test_outputs_without_an_entry_for_each_item_are_refused() -> None:
 
     class Short(Doubling):
         def run(self, *words: Any) -> list[np.ndarray]:
-            return [super(Short, self).run(*words)[0][:0]]
+            (whole,) = super().run(*words)
+            return [whole[:0]]
 
     served = Served(Short("doubling:0"), Short("doubling:1"))
     served.send(4)
