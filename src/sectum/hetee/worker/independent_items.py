@@ -231,14 +231,17 @@ def why_mixed(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> str | No
     try:
         parsed = parse(content, limits=LIMITS)
         few, more = (
-            parsed.bind(inputs={name: (items, *shape[1:]) for name, shape in shapes.items()}).graph
-            for items in (_FEW, _MORE)
+            parsed.bind(inputs={name: (items, *shape[1:]) for name, shape in shapes.items()}) for items in (_FEW, _MORE)
         )
+        if few.fixes_batch or more.fixes_batch:
+            return "it has the number of items in a constant"
+        if [op.type for op in few.graph.operators] != [op.type for op in more.graph.operators]:
+            return "its operators depend on the number of items"
+        return _judge(few.graph, more.graph)
     except SectumError as error:
         return f"the shapes in it are not known: {error}"
-    if [op.type for op in few.operators] != [op.type for op in more.operators]:
-        return "its operators depend on the number of items"
-    return _judge(few, more)
+    except Exception as error:  # noqa: BLE001  # a hostile model may make it raise anything
+        return f"its operators could not be understood: {type(error).__name__}"
 
 
 def _judge(few: Graph, more: Graph) -> str | None:
