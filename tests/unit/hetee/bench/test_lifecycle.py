@@ -54,12 +54,11 @@ def test_the_worlds_are_switched_both_ways_without_the_grace() -> None:
 
 
 def test_the_picture_shows_each_step(tmp_path: Path) -> None:
-    """``--picture`` writes a PNG, and says where, unless the output is for programs."""
+    """``--picture`` writes a PNG, and says where."""
     pytest.importorskip("matplotlib", reason="matplotlib, of the extra train, is not installed")
     picture = tmp_path / "life.png"
     assert f"drawn: {picture}" in bench("--picture", picture).output
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert json.loads(bench("--json", "--picture", picture).stdout)["cells"]
 
 
 def test_the_table_says_what_each_step_is() -> None:
