@@ -92,8 +92,12 @@ def adding_model() -> bytes:
     return bytes(made.SerializeToString())
 
 
-def memory_of(pid: int) -> Iterator[bytes]:
+def memory_of(pid: int, *, libraries: bool = True) -> Iterator[bytes]:
     """The readable memory of a process, region by region; nothing of one that has ended.
+
+    Args:
+        pid: id of the process.
+        libraries: whether to read private mappings of files that are not writable, which hold what the files do.
 
     Raises:
         PermissionError: this user may not read it.
@@ -107,6 +111,8 @@ def memory_of(pid: int) -> Iterator[bytes]:
         for line in maps.readlines():
             match = re.match(r"([0-9a-f]+)-([0-9a-f]+) r", line)
             if match is None or line.rstrip().endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+                continue
+            if not libraries and re.match(r"\S+ r-.p .* /(?!memfd:|dev/)", line):
                 continue
             begin, end = int(match[1], 16), int(match[2], 16)
             with contextlib.suppress(OSError, ValueError, OverflowError):

@@ -63,5 +63,5 @@ def test_the_life_of_an_enclave() -> None:
     )
     assert done.returncode == 0, done.stderr
     cells = json.loads(done.stdout)["cells"]
-    assert len(cells) == 11
+    assert len(cells) == 14
     assert all(len(cell["samples_ms"]) == 2 and min(cell["samples_ms"]) > 0 for cell in cells)

@@ -107,6 +107,21 @@ def test_more_than_there_are_is_refused_and_the_session_goes_on(rack: tuple[Rack
         assert len(session.resize(3)) == 3
 
 
+def test_one_batch_is_split_over_the_accelerators(rack: tuple[Rack, str]) -> None:
+    """Each of the four computes a part, the outputs are in order, and the receipt names all four."""
+    service, kind = rack
+    numbers = np.arange(10 * 64, dtype=np.float32).reshape(10, 64)
+    with service.connect(accelerator=kind, count=4) as session:
+        session.load(adding_model())
+        for _ in range(20):  # until all have come to rest after loading
+            result = session.infer(numbers, split=True, pace=PACE if kind == "paced" else None)
+            if result.receipt.accelerator.count(",") == 3:
+                break
+        assert result.receipt.accelerator == ",".join(f"{kind}:{number}" for number in range(4))
+        assert result.receipt.items == 10
+        np.testing.assert_array_equal(result.outputs["y"], np.zeros((10, 64)) if kind == "paced" else numbers + 1)
+
+
 @pytest.mark.parametrize("rack", ["cpu"], indirect=True)  # the gateway has no paced accelerators
 def test_a_command_in_another_terminal_resizes_a_running_session(rack: tuple[Rack, str], tmp_path: Path) -> None:
     """The gateway's session has one accelerator, `sectum hetee resize` gives it three, and it answers on."""

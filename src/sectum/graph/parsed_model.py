@@ -298,6 +298,11 @@ class Model:
         return {**shapes, **self.values}
 
     @property
+    def fixes_batch(self) -> bool:
+        """Whether shape constants of the file hold another batch than the one that it was bound to."""
+        return bool(self._rewrites)
+
+    @property
     def _has_branches(self) -> bool:
         """Whether a branch that is not taken may not fit the shapes: the runtime then must not see them."""
         return any(kind == ("", "If") for kind in self.parsed.operator_types)

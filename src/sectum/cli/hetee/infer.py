@@ -52,6 +52,11 @@ _NAMED = 3
 @click.option(
     "--top", callback=whole(1000), default="3", show_default=True, metavar="K", help="Number of classes to show."
 )
+@click.option(
+    "--split",
+    is_flag=True,
+    help="Share each batch among the accelerators of the enclave. The model must compute each image by itself.",
+)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE.npz", help="Write all outputs to this file.")
 @click.option(
     "--receipts",
@@ -69,6 +74,7 @@ def infer(
     as_json: bool,
     output: Path | None,
     receipts: Path | None,
+    split: bool,
     **options: Any,
 ) -> None:
     """Run MODEL on JPEG images in an enclave, and check the signed receipts.
@@ -92,7 +98,7 @@ def infer(
         pending = []
         for part in parts:
             with _about(*part):
-                pending.append(session.submit(list(part), pixels=pixels))
+                pending.append(session.submit(list(part), pixels=pixels, split=split))
         results = [_result(part, future) for part, future in zip(parts, pending, strict=True)]
         if receipts is not None:
             _save(session, results, receipts)
@@ -257,6 +263,7 @@ def _json(session: Session, model: str, found: list[dict[str, Any]], results: li
         "batches": [
             {
                 "items": result.receipt.items,
+                "accelerator": result.receipt.accelerator,
                 "paced": result.paced,
                 "elapsed_ms": round(result.elapsed_ms, 3),
                 "times_ms": {step: ns / 1e6 for step, ns in result.receipt.times_ns.items()},

@@ -6,7 +6,7 @@ import datetime
 import os
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
         "versions": {
             "sectum": __version__,
             "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
+            **{package: _version(package) for package in _PACKAGES},
         },
     }
 
@@ -52,6 +52,13 @@ def context(plan: BenchPlan) -> dict[str, Any]:
         "interval": "95 %, bootstrap over the samples of this run",
         "evidence": "software: no hardware protects this",
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return version(f"{package}-gpu")  # onnxruntime-gpu takes the place of onnxruntime
 
 
 def _processor() -> str:

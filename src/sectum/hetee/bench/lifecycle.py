@@ -19,6 +19,7 @@ from sectum.hetee.bench.inference import Progress
 from sectum.hetee.bench.local_rack import LocalRack
 from sectum.hetee.bench.overheads import BootstrapEstimate, estimate
 from sectum.hetee.bench.workload import SIDE, Mode, model, workload
+from sectum.hetee.bench.world_switch import SWITCHES, InsecureJob, switch
 from sectum.hetee.client import Result, Session
 from sectum.hetee.client.connection import Connection
 from sectum.hetee.client.trust import Trust
@@ -35,6 +36,7 @@ STEPS = {
     "shrinkage, busy": "the same while batches are computed, which are finished first",
     "a batch": "for comparison: one image, from sending it until its result",
     "cleaning": "from the end of the session until the signed record that the process was collected",
+    **SWITCHES,
 }
 HETEE = {"cleaning": "tens of seconds"}
 """What the paper says (section III-B): cleaning is a cold reboot there, hidden by spare nodes. No other number."""
@@ -175,6 +177,10 @@ def _one_life(rack: LocalRack, content: bytes, cells: dict[str, LifecycleCell]) 
         future.result()
     timed("cleaning", lambda: session.close(0))
     _paced_growth(rack, cells["growth in effect, paced"].samples_ms)
+    with InsecureJob(rack) as job:
+        _wait_for_spare(rack)
+        for step, ms in switch(job, _attested(rack), 1).items():
+            cells[step].samples_ms.append(ms)
 
 
 def _paced_growth(rack: LocalRack, samples_ms: list[float]) -> None:

@@ -13,7 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from sectum.hetee.client import Session, connect
+from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.installed_policy import installed_policy
 from sectum.hetee.launcher import Launcher, RackPaths, provision
 from sectum.hetee.signing import sign_worker
@@ -22,6 +25,9 @@ from sectum.hetee.verification.policy import Policy
 _READY_S = 120.0
 _POLL_S = 0.1
 _ANSWER_BYTES = 1 << 20
+
+# What a rack with GPUs cannot have, because the driver runs in it; its policy then does without.
+_NOT_WITH_GPUS = frozenset({"private-root", "measured-code", "no-new-descriptors"})
 
 _given: set[int] = set()
 
@@ -54,7 +60,7 @@ class LocalRack:
         directory: Path | None = None,
         training: bool = False,
     ) -> None:
-        self._training = training
+        self._training, self._gpus = training, "cuda" in accelerators
         self._scratch = None if directory else tempfile.TemporaryDirectory(prefix="sectum-rack-")
         self.paths = RackPaths(directory or Path(self._scratch.name))  # type: ignore[union-attr]
         provision(self.paths)
@@ -66,7 +72,12 @@ class LocalRack:
             self.paths,
             listen=f"127.0.0.1:{self.port}",
             metrics=f"127.0.0.1:{self.metrics_port}",
-            controller=["--accelerators", accelerators, *(["--training"] if training else []), *arguments],
+            controller=[
+                *("--accelerators", accelerators),
+                *(["--training"] if training else []),
+                *(["--allow-unconfined"] if self._gpus else []),
+                *arguments,
+            ],
             drain_s=1.0,
             tell=lambda _line: None,
         )
@@ -99,7 +110,11 @@ class LocalRack:
     def policy(self) -> Policy:
         """A policy that accepts exactly this rack."""
         root = self.paths.root.read_text(encoding="ascii").strip()
-        return installed_policy([root], training=self._training, worker=self._worker)
+        policy = installed_policy([root], training=self._training, worker=self._worker)
+        if not self._gpus:
+            return policy
+        required = {role: tuple(s for s in steps if s not in _NOT_WITH_GPUS) for role, steps in CONFINEMENT.items()}
+        return msgspec.structs.replace(policy, confinement=required)
 
     def get(self, path: str) -> tuple[int, str]:
         """The host's answer to operators: HTTP status and body.

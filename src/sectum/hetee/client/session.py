@@ -337,9 +337,10 @@ class Session:
         outputs: tuple[str, ...] = (),
         deadline_ms: int = DEADLINE_MS,
         pace: Pace | None = None,
+        split: bool = False,
     ) -> Result:
         """Send a batch and wait for its answer; the same as `submit` and then ``result()``."""
-        pending = self._submit(inputs, pixels, outputs, deadline_ms, pace, None)
+        pending = self._submit(inputs, pixels, outputs, deadline_ms, pace, None, split=split)
         result = self._answer(pending, deadline_ms / 1e3 + _GRACE_S)
         assert isinstance(result, Result)
         return result
@@ -353,6 +354,7 @@ class Session:
         deadline_ms: int = DEADLINE_MS,
         pace: Pace | None = None,
         model: LoadedModel | None = None,
+        split: bool = False,
     ) -> Future[Result]:
         """Send a batch without waiting for its answer. Blocks only while the worker grants no credit.
 
@@ -364,13 +366,15 @@ class Session:
             deadline_ms: time limit from the last byte received until the batch is computed.
             pace: published times to wait for instead of computing, on a ``paced`` accelerator.
             model: a model that was loaded in this enclave; None for the last one.
+            split: whether the accelerators of the enclave that do nothing at the time compute a part of the batch each.
+                The model must compute each item from that item alone; one of which this is not known is refused.
 
         Raises:
-            WorkRefused: ``NO_MODEL``; ``INPUT_REFUSED``, the inputs do not fit the model.
+            WorkRefused: ``NO_MODEL``; ``INPUT_REFUSED``, the inputs do not fit the model, or cannot be split.
             ServiceRefused: ``WORKER_LOST``, the enclave that had the model is gone: load it again.
             HeteeError: the service or the connection failed. Later errors are raised by the future.
         """
-        return self._submit(inputs, pixels, outputs, deadline_ms, pace, model).future
+        return self._submit(inputs, pixels, outputs, deadline_ms, pace, model, split=split).future
 
     def _submit(
         self,
@@ -381,6 +385,8 @@ class Session:
         pace: Pace | None,
         model: LoadedModel | None,
         work: tuple[data_messages.Work, ...] = (),
+        *,
+        split: bool = False,
     ) -> Pending:
         enclave = self._ready(deadline_ms / 1e3)
         model = model or self.model
@@ -401,6 +407,7 @@ class Session:
             outputs=outputs,
             paced=() if pace is None else (pace,),
             work=work,
+            split=split,
         )
         plaintext = Plaintext.of(given, self._chunk_bytes, alone=not enclave.busy)
         return self._transport.send_stream(enclave, Kind.BATCH, batch, model.digest, plaintext, deadline_ms / 1e3)

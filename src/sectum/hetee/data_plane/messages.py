@@ -115,7 +115,10 @@ class Work(Message, frozen=True):
 
 
 class BatchOpening(Message, frozen=True):
-    """BATCH: a batch follows; HETEE's data message. Without ``outputs`` it asks for all."""
+    """BATCH: a batch follows; HETEE's data message. Without ``outputs`` it asks for all.
+
+    With ``split`` the accelerators of the enclave that do nothing compute parts of it.
+    """
 
     model: Digest
     tensors: Tensors
@@ -123,6 +126,7 @@ class BatchOpening(Message, frozen=True):
     outputs: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
     paced: Annotated[tuple[Pace, ...], Meta(max_length=1)] = ()
     work: Annotated[tuple[Work, ...], Meta(max_length=1)] = ()
+    split: bool = False
 
 
 class ResultOpening(Message, frozen=True):

@@ -102,11 +102,14 @@ def _left_out(relative: Path) -> bool:
 
 def _of_distribution(name: str) -> Iterator[tuple[str, Path]]:
     """The files of an installed distribution, without what its installer wrote."""
-    try:
-        listed = metadata.distribution(name).files
-    except metadata.PackageNotFoundError:
-        listed = None
-    for file in listed or ():
+    for file in _listed(name) or _listed(f"{name}-gpu"):  # onnxruntime-gpu takes the place of onnxruntime
         ours = file.parts[0] != ".." and not file.parts[0].endswith((".dist-info", ".egg-info"))
         if ours and not _left_out(Path(*file.parts)) and file.suffix not in (".pth", ".pyi", ".pyc"):
             yield file.as_posix(), Path(str(file.locate()))
+
+
+def _listed(name: str) -> list[metadata.PackagePath]:
+    try:
+        return metadata.distribution(name).files or []
+    except metadata.PackageNotFoundError:
+        return []

@@ -18,7 +18,9 @@ from sectum.hetee.worker.answer_sender import AnswerSender, BatchOutputs, Sign
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
 from sectum.hetee.worker.deadlines import Deadlines
-from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob
+from sectum.hetee.worker.engine import ComputeEngine
+from sectum.hetee.worker.engine_state import EngineCallbacks
+from sectum.hetee.worker.load_job import LoadJob
 from sectum.hetee.worker.models import CheckedModel, ModelLimits
 from sectum.hetee.worker.records import RecordWriter
 

@@ -17,7 +17,7 @@ from sectum.hetee.wire.kinds import CHUNK_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import decode
 from sectum.hetee.worker.batch_job import BatchJob, Hasher
 from sectum.hetee.worker.buffers import anonymous
-from sectum.hetee.worker.engine import LoadJob
+from sectum.hetee.worker.load_job import LoadJob
 from sectum.hetee.worker.open_streams import OpenStreams
 from sectum.hetee.worker.pacing import Pacing
 from sectum.hetee.worker.preparation import Preparation, Task

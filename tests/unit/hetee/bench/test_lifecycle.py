@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,6 +12,7 @@ from sectum.cli.main import cli
 from sectum.hetee.bench import lifecycle
 from sectum.hetee.bench.inference import Progress
 from sectum.hetee.bench.lifecycle import STEPS, LifecycleCell, LifecyclePlan
+from sectum.hetee.bench.world_switch import GRACE, TO_INSECURE, TO_SECURE
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +43,22 @@ def test_json_has_each_step_with_what_it_is(plans: list[LifecyclePlan]) -> None:
     assert paced == ["growth in effect, paced"]
     assert [cell["hetee"] for cell in found["cells"] if cell["hetee"]] == ["tens of seconds"]
     assert plans == [LifecyclePlan("VGG16", 3)]
+
+
+def test_the_worlds_are_switched_both_ways_without_the_grace() -> None:
+    """The switch to the secure world, the grace time that its job used, and the switch back are steps of their own."""
+    found = json.loads(bench("--json").stdout)["cells"]
+    assert [cell["step"] for cell in found[-3:]] == [TO_SECURE, GRACE, TO_INSECURE]
+    assert "without grace" in found[-3]["what"]
+    assert "with the reset" in found[-1]["what"]
+
+
+def test_the_picture_shows_each_step(tmp_path: Path) -> None:
+    """``--picture`` writes a PNG, and says where."""
+    pytest.importorskip("matplotlib", reason="matplotlib, of the extra train, is not installed")
+    picture = tmp_path / "life.png"
+    assert f"drawn: {picture}" in bench("--picture", picture).output
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_table_says_what_each_step_is() -> None:

@@ -16,7 +16,9 @@ from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.worker.batch_job import BatchJob
 from sectum.hetee.worker.buffers import Buffers
-from sectum.hetee.worker.engine import ComputeEngine, EngineCallbacks, LoadJob
+from sectum.hetee.worker.engine import ComputeEngine
+from sectum.hetee.worker.engine_state import EngineCallbacks
+from sectum.hetee.worker.load_job import LoadJob
 from sectum.hetee.worker.models import DEFAULT_LIMITS, CheckedModel, ModelLimits
 from sectum.hetee.worker.preparation import Preparation
 from sectum.testing.tiny_models import convolutions, matrix_chain

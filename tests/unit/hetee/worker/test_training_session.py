@@ -212,7 +212,7 @@ def test_a_step_that_takes_too_long_leaves_its_accelerator(serve: Serve) -> None
     """A step that does not end on an accelerator that is to be given back is done anew on the next, before others."""
     client, engine, job, returned = on_a_slow_accelerator(serve)
     streams = [step(client, job, number) for number in (1, 2, 3)]
-    until(lambda: engine._owned["slow:0"].busy)
+    until(lambda: engine._state.owned["slow:0"].busy)
     engine.revoke("slow:0", lambda name, _how: returned.append(name))
     until(lambda: "slow:0" in returned)
     engine.grant(Slow("slow:1", ends=True))  # type: ignore[arg-type]
@@ -227,7 +227,7 @@ def test_a_step_that_is_cancelled_while_it_leaves_is_answered_once(serve: Serve)
     """A step that waits for another accelerator can still be cancelled; the next one takes its number."""
     client, engine, job, returned = on_a_slow_accelerator(serve)
     stream = step(client, job, 1)
-    until(lambda: engine._owned["slow:0"].busy)
+    until(lambda: engine._state.owned["slow:0"].busy)
     engine.revoke("slow:0", lambda name, _how: returned.append(name))
     until(lambda: "slow:0" in returned)
     client.send(Kind.CANCEL, messages.Empty(), stream=stream)

@@ -67,8 +67,9 @@ class CheckedJob(CheckedModel):
         Raises:
             WorkRefused: ``INPUT_REFUSED``.
         """
-        if not message.work or message.outputs:
-            raise batch_refused("a batch of a training job says what to do with it, and names no outputs")
+        if not message.work or message.outputs or message.split:
+            detail = "a batch of a training job says what to do with it, names no outputs, and is not asked to be split"
+            raise batch_refused(detail)
         work = message.work[0]
         if work.kind != "train" and work.rate:
             raise batch_refused("only a batch that trains has a learning rate")
