@@ -87,8 +87,12 @@ class _Direction:
         with expand(self._traffic, "iv", n_bytes=IV_BYTES).reveal() as iv:
             self._iv = int.from_bytes(iv)
 
-    def _step(self, n_bytes: int) -> AESGCM:
-        """Begin a new epoch if this record needs one; refuse if the numbers are used up."""
+    def _take(self, n_bytes: int) -> tuple[AESGCM, int, int, bytes]:
+        """Cipher, epoch, number and nonce of the next record, in a new epoch if it needs one.
+
+        Raises:
+            RecordRefused: ``EXHAUSTED`` or ``WIPED``.
+        """
         if self._cipher is None:
             raise refusal(Refusal.WIPED, "the keys of this direction were wiped")
         if self._records >= self._rekeying.records or self._bytes + n_bytes > self._rekeying.n_bytes:
@@ -101,15 +105,11 @@ class _Direction:
             self._load()
         if self._sequence >= SEQUENCE_END:
             raise refusal(Refusal.EXHAUSTED, "no record number is left in this session")
-        return self._cipher
-
-    def _nonce(self) -> bytes:
-        return (self._iv ^ self._sequence).to_bytes(IV_BYTES)
-
-    def _count(self, n_bytes: int) -> None:
-        self._sequence += 1
+        sequence = self._sequence
+        self._sequence = sequence + 1
         self._records += 1
         self._bytes += n_bytes
+        return self._cipher, self._epoch, sequence, (self._iv ^ sequence).to_bytes(IV_BYTES)
 
 
 class Sealer(_Direction):
@@ -157,10 +157,8 @@ class Sealer(_Direction):
         if len(frame) < HEADER_BYTES + n_bytes + TAG_BYTES:
             raise ValueError(f"a frame of {HEADER_BYTES + n_bytes + TAG_BYTES} bytes in a space of {len(frame)}")
         with self._lock:
-            cipher, nonce = self._step(n_bytes), self._nonce()
-            numbers = self._epoch, self.session, self._sequence
-            self._count(n_bytes)
-        head = Header(kind, n_bytes + TAG_BYTES, *numbers, stream, chunk, chunks, total).pack()
+            cipher, epoch, sequence, nonce = self._take(n_bytes)
+        head = Header(kind, n_bytes + TAG_BYTES, epoch, self.session, sequence, stream, chunk, chunks, total).pack()
         frame[:HEADER_BYTES] = head
         seal_into(cipher, nonce, plaintext, head + context, frame[HEADER_BYTES:])
         return len(frame)
@@ -192,11 +190,10 @@ class Opener(_Direction):
             RecordRefused: it is not the next authentic record of this direction.
         """
         try:
-            n_bytes = len(sealed) - TAG_BYTES
-            cipher = self._step(n_bytes)
-            self._check(header)
-            open_into(cipher, self._nonce(), sealed, header.pack() + context, out)
-            self._count(n_bytes)
+            cipher, epoch, sequence, nonce = self._take(len(sealed) - TAG_BYTES)
+            if (header.session, header.epoch, header.sequence) != (self.session, epoch, sequence):
+                raise self._not_next(header, epoch, sequence)
+            open_into(cipher, nonce, sealed, header.pack() + context, out)
         except HeteeError:
             self.wipe()
             raise
@@ -211,12 +208,11 @@ class Opener(_Direction):
         self.open_into(header, sealed, memoryview(out))
         return out
 
-    def _check(self, header: Header) -> None:
+    def _not_next(self, header: Header, epoch: int, sequence: int) -> HeteeError:
+        """The refusal of a record that is not the next one."""
         if header.session != self.session:
-            raise refusal(Refusal.WRONG_SESSION, "a record of another session")
-        if header.sequence < self._sequence:
-            raise refusal(Refusal.REPLAYED, f"record {header.sequence}, expected {self._sequence}")
-        if header.sequence > self._sequence:
-            raise refusal(Refusal.GAP, f"record {header.sequence}, expected {self._sequence}")
-        if header.epoch != self._epoch:
-            raise refusal(Refusal.WRONG_EPOCH, f"a record of epoch {header.epoch}, expected {self._epoch}")
+            return refusal(Refusal.WRONG_SESSION, "a record of another session")
+        if header.sequence != sequence:
+            code = Refusal.REPLAYED if header.sequence < sequence else Refusal.GAP
+            return refusal(code, f"record {header.sequence}, expected {sequence}")
+        return refusal(Refusal.WRONG_EPOCH, f"a record of epoch {header.epoch}, expected {epoch}")

@@ -27,7 +27,9 @@ NO_SESSION = bytes(SESSION_BYTES)
 
 _LAYOUT = struct.Struct(">4sBBHII16sQQIIQ")
 _KINDS = {int(kind): kind for kind in Kind}
-_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
+_IN_A_SESSION = frozenset(kind for kind in Kind if kind.sealed or kind in (Kind.ATTEST, Kind.PROOF))
+_IN_NO_SESSION = frozenset(kind for kind in Kind if kind is Kind.HELLO or kind.plane is Plane.WORKER_LINK)
+_NUMBERED = STREAMED | INDEXED
 
 
 class Header(NamedTuple):
@@ -85,39 +87,36 @@ def parse(data: bytes | bytearray | memoryview) -> Header:
     if flags:
         raise refusal(Refusal.BAD_FLAGS, f"flags 0x{flags:04x}, version {VERSION} defines none")
     header = Header(kind, *fields)
-    _check_length(header)
+    least, most = LENGTHS[kind]
+    if not least <= header.length <= most:
+        _refuse(Refusal.BAD_LENGTH, f"{kind.name} of {header.length} bytes, expected {least} to {most}")
     _check_fields(header)
-    _check_chunking(header)
+    if kind in CHUNKED:
+        _check_chunking(header)
     return header
 
 
-def _check_length(header: Header) -> None:
-    least, most = LENGTHS[header.kind]
-    if not least <= header.length <= most:
-        _refuse(Refusal.BAD_LENGTH, f"{header.kind.name} of {header.length} bytes, expected {least} to {most}")
-
-
 def _check_fields(header: Header) -> None:
-    kind = header.kind
-    if not kind.sealed and (header.epoch or header.sequence):
+    kind, _, epoch, session, sequence, stream, chunk, chunks, total = header
+    if not kind.sealed and (epoch or sequence):
         _refuse(Refusal.BAD_FIELD, f"{kind.name} is not sealed, but has an epoch or a sequence number")
-    if (kind.sealed or kind in (Kind.ATTEST, Kind.PROOF)) and header.session == NO_SESSION:
-        _refuse(Refusal.BAD_FIELD, f"{kind.name} without a session id")
-    if (kind is Kind.HELLO or kind.plane is Plane.WORKER_LINK) and header.session != NO_SESSION:
+    if session == NO_SESSION:
+        if kind in _IN_A_SESSION:
+            _refuse(Refusal.BAD_FIELD, f"{kind.name} without a session id")
+    elif kind in _IN_NO_SESSION:
         _refuse(Refusal.BAD_FIELD, f"{kind.name} with a session id")
-    if kind in STREAMED and not header.stream:
+    if stream:
+        if kind not in _NUMBERED:
+            _refuse(Refusal.BAD_FIELD, f"{kind.name} with a stream number")
+    elif kind in STREAMED:
         _refuse(Refusal.BAD_FIELD, f"{kind.name} without a stream number")
-    if header.stream and kind not in STREAMED | INDEXED:
-        _refuse(Refusal.BAD_FIELD, f"{kind.name} with a stream number")
-    if kind is not Kind.CHUNK and header.chunk:
+    if chunk and kind is not Kind.CHUNK:
         _refuse(Refusal.BAD_FIELD, f"{kind.name} with a chunk index")
-    if kind not in CHUNKED and (header.chunks or header.total):
+    if (chunks or total) and kind not in CHUNKED:
         _refuse(Refusal.BAD_FIELD, f"{kind.name} announces chunks")
 
 
 def _check_chunking(header: Header) -> None:
-    if header.kind not in CHUNKED:
-        return
     total, chunks = header.total, header.chunks
     if total > STREAM_BYTES:
         _refuse(Refusal.BAD_CHUNKING, f"a stream of {total} bytes, the limit is {STREAM_BYTES}")

@@ -36,7 +36,23 @@ class Plane(Enum):
 
 
 class Kind(IntEnum):
-    """Types of frames."""
+    """Types of frames.
+
+    Attributes:
+        plane: the class that this type belongs to.
+        sealed: whether the payload is a record, protected by a traffic key.
+    """
+
+    plane: Plane
+    sealed: bool
+
+    def __new__(cls, code: int) -> Kind:
+        """Make a member with its class."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.plane = Plane(code >> 4)
+        member.sealed = 0x10 <= code <= 0x2F
+        return member
 
     HELLO = 0x01
     ATTEST = 0x02
@@ -93,16 +109,6 @@ class Kind(IntEnum):
     REVOKE = 0x47
 
     ERROR = 0x7F
-
-    @property
-    def plane(self) -> Plane:
-        """The class that this type belongs to."""
-        return Plane(self >> 4)
-
-    @property
-    def sealed(self) -> bool:
-        """Whether the payload is a record, protected by a traffic key."""
-        return 0x10 <= self <= 0x2F
 
 
 def _kinds(names: str) -> frozenset[Kind]:

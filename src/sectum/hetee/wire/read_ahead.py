@@ -24,13 +24,15 @@ class ReadAheadBuffer:
 
     def have(self, n_bytes: int) -> bool:
         """Receive until ``n_bytes`` (at most `READ_AHEAD_BYTES`) are buffered; False if the stream ends first."""
+        if self._end - self._begin >= n_bytes:
+            return True
         if self._begin == self._end:
             self._begin = self._end = 0
         elif self._begin + n_bytes > READ_AHEAD_BYTES:
-            kept = len(self)
+            kept = self._end - self._begin
             self._memory[:kept] = self._memory[self._begin : self._end]
             self._begin, self._end = 0, kept
-        while len(self) < n_bytes:
+        while self._end - self._begin < n_bytes:
             got = self._receive(self._memory[self._end :])
             if not got:
                 return False
@@ -38,12 +40,11 @@ class ReadAheadBuffer:
         return True
 
     def seen(self, n_bytes: int, offset: int = 0) -> memoryview:
-        """Up to ``n_bytes`` buffered bytes from ``offset`` on, without taking them."""
-        begin = min(self._begin + offset, self._end)
-        return self._memory[begin : min(begin + n_bytes, self._end)]
+        """The ``n_bytes`` from ``offset`` on, which must be buffered, without taking them."""
+        begin = self._begin + offset
+        return self._memory[begin : begin + n_bytes]
 
     def take(self, n_bytes: int) -> memoryview:
         """Take up to ``n_bytes`` buffered bytes; the view is valid until `have` is called."""
-        taken = self.seen(n_bytes)
-        self._begin += len(taken)
-        return taken
+        begin, self._begin = self._begin, min(self._begin + n_bytes, self._end)
+        return self._memory[begin : self._begin]
