@@ -20,7 +20,7 @@ from sectum.hetee.client.liveness import LOST_AFTER_S
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire.frames import Frame, FrameReader
-from sectum.hetee.wire.kinds import DOWNSTREAM, Kind, Plane
+from sectum.hetee.wire.kinds import DOWNSTREAM, Kind
 from sectum.hetee.wire.messages import Failure, decode
 
 PORT = 7625
@@ -212,8 +212,3 @@ class Connection:
         """Close the socket and wipe the keys."""
         self._socket.close()
         self.session.wipe()
-
-
-def for_worker(frame: Frame) -> bool:
-    """Whether a frame belongs to the data channel."""
-    return frame.header.kind.plane is Plane.DATA

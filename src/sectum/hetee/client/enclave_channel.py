@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -17,7 +16,6 @@ from sectum.hetee.client.results import LoadedModel, ReceiptParts, Result, array
 from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.data_plane.channel import data_channel
 from sectum.hetee.data_plane.messages import Tensor
-from sectum.hetee.data_plane.receipts import Receipt
 from sectum.hetee.data_plane.streams import ChunkReassembly, Ledger
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.verification.evidence import Claims
@@ -26,7 +24,7 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind, Role
-from sectum.hetee.wire.messages import Vouch, decode
+from sectum.hetee.wire.messages import Vouch
 
 _HASHED_S = 2.0  # the client hashes its inputs while the worker computes
 
@@ -40,11 +38,11 @@ class Pending:
         request: SHA-256 of the payload of its opening.
         inputs: gets the BLAKE3 of its plaintext.
         future: gets a `LoadedModel` or a `Result`, or an error.
-        signed: gets the verified receipt of a result, or an error.
+        signed: gets the verified receipt of a result with what belongs to it, or an error.
         sent_s: when the stream was opened.
-        parts: gets what belongs to the receipt.
         asked: payload of its opening.
         opening: payload of its RESULT.
+        described: SHA-256 of the payload of its RESULT.
         tensors: tensors of its result.
         data: memory into which its result is opened.
         outputs: hashes the result, chunk by chunk.
@@ -56,11 +54,11 @@ class Pending:
     future: Future[Any]
     request: bytes = b""
     inputs: Future[bytes] = field(default_factory=Future)
-    signed: Future[Receipt] = field(default_factory=Future)
+    signed: Future[ReceiptParts] = field(default_factory=Future)
     sent_s: float = field(default_factory=time.monotonic)
-    parts: Future[ReceiptParts] = field(default_factory=Future)
     asked: bytes = b""
     opening: bytes = b""
+    described: bytes = b""
     tensors: tuple[Tensor, ...] = ()
     data: memoryview = field(default_factory=lambda: memoryview(b""))
     outputs: blake3 = field(default_factory=blake3)
@@ -161,7 +159,7 @@ class EnclaveChannel:
             case data_messages.Loaded():
                 self._loaded(header.stream, message)
             case data_messages.ResultOpening():
-                self._result(header, payload)
+                self._result(header, message, bytes(payload))
             case data_messages.SignedReceipt():
                 self._receipt(header.stream, message.receipt)
             case messages.Failure():
@@ -194,12 +192,12 @@ class EnclaveChannel:
         loaded = LoadedModel(pending.digest, message.inputs, message.outputs, message.load_us / 1e3)
         pending.future.set_result(loaded)
 
-    def _result(self, header: Header, payload: bytes | bytearray) -> None:
-        message = decode(payload, data_messages.ResultOpening)
+    def _result(self, header: Header, message: data_messages.ResultOpening, payload: bytes) -> None:
         self._streams().answer(header.stream, Kind.RESULT)
         self._assembly.begin(header, payload)
         pending = self.pending[header.stream]
-        pending.opening, pending.tensors, pending.paced = bytes(payload), message.tensors, message.paced
+        pending.opening, pending.described = payload, self._assembly.context
+        pending.tensors, pending.paced = message.tensors, message.paced
         pending.data = memoryview(np.empty(header.total, np.uint8))  # type: ignore[arg-type]
         if self._assembly.complete:
             self._whole(pending)
@@ -221,7 +219,7 @@ class EnclaveChannel:
         # Read-only, because the receipt, which comes later, is compared with them.
         outputs = arrays(pending.tensors, pending.data.toreadonly())
         elapsed_ms = (time.monotonic() - pending.sent_s) * 1e3
-        result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed, pending.parts)
+        result = Result(outputs, pending.paced, elapsed_ms, pending.encryption_ns / 1e6, pending.signed)
         pending.future.set_result(result)
 
     def _receipt(self, stream: int, token: bytes) -> None:
@@ -237,7 +235,7 @@ class EnclaveChannel:
             "pace": (receipt.paced, pending.paced),
             "request": (receipt.request, pending.request),
             "inputs": (receipt.inputs, _hashed(pending)),
-            "result": (receipt.result, hashlib.sha256(pending.opening).digest()),
+            "result": (receipt.result, pending.described),
             "outputs": (receipt.outputs, pending.outputs.digest()),
         }
         wrong = [name for name, (theirs, ours) in said.items() if theirs != ours]
@@ -245,10 +243,9 @@ class EnclaveChannel:
             raise refusal(Refusal.NOT_GENUINE, f"the receipt does not fit the batch: it names another {wrong[0]}")
         del self.pending[stream]
         self.answered += 1
-        pending.parts.set_result(
-            ReceiptParts(token, self.vouch, stream, pending.asked, pending.opening, self._accepted_s)
+        pending.signed.set_result(
+            ReceiptParts(receipt, token, self.vouch, stream, pending.asked, pending.opening, self._accepted_s)
         )
-        pending.signed.set_result(receipt)
 
     def _refused(self, stream: int, message: messages.Failure) -> None:
         self._streams().answer(stream, Kind.REFUSED)
@@ -263,5 +260,4 @@ class EnclaveChannel:
             if not pending.future.done():
                 pending.future.set_exception(error)
             pending.signed.set_exception(error)
-            pending.parts.set_exception(error)
         self.pending.clear()

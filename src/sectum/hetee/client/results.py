@@ -34,8 +34,9 @@ class LoadedModel:
 
 
 class ReceiptParts(NamedTuple):
-    """What belongs to a receipt: the token, the enclave's VOUCH, and the payloads of BATCH and RESULT."""
+    """A verified receipt and what belongs to it: the token, the enclave's VOUCH, the payloads of BATCH and RESULT."""
 
+    receipt: Receipt
     token: bytes
     vouch: Vouch
     stream: int
@@ -53,16 +54,14 @@ class Result:
         paced: whether the accelerator waited for a published time instead of computing; then the outputs are zeros.
         elapsed_ms: time from the first byte sent until the outputs were complete, as measured by the client.
         encryption_ms: the part of it that the client spent sealing and opening.
-        signed: gets the verified receipt, or an error.
-        parts: gets what belongs to the receipt, for `Session.bundle`.
+        signed: gets the verified receipt with what belongs to it, or an error.
     """
 
     outputs: dict[str, NDArray[Any]]
     paced: bool
     elapsed_ms: float
     encryption_ms: float
-    signed: Future[Receipt] = field(repr=False, compare=False)
-    parts: Future[ReceiptParts] = field(repr=False, compare=False)
+    signed: Future[ReceiptParts] = field(repr=False, compare=False)
 
     @property
     def receipt(self) -> Receipt:
@@ -74,7 +73,7 @@ class Result:
         Raises:
             HeteeError: the receipt is not genuine, or the worker was lost before it came.
         """
-        return self.signed.result()
+        return self.signed.result().receipt
 
 
 def arrays(tensors: tuple[Tensor, ...], data: memoryview) -> dict[str, NDArray[Any]]:

@@ -418,7 +418,7 @@ class Session:
         Raises:
             HeteeError: the receipt is not genuine, or the worker was lost before it came.
         """
-        parts, session = result.parts.result(), self._transport.connection.session
+        parts, session = result.signed.result(), self._transport.connection.session
         return ReceiptBundle(
             receipt=parts.token,
             receipt_key=parts.vouch.receipt_key,

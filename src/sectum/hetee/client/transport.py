@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from sectum.hetee.attest.evidence import NONCE_BYTES
 from sectum.hetee.attest.records import Cleaning
-from sectum.hetee.client.connection import Connection, for_worker
+from sectum.hetee.client.connection import Connection
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
 from sectum.hetee.client.liveness import CHECKED_EVERY_S, LOST_AFTER_S, PING_EVERY_S, LivenessMonitor
 from sectum.hetee.client.plaintext import Plaintext
@@ -26,11 +26,12 @@ from sectum.hetee.verification.records import open_cleaning
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import HEADER_BYTES
-from sectum.hetee.wire.kinds import CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind
+from sectum.hetee.wire.kinds import CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind, Plane
 from sectum.hetee.wire.messages import Message, decode, encode, read
 
 # No thread waits for these: waking threads for each chunk would cost more than opening it.
 _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})
+_PONGS = frozenset({Kind.READY, Kind.PONG_WORKER})
 # The opening of a smaller batch, if no other is pending, is sent ahead of its chunks, so that host and worker wake up
 # while the first chunk is sealed. Otherwise opening and first chunk are sent with one call.
 _MUCH_BYTES = 1 << 20
@@ -96,7 +97,8 @@ class Transport:
         self.connection, self._trust = connection, trust
         self._attest_every_s, self._attested_s = attest_every_s, time.monotonic()
         self._challenge = b""  # the one that the controller has not answered yet
-        self.changed = threading.Condition()
+        self._lock = threading.RLock()
+        self.changed = threading.Condition(self._lock)
         self.enclave: EnclaveChannel | None = None
         self.accept: messages.Accept | None = None
         self.failed: HeteeError | None = None
@@ -279,16 +281,18 @@ class Transport:
         self.fail(self.connection.frames(self._handle_frame))
 
     def _handle_frame(self, frame: Frame) -> None:
-        with self.changed:
-            if for_worker(frame):
+        kind = frame.header.kind
+        with self._lock:
+            if kind.plane is Plane.DATA:
                 self._worker.moved()
                 if self.enclave is not None:
                     self.enclave.receive(frame)
-                    self._worker.pong(self.enclave.pong)
+                    if kind in _PONGS:
+                        self._worker.pong(self.enclave.pong)
             else:
                 self._controller.moved()
                 self._handle_control(frame)
-            if frame.header.kind not in _UNAWAITED:
+            if kind not in _UNAWAITED:
                 self.changed.notify_all()
 
     def _handle_control(self, frame: Frame) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.sockets import connect_unix
 from sectum.hetee.wire.frames import FrameReader, plain_frame
-from sectum.hetee.wire.kinds import Kind, Plane
+from sectum.hetee.wire.header import HEADER_BYTES, Header
+from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Empty, State, decode, encode
 
 STATE_S = 1.0
@@ -21,8 +23,8 @@ class Counts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._frames: Counter[tuple[str, str]] = Counter()
-        self._bytes: Counter[tuple[str, str]] = Counter()
+        self._frames: Counter[tuple[str, Kind]] = Counter()
+        self._bytes: Counter[tuple[str, Kind]] = Counter()
         self._refused: Counter[str] = Counter()
         self._connections = 0
         self.open = 0
@@ -39,12 +41,13 @@ class Counts:
         with self._lock:
             self.open -= 1
 
-    def forwarded(self, direction: str, plane: Plane, n_bytes: int) -> None:
-        """Count a frame that was forwarded whole; ``direction`` is ``in`` from a client, ``out`` to a client."""
-        key = direction, plane.name.lower()
+    def forwarded(self, direction: str, headers: Sequence[Header]) -> None:
+        """Count frames that were forwarded whole; ``direction`` is ``in`` from a client, ``out`` to a client."""
         with self._lock:
-            self._frames[key] += 1
-            self._bytes[key] += n_bytes
+            for header in headers:
+                key = direction, header.kind
+                self._frames[key] += 1
+                self._bytes[key] += HEADER_BYTES + header.length
 
     def refused(self, code: Refusal) -> None:
         """Count a frame or a connection that was refused."""
@@ -58,8 +61,8 @@ class Counts:
                 "since": round(self.since_s, 3),
                 "connections": self._connections,
                 "open": self.open,
-                "frames": {"_".join(key): count for key, count in sorted(self._frames.items())},
-                "bytes": {"_".join(key): count for key, count in sorted(self._bytes.items())},
+                "frames": {"_".join(key): count for key, count in _by_plane(self._frames)},
+                "bytes": {"_".join(key): count for key, count in _by_plane(self._bytes)},
                 "refused": dict(sorted(self._refused.items())),
             }
 
@@ -71,10 +74,18 @@ class Counts:
                 ("connections_open", {}, self.open),
             ]
             for metric, counter in (("frames_total", self._frames), ("bytes_total", self._bytes)):
-                for (direction, plane), count in sorted(counter.items()):
+                for (direction, plane), count in _by_plane(counter):
                     found.append((metric, {"direction": direction, "plane": plane}, count))
             found += [("refused_total", {"code": code}, count) for code, count in sorted(self._refused.items())]
             return found
+
+
+def _by_plane(counter: Counter[tuple[str, Kind]]) -> list[tuple[tuple[str, str], int]]:
+    """Counts by direction and class of frames, sorted."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for (direction, kind), count in counter.items():
+        sums[direction, kind.plane.name.lower()] += count
+    return sorted(sums.items())
 
 
 def ask_controller(path: Path) -> State:

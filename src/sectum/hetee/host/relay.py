@@ -112,7 +112,7 @@ class Relay:
 
     def _to_controller(self, header: Header, incoming: IncomingFrames, splicer: Splicer) -> None:
         try:
-            self._pass_on("in", [header], incoming, self._controller, splicer)
+            self._pass_on("in", ([header], HEADER_BYTES + header.length), incoming, self._controller, splicer)
         except SinkEnded:
             # Its last frames may still be on their way to the client. The thread that forwards them sees the end, too.
             self._ended.wait(_LAST_ANSWERS_S)
@@ -138,15 +138,20 @@ class Relay:
             self._unroute()
 
     def _pass_on(
-        self, direction: str, headers: list[Header], incoming: IncomingFrames, sink: socket.socket, splicer: Splicer
+        self,
+        direction: str,
+        run: tuple[list[Header], int],
+        incoming: IncomingFrames,
+        sink: socket.socket,
+        splicer: Splicer,
     ) -> None:
-        """Forward frames: send the part that is in memory with one call, then splice the rest of the last one.
+        """Forward a run of frames: send what is in memory with one call, then splice the rest of the last one.
 
         Raises:
             SourceEnded: the source ended too early.
             SinkEnded: the sink ended too early; its ``left`` bytes are still to be read from the source.
         """
-        n_bytes = sum(HEADER_BYTES + header.length for header in headers)
+        headers, n_bytes = run
         part = incoming.take(n_bytes)
         left = n_bytes - len(part)
         try:
@@ -154,8 +159,7 @@ class Relay:
         except OSError:
             raise SinkEnded(left) from None
         splicer.move(incoming.source, sink, left)
-        for header in headers:
-            self._counts.forwarded(direction, header.kind.plane, HEADER_BYTES + header.length)
+        self._counts.forwarded(direction, headers)
 
     # --- from the controller ---
 
@@ -183,7 +187,7 @@ class Relay:
                     self._whole = True
                 self._last = header.kind
                 self.accepted = self.accepted or header.kind is Kind.ACCEPT
-                self._counts.forwarded("out", header.kind.plane, HEADER_BYTES + header.length)
+                self._counts.forwarded("out", [header])
 
     def _receive_head(self) -> tuple[bytes, list[int]]:
         head, descriptors = b"", []

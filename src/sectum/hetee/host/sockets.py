@@ -81,10 +81,11 @@ class IncomingFrames:
             self._have(HEADER_BYTES + header.length)
         return header
 
-    def run(self, first: Header, kinds: frozenset[Kind]) -> list[Header]:
+    def run(self, first: Header, kinds: frozenset[Kind]) -> tuple[list[Header], int]:
         """``first``, from `header`, and the headers of the frames of these kinds that follow it in memory.
 
-        All of these frames are in memory whole, except a last one that is too large.
+        Returns the headers, and the number of bytes of their frames. All of these frames are in memory whole, except a
+        last one that is too large.
         """
         headers, at = [first], HEADER_BYTES + first.length
         while len(self._ahead) - at >= HEADER_BYTES:
@@ -97,7 +98,7 @@ class IncomingFrames:
                 break
             headers.append(header)
             at += n_bytes
-        return headers
+        return headers, at
 
     def take(self, n_bytes: int) -> memoryview:
         """Consume up to ``n_bytes`` received bytes; the view is valid until `header` is called."""

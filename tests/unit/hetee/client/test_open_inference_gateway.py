@@ -49,7 +49,7 @@ class FakeSession:
             raise refusal(Refusal.CANCELLED, "the client cancelled it")
         self.asked.append((inputs, options))
         found = {key: value for key, value in inputs.items() if isinstance(value, np.ndarray)}
-        return Result({key: found[key] for key in outputs or found}, False, 1.0, 0.0, Future(), Future())
+        return Result({key: found[key] for key in outputs or found}, False, 1.0, 0.0, Future())
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ class Service:
 
     def answer(self, at: int, **outputs: Any) -> None:
         arrays = {name: np.asarray(value) for name, value in outputs.items()}
-        self.work[at][2].set_result(Result(arrays, False, 0.0, 0.0, Future(), Future()))
+        self.work[at][2].set_result(Result(arrays, False, 0.0, 0.0, Future()))
 
     def refuse(self, at: int) -> None:
         error: HeteeError = refusal(Refusal.INPUT_REFUSED, "no")

@@ -22,7 +22,8 @@ from sectum.hetee.host.counts import Counts, ask_controller
 from sectum.hetee.host.metrics import MetricsServer, exposition, of_state
 from sectum.hetee.host.page import read_page
 from sectum.hetee.wire.frames import plain_frame
-from sectum.hetee.wire.kinds import Kind, Plane
+from sectum.hetee.wire.header import Header
+from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import AcceleratorStatus, JobStatus, State, WorkerStatus, encode
 
 STATE = State(
@@ -73,8 +74,7 @@ def test_every_metric_is_explained_once() -> None:
     """HELP and TYPE come before the first sample of a metric, and once."""
     counts = Counts()
     counts.connected()
-    for plane in (Plane.DATA, Plane.CONTROL):
-        counts.forwarded("in", plane, 100)
+    counts.forwarded("in", [Header(Kind.CHUNK, 100), Header(Kind.PING, 100)])
     counts.refused(Refusal.BUSY)
     lines = exposition([*counts.samples(), *of_state(STATE)]).splitlines()
     told = [line.split()[2] for line in lines if line.startswith("# TYPE")]
