@@ -188,7 +188,9 @@ class OpenStreams:
         return len(self._open) <= 1
 
     def _computed(self, batch: BatchJob, outputs: dict[str, NDArray[Any]]) -> None:
-        computed = BatchOutputs(batch, outputs, paced=batch.pace is not None, alone=self._alone)
+        with self.lock:
+            alone = len(self.ledger.open_streams) <= 1  # no other answer, nor a part of one, is still to be sent
+        computed = BatchOutputs(batch, outputs, paced=batch.pace is not None, alone=alone)
         if batch.claim_result():
             batch.computed = True
             # While this thread answers, its accelerator computes nothing.

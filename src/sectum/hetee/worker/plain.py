@@ -106,6 +106,7 @@ class PlainRecordWriter(SocketRecordWriter):
         chunks: int,
         total: int,
         context: bytes,  # noqa: ARG002  # nothing is authenticated
+        more: bool = False,
     ) -> None:
         """Send a CHUNK."""
         header = Header(
@@ -118,7 +119,7 @@ class PlainRecordWriter(SocketRecordWriter):
             total=total,
         )
         begun_ns = time.perf_counter_ns()
-        self._send([header.pack(), plaintext, _NO_TAG], more=False)
+        self._send([header.pack(), plaintext, _NO_TAG], more=more)
         self.transfer_ns += time.perf_counter_ns() - begun_ns
 
     def _send(self, parts: Sequence[bytes | memoryview], *, more: bool) -> None:

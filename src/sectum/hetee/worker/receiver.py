@@ -241,12 +241,16 @@ class Receiver:
             return
         assert receiving is not None
         batch = receiving
-        self._start(batch, batch.header.total)
+        if not batch.header.chunks:
+            self._start(batch, 0)
         if not batch.answered:
-            late = refusal(Refusal.DEADLINE, f"not computed within {batch.message.deadline_ms} ms")
-            streams.deadlines.add(batch.stream, batch.message.deadline_ms / 1e3, partial(streams.refuse, batch, late))
+            streams.deadlines.add(batch.stream, batch.message.deadline_ms / 1e3, partial(self._late, batch))
         if batch.let_go():
             streams.ready(batch)
+
+    def _late(self, batch: BatchJob) -> None:
+        detail = f"not computed within {batch.message.deadline_ms} ms"
+        self._streams.refuse(batch, refusal(Refusal.DEADLINE, detail))
 
     def _do(self, batch: BatchJob, task: Task, begun_ns: int | None) -> None:
         """Do one part of preparing a batch, in a thread of the pool."""

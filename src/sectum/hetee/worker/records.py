@@ -75,8 +75,18 @@ class RecordWriter(Protocol):
             HeteeError: the keys are wiped or used up.
         """
 
-    def chunk(self, plaintext: memoryview, *, stream: int, chunk: int, chunks: int, total: int, context: bytes) -> None:
-        """Send a CHUNK, and the messages held before it.
+    def chunk(
+        self,
+        plaintext: memoryview,
+        *,
+        stream: int,
+        chunk: int,
+        chunks: int,
+        total: int,
+        context: bytes,
+        more: bool = False,
+    ) -> None:
+        """Send a CHUNK, and the messages held before it. With ``more`` all are held and sent with the next record.
 
         Raises:
             OSError: the socket is closed.
@@ -171,17 +181,28 @@ class SealedRecordWriter(SocketRecordWriter):
         if not more:
             self._send()
 
-    def chunk(self, plaintext: memoryview, *, stream: int, chunk: int, chunks: int, total: int, context: bytes) -> None:
+    def chunk(
+        self,
+        plaintext: memoryview,
+        *,
+        stream: int,
+        chunk: int,
+        chunks: int,
+        total: int,
+        context: bytes,
+        more: bool = False,
+    ) -> None:
         """Seal a CHUNK and send it, with the messages held before it."""
         place = self._place(len(plaintext))
         begun_ns = time.perf_counter_ns()
         self._held_bytes += self._sealer.seal_into(
             Kind.CHUNK, plaintext, place, stream=stream, chunk=chunk, chunks=chunks, total=total, context=context
         )
-        self.encryption_ns += time.perf_counter_ns() - begun_ns
-        begun_ns = time.perf_counter_ns()
-        self._send()
-        self.transfer_ns += time.perf_counter_ns() - begun_ns
+        sealed_ns = time.perf_counter_ns()
+        self.encryption_ns += sealed_ns - begun_ns
+        if not more:
+            self._send()
+            self.transfer_ns += time.perf_counter_ns() - sealed_ns
 
     def _place(self, n_bytes: int) -> memoryview:
         if self._held_bytes + HEADER_BYTES + n_bytes + TAG_BYTES > len(self._frames):
