@@ -349,8 +349,8 @@ def main() -> int:
     usual = [row for row in rows if row["chunk"] == "usual"]
     missed = {ratio: sum(row[ratio] > bar(row["mib"]) for row in usual) for ratio in BASELINES}
     result = {
-        "what": "time of the sealed path, of bare sockets with the same sealing, with and without the same hashing, and "
-        "of AES-256-GCM alone, measured",
+        "what": "time of the sealed path, of bare sockets with the same sealing, with and without the same hashing, "
+        "and of AES-256-GCM alone, measured",
         "missed": missed,
         "rows": rows,
         "context": machine(),

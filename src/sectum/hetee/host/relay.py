@@ -121,9 +121,8 @@ class Relay:
     def _to_worker(self, header: Header, incoming: IncomingFrames, splicer: Splicer) -> None:
         with self._route_lock:
             route = self._route
-            for ended in [each for each, upward in self._routes.items() if not upward.is_alive()]:
-                del self._routes[ended]
-                ended.close()  # only this thread writes to it
+            if len(self._routes) > 1:
+                self._close_ended()
         if route is None:
             n_bytes = HEADER_BYTES + header.length
             splicer.discard(self._client, n_bytes - len(incoming.take(n_bytes)))
@@ -136,6 +135,12 @@ class Relay:
         except SinkEnded as error:
             splicer.discard(self._client, error.left)
             self._unroute()
+
+    def _close_ended(self) -> None:
+        """Close the sockets of workers that have ended. Only the thread that writes to them calls this."""
+        for ended in [each for each, upward in self._routes.items() if not upward.is_alive()]:
+            del self._routes[ended]
+            ended.close()
 
     def _pass_on(
         self,

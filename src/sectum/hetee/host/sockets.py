@@ -75,10 +75,13 @@ class IncomingFrames:
             FrameRefused: the bytes are not a header.
             SourceEnded: there is no further frame.
         """
-        self._have(HEADER_BYTES)
-        header = parse(self._ahead.seen(HEADER_BYTES))
-        if HEADER_BYTES + header.length <= READ_AHEAD_BYTES:
-            self._have(HEADER_BYTES + header.length)
+        ahead = self._ahead
+        if not ahead.have(HEADER_BYTES):
+            raise SourceEnded("end of file")
+        header = parse(ahead.seen(HEADER_BYTES))
+        n_bytes = HEADER_BYTES + header.length
+        if n_bytes <= READ_AHEAD_BYTES and not ahead.have(n_bytes):
+            raise SourceEnded("end of file")
         return header
 
     def run(self, first: Header, kinds: frozenset[Kind]) -> tuple[list[Header], int]:
@@ -103,10 +106,6 @@ class IncomingFrames:
     def take(self, n_bytes: int) -> memoryview:
         """Consume up to ``n_bytes`` received bytes; the view is valid until `header` is called."""
         return self._ahead.take(n_bytes)
-
-    def _have(self, n_bytes: int) -> None:
-        if not self._ahead.have(n_bytes):
-            raise SourceEnded("end of file")
 
 
 class SourceEnded(ConnectionError):

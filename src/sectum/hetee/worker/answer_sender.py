@@ -251,7 +251,7 @@ class AnswerSender:
         for index, chunk in enumerate(answer.cut()):
             if index:  # never delay the first chunk
                 self._send_urgent()
-            # A result that is not awaited alone ends together with its receipt, which saves a call and waking two roles.
+            # If other answers are still to be sent, the last chunk waits for the receipt: one call sends both.
             more = not answer.alone and index == chunks - 1
             writer.chunk(
                 chunk, stream=stream, chunk=index, chunks=chunks, total=total, context=answer.context, more=more

@@ -22,6 +22,8 @@ def anonymous(n_bytes: int) -> mmap.mmap:
 class Buffers:
     """Keeps buffers between batches, because the first touch of a page costs more than opening a record into it.
 
+    Of several that fit, the one that was given back last is used: it is most likely still in a cache.
+
     Args:
         limit_bytes: largest total of free buffers to keep. A batch within its client's credit always gets a buffer.
     """
@@ -39,7 +41,8 @@ class Buffers:
             MemoryError: there is not enough memory.
         """
         with self._lock:
-            fitting = [region for region in self._free if n_bytes <= len(region) <= max(4 * n_bytes, mmap.PAGESIZE)]
+            most = max(4 * n_bytes, mmap.PAGESIZE)
+            fitting = [region for region in reversed(self._free) if n_bytes <= len(region) <= most]
             if fitting:
                 region = min(fitting, key=len)
                 self._free.remove(region)

@@ -19,6 +19,16 @@ def test_a_buffer_is_used_again() -> None:
     assert bytes(buffers.take(MIB - 5)[:4]) == b"left"
 
 
+def test_the_buffer_that_was_given_back_last_is_used_first() -> None:
+    """Of several buffers of a size the next batch gets the one whose memory is most likely still in a cache."""
+    buffers = Buffers(8 * MIB)
+    views = [buffers.take(MIB) for _ in range(3)]
+    for number in (2, 0, 1):
+        views[number][:1] = bytes([number])
+        buffers.give_back(views[number])
+    assert [buffers.take(MIB)[0] for _ in range(3)] == [1, 0, 2]
+
+
 @given(st.lists(st.tuples(st.integers(0, 3 * MIB), st.booleans()), max_size=20))
 def test_no_two_batches_share_memory(steps: list[tuple[int, bool]]) -> None:
     """Buffers in use hold what was written to them, whatever is taken and given back meanwhile."""
