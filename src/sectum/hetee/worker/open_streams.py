@@ -189,12 +189,12 @@ class OpenStreams:
 
     def _computed(self, batch: BatchJob, outputs: dict[str, NDArray[Any]]) -> None:
         with self.lock:
-            alone = len(self.ledger.open_streams) <= 1  # no other answer, nor a part of one, is still to be sent
+            alone = len(self.ledger.open_streams) <= 1  # no part of another answer is still to be sent
         computed = BatchOutputs(batch, outputs, paced=batch.pace is not None, alone=alone)
         if batch.claim_result():
             batch.computed = True
             # While this thread answers, its accelerator computes nothing.
-            self.answers.computed(computed, here=self._alone)
+            self.answers.computed(computed, here=alone)
 
     def _released(self, batch: BatchJob) -> None:
         self.deadlines.remove(batch.stream)
