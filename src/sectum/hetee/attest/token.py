@@ -109,9 +109,8 @@ def read_claims(data: bytes, schema: Schema) -> dict[int, Any]:
         EvidenceRefused: ``EVIDENCE_MALFORMED``.
     """
     claims: Any = _load(data) if len(data) <= TOKEN_BYTES else None
-    fits = isinstance(claims, dict) and claims.keys() == schema.keys()
     # type() instead of isinstance(), so that True does not count as a number.
-    if not fits or any(type(claims[claim]) is not wanted for claim, wanted in schema.items()):
+    if not isinstance(claims, dict) or {claim: type(value) for claim, value in claims.items()} != schema:
         raise refusal(Refusal.EVIDENCE_MALFORMED, "a token does not have exactly the claims of its kind")
     opened: dict[int, Any] = claims
     return opened

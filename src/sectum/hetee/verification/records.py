@@ -60,7 +60,8 @@ def open_receipt(token: bytes, receipt_key: bytes, session: bytes, index: int, s
     times = claims[TIMES_NS]
     if set(times) != set(STEPS) or any(type(ns) is not int or ns < 0 for ns in times.values()):
         raise refusal(Refusal.EVIDENCE_MALFORMED, "the receipt does not have the times of the four steps")
-    if any(len(claims[digest]) != 32 for digest in _DIGESTS) or any(type(w) is not str for w in claims[CONFINEMENT]):
+    lengths, kinds = {len(claims[digest]) for digest in _DIGESTS}, set(map(type, claims[CONFINEMENT]))
+    if lengths != {32} or kinds - {str}:
         raise refusal(Refusal.EVIDENCE_MALFORMED, "a digest or a step of confinement in the receipt is none")
     if claims[STREAM] != stream:
         raise refusal(Refusal.STALE, f"the receipt is for stream {claims[STREAM]}, expected {stream}")
