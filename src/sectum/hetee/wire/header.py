@@ -64,6 +64,11 @@ def usual_chunk_bytes(total: int, *, alone: bool = True) -> int:
     return min(CHUNK_BYTES, max(CHUNK_BYTES_USUAL, -(-total // 4))) if alone else CHUNK_BYTES
 
 
+def cut_for_company(total: int, chunks: int) -> bool:
+    """Whether a stream of ``total`` bytes in so many chunks was cut as one that is not alone in flight."""
+    return chunks < chunks_needed(total, usual_chunk_bytes(total, alone=True))
+
+
 def _refuse(code: Refusal, detail: str) -> None:
     raise refusal(code, detail)
 

@@ -13,6 +13,7 @@ from sectum.hetee.data_plane import messages as data_messages
 from sectum.hetee.data_plane.streams import Ledger
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
+from sectum.hetee.wire.header import cut_for_company
 from sectum.hetee.wire.kinds import STREAM_BYTES, Kind
 from sectum.hetee.worker.answer_sender import AnswerSender, BatchOutputs, Sign
 from sectum.hetee.worker.batch_job import BatchJob
@@ -188,8 +189,9 @@ class OpenStreams:
         return len(self._open) <= 1
 
     def _computed(self, batch: BatchJob, outputs: dict[str, NDArray[Any]]) -> None:
+        # It is not if a part of another answer is still to be sent, or if the client cut the batch like one of several.
         with self.lock:
-            alone = len(self.ledger.open_streams) <= 1  # no part of another answer is still to be sent
+            alone = len(self.ledger.open_streams) <= 1 and not cut_for_company(batch.header.total, batch.header.chunks)
         computed = BatchOutputs(batch, outputs, paced=batch.pace is not None, alone=alone)
         if batch.claim_result():
             batch.computed = True

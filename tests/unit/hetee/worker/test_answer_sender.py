@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.streams import Ledger
 from sectum.hetee.errors import HeteeError, Refusal
 from sectum.hetee.wire.header import Header, usual_chunk_bytes
 from sectum.hetee.wire.kinds import CHUNK_BYTES_USUAL, Kind
 from sectum.hetee.wire.messages import decode
-from sectum.hetee.worker.answer_sender import BatchOutputs
+from sectum.hetee.worker.answer_sender import AnswerSender, BatchOutputs
 from sectum.hetee.worker.batch_job import BatchJob
 
 
@@ -67,3 +70,46 @@ def test_outputs_that_cannot_travel_are_refused(outputs) -> None:
     with pytest.raises(HeteeError) as caught:
         BatchOutputs(batch(), outputs, paced=False)
     assert caught.value.code is Refusal.COMPUTE_FAILED
+
+
+class Recorder:
+    """A writer that remembers the types of records, together with those that were held and sent with them."""
+
+    def __init__(self) -> None:
+        self.transfer_ns = self.encryption_ns = 0
+        self.sent: list[list[Kind]] = []
+        self._held: list[Kind] = []
+
+    def roomy(self) -> bool:
+        return True
+
+    def message(self, kind: Kind, _payload: bytes, *, more: bool = False, **_fields: int) -> None:
+        self._held.append(kind)
+        if not more:
+            self.sent.append(self._held)
+            self._held = []
+
+    def chunk(self, plaintext: memoryview, *, more: bool = False, **_fields: object) -> None:
+        self.message(Kind.CHUNK, plaintext, more=more)
+
+    def wipe(self) -> None:
+        self._held.clear()
+
+
+@pytest.mark.parametrize(
+    ("alone", "wanted"),
+    [
+        (True, [[Kind.RESULT], [Kind.CHUNK], [Kind.CHUNK], [Kind.RECEIPT]]),
+        (False, [[Kind.RESULT, Kind.CHUNK, Kind.RECEIPT]]),
+    ],
+)
+def test_a_result_waits_for_its_receipt_only_if_other_answers_are_due(alone: bool, wanted: list[list[Kind]]) -> None:
+    """A result that is awaited alone leaves chunk by chunk; others leave with as few calls as possible."""
+    writer, ledger = Recorder(), Ledger(1 << 30, 8)
+    ledger.open(Header(Kind.BATCH, 0, stream=1))
+    sender = AnswerSender(writer, ledger, threading.Lock(), lambda *_: b"signed", lambda: None)
+    output = np.zeros(2 * CHUNK_BYTES_USUAL, np.uint8)
+    sender.computed(BatchOutputs(batch(), {"y": output}, paced=False, alone=alone))
+    assert sender.flush(5)
+    assert writer.sent == wanted
+    assert not ledger.open_streams
