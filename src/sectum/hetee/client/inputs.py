@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.hetee.data_plane.messages import Pixels, Slot, Tensor
-from sectum.hetee.data_plane.tensors import ITEM_BYTES
+from sectum.hetee.data_plane.tensors import ITEM_BYTES, dtype_name
 from sectum.hetee.errors import Refusal, refusal
 
 # Mean and standard deviation of ImageNet's training images, in units of 0-255, as torchvision publishes them
@@ -96,7 +96,7 @@ def _array(slot: Slot, array: NDArray[Any], pixels: Pixels | None) -> InputTenso
             name=slot.name, dtype="string", shape=array.shape, encoding="utf8", sizes=tuple(map(len, texts))
         )
         return InputTensor(tensor, tuple(map(memoryview, texts)))
-    name = array.dtype.name
+    name = dtype_name(array.dtype)
     if name not in ITEM_BYTES:
         raise refusal(Refusal.INPUT_REFUSED, f"'{slot.name}' is an array of {name}, which cannot be sent")
     if not (array.flags.c_contiguous and array.dtype.isnative):  # all supported machines are little-endian

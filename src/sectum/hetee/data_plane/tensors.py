@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import accumulate
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from sectum.hetee.data_plane.messages import Tensor
 from sectum.hetee.errors import Refusal, refusal
@@ -25,6 +27,12 @@ class Place(NamedTuple):
     begin: int
     end: int
     ends: tuple[int, ...] = ()
+
+
+@lru_cache(maxsize=64)  # NumPy puts it together anew each time
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """NumPy's name of a dtype."""
+    return dtype.name
 
 
 def n_bytes(tensor: Tensor) -> int:

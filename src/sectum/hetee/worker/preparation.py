@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.hetee.data_plane.messages import Pixels, Slot, Tensor
-from sectum.hetee.data_plane.tensors import ALIGNMENT_BYTES, Place
+from sectum.hetee.data_plane.tensors import ALIGNMENT_BYTES, Place, dtype_name
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.kinds import STREAM_BYTES
 from sectum.hetee.worker.pixels import Conversion, decode_jpeg, image_size
@@ -227,7 +227,7 @@ def as_tensor(name: str, array: NDArray[Any]) -> tuple[Tensor, memoryview]:
         texts = [str(item).encode() for item in array.reshape(-1)]
         tensor = Tensor(name=name, dtype="string", shape=array.shape, encoding="utf8", sizes=tuple(map(len, texts)))
         return tensor, memoryview(b"".join(texts))
-    tensor = Tensor(name=name, dtype=array.dtype.name, shape=array.shape)  # type: ignore[arg-type]
+    tensor = Tensor(name=name, dtype=dtype_name(array.dtype), shape=array.shape)  # type: ignore[arg-type]
     if not array.size:
         return tensor, memoryview(b"")
     if array.dtype == np.float32 and array.flags.c_contiguous:  # the common case, and fast
