@@ -9,8 +9,25 @@ import pytest
 
 from places import ROOT
 from sectum.hetee.errors import FrameRefused, Refusal
-from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
-from sectum.hetee.wire.kinds import ALLOWED, CHUNK_BYTES, LENGTHS, STREAM_BYTES, UPSTREAM, Kind, Plane, Role
+from sectum.hetee.wire.header import (
+    HEADER_BYTES,
+    Header,
+    chunks_needed,
+    cut_for_company,
+    parse,
+    usual_chunk_bytes,
+)
+from sectum.hetee.wire.kinds import (
+    ALLOWED,
+    CHUNK_BYTES,
+    CHUNK_BYTES_USUAL,
+    LENGTHS,
+    STREAM_BYTES,
+    UPSTREAM,
+    Kind,
+    Plane,
+    Role,
+)
 
 SPEC = ROOT / "docs" / "spec" / "wire-format.md"
 SESSION = bytes(range(16))
@@ -134,3 +151,15 @@ def test_a_client_sends_nothing_that_is_not_sealed_after_the_handshake() -> None
     """A host forwards only handshake frames and sealed frames upstream."""
     assert {kind for kind in UPSTREAM if not kind.sealed} == {Kind.HELLO, Kind.PROOF}
     assert all(kind.sealed for kind in ALLOWED[Role.WORKER, Role.CLIENT])
+
+
+@pytest.mark.parametrize(
+    ("total", "differs"),
+    [(0, False), (1, False), (CHUNK_BYTES_USUAL, False), (CHUNK_BYTES_USUAL + 1, True), (CHUNK_BYTES, True),
+     (3 * CHUNK_BYTES + 1, False), (3 * CHUNK_BYTES, True), (9 * CHUNK_BYTES, False)],
+)  # fmt: skip
+def test_chunks_tell_whether_a_stream_is_alone(total: int, differs: bool) -> None:
+    """A worker sees that a client has several batches in flight, wherever that makes a difference to the chunks."""
+    alone, company = (chunks_needed(total, usual_chunk_bytes(total, alone=alone)) for alone in (True, False))
+    assert not cut_for_company(total, alone)
+    assert cut_for_company(total, company) == differs == (alone != company)
