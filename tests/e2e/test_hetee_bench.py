@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from sectum.hetee.bench.baseline import Baseline, baseline_system
+from sectum.hetee.bench.baseline import Baseline
+from sectum.hetee.bench.inference import baseline_system
 from sectum.hetee.bench.published import published
 from sectum.hetee.bench.workload import Mode, model, workload
 
