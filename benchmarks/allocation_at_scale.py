@@ -30,16 +30,8 @@ from typing import Any
 
 import simpy
 
-from sectum.hetee.controller.allocator import (
-    Allocator,
-    Grant,
-    Halt,
-    Holder,
-    Insecure,
-    Request,
-    Revoke,
-    Terms,
-)
+from sectum.hetee.controller.allocation import Grant, Halt, Holder, Insecure, Request, Revoke, Terms
+from sectum.hetee.controller.allocator import Allocator
 from sectum.hetee.controller.demand import Demand
 from sectum.measure.context import machine_context
 

@@ -16,7 +16,8 @@ import sys
 import time
 from math import log
 
-from sectum.hetee.controller.allocator import Allocator, Insecure, Request, Secure, Terms
+from sectum.hetee.controller.allocation import Insecure, Request, Secure, Terms
+from sectum.hetee.controller.allocator import Allocator
 from sectum.measure.context import machine_context
 
 SITUATIONS = ("grant", "turns", "preempt")

@@ -25,18 +25,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hetee_fake_environment import FakeEnvironment
 from hetee_session_pair import one_frame
-from sectum.hetee.controller.allocator import (
-    Allocator,
-    Grant,
-    Halt,
-    Holder,
-    Insecure,
-    Request,
-    Resetting,
-    Revoke,
-    Secure,
-    Terms,
-)
+from sectum.hetee.controller.allocation import Grant, Halt, Holder, Insecure, Request, Resetting, Revoke, Secure, Terms
+from sectum.hetee.controller.allocator import Allocator
 from sectum.hetee.controller.enclaves import EnclaveState
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import SessionState

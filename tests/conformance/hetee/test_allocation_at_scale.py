@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from places import ROOT
-from sectum.hetee.controller.allocator import Insecure, Secure
+from sectum.hetee.controller.allocation import Insecure, Secure
 
 pytest.importorskip("simpy", reason="install sectum[simulate]")
 pytestmark = pytest.mark.slow

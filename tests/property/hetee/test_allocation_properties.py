@@ -10,7 +10,8 @@ from math import floor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sectum.hetee.controller.allocator import Allocator, Grant, Request, Revoke, Secure, Terms
+from sectum.hetee.controller.allocation import Grant, Request, Revoke, Secure, Terms
+from sectum.hetee.controller.allocator import Allocator
 from sectum.hetee.controller.demand import Demand
 
 STEP_S, RESET_S = 0.25, 0.5

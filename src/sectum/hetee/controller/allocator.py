@@ -5,149 +5,16 @@ Pure: events and the time go in, decisions come out. It reads no clock, and the 
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from math import inf
-from typing import NamedTuple
 
-PRIORITIES = range(8)
-
-
-@dataclass(frozen=True, slots=True)
-class Secure:
-    """An enclave, by the number of its worker."""
-
-    enclave: int
+from sectum.hetee.controller.allocation import Decision, Grant, Halt, Holder, Insecure, Request, Revoke, Secure, Terms
+from sectum.hetee.controller.fair_queue import FairQueue
+from sectum.hetee.controller.leases import Lease, Leases
 
 
-@dataclass(frozen=True, slots=True)
-class Insecure:
-    """An ordinary job, outside any enclave."""
-
-    job: int
-
-
-Holder = Secure | Insecure
-
-
-@dataclass(frozen=True, slots=True)
-class Resetting:
-    """Nobody: its last holder gave the accelerator back, and its reset is not confirmed."""
-
-    after: Holder
-
-
-@dataclass(frozen=True, slots=True)
-class Free:
-    """Nobody, and it is reset."""
-
-
-Owner = Free | Resetting | Secure | Insecure
-FREE = Free()
-
-
-@dataclass(frozen=True)
-class Terms:
-    """For how long accelerators are lent. Times are in seconds.
-
-    Attributes:
-        quantum_s: an enclave's turn while another enclave waits.
-        term_s: a turn while the other world waits that may not preempt, and a job's turn while another job waits.
-        grace_s: time that an enclave has to give back.
-        job_grace_s: time that a job has to give back.
-    """
-
-    quantum_s: float = 0.5
-    term_s: float = 600.0
-    grace_s: float = 65.0
-    job_grace_s: float = 10.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """A wish for accelerators.
-
-    Attributes:
-        asker: who asks, a session or a job. It has one request at a time.
-        kind: kind of accelerators.
-        count: how many its holder is to have, with those that it has.
-        identity: whose request it is: identities share fairly.
-        priority: of ``PRIORITIES``, or -1 for a job; the share of an identity doubles with each step.
-        holder: who gets them; None for the first worker of the idle queue.
-    """
-
-    asker: int
-    kind: str
-    count: int
-    identity: bytes = b""
-    priority: int = 0
-    holder: Holder | None = None
-
-
-class Grant(NamedTuple):
-    """These accelerators now belong to this holder."""
-
-    asker: int
-    holder: Holder
-    names: tuple[str, ...]
-
-
-class Revoke(NamedTuple):
-    """The holder is to give these back before a time."""
-
-    holder: Holder
-    names: tuple[str, ...]
-    by_s: float
-
-
-class Halt(NamedTuple):
-    """The holder has not given back in time: it is to be ended."""
-
-    holder: Holder
-
-
-Decision = Grant | Revoke | Halt
-
-
-class _Waiting(NamedTuple):
-    """A request with its place: first by virtual time, then by arrival."""
-
-    start: float
-    number: int
-    finish: float
-    request: Request
-
-
-@dataclass(eq=False)
-class Lease:
-    """What one holder has.
-
-    Attributes:
-        holder: who has it.
-        request: the request that was served last.
-        turn_s: when its turn began.
-        grace_s: time that it has to give back.
-        wants: how many accelerators it is to have.
-        names: what it owns.
-        asked: what of that it was asked to give back.
-        resetting: what it gave back, and what is not reset yet.
-        by_s: when it is to have given back; infinite if it was not asked.
-    """
-
-    holder: Holder
-    request: Request
-    turn_s: float
-    grace_s: float
-    wants: int
-    names: set[str] = field(default_factory=set)
-    asked: set[str] = field(default_factory=set)
-    resetting: set[str] = field(default_factory=set)
-    by_s: float = inf
-
-
-class Allocator:
+class Allocator(Leases):
     """All accelerators, the requests for them, and the idle queue of clean workers.
 
     Args:
@@ -156,45 +23,15 @@ class Allocator:
     """
 
     def __init__(self, counts: Mapping[str, int], terms: Terms) -> None:
-        self.counts, self._terms = dict(counts), terms
+        super().__init__(counts)
+        self._terms = terms
         self.lacking = 0  # requests that waited for a worker at the last decision
-        self._owners: dict[str, Owner] = {f"{kind}:{n}": FREE for kind, count in counts.items() for n in range(count)}
-        self._free = {kind: list(range(count)) for kind, count in counts.items()}  # heaps
-        self._waiting: dict[str, dict[int, _Waiting]] = {kind: {} for kind in counts}
-        self._finish: dict[str, dict[bytes, float]] = {kind: {} for kind in counts}  # of each identity's last request
-        self._virtual = dict.fromkeys(counts, 0.0)
-        self._leases: dict[Holder, Lease] = {}
+        self._queues = {kind: FairQueue() for kind in counts}
         self._watched: dict[Holder, Lease] = {}  # those that are to give back
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._paused: dict[bytes, float] = {}
         self._places: dict[int, int] = {}
-        self._number = 0
-        self._changed, self._next_s = True, inf
-
-    # --- what is ---
-
-    def owner(self, name: str) -> Owner:
-        """Whose an accelerator is."""
-        return self._owners[name]
-
-    def owned(self, holder: Holder) -> tuple[str, ...]:
-        """The accelerators of a holder."""
-        lease = self._leases.get(holder)
-        return tuple(sorted(lease.names)) if lease else ()
-
-    def asked(self, holder: Holder) -> frozenset[str]:
-        """What a holder was asked to give back, and has not."""
-        lease = self._leases.get(holder)
-        return frozenset(lease.asked) if lease else frozenset()
-
-    def resetting(self, holder: Holder) -> tuple[str, ...]:
-        """What a holder gave back, and what is not reset yet."""
-        lease = self._leases.get(holder)
-        return tuple(sorted(lease.resetting)) if lease else ()
-
-    def free(self, kind: str) -> list[str]:
-        """The accelerators of a kind that are nobody's and reset."""
-        return [f"{kind}:{n}" for n in sorted(self._free[kind])]
+        self._next_s = inf
 
     def idle(self) -> int:
         """The number of clean workers that wait for a session."""
@@ -213,25 +50,14 @@ class Allocator:
 
     def ask(self, request: Request) -> None:
         """Add a request. One that waits already keeps its place."""
-        waiting, finishes = self._waiting[request.kind], self._finish[request.kind]
-        if request.asker in waiting:
-            return
         turn_s = self._terms.term_s if isinstance(request.holder, Insecure) else self._terms.quantum_s
-        start = max(self._virtual[request.kind], finishes.get(request.identity, 0.0))
-        finish = finishes[request.identity] = start + request.count * turn_s / 2.0**request.priority
-        self._number += 1
-        waiting[request.asker] = _Waiting(start, self._number, finish, request)
-        self._changed = True
+        self._changed |= self._queues[request.kind].add(request, turn_s)
 
     def withdraw(self, asker: int) -> None:
         """Remove the request of a session or job, if there is one."""
         self._places.pop(asker, None)
-        for kind, waiting in self._waiting.items():
-            if (gone := waiting.pop(asker, None)) is not None:
-                identity, finishes = gone.request.identity, self._finish[kind]
-                if finishes.get(identity) == gone.finish:
-                    finishes[identity] = gone.start
-                self._changed = True
+        for queue in self._queues.values():
+            self._changed |= queue.remove(asker)
 
     def pause(self, identity: bytes, until_s: float) -> None:
         """Give an identity no further worker before a time."""
@@ -257,49 +83,17 @@ class Allocator:
                 lease.by_s = min(lease.by_s, now_s + self._terms.quantum_s + grace_s)
             self._changed = True
 
-    def returned(self, holder: Holder, names: Iterable[str]) -> None:
-        """Take from a holder what it gave back: that is nobody's until its reset was confirmed."""
-        lease = self._leases[holder]
-        for name in names:
-            assert self._owners[name] == holder, f"{name} is {self._owners[name]}, expected {holder}"
-            self._owners[name] = Resetting(holder)
-            lease.names.discard(name)
-            lease.asked.discard(name)
-            lease.resetting.add(name)
-        if not lease.asked:
-            lease.by_s = inf
-        self._changed = True
-
-    def confirm(self, holder: Holder) -> None:
-        """Free what a holder gave back: its reset was confirmed."""
-        lease = self._leases[holder]
-        for name in lease.resetting:
-            self._owners[name] = FREE
-            kind, _, number = name.partition(":")
-            heapq.heappush(self._free[kind], int(number))
-        lease.resetting.clear()
-        self._changed = True
-
     def ended(self, holder: Holder) -> None:
         """Free all that a holder had: its process has ended, and what it had is reset."""
         if isinstance(holder, Secure):
             self._idle.pop(holder.enclave, None)
-        if holder in self._leases:
-            self.returned(holder, tuple(self._leases[holder].names))
-            self.confirm(holder)
-            del self._leases[holder]
-            self._watched.pop(holder, None)
+        self._watched.pop(holder, None)
+        super().ended(holder)
 
     def withhold(self, holder: Holder) -> None:
         """Give what a holder has to nobody any more: it is gone, and may still use it."""
-        self.returned(holder, tuple(self._leases[holder].names))
-        del self._leases[holder]
         self._watched.pop(holder, None)
-
-    def withheld(self, name: str) -> bool:
-        """Whether an accelerator is given to nobody any more."""
-        owner = self._owners[name]
-        return isinstance(owner, Resetting) and owner.after not in self._leases
+        super().withhold(holder)
 
     # --- what follows ---
 
@@ -323,16 +117,13 @@ class Allocator:
         for kind, requests in unserved.items():
             if requests:
                 self._take_turns(kind, requests, now_s, decisions)
-            # What was used before counts no longer: all of it when nobody waits.
-            virtual = self._virtual[kind] if self._waiting[kind] else inf
-            self._finish[kind] = {i: finish for i, finish in self._finish[kind].items() if finish > virtual}
+            self._queues[kind].forget()
         return decisions
 
     def _order(self, kind: str) -> list[Request]:
         """The requests that can be served, in their order. Jobs stand back while a secure request outranks them."""
         able = []
-        for waiting in sorted(self._waiting[kind].values()):
-            request = waiting.request
+        for request in self._queues[kind].in_order():
             if request.holder not in self._leases and request.identity in self._paused:
                 self._next_s = min(self._next_s, self._paused[request.identity])
             elif request.holder is None or not self.asked(request.holder):  # one that gives back does so first
@@ -367,20 +158,14 @@ class Allocator:
         kind, holder = request.kind, request.holder
         if holder is None:
             holder = Secure(self._idle.popitem(last=False)[0])
-        waiting = self._waiting[kind].pop(request.asker)
+        self._queues[kind].serve(request.asker)
         self._places.pop(request.asker, None)
-        self._virtual[kind] = max(self._virtual[kind], waiting.start)
         lease = self._leases.get(holder)
         if lease is None:
             grace_s = self._terms.job_grace_s if isinstance(holder, Insecure) else self._terms.grace_s
             lease = self._leases[holder] = Lease(holder, request, now_s, grace_s, request.count)
         lease.request, lease.turn_s, lease.wants = request, now_s, request.count
-        names = tuple(f"{kind}:{heapq.heappop(self._free[kind])}" for _ in range(needs))
-        for name in names:
-            assert self._owners[name] is FREE, f"{name} is {self._owners[name]}, expected to be free"
-            self._owners[name] = holder
-        lease.names.update(names)
-        return Grant(request.asker, holder, names)
+        return Grant(request.asker, holder, self._lend(lease, kind, needs))
 
     def _revoke(self, lease: Lease, names: Iterable[str], now_s: float) -> Revoke:
         self._watched[lease.holder] = lease

@@ -8,7 +8,7 @@ from functools import partial
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.channel.handshake import ControllerHandshake
 from sectum.hetee.controller.accelerators import has_nodes
-from sectum.hetee.controller.allocator import Decision, Grant, Halt, Insecure, Request, Revoke, Secure
+from sectum.hetee.controller.allocation import Decision, Grant, Halt, Insecure, Request, Revoke, Secure
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Attester, Clock, CollectedProcess, Environment
 from sectum.hetee.controller.issuer import Issuer

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sectum.hetee.controller.accelerators import resets_alive
-from sectum.hetee.controller.allocator import Allocator, Secure
+from sectum.hetee.controller.allocation import Secure
+from sectum.hetee.controller.allocator import Allocator
 from sectum.hetee.controller.enclaves import EnclaveEntry
 from sectum.hetee.controller.environment import Clock, Environment
 

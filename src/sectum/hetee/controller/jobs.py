@@ -7,7 +7,8 @@ of a tenant depends on what a job says. A GPU that a job did not give back goes 
 from __future__ import annotations
 
 from sectum.hetee.controller.accelerators import has_nodes
-from sectum.hetee.controller.allocator import Allocator, Grant, Insecure, Request
+from sectum.hetee.controller.allocation import Grant, Insecure, Request
+from sectum.hetee.controller.allocator import Allocator
 from sectum.hetee.controller.environment import Environment
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import SessionState, Tenant

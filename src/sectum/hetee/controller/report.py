@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sectum.hetee.controller.allocator import Allocator, Free, Insecure, Resetting, Secure
+from sectum.hetee.controller.allocation import Free, Insecure, Resetting, Secure
+from sectum.hetee.controller.allocator import Allocator
 from sectum.hetee.controller.enclaves import EnclaveState
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import SessionState, Tenant

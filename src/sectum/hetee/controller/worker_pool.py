@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sectum.hetee.controller.allocator import Allocator, Grant, Halt, Revoke, Secure, Terms
+from sectum.hetee.controller.allocation import Grant, Halt, Revoke, Secure, Terms
+from sectum.hetee.controller.allocator import Allocator
 from sectum.hetee.controller.demand import Demand
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Clock, Environment

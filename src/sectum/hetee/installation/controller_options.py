@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from sectum.hetee.controller.allocator import PRIORITIES
+from sectum.hetee.controller.allocation import PRIORITIES
 from sectum.hetee.controller.settings import Settings, Start
 from sectum.hetee.wire.messages import ACCELERATOR_KINDS
 

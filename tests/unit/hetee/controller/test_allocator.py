@@ -6,18 +6,8 @@ from collections import Counter
 
 import pytest
 
-from sectum.hetee.controller.allocator import (
-    FREE,
-    Allocator,
-    Grant,
-    Halt,
-    Insecure,
-    Request,
-    Resetting,
-    Revoke,
-    Secure,
-    Terms,
-)
+from sectum.hetee.controller.allocation import FREE, Grant, Halt, Insecure, Request, Resetting, Revoke, Secure, Terms
+from sectum.hetee.controller.allocator import Allocator
 
 TERMS = Terms(quantum_s=1.0, term_s=100.0, grace_s=5.0, job_grace_s=2.0)
 

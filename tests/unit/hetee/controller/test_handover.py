@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hetee_fake_environment import FakeEnvironment
-from sectum.hetee.controller.allocator import Secure
+from sectum.hetee.controller.allocation import Secure
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.wire.kinds import Kind
 

@@ -8,7 +8,7 @@ import pytest
 
 from hetee_fake_environment import FakeEnvironment, refused
 from hetee_session_pair import one_frame
-from sectum.hetee.controller.allocator import Insecure, Resetting, Secure
+from sectum.hetee.controller.allocation import Insecure, Resetting, Secure
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal
 from sectum.hetee.wire import messages

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hetee_fake_environment import FakeEnvironment, refused
-from sectum.hetee.controller.allocator import Secure
+from sectum.hetee.controller.allocation import Secure
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal
 from sectum.hetee.wire import messages

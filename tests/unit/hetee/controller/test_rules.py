@@ -10,7 +10,7 @@ from hypothesis import settings
 from hetee_fake_environment import FakeEnvironment
 from hetee_histories import AllocatorHistory, ControllerHistory
 from hetee_session_pair import one_frame
-from sectum.hetee.controller.allocator import Secure
+from sectum.hetee.controller.allocation import Secure
 from sectum.hetee.controller.enclaves import EnclaveState
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import HeteeError
