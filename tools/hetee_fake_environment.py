@@ -27,7 +27,8 @@ from sectum.hetee.verification.records import open_cleaning
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Message, encode, read
+from sectum.hetee.wire.messages import Message, encode
+from sectum.hetee.wire.schemas import read
 
 MEASUREMENT = b"m" * 32
 ENDORSEMENT = manufacture()

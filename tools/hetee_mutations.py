@@ -60,19 +60,8 @@ from sectum.hetee.verification.software import SoftwareVerifier
 from sectum.hetee.wire.frames import Frame, FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import (
-    AcceleratorCount,
-    Accept,
-    Configure,
-    Failure,
-    Job,
-    Message,
-    Ping,
-    State,
-    Vouch,
-    WorkerStatus,
-    encode,
-)
+from sectum.hetee.wire.messages import AcceleratorCount, Accept, Configure, Failure, Job, Message, Ping, Vouch, encode
+from sectum.hetee.wire.state import State, WorkerStatus
 from sectum.testing.quote_provider import QuoteProvider
 from sectum.testing.quoting_platform import QuotingPlatform
 

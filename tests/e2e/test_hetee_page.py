@@ -18,7 +18,8 @@ from sectum.hetee.host.metrics import MetricsServer
 from sectum.hetee.host.page import read_page
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import AcceleratorStatus, JobStatus, State, WorkerStatus, encode
+from sectum.hetee.wire.messages import encode
+from sectum.hetee.wire.state import AcceleratorStatus, JobStatus, State, WorkerStatus
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -27,7 +27,8 @@ from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame
 from sectum.hetee.wire.header import HEADER_BYTES
 from sectum.hetee.wire.kinds import CHUNK_BYTES, MESSAGE_BYTES, TAG_BYTES, Kind, Plane
-from sectum.hetee.wire.messages import Message, decode, encode, read
+from sectum.hetee.wire.messages import Message, decode, encode
+from sectum.hetee.wire.schemas import read
 
 # No thread waits for these: waking threads for each chunk would cost more than opening it.
 _UNAWAITED = frozenset({Kind.RESULT, Kind.CHUNK, Kind.PONG, Kind.PONG_WORKER})

@@ -22,7 +22,9 @@ from sectum.hetee.errors import FrameRefused, HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import Frame, plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Challenge, Configure, Deadline, Failure, Message, Ping, encode, read
+from sectum.hetee.wire.messages import Challenge, Configure, Deadline, Failure, Message, Ping, encode
+from sectum.hetee.wire.schemas import read
+from sectum.hetee.wire.state import State
 
 _DETAIL = 512
 _QUEUED_EVERY_S = 1.0
@@ -560,7 +562,7 @@ class Controller:
         sessions = any(tenant.state in waited_for or tenant.job is not None for tenant in self.tenants.values())
         return self._drained_s is not None and not sessions and not any(e.session for e in self.pool.enclaves.values())
 
-    def state(self) -> messages.State:
+    def state(self) -> State:
         """Counts for operators, without names of models or keys."""
         left_s, draining = self._issuer.left_s(), self._drained_s is not None
         tenants, now = self.tenants.values(), self._clock()

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from sectum.hetee.controller.shares import Allowance, Share
-from sectum.hetee.wire.messages import Heartbeat, Started, WorkerStatus
+from sectum.hetee.wire.messages import Heartbeat, Started
+from sectum.hetee.wire.state import WorkerStatus
 
 _MESSAGES = 20.0, 200.0  # a second, and at once
 _NOTHING = Heartbeat(open_streams=0, batches=0, images=0, bytes=0, busy_us=0)

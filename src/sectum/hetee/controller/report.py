@@ -10,7 +10,8 @@ from sectum.hetee.controller.enclaves import EnclaveState
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.tenants import SessionState, Tenant
 from sectum.hetee.controller.worker_pool import WorkerPool
-from sectum.hetee.wire.messages import AcceleratorStatus, Job, JobStatus, State
+from sectum.hetee.wire.messages import Job
+from sectum.hetee.wire.state import AcceleratorStatus, JobStatus, State
 
 _WORKERS = _ACCELERATORS = 256
 WARN_DAYS = 30.0

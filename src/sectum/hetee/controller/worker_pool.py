@@ -15,16 +15,8 @@ from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.frames import Frame, plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import (
-    Accelerators,
-    Deadline,
-    Heartbeat,
-    Message,
-    Started,
-    Wiped,
-    encode,
-    read,
-)
+from sectum.hetee.wire.messages import Accelerators, Deadline, Heartbeat, Message, Started, Wiped, encode
+from sectum.hetee.wire.schemas import read
 
 REVOKE_S = 5.0
 _SLOWEST_RESTART_S = 2.0

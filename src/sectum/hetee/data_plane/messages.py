@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from sectum.hetee.wire import messages as wire
+from sectum.hetee.wire import schemas as wire
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import (
     U32,

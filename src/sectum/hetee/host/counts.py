@@ -13,7 +13,8 @@ from sectum.hetee.host.sockets import connect_unix
 from sectum.hetee.wire.frames import FrameReader, plain_frame
 from sectum.hetee.wire.header import HEADER_BYTES, Header
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Empty, State, decode, encode
+from sectum.hetee.wire.messages import Empty, decode, encode
+from sectum.hetee.wire.state import State
 
 STATE_S = 1.0
 

@@ -19,7 +19,7 @@ import msgspec
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.host.counts import Counts, ask_controller
 from sectum.hetee.host.page import Page
-from sectum.hetee.wire.messages import State
+from sectum.hetee.wire.state import State
 
 _PLACES = 32  # operators that are answered at a time
 _BACK_OFF_S = 0.05

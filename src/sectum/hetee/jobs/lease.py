@@ -10,7 +10,8 @@ from pathlib import Path
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.wire.frames import FrameReader, plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Accelerators, Deadline, Empty, Failure, Job, Message, encode, read
+from sectum.hetee.wire.messages import Accelerators, Deadline, Empty, Failure, Job, Message, encode
+from sectum.hetee.wire.schemas import read
 
 _ACCEPTED = frozenset({Kind.JOB_GRANT, Kind.JOB_REVOKE, Kind.ERROR})
 _OPERATOR = "run the job as the user who started the rack; the log of the rack says more"

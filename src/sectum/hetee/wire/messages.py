@@ -1,4 +1,4 @@
-"""The schemas of all messages, and their only encoding.
+"""The messages of client, controller, worker and job, and the only encoding of all messages.
 
 A message is a MessagePack map with the fields below in this order. A field with its default value is left out.
 `decode` refuses everything that `encode` would not write.
@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sectum.hetee.errors import Refusal, refusal
-from sectum.hetee.wire.kinds import Kind
 
 U32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
 # MessagePack allows up to 2^64-1; counts here stay below 2^63.
@@ -30,7 +29,6 @@ Count = Annotated[int, Meta(ge=1, le=32)]
 
 AcceleratorKind = Literal["cpu", "cuda", "paced"]
 ACCELERATOR_KINDS: tuple[str, ...] = get_args(AcceleratorKind)
-WorkerState = Literal["spare", "assigned", "serving", "draining", "wiped", "cleaned"]
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -166,51 +164,6 @@ class Job(Message, frozen=True):
     priority: Annotated[int, Meta(ge=-1, le=7)] = -1
 
 
-class JobStatus(Message, frozen=True):
-    """What operators may know of a job."""
-
-    index: U32
-    state: Literal["waiting", "running", "ending"]
-    accelerator: AcceleratorKind
-    count: Count
-    priority: Annotated[int, Meta(ge=-1, le=7)]
-
-
-class AcceleratorStatus(Message, frozen=True):
-    """Whose an accelerator is: the number of a worker or a job, or 0."""
-
-    name: Word
-    world: Literal["free", "resetting", "secure", "insecure", "withheld"]
-    owner: U32 = 0
-
-
-class WorkerStatus(Message, frozen=True):
-    """One line of `sectum hetee top`."""
-
-    index: U32
-    state: WorkerState
-    accelerators: Words
-    open_streams: U32
-    batches: U63
-    images: U63
-    bytes: U63
-
-
-class State(Message, frozen=True):
-    """STATE: counts of the whole service, for operators."""
-
-    workers: Annotated[tuple[WorkerStatus, ...], Meta(max_length=256)]
-    waiting: U32
-    sessions: U32
-    draining: bool
-    unconfined: Words = ()
-    problems: Words = ()
-    warnings: Words = ()
-    accelerators: Annotated[tuple[AcceleratorStatus, ...], Meta(max_length=256)] = ()
-    jobs: Annotated[tuple[JobStatus, ...], Meta(max_length=64)] = ()
-    preemptions: U63 = 0
-
-
 class Started(Message, frozen=True):
     """STARTED: a worker has started; its keys, and its confinement."""
 
@@ -256,41 +209,6 @@ class Heartbeat(Message, frozen=True):
     busy_us: U63
 
 
-SCHEMAS: dict[Kind, type[Message]] = {
-    Kind.ACCEPT: Accept,
-    Kind.CONFIGURE: Configure,
-    Kind.VOUCH: Vouch,
-    Kind.QUEUED: Queued,
-    Kind.RESIZE: Resize,
-    Kind.RESIZED: Resized,
-    Kind.LOST: Lost,
-    Kind.TERMINATE: Deadline,
-    Kind.CLEANED: Cleaned,
-    Kind.DRAIN: Deadline,
-    Kind.FAIL: Failure,
-    Kind.CHALLENGE: Challenge,
-    Kind.EVIDENCE: FreshEvidence,
-    Kind.PING: Ping,
-    Kind.PONG: Ping,
-    Kind.ROUTE: Empty,
-    Kind.UNROUTE: Empty,
-    Kind.STATUS: Empty,
-    Kind.STATE: State,
-    Kind.JOB_REQUEST: Job,
-    Kind.JOB_GRANT: Accelerators,
-    Kind.JOB_REVOKE: Deadline,
-    Kind.JOB_RETURNED: Empty,
-    Kind.STARTED: Started,
-    Kind.RELEASE: Release,
-    Kind.GRANT: Accelerators,
-    Kind.RETURNED: Accelerators,
-    Kind.WIPE: Deadline,
-    Kind.WIPED: Wiped,
-    Kind.HEARTBEAT: Heartbeat,
-    Kind.REVOKE: Accelerators,
-    Kind.ERROR: Failure,
-}
-"""The schema of each type with a message as payload, but for the data channel. HELLO, ATTEST, PROOF have others."""
 M = TypeVar("M", bound=Message)
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -319,12 +237,3 @@ def decode(payload: bytes | bytearray | memoryview, schema: type[M]) -> M:
     if _ENCODER.encode(message) != payload:
         raise refusal(Refusal.MALFORMED, f"{schema.__name__} is not in its only allowed encoding")
     return message
-
-
-def read(kind: Kind, payload: bytes | bytearray | memoryview) -> Message:
-    """Decode the message of a frame of this type.
-
-    Raises:
-        MessageRefused: as `decode`.
-    """
-    return decode(payload, SCHEMAS[kind])

@@ -19,7 +19,7 @@ from sectum.cli.hetee.infer import _classes, _shown, archive
 from sectum.cli.hetee.options import check_listenable
 from sectum.errors import UsageError
 from sectum.hetee.launcher import RackPaths, provision
-from sectum.hetee.wire.messages import State
+from sectum.hetee.wire.state import State
 
 Run = Callable[..., Result]
 

@@ -11,10 +11,10 @@ from hetee_session_pair import one_frame
 from sectum.hetee.controller.allocation import Insecure, Resetting, Secure
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.errors import Refusal
-from sectum.hetee.wire import messages
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Empty, Job, Message, encode
+from sectum.hetee.wire.state import State
 
 
 def world(**settings: Any) -> FakeEnvironment:
@@ -42,7 +42,7 @@ def has(fake: FakeEnvironment, connection: int) -> tuple[str, ...]:
     return () if grant is None else grant.accelerators
 
 
-def state(fake: FakeEnvironment) -> messages.State:
+def state(fake: FakeEnvironment) -> State:
     """What operators are told."""
     return fake.controller.state()
 

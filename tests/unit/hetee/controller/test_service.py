@@ -25,7 +25,8 @@ from sectum.hetee.errors import FrameRefused, Refusal, ServiceRefused
 from sectum.hetee.installation.manufacture import manufacture
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Empty, Ping, State, decode, encode
+from sectum.hetee.wire.messages import Empty, Ping, decode, encode
+from sectum.hetee.wire.state import State
 
 # A worker that is born and then does nothing.
 SCRIPTED = """

@@ -24,7 +24,8 @@ from sectum.hetee.host.page import read_page
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.header import Header
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import AcceleratorStatus, JobStatus, State, WorkerStatus, encode
+from sectum.hetee.wire.messages import encode
+from sectum.hetee.wire.state import AcceleratorStatus, JobStatus, State, WorkerStatus
 
 STATE = State(
     workers=(
