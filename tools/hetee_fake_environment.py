@@ -29,6 +29,7 @@ from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Message, encode
 from sectum.hetee.wire.schemas import read
+from sectum.hetee.wire.state import State
 
 MEASUREMENT = b"m" * 32
 ENDORSEMENT = manufacture()
@@ -271,6 +272,14 @@ class FakeEnvironment:
         enclave = self.controller.tenants[connection].enclave
         assert enclave is not None
         return enclave.number
+
+    def state(self) -> State:
+        """What an operator is told."""
+        connection = self.connect(handshake=False)
+        self.controller.received(connection, one_frame(plain_frame(Kind.STATUS, encode(messages.Empty()))))
+        state: State = self.clients[connection].last(Kind.STATE)
+        self.controller.disconnected(connection)
+        return state
 
     def record(self, connection: int) -> Cleaning:
         """The cleaning record that a client got, verified."""

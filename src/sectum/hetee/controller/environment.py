@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
-
-from sectum.hetee.attest.evidence import Provider
+from typing import NamedTuple, Protocol
 
 Clock = Callable[[], float]
 """Monotonic time in seconds."""
@@ -66,15 +64,3 @@ class Environment(Protocol):
 
     def log(self, event: str, **fields: object) -> None:
         """Write a line to the log. The fields hold no secrets."""
-
-
-class Attester(Provider, Protocol):
-    """Makes evidence, and signs records with the same attestation key."""
-
-    def left_s(self) -> float:
-        """Seconds until the endorsement of this machine expires."""
-        ...
-
-    def sign_record(self, claims: dict[int, Any]) -> bytes:
-        """Sign claims."""
-        ...

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
+from sectum.hetee.controller.admission import idle, is_full
 from sectum.hetee.controller.allocation import Free, Insecure, Resetting, Secure
 from sectum.hetee.controller.allocator import Allocator
+from sectum.hetee.controller.core import STOPPING, Core
 from sectum.hetee.controller.enclaves import EnclaveState
-from sectum.hetee.controller.settings import Settings
-from sectum.hetee.controller.tenants import SessionState, Tenant
-from sectum.hetee.controller.worker_pool import WorkerPool
+from sectum.hetee.controller.tenants import SessionState
 from sectum.hetee.wire.messages import Job
 from sectum.hetee.wire.state import AcceleratorStatus, JobStatus, State
 
@@ -17,17 +15,6 @@ _WORKERS = _ACCELERATORS = 256
 WARN_DAYS = 30.0
 _DAY_S = 24 * 3600.0
 _FAILED_STARTS = 3
-
-
-def is_full(tenants: Collection[Tenant], settings: Settings) -> bool:
-    """Whether as many sessions are open, or about to be, as the service has. Operators' connections are no sessions."""
-    return sum(t.session is not None or t.handshake is not None for t in tenants) >= settings.sessions
-
-
-def gives_way(tenants: Collection[Tenant], settings: Settings, now: float) -> Tenant | None:
-    """The oldest session that has neither asked for an enclave nor has one: it ends when another needs its place."""
-    old = (t for t in tenants if t.state is SessionState.OPEN and now >= t.opened_s + settings.greeting_s)
-    return next(old, None)
 
 
 def _accelerator(allocator: Allocator, name: str) -> AcceleratorStatus:
@@ -53,29 +40,19 @@ def _job(allocator: Allocator, number: int, job: Job) -> JobStatus:
     )
 
 
-def report(
-    pool: WorkerPool, tenants: Collection[Tenant], settings: Settings, *, draining: bool, left_s: float, now: float
-) -> State:
-    """The answer to STATUS.
-
-    Args:
-        pool: all workers.
-        tenants: all connections.
-        settings: limits.
-        draining: whether the service is being stopped.
-        left_s: seconds until the endorsement of this machine expires.
-        now: monotonic time in seconds.
-    """
-    allocator = pool.allocator
+def report(core: Core) -> State:
+    """The answer to STATUS."""
+    pool, settings, allocator = core.pool, core.settings, core.pool.allocator
+    tenants = core.tenants.values()
     names = [f"{kind}:{number}" for kind, count in allocator.counts.items() for number in range(count)]
     lost = sum(allocator.withheld(name) for name in names)
     living = [enclave for enclave in pool.enclaves.values() if enclave.state > EnclaveState.STARTING]
-    full = is_full(tenants, settings) and gives_way(tenants, settings, now) is None
+    left_s, draining = core.attester.left_s(), core.drained_s is not None
     problems = {
-        "the service is being stopped": draining,
+        STOPPING: draining,
         "the endorsement of this machine has expired": left_s <= 0,
-        f"{settings.sessions} sessions are open, the limit": full,
-        "workers do not start: see the log": pool.failures >= _FAILED_STARTS and not pool.allocator.idle(),
+        f"{settings.sessions} sessions are open, the limit": is_full(core) and not any(idle(core)),
+        "workers do not start: see the log": pool.failures >= _FAILED_STARTS and not allocator.idle(),
     }
     days = left_s / _DAY_S
     warnings = {
@@ -83,7 +60,7 @@ def report(
         f"{lost} accelerators are withheld: see the log": lost > 0,
     }
     return State(
-        workers=tuple(enclave.status(pool.allocator.owned(Secure(enclave.number))) for enclave in living[:_WORKERS]),
+        workers=tuple(enclave.status(allocator.owned(Secure(enclave.number))) for enclave in living[:_WORKERS]),
         waiting=sum(tenant.state is SessionState.WAITING for tenant in tenants),
         sessions=sum(tenant.session is not None for tenant in tenants),
         draining=draining,
@@ -95,5 +72,5 @@ def report(
         warnings=tuple(what for what, true in warnings.items() if true),
         accelerators=tuple(_accelerator(allocator, name) for name in names[:_ACCELERATORS]),
         jobs=tuple(_job(allocator, tenant.connection, tenant.job) for tenant in tenants if tenant.job is not None),
-        preemptions=pool.jobs.preemptions,
+        preemptions=core.preemptions,
     )

@@ -16,10 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sectum.hetee.attest.attestation_key import AttestationKey
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.confinement.users import worker_user
 from sectum.hetee.controller.controller import Controller
-from sectum.hetee.controller.environment import Attester, StartedProcess
+from sectum.hetee.controller.environment import StartedProcess
 from sectum.hetee.controller.frame_socket import FrameSocket
 from sectum.hetee.controller.memory import private_bytes
 from sectum.hetee.controller.processes import WorkerProcess
@@ -119,7 +120,7 @@ class ControllerService:
     def __init__(
         self,
         settings: Settings,
-        attester: Attester,
+        attester: AttestationKey,
         subject: Subject,
         listener: socket.socket,
         workers: WorkerStart,

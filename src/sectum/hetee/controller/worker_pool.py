@@ -4,38 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sectum.hetee.controller.allocation import Grant, Halt, Revoke, Secure, Terms
+from sectum.hetee.controller.allocation import Secure, Terms
 from sectum.hetee.controller.allocator import Allocator
 from sectum.hetee.controller.demand import Demand
 from sectum.hetee.controller.enclaves import EnclaveEntry, EnclaveState
 from sectum.hetee.controller.environment import Clock, Environment
-from sectum.hetee.controller.handover import WIPE_S, Handover
-from sectum.hetee.controller.jobs import END_S, Jobs
+from sectum.hetee.controller.resets import WIPE_S, Resets
 from sectum.hetee.controller.settings import Settings
-from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire.frames import Frame, plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Accelerators, Deadline, Heartbeat, Message, Started, Wiped, encode
 from sectum.hetee.wire.schemas import read
 
 REVOKE_S = 5.0
+_JOB_ENDS_S = 2.0  # for the processes of a job to end, after the grace time
 _SLOWEST_RESTART_S = 2.0
 _STARTING_AT_ONCE = 4
-
-
-def _frame(kind: Kind, message: Message) -> bytes:
-    return plain_frame(kind, encode(message))
 
 
 class WorkerPool:
     """Starts spare workers, moves accelerators between workers, and ends workers."""
 
     def __init__(self, settings: Settings, environment: Environment, clock: Clock) -> None:
-        grace_s, job_grace_s = REVOKE_S + settings.longest_batch_s, settings.job_grace_s + END_S
+        grace_s, job_grace_s = REVOKE_S + settings.longest_batch_s, settings.job_grace_s + _JOB_ENDS_S
         terms = Terms(settings.quantum_s, grace_s=grace_s, job_grace_s=job_grace_s)
         self.allocator = Allocator(settings.accelerators, terms)
-        self.jobs = Jobs(self.allocator, environment, settings)
-        self.handover = Handover(self.allocator, environment, clock)
+        self.resets = Resets(self.allocator, environment, clock)
         self.enclaves: dict[int, EnclaveEntry] = {}
         self._settings, self._environment, self._clock = settings, environment, clock
         self._demand = Demand(settings.spares, settings.spares_at_most)
@@ -64,12 +59,11 @@ class WorkerPool:
         self._numbers += 1
         return self._numbers
 
-    def start_with(self, grant: Grant) -> bool:
+    def start_with(self, number: int, devices: tuple[str, ...]) -> bool:
         """Start the worker that was granted devices; it sees no others. Returns whether it was started."""
-        assert isinstance(grant.holder, Secure)
-        started = self._start(grant.holder.enclave, grant.names)
+        started = self._start(number, devices)
         if started:  # its turn begins when it has started
-            self.allocator.begin(grant.holder, self._clock() + self._settings.starting_s)
+            self.allocator.begin(Secure(number), self._clock() + self._settings.starting_s)
         return started
 
     def _start(self, number: int, devices: tuple[str, ...] = ()) -> bool:
@@ -92,30 +86,37 @@ class WorkerPool:
         self.failures += 1
         self._environment.log("worker_not_started", why=why, failures=self.failures)
 
-    def grant(self, enclave: EnclaveEntry, grant: Grant) -> None:
+    def grant(self, enclave: EnclaveEntry, names: tuple[str, ...]) -> None:
         """Tell a worker what it was granted."""
         if not enclave.owned:
             self._demand.took(self._clock())
-        self.allocator.begin(grant.holder, self._clock())
-        enclave.owned |= set(grant.names)
-        self.handover.granted(enclave)
-        self._environment.send_to_worker(enclave.number, _frame(Kind.GRANT, Accelerators(accelerators=grant.names)))
+        self.allocator.begin(Secure(enclave.number), self._clock())
+        enclave.owned |= set(names)
+        self.resets.granted(enclave)
+        self._tell(enclave.number, Kind.GRANT, Accelerators(accelerators=names))
 
-    def revoke(self, revoke: Revoke) -> None:
+    def revoke(self, number: int, names: tuple[str, ...]) -> None:
         """Tell a worker what it must give back."""
-        assert isinstance(revoke.holder, Secure)
-        message = Accelerators(accelerators=revoke.names)
-        self._environment.send_to_worker(revoke.holder.enclave, _frame(Kind.REVOKE, message))
+        self._tell(number, Kind.REVOKE, Accelerators(accelerators=names))
 
-    def halt(self, halt: Halt) -> None:
+    def halt(self, number: int) -> None:
         """Kill a worker that has not given back in time."""
-        assert isinstance(halt.holder, Secure)
-        enclave = self.enclaves[halt.holder.enclave]
+        enclave = self.enclaves[number]
         if enclave.state is EnclaveState.SERVING:
             enclave.blamed = "it did not give its accelerators back in time"
         self._kill_late(enclave)
 
-    def linked(self, enclave: EnclaveEntry, frame: Frame) -> Message:
+    def misbehaved(self, number: int, error: HeteeError) -> None:
+        """Kill a worker that broke the protocol."""
+        if enclave := self.enclaves.get(number):
+            enclave.blamed = error.detail
+        self._environment.log("worker_misbehaved", worker=number, code=error.code.name, detail=error.detail)
+        self._environment.kill(number)
+
+    def _tell(self, number: int, kind: Kind, message: Message) -> None:
+        self._environment.send_to_worker(number, plain_frame(kind, encode(message)))
+
+    def linked(self, enclave: EnclaveEntry, frame: Frame) -> None:
         """Handle a worker's message.
 
         Raises:
@@ -147,7 +148,6 @@ class WorkerPool:
             case _:
                 detail = f"{frame.header.kind.name} from a worker in the state {enclave.state.name.lower()}"
                 raise refusal(Refusal.UNEXPECTED, detail)
-        return message
 
     def _returned(self, enclave: EnclaveEntry, returned: Accelerators) -> None:
         names, asked = set(returned.accelerators), self.allocator.asked(Secure(enclave.number))
@@ -156,20 +156,20 @@ class WorkerPool:
         if not names <= asked and enclave.state is not EnclaveState.DRAINING:
             raise refusal(Refusal.UNEXPECTED, "a worker gave back accelerators that were not revoked")
         if names & asked:  # those that come back because of WIPE are reset when the process has been collected
-            self.handover.returned(enclave, names & asked)
+            self.resets.returned(enclave, names & asked)
 
     def wipe(self, enclave: EnclaveEntry, deadline_ms: int) -> None:
         """End a worker: it may answer open streams until the deadline, then it wipes its memory and is killed."""
         if enclave.state >= EnclaveState.DRAINING:
             if enclave.state is EnclaveState.DRAINING and deadline_ms == 0:  # nobody waits for its answers any more
                 enclave.kill_s = min(enclave.kill_s or 0.0, self._clock() + WIPE_S)
-                self._environment.send_to_worker(enclave.number, _frame(Kind.WIPE, Deadline(deadline_ms=0)))
+                self._tell(enclave.number, Kind.WIPE, Deadline(deadline_ms=0))
             return
         enclave.advance_to(EnclaveState.DRAINING)
         enclave.drained_s = self._clock()
         self.allocator.ending(Secure(enclave.number), enclave.drained_s, REVOKE_S)
         enclave.kill_s = self._clock() + deadline_ms / 1e3 + WIPE_S
-        self._environment.send_to_worker(enclave.number, _frame(Kind.WIPE, Deadline(deadline_ms=deadline_ms)))
+        self._tell(enclave.number, Kind.WIPE, Deadline(deadline_ms=deadline_ms))
 
     def collected(self, enclave: EnclaveEntry) -> None:
         """Remove a worker whose process has ended, and free the accelerators that it owned."""
@@ -177,12 +177,12 @@ class WorkerPool:
             self._start_failed("it ended before it was ready")
         enclave.advance_to(EnclaveState.CLEANED)
         del self.enclaves[enclave.number]
-        self.handover.ended(enclave)
+        self.resets.ended(enclave)
 
     def tick(self) -> None:
         """Kill workers that have exceeded a time limit."""
         now = self._clock()
-        self.handover.tick(self.enclaves)
+        self.resets.tick(self.enclaves)
         for enclave in self.enclaves.values():
             if enclave.kill_s is not None and now >= enclave.kill_s:
                 self._kill_late(enclave)

@@ -44,7 +44,7 @@ def has(fake: FakeEnvironment, connection: int) -> tuple[str, ...]:
 
 def state(fake: FakeEnvironment) -> State:
     """What operators are told."""
-    return fake.controller.state()
+    return fake.state()
 
 
 def test_a_session_preempts_a_job_and_the_job_comes_back() -> None:

@@ -54,9 +54,9 @@ def test_a_session_that_asks_for_nothing_gives_its_place_up() -> None:
     fake.configure(served)
     idle = [fake.connect() for _ in range(2)]
     assert refused(fake, fake.connect()) is Refusal.BUSY  # nobody has been idle for long
-    assert fake.controller.state().problems == ("3 sessions are open, the limit",)
+    assert fake.state().problems == ("3 sessions are open, the limit",)
     fake.pass_time(6)
-    assert fake.controller.state().problems == ()  # the next one will be served
+    assert fake.state().problems == ()  # the next one will be served
     late = fake.connect()
     assert (refused(fake, late), refused(fake, idle[0])) == (None, Refusal.BUSY)
     assert [fake.clients[one].closed for one in (served, *idle, late)] == [False, True, False, False]
@@ -288,12 +288,12 @@ def test_a_session_whose_keys_are_gone_ends_without_a_reason() -> None:
 def test_an_endorsement_that_expires_is_announced_and_then_refused() -> None:
     """A month before, operators are warned; afterwards new sessions are refused as STALE, and health says why."""
     fake = ready_world()
-    assert fake.controller.state().warnings == fake.controller.state().problems == ()
+    assert fake.state().warnings == fake.state().problems == ()
     fake.later_s = ENDORSEMENT_LIFE_S - 20 * DAY_S
-    assert "expires in 20.0 days" in fake.controller.state().warnings[0]
+    assert "expires in 20.0 days" in fake.state().warnings[0]
     connection = fake.connect()
     fake.later_s = ENDORSEMENT_LIFE_S + 60
-    assert "expired" in fake.controller.state().problems[0]
+    assert "expired" in fake.state().problems[0]
     late = fake.connect()
     assert refused(fake, late) is Refusal.STALE
     assert "expired" in fake.clients[late].last(Kind.ERROR).detail
@@ -320,13 +320,13 @@ def test_health_names_what_is_wrong() -> None:
     """A full service, one whose workers do not start, and one that is stopped say so."""
     fake = ready_world(sessions=1)
     fake.connect()
-    assert "1 sessions are open" in fake.controller.state().problems[0]
+    assert "1 sessions are open" in fake.state().problems[0]
     fake.controller.drain()
-    assert "being stopped" in fake.controller.state().problems[0]
+    assert "being stopped" in fake.state().problems[0]
     broken = FakeEnvironment(fails=True)
     for _ in range(40):
         broken.pass_time(0.05)
-    assert "do not start" in broken.controller.state().problems[0]
+    assert "do not start" in broken.state().problems[0]
 
 
 def test_a_stranger_gives_way() -> None:

@@ -35,8 +35,8 @@ class _Limited:
     stopped_s: float | None = None
 
 
-class Handover:
-    """Follows the workers that gave accelerators back.
+class Resets:
+    """Resets what workers gave back, and confirms it.
 
     Args:
         allocator: knows whose an accelerator is.
