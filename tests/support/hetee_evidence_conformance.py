@@ -4,7 +4,7 @@ Subclass `EvidenceConformance` in a test module and give it both::
 
     class TestMine(EvidenceConformance):
         @pytest.fixture
-        def provider(self) -> Provider:
+        def provider(self) -> AttestationKey:
             return MyProvider()
 
         @pytest.fixture
@@ -24,7 +24,8 @@ import time
 import msgspec
 import pytest
 
-from sectum.hetee.attest.evidence import Provider, Subject
+from sectum.hetee.attest.attestation_key import AttestationKey
+from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.errors import EvidenceRefused, Refusal
 from sectum.hetee.verification.evidence import EVIDENCE_BYTES, Verifier, read_evidence, verify
 from sectum.hetee.wire.messages import encode
@@ -43,7 +44,7 @@ class EvidenceConformance:
     exact = True
 
     @pytest.fixture
-    def provider(self) -> Provider:
+    def provider(self) -> AttestationKey:
         """The provider under test. Each suite defines it."""
         raise NotImplementedError("give this suite a fixture named provider")
 
@@ -67,13 +68,15 @@ class EvidenceConformance:
         """The nonce that the evidence must answer."""
         return secrets.token_bytes(32)
 
-    def test_keeps_to_the_protocols(self, provider: Provider, verifier: Verifier) -> None:
-        """Both implement their protocols, and the verifier supports the provider's format."""
-        assert isinstance(provider, Provider)
+    def test_keeps_to_the_protocols(self, provider: AttestationKey, verifier: Verifier) -> None:
+        """The provider is an attestation key, the verifier keeps to its protocol, and they have the same format."""
+        assert isinstance(provider, AttestationKey)
         assert isinstance(verifier, Verifier)
         assert provider.format in verifier.formats
 
-    def test_evidence_verifies(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+    def test_evidence_verifies(
+        self, provider: AttestationKey, verifier: Verifier, subject: Subject, nonce: bytes
+    ) -> None:
         """Fresh evidence verifies, and its claims are those of the subject."""
         data = provider.evidence(subject, nonce)
         claims = verify(data, nonce, [verifier], time.time())
@@ -84,18 +87,22 @@ class EvidenceConformance:
         assert claims.version in ("", subject.version)
         assert len(data) <= EVIDENCE_BYTES
 
-    def test_software_says_so(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+    def test_software_says_so(
+        self, provider: AttestationKey, verifier: Verifier, subject: Subject, nonce: bytes
+    ) -> None:
         """Evidence without hardware calls itself SOFTWARE wherever a person reads it."""
         claims = verify(provider.evidence(subject, nonce), nonce, [verifier], time.time())
         assert claims.hardware == (claims.format != "software")
         assert claims.hardware or "SOFTWARE" in str(claims)
 
-    def test_debug_is_told(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+    def test_debug_is_told(self, provider: AttestationKey, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
         """Evidence about a subject that can be debugged says so."""
         debugged = Subject(subject.role, subject.version, subject.measurement, debug=True)
         assert verify(provider.evidence(debugged, nonce), nonce, [verifier], time.time()).debug
 
-    def test_other_nonce_is_stale(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+    def test_other_nonce_is_stale(
+        self, provider: AttestationKey, verifier: Verifier, subject: Subject, nonce: bytes
+    ) -> None:
         """Evidence for one handshake is refused in another."""
         data = provider.evidence(subject, nonce)
         for other in (secrets.token_bytes(32), nonce[:-1] + bytes([nonce[-1] ^ 1]), bytes(32)):
@@ -103,7 +110,9 @@ class EvidenceConformance:
                 verify(data, other, [verifier], time.time())
             assert caught.value.code is Refusal.STALE
 
-    def test_time_of_validity(self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes) -> None:
+    def test_time_of_validity(
+        self, provider: AttestationKey, verifier: Verifier, subject: Subject, nonce: bytes
+    ) -> None:
         """Evidence is refused long before and long after it was made."""
         data = provider.evidence(subject, nonce)
         for now_s in (time.time() - _LIFETIME_S, time.time() + _LIFETIME_S):
@@ -111,7 +120,7 @@ class EvidenceConformance:
                 verify(data, nonce, [verifier], now_s)
 
     def test_other_root_is_not_trusted(
-        self, provider: Provider, stranger: Verifier, subject: Subject, nonce: bytes
+        self, provider: AttestationKey, stranger: Verifier, subject: Subject, nonce: bytes
     ) -> None:
         """Evidence with a chain to another root is refused, and all evidence is refused if no root is trusted."""
         data = provider.evidence(subject, nonce)
@@ -121,7 +130,7 @@ class EvidenceConformance:
             assert caught.value.code is Refusal.NOT_GENUINE
 
     def test_every_changed_byte_is_refused(
-        self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes
+        self, provider: AttestationKey, verifier: Verifier, subject: Subject, nonce: bytes
     ) -> None:
         """No byte of the token can be changed, and none of its chain, as far as it means anything."""
         evidence = read_evidence(provider.evidence(subject, nonce))
@@ -141,7 +150,7 @@ class EvidenceConformance:
                 assert found == claims
 
     def test_parts_of_two_providers_do_not_mix(
-        self, provider: Provider, verifier: Verifier, subject: Subject, nonce: bytes
+        self, provider: AttestationKey, verifier: Verifier, subject: Subject, nonce: bytes
     ) -> None:
         """A chain with a part missing, twice, or in another order is refused."""
         evidence = read_evidence(provider.evidence(subject, nonce))

@@ -121,7 +121,8 @@ def confine_as_host(facts: Any) -> list[str]:
 
 def confine_as_controller(facts: Any) -> list[str]:
     """Do what is done before a controller is started, and what it does itself."""
-    from sectum.hetee.confinement import ConfinementReport, confine_controller, users
+    from sectum.hetee.confinement import users
+    from sectum.hetee.confinement.confine import ConfinementReport, confine_controller
     from sectum.hetee.installation import enter
 
     report = ConfinementReport()

@@ -21,11 +21,11 @@ from sectum.hetee import launcher
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.confinement import users
 from sectum.hetee.confinement.required import CONFINEMENT
-from sectum.hetee.controller.hardening import end_with_parent
-from sectum.hetee.controller.service import ControllerService, WorkerStart, listen
+from sectum.hetee.controller.service import ControllerService
 from sectum.hetee.controller.settings import Settings
+from sectum.hetee.controller.worker_supervisor import WorkerStart
 from sectum.hetee.installation.controller_options import parser
-from sectum.hetee.installation.enter import run_folder
+from sectum.hetee.installation.enter import bind, end_with_parent, run_folder
 from sectum.hetee.verification.policy import Policy
 from sectum.testing.quote_provider import QuoteProvider
 from sectum.testing.quoting_platform import EVALUATION, QuotingPlatform
@@ -59,7 +59,7 @@ def main() -> None:
         Settings(accelerators=arguments.accelerators, spares=1, drain_s=arguments.drain_s),
         attester,
         subject,
-        listen(arguments.socket),
+        bind(arguments.socket),
         WorkerStart(worker, dict(os.environ), MEASUREMENTS["worker"]),
         hosts={os.geteuid(), users.host_user(user) if user else os.geteuid()},
     ).run()

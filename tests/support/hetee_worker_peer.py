@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -256,24 +255,11 @@ class WorkerUnderTest:
     """
 
     def __init__(self, *arguments: str, module: str = "sectum.hetee.worker", stderr: int | None = None) -> None:
-        with ExitStack() as stack:
-            link, its_link = socket.socketpair()
-            data, its_data = socket.socketpair()
-            for end in (its_link, its_data):
-                stack.callback(end.close)
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    START.format(link=its_link.fileno(), data=its_data.fileno()),
-                    module,
-                    *arguments,
-                ],
-                stdin=subprocess.DEVNULL,
-                stderr=stderr,
-                pass_fds=(its_link.fileno(), its_data.fileno()),
-            )
+        link, its_link = socket.socketpair()
+        data, its_data = socket.socketpair()
+        with its_link, its_data:
+            command = [sys.executable, "-P", "-m", module, *arguments]
+            self.process = subprocess.Popen(command, stdin=its_link, stdout=its_data, stderr=stderr)
         self.data, self.link = data, Link(link)
         try:
             self.started: messages.Started = self.link.receive(Kind.STARTED, messages.Started)
@@ -335,13 +321,3 @@ class WorkerUnderTest:
         self.process.wait()
         if self.process.stderr:
             self.process.stderr.close()
-
-
-# A program that moves the two descriptors to 3 and 4, as a controller does, and executes a module.
-START = """
-import fcntl, os, sys
-ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 200) for end in ({link}, {data})]
-os.dup2(ends[0], 3), os.dup2(ends[1], 4)
-os.closerange(5, 256)
-os.execv(sys.executable, [sys.executable, "-P", "-m", *sys.argv[1:]])
-"""

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from sectum.errors import UsageError
 from sectum.hetee.attest.endorsement import load
 from sectum.hetee.image import running
 from sectum.hetee.installation.manufacture import manufacture, store
-from sectum.hetee.role_log import LogReader, attributed
+from sectum.hetee.rack_log import RoleLog
 
 _POLL_S = 0.05
 _SLOWEST_RESTART_S = 2.0
@@ -28,7 +27,6 @@ _LONG_ENOUGH_S = 10.0  # a role that ran for this long is restarted at once
 _KILL_S = 5.0
 _TRIES = 2
 _SOCKET_PATH_BYTES = 107
-_LOG_BURST_BYTES, _LOG_BYTES_PER_S = 4 << 20, 64 << 10
 _LOG_END_S = 2.0
 
 
@@ -115,39 +113,6 @@ def role_command(name: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-B", "-X", f"pycache_prefix={running.NO_CACHES}", "-c", start, module]
 
 
-class _RoleLog(threading.Thread):
-    """Copies what a role writes to the log of the rack: as lines of that role, and not faster than a limit."""
-
-    def __init__(self, roles: tuple[str, ...], pipe: int, pid: int, log: IO[bytes]) -> None:
-        super().__init__(name=f"log-of-{roles[0]}", daemon=True)
-        self._roles, self._reader, self._pid, self._log = roles, LogReader(pipe), pid, log
-        self._left, self._dropped, self._since_s = _LOG_BURST_BYTES, 0, time.monotonic()
-
-    def run(self) -> None:
-        while (lines := self._reader.lines()) is not None:
-            self._write(list(lines))
-        self._reader.close()
-
-    def _write(self, lines: list[str]) -> None:
-        now_s = time.monotonic()
-        allowed = int((now_s - self._since_s) * _LOG_BYTES_PER_S)
-        self._left, self._since_s = min(self._left + allowed, _LOG_BURST_BYTES), now_s
-        for line in lines:
-            event = attributed(line, self._roles, self._pid)
-            data = json.dumps(event).encode() + b"\n"
-            if len(data) > self._left:
-                self._dropped += 1
-                continue
-            if self._dropped:
-                told = {"time": round(time.time(), 3), "role": self._roles[0], "event": "log_lines_dropped"}
-                data = json.dumps(told | {"count": self._dropped}).encode() + b"\n" + data
-                self._dropped = 0
-            self._left -= len(data)
-            with suppress(OSError, ValueError):  # the disk is full, or the launcher has stopped
-                self._log.write(data)
-                self._log.flush()
-
-
 class RoleProcess:
     """A process that is restarted when it ends."""
 
@@ -155,7 +120,7 @@ class RoleProcess:
         self.name = name
         self._command = [*role_command(name), *arguments]
         self._log = log
-        self._copying: _RoleLog | None = None
+        self._copying: RoleLog | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._started_s = self._next_s = 0.0
@@ -195,8 +160,7 @@ class RoleProcess:
                 )
             finally:
                 os.close(write)
-            roles = (self.name, "worker") if self.name == "controller" else (self.name,)
-            self._copying = _RoleLog(roles, read, self._process.pid, self._log)
+            self._copying = RoleLog(self.name, read, self._process.pid, self._log)
             self._copying.start()
         return None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hetee_worker_peer import START, WorkerUnderTest
+from hetee_worker_peer import WorkerUnderTest
 from places import SUPPORT
 
 pytestmark = pytest.mark.slow
@@ -46,20 +46,13 @@ GOT_WITHOUT = {
 
 
 def run(*arguments: str) -> dict[str, Any]:
-    """Start the hostile worker as a controller would, push a descriptor to it, and read what it says."""
-    link, its_link = socket.socketpair()
+    """Start the hostile worker with a data socket as standard input, push a descriptor to it, and read what it says."""
     data, its_data = socket.socketpair()
-    with link, its_link, data, its_data:
+    with data, its_data:
         for _ in range(2):
             socket.send_fds(data, [b"x"], [os.open("/", os.O_RDONLY)])
-        start = START.format(link=its_link.fileno(), data=its_data.fileno()).replace('"-m", ', "")
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", start, str(HOSTILE), *arguments],
-            pass_fds=(its_link.fileno(), its_data.fileno()),
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=True,
-        )
+        command = [sys.executable, "-P", str(HOSTILE), *arguments]
+        done = subprocess.run(command, stdin=its_data, capture_output=True, check=True)
     outcome: dict[str, Any] = json.loads(done.stdout)
     return outcome
 

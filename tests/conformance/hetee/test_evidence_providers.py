@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_evidence_conformance import EvidenceConformance
-from sectum.hetee.attest.evidence import Provider, Subject
+from sectum.hetee.attest.attestation_key import AttestationKey
+from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.installation.manufacture import manufacture
 from sectum.hetee.verification.evidence import Verifier
@@ -23,7 +24,7 @@ ROOT = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 
 class TestSoftware(EvidenceConformance):
     @pytest.fixture
-    def provider(self) -> Provider:
+    def provider(self) -> AttestationKey:
         return SoftwareProvider(manufacture(ROOT), Subject("controller", "0.1.0", bytes(range(32))))
 
     @pytest.fixture
@@ -48,7 +49,7 @@ class QuotesConformance(EvidenceConformance):
     kind: Any
 
     @pytest.fixture
-    def provider(self) -> Provider:
+    def provider(self) -> AttestationKey:
         platform, controller = platform_of(self.kind), Subject("controller", "0.1.0", bytes(range(32)))
         return QuoteProvider(self.kind, controller, platform.quote, platform.collateral)
 

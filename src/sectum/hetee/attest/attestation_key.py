@@ -30,16 +30,11 @@ class AttestationKey(ABC):
         self._signer = Signer(Ed25519PrivateKey.generate())
         self._clock_s = clock_s
         self._device, self._bootseed = device, secrets.token_bytes(32)
-        self._format: Format = format
+        self.format: Format = format
         self.public_key = self._signer.public_key
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(attestation key {self.public_key.hex()[:16]})"
-
-    @property
-    def format(self) -> Format:
-        """The format of the evidence."""
-        return self._format
 
     def _claims(self, issuer: str, name: str, subject: Subject, life_s: int) -> dict[int, Any]:
         now = int(self._clock_s())
@@ -57,7 +52,7 @@ class AttestationKey(ABC):
             token.SWVERSION: subject.version,
             token.MEASUREMENT: subject.measurement,
             token.CONFINEMENT: sorted(subject.confinement),
-            token.HARDWARE: self._format,
+            token.HARDWARE: self.format,
         }
 
     def _attestation(self, issuer: str, controller: Subject, life_s: int) -> dict[int, Any]:
@@ -75,7 +70,7 @@ class AttestationKey(ABC):
     def evidence(self, subject: Subject, nonce: bytes) -> bytes:
         """Make evidence that answers a nonce of 32 bytes; returns it encoded."""
         claims = self._claims("attestation", subject.role, subject, TOKEN_LIFE_S) | {token.NONCE: nonce}
-        return encode(Evidence(format=self._format, token=self._signer.sign(claims), chain=self._chain()))
+        return encode(Evidence(format=self.format, token=self._signer.sign(claims), chain=self._chain()))
 
     def sign_record(self, claims: dict[int, Any]) -> bytes:
         """Sign a record of the controller, such as a cleaning record."""

@@ -1,9 +1,9 @@
-"""Evidence, the protocol of those who make it, and the protocol of those who verify it."""
+"""Evidence as it is sent, and its subject."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -40,17 +40,3 @@ class Subject:
     measurement: bytes
     debug: bool = False
     confinement: tuple[str, ...] = ()
-
-
-@runtime_checkable
-class Provider(Protocol):
-    """Makes evidence. ``tests/support/hetee_evidence_conformance.py`` tests an implementation."""
-
-    @property
-    def format(self) -> Format:
-        """The format of the evidence that it makes."""
-        ...
-
-    def evidence(self, subject: Subject, nonce: bytes) -> bytes:
-        """Make evidence about a subject that answers a nonce of 32 bytes; returns it encoded."""
-        ...

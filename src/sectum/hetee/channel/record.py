@@ -65,16 +65,6 @@ class _Direction:
         state = "wiped" if self._traffic.wiped else f"epoch {self._epoch}, sequence {self._sequence}"
         return f"{type(self).__name__}({state})"
 
-    @property
-    def epoch(self) -> int:
-        """The current epoch."""
-        return self._epoch
-
-    @property
-    def sequence(self) -> int:
-        """The number of the next record."""
-        return self._sequence
-
     def wipe(self) -> None:
         """Overwrite the keys. Every further record is refused."""
         self._traffic.wipe()

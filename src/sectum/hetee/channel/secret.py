@@ -64,14 +64,8 @@ class Secret:
 
     __hash__ = None  # type: ignore[assignment]  # a hash would reveal information about the bytes
 
-    def __copy__(self) -> NoReturn:
-        raise TypeError("a Secret cannot be copied: share it")
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        raise TypeError("a Secret cannot be copied: share it")
-
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Secret cannot be pickled")
+        raise TypeError("a Secret cannot be copied or pickled: share it")
 
     def __del__(self) -> None:
         self.wipe()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,12 +16,12 @@ from sectum.hetee.attest.endorsement import load
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.reference import read_reference
 from sectum.hetee.attest.software_provider import SoftwareProvider
-from sectum.hetee.confinement import ConfinementReport, confine_controller
+from sectum.hetee.confinement.confine import ConfinementReport, confine_controller
 from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.controller.accelerators import has_nodes
-from sectum.hetee.controller.hardening import end_with_parent
-from sectum.hetee.controller.service import ControllerService, WorkerStart, listen, log
+from sectum.hetee.controller.service import ControllerService
 from sectum.hetee.controller.settings import Start
+from sectum.hetee.controller.worker_supervisor import WorkerStart, log
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.image import measurement, running
 
@@ -72,11 +72,9 @@ def _workers(start: Start, hardware: str) -> WorkerStart:
 
 
 def main() -> None:
-    """Run a controller until SIGTERM; its only argument is a file with a `Start` as JSON."""
+    """Run a controller until SIGTERM; its arguments are a file with a `Start` as JSON, and a bound socket for hosts."""
     start = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Start)
-    if start.with_parent is not None:
-        end_with_parent(start.with_parent)
-    keys, listens = Path(start.images, "endorsement"), Path(start.socket)
+    listener, keys = socket.socket(fileno=int(sys.argv[2])), Path(start.images, "endorsement")
     try:
         report = _confine(start)
         endorsement = load(keys)
@@ -90,11 +88,9 @@ def main() -> None:
             confinement=frozenset(() if start.allow_unconfined else CONFINEMENT["worker"]),
             unconfined=tuple(report.unconfined),
         )
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         hosts = {os.geteuid(), start.host_user, start.operator}
         workers = _workers(start, attester.format)
-        service = ControllerService(settings, attester, subject, listen(listens), workers, hosts)
+        service = ControllerService(settings, attester, subject, listener, workers, hosts)
     except HeteeError as error:
         sys.stderr.write(f"sectum: {error.detail}\n")
         sys.exit(error.exit_code)
@@ -109,7 +105,6 @@ def main() -> None:
     )
     del endorsement  # the attester has what it needs of it
     service.run()
-    listens.unlink(missing_ok=True)
     log("ended")
 
 

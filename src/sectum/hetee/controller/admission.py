@@ -74,18 +74,17 @@ def idle(core: Core) -> Iterator[Tenant]:
 
 
 def _end_idle(core: Core) -> bool:
-    """End a session that asks for nothing; returns whether there is one."""
-    gives_way = next(idle(core), None)
-    if gives_way is not None:
-        why = "others need the place of this session, which asks for nothing"
-        ending.refuse(core, gives_way, refusal(Refusal.BUSY, why))
-    return gives_way is not None
+    return _end_first(core, idle(core), "others need the place of this session, which asks for nothing")
 
 
 def end_oldest_stranger(core: Core) -> bool:
     """End the oldest connection with neither a session nor a job; returns whether there is one."""
     strangers = (t for t in core.tenants.values() if t.session is None and t.state is not SessionState.JOB)
-    stranger = next(strangers, None)
-    if stranger is not None:
-        ending.refuse(core, stranger, refusal(Refusal.BUSY, "too many connections without a session are open"))
-    return stranger is not None
+    return _end_first(core, strangers, "too many connections without a session are open")
+
+
+def _end_first(core: Core, tenants: Iterator[Tenant], why: str) -> bool:
+    first = next(tenants, None)
+    if first is not None:
+        ending.refuse(core, first, refusal(Refusal.BUSY, why))
+    return first is not None

@@ -2,74 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import selectors
 import signal
 import socket
 import struct
-import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 from sectum.hetee.attest.attestation_key import AttestationKey
 from sectum.hetee.attest.evidence import Subject
-from sectum.hetee.confinement.users import worker_user
 from sectum.hetee.controller.controller import Controller
-from sectum.hetee.controller.environment import StartedProcess
 from sectum.hetee.controller.frame_socket import FrameSocket
-from sectum.hetee.controller.memory import private_bytes
-from sectum.hetee.controller.processes import WorkerProcess
 from sectum.hetee.controller.settings import Settings
+from sectum.hetee.controller.worker_supervisor import WorkerStart, WorkerSupervisor, log
 from sectum.hetee.errors import HeteeError, Refusal, refusal
-from sectum.hetee.role_log import attributed, log_event
 from sectum.hetee.wire.kinds import ALLOWED, Role
 
 _TICK_S = 0.05
 _BACK_OFF_S = 0.1  # while no descriptor is left for another connection
 _OTHERS = 64  # connections of the host that are no sessions yet, or ask for counts
-_LOG_BYTES = 256 << 10  # that a worker may write in its life
 _FROM_HOST = ALLOWED[Role.CLIENT, Role.CONTROLLER] | ALLOWED[Role.HOST, Role.CONTROLLER]
-
-
-def log(event: str, **fields: object) -> None:
-    """Log an event of this process."""
-    log_event("controller", event, **fields)
-
-
-def listen(path: Path) -> socket.socket:
-    """Listen on a Unix socket to which only this user, and the group of its folder, can connect.
-
-    Raises:
-        ServiceRefused: another controller listens there, or others can enter the folder, or its group can write there.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.parent.stat().st_mode & 0o067:
-        raise refusal(Refusal.INTERNAL, f"other users can enter {path.parent}; expected mode 0700 or 0710")
-    if path.exists():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(str(path))
-            except OSError:
-                path.unlink()  # left behind by a controller that was killed
-            else:
-                raise refusal(Refusal.INTERNAL, f"another controller listens on {path}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o117)
-    try:
-        listener.bind(str(path))
-    except OSError as error:
-        listener.close()
-        raise refusal(Refusal.INTERNAL, f"cannot listen on {path}: {error}") from None
-    finally:
-        os.umask(mask)
-    listener.listen(128)
-    listener.setblocking(False)
-    return listener
 
 
 def _peer_user(peer: socket.socket) -> int:
@@ -81,38 +35,14 @@ def _discard(woken: socket.socket) -> None:
     woken.recv(64)
 
 
-@dataclass(frozen=True)
-class WorkerStart:
-    """How workers are started.
-
-    Attributes:
-        command: command that starts a worker.
-        environment: all environment variables of a worker.
-        measurement: measurement of the image that the command runs, 32 bytes.
-        user: user id of this controller, from which those of workers follow; 0 if workers keep the user.
-    """
-
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    measurement: bytes
-    user: int = 0
-
-    def arguments(self, number: int, devices: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """What is appended to the command for the worker with this number, and with these devices."""
-        user = ("--user", str(worker_user(self.user, number))) if self.user else ()
-        # A driver reserves more memory than it uses.
-        own = ("--accelerators", ",".join(devices), "--memory-mib", "0") if devices else ()
-        return ("--new-process", "--measurement", self.measurement.hex(), *user, *own)
-
-
-class ControllerService:
+class ControllerService(WorkerSupervisor):
     """Runs a `Controller` until it is told to stop and no session is left.
 
     Args:
         settings: limits.
         attester: holds the attestation key.
         subject: this controller, as its evidence describes it.
-        listener: socket on which hosts connect.
+        listener: bound socket on which hosts connect.
         workers: how workers are started.
         hosts: user ids that may connect; None for this process's own only.
     """
@@ -126,13 +56,12 @@ class ControllerService:
         workers: WorkerStart,
         hosts: Collection[int] | None = None,
     ) -> None:
+        super().__init__(workers)
         self._controller = Controller(settings, attester, subject, self, time.monotonic)
-        self._selector = selectors.DefaultSelector()
-        self._listener, self._start, self._users = listener, workers, hosts or (os.geteuid(),)
+        self._listener, self._users = listener, hosts or (os.geteuid(),)
+        listener.listen(128)
+        listener.setblocking(False)
         self._hosts: dict[int, FrameSocket] = {}
-        self._links: dict[int, FrameSocket] = {}
-        self._workers: dict[int, WorkerProcess] = {}
-        self._stopping: set[int] = set()
         self._numbers = 0
         self._stops = 0
         self._places, self._deaf_until_s = settings.sessions + _OTHERS, 0.0
@@ -162,56 +91,7 @@ class ControllerService:
             stream.closing = True
             self._watch_host(connection)
 
-    def start(self, worker: int, devices: tuple[str, ...] = ()) -> StartedProcess:
-        """Start a worker."""
-        command = (*self._start.command, *self._start.arguments(worker, devices))
-        process = WorkerProcess(command, self._start.environment)
-        self._workers[worker] = process
-        self._links[worker] = FrameSocket(process.link, ALLOWED[Role.WORKER, Role.CONTROLLER])
-        self._watch(process.link, lambda _: self._read_link(worker))
-        self._watch(process.pidfd, lambda _: self._collect(worker))
-        assert process.log is not None
-        self._watch(process.log.pipe, lambda _: self._read_log(process))
-        return process.started(self._start.measurement)
-
-    def send_to_worker(self, worker: int, frame: bytes) -> None:
-        """Send a frame to a worker."""
-        if stream := self._links.get(worker):
-            with suppress(ConnectionError, HeteeError):  # its pidfd reports the worker's end
-                stream.send(frame)
-
-    def kill(self, worker: int) -> None:
-        """Kill a worker, and read nothing more from it."""
-        if self._links.pop(worker, None):
-            self._selector.unregister(self._workers[worker].link)
-        self._workers[worker].kill()
-
-    def memory_bytes(self, worker: int) -> int:
-        """Private memory that a worker holds now; 0 if it has ended."""
-        process = self._workers.get(worker)
-        return private_bytes(process.pid) if process is not None else 0
-
-    def stop(self, worker: int) -> None:
-        """Have the kernel stop a worker."""
-        self._stopping.add(worker)
-        self._workers[worker].stop()
-
-    def resume(self, worker: int) -> None:
-        """Let a stopped worker go on."""
-        self._workers[worker].resume()
-
-    def processor_s(self, worker: int) -> float:
-        """Processor time that a worker has used, in seconds."""
-        return self._workers[worker].processor_s()
-
-    def log(self, event: str, **fields: object) -> None:
-        """Write a line to the log."""
-        log(event, **fields)
-
     # --- events ---
-
-    def _watch(self, file: socket.socket | int, act: Callable[[int], None], events: int = selectors.EVENT_READ) -> None:
-        self._selector.register(file, events, act)
 
     def _watch_host(self, connection: int) -> None:
         stream = self._hosts[connection]
@@ -298,59 +178,6 @@ class ControllerService:
             self._watch_host(connection)
             if gone:
                 self._controller.disconnected(connection)
-
-    def _read_link(self, worker: int) -> None:
-        stream = self._links.get(worker)
-        if stream is None:
-            return
-        try:
-            for frame in stream.frames():
-                self._controller.linked(worker, frame)
-                if worker not in self._links:
-                    return
-        except HeteeError as error:
-            self._controller.misbehaved(worker, error)
-        except OSError:
-            self.kill(worker)  # without a link it cannot be told to stop
-        except Exception as fault:  # noqa: BLE001  # whatever a worker can cause ends that worker, never the controller
-            log("fault", type=type(fault).__name__, worker=worker)
-            self.kill(worker)
-
-    def _read_log(self, process: WorkerProcess) -> None:
-        """Pass on what a worker logs, as its own words, up to a limit."""
-        assert process.log is not None
-        lines = process.log.lines()
-        for line in lines or ():
-            sys.stderr.write(json.dumps(attributed(line, ("worker",), process.pid) | {"pid": process.pid}) + "\n")
-        sys.stderr.flush()
-        if lines is None or process.log.read_bytes > _LOG_BYTES:
-            if lines is not None:
-                log("worker_log_full", pid=process.pid, limit_bytes=_LOG_BYTES)
-            self._selector.unregister(process.log.pipe)
-            process.close_log()
-
-    def _collect(self, worker: int) -> None:
-        process = self._workers[worker]
-        self._selector.unregister(process.pidfd)
-        if process.follow():
-            self._watch(process.pidfd, lambda _: self._collect(worker))
-            self._controller.moved(worker, process.pid)
-            return
-        while process.log is not None and select.select([process.log.pipe], [], [], 0)[0]:
-            self._read_log(process)
-        if process.log is not None:
-            self._selector.unregister(process.log.pipe)
-        if self._links.pop(worker, None):
-            self._selector.unregister(process.link)
-        ended = process.collect()
-        del self._workers[worker]
-        self._stopping.discard(worker)
-        self._controller.collected(worker, ended)
-
-    def _see_stops(self) -> None:
-        for worker in [worker for worker in self._stopping if self._workers[worker].stopped()]:
-            self._stopping.discard(worker)
-            self._controller.stopped(worker)
 
     # --- running ---
 

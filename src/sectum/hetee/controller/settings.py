@@ -64,7 +64,6 @@ class Start:
 
     Attributes:
         settings: limits.
-        socket: path of the socket for hosts.
         images: folder of the images, and of the copies of endorsement and reference manifest.
         users: user id of this controller, from which those of workers follow; 0 if workers keep the user.
         host_user: user id of the host.
@@ -72,13 +71,11 @@ class Start:
         memory_mib: limit on the private memory of a worker; 0 for no limit.
         debug: whether all evidence states that this process can be debugged.
         allow_unconfined: whether to serve although the kernel refuses a step of confinement.
-        with_parent: process id of the parent, with which this process ends; None to go on without it.
         operator: user id of who starts the rack, and may run jobs.
         training: whether workers can train.
     """
 
     settings: Settings
-    socket: str
     images: str
     users: int
     host_user: int
@@ -86,6 +83,5 @@ class Start:
     memory_mib: int
     debug: bool
     allow_unconfined: bool
-    with_parent: int | None
     operator: int
     training: bool = False

@@ -9,7 +9,8 @@ import socket
 import sys
 from pathlib import Path
 
-from sectum.hetee.confinement import ConfinementReport, users
+from sectum.hetee.confinement import users
+from sectum.hetee.confinement.confine import ConfinementReport
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.host.confine import confine_host
 from sectum.hetee.host.metrics import MetricsServer

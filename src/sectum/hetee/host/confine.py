@@ -6,8 +6,8 @@ import resource
 import signal
 from pathlib import Path
 
-from sectum.hetee.confinement import ConfinementReport, kernel, seccomp
-from sectum.hetee.confinement.confine import forget_files
+from sectum.hetee.confinement import kernel, seccomp
+from sectum.hetee.confinement.confine import ConfinementReport, forget_files
 from sectum.hetee.confinement.users import become
 
 # What a host needs beside `seccomp.ALWAYS`: connections, descriptors from the controller, moving bytes between them.

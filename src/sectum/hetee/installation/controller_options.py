@@ -124,13 +124,12 @@ def _machine_mib() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
-def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, host: int, operator: int) -> Start:
+def start(arguments: argparse.Namespace, place: Path, user: int, host: int, operator: int) -> Start:
     """How the controller starts, given its options.
 
     Args:
         arguments: from `parser`.
         place: folder of the images, as the controller will see it.
-        socket: path of its socket, as it will see it.
         user: user id of the controller; 0 if it keeps the user.
         host: user id of the host.
         operator: user id of who starts the rack.
@@ -149,7 +148,6 @@ def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, h
     )
     return Start(
         settings=settings,
-        socket=str(socket),
         images=str(place),
         users=user,
         host_user=host,
@@ -157,7 +155,6 @@ def start(arguments: argparse.Namespace, place: Path, socket: Path, user: int, h
         memory_mib=arguments.memory_mib,
         debug=arguments.debug,
         allow_unconfined=arguments.allow_unconfined,
-        with_parent=arguments.with_parent,
         operator=operator,
         training=arguments.training,
     )

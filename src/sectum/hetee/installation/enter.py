@@ -11,18 +11,22 @@ import argparse
 import os
 import resource
 import shutil
+import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from sectum.hetee.confinement import kernel, new_user_namespace, users
-from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.confinement import kernel, users
+from sectum.hetee.confinement.confine import new_user_namespace
+from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.image import running
 from sectum.hetee.installation import controller_options, software
 
 _IMAGES = ("controller", "worker")
+_FAILED = "the software of the controller cannot be copied or started"
 _OF_DRIVER = ("usr", "lib", "lib64", "sys")
 _REFERENCE = ("manifest.cwt", "signer.pub")  # see `attest.reference`; the signer's key stays where it is
 # For workers with user ids of their own, and for memory that is never swapped.
@@ -124,6 +128,45 @@ def run_folder(socket: Path, user: int) -> Path:
     return folder
 
 
+def bind(path: Path) -> socket.socket:
+    """Make a Unix socket to which only this user, and the group of its folder, can connect once it listens.
+
+    Raises:
+        ServiceRefused: a controller listens there, or others can enter the folder, or its group can write there.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.stat().st_mode & 0o067:
+        raise refusal(Refusal.INTERNAL, f"other users can enter {path.parent}; expected mode 0700 or 0710")
+    if path.exists():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except OSError:
+                path.unlink()  # left behind by a controller that has ended
+            else:
+                raise refusal(Refusal.INTERNAL, f"another controller listens on {path}")
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o117)
+    try:
+        bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        raise refusal(Refusal.INTERNAL, f"cannot listen on {path}: {error}") from None
+    finally:
+        os.umask(mask)
+    return bound
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel send SIGTERM to this process, whatever it executes, when its parent with this process id ends.
+
+    A change of credentials ends that.
+    """
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # the parent ended before prctl
+        signal.raise_signal(signal.SIGTERM)
+
+
 def main() -> None:
     """Prepare everything, and become the controller."""
     given = controller_options.parser().parse_args()
@@ -140,7 +183,7 @@ def main() -> None:
             user = 0
         _fill(place, given, user)
         seen = (Path("/"), Path("/run")) if private else (place, run)
-        start = controller_options.start(given, seen[0], seen[1] / given.socket.name, user, host, operator)
+        start = controller_options.start(given, seen[0], user, host, operator)
         (place / "start").write_bytes(msgspec.json.encode(start))
         (place / "start").chmod(0o444)
         if private:
@@ -148,13 +191,20 @@ def main() -> None:
         place = seen[0]
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         if user:
             users.become(user, _KEPT)
-    except OSError as error:
-        detail = f"the software of the controller cannot be copied or started: {error}"
-        sys.stderr.write(f"sectum: {refusal(Refusal.INTERNAL, detail).detail}\n")
-        sys.exit(refusal(Refusal.INTERNAL, detail).exit_code)
-    command = running.command(place / "controller", "sectum.hetee.controller", [str(place / "start")])
+        if given.with_parent is not None:
+            end_with_parent(given.with_parent)
+        listener = bind(seen[1] / given.socket.name)
+    except (OSError, HeteeError) as error:
+        refused = error if isinstance(error, HeteeError) else refusal(Refusal.INTERNAL, f"{_FAILED}: {error}")
+        sys.stderr.write(f"sectum: {refused.detail}\n")
+        sys.exit(refused.exit_code)
+    listener.set_inheritable(True)
+    arguments = [str(place / "start"), str(listener.fileno())]
+    command = running.command(place / "controller", "sectum.hetee.controller", arguments)
     os.execve(command[0], command, running.ENVIRONMENT)  # noqa: S606  # no shell, and a fixed program
 
 

@@ -1,4 +1,4 @@
-"""``python -m sectum.hetee.worker``. Only a controller starts it, with the link as descriptor 3 and the data as 4."""
+"""``python -m sectum.hetee.worker``. A controller starts it: standard input is the link, standard output the data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from sectum.hetee.confinement import ConfinementReport, close_off, isolate
+from sectum.hetee.confinement.confine import ConfinementReport, close_off, isolate
 from sectum.hetee.image import running
 from sectum.hetee.worker.accelerators.nodes import nodes_of, with_nodes
 
@@ -20,6 +20,7 @@ _ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_
 
 _THREADS, _THREADS_OF_ONE = 128, 40  # most threads of a worker, and more for each thread of an accelerator
 _FIRST_TO_GO = "1000"  # when the machine has no memory left, the kernel ends workers, not controller or host
+LINK_FD, DATA_FD = 3, 4
 
 
 def _parse() -> argparse.Namespace:
@@ -39,6 +40,16 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _take_sockets() -> None:
+    """Give link and data, which come as standard input and output, numbers of their own; output goes to the log."""
+    os.dup2(0, LINK_FD, inheritable=False)
+    os.dup2(1, DATA_FD, inheritable=False)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+
+
 def main() -> None:
     """Confine this process, then serve its controller."""
     options = _parse()
@@ -50,11 +61,12 @@ def main() -> None:
     names = [name for name in options.accelerators.split(",") if name]
     devices = with_nodes(names)
     if not options.rehearse:
+        _take_sockets()
         nodes = [node for name in devices for node in nodes_of(name)]
         isolate(report, user=options.user, new_process=options.new_process, nodes=dict.fromkeys(nodes))
 
     from sectum.hetee.errors import HeteeError
-    from sectum.hetee.worker.process import DATA_FD, LINK_FD, WorkerMain, WorkerSettings, end, end_on_fault, widen
+    from sectum.hetee.worker.process import WorkerMain, WorkerSettings, end, end_on_fault, widen
     from sectum.hetee.worker.warm_up import warm_up
 
     if options.rehearse:
@@ -64,9 +76,7 @@ def main() -> None:
         link, data = socket.socket(fileno=LINK_FD), socket.socket(fileno=DATA_FD)
         widen(data)
     except OSError as error:
-        sys.exit(
-            f"a worker is started by a controller, with two sockets as descriptors {LINK_FD} and {DATA_FD}: {error}"
-        )
+        sys.exit(f"a worker is started by a controller, with two sockets as standard input and output: {error}")
     sys.excepthook = end_on_fault
     threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
     try:

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 from types import TracebackType
 
-from sectum.hetee.confinement import ConfinementReport
+from sectum.hetee.confinement.confine import ConfinementReport
 from sectum.hetee.data_plane.channel import data_channel
 from sectum.hetee.data_plane.receipts import Receipt, ReceiptSigner
 from sectum.hetee.data_plane.release_key import WorkerKey
@@ -28,7 +28,6 @@ from sectum.hetee.worker.enclave_server import EnclaveServer
 from sectum.hetee.worker.open_streams import SessionLimits
 from sectum.hetee.worker.records import SealedRecordReader, SealedRecordWriter
 
-LINK_FD, DATA_FD = 3, 4
 _HEARTBEAT_S = 0.5
 _DRAIN_STEP_S = 0.005  # how often is looked whether all answers were sent
 _CLEANING_S = 0.4  # for accelerators to stop and be cleaned; the controller waits 1 s in total

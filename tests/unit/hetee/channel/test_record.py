@@ -36,7 +36,7 @@ def test_messages_open_to_what_was_sealed() -> None:
     for n_bytes in (0, 1, 15, 16, 17, 1000, 65_000):
         frame = one_frame(sealer.seal(Kind.PING, b"p" * n_bytes))
         assert opener.open(*frame) == b"p" * n_bytes
-    assert opener.sequence == sealer.sequence == 7
+    assert opener._sequence == sealer._sequence == 7
 
 
 def test_chunks_open_in_place_and_out_of_place() -> None:
@@ -158,7 +158,7 @@ def test_keys_change_by_count_and_by_bytes() -> None:
             assert frame.header.sequence == i
             assert opener.open(*frame) == bytes([i]) * 10
         assert epochs == wanted
-        assert sealer.epoch == opener.epoch == 3
+        assert sealer._epoch == opener._epoch == 3
 
 
 def test_another_epoch_than_the_counted_one_is_refused() -> None:

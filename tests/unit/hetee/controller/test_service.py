@@ -18,10 +18,12 @@ from hetee_session_pair import one_frame
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.controller.frame_socket import FrameSocket
-from sectum.hetee.controller.processes import DATA_FD, LINK_FD, WorkerProcess
-from sectum.hetee.controller.service import ControllerService, WorkerStart, listen
+from sectum.hetee.controller.service import ControllerService
 from sectum.hetee.controller.settings import Settings
+from sectum.hetee.controller.worker_process import WorkerProcess
+from sectum.hetee.controller.worker_supervisor import WorkerStart
 from sectum.hetee.errors import FrameRefused, Refusal, ServiceRefused
+from sectum.hetee.installation.enter import bind
 from sectum.hetee.installation.manufacture import manufacture
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
@@ -35,7 +37,7 @@ from sectum.hetee.data_plane.release_key import WorkerKey
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import Started, encode
-link = socket.socket(fileno=3)
+link = socket.socket(fileno=0)
 key = WorkerKey().public
 started = Started(worker_key=key, receipt_key=key, pid=1, confinement=(), unconfined=())
 link.sendall(plain_frame(Kind.STARTED, encode(started)))
@@ -53,7 +55,7 @@ def service(tmp_path: Path) -> tuple[Path, ControllerService]:
         Settings(spares=2),
         SoftwareProvider(manufacture(), subject),
         subject,
-        listen(path),
+        bind(path),
         WorkerStart((sys.executable, "-c", SCRIPTED), dict(os.environ), b"m" * 32),
     )
     return path, made
@@ -120,7 +122,7 @@ def test_a_worker_cannot_fill_the_log(tmp_path: Path, capfd: pytest.CaptureFixtu
     subject = Subject("controller", "1.0", b"m" * 32)
     path = tmp_path / "run" / "socket"
     start = WorkerStart((sys.executable, "-c", FLOODING), dict(os.environ), b"m" * 32)
-    made = ControllerService(Settings(spares=1), SoftwareProvider(manufacture(), subject), subject, listen(path), start)
+    made = ControllerService(Settings(spares=1), SoftwareProvider(manufacture(), subject), subject, bind(path), start)
 
     def watch() -> None:
         soon(lambda: any(worker.state == "spare" for worker in ask(path).workers))
@@ -137,30 +139,15 @@ def test_a_worker_cannot_fill_the_log(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert all(len(line) < 10_000 and line.startswith("{") for line in logged.splitlines())
 
 
-def test_a_socket_that_others_can_reach_is_refused(tmp_path: Path) -> None:
-    """Others cannot enter its folder, a second controller is refused, and a dead one's socket is replaced."""
-    tmp_path.chmod(0o755)
-    with pytest.raises(ServiceRefused):
-        listen(tmp_path / "socket")
-    folder = tmp_path / "run"
-    first = listen(folder / "socket")
-    assert (folder / "socket").stat().st_mode & 0o777 == 0o660
-    with pytest.raises(ServiceRefused) as caught:
-        listen(folder / "socket")
-    assert "another controller" in str(caught.value)
-    first.close()
-    listen(folder / "socket").close()
-
-
 @pytest.mark.slow
 def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
-    """A worker inherits only descriptors 0-4 and the allowed environment variables."""
+    """A worker inherits three descriptors and the allowed environment variables, and nothing else."""
     os.environ["SECTUM_TEST_SECRET"] = "do not pass on"
     program = (
         "import os, socket\n"
         "found = sorted(int(n) for n in os.listdir('/proc/self/fd'))\n"
-        f"socket.socket(fileno={LINK_FD}).sendall(repr((found[:-1], 'SECTUM_TEST_SECRET' in os.environ)).encode())\n"
-        f"socket.socket(fileno={DATA_FD}).sendall(b'data')\n"
+        "socket.socket(fileno=0).sendall(repr((found[:-1], 'SECTUM_TEST_SECRET' in os.environ)).encode())\n"
+        "socket.socket(fileno=1).sendall(b'data')\n"
     )
     try:
         with (tmp_path / "open").open("w") as file:
@@ -169,7 +156,7 @@ def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
             assert process.data is not None
             assert process.data.recv(10) == b"data"
             process.link.setblocking(True)
-            assert process.link.recv(1000) == b"([0, 1, 2, 3, 4], False)"
+            assert process.link.recv(1000) == b"([0, 1, 2], False)"
             process.collect()
     finally:
         del os.environ["SECTUM_TEST_SECRET"]
@@ -233,7 +220,7 @@ def test_frames_of_another_kind_are_refused() -> None:
 def test_a_controller_cannot_be_looked_into() -> None:
     """Core dumps are off, the process is undumpable, and it ends with its parent."""
     program = (
-        "from sectum.hetee.confinement import ConfinementReport, confine_controller\n"
+        "from sectum.hetee.confinement.confine import ConfinementReport, confine_controller\n"
         "import resource\n"
         "report = ConfinementReport()\n"
         "confine_controller(report, 0)\n"
@@ -244,7 +231,7 @@ def test_a_controller_cannot_be_looked_into() -> None:
     parent = (
         "import os, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import sys, time\\n"
-        "from sectum.hetee.controller.hardening import end_with_parent\\n"
+        "from sectum.hetee.installation.enter import end_with_parent\\n"
         "end_with_parent(int(sys.argv[1])); print(1, flush=True); time.sleep(60)', str(os.getpid())],"
         " stdout=subprocess.PIPE)\n"
         "child.stdout.readline(); print(child.pid, flush=True)\n"

@@ -37,5 +37,5 @@ def test_what_is_no_list_of_keys_is_refused(tmp_path: Path, text: str, capsys: p
 def test_a_worker_that_trains_has_longer_to_start(words: tuple[str, ...], seconds: float) -> None:
     """Loading PyTorch on a busy machine takes longer than other workers may need, and is not taken for a failure."""
     needed = ["--socket", "s", "--endorsement", "e", "--reference", "r"]
-    begun = start(parser().parse_args([*needed, *words]), Path("place"), Path("s"), 0, 0, 0)
+    begun = start(parser().parse_args([*needed, *words]), Path("place"), 0, 0, 0)
     assert begun.settings.starting_s == seconds

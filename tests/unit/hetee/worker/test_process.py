@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hetee_worker_peer import START, Client, WorkerUnderTest, as_tensor
+from hetee_worker_peer import Client, WorkerUnderTest, as_tensor
 from sectum.hetee.channel.release import release
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.data_plane import messages as data_messages
@@ -270,9 +270,8 @@ def test_dies_with_its_controller() -> None:
     data, its_data = socket.socketpair()
     with link, its_link, data, its_data:
         ends = (its_link.fileno(), its_data.fileno())
-        start = START.format(link=ends[0], data=ends[1])
         controller = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CONTROLLER.format(ends=ends, start=start)], pass_fds=ends
+            [sys.executable, "-P", "-c", _CONTROLLER.format(link=ends[0], data=ends[1])], pass_fds=ends
         )
         link.settimeout(30)
         head = link.recv(64, socket.MSG_WAITALL)
@@ -294,7 +293,7 @@ def _runs(pid: int) -> bool:
 
 _CONTROLLER = """
 import subprocess, sys, time
-subprocess.Popen([sys.executable, "-P", "-c", {start!r}, "sectum.hetee.worker"], pass_fds={ends})
+subprocess.Popen([sys.executable, "-P", "-m", "sectum.hetee.worker"], stdin={link}, stdout={data})
 time.sleep(60)
 """
 

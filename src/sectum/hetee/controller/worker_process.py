@@ -1,41 +1,32 @@
-"""Worker processes. Each inherits two sockets and pipes as standard descriptors, and nothing else."""
+"""Worker processes. Each inherits two sockets and a pipe as standard descriptors, and nothing else."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from sectum.hetee.controller.environment import CollectedProcess, StartedProcess
-from sectum.hetee.role_log import LogReader
+from sectum.hetee.controller.environment import CollectedProcess
 
-LINK_FD, DATA_FD = 3, 4
-_ABOVE = 10  # sockets are first moved above the fixed numbers that the worker expects
 _CPU_CLOCK = 2  # of a whole process: linux/posix-timers.h
-
-
-def _forbid_inheritance() -> None:
-    """Make every descriptor but the standard ones non-inheritable, including those that this process inherited."""
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # the descriptor of this listing is closed already
-            if int(descriptor.name) > 2:
-                os.set_inheritable(int(descriptor.name), False)
+_READ_BYTES = 2048
 
 
 class WorkerProcess:
-    """One worker.
+    """One worker. Its standard input is its link, its standard output its data, its standard error its log.
 
     Attributes:
         pid: process id.
         pidfd: becomes readable when the process has ended.
         link: the controller's end of the link socket.
         data: the host's end of the data socket; None once it was passed on.
-        log: what the process writes to its standard output and error; None once it is closed.
+        log: pipe with what the process writes to its standard error; None once it is closed.
+        log_bytes: how much of that was read.
 
     Args:
         command: the command.
@@ -43,54 +34,31 @@ class WorkerProcess:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.data: socket.socket | None
-        self.data, data = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with ExitStack() as stack:  # closes all that is not kept, also when no descriptor is left for the next one
-            for end in (theirs, data):
-                stack.callback(end.close)
-            _forbid_inheritance()
-            ends = []
-            for end in (theirs, data):
-                ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _ABOVE))
-                stack.callback(os.close, ends[-1])
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, null)
-            read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            stack.callback(os.close, write)
-            try:
-                self.pid = os.posix_spawn(
-                    command[0],
-                    list(command),
-                    dict(environment),
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, null, 0),
-                        (os.POSIX_SPAWN_DUP2, write, 1),
-                        (os.POSIX_SPAWN_DUP2, write, 2),
-                        (os.POSIX_SPAWN_DUP2, ends[0], LINK_FD),
-                        (os.POSIX_SPAWN_DUP2, ends[1], DATA_FD),
-                    ],
-                    setpgroup=0,
-                    setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGPIPE],
-                    setsigmask=[],
-                )
-            except OSError:
-                os.close(read)
-                raise
+        self.log: int | None
+        with ExitStack() as ours, ExitStack() as theirs:  # close all that is not kept, also after an error
+            self.link, link = socket.socketpair()
+            ours.enter_context(self.link)
+            theirs.enter_context(link)
+            self.data, data = socket.socketpair()
+            ours.enter_context(self.data)
+            theirs.enter_context(data)
+            self.log, log = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            ours.callback(os.close, self.log)
+            theirs.callback(os.close, log)
+            started = subprocess.Popen(
+                command, stdin=link.fileno(), stdout=data.fileno(), stderr=log, env=environment, process_group=0
+            )
+            started.returncode = 0  # `collect` waits for it, not that object
+            self.pid = self._group = started.pid
             try:
                 self.pidfd = os.pidfd_open(self.pid)
             except OSError:
-                os.close(read)
-                os.kill(self.pid, signal.SIGKILL)  # not collected yet, so its id is its own
+                self.kill()
                 os.waitpid(self.pid, 0)
                 raise
-        self._group = self.pid
-        self.link.setblocking(False)
-        self.log: LogReader | None = LogReader(read)
-
-    def started(self, measurement: bytes) -> StartedProcess:
-        """What `Environment.start` returns for this process."""
-        return StartedProcess(self.pid, measurement)
+            ours.pop_all()
+        self.log_bytes = 0
 
     def kill(self) -> None:
         """Kill the process."""
@@ -122,6 +90,16 @@ class WorkerProcess:
         except OSError:
             return 0.0
 
+    def written(self) -> str | None:
+        """What the process wrote to its log, a piece at a time; empty if that is all, None at the end."""
+        assert self.log is not None
+        try:
+            data = os.read(self.log, _READ_BYTES)
+        except BlockingIOError:
+            return ""
+        self.log_bytes += len(data)
+        return data.decode("ascii", "backslashreplace") if data else None
+
     def follow(self) -> bool:
         """Follow a worker that goes on in a new process, in a PID namespace of its own; False if it has ended."""
         for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
@@ -148,5 +126,5 @@ class WorkerProcess:
     def close_log(self) -> None:
         """Read nothing more of what the process writes."""
         if self.log is not None:
-            self.log.close()
+            os.close(self.log)
             self.log = None
