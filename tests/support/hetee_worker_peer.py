@@ -258,8 +258,9 @@ class WorkerUnderTest:
         link, its_link = socket.socketpair()
         data, its_data = socket.socketpair()
         with its_link, its_data:
-            command = [sys.executable, "-P", "-m", module, *arguments]
-            self.process = subprocess.Popen(command, stdin=its_link, stdout=its_data, stderr=stderr)
+            command = [sys.executable, "-P", "-m", module, "--data", str(its_data.fileno()), *arguments]
+            passed = (its_data.fileno(),)
+            self.process = subprocess.Popen(command, stdin=its_link.fileno(), stderr=stderr, pass_fds=passed)
         self.data, self.link = data, Link(link)
         try:
             self.started: messages.Started = self.link.receive(Kind.STARTED, messages.Started)

@@ -1,4 +1,4 @@
-"""Worker processes. Each inherits two sockets and a pipe as standard descriptors, and nothing else."""
+"""Worker processes. Each inherits two sockets and a pipe for its log, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _READ_BYTES = 2048
 
 
 class WorkerProcess:
-    """One worker. Its standard input is its link, its standard output its data, its standard error its log.
+    """One worker. Its standard input is the link, its output goes to the log, ``--data`` names the data socket.
 
     Attributes:
         pid: process id.
         pidfd: becomes readable when the process has ended.
         link: the controller's end of the link socket.
         data: the host's end of the data socket; None once it was passed on.
-        log: pipe with what the process writes to its standard error; None once it is closed.
+        log: pipe with what the process writes to its standard output and error; None once it is closed.
         log_bytes: how much of that was read.
 
     Args:
@@ -47,7 +47,13 @@ class WorkerProcess:
             ours.callback(os.close, self.log)
             theirs.callback(os.close, log)
             started = subprocess.Popen(
-                command, stdin=link.fileno(), stdout=data.fileno(), stderr=log, env=environment, process_group=0
+                [*command, "--data", str(data.fileno())],
+                stdin=link.fileno(),
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=(data.fileno(),),
+                process_group=0,
             )
             started.returncode = 0  # `collect` waits for it, not that object
             self.pid = self._group = started.pid

@@ -1,4 +1,4 @@
-"""``python -m sectum.hetee.worker``. A controller starts it: standard input is the link, standard output the data."""
+"""``python -m sectum.hetee.worker``. Only a controller starts it, with the link as standard input."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--measurement", type=bytes.fromhex, default=bytes(32), help="measurement of this software, for receipts"
     )
+    parser.add_argument("--data", type=int, default=0, help="descriptor of the data socket")
     parser.add_argument("--rehearse", action="store_true", help="import and do all that a worker does, and end")
     parser.add_argument("--user", type=int, default=0, help="user id to take; 0 to keep the user")
     parser.add_argument("--new-process", action="store_true", help="go on in a process with a PID namespace of its own")
@@ -40,14 +41,15 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _take_sockets() -> None:
-    """Give link and data, which come as standard input and output, numbers of their own; output goes to the log."""
+def _take_sockets(data: int) -> None:
+    """Give the two sockets their numbers; the link comes as standard input."""
+    os.dup2(data, DATA_FD, inheritable=False)
     os.dup2(0, LINK_FD, inheritable=False)
-    os.dup2(1, DATA_FD, inheritable=False)
+    if data > DATA_FD:
+        os.close(data)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    os.dup2(2, 1)
 
 
 def main() -> None:
@@ -61,7 +63,7 @@ def main() -> None:
     names = [name for name in options.accelerators.split(",") if name]
     devices = with_nodes(names)
     if not options.rehearse:
-        _take_sockets()
+        _take_sockets(options.data)
         nodes = [node for name in devices for node in nodes_of(name)]
         isolate(report, user=options.user, new_process=options.new_process, nodes=dict.fromkeys(nodes))
 
@@ -76,7 +78,7 @@ def main() -> None:
         link, data = socket.socket(fileno=LINK_FD), socket.socket(fileno=DATA_FD)
         widen(data)
     except OSError as error:
-        sys.exit(f"a worker is started by a controller, with two sockets as standard input and output: {error}")
+        sys.exit(f"a worker is started by a controller, with sockets as standard input and as --data: {error}")
     sys.excepthook = end_on_fault
     threading.excepthook = lambda fault: end_on_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
     try:

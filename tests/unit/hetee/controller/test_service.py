@@ -141,13 +141,15 @@ def test_a_worker_cannot_fill_the_log(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 @pytest.mark.slow
 def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
-    """A worker inherits three descriptors and the allowed environment variables, and nothing else."""
+    """A worker inherits its link, its log, its data socket and the allowed environment variables, and nothing else."""
     os.environ["SECTUM_TEST_SECRET"] = "do not pass on"
     program = (
-        "import os, socket\n"
-        "found = sorted(int(n) for n in os.listdir('/proc/self/fd'))\n"
-        "socket.socket(fileno=0).sendall(repr((found[:-1], 'SECTUM_TEST_SECRET' in os.environ)).encode())\n"
-        "socket.socket(fileno=1).sendall(b'data')\n"
+        "import os, socket, sys\n"
+        "data = int(sys.argv[2])\n"
+        "found = {int(n) for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{n}')}\n"
+        "told = found == {0, 1, 2, data}, 'SECTUM_TEST_SECRET' in os.environ\n"
+        "socket.socket(fileno=0).sendall(repr(told).encode())\n"
+        "socket.socket(fileno=data).sendall(b'data')\n"
     )
     try:
         with (tmp_path / "open").open("w") as file:
@@ -156,7 +158,7 @@ def test_a_worker_inherits_two_sockets_and_nothing_else(tmp_path: Path) -> None:
             assert process.data is not None
             assert process.data.recv(10) == b"data"
             process.link.setblocking(True)
-            assert process.link.recv(1000) == b"([0, 1, 2], False)"
+            assert process.link.recv(1000) == b"(True, False)"
             process.collect()
     finally:
         del os.environ["SECTUM_TEST_SECRET"]

@@ -293,7 +293,8 @@ def _runs(pid: int) -> bool:
 
 _CONTROLLER = """
 import subprocess, sys, time
-subprocess.Popen([sys.executable, "-P", "-m", "sectum.hetee.worker"], stdin={link}, stdout={data})
+command = [sys.executable, "-P", "-m", "sectum.hetee.worker", "--data", "{data}"]
+subprocess.Popen(command, stdin={link}, pass_fds=({data},))
 time.sleep(60)
 """
 
