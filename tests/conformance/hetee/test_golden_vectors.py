@@ -13,9 +13,10 @@ from hetee_session_pair import bytes_of, one_frame
 from hetee_simple_reader import SimpleFrameReader
 from places import ROOT
 from sectum.hetee.channel.record import Opener, Rekeying
-from sectum.hetee.channel.schedule import HandshakeKeys, worker_traffic
+from sectum.hetee.channel.schedule import HandshakeKeys
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.client.handshake import ClientShare
+from sectum.hetee.data_plane.channel import worker_traffic
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.verification.evidence import verify
 from sectum.hetee.verification.software import SoftwareVerifier

@@ -15,7 +15,7 @@ PACKAGE = Path(sectum.hetee.__file__).parent
 TRUSTED = ("attest", "channel", "confinement", "controller", "image", "wire", "errors.py", "role_log.py")
 
 # Raising this needs a decision record in docs/adr.
-LINES_AT_MOST = 3_810
+LINES_AT_MOST = 3_760
 FILE_AT_MOST = 300
 
 

@@ -29,8 +29,9 @@ from sectum.hetee.attest.software_provider import SoftwareProvider
 from sectum.hetee.attest.token import HARDWARE, NONCE, Signer
 from sectum.hetee.channel.key_exchange import answer_share
 from sectum.hetee.channel.record import Rekeying, Sealer
-from sectum.hetee.channel.schedule import HandshakeKeys, worker_traffic
+from sectum.hetee.channel.schedule import HandshakeKeys
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.data_plane.channel import worker_traffic
 from sectum.hetee.installation.manufacture import manufacture
 from sectum.hetee.verification.evidence import read_evidence
 from sectum.hetee.wire.frames import plain_frame

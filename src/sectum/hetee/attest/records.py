@@ -8,16 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sectum.hetee.attest import token
-from sectum.hetee.attest.token import Schema
-
-COMMON: Schema = {
-    token.SUB: str,
-    token.IAT: int,
-    token.EAT_PROFILE: str,
-    token.HARDWARE: str,
-    token.SESSION: bytes,
-    token.INDEX: int,
-}
 
 
 @dataclass(frozen=True)

@@ -89,10 +89,3 @@ class SessionKeys:
         """Overwrite all keys."""
         for secret in (self.control_c, self.control_k, self._chain):
             secret.wipe()
-
-
-def worker_traffic(worker: Secret) -> tuple[Secret, Secret]:
-    """The traffic secrets from client to worker and from worker to client. Wipes the worker's secret."""
-    pair = expand(worker, "data c"), expand(worker, "data w")
-    worker.wipe()
-    return pair

@@ -16,11 +16,8 @@ _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11  # from 6 on
 _ASK_VERSION = 1
 
 
-def restrict() -> int:
+def restrict() -> None:
     """Give up every right, for this thread and those that it starts. It needs no-new-privileges.
-
-    Returns:
-        The version of Landlock's interface.
 
     Raises:
         OSError: the kernel has no Landlock, or refused.
@@ -39,4 +36,3 @@ def restrict() -> int:
         system_call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)
-    return version

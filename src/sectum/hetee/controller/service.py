@@ -31,10 +31,6 @@ def _peer_user(peer: socket.socket) -> int:
     return int(struct.unpack("3i", credentials)[1])
 
 
-def _discard(woken: socket.socket) -> None:
-    woken.recv(64)
-
-
 class ControllerService(WorkerSupervisor):
     """Runs a `Controller` until it is told to stop and no session is left.
 
@@ -190,7 +186,7 @@ class ControllerService(WorkerSupervisor):
         handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes `select`
         self._watch(self._listener, self._accept)
-        self._watch(woken, lambda _: _discard(woken))
+        self._watch(woken, lambda _: woken.recv(64))
         try:
             while self._stops < 2 and not self._controller.drained:
                 for key, events in self._selector.select(_TICK_S):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sectum.hetee.channel.record import Opener, Sealer
-from sectum.hetee.channel.schedule import worker_traffic
+from sectum.hetee.channel.schedule import expand
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.wire.kinds import Role
 
@@ -20,3 +20,10 @@ def data_channel(role: Role, worker: Secret, session_id: bytes) -> tuple[Sealer,
     if role is Role.CLIENT:
         return Sealer(from_client, session_id), Opener(from_worker, session_id)
     return Sealer(from_worker, session_id), Opener(from_client, session_id)
+
+
+def worker_traffic(worker: Secret) -> tuple[Secret, Secret]:
+    """The traffic secrets from client to worker and from worker to client. Wipes the worker's secret."""
+    pair = expand(worker, "data c"), expand(worker, "data w")
+    worker.wipe()
+    return pair

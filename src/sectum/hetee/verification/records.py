@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sectum.hetee.attest.records import COMMON, Cleaning
+from sectum.hetee.attest.records import Cleaning
 from sectum.hetee.attest.token import (
     ACCELERATOR,
     ACCELERATORS,
@@ -37,9 +37,10 @@ from sectum.hetee.data_plane.receipts import STEPS, Receipt
 from sectum.hetee.errors import Refusal, refusal
 
 _DIGESTS = (MODEL, REQUEST, INPUTS, RESULT, OUTPUTS, MEASUREMENT)
-_RECEIPT: Schema = COMMON | {STREAM: int, TIMES_NS: dict, PACED: bool, ITEMS: int, ACCELERATOR: str, CONFINEMENT: list}
+_COMMON: Schema = {SUB: str, IAT: int, EAT_PROFILE: str, HARDWARE: str, SESSION: bytes, INDEX: int}
+_RECEIPT: Schema = _COMMON | {STREAM: int, TIMES_NS: dict, PACED: bool, ITEMS: int, ACCELERATOR: str, CONFINEMENT: list}
 _RECEIPT |= dict.fromkeys(_DIGESTS, bytes)
-_CLEANING: Schema = COMMON | {ENDED: str, EXIT: str, ACCELERATORS: dict, PID: int, PEAK_BYTES: int}
+_CLEANING: Schema = _COMMON | {ENDED: str, EXIT: str, ACCELERATORS: dict, PID: int, PEAK_BYTES: int}
 
 
 def open_receipt(token: bytes, receipt_key: bytes, session: bytes, index: int, stream: int) -> Receipt:

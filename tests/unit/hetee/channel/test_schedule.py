@@ -7,9 +7,10 @@ import hmac
 
 from hetee_session_pair import bytes_of
 from sectum.hetee.channel.key_exchange import answer_share
-from sectum.hetee.channel.schedule import HandshakeKeys, expand, extract, worker_traffic
+from sectum.hetee.channel.schedule import HandshakeKeys, expand, extract
 from sectum.hetee.channel.secret import Secret
 from sectum.hetee.client.handshake import ClientShare
+from sectum.hetee.data_plane.channel import worker_traffic
 
 TH1, TH4, VOUCH = (hashlib.sha256(name).digest() for name in (b"th1", b"th4", b"vouch"))
 
