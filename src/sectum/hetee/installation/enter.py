@@ -1,8 +1,9 @@
 """Prepares the surroundings of a controller, and then becomes the controller.
 
 It runs with the rights of whoever starts the rack. It copies the software of controller and workers to memory that
-only the controller can reach, gives the controller a root folder with nothing else in it, takes its user id, and
-executes it. Nobody trusts this program: the controller measures the copies, and checks its surroundings itself.
+only the controller can reach, gives the controller a root folder with nothing else in it, takes its user id, makes the
+socket for hosts, and executes the controller. Nobody trusts this program: the controller measures the copies, checks
+its surroundings itself, and asks the kernel who connects.
 """
 
 from __future__ import annotations
