@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from sectum.hetee.image.measurement import measure
 from sectum.hetee.installation.software import CONTROLLER, TRAINER, WORKER, files
 from sectum.hetee.verification.policy import Policy
@@ -26,3 +28,8 @@ def installed_policy(roots: Iterable[str], *, training: bool = False, worker: by
         },
         roots=tuple(roots),
     )
+
+
+def policy_file(policy: Policy) -> bytes:
+    """A policy as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(policy), indent=2) + b"\n"

@@ -13,8 +13,9 @@ import click
 from sectum.cli.command_group import FullSentenceGroup
 from sectum.cli.hetee.bench import bench
 from sectum.cli.hetee.connect import connect
+from sectum.cli.hetee.credentials import credentials
 from sectum.cli.hetee.infer import infer
-from sectum.cli.hetee.options import SOFTWARE, policy_file, policy_for, state_option
+from sectum.cli.hetee.options import SOFTWARE, policy_for, state_option
 from sectum.cli.hetee.resize import resize
 from sectum.cli.hetee.run import run
 from sectum.cli.hetee.sign import sign
@@ -63,6 +64,8 @@ def policy(*, output: Path | None, roots: tuple[str, ...], state: Path | None, a
     from sectum.cli.render.show import say
 
     made = policy_for(state, roots)
+    from sectum.hetee.installed_policy import policy_file
+
     text = policy_file(made)
     if output is not None:
         write_file(output, text)
@@ -110,5 +113,5 @@ def controller(*, arguments: tuple[str, ...]) -> None:
     _become("controller", arguments)
 
 
-for _command in (up, infer, train, resize, run, verify, sign, top, connect, bench):
+for _command in (up, infer, train, resize, run, verify, sign, top, connect, credentials, bench):
     hetee.add_command(_command)

@@ -47,6 +47,36 @@ def service_options(command: F) -> F:
     return click.option("--url", default=URL, show_default=True, metavar="URL", help="Address of the service.")(command)
 
 
+def pool_options(command: F) -> F:
+    """Add the options that say where ``up`` runs racks."""
+    options = (
+        click.option(
+            "--pool",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Run one rack on this machine, or one on each node of a Ray cluster.",
+        ),
+        click.option(
+            "--address", metavar="ADDRESS", help="HOST:PORT of Ray's head node; local starts Ray here."
+        ),
+        click.option(
+            "--credentials",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="FOLDER",
+            help="This node's folder of 'sectum hetee credentials'.  [default: the variables RAY_...]",
+        ),
+        click.option(
+            "--unauthenticated",
+            is_flag=True,
+            help="Join a Ray cluster without token or TLS: who reaches it can run programs on all nodes.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def wait_option(what: str) -> Callable[[F], F]:
     """The option that says how long to wait for something."""
     return click.option(
@@ -139,13 +169,6 @@ def policy_for(state: Path | None, roots: Sequence[str] = ()) -> Policy:
         roots = (str(root),)
     training = RackPaths(state or state_directory()).training.exists()
     return installed_policy((_root(text) for text in roots), training=training)
-
-
-def policy_file(policy: Policy) -> bytes:
-    """A policy as indented JSON."""
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(policy), indent=2) + b"\n"
 
 
 def _root(text: str) -> str:

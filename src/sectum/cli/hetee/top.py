@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -10,32 +9,16 @@ from typing import Any
 
 import click
 
-from sectum.cli.hetee.options import METRICS
+from sectum.cli.hetee.options import METRICS, need_extra
 from sectum.cli.options import examples, json_option, positive
-from sectum.errors import UsageError
-
-_TIMEOUT_S = 2.0
 
 
 def ask(address: str) -> dict[str, Any] | None:
-    """The counts of the service whose host answers operators at ``host:port``; None if none answers."""
-    from http.client import HTTPConnection, HTTPException
+    """The counts of a rack or a pool that answers operators at ``host:port``; None if none answers."""
+    need_extra()
+    from sectum.hetee.inventory import ask_state
 
-    name, _, port = address.rpartition(":")
-    if not port.isdecimal():
-        raise UsageError(f"'{address}' is not an address: write for example 127.0.0.1:7626")
-    try:
-        connection = HTTPConnection(name.strip("[]"), int(port), timeout=_TIMEOUT_S)
-    except HTTPException:
-        raise UsageError(f"'{address}' is not an address: write for example 127.0.0.1:7626") from None
-    try:
-        connection.request("GET", "/state")
-        found = json.loads(connection.getresponse().read(1 << 20))
-    except (OSError, HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()
-    return found if isinstance(found, dict) and "host" in found else None
+    return ask_state(address)
 
 
 @click.command(epilog=examples("sectum hetee top", "sectum hetee top --once --json"))
@@ -58,7 +41,7 @@ def ask(address: str) -> dict[str, Any] | None:
 )
 @json_option
 def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
-    """Show enclaves and jobs, the worlds of accelerators, queues and rates. Ctrl-C ends it."""
+    """Show enclaves and jobs, the worlds of accelerators, queues and rates; of a pool, its racks. Ctrl-C ends it."""
     from sectum.cli.render.output import print_json
 
     before, then = None, 0.0
@@ -85,6 +68,9 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
     from sectum.cli.render.show import rows, say
     from sectum.units import format_bytes
 
+    if "racks" in state:
+        _show_pool(state)
+        return
     service, host = state["controller"], state["host"]
     if service is None:
         say(f"the controller does not answer: {state['error']}")
@@ -145,3 +131,24 @@ def _worlds(service: dict[str, Any]) -> Iterator[str]:
         ]
         preemptions = service.get("preemptions", 0)
         yield "; ".join(kinds) + (f"; {preemptions} preemptions of jobs" if preemptions else "")
+
+
+def _show_pool(pool: dict[str, Any]) -> None:
+    from sectum.cli.render.show import rows, say
+
+    serving = sum(rack["healthy"] for rack in pool["racks"])
+    say(f"{serving} of {len(pool['racks'])} racks serve")
+    lines = [
+        (
+            rack["name"],
+            rack["url"] or "-",
+            ", ".join(f"{rack['free'].get(kind, 0)} of {count} {kind}" for kind, count in rack["accelerators"].items()),
+            str(rack["sessions"]),
+            str(rack["waiting"]),
+            str(rack["restarts"]),
+            "serves" if rack["healthy"] else "; ".join(rack["problems"]),
+        )
+        for rack in pool["racks"]
+    ]
+    header = ("rack", "address", "free", "sessions", "waiting", "restarts", "state")
+    rows(lines, right=(3, 4, 5), header=header)

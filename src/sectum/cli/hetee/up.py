@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,20 +18,26 @@ from sectum.cli.hetee.options import (
     check_listenable,
     need_extra,
     need_pytorch,
-    policy_file,
-    policy_for,
+    pool_options,
     state_option,
     training_option,
 )
 from sectum.cli.options import examples, json_option, positive, whole
-from sectum.cli.render.output import print_line, write_file
+from sectum.cli.render.output import print_line
 from sectum.errors import UsageError
 
-# PyTorch is copied, measured, and compiled to byte code before the first worker starts.
-_READY_S, _TRAINING_READY_S = 60.0, 240.0
+if TYPE_CHECKING:
+    from sectum.hetee.pool.protocol import Pool
 
 
-@click.command(epilog=examples("sectum hetee up", "sectum hetee up --accelerators cpu=2,paced=4 --listen 0.0.0.0:7625"))
+@click.command(
+    epilog=examples(
+        "sectum hetee up",
+        "sectum hetee up --accelerators cpu=2,paced=4 --listen 0.0.0.0:7625",
+        "sectum hetee up --pool ray --address 10.0.0.7:6379 --credentials /etc/sectum/ray",
+    )
+)
+@pool_options
 @click.option("--listen", default="127.0.0.1:7625", show_default=True, metavar="HOST:PORT", help="Address for clients.")
 @click.option(
     "--metrics",
@@ -96,6 +104,7 @@ _READY_S, _TRAINING_READY_S = 60.0, 240.0
     is_flag=True,
     help="Serve although the kernel refuses a step of confinement. Evidence says so, and default policies refuse it.",
 )
+@click.option("--with-parent", type=int, hidden=True, help="Stop at once when this process, the parent, ends.")
 @training_option
 @state_option
 @json_option
@@ -108,6 +117,8 @@ def up(
     training: bool,
     state: Path | None,
     as_json: bool,
+    pool: str,
+    with_parent: int | None,
     **options: Any,
 ) -> None:
     """Run a whole rack on this machine: controller, host, and workers.
@@ -116,48 +127,72 @@ def up(
     The rack writes policy.json to its folder; clients on other machines need it. With --json it prints one line of JSON
     for each event: 'provisioned' and 'signed' if the folder is new, 'ready' (with url, policy, evidence and
     accelerators), 'restarted', 'stopping', 'stopped'.
+
+    With --pool ray it runs a rack on each node of a Ray cluster that has CPUs or GPUs, and tells clients their
+    addresses at --metrics; 'sectum hetee infer --pool' asks there. More events are then 'joined', 'listening', 'lost'.
     """
     need_extra()
     if training:
         need_pytorch()
     tell = partial(_tell, as_json=as_json)
-    from sectum.hetee.launcher import Launcher, RackPaths, provision, state_directory
-    from sectum.hetee.signing import sign_worker
+    cluster = {name: options.pop(name) for name in ("address", "credentials", "unauthenticated")}
+    if pool == "ray":
+        from sectum.cli.hetee.up_ray import up_ray
 
+        arguments = [*_rack("--job-grace", **options), *(["--training"] if training else [])]
+        up_ray(listen, metrics, accelerators, arguments, drain_s, state, cluster, tell)
+        return
+    if given := [name for name, value in cluster.items() if value]:
+        raise UsageError(f"--{given[0]} needs --pool ray")
+    from sectum.hetee.confinement import kernel
+    from sectum.hetee.launcher import RackPaths, state_directory
+    from sectum.hetee.pool.local import LocalPool, RackOptions
+
+    if with_parent is not None:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != with_parent:  # it ended before prctl
+            return
     accelerators = accelerators or _default_accelerators()
     paths = RackPaths(state or state_directory())
-    fresh = not paths.endorsement.exists()
-    provision(paths)
-    if fresh:
-        text = f"made a software endorsement for this machine: {paths.endorsement}"
-        tell("provisioned", text, endorsement=str(paths.endorsement))
+    controller = ["--accelerators", accelerators, *_rack("--job-grace-s", **options)]
+    rack = LocalPool(paths, RackOptions(listen, metrics, controller, training, drain_s), tell)
+    try:
+        _check_addresses(listen, metrics)
+    except UsageError:
+        rack.stop()
+        raise
+    greet = partial(_greet, paths, listen, metrics, accelerators, as_json=as_json)
+    run_pool(rack, greet, drain_s, tell)
+
+
+def run_pool(pool: Pool, greet: Callable[[], None], drain_s: float, tell: Callable[..., None]) -> None:
+    """Start a pool, run it until a signal comes, and stop it; a second Ctrl-C ends open sessions.
+
+    Args:
+        pool: what to run.
+        greet: is called when the pool is ready.
+        drain_s: time that open sessions have to finish.
+        tell: is told the events.
+
+    Raises:
+        UsageError: the pool cannot start.
+    """
     stops: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stops.append(1))
-    launcher = Launcher(
-        paths,
-        listen=listen,
-        metrics=metrics,
-        controller=[*_controller(accelerators, **options), *(["--training"] if training else [])],
-        drain_s=drain_s,
-        tell=lambda text: tell("restarted", text),
-    )
+
+    def stopped() -> bool:
+        return bool(stops)
+
     try:
-        _check_addresses(listen, metrics)
-        if not paths.reference.exists():
-            measurement = sign_worker(paths.reference, training=training).hex()
-            tell("signed", f"signed the worker's software: {measurement[:16]}", measurement=measurement)
-        paths.training.touch() if training else paths.training.unlink(missing_ok=True)
-        write_file(paths.policy, policy_file(policy_for(paths.directory)))
-        limit_s = _TRAINING_READY_S if training else _READY_S
-        launcher.start(lambda: _ready(metrics), limit_s, stopped=lambda: bool(stops))
+        pool.start(stopped)
         if not stops:
-            _greet(paths, listen, metrics, accelerators, as_json=as_json)
-        launcher.run(lambda: bool(stops))
+            greet()
+        pool.run(stopped)
         tell("stopping", f"stopping; sessions have {drain_s:g} s to finish", drain_s=drain_s)
-        signal.signal(signal.SIGINT, lambda *_: launcher.hurry())
+        signal.signal(signal.SIGINT, lambda *_: pool.hurry())
     finally:
-        launcher.stop()
+        pool.stop()
     tell("stopped", "")
 
 
@@ -179,13 +214,11 @@ def _check_addresses(listen: str, metrics: str) -> None:
 
 
 def _default_accelerators() -> str:
-    import os
-
     return f"cpu={len(os.sched_getaffinity(0))},paced=4"
 
 
-def _controller(
-    accelerators: str,
+def _rack(
+    grace: str,
     *,
     threads: int,
     memory_mib: int | None,
@@ -195,22 +228,12 @@ def _controller(
     admit: str | None,
     allow_unconfined: bool,
 ) -> list[str]:
-    """The arguments of the controller, which checks them."""
-    arguments = ["--accelerators", accelerators, "--threads", str(threads), "--spares", str(spares)]
-    arguments += ["--job-grace-s", f"{job_grace_s:g}"]
+    """Arguments of the controller, which checks them; or of ``up``, which calls the one for ``grace`` differently."""
+    arguments = ["--threads", str(threads), "--spares", str(spares), grace, f"{job_grace_s:g}"]
     arguments += ["--allow-unconfined"] if allow_unconfined else []
     arguments += [] if memory_mib is None else ["--memory-mib", str(memory_mib)]
     arguments += [] if workers_memory_mib is None else ["--workers-memory-mib", str(workers_memory_mib)]
     return arguments + (["--admit", admit] if admit else [])
-
-
-def _ready(metrics: str) -> bool:
-    """Whether host and controller answer and a spare worker is ready."""
-    from sectum.cli.hetee.top import ask
-
-    state = ask(metrics)
-    workers = (state or {}).get("controller") or {}
-    return any(worker["state"] == "spare" for worker in workers.get("workers", ()))
 
 
 def _unconfined(metrics: str) -> list[str]:

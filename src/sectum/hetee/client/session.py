@@ -240,13 +240,7 @@ class Session:
             WorkRefused: the model cannot be loaded.
             HeteeError: the service or the connection failed.
         """
-        if isinstance(model, bytes):
-            data = model
-        else:
-            try:
-                data = Path(model).read_bytes()
-            except OSError as error:
-                raise refusal(Refusal.MODEL_REFUSED, f"{model} cannot be read: {error.strerror}") from None
+        data = model if isinstance(model, bytes) else read_model(model)
         enclave = self._ready(timeout_s)
         loaded = self._send_code(enclave, "onnx", data, timeout_s)
         self._loaded = enclave, loaded
@@ -493,3 +487,15 @@ class Session:
         transport.control(Kind.TERMINATE, messages.Deadline(deadline_ms=deadline_ms))
         with transport.changed:
             transport.changed.wait_for(ended, deadline_ms / 1e3 + _GRACE_S)
+
+
+def read_model(path: str | Path) -> bytes:
+    """The bytes of a model's file.
+
+    Raises:
+        WorkRefused: ``MODEL_REFUSED``, it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise refusal(Refusal.MODEL_REFUSED, f"{path} cannot be read: {error.strerror}") from None
