@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sectum.cli.hetee.opened import close_pool, open_session, pool_json, rack_of, show_pool
 from sectum.cli.hetee.options import (
     SOFTWARE,
-    chosen_identity,
-    chosen_policy,
     enclave_options,
-    explaining_unreachable,
+    racks_options,
     service_options,
 )
 from sectum.cli.hetee.resizable import resizable
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from sectum.hetee.client import Result, Session
+    from sectum.hetee.client.pool import PoolSession
     from sectum.hetee.data_plane.messages import Pixels
 
 _LARGEST_BATCH = 64
@@ -65,6 +65,7 @@ _NAMED = 3
     help="Write the receipt of each batch, with its evidence, to this folder; 'sectum hetee verify' checks it.",
 )
 @enclave_options
+@racks_options
 @service_options
 @json_option
 def infer(
@@ -89,7 +90,7 @@ def infer(
     content = read_model(model)
     for image in images:
         _check_image(image)
-    with _session(options) as session, resizable("infer", session.resize):
+    with open_session(options) as session, resizable("infer", session.resize):
         with _about(model):
             loaded = session.load(content)
         size = options["batch"] or _batch(loaded.inputs)
@@ -102,6 +103,7 @@ def infer(
         results = [_result(part, future) for part, future in zip(parts, pending, strict=True)]
         if receipts is not None:
             _save(session, results, receipts)
+        unproven = close_pool(session)
     if output is not None:
         write_file(output, archive(results))
     found = [row for part, result in zip(parts, results, strict=True) for row in _classes(part, result, options["top"])]
@@ -109,6 +111,8 @@ def infer(
         print_json(_json(session, loaded.digest.hex(), found, results))
     else:
         _show(session, found, results)
+    if unproven is not None:
+        raise unproven
 
 
 def read_model(text: str) -> bytes:
@@ -147,7 +151,7 @@ def _check_image(image: str) -> None:
         raise UsageError(f"'{image}' is not a JPEG: save it as one, or send arrays with sectum.hetee.client")
 
 
-def _save(session: Session, results: list[Result], folder: Path) -> None:
+def _save(session: Session | PoolSession, results: list[Result], folder: Path) -> None:
     import msgspec
 
     from sectum.cli.render.output import write_file
@@ -192,24 +196,10 @@ def _about(*names: str) -> Iterator[None]:
         raise WorkRefused(error.code, f"{among}: {error.detail}") from None
 
 
-def _result(images: tuple[str, ...], future: Future[Result]) -> Result:
+def _result(images: tuple[str, ...], future: Future[Any]) -> Result:
     with _about(*images):
-        return future.result()
-
-
-def _session(options: dict[str, Any]) -> Session:
-    policy = chosen_policy(options["policy"], options["state"])
-    from sectum.hetee.client import connect
-
-    with explaining_unreachable(options["url"]):
-        return connect(
-            options["url"],
-            policy,
-            identity=chosen_identity(options["identity"]),
-            accelerator=options["accelerator"],
-            count=options["count"],
-            wait_s=options["wait_s"],
-        )
+        result: Result = future.result()
+        return result
 
 
 def _batch(inputs: Any) -> int:
@@ -244,19 +234,11 @@ def _score(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _json(session: Session, model: str, found: list[dict[str, Any]], results: list[Result]) -> dict[str, Any]:
-    trust = session.trust
-    assert trust.controller is not None
-    assert trust.worker is not None
+def _json(
+    session: Session | PoolSession, model: str, found: list[dict[str, Any]], results: list[Result]
+) -> dict[str, Any]:
     outputs = results[0].outputs.items()
     return {
-        "evidence": {
-            "format": trust.controller.format,
-            "hardware": trust.controller.hardware,
-            "controller": trust.controller.measurement.hex(),
-            "worker": trust.worker.measurement.hex(),
-            "device": trust.controller.device.hex(),
-        },
         "model_sha256": model,
         "images": found,
         "outputs": [{"name": name, "dtype": str(a.dtype), "shape": list(a.shape)} for name, a in outputs],
@@ -267,9 +249,31 @@ def _json(session: Session, model: str, found: list[dict[str, Any]], results: li
                 "paced": result.paced,
                 "elapsed_ms": round(result.elapsed_ms, 3),
                 "times_ms": {step: ns / 1e6 for step, ns in result.receipt.times_ns.items()},
+                **rack_of(result),
             }
             for result in results
         ],
+        **_service(session),
+    }
+
+
+def _service(session: Session | PoolSession) -> dict[str, Any]:
+    """What the evidence said, and how the enclave ended."""
+    from sectum.hetee.client.pool import PoolSession
+
+    if isinstance(session, PoolSession):
+        return pool_json(session)
+    trust = session.trust
+    assert trust.controller is not None
+    assert trust.worker is not None
+    return {
+        "evidence": {
+            "format": trust.controller.format,
+            "hardware": trust.controller.hardware,
+            "controller": trust.controller.measurement.hex(),
+            "worker": trust.worker.measurement.hex(),
+            "device": trust.controller.device.hex(),
+        },
         "cleaned": session.cleaning.ended if session.cleaning is not None else None,
     }
 
@@ -280,7 +284,7 @@ def _shown(score: float | None) -> str:
     return "not a number" if score is None else number(score)
 
 
-def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) -> None:
+def _show(session: Session | PoolSession, found: list[dict[str, Any]], results: list[Result]) -> None:
     from sectum.cli.render.figures import milliseconds
     from sectum.cli.render.show import rows, say
     from sectum.hetee.data_plane.receipts import STEPS
@@ -298,6 +302,16 @@ def _show(session: Session, found: list[dict[str, Any]], results: list[Result]) 
     steps = ", ".join(f"{step} {milliseconds(ms)}" for step, ms in times.items())
     images, batches = ("image" if items == 1 else "images"), ("batch" if len(results) == 1 else "batches")
     say(f"\n{items} {images} in {len(results)} {batches}; signed by the worker: {steps}")
+    _show_service(session)
+
+
+def _show_service(session: Session | PoolSession) -> None:
+    from sectum.cli.render.show import say
+    from sectum.hetee.client.pool import PoolSession
+
+    if isinstance(session, PoolSession):
+        show_pool(session, "batches")
+        return
     cleaning = session.cleaning
     assert cleaning is not None  # `close` raises otherwise
     say(f"signed by the controller: the enclave's process has ended ({cleaning.exit}), and was collected")

@@ -57,9 +57,7 @@ def pool_options(command: F) -> F:
             show_default=True,
             help="Run one rack on this machine, or one on each node of a Ray cluster.",
         ),
-        click.option(
-            "--address", metavar="ADDRESS", help="HOST:PORT of Ray's head node; local starts Ray here."
-        ),
+        click.option("--address", metavar="ADDRESS", help="HOST:PORT of Ray's head node; local starts Ray here."),
         click.option(
             "--credentials",
             type=click.Path(path_type=Path, file_okay=False),
@@ -75,6 +73,22 @@ def pool_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def racks_options(command: F) -> F:
+    """Add the options that name several racks in place of one service."""
+    command = click.option(
+        "--rack",
+        "racks",
+        multiple=True,
+        metavar="URL",
+        help="Address of one of several racks to use together; repeat it for each.",
+    )(command)
+    return click.option(
+        "--pool",
+        metavar="HOST:PORT",
+        help="Use all racks of a pool, as 'sectum hetee up --pool ray' tells them at its --metrics.",
+    )(command)
 
 
 def wait_option(what: str) -> Callable[[F], F]:

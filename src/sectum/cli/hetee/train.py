@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sectum.cli.hetee.opened import close_pool, open_session, pool_json, show_pool
 from sectum.cli.hetee.options import (
     SOFTWARE,
-    chosen_identity,
-    chosen_policy,
     enclave_options,
-    explaining_unreachable,
+    racks_options,
     service_options,
 )
 from sectum.cli.options import examples, json_option, positive, whole
@@ -100,6 +99,7 @@ def _share(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
 )
 @click.option("--compare", is_flag=True, help="Train outside of the enclave as well, and compare. It needs PyTorch.")
 @enclave_options
+@racks_options
 @service_options
 @json_option
 def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **options: Any) -> None:
@@ -121,37 +121,28 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
 
         need_pytorch()
     work = prepare(network, options)
-    policy = chosen_policy(options["policy"], options["state"])
     from sectum.cli.hetee.resizable import resizable
-    from sectum.hetee.client import connect
 
     with progress_bar() as progress:
-        with (
-            explaining_unreachable(options["url"]),
-            connect(
-                options["url"],
-                policy,
-                identity=chosen_identity(options["identity"]),
-                accelerator=options["accelerator"],
-                count=options["count"],
-                wait_s=options["wait_s"],
-            ) as session,
-            resizable("train", session.resize),
-        ):
+        with open_session(options) as session, resizable("train", session.resize):
             inside = run_inside(session, work, options["checkpoint"], options["receipts"], progress)
+            unproven = close_pool(session)
         other = outside(work, progress) if compare else None
     if plot is not None:
         write_file(plot, _drawn(inside))
     if as_json:
-        print_json(_json(inside, other))
+        print_json(_json(inside, other) | pool_json(session))
     else:
         _show(inside, other)
+        show_pool(session, "steps")
         if plot is not None:
             click.echo(f"drawn: {plot}")
     if other is not None and not inside.equals(other):
         raise UsageError(
             "the losses outside differ: other libraries or another processor compute them in another order"
         )
+    if unproven is not None:
+        raise unproven
 
 
 def _json(inside: Run, other: Run | None) -> dict[str, Any]:

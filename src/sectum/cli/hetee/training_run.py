@@ -18,6 +18,7 @@ from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from sectum.hetee.client import Session
+    from sectum.hetee.client.pool import PoolSession
     from sectum.hetee.client.training import Checkpoint, Step
     from sectum.hetee.training.job import TrainingJob
 
@@ -175,7 +176,7 @@ def _accuracy(score: Callable[[NDArray[np.float32]], NDArray[np.float32]], data:
 
 
 def run_inside(
-    session: Session, work: Prepared, checkpoint: Path | None, receipts: Path | None, progress: Progress
+    session: Session | PoolSession, work: Prepared, checkpoint: Path | None, receipts: Path | None, progress: Progress
 ) -> Run:
     """Train in the enclave of a session, and check each receipt.
 
@@ -216,7 +217,7 @@ def run_inside(
     return run
 
 
-def _save(session: Session, step: Step, folder: Path) -> None:
+def _save(session: Session | PoolSession, step: Step, folder: Path) -> None:
     import msgspec
 
     from sectum.cli.hetee.infer import archive

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -22,12 +21,10 @@ from sectum.cli.hetee.options import (
     state_option,
     training_option,
 )
+from sectum.cli.hetee.run_pool import run_pool
 from sectum.cli.options import examples, json_option, positive, whole
 from sectum.cli.render.output import print_line
 from sectum.errors import UsageError
-
-if TYPE_CHECKING:
-    from sectum.hetee.pool.protocol import Pool
 
 
 @click.command(
@@ -163,37 +160,6 @@ def up(
         raise
     greet = partial(_greet, paths, listen, metrics, accelerators, as_json=as_json)
     run_pool(rack, greet, drain_s, tell)
-
-
-def run_pool(pool: Pool, greet: Callable[[], None], drain_s: float, tell: Callable[..., None]) -> None:
-    """Start a pool, run it until a signal comes, and stop it; a second Ctrl-C ends open sessions.
-
-    Args:
-        pool: what to run.
-        greet: is called when the pool is ready.
-        drain_s: time that open sessions have to finish.
-        tell: is told the events.
-
-    Raises:
-        UsageError: the pool cannot start.
-    """
-    stops: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stops.append(1))
-
-    def stopped() -> bool:
-        return bool(stops)
-
-    try:
-        pool.start(stopped)
-        if not stops:
-            greet()
-        pool.run(stopped)
-        tell("stopping", f"stopping; sessions have {drain_s:g} s to finish", drain_s=drain_s)
-        signal.signal(signal.SIGINT, lambda *_: pool.hurry())
-    finally:
-        pool.stop()
-    tell("stopped", "")
 
 
 def _tell(event: str, text: str, *, as_json: bool, **facts: Any) -> None:

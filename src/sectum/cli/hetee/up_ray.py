@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sectum.cli.hetee.options import SOFTWARE, check_listenable
-from sectum.cli.hetee.up import run_pool
+from sectum.cli.hetee.run_pool import run_pool
 from sectum.errors import UsageError
 
 _OPERATORS = 1000

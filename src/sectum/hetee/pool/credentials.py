@@ -1,7 +1,7 @@
 """Credentials of a Ray cluster: a token, and a certificate for each node under an authority of the cluster's own.
 
-Each node has a folder with ``token``, ``ca.crt``, ``tls.crt``, ``tls.key`` and ``ray.env``, the variables with which Ray
-is to be started there. The authority's key is not kept: to add a node later, make new credentials for all.
+Each node has a folder with ``token``, ``ca.crt``, ``tls.crt``, ``tls.key`` and ``ray.env``, the variables with which
+Ray is to be started there. The authority's key is not kept: to add a node later, make new credentials for all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make_credentials(folder: Path, nodes: Sequence[str], at: Path) -> None:
         folder.mkdir(mode=0o700, parents=True)
         for node in nodes:
             key = generate_private_key(SECP256R1())
-            certificate = _certificate(node, key, (authority, authority_key), (node, "127.0.0.1", "localhost"))
+            certificate = _certificate(node, key, (authority, authority_key), (node,))
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             own = folder / node.replace(":", "-")
             own.mkdir(mode=0o700)
@@ -84,7 +84,7 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if hosts:
-        names = [_general_name(host) for host in dict.fromkeys(hosts)]
+        names = [_general_name(host) for host in hosts]
         made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return made.sign(issuer[1] if issuer else key, hashes.SHA256())
 

@@ -12,7 +12,7 @@ from sectum.hetee.pool.protocol import Stopped, Tell, entry_of
 from sectum.hetee.signing import sign_worker
 
 # PyTorch is copied, measured, and compiled to byte code before the first worker starts.
-_READY_S, _TRAINING_READY_S = 60.0, 240.0
+_READY_S, _TRAINING_READY_S = 120.0, 240.0
 
 
 @dataclass(frozen=True)

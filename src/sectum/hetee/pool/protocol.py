@@ -49,7 +49,7 @@ class Pool(Protocol):
 
 def rack_name(text: str) -> str:
     """A text as the name of a rack: letters, digits, and ``._-``."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:64] or "rack"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:64].strip(".") or "rack"
 
 
 def entry_of(name: str, url: str, state: dict[str, Any] | None, *, restarts: int = 0, problem: str = "") -> RackEntry:

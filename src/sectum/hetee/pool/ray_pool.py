@@ -161,7 +161,8 @@ class RayPool:
             try:
                 report = msgspec.json.decode(self._ray.get(node.asked), type=NodeReport)
             except self._ray.exceptions.RayError as error:
-                self._update(node, _down(node.entry, f"its supervisor is being restarted ({type(error).__name__})"))
+                why = (str(error).strip().splitlines() or [""])[-1][:200]
+                self._update(node, _down(node.entry, f"its supervisor ended ({type(error).__name__}): {why}"))
             except msgspec.DecodeError as error:
                 self._update(node, _down(node.entry, f"its supervisor is of another version ({error})"))
             else:

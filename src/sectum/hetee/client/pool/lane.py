@@ -12,6 +12,7 @@ from functools import partial
 from typing import Literal
 
 from sectum.hetee.client.pool.board import Board, RackResult, Task, another_may_answer, is_final, named
+from sectum.hetee.client.pool.connector import Connector
 from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.session import Session
 from sectum.hetee.client.trust import Trust
@@ -50,12 +51,13 @@ class Lane:
     Args:
         url: its address.
         board: the batches that wait.
-        connect: makes a session with an address.
+        connector: makes sessions.
         claim: is asked with the device of the accepted evidence whether this lane may use it.
         ended: called, without a lock, when the rack was lost or refused.
         room: number of batches that the rack may have at a time.
 
     Attributes:
+        device: the machine, while this lane uses it.
         loaded: the models that the rack has, by SHA-256.
         bad_models: the models that it refused, with the reason.
     """
@@ -64,7 +66,7 @@ class Lane:
         self,
         url: str,
         board: Board,
-        connect: Callable[[str], Session],
+        connector: Connector,
         claim: Callable[[Lane, bytes], bool],
         ended: Callable[[HeteeError], None],
         room: int,
@@ -72,10 +74,11 @@ class Lane:
         self.url, self.room = url, room
         self.state: State = "connecting"
         self.error: HeteeError | None = None
+        self.device = b""
         self.session: Session | None = None
         self.loaded: dict[bytes, LoadedModel] = {}
         self.bad_models: dict[bytes, HeteeError] = {}
-        self._board, self._connect, self._claim, self._ended = board, connect, claim, ended
+        self._board, self._connector, self._claim, self._ended = board, connector, claim, ended
         self._trust: Trust | None = None
         self._index: int | None = None
         self._in_flight = self._answered = self._unproven = 0
@@ -141,12 +144,12 @@ class Lane:
         if self.session is not None and self.session.failed is not None:
             raise self.session.failed
         if self.session is None:
-            session = self._connect(self.url)
+            session = self._connector.verify(self.url)
             assert session.trust.controller is not None
             if not self._claim(self, session.trust.controller.device):
-                with suppress(HeteeError):
-                    session.close()
-                raise refusal(Refusal.NOT_GENUINE, f"{self.url} is a rack that this pool has already")
+                session.close()
+                raise refusal(Refusal.NOT_GENUINE, f"{self.url} is a rack that this pool has under another address")
+            self._connector.configure(session)
             with self._board.changed:
                 self.session, self._trust, self._index = session, session.trust, None
         session = self.session
@@ -174,7 +177,7 @@ class Lane:
         with suppress(HeteeError):  # the first error matters more
             self._drop(0)
         with self._board.changed:
-            self.state, self.error = "refused" if final else "lost", error
+            self.state, self.error, self.device = "refused" if final else "lost", error, b""
             self._retry_s = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, _SLOWEST_RETRY_S)
             self._board.changed.notify_all()

@@ -12,13 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from sectum.hetee.client.bundle import ReceiptBundle
 from sectum.hetee.client.inputs import Inputs
 from sectum.hetee.client.pool.board import Board, RackResult, Task
+from sectum.hetee.client.pool.connector import Connector
 from sectum.hetee.client.pool.lane import Lane, RackReport
-from sectum.hetee.client.pool.training import PoolTraining
-from sectum.hetee.client.results import LoadedModel
-from sectum.hetee.client.session import Session, connect, read_model
+from sectum.hetee.client.pool.training import Move, PoolTraining
+from sectum.hetee.client.results import LoadedModel, Result
+from sectum.hetee.client.session import read_model
 from sectum.hetee.client.training import Checkpoint
 from sectum.hetee.client.trust import read_policy_file
 from sectum.hetee.errors import CleaningUnproven, HeteeError, Refusal, refusal
@@ -32,14 +35,21 @@ _WAITING = 64
 _ASKED_EVERY_S = 2.0
 
 
-def connect_pool(racks: Racks, policy: Policy | str | Path, *, wait_s: float = 60.0, **options: Any) -> PoolSession:
+def connect_pool(
+    racks: Racks,
+    policy: Policy | str | Path,
+    *,
+    identity: Ed25519PrivateKey | None = None,
+    **options: Any,
+) -> PoolSession:
     """A session over several racks. It connects when the first model or training job is there.
 
     Args:
         racks: their addresses. Nothing of them is believed: the evidence of each rack is verified, as by `connect`.
         policy: what the owner accepts, for all racks; or the path of its JSON file.
-        wait_s: how long a rack may take to give an enclave, and how long batches wait while no rack serves.
-        options: further options of `connect`, for each rack. ``count`` is the number of accelerators on each rack.
+        identity: the owner's key; None makes a new one for this session.
+        options: further options of `connect`, for each rack: ``count`` is the number of accelerators on each, and
+            ``wait_s`` is also how long batches wait while no rack serves.
 
     Returns:
         A session, to be used in a ``with`` statement.
@@ -48,7 +58,10 @@ def connect_pool(racks: Racks, policy: Policy | str | Path, *, wait_s: float = 6
         ServiceRefused: no rack is named.
         HeteeError: from ``racks``.
     """
-    return PoolSession(racks, policy if isinstance(policy, Policy) else read_policy_file(policy), wait_s, options)
+    if identity is not None:
+        options["identity"] = identity
+    accepted = policy if isinstance(policy, Policy) else read_policy_file(policy)
+    return PoolSession(racks, Connector(accepted, **options))
 
 
 class PoolSession:
@@ -58,11 +71,9 @@ class PoolSession:
     one answer, with the receipt of the rack that gave it.
     """
 
-    def __init__(self, racks: Racks, policy: Policy, wait_s: float, options: dict[str, Any]) -> None:
-        self._policy, self._wait_s, self._options = policy, wait_s, options
-        self._board = Board()
+    def __init__(self, racks: Racks, connector: Connector) -> None:
+        self._connector, self._board = connector, Board()
         self._lanes: dict[str, Lane] = {}
-        self._devices: dict[bytes, Lane] = {}
         self._model: bytes | None = None
         self._sent = 0
         self._trainings: list[PoolTraining] = []
@@ -90,10 +101,12 @@ class PoolSession:
         reports = [lane.report() for lane in list(self._lanes.values())]
         return (*reports, *(report for training in self._trainings for report in training.racks))
 
-    # --- racks ---
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """How training moved from rack to rack."""
+        return tuple(move for training in self._trainings for move in training.moves)
 
-    def _connect(self, url: str) -> Session:
-        return connect(url, self._policy, wait_s=self._wait_s, **self._options)
+    # --- racks ---
 
     def _watch(self) -> None:
         while not self._over.wait(_ASKED_EVERY_S):
@@ -105,19 +118,18 @@ class PoolSession:
                     self._open_lanes()
 
     def _open_lanes(self) -> None:
-        room = 2 * int(self._options.get("count", 1))
+        room = 2 * self._connector.count
         with self._board.changed:
             for url in self._urls:
                 if url not in self._lanes and not self._board.closed:
-                    self._lanes[url] = Lane(url, self._board, self._connect, self._claim, self._lost, room)
+                    self._lanes[url] = Lane(url, self._board, self._connector, self._claim, self._lost, room)
 
     def _claim(self, lane: Lane, device: bytes) -> bool:
-        """Whether a lane may use a machine: two addresses of one rack would be no second rack."""
+        """Give a machine to a lane, unless another has it: two addresses of one rack are no second rack."""
         with self._board.changed:
-            holder = self._devices.get(device, lane)
-            if holder is not lane and holder.session is not None:
+            if any(other.device == device for other in self._lanes.values() if other is not lane):
                 return False
-            self._devices[device] = lane
+            lane.device = device
             return True
 
     def _lost(self, error: HeteeError) -> None:
@@ -128,7 +140,7 @@ class PoolSession:
     def _hopeless(self) -> bool:
         with self._board.changed:
             states = {lane.state for lane in self._lanes.values()}
-            late = time.monotonic() - self._board.served_s > self._wait_s
+            late = time.monotonic() - self._board.served_s > self._connector.wait_s
             return states <= {"refused"} or (late and states <= {"refused", "lost"})
 
     def _none_left(self, error: HeteeError) -> HeteeError:
@@ -211,9 +223,10 @@ class PoolSession:
         """Have a rack compute a batch, and wait for its answer."""
         return self.submit(inputs, **options).result()
 
-    def bundle(self, result: RackResult) -> ReceiptBundle:
+    def bundle(self, result: Result) -> ReceiptBundle:
         """The receipt of a result with all that is needed to check it later, as `Session.bundle`."""
-        assert result.session is not None
+        if not isinstance(result, RackResult) or result.session is None:
+            raise TypeError("the result is not of a pool")
         return result.session.bundle(result)
 
     def train(
@@ -242,7 +255,7 @@ class PoolSession:
         """
         sources: dict[str, Any] = {"onnx": onnx, "weights": weights, "timeout_s": timeout_s}
         urls = lambda: tuple(self._urls)  # noqa: E731  # the list may grow
-        training = PoolTraining(self._connect, urls, job, sources, checkpoint, checkpoint_every, self._wait_s)
+        training = PoolTraining(self._connector, urls, job, sources, checkpoint, checkpoint_every)
         self._trainings.append(training)
         return training
 
@@ -255,7 +268,7 @@ class PoolSession:
         Raises:
             HeteeError: as `Session.resize`; racks before that one have been resized.
         """
-        self._options["count"] = count
+        self._connector.count = count
         names: list[str] = []
         lanes = [(lane.url, lane.session) for lane in list(self._lanes.values())]
         for url, session in [*lanes, *((t.rack, t.session) for t in self._trainings)]:
@@ -277,6 +290,8 @@ class PoolSession:
             CleaningUnproven: racks were lost that have not confirmed the end of their enclaves.
             HeteeError: as `Session.close`.
         """
+        if self._over.is_set():
+            return
         self._over.set()
         with self._board.changed:
             self._board.closed = True

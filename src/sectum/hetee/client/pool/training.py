@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sectum.hetee.client.inputs import Inputs
 from sectum.hetee.client.pool.board import MOST_MOVES, another_may_answer, is_final, named
+from sectum.hetee.client.pool.connector import Connector
 from sectum.hetee.client.pool.lane import RackReport
 from sectum.hetee.client.session import Session
 from sectum.hetee.client.training import Checkpoint, Step, Training
@@ -72,20 +73,19 @@ class PoolTraining:
 
     def __init__(
         self,
-        connect: Callable[[str], Session],
+        connector: Connector,
         urls: Callable[[], Sequence[str]],
         job: TrainingJob,
         sources: dict[str, Any],
         checkpoint: Checkpoint | None,
         checkpoint_every: int,
-        wait_s: float,
     ) -> None:
         self.rack = ""
         self.session: Session | None = None
         self.moves: list[Move] = []
         self.differing: list[int] = []
-        self._connect, self._urls, self._job, self._sources = connect, urls, job, sources
-        self._checkpoint, self._every, self._wait_s = checkpoint, checkpoint_every, wait_s
+        self._connector, self._urls, self._job, self._sources = connector, urls, job, sources
+        self._checkpoint, self._every = checkpoint, checkpoint_every
         self._reports: dict[str, RackReport] = {}
         self._using = threading.RLock()  # held while the rack is used or exchanged
         self._changed = threading.Condition()  # guards the entries; never held while a session is used
@@ -118,7 +118,7 @@ class PoolTraining:
             WorkRefused: the job cannot be trained.
             HeteeError: no rack serves, with the reason of each.
         """
-        until_s, before, reasons = time.monotonic() + self._wait_s, self.rack, dict[str, HeteeError]()
+        until_s, before, reasons = time.monotonic() + self._connector.wait_s, self.rack, dict[str, HeteeError]()
         while self._ended is None:
             for url in sorted(self._urls(), key=lambda url: url == before):
                 if url in reasons and is_final(reasons[url]):
@@ -138,7 +138,7 @@ class PoolTraining:
         raise self._ended
 
     def _begin_on(self, url: str, before: str, lost: HeteeError | None) -> Training:
-        self.session, self.rack = self._connect(url), url
+        self.session, self.rack = self._connector.connect(url), url
         known = self._reports.get(url, RackReport(url, "serving", 0, 0, None, None))
         self._reports[url] = replace(known, state="serving", trust=self.session.trust, error=None)
         sources = self._sources | ({"weights": None} if self._checkpoint is not None else {})
@@ -179,6 +179,7 @@ class PoolTraining:
             try:
                 self._training = self._begin(error)
             except HeteeError as none_left:
+                self._ended = none_left  # answered steps since the checkpoint are lost with it
                 self._refuse_all(none_left)
                 raise
             with self._changed:
@@ -251,7 +252,7 @@ class PoolTraining:
         try:
             answer = self._training.submit(entry.inputs, entry.labels, **entry.options)
         except HeteeError as error:
-            self._failed(entry, generation, error)
+            self._failed(entry, generation, error, begun=False)
         else:
             answer.add_done_callback(partial(self._came, entry, generation))
 
@@ -283,9 +284,9 @@ class PoolTraining:
         with self._changed:
             self._changed.notify_all()
 
-    def _failed(self, entry: _Entry, generation: int, error: BaseException) -> None:
+    def _failed(self, entry: _Entry, generation: int, error: BaseException, *, begun: bool = True) -> None:
         assert isinstance(error, HeteeError)
-        entry.losses += not entry.answered
+        entry.losses += begun and not entry.answered
         if another_may_answer(error) and entry.losses <= MOST_MOVES and self._ended is None:
             self._recover_later(generation, error)
             return
