@@ -13,12 +13,15 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hetee_hostile_host import HostileHost
 from hetee_rack import Rack
 from hetee_training import SGD, batches
 from sectum.cli.hetee.command import hetee
 from sectum.hetee.client import Optimiser, TrainingJob, make_identity
+from sectum.hetee.client.pool import connect_pool
 from sectum.hetee.client.small_networks import small_network
 from sectum.hetee.client.training import Training
+from sectum.hetee.errors import CleaningUnproven
 
 pytestmark = pytest.mark.slow
 
@@ -188,3 +191,26 @@ def test_a_job_that_is_preempted_goes_on_with_the_same_losses(
         assert pid in rack.worker_pids()  # the same enclave, from its first step to its last
     assert len(served) == 2
     assert found[:count] == expected
+
+
+def test_a_job_goes_on_where_another_rack_left_it(rack: Rack, keys: Keys) -> None:
+    """When the way to a rack is cut in mid-job, the next one goes on from the last checkpoint with the same losses."""
+    data = batches(8, side=8)
+    with rack.connect(identity=keys.low) as session:
+        training = session.train(SMALL, onnx=NETWORK)
+        expected = [training.step(*each).loss for each in data]
+        state = training.checkpoint().sha256
+    with HostileHost(rack.port) as first:
+        cut = first.url
+        pool = connect_pool([cut, rack.url], rack.policy, identity=keys.low)
+        moving = pool.train(SMALL, onnx=NETWORK, checkpoint_every=3)
+        begun = [moving.submit(*each) for each in data[:5]]
+        assert begun[4].result(120).result.receipt is not None
+    begun += [moving.submit(*each) for each in data[5:]]
+    assert [step.result(120).loss for step in begun] == expected
+    assert moving.checkpoint().sha256 == state
+    assert moving.differing == []
+    (move,) = moving.moves
+    assert (move.lost, move.rack, move.step) == (cut, rack.url, 3)
+    with pytest.raises(CleaningUnproven, match=cut):
+        pool.close()

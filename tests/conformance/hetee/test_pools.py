@@ -151,9 +151,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         events: list[dict[str, Any]] = []
         for line in up.stdout:
             events.append(json.loads(line))
-            names = [event["event"] for event in events]
+            names = [event.get("event") for event in events]
             if names.count("ready") == len(NODES) and "listening" in names:
                 break
+        else:
+            pytest.fail(f"the pool has ended: {events}")
         threading.Thread(target=lambda: events.extend(map(json.loads, up.stdout or ())), daemon=True).start()
         yield RayCluster(nodes, up, Path(about["folder"]), events)
 

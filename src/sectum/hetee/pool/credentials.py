@@ -104,6 +104,9 @@ def _variables(folder: Path) -> dict[str, str]:
         "RAY_TLS_CA_CERT": str(folder / AUTHORITY),
         "RAY_TLS_SERVER_CERT": str(folder / CERTIFICATE),
         "RAY_TLS_SERVER_KEY": str(folder / KEY),
+        # When a machine runs out of memory, Ray would end the small supervisor of a rack, and with it the rack. Racks limit
+        # their workers' memory themselves.
+        "RAY_memory_monitor_refresh_ms": "0",
     }
 
 
