@@ -43,6 +43,7 @@ class HostileHost:
 
     Args:
         port: of the real host.
+        address: of the real host.
         meddle: what is done to each frame.
 
     Attributes:
@@ -50,8 +51,8 @@ class HostileHost:
         traffic: all bytes so far, as they came.
     """
 
-    def __init__(self, port: int, tamper: Tamper = honest) -> None:
-        self._target, self._tamper = port, tamper
+    def __init__(self, port: int, tamper: Tamper = honest, *, address: str = "127.0.0.1") -> None:
+        self._target, self._tamper = (address, port), tamper
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self.seen: list[Seen] = []
@@ -83,7 +84,7 @@ class HostileHost:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                service = socket.create_connection(("127.0.0.1", self._target))
+                service = socket.create_connection(self._target)
                 self._sockets += [client, service]
                 self._client, self._service = client, service
                 for direction, source, sink in ((UP, client, service), (DOWN, service, client)):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from hetee_pool_conformance import RACK_S, PoolConformance, RunningPool, command
 from hetee_rack import adding_model, found_in_memory, free_port, may_look_into_processes, until
 from places import SUPPORT
 from sectum.hetee.client import read_policy_file
-from sectum.hetee.client.pool import PoolSession, connect_pool
+from sectum.hetee.client.pool import PoolSession, RackResult, connect_pool
 from sectum.hetee.errors import CleaningUnproven, EvidenceRefused
 from sectum.hetee.installed_policy import installed_policy
-from sectum.hetee.inventory import Inventory, RackEntry, ask_racks
+from sectum.hetee.inventory import RackEntry, ask_racks
 from sectum.hetee.launcher import RackPaths
 from sectum.hetee.pool.credentials import make_credentials, variables
 from sectum.hetee.pool.local import LocalPool, RackOptions
@@ -156,8 +157,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
                 break
         else:
             pytest.fail(f"the pool has ended: {events}")
-        threading.Thread(target=lambda: events.extend(map(json.loads, up.stdout or ())), daemon=True).start()
         yield RayCluster(nodes, up, Path(about["folder"]), events)
+        up.send_signal(signal.SIGINT)
+        events += map(json.loads, up.stdout)
+        assert events[-1]["event"] == "stopped"
 
 
 def _end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:
@@ -172,6 +175,9 @@ def _end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:
         process.kill()
         process.wait()
         raise
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +208,12 @@ class TestRayPool(PoolConformance):
                 assert b"RAY_" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
+def before(rack: RackEntry) -> HostileHost:
+    """A host that stands before a rack, and sees every frame."""
+    address, _, port = rack.url.removeprefix("hetee://").rpartition(":")
+    return HostileHost(int(port), address=address)
+
+
 class Lying:
     """A pool that tells what it likes."""
 
@@ -218,8 +230,7 @@ def test_a_false_rack_in_the_inventory_gets_nothing(pool: RunningPool) -> None:
     honest = pool.racks()
     false = (pool.folders["north"] / "endorsement" / "root.pub").read_text().strip()
     policy = msgspec.structs.replace(pool.policy, roots=tuple(root for root in pool.policy.roots if root != false))
-    port = int(honest["north"].url.rpartition(":")[2])
-    with HostileHost(port) as host, HostileHost(int(honest["east"].url.rpartition(":")[2])) as twin:
+    with before(honest["north"]) as host, before(honest["east"]) as twin:
         told = (
             RackEntry("north", host.url, {"cpu": 4096}, {"cpu": 4096}, healthy=True),
             honest["east"],
@@ -251,9 +262,8 @@ def test_neither_the_wire_nor_ray_has_plaintext(pool: RunningPool, cluster: RayC
     """Inputs, results and models are in no frame, and in no memory, object store, log or file of Ray."""
     numbers = np.random.default_rng(os.getpid()).random((2000, 64)).astype(np.float32)
     model = adding_model()
-    ports = [int(rack.url.rpartition(":")[2]) for rack in pool.racks().values()]
     with contextlib.ExitStack() as stack:
-        hosts = [stack.enter_context(HostileHost(port)) for port in ports]
+        hosts = [stack.enter_context(before(rack)) for rack in pool.racks().values()]
         with connect_pool([host.url for host in hosts], pool.policy) as session:
             session.load(model)
             results = [future.result(60) for future in [session.submit(numbers) for _ in range(6)]]
@@ -287,28 +297,36 @@ def test_a_policy_of_the_installed_software_accepts_all_racks(pool: RunningPool)
 
 def test_a_node_killed_in_mid_job_costs_no_batch(pool: RunningPool, cluster: RayCluster) -> None:
     """When a node is killed, its unanswered batches are answered by other racks: none is lost, none comes twice."""
-    batches = [np.full((4000, 64), number, np.float32) for number in range(40)]
+    lost, launcher = pool.racks()[LOST].url, Path(f"/proc/{launcher_of(pool.folders[LOST])}")
     answered: list[int] = []
-    lost = pool.racks()[LOST].url
+    futures: list[Future[RackResult]] = []
     session = connect_pool(lambda: ask_racks(pool.metrics), pool.policy)
     session.load(adding_model())
     until(lambda: all(rack.state == "serving" for rack in session.racks), what="a session with each rack")
-    futures = []
-    for number, batch in enumerate(batches):
-        futures.append(session.submit(batch))
-        futures[-1].add_done_callback(lambda _future, number=number: answered.append(number))
-        if number == len(batches) // 2:
-            cluster.kill(LOST)
-    for batch, future in zip(batches, futures, strict=True):
-        result = future.result(60)
+
+    def send() -> None:
+        number = len(futures)
+        futures.append(session.submit(np.full((4000, 64), number, np.float32)))
+        futures[-1].add_done_callback(lambda _future: answered.append(number))
+
+    while len(futures) < 20:
+        send()
+    cluster.kill(LOST)
+    while launcher.exists():  # the kernel ends the rack when Ray's processes on the node have ended
+        send()
+    until(lambda: next(rack for rack in session.racks if rack.url == lost).state == "lost", what="the loss")
+    gone = len(futures)
+    while len(futures) < gone + 8:
+        send()
+    results = [future.result(60) for future in futures]
+    for number, result in enumerate(results):
         (output,) = result.outputs.values()
-        assert np.array_equal(output, batch + 1)
+        assert (output == number + 1).all()
         assert session.bundle(result).receipt
-    assert sorted(answered) == list(range(len(batches)))
-    after = [session.submit(batch) for batch in batches[:8]]
-    assert lost not in {future.result(60).rack for future in after}
+    assert sorted(answered) == list(range(len(futures)))
+    assert lost in {result.rack for result in results[:gone]}
+    assert lost not in {result.rack for result in results[gone:]}
     until(lambda: not pool.racks()[LOST].healthy, what="the pool's word")
     assert set(ask_racks(pool.metrics)) == {rack.url for name, rack in pool.racks().items() if name != LOST}
     with pytest.raises(CleaningUnproven, match=lost):  # nobody can say what became of its enclave
         session.close()
-    assert Inventory("ray", tuple(pool.racks().values()))

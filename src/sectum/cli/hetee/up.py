@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -131,7 +132,7 @@ def up(
     need_extra()
     if training:
         need_pytorch()
-    tell = partial(_tell, as_json=as_json)
+    tell = partial(_tell, as_json=as_json, out=sys.stdout)
     cluster = {name: options.pop(name) for name in ("address", "credentials", "unauthenticated")}
     if pool == "ray":
         from sectum.cli.hetee.up_ray import up_ray
@@ -162,11 +163,11 @@ def up(
     run_pool(rack, greet, drain_s, tell)
 
 
-def _tell(event: str, text: str, *, as_json: bool, **facts: Any) -> None:
+def _tell(event: str, text: str, *, as_json: bool, out: TextIO, **facts: Any) -> None:
     if as_json:
-        print_line({"event": event} | ({"text": text} if text and not facts else facts))
+        print_line({"event": event} | ({"text": text} if text and not facts else facts), out)
     elif text:
-        click.echo(text)
+        click.echo(text, out)
 
 
 def _check_addresses(listen: str, metrics: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,7 @@ def up_ray(
 
     server = PoolServer(metrics, "ray", pool)
     try:
-        run_pool(pool, greet, drain_s, tell)
+        with redirect_stdout(sys.stderr):  # Ray prints messages of its own
+            run_pool(pool, greet, drain_s, tell)
     finally:
         server.close()

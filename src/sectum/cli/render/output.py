@@ -7,7 +7,7 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -19,9 +19,9 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, allow_nan=False))
 
 
-def print_line(data: Any) -> None:
-    """Print JSON on one line: an event of a command that is still running."""
-    click.echo(json.dumps(data, allow_nan=False))
+def print_line(data: Any, out: TextIO | None = None) -> None:
+    """Print JSON on one line, on standard output or ``out``: an event of a command that is still running."""
+    click.echo(json.dumps(data, allow_nan=False), out)
 
 
 def check_writable(path: Path) -> None:

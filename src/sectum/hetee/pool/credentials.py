@@ -104,9 +104,11 @@ def _variables(folder: Path) -> dict[str, str]:
         "RAY_TLS_CA_CERT": str(folder / AUTHORITY),
         "RAY_TLS_SERVER_CERT": str(folder / CERTIFICATE),
         "RAY_TLS_SERVER_KEY": str(folder / KEY),
-        # When a machine runs out of memory, Ray would end the small supervisor of a rack, and with it the rack. Racks limit
-        # their workers' memory themselves.
+        # When a machine has little memory left, Ray would end the small supervisor of a rack, and with it the rack.
+        # Racks limit their workers' memory themselves.
         "RAY_memory_monitor_refresh_ms": "0",
+        # Ray would give racks the lowest share of the processor.
+        "RAY_worker_niceness": "0",
     }
 
 
