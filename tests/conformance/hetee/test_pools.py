@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +30,7 @@ from sectum.hetee.errors import CleaningUnproven, EvidenceRefused
 from sectum.hetee.installed_policy import installed_policy
 from sectum.hetee.inventory import RackEntry, ask_racks
 from sectum.hetee.launcher import RackPaths
+from sectum.hetee.pool.cluster import own_address
 from sectum.hetee.pool.credentials import make_credentials, variables
 from sectum.hetee.pool.local import LocalPool, RackOptions
 from sectum.hetee.pool.server import PoolServer
@@ -106,16 +106,6 @@ def launcher_of(folder: Path) -> int:
     words = (b"\0hetee\0up\0", b"\0" + os.fsencode(folder) + b"\0")
     processes = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
     return next(pid for pid in processes if all(word in command_of(pid) for word in words))
-
-
-def own_address() -> str:
-    """The address that Ray gives to the nodes of this machine."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from sectum.extras import require
 from sectum.hetee.pool.credentials import make_credentials, variables
 
 LOCAL = "local"
-_HERE = "127.0.0.1"
 NAMESPACE = "sectum"
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}")
 _CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId"
@@ -27,7 +27,7 @@ def join(address: str, credentials: Path | None, own: Path, *, unauthenticated: 
     Args:
         address: ``HOST:PORT`` of the cluster's head, of which this machine is a node; ``local`` starts a cluster here.
         credentials: folder of this node, as `make_credentials` makes it; None for the variables of the environment.
-        own: folder for the credentials of a cluster that is started here; made if it is missing.
+        own: folder for the credentials of clusters that are started here.
         unauthenticated: whether a cluster without token or TLS is accepted.
 
     Raises:
@@ -36,9 +36,10 @@ def join(address: str, credentials: Path | None, own: Path, *, unauthenticated: 
     if address != LOCAL and not _ADDRESS.fullmatch(address):
         raise UsageError(f"--address: '{address}' is not an address: write HOST:PORT of the head node, or local")
     if address == LOCAL and credentials is None and not unauthenticated:
-        if not own.exists():
-            make_credentials(own, [_HERE], own / _HERE)
-        credentials = own / _HERE
+        here = own / own_address()
+        if not here.exists():
+            make_credentials(here.parent, [here.name], here)
+        credentials = here
     given = variables(credentials) if credentials is not None else {}
     if address != LOCAL and not unauthenticated:
         check(address, dict(os.environ) | given)
@@ -50,12 +51,22 @@ def _init(address: str, given: dict[str, str]) -> Any:
     ray = require("ray", "a pool of several machines needs Ray", "ray")
     here: dict[str, Any] = {}
     if address == LOCAL:
-        here = {"include_dashboard": False, "object_store_memory": _STORE_BYTES, "_node_ip_address": _HERE}
+        here = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR", **here)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UsageError(f"cannot join the Ray cluster at {address} ({error}): check --address") from error
     return ray
+
+
+def own_address() -> str:
+    """The IP address that Ray gives to a node on this machine, unless it is told another."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing, and finds the way out
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def check(address: str, environment: dict[str, str]) -> None:
