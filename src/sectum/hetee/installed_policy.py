@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -33,3 +34,14 @@ def installed_policy(roots: Iterable[str], *, training: bool = False, worker: by
 def policy_file(policy: Policy) -> bytes:
     """A policy as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(policy), indent=2) + b"\n"
+
+
+def write_policy(path: Path, policy: Policy) -> None:
+    """Write a policy to a file, completely or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    made = path.with_name(f"{path.name}.new")
+    made.write_bytes(policy_file(policy))
+    made.replace(path)

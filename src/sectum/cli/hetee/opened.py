@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sectum.cli.hetee.options import SOFTWARE, URL, check_url, chosen_identity, chosen_policy, explaining_unreachable
+from sectum.cli.hetee.options import (
+    SOFTWARE,
+    URL,
+    check_url,
+    chosen_identity,
+    chosen_policy,
+    explaining_unreachable,
+    need_extra,
+)
 from sectum.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,29 +27,45 @@ def open_session(options: dict[str, Any]) -> Session | PoolSession:
     """Open the session that the options name.
 
     Raises:
-        UsageError: an address is malformed, or options contradict each other.
+        UsageError: an address is malformed, options contradict each other, or there is no policy.
         HeteeError: the service cannot be reached, or is not trusted.
     """
-    policy = chosen_policy(options["policy"], options["state"])
-    from sectum.hetee.client import connect
-    from sectum.hetee.client.pool import connect_pool
-
+    need_extra()
     pool, racks = options["pool"], options["racks"]
     if (pool is not None) + bool(racks) + (options["url"] != URL) > 1:
         raise UsageError("--url, --rack and --pool contradict each other: give one of them")
     for url in racks:
         check_url(url)
+    policy = chosen_policy(_policy_of(options), options["state"])
+    from sectum.hetee.client import connect
+    from sectum.hetee.client.pool import connect_pool
+    from sectum.hetee.inventory import ask_racks
+
     wanted = {name: options[name] for name in ("accelerator", "count", "wait_s")}
     identity = chosen_identity(options["identity"])
-    if pool is None and not racks:
-        with explaining_unreachable(options["url"]):
-            return connect(options["url"], policy, identity=identity, **wanted)
-    named: Sequence[str] | Callable[[], Sequence[str]] = racks
     if pool is not None:
-        from sectum.hetee.inventory import ask_racks
+        return connect_pool(partial(ask_racks, pool), policy, identity=identity, **wanted)
+    if racks:
+        return connect_pool(racks, policy, identity=identity, **wanted)
+    with explaining_unreachable(options["url"]):
+        return connect(options["url"], policy, identity=identity, **wanted)
 
-        named = partial(ask_racks, pool)
-    return connect_pool(named, policy, identity=identity, **wanted)
+
+def _policy_of(options: dict[str, Any]) -> Path | None:
+    """The policy that the options name, or the one of the pool that runs on this machine; None for this machine's rack.
+
+    Raises:
+        UsageError: a pool is named, and there is no policy for it.
+    """
+    given: Path | None = options["policy"]
+    if given is not None or options["pool"] is None:
+        return given
+    from sectum.hetee.launcher import state_directory
+
+    folder = options["state"] or state_directory() / "pool"
+    if not (folder / "policy.json").is_file():
+        raise UsageError(f"there is no policy of a pool in {folder}: name the one that its 'up' wrote with --policy")
+    return Path(folder / "policy.json")
 
 
 def rack_of(result: Result) -> dict[str, str]:

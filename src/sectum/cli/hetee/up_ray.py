@@ -52,7 +52,10 @@ def up_ray(
     if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65_536 - 2 * _OPERATORS):
         raise UsageError(f"--listen: '{listen}' has no port for racks: write for example 0.0.0.0:7625")
     folder = (state or state_directory() / "pool").absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be used: {error.strerror}; name another with --state") from None
     own = str(folder) if state else ""
     options = NodeOptions(int(port), int(port) + _OPERATORS, drain_s, own, tuple(arguments))
     ray = join(
@@ -65,9 +68,11 @@ def up_ray(
     pool = RayPool(ray, options, accelerators, path, tell)
 
     def greet() -> None:
+        where = f" --state {folder}" if state else ""
         text = (
             f"racks are told at {metrics}; {SOFTWARE}\n"
-            f"try:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg --pool {metrics} --policy {path}\n"
+            f"try in another terminal:  sectum hetee infer zoo:squeezenet1_1 PICTURE.jpg --pool {metrics}{where}\n"
+            f"for clients on other machines: --policy {path}\n"
             f"for operators: sectum hetee top --metrics {metrics}"
         )
         tell("listening", text, address=metrics, policy=str(path), evidence="software", hardware=False)

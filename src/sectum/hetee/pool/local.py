@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sectum.hetee.installed_policy import installed_policy, policy_file
+from sectum.hetee.installed_policy import installed_policy, write_policy
 from sectum.hetee.inventory import RackEntry, ask_state
 from sectum.hetee.launcher import Launcher, RackPaths, provision
 from sectum.hetee.pool.protocol import Stopped, Tell, entry_of
@@ -75,7 +75,7 @@ class LocalPool:
             self._tell("signed", f"signed the worker's software: {measurement[:16]}", measurement=measurement)
         paths.training.touch() if training else paths.training.unlink(missing_ok=True)
         policy = installed_policy([paths.root.read_text(encoding="ascii").strip()], training=training)
-        paths.policy.write_bytes(policy_file(policy))
+        write_policy(paths.policy, policy)
         self._launcher.start(self._ready, _TRAINING_READY_S if training else _READY_S, stopped=stopped)
 
     def _ready(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sectum.errors import UsageError
-from sectum.hetee.installed_policy import installed_policy, policy_file
+from sectum.hetee.installed_policy import installed_policy, write_policy
 from sectum.hetee.inventory import RackEntry
 from sectum.hetee.pool.node import NodeOptions, NodeRack, NodeReport
 from sectum.hetee.pool.protocol import Stopped, Tell, printable, rack_name
@@ -115,7 +115,7 @@ class RayPool:
         roots = tuple(dict.fromkeys(node.root for node in self._nodes.values() if node.root))
         if roots != self._policy.roots:
             self._policy = msgspec.structs.replace(self._policy, roots=roots)
-            self._path.write_bytes(policy_file(self._policy))
+            write_policy(self._path, self._policy)
 
     def _begin(self, number: str, node: Mapping[str, Any], kinds: str) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -16,17 +16,23 @@ from click.testing import Result
 from sectum.cli.hetee.opened import close_pool, pool_json, show_pool
 from sectum.hetee.client.pool import Move, PoolSession, RackReport
 from sectum.hetee.errors import CleaningUnproven, Refusal, refusal
+from sectum.hetee.installed_policy import policy_file
 from sectum.hetee.inventory import Inventory, RackEntry
 from sectum.hetee.launcher import RackPaths, provision
+from sectum.hetee.verification.policy import Policy
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """The folder of a rack that does not run."""
-    provision(RackPaths(tmp_path / "rack"))
-    return tmp_path / "rack"
+    """The folder of a rack, and of a pool, that do not run."""
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
+    measured = {"controller": ("00" * 32,), "worker": ("00" * 32,)}
+    root = paths.root.read_text(encoding="ascii").strip()
+    paths.policy.write_bytes(policy_file(Policy(formats=("software",), measurements=measured, roots=(root,))))
+    return paths.directory
 
 
 @pytest.fixture
@@ -59,6 +65,13 @@ def test_a_pool_that_does_not_answer_is_told(run: Run, tiny: Path, jpeg: Path, s
     assert done.exit_code == 46
     assert "no pool answers at 127.0.0.1:1" in done.output
     assert "sectum hetee up --pool ray" in done.output
+
+
+def test_a_pool_without_a_policy_is_told(run: Run, tiny: Path, jpeg: Path, tmp_path: Path) -> None:
+    """Nobody is asked for racks before it is known what to accept."""
+    done = run("hetee", "infer", tiny, jpeg, "--state", tmp_path, "--pool", "127.0.0.1:1")
+    assert done.exit_code == 2
+    assert f"no policy of a pool in {tmp_path}" in done.output
 
 
 @pytest.mark.parametrize("words", [["--address", "a:1"], ["--unauthenticated"], ["--credentials", "folder"]])
