@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Annotated, Any, Literal
 
@@ -13,7 +16,7 @@ from sectum.errors import UsageError
 from sectum.hetee.errors import Refusal, refusal
 
 ANSWER_BYTES = 1 << 20
-_TIMEOUT_S = 3.0
+_TIMEOUT_S, _WHOLE_S = 3.0, 6.0
 _EXAMPLE = "127.0.0.1:7626"
 
 RackName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -105,6 +108,7 @@ def ask_state(address: str) -> dict[str, Any] | None:
 
 
 def _get(address: str, path: str) -> bytes | None:
+    """The content at a path, or None if there is none. It takes no longer than a few seconds, whoever answers."""
     name, _, port = address.rpartition(":")
     if not (port.isascii() and port.isdecimal()):
         raise UsageError(f"'{address}' is not an address: write for example {_EXAMPLE}")
@@ -113,11 +117,24 @@ def _get(address: str, path: str) -> bytes | None:
     except HTTPException:
         raise UsageError(f"'{address}' is not an address: write for example {_EXAMPLE}") from None
     try:
+        connection.connect()
+    except OSError:
+        return None
+    late = threading.Timer(_WHOLE_S, _cut, (connection.sock,))
+    late.start()
+    try:
         connection.request("GET", path)
         answer = connection.getresponse()
         data = answer.read(ANSWER_BYTES + 1)
     except (OSError, HTTPException, ValueError):
         return None
     finally:
+        late.cancel()
         connection.close()
     return data if answer.status == 200 else None
+
+
+def _cut(peer: socket.socket) -> None:
+    """End a connection to somebody who sends byte by byte."""
+    with suppress(OSError):  # it has ended
+        peer.shutdown(socket.SHUT_RDWR)

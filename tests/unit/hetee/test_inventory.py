@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 from collections.abc import Iterator
 
 import msgspec
@@ -112,3 +115,23 @@ def test_health_of_a_pool_is_that_of_its_racks(pool: Told, address: str) -> None
     assert (status("/health"), status("/other")) == (200, 404)
     pool.told = RACKS[1:]
     assert status("/health") == 503
+
+
+def test_who_sends_byte_by_byte_gains_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that never ends is given up after the time for a whole one."""
+    monkeypatch.setattr("sectum.hetee.inventory._WHOLE_S", 0.2)
+    ended = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer, contextlib.suppress(OSError):
+            peer.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            while not ended.wait(0.01):
+                peer.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        assert ask_state(f"127.0.0.1:{listener.getsockname()[1]}") is None
+        ended.set()
+        thread.join()
