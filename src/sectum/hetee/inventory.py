@@ -118,7 +118,7 @@ def _get(address: str, path: str) -> bytes | None:
         raise UsageError(f"'{address}' is not an address: write for example {_EXAMPLE}") from None
     try:
         connection.connect()
-    except OSError:
+    except (OSError, ValueError):
         return None
     late = threading.Timer(_WHOLE_S, _cut, (connection.sock,))
     late.start()
