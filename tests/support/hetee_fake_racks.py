@@ -106,7 +106,7 @@ class FakeSession:
     def _answer_later(self, outputs: dict[str, Any]) -> Future[Result]:
         answer: Future[Result] = Future()
         signed: Future[Any] = Future()
-        self.waiting.append((answer, Result(outputs, False, 1.0, 0.0, signed, Future()), signed))
+        self.waiting.append((answer, Result(outputs, False, 1.0, 0.0, signed), signed))
         if self.rack.at_once:
             self.answer()
         return answer
@@ -118,7 +118,7 @@ class FakeSession:
                 if not answer.done():
                     answer.set_result(result)
                 if signed:
-                    receipt.set_result("receipt")
+                    receipt.set_result(SimpleNamespace(receipt="receipt"))
             if signed:
                 self.waiting.clear()
 

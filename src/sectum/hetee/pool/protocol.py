@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from sectum.hetee.inventory import RackEntry
-from sectum.hetee.wire.messages import State
+from sectum.hetee.wire.state import State
 
 Tell = Callable[..., None]
 """Is told an event, a sentence for a person (or an empty text), and facts by name."""

@@ -7,7 +7,7 @@ import pytest
 
 from sectum.hetee.inventory import Inventory, read_inventory
 from sectum.hetee.pool.protocol import entry_of, printable, rack_name
-from sectum.hetee.wire.messages import State
+from sectum.hetee.wire.state import State
 
 URL = "hetee://10.0.0.7:7625"
 

@@ -13,10 +13,9 @@ from typing import Literal
 
 from sectum.hetee.client.pool.board import Board, RackResult, Task, another_may_answer, is_final, named
 from sectum.hetee.client.pool.connector import Connector
-from sectum.hetee.client.results import LoadedModel, Result
+from sectum.hetee.client.results import LoadedModel, ReceiptParts, Result
 from sectum.hetee.client.session import Session
 from sectum.hetee.client.trust import Trust
-from sectum.hetee.data_plane.receipts import Receipt
 from sectum.hetee.errors import CleaningUnproven, HeteeError, Refusal, WorkRefused, refusal
 
 State = Literal["connecting", "serving", "lost", "refused"]
@@ -226,7 +225,7 @@ class Lane:
         result = answer.result()
         result.signed.add_done_callback(partial(self._signed, session, task, result))
 
-    def _signed(self, session: Session, task: Task, result: Result, receipt: Future[Receipt]) -> None:
+    def _signed(self, session: Session, task: Task, result: Result, receipt: Future[ReceiptParts]) -> None:
         if (error := receipt.exception()) is not None:  # lost between the outputs and the receipt
             assert isinstance(error, HeteeError)
             self._failed(task, error)

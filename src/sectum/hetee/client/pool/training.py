@@ -18,9 +18,9 @@ from sectum.hetee.client.inputs import Inputs
 from sectum.hetee.client.pool.board import MOST_MOVES, another_may_answer, is_final, named
 from sectum.hetee.client.pool.connector import Connector
 from sectum.hetee.client.pool.lane import RackReport
+from sectum.hetee.client.results import ReceiptParts
 from sectum.hetee.client.session import Session
 from sectum.hetee.client.training import Checkpoint, Step, Training
-from sectum.hetee.data_plane.receipts import Receipt
 from sectum.hetee.errors import CleaningUnproven, HeteeError, Refusal, ServiceRefused, refusal
 from sectum.hetee.training.job import TrainingJob
 
@@ -264,7 +264,7 @@ class PoolTraining:
         step = answer.result()
         step.result.signed.add_done_callback(partial(self._signed, entry, generation, step))
 
-    def _signed(self, entry: _Entry, generation: int, step: Step, receipt: Future[Receipt]) -> None:
+    def _signed(self, entry: _Entry, generation: int, step: Step, receipt: Future[ReceiptParts]) -> None:
         if (error := receipt.exception()) is not None:
             self._failed(entry, generation, error)
             return
