@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.hetee.opened import close_pool, open_session, pool_json, rack_of, show_pool
+from sectum.cli.hetee.opened import close_pool, open_session, pool_json, rack_of, show_pool, tell_unproven
 from sectum.cli.hetee.options import (
     SOFTWARE,
     enclave_options,
@@ -111,8 +111,7 @@ def infer(
         print_json(_json(session, loaded.digest.hex(), found, results))
     else:
         _show(session, found, results)
-    if unproven is not None:
-        raise unproven
+    tell_unproven(unproven, as_json=as_json)
 
 
 def read_model(text: str) -> bytes:

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from sectum.cli.hetee.options import (
     SOFTWARE,
     URL,
@@ -115,6 +117,21 @@ def show_pool(session: Session | PoolSession, unit: str) -> None:
         say(f"{move.lost} was lost; {move.rack} went on after step {move.step}")
     if any(rack.trust and rack.trust.controller and not rack.trust.controller.hardware for rack in session.racks):
         say(SOFTWARE)
+
+
+def tell_unproven(error: HeteeError | None, *, as_json: bool) -> None:
+    """End with the error of `close_pool`, if there is one; for programs, which have their JSON, by its exit code alone.
+
+    Raises:
+        HeteeError: the error.
+        click.exceptions.Exit: the same, for programs.
+    """
+    if error is None:
+        return
+    if not as_json:
+        raise error
+    click.echo(f"sectum: {error}", err=True)
+    click.get_current_context().exit(error.exit_code)
 
 
 def close_pool(session: Session | PoolSession) -> HeteeError | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sectum.cli.hetee.opened import close_pool, open_session, pool_json, show_pool
+from sectum.cli.hetee.opened import close_pool, open_session, pool_json, show_pool, tell_unproven
 from sectum.cli.hetee.options import (
     SOFTWARE,
     enclave_options,
@@ -141,8 +141,7 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
         raise UsageError(
             "the losses outside differ: other libraries or another processor compute them in another order"
         )
-    if unproven is not None:
-        raise unproven
+    tell_unproven(unproven, as_json=as_json)
 
 
 def _json(inside: Run, other: Run | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -79,7 +79,7 @@ def up_ray(
 
     server = PoolServer(metrics, "ray", pool)
     try:
-        with redirect_stdout(sys.stderr):  # Ray prints messages of its own
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # Ray prints pages of its own logs there
             run_pool(pool, greet, drain_s, tell)
     finally:
         server.close()
