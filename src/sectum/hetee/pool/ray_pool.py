@@ -160,6 +160,10 @@ class RayPool:
                 return
             try:
                 report = msgspec.json.decode(self._ray.get(node.asked), type=NodeReport)
+            except self._ray.exceptions.ActorUnavailableError:
+                self._update(
+                    node, _down(node.entry, "its supervisor is not there: it is restarted, or its node is gone")
+                )
             except self._ray.exceptions.RayError as error:
                 why = (str(error).strip().splitlines() or [""])[-1][:200]
                 self._update(node, _down(node.entry, f"its supervisor ended ({type(error).__name__}): {why}"))

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import msgspec
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
-from sectum.cli.hetee.opened import close_pool, pool_json, show_pool
+from sectum.cli.hetee.opened import close_pool, pool_json, show_pool, tell_unproven
 from sectum.hetee.client.pool import Move, PoolSession, RackReport
 from sectum.hetee.errors import CleaningUnproven, Refusal, refusal
 from sectum.hetee.installed_policy import policy_file
@@ -157,3 +158,19 @@ def test_what_became_of_racks_is_shown(capsys: pytest.CaptureFixture[str]) -> No
     alone: Any = object()
     assert pool_json(alone) == {}
     assert close_pool(alone) is None
+
+
+def test_programs_get_one_json_and_an_exit_code() -> None:
+    """A missing record is an error for people, and for programs, whose JSON was printed, an exit code beside it."""
+    error = CleaningUnproven(Refusal.UNPROVEN, "no record")
+
+    @click.command()
+    def ending() -> None:
+        tell_unproven(None, as_json=True)
+        tell_unproven(error, as_json=True)
+
+    done = CliRunner().invoke(ending)
+    assert (done.exit_code, done.stdout) == (48, "")
+    assert "no record" in done.stderr
+    with pytest.raises(CleaningUnproven):
+        tell_unproven(error, as_json=False)

@@ -24,6 +24,10 @@ class RayError(Exception):
     pass
 
 
+class ActorUnavailableError(RayError):
+    pass
+
+
 class Actor:
     """An actor: what it was made with, and what it tells."""
 
@@ -49,7 +53,7 @@ class Actor:
 class Ray:
     """The part of Ray that a pool uses."""
 
-    exceptions = SimpleNamespace(RayError=RayError)
+    exceptions = SimpleNamespace(RayError=RayError, ActorUnavailableError=ActorUnavailableError)
 
     def __init__(self) -> None:
         self.present: list[dict[str, Any]] = []
@@ -191,6 +195,7 @@ def test_a_node_that_leaves_is_told_and_may_come_back(ray: Ray, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("tells", "why"),
     [
+        (ActorUnavailableError("a page of text"), "it is restarted, or its node is gone"),
         (RayError("Traceback\ngone"), "ended (RayError): gone"),
         (b"{}", "is of another version"),
         (b"\xff", "another version"),
