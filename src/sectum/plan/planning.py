@@ -219,7 +219,7 @@ class Planner:
             simplest = self.without_stages()
         if simplest.latency_ms <= sum(self._compute_ms[1]) / _WORTH:
             return simplest
-        ways = {buffers: self._ways(buffers) for buffers in self._networks}
+        ways = {buffers: self._ways(buffers, coarse=not fitting) for buffers in self._networks}
         others, larger = self._plans(ways, _WORTH * simplest.latency_ms)
         if not fitting and not others:  # counting page faults takes long, so only where nothing else is left
             left = sorted([*too_large, *larger], key=lambda one: one.missing_bytes(self._epc_bytes))
@@ -269,11 +269,17 @@ class Planner:
             costs=self._costs,
         )
 
-    def _ways(self, buffers: int) -> list[Way]:
+    def _ways(self, buffers: int, *, coarse: bool) -> list[Way]:
         threads, compute_ms = self._networks[buffers].threads, self._compute_ms[buffers]
         if threads not in self._known_ways:
             self._known_ways[threads] = other_ways(
-                self.graph, compute_ms, self._epc_bytes, self._costs.stage_ms, threads, self._shared.strips
+                self.graph,
+                compute_ms,
+                self._epc_bytes,
+                self._costs.stage_ms,
+                threads,
+                self._shared.strips,
+                coarse=coarse,
             )
         return self._known_ways[threads]
 

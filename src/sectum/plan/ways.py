@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.divisions import DivisionSearch
@@ -14,6 +15,8 @@ from sectum.plan.strip_costs import StripCosts
 _SHARES_OF_EPC = (0.75, 0.5, 0.35, 0.25, 0.15)
 """What activations may take of the EPC, as is tried."""
 _SMALL_SHARE = 0.15
+_COARSE = 8
+"""So many times what starting a stage costs, in a search that is to find fewer and larger strips."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ def other_ways(
     stage_ms: float,
     threads: int,
     costs: StripCosts | None = None,
+    *,
+    coarse: bool = False,
 ) -> list[Way]:
     """All ways beside the runtime's own that are worth a try.
 
@@ -54,6 +59,8 @@ def other_ways(
         stage_ms: to start a stage.
         threads: that compute.
         costs: of strips, of other networks as well; None to begin with none.
+        coarse: whether to search for fewer and larger strips, too. What activations take is estimated, so the cheapest
+            strips by that estimate are not always those of the best plan.
     """
     costs = costs or StripCosts()
     peak_bytes = graph.lifetimes.peak_bytes
@@ -67,9 +74,13 @@ def other_ways(
             orders.append(Way(other, tuple(order), activation_bytes=other.lifetimes.peak_bytes))
     found = orders[1:]
     for way in orders:
-        search = DivisionSearch(Divider(way.graph), way.in_order(compute_ms), stage_ms, threads, costs)
+        divider, own_ms = Divider(way.graph), way.in_order(compute_ms)
+        searches = [
+            DivisionSearch(divider, own_ms, times * stage_ms, threads, costs)
+            for times in ((1, _COARSE) if coarse else (1,))
+        ]
         tried: set[tuple[tuple[int, int, int], ...]] = {()}
-        for share in _SHARES_OF_EPC:
+        for search, share in product(searches, _SHARES_OF_EPC):
             target_bytes = int(share * epc_bytes)
             if target_bytes >= way.activation_bytes:
                 continue
