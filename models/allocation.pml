@@ -193,7 +193,7 @@ active proctype controller() {
               owned[1] != 0 && asked[1] == 0 -> asked[1] = owned[1] }
 
   /* A worker that has batches and no accelerator queues again.
-   * code: if enclave.tenant is not None and enclave.has_work and not self.pool.allocator.owned(holder): */
+   * code: if enclave.tenant is not None and enclave.has_work and not core.pool.allocator.owned(Secure(enclave.number)): */
   :: d_step { mine[0] != NOBODY && (sent[0] || computing[0]) && owned[mine[0]] == 0 && !waits[0] -> ask(0) }
   :: d_step { mine[1] != NOBODY && (sent[1] || computing[1]) && owned[mine[1]] == 0 && !waits[1] -> ask(1) }
 

@@ -183,8 +183,7 @@ def _inflow(mutant: bytes, _seed: bytes) -> None:
     incoming, forwarded, headers, ended = IncomingFrames(source), bytearray(), list[Header](), None  # type: ignore[arg-type]
     try:
         while True:
-            run = incoming.run(incoming.header(), frozenset(Kind))
-            n_bytes = sum(HEADER_BYTES + header.length for header in run)
+            run, n_bytes = incoming.run(incoming.header(), frozenset(Kind))
             part = bytearray(incoming.take(n_bytes))
             rest = memoryview(bytearray(n_bytes - len(part)))
             while rest and (got := source.recv_into(rest)):
