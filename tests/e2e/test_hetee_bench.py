@@ -37,7 +37,7 @@ def test_one_cell(words: tuple[str, ...], preprocess: str) -> None:
 def test_scaling_of_one_cell() -> None:
     """An enclave grows to two accelerators between blocks, and is compared with one and with a baseline of two."""
     command = [sys.executable, "-P", "-m", "sectum.cli", "hetee", "bench", "scaling", "--json", "--rounds", "2"]
-    command += ["--network", "ResNet152", "--batch", "16", "--accelerators", "1", "--accelerators", "2"]
+    command += ["--network", "GoogLeNet", "--batch", "4", "--accelerators", "1", "--accelerators", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     one, two = json.loads(done.stdout)["cells"]
