@@ -39,7 +39,8 @@ def test_what_is_left_in_a_process_would_be_found(tmp_path: Path) -> None:
     assert searched.run(2, os.getpid()) == {KINDS[1]}
     assert searched.left == []
     assert searched.run(3, os.getpid()) == set()
-    assert searched.left == [f"input of tenant 2 in memory of process {os.getpid()}, when tenant 3 was served"]
+    # More than once if NumPy's copies have not been written over yet.
+    assert set(searched.left) == {f"input of tenant 2 in memory of process {os.getpid()}, when tenant 3 was served"}
     assert numbers.any()  # it was there until now
 
 
