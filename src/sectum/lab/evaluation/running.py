@@ -16,6 +16,7 @@ from sectum.lab.evaluation.prepare import each
 from sectum.lab.evaluation.registry import Entry
 from sectum.lab.evaluation.truth import Truth, run_of, truth
 from sectum.lab.learners.learner import LatencyCase, LatencyEstimate
+from sectum.lab.learners.lone_operators import LoneOperators
 from sectum.lab.learners.measured import MeasuredNetwork, known
 from sectum.lab.learners.native import Shared
 from sectum.lab.learners.splits import Fold
@@ -42,15 +43,18 @@ class Predictions:
 
 
 class _Folds:
-    """The networks and learners of a process."""
+    """The networks, lone operators and learners of a process."""
 
-    def __init__(self, networks: Sequence[MeasuredNetwork], entries: Sequence[Entry]) -> None:
+    def __init__(
+        self, networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], lone: LoneOperators | None
+    ) -> None:
         self.networks = networks
         self.entries = entries
+        self.lone = lone
         self.truth = truth(networks)
 
     def answers(self, fold: Fold) -> Answers:
-        shared = Shared()
+        shared = Shared(self.lone)
         learned_from = [self.networks[index] for index in fold.train]
         lines = np.flatnonzero(np.isin(self.truth.network, fold.test))
         cases = blind_cases(self.networks, self.truth, lines)
@@ -64,11 +68,13 @@ class _Folds:
 _folds: _Folds | None = None
 
 
-def _start(networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], threads: str | None) -> None:
+def _start(
+    networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], lone: LoneOperators | None, threads: str | None
+) -> None:
     global _folds
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = threads
-    _folds = _Folds(networks, entries)
+    _folds = _Folds(networks, entries, lone)
 
 
 def _answers(fold: Fold) -> Answers:
@@ -88,6 +94,7 @@ def predictions(
     entries: Sequence[Entry],
     splits: Mapping[str, Sequence[Fold]],
     *,
+    lone: LoneOperators | None = None,
     workers: int = 1,
     progress: Progress = lambda _what, _share: None,
     kept: KeptFolds | None = None,
@@ -98,6 +105,7 @@ def predictions(
         networks: prepared, so that no process computes features anew; see `prepare`.
         entries: learners that can be used here.
         splits: folds of each.
+        lone: operators that learners of operator times learn from beside the networks of a fold.
         workers: processes, each of which trains all learners of a fold.
         progress: called with the fold that is done, and the share of all.
         kept: folds that were done before; those that are done now are added.
@@ -113,7 +121,7 @@ def predictions(
         [fold for (_, fold), answers in zip(work, done, strict=True) if answers is None],
         workers=workers,
         start=_start,
-        arguments=(networks, entries, threads),
+        arguments=(networks, entries, lone, threads),
     )
     with closing(found):
         for number, ((split, fold), old) in enumerate(zip(work, done, strict=True)):

@@ -20,6 +20,7 @@ from sectum.lab.evaluation.prepare import prepare, usable_cpus
 from sectum.lab.evaluation.registry import Entry
 from sectum.lab.evaluation.running import predictions
 from sectum.lab.evaluation.summary import summarise
+from sectum.lab.learners.lone_operators import campaigns_digest, lone_operators
 from sectum.lab.learners.measured import MeasuredNetwork, read
 from sectum.lab.learners.splits import leave_family_out, random_folds, relatives
 
@@ -80,10 +81,11 @@ def evaluate(
     if not usable:
         raise ArtefactInvalid("no learner can be evaluated: " + "; ".join(map(str, left_out)))
     prepare(networks, workers=workers, progress=lambda share: progress("page traces", _PREPARING * share))
+    lone = lone_operators(folder, {network.machine: network.cpu for network in networks})
     kept = None if keep is None else KeptFolds(keep, _made_from(folder))
     between = 1 - _PREPARING - _SUMMARISING
     predicted = predictions(
-        networks, usable, splits, workers=workers,
+        networks, usable, splits, lone=lone, workers=workers,
         progress=lambda what, share: progress(what, _PREPARING + between * share), kept=kept,
     )  # fmt: skip
     progress("figures", 1 - _SUMMARISING)
@@ -96,6 +98,7 @@ def evaluate(
         "workers": workers,
         "libraries": _versions(),
         "dataset": _described(folder, networks),
+        "lone_operators": sum(len(one.times) for observations in lone.values() for one in observations),
         "left_out": left_out,
         **summary,
     }
@@ -105,7 +108,7 @@ def _made_from(folder: Path) -> str:
     """What the answers of a fold depend on beside the fold itself and the learners' names: data, code, libraries."""
     package = Path(__file__).parents[2]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
-    return json.dumps([code.hexdigest(), dataset_digest(folder), _versions()])
+    return json.dumps([code.hexdigest(), dataset_digest(folder), campaigns_digest(folder), _versions()])
 
 
 def _described(folder: Path, networks: Sequence[MeasuredNetwork]) -> dict[str, Any]:

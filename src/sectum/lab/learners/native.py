@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.lab.learners.lone_operators import LoneOperators
 from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork
 from sectum.lab.learners.operator_learning import LearnedOperators, learn, observed
 from sectum.ort.cpu import Cpu
@@ -78,15 +80,20 @@ class NativeModel:
 
 
 class Shared:
-    """What several learners of one fold need, trained once."""
+    """What several learners of one fold need, trained once.
 
-    def __init__(self) -> None:
+    Args:
+        lone: operators that are learned from beside the networks.
+    """
+
+    def __init__(self, lone: LoneOperators | None = None) -> None:
+        self.lone = lone or {}
         self._which: tuple[str, ...] = ()
         self._trained: dict[str, Any] = {}
 
     def native(self, networks: Sequence[MeasuredNetwork]) -> NativeModel:
         """The native model learned from these networks."""
-        return self.once("native", networks, fit)
+        return self.once("native", networks, partial(fit, lone=self.lone))
 
     def once(
         self, what: str, networks: Sequence[MeasuredNetwork], train: Callable[[Sequence[MeasuredNetwork]], T]
@@ -101,11 +108,11 @@ class Shared:
         return trained
 
 
-def fit(networks: Sequence[MeasuredNetwork]) -> NativeModel:
-    """Learn from the networks whose operators were timed."""
+def fit(networks: Sequence[MeasuredNetwork], lone: LoneOperators) -> NativeModel:
+    """Learn from the networks whose operators were timed, and from lone operators of the same kinds of CPU."""
     learned = {}
     for cpu in sorted({network.cpu for network in networks}, key=lambda cpu: cpu.nchwc_block):
         seen = list(observed(network for network in networks if network.cpu == cpu))
         if seen:
-            learned[cpu] = learn(seen)
+            learned[cpu] = learn([*seen, *lone.get(cpu, ())])
     return NativeModel(learned or {Cpu.SSE: LearnedOperators(LinearTimes({}), {}, {}, Overheads(0.0, 0.0))})

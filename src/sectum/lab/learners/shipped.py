@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sectum.lab.learners.learner import NOMINAL_COVERAGE, LatencyCase, LatencyEstimate
+from sectum.lab.learners.lone_operators import LoneOperators
 from sectum.lab.learners.measured import KnownNetwork, MeasuredNetwork, MeasuredRun, known
 from sectum.lab.learners.native import NativeModel, Shared, fit
 from sectum.lab.learners.paging_learning import PageCostModel, learn_page_costs
@@ -40,7 +41,7 @@ class OperatorsAndPages:
     def fit(self, networks: Sequence[MeasuredNetwork]) -> FittedOperatorsAndPages:
         """Learn operator times and costs of pages, and the errors of both on held-out networks."""
         errors = working_set_errors(networks)
-        spread, widths = _widths(networks)
+        spread, widths = _widths(networks, self._shared.lone)
         return FittedOperatorsAndPages(self._shared.native(networks), page_costs(networks), errors, widths, spread)
 
 
@@ -119,13 +120,13 @@ def working_set_errors(networks: Sequence[MeasuredNetwork]) -> ErrorDistribution
     )
 
 
-def _widths(networks: Sequence[MeasuredNetwork]) -> tuple[Spread | None, dict[str, Width]]:
+def _widths(networks: Sequence[MeasuredNetwork], lone: LoneOperators) -> tuple[Spread | None, dict[str, Width]]:
     numbers = fold_numbers(networks, folds=_HELD_OUT).tolist()
     learned = [network for network, number in zip(networks, numbers, strict=True) if number > 0]
     others = [network for network, number in zip(networks, numbers, strict=True) if number == 0]
     if not learned or not others:
         return None, {}
-    fitted = FittedOperatorsAndPages(fit(learned), page_costs(learned), None, {})
+    fitted = FittedOperatorsAndPages(fit(learned, lone), page_costs(learned), None, {})
     cases, runs = _cases(others)
     errors = [
         math.log(run.latency_ms / estimate.latency_ms)

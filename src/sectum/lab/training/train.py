@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sectum import zoo
 from sectum.errors import UsageError
+from sectum.lab.learners.lone_operators import LAYOUT_KINDS, standing_in
 from sectum.lab.learners.measured import read, without_repeats
 from sectum.lab.learners.native import Shared
 from sectum.lab.learners.operator_learning import (
@@ -102,9 +103,6 @@ def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dic
     return entries
 
 
-LAYOUT_KINDS = frozenset({"conv", "depthwise"})
-"""Kinds of operators whose kernels differ from one kind of processor to another more than the GEMM reference kernel."""
-
 UNLIKE = frozenset({"quantized"})
 """Kinds whose ratio to that kernel differs between processors: what was measured elsewhere supports nothing."""
 
@@ -157,10 +155,10 @@ def train(
     here += [one for folder in kinds for one in from_kind_campaign(folder, cpu)]
     families = zoo.program_families()
     others = [replace(one, cpu=cpu) for one in every if one.machine == elsewhere and one.family in families]
-    foreign = [replace(one, total=0.0) for one in observed_in(others)]
-    foreign += [one for folder in kinds_elsewhere for one in from_kind_campaign(folder, cpu)]
-    foreign = [without_kinds(one, LAYOUT_KINDS) for one in foreign]
-    seen = [*here, *(one for one in foreign if len(one.times))]
+    foreign = [without_kinds(replace(one, total=0.0), LAYOUT_KINDS) for one in observed_in(others)]
+    foreign = [one for one in foreign if len(one.times)]
+    foreign += [one for folder in kinds_elsewhere for one in standing_in(folder, cpu)]
+    seen = [*here, *foreign]
     learned = learn(seen)
     missing = [group for group in KINDS if group not in learned.groups]
     if missing:
