@@ -135,6 +135,7 @@ def test_a_replaced_file_is_still_the_one_that_was_read(path: Path, source: byte
 
 def test_files_are_closed_with_their_models(path: Path) -> None:
     """A model's file is closed as soon as nobody holds the model, and when the model is refused."""
+    gc.collect()  # closes what tests before have left
     before = open_files()
     model = read(path, batch=1)
     assert open_files() == before + 1
