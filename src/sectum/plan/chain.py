@@ -22,7 +22,7 @@ from sectum.plan.layout import Layout
 from sectum.plan.links import DEFAULT_LINK, LinkCosts, crossing_bytes
 from sectum.plan.opening import OpeningCosts
 from sectum.plan.planned_chain import PlannedChain, PlannedEnclave
-from sectum.plan.planning import Candidate, Planned, Planner, stage_of
+from sectum.plan.planning import BUFFERS_AHEAD, Candidate, Planned, Planner, stage_of
 from sectum.plan.segments import lay_out_segment, segment_of
 from sectum.plan.stages import PlannedStage
 from sectum.plan.units import Unit, channels_of
@@ -132,7 +132,7 @@ class ChainPlanner(Planner):
             epc_bytes=self.epc_bytes,
             opening=self._costs,
             page_us=profile.load_us + profile.evict_us,
-            ahead=len(self._networks) > 1,
+            ahead=self._opening.get(BUFFERS_AHEAD[0]),
             int8=self._int8,
             link=self._link,
             on_link=self._link_costs,

@@ -31,7 +31,7 @@ class EnclaveCosts:
         epc_bytes: of it.
         opening: of weights, and of stages.
         page_us: to load a page and evict another.
-        ahead: whether a thread opens weights while others compute.
+        ahead: of weights that a thread opens while others compute; None where none does.
         int8: whether streamed weights are stored as int8.
         link: between two enclaves.
         on_link: of sealing and opening what crosses.
@@ -40,7 +40,7 @@ class EnclaveCosts:
     epc_bytes: int
     opening: OpeningCosts
     page_us: float
-    ahead: bool
+    ahead: OpeningCosts | None
     int8: bool
     link: Pace
     on_link: LinkCosts
@@ -68,16 +68,16 @@ def estimate(
     must_stay = _between([sum(part.weight_bytes for part in group if part.must_stay) for group in parts])
     computing = _between([sum(part.compute_ms for part in group) for group in parts])
     free = costs.epc_bytes - RUNTIME_BYTES - _ARENA_SLACK * _most_between(peaks) - crossing[:, None]
-    open_ms_per_mib = costs.opening.least_ms_per_mib(int8=costs.int8)
     best = np.where(weights <= free, computing + costs.opening.stage_ms, np.inf)
     for share in BUFFER_SHARES:
         buffer = np.maximum(costs.epc_bytes / share, largest)
         opened = np.minimum(weights - must_stay, np.maximum(0.0, weights + buffer - free))
         paged = np.maximum(0.0, weights - opened + buffer - free)
         stages = 1 + np.ceil(opened / np.maximum(1.0, buffer))
-        opening_ms = opened / MIB * open_ms_per_mib
-        if costs.ahead:
-            opening_ms = np.maximum(_STILL_SEEN * opening_ms, opening_ms - computing)
+        opening_ms = opened / MIB * costs.opening.least_ms_per_mib(int8=costs.int8)
+        if costs.ahead is not None:
+            ahead_ms = opened / MIB * costs.ahead.least_ms_per_mib(int8=costs.int8)
+            opening_ms = np.minimum(opening_ms, np.maximum(_STILL_SEEN * ahead_ms, ahead_ms - computing))
         paging_ms = paged / PAGE_BYTES * costs.page_us / 1e3
         best = np.minimum(best, computing + stages * costs.opening.stage_ms + opening_ms + paging_ms)
     some = crossing > 0

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _SHARES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Sizes of buffers that are tried: the EPC over these."""
-_BUFFERS_AHEAD = (2, 3, 4)
+BUFFERS_AHEAD = (2, 3, 4)
 _LEAST_BUFFER_BYTES = 256 << 10
 _ROUNDS = 5
 _PAGING_CANDIDATES = 3
@@ -169,8 +169,10 @@ class Planner:
         self._memories: dict[tuple[int, int], StageMemory] = {}
         self._known_ways: dict[int, list[Way]] = {}
         self._networks = {1: prepared}
+        self._opening = {1: costs}
         if fewer_threads is not None:
-            self._networks |= dict.fromkeys(_BUFFERS_AHEAD, fewer_threads)
+            self._networks |= dict.fromkeys(BUFFERS_AHEAD, fewer_threads)
+            self._opening |= dict.fromkeys(BUFFERS_AHEAD, costs.beside_computing())
         self._native_source = prepared.native_source
         self._profile = predictor.with_measured_costs(profile, prepared.threads, prepared.native_source)
         self._epc_bytes = profile.epc_bytes
@@ -314,7 +316,7 @@ class Planner:
         None where there are none, or where they take no less than ``least_ms``.
         """
         groups = grouped(parts, buffer_bytes)
-        costs = StageCosts(self._costs, int8=self._int8, hidden=buffers > 1)
+        costs = StageCosts(self._opening[buffers], int8=self._int8, hidden=buffers > 1)
         room = max(1, self._epc_bytes - buffers * buffer_bytes - peak_bytes)
         least_room = least_room_bytes(parts)
         found = None
@@ -397,7 +399,8 @@ class Planner:
         compute_ms = way.in_order(self._compute_ms[buffers])
         computing = [self._costs.stage_ms + self._share_ms(stage, compute_ms) for stage in stages]
         opening = [
-            self._costs.open_ms(stage.weight_bytes, int8=stage.int8) if stage.streamed else None for stage in stages
+            self._opening[buffers].open_ms(stage.weight_bytes, int8=stage.int8) if stage.streamed else None
+            for stage in stages
         ]
         return opening, computing
 

@@ -103,8 +103,8 @@ def test_parts_of_one_operator_may_be_in_several_enclaves(predictor, alexnet, so
 
 @pytest.mark.slow
 def test_a_thread_may_open_ahead_in_each_enclave(predictor, alexnet, softepc) -> None:
-    """With two threads an enclave may have several buffers, and the plan still fits."""
-    chain = planner(predictor, alexnet, softepc, 32 * MIB, threads=2).best_chain(2, "throughput")
+    """With four threads an enclave may have several buffers, and the plan still fits."""
+    chain = planner(predictor, alexnet, softepc, 32 * MIB, threads=4).best_chain(2, "throughput")
     assert all(one.layout.working_set_bytes <= 32 * MIB for one in chain.enclaves)
     assert max(one.buffers for one in chain.enclaves) > 1
 

@@ -40,3 +40,11 @@ def test_a_plan_says_which_costs_it_used() -> None:
         "kind": "default",
     }  # fmt: skip
     assert COSTS.to_json(int8=True)["large_ms_per_mib"] == pytest.approx(0.05)
+
+
+def test_opening_beside_computing_takes_longer() -> None:
+    """A thread that opens while others compute shares the memory with them; starting a stage costs the same."""
+    beside = COSTS.beside_computing()
+    for size, int8 in ((4 * MIB, False), (40 * MIB, False), (40 * MIB, True)):
+        assert beside.open_ms(size, int8=int8) > 1.2 * COSTS.open_ms(size, int8=int8)
+    assert beside.stage_ms == COSTS.stage_ms
