@@ -16,7 +16,7 @@ from sectum.errors import UsageError
 from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.assignment import LATENCY, ChainCosts, assign, figures
-from sectum.plan.chain_estimate import BUFFER_SHARES, EnclaveCosts, estimate
+from sectum.plan.chain_estimate import BUFFER_SHARES, WAKING_MS, EnclaveCosts, estimate
 from sectum.plan.chain_shape import MOST_ENCLAVES
 from sectum.plan.layout import Layout
 from sectum.plan.links import DEFAULT_LINK, LinkCosts, crossing_bytes
@@ -276,6 +276,7 @@ class ChainPlanner(Planner):
         of_network = profile.entry_ms(self._networks[planned.buffers].crossing_bytes, threads)
         other_ms = profile.entry_ms(entered + left, threads) - of_network
         link = opening_ms + sealing_ms
+        waking_ms = WAKING_MS if received or sent else 0.0
         interval = planned.interval_ms
         return PlannedEnclave(
             stages=planned.stages,
@@ -287,10 +288,10 @@ class ChainPlanner(Planner):
             sent_bytes=sent,
             opening_ms=opening_ms,
             sealing_ms=sealing_ms,
-            busy_ms=planned.latency_ms + other_ms + link,
+            busy_ms=planned.latency_ms + other_ms + link + waking_ms,
             interval_ms=Interval(
                 interval.low + other_ms + link * (1 - _LINK_UNCERTAINTY),
-                interval.high + other_ms + link * (1 + _LINK_UNCERTAINTY),
+                interval.high + other_ms + link * (1 + _LINK_UNCERTAINTY) + 2 * waking_ms,
             ),
             link_ms=self._link.message_ms(sent) if sent else 0.0,
             occupied_ms=self._link.transfer_ms(sent) if sent else 0.0,
@@ -298,14 +299,14 @@ class ChainPlanner(Planner):
 
 
 def _joined(parts: list[Unit], channels: Callable[[int], int]) -> list[Unit]:
-    """The parts of an operator as the whole operator where all of them are there."""
+    """The parts of an operator as one; as the whole operator where all of them are there."""
     first, last = parts[0], parts[-1]
     if first.channels is None or last.channels is None:
         return parts
-    if first.channels[0] or last.channels[1] < channels(first.operator):
-        return parts
+    joined = (first.channels[0], last.channels[1])
+    whole = joined == (0, channels(first.operator))
     weight_bytes, compute_ms = sum(one.weight_bytes for one in parts), sum(one.compute_ms for one in parts)
-    return [Unit(first.operator, None, weight_bytes, compute_ms, must_stay=False)]
+    return [Unit(first.operator, None if whole else joined, weight_bytes, compute_ms, must_stay=False)]
 
 
 def _equal(share: Sequence[float], enclaves: int) -> list[int]:
