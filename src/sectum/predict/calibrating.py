@@ -27,7 +27,7 @@ from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import steady_state
-from sectum.predict.calibration import Calibration, PageCosts
+from sectum.predict.calibration import Calibration, PageCosts, groups_of
 from sectum.predict.features import OperatorFeatures, extract
 from sectum.predict.operator_model import OperatorModel
 from sectum.units import MIB, PAGE_BYTES
@@ -38,6 +38,7 @@ Progress = Callable[[str, float], None]
 SPREAD = (
     ("resnet18", 160), ("vgg11", 64), ("mobilenet_v2", 192), ("mobilenet_v3_small", 224), ("squeezenet1_1", 224),
     ("densenet121", 96), ("shufflenet_v2_x1_0", 224), ("googlenet", 128), ("efficientnet_b0", 128), ("alexnet", 224),
+    ("convnext_tiny", 128),
 )  # fmt: skip
 PROFILED_INFERENCES = 9
 
@@ -173,7 +174,7 @@ def _observe_operators(
     features = extract(runtime, threads=threads)
     seen = operators.overheads.unprofiled(np.array(measured))
     expected = operators.normalized_latencies(features)
-    return ObservedNetwork(sums_share(runtime), features.kinds, np.maximum(seen, 1e-6), expected), samples
+    return ObservedNetwork(sums_share(runtime), groups_of(features), np.maximum(seen, 1e-6), expected), samples
 
 
 def group_factors(networks: Iterable[ObservedNetwork], references: References) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,18 +13,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.enclave.profile import Profile
+from sectum.enclave.profile import Profile, streamed_bytes
 from sectum.enclave.profile_kinds import GUESTS
 from sectum.enclave.profile_parts import Provenance
 from sectum.errors import CalibrationInvalid
 from sectum.measure.reference import References
 from sectum.ort.cpu import Cpu
-from sectum.predict.features import schema_hash
+from sectum.predict.features import OperatorFeatures, schema_hash
 
 T = TypeVar("T")
 
-_FORMAT = 2
+_FORMAT = 3
 _MAX_BYTES = 1 << 20
+STREAMED_PRODUCTS = "gemm of few rows"
+_PRODUCTS = "gemm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class Calibration:
         machine: the machine in words.
         cpu: its kind of CPU.
         references: its typical times of the reference kernels.
-        group_factors: by number of threads and group of operators: measured time over predicted, both over the
-            GEMM reference kernel; 1 where the shipped operator models hold unchanged.
+        group_factors: by number of threads and group of operators, see `groups_of`: measured time over predicted, both
+            over the GEMM reference kernel; 1 where the shipped operator models hold unchanged.
         page_costs: of the software EPC, by number of threads; empty where the machine cannot run it.
         context: versions, date, processor: where the numbers come from.
     """
@@ -67,10 +69,10 @@ class Calibration:
         found = str(self.context.get("tee", ""))
         return found if found in GUESTS else ""
 
-    def factors(self, groups: Sequence[str], threads: int) -> NDArray[np.float64]:
+    def factors(self, features: OperatorFeatures, threads: int) -> NDArray[np.float64]:
         """Correction of each operator's time; shape ``(operators,)``."""
         by_group = nearest(self.group_factors, threads)
-        return np.array([by_group.get(group, 1.0) for group in groups])
+        return np.array([by_group.get(group, 1.0) for group in groups_of(features)])
 
     def softepc(self, profile: Profile, threads: int) -> Profile:
         """The profile with this machine's own page costs, where they were measured."""
@@ -98,6 +100,17 @@ class Calibration:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False))
         partial.replace(path)
         return path
+
+
+def groups_of(features: OperatorFeatures) -> tuple[str, ...]:
+    """What each operator is corrected with: its kind, and whether a matrix product uses each weight only a few times.
+
+    Such a product, as a dense layer for one image, is as fast as the memory; others are as fast as the arithmetic.
+    """
+    return tuple(
+        STREAMED_PRODUCTS if kind == _PRODUCTS and streamed_bytes(cost.weight_bytes, cost.flops) else kind
+        for kind, cost in zip(features.kinds, features.costs, strict=True)
+    )
 
 
 def nearest(by_threads: Mapping[int, T], threads: int) -> T:

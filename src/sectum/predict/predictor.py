@@ -149,7 +149,7 @@ class Predictor:
         """Normalized latency of each operator on this machine."""
         latencies = self.operators.normalized_latencies(features)
         if self.calibration is not None:
-            latencies = latencies * self.calibration.factors(features.kinds, threads)
+            latencies = latencies * self.calibration.factors(features, threads)
         return latencies
 
     def _within(

@@ -11,10 +11,12 @@ import sys
 import numpy as np
 import pytest
 
+from sectum import zoo
 from sectum.errors import CalibrationInvalid
 from sectum.measure.reference import References
-from sectum.ort import Cpu
+from sectum.ort.cpu import Cpu
 from sectum.ort.operators import KINDS
+from sectum.ort.optimize import optimize
 from sectum.predict import Predictor, calibrating, calibration
 from sectum.predict.calibrating import (
     MINOR_FAULT_SHARE,
@@ -23,7 +25,8 @@ from sectum.predict.calibrating import (
     mean_page_weight,
     solve_page_costs,
 )
-from sectum.predict.calibration import Calibration, PageCosts, nearest
+from sectum.predict.calibration import STREAMED_PRODUCTS, Calibration, PageCosts, groups_of, nearest
+from sectum.predict.features import extract
 from sectum.units import MIB
 
 
@@ -162,3 +165,16 @@ def test_what_other_programs_use_of_the_processors_is_told() -> None:
         busy.stdout.readline()
         assert calibrating._used_by_others_s() - before_s > 0.4
         busy.communicate()
+
+
+def test_products_bound_by_memory_are_corrected_apart() -> None:
+    """AlexNet's dense layers for one image are a group of their own, and for many images they are not."""
+    network = zoo.network("alexnet", resolution=64)
+    groups = {
+        batch: set(groups_of(extract(optimize(zoo.to_graph(network, batch), Cpu.AVX512), threads=1)))
+        for batch in (1, 64)
+    }
+    assert STREAMED_PRODUCTS in groups[1]
+    assert "gemm" not in groups[1]
+    assert "gemm" in groups[64]
+    assert STREAMED_PRODUCTS not in groups[64]
