@@ -32,7 +32,8 @@ from sectum import zoo
 from sectum.enclave import profile as profiles
 from sectum.enclave.profile import Profile
 from sectum.plan.opening import OpeningCosts, costs_for
-from sectum.plan.planning import Planned, Planner
+from sectum.plan.planned import Planned
+from sectum.plan.planning import Planner
 from sectum.plan.search.measuring import measured
 from sectum.predict import load_predictor
 from sectum.predict.predictor import Predictor

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,6 +31,8 @@ from sectum.units import MIB
 
 pytestmark = pytest.mark.slow
 SEALED_BLOCK = BLOCK_BYTES + TAG_BYTES
+OF_THE_RUNTIME = ".ses"
+"""A file with an identifier that ONNX Runtime writes wherever it is loaded."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -141,30 +144,36 @@ def test_untouched_weights_are_opened_again_and_again(streams: dict) -> None:
         assert host.read() == sealed
 
 
-def test_a_killed_enclave_leaves_nothing_behind(streams: dict) -> None:
+def test_a_killed_enclave_leaves_nothing_behind(streams: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sealed weights end with the process, however it ends."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     session = started(streams)
-    folder = Path(session._folder.name)
     os.kill(session._process.pid, signal.SIGKILL)
     session.close()
-    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
     assert not any(MEMORY_NAME in name for root in ("/dev/shm", "/tmp") for name in os.listdir(root))  # noqa: PTH208
 
 
-def test_a_killed_command_leaves_no_weights_behind(tmp_path: Path) -> None:
-    """However the command that runs a plan ends, no file with weights is left, and its enclave ends."""
-    environment = os.environ | {"TMPDIR": str(tmp_path), "SECTUM_HOME": str(tmp_path)}
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize(
+    "while_in", ["sectum.enclave.streaming.written_graph", MEMORY_NAME], ids=["writing", "running"]
+)
+def test_a_command_that_ends_early_leaves_nothing_behind(tmp_path: Path, while_in: str, end: signal.Signals) -> None:
+    """Whether it is killed or interrupted, and when, no file of a plan's run is left, and its processes end."""
+    environment = os.environ | {"TMPDIR": str(tmp_path), "SECTUM_HOME": str(tmp_path / "home")}
     words = ["plan", "zoo:squeezenet1_1", "--epc", "5MiB", "--measure", "--runs", "90000", "--deadline", "600"]
     command_line = [sys.executable, "-m", "sectum.cli", *words]
-    with subprocess.Popen(command_line, env=environment, stdout=subprocess.DEVNULL) as command:
-        child = wait_for_enclave(command.pid)
-        command.kill()
-    end = time.monotonic() + 60
-    while Path(f"/proc/{child}/maps").exists() and MEMORY_NAME in maps_of(child):
-        assert time.monotonic() < end, "the enclave outlives the command"
+    with subprocess.Popen(
+        command_line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as command:
+        child = wait_for_child(command.pid, while_in)
+        command.send_signal(end)
+    assert command.returncode == (-end if end == signal.SIGKILL else 130)
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{child}/maps").exists() and maps_of(child):
+        assert time.monotonic() < deadline, "a process outlives the command"
         time.sleep(0.1)
-    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > MIB]
-    assert left == []
+    assert [path for path in tmp_path.iterdir() if path.name not in ("home", OF_THE_RUNTIME)] == []
 
 
 def maps_of(pid: int) -> str:
@@ -175,14 +184,16 @@ def maps_of(pid: int) -> str:
         return ""
 
 
-def wait_for_enclave(parent: int) -> int:
-    """The process that holds sealed weights, once it is there."""
+def wait_for_child(parent: int, sign: str) -> int:
+    """A process of a command, once this is in its command line or among its mappings."""
     end = time.monotonic() + 300
     while time.monotonic() < end:
-        for status in Path("/proc").glob("[0-9]*/stat"):
+        for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, IndexError):
-                fields = status.read_text().rpartition(")")[2].split()
-                if int(fields[1]) == parent and MEMORY_NAME in maps_of(int(status.parent.name)):
-                    return int(status.parent.name)
-        time.sleep(0.2)
-    raise AssertionError("no enclave was started")
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[1]) != parent:
+                    continue
+                if sign in (folder / "cmdline").read_text() or sign in maps_of(int(folder.name)):
+                    return int(folder.name)
+        time.sleep(0.02)
+    raise AssertionError("no such process was started")

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from sectum import zoo
 from sectum.enclave.runners.softepc import SoftEpcRunner
@@ -153,3 +155,23 @@ def test_a_chain_runs_with_given_inputs(tmp_path: Path) -> None:
     plain = sectum(tmp_path, "run", "zoo:squeezenet1_1", "--epc", "93MiB", "--input-file", tmp_path / "in.npz")
     assert found["enclaves"] == 2
     assert found["outputs"] == plain["outputs"]
+
+
+def test_outputs_keep_their_names(tmp_path: Path) -> None:
+    """`run -o` writes every output under the name that the model gives it, whatever that is."""
+    names, kinds = ["file", "a/b", "a_b", "../c:0"], ["Relu", "Neg", "Abs", "Exp"]
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["x"], [name]) for kind, name in zip(kinds, names, strict=True)],
+        "names",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in names],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    np.savez(tmp_path / "in.npz", x=np.array([[1, -2, 3], [-4, 5, -6]], np.float32))
+    out = tmp_path / "out.npz"
+    found = sectum(tmp_path, "run", tmp_path / "m.onnx", "--input-file", tmp_path / "in.npz", "-o", out)
+    assert list(found["outputs"]) == names
+    with np.load(out) as arrays:
+        assert list(arrays) == names
+        assert arrays["a/b"].tolist() == [[-1, 2, -3], [4, -5, 6]]
+        assert arrays["a_b"].tolist() == [[1, 2, 3], [4, 5, 6]]

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from drawing import examples
 from optimized_graphs import as_optimized
+from sectum.enclave.streaming.strip_operator import Rows
 from sectum.graph import Graph, Operator, Tensor, TensorKind
 from sectum.ort import OptimizedGraph
-from sectum.plan.rows import Divider, Rows
+from sectum.plan.rows import Divider
 
 NCHWC = "com.microsoft.nchwc"
 

@@ -1,9 +1,11 @@
-"""Arrays from an ``.npz`` file, which need not be trusted: values of a network's inputs, or its outputs."""
+"""Arrays in ``.npz`` files: values of a network's inputs, or its outputs. What is read need not be trusted."""
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,3 +67,15 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             f"{path} is no .npz file with an array for each input or output: write one with numpy.savez ({error})"
         ) from error
     return found
+
+
+def archive_of(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """The ``.npz`` file with these arrays. Names may be anything, also those of parameters of `numpy.savez`."""
+    import numpy as np
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return content.getvalue()

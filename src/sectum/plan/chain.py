@@ -18,11 +18,13 @@ from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.assignment import LATENCY, ChainCosts, assign, figures
 from sectum.plan.chain_estimate import BUFFER_SHARES, WAKING_MS, EnclaveCosts, estimate
 from sectum.plan.chain_shape import MOST_ENCLAVES
+from sectum.plan.evaluation import BUFFERS_AHEAD
 from sectum.plan.layout import Layout
 from sectum.plan.links import DEFAULT_LINK, LinkCosts, crossing_bytes
 from sectum.plan.opening import OpeningCosts
+from sectum.plan.planned import Candidate, Planned
 from sectum.plan.planned_chain import PlannedChain, PlannedEnclave
-from sectum.plan.planning import BUFFERS_AHEAD, Candidate, Planned, Planner, stage_of
+from sectum.plan.planning import Planner, stage_of
 from sectum.plan.segments import lay_out_segment, segment_of
 from sectum.plan.stages import PlannedStage
 from sectum.plan.units import Unit, channels_of

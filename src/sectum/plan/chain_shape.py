@@ -8,12 +8,18 @@ from itertools import pairwise
 from typing import Any
 
 from sectum.enclave.runners.relay import Pace
+from sectum.enclave.runners.runner import MIN_EPC_BYTES
 from sectum.plan.assignment import GOALS
 from sectum.plan.reading import Reader
 
 MOST_ENCLAVES = 64
 _MOST_BITS_PER_S, _MOST_DELAY_MS = 1e15, 1e5
 _MOST_THREADS, _MOST_BUFFERS = 256, 4
+_LINK_FIELDS = frozenset({"bits_per_s", "delay_ms", "seal_ms_per_mib", "open_ms_per_mib", "message_ms", "kind"})
+_ENCLAVE_FIELDS = frozenset({
+    "epc_bytes", "threads", "buffers", "buffer_bytes", "arena_bytes", "resident_bytes", "opened_bytes",
+    "received_bytes", "sent_bytes", "busy_ms", "interval_ms", "link_opening_ms", "link_sealing_ms", "link_ms", "loads",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def parse_chain(reader: Reader, whole: dict[str, Any], stages: Sequence[Any]) ->
     Raises:
         ArtefactInvalid: they are wrong, or stages do not pass through all enclaves in order.
     """
-    link = reader.mapping(whole.get("link"), "link")
+    link = reader.mapping(whole.get("link"), "link", _LINK_FIELDS)
     enclaves = reader.items(whole.get("enclaves"), "enclaves", MOST_ENCLAVES)
     numbers = [
         reader.number(reader.mapping(one, f"stages[{number}]").get("enclave"), f"stages[{number}].enclave", 0,
@@ -90,9 +96,9 @@ def parse_chain(reader: Reader, whole: dict[str, Any], stages: Sequence[Any]) ->
 
 def _enclave(reader: Reader, data: object, number: int) -> EnclaveShape:
     name = f"enclaves[{number}]"
-    enclave = reader.mapping(data, name)
+    enclave = reader.mapping(data, name, _ENCLAVE_FIELDS)
     return EnclaveShape(
-        epc_bytes=reader.number(enclave.get("epc_bytes"), f"{name}.epc_bytes", 1),
+        epc_bytes=reader.number(enclave.get("epc_bytes"), f"{name}.epc_bytes", MIN_EPC_BYTES),
         threads=reader.number(enclave.get("threads"), f"{name}.threads", 1, _MOST_THREADS),
         buffers=reader.number(enclave.get("buffers"), f"{name}.buffers", 1, _MOST_BUFFERS),
         buffer_bytes=reader.number(enclave.get("buffer_bytes"), f"{name}.buffer_bytes", 0),

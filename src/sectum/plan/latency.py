@@ -12,8 +12,9 @@ from sectum.graph.ir import Graph
 from sectum.plan.chain import ChainPlanner
 from sectum.plan.links import DEFAULT_LINK, LinkCosts, link_costs_for
 from sectum.plan.opening import OpeningCosts, costs_for
+from sectum.plan.planned import Planned
 from sectum.plan.planned_chain import PlannedChain
-from sectum.plan.planning import Planned, Planner
+from sectum.plan.planning import Planner
 from sectum.predict.prediction import Interval
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared

@@ -8,20 +8,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sectum.enclave.runners.runner import MIN_EPC_BYTES
 from sectum.errors import ArtefactInvalid
 from sectum.ort.optimized import RUNTIME, OptimizedGraph
 from sectum.plan.chain_shape import ChainShape, parse_chain
 from sectum.plan.order import can_run, in_order
-from sectum.plan.planning import Planned, StagePrediction
+from sectum.plan.planned import Planned, StagePrediction
 from sectum.plan.reading import Reader
 from sectum.plan.rows import Divider
 from sectum.plan.stages import PlannedStage
-from sectum.plan.units import channels_of, touched_bytes
+from sectum.plan.units import WeightSizes, channel_step, channels_of
 
 SCHEMA = "sectum-plan/2"
 MOST_BYTES = 16 << 20
 _MOST_STAGES = 20_000
 _MOST_OPERATORS = 1 << 20
+_MOST_BATCH = 1 << 16
+_FIELDS = frozenset({
+    "schema", "kind", "model", "runtime", "enclave", "epc_bytes", "threads", "operators", "order", "buffers",
+    "buffer_bytes", "arena_bytes", "latency_ms", "interval_ms", "native_ms", "unplanned_ms", "unplanned_interval_ms",
+    "resident_bytes", "opened_bytes", "outputs_equal_native", "opening", "stages", "ms_per_sample", "calibrated",
+    "machine", "sectum", "measured", "goal", "link", "pipeline_ms", "requests_per_s", "enclaves",
+})  # fmt: skip
+_MODEL_FIELDS = frozenset({"source", "sha256", "batch", "inputs"})
+_STAGE_FIELDS = frozenset({
+    "first", "last", "channels", "rows", "strips", "weights", "enclave", "operators", "weight_bytes", "opened_bytes",
+    "cost",
+})  # fmt: skip
+"""What the files of plans have, what is not read included: a misspelt field would have no effect."""
 _STREAMED, _INT8, _STAYS = "streamed", "int8", "stay"
 
 
@@ -114,7 +128,8 @@ class Plan:
                     "the plan's order does not have each operator once, after those whose results it reads"
                 )
             graph = in_order(graph, self.order)
-        weights = [touched_bytes(op, graph) for op in graph.operators]
+        sizes = WeightSizes(graph)
+        weights = [sizes.of(op) for op in graph.operators]
         divider = Divider(graph)
         following, channel = 0, 0
         made = []
@@ -128,13 +143,22 @@ class Plan:
                     f"stage {number} of the plan does not begin where the one before ends, or is not a part of an "
                     "operator that can be divided: stages must cover all operators, once and in order"
                 )
+            if channels and end < of_channels and (end % (step := channel_step(graph.operators[first], graph))):
+                raise ArtefactInvalid(
+                    f"stage {number} of the plan ends at channel {end} of {of_channels}: all parts of this operator "
+                    f"but the last must end at multiples of {step}, for its kernel computes so many together"
+                )
             division = None if stage.rows is None or channels else divider.divided(first, last, stage.rows)
             if stage.rows is not None and division is None:
                 raise ArtefactInvalid(
                     f"stage {number} of the plan cannot be computed in strips of {stage.rows} rows: strips need fewer "
                     "rows than its last result has, and operators that give the same values however they are divided"
                 )
-            whole = sum(weights[first : last + 1])
+            stored, whole = (sum(column) for column in zip(*weights[first : last + 1], strict=True))
+            if stage.streamed and whole < stored:
+                raise ArtefactInvalid(
+                    f"stage {number} of the plan streams a table of which few rows are read: let it '{_STAYS}'"
+                )
             n_bytes = whole if not channels else -(-whole * (end - begin) // of_channels)
             made.append(PlannedStage(first, last, channels, of_channels, stage.streamed, n_bytes, division, stage.int8))
             following, channel = (first, end) if channels and end < of_channels else (last + 1, 0)
@@ -216,6 +240,8 @@ def read_plan(path: Path) -> Plan:
         ArtefactInvalid: it is no plan, damaged, or of another version.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe may never end
+            raise ArtefactInvalid(f"the plan {path} is not a file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
@@ -239,7 +265,8 @@ def parse_plan(data: object, origin: str) -> Plan:
     whole = reader.mapping(data, "the plan")
     if whole.get("schema") != SCHEMA:
         raise ArtefactInvalid(f"{origin} is not a plan of this version ({SCHEMA}): make one with 'sectum plan'")
-    model = reader.mapping(whole.get("model"), "model")
+    reader.mapping(whole, "the plan", _FIELDS)
+    model = reader.mapping(whole.get("model"), "model", _MODEL_FIELDS)
     inputs = reader.mapping(model.get("inputs", {}), "model.inputs")
     stages = reader.items(whole.get("stages"), "stages", _MOST_STAGES)
     if not stages:
@@ -254,13 +281,13 @@ def parse_plan(data: object, origin: str) -> Plan:
     return Plan(
         model=reader.text(model.get("source"), "model.source"),
         sha256=None if model.get("sha256") is None else reader.text(model.get("sha256"), "model.sha256"),
-        batch=None if model.get("batch") is None else reader.number(model.get("batch"), "model.batch", 1),
+        batch=None if model.get("batch") is None else reader.number(model.get("batch"), "model.batch", 1, _MOST_BATCH),
         inputs={
             name: tuple(reader.number(size, f"shape of {name:.40}", 1) for size in reader.items(shape, name, 32))
             for name, shape in inputs.items()
         },
         enclave=reader.text(whole.get("enclave"), "enclave"),
-        epc_bytes=reader.number(whole.get("epc_bytes"), "epc_bytes", 1),
+        epc_bytes=reader.number(whole.get("epc_bytes"), "epc_bytes", MIN_EPC_BYTES),
         threads=reader.number(whole.get("threads"), "threads", 1, 256),
         operators=reader.number(whole.get("operators"), "operators", 1),
         buffers=reader.number(whole.get("buffers"), "buffers", 1, 4),
@@ -276,7 +303,7 @@ def parse_plan(data: object, origin: str) -> Plan:
 
 def _stage(reader: Reader, data: object, number: int) -> StoredStage:
     name = f"stages[{number}]"
-    stage = reader.mapping(data, name)
+    stage = reader.mapping(data, name, _STAGE_FIELDS)
     channels = None
     if stage.get("channels") is not None:
         both = reader.items(stage["channels"], f"{name}.channels", 2)

@@ -9,7 +9,7 @@ from sectum.plan.assignment import LATENCY
 from sectum.plan.layout import Layout
 from sectum.plan.links import LinkCosts
 from sectum.plan.opening import OpeningCosts
-from sectum.plan.planning import StagePrediction
+from sectum.plan.planned import StagePrediction
 from sectum.plan.stages import PlannedStage
 from sectum.predict.prediction import Interval
 

@@ -23,14 +23,19 @@ class Reader:
         """The error for a field that is not what was expected."""
         return ArtefactInvalid(f"{self._origin}: {name:.80} must be {expected}; make the plan again with 'sectum plan'")
 
-    def mapping(self, value: object, name: str) -> dict[str, Any]:
-        """An object.
+    def mapping(self, value: object, name: str, fields: frozenset[str] | None = None) -> dict[str, Any]:
+        """An object that has no other fields than these; any where they are None.
 
         Raises:
-            ArtefactInvalid: it is none.
+            ArtefactInvalid: it is none, or has others, which would be of no effect.
         """
         if not isinstance(value, dict):
             raise self.error(name, "an object")
+        if fields is not None and (others := sorted(value.keys() - fields)):
+            raise ArtefactInvalid(
+                f"{self._origin}: {name:.80} has the field '{others[0]:.40}', which plans do not have: correct its "
+                "name, or take it out"
+            )
         return value
 
     def items(self, value: object, name: str, most: int) -> list[Any]:

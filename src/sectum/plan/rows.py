@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from sectum.enclave.streaming.strip_operator import Rows, StripOperator
 from sectum.graph.ir import Operator
 from sectum.ort.optimized import OptimizedGraph
-
-Rows = tuple[int, int]
-"""From, and up to but without."""
 
 _NCHWC = "com.microsoft.nchwc"
 _ROW_AXIS, _RANK = 2, 4
@@ -28,21 +26,6 @@ _ROW_BY_ROW = frozenset({f"{_NCHWC}:ReorderInput", f"{_NCHWC}:ReorderOutput", "C
 _ROW_BY_ROW_IN_BLOCKS = frozenset({"Sigmoid", "Tanh", "HardSigmoid", "Gelu", "com.microsoft:Gelu",
                                    "com.microsoft:QuickGelu"})  # fmt: skip
 """In the plain layout, the last values of a tensor are computed by other instructions than the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class StripOperator:
-    """What an operator does for one strip.
-
-    Attributes:
-        made: rows of its result.
-        reads: for each input, the rows that it reads; None for weights, and for what it reads as a whole.
-        pads: that replace its own: above, left, below, right; None where it has none.
-    """
-
-    made: Rows
-    reads: tuple[Rows | None, ...]
-    pads: tuple[int, int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)

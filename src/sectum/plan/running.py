@@ -7,13 +7,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
+from typing import IO, Any
 
 from sectum.enclave.runners.launch import child_environment
 from sectum.enclave.streaming.library import streaming_library
-from sectum.enclave.streaming.written_graph import STRUCTURE, WEIGHTS
 from sectum.errors import RuntimeRefused
 from sectum.ort.optimized import OptimizedGraph
 from sectum.plan.layout import last_reads
@@ -46,27 +44,17 @@ def prepared_streams(
         EnclaveUnavailable: libstreaming cannot be compiled here.
     """
     library = streaming_library()
-    with ExitStack() as files:
-        with tempfile.TemporaryDirectory(prefix="sectum-plan-", ignore_cleanup_errors=True) as name:
-            folder = Path(name).resolve()
-            _write_graph(model, folder)
-            # The files lose their names here, so that nothing is left however this process ends.
-            structure, weights = (_held(files, folder / part) for part in (STRUCTURE, WEIGHTS))
-        written = {"structure": structure, "weights": weights, "library": str(library)}
+    # Files without names: nothing is left of them, however this process ends.
+    with tempfile.TemporaryFile(prefix="sectum-") as structure, tempfile.TemporaryFile(prefix="sectum-") as weights:
+        _write_graph(model, structure, weights)
+        structure_at, weights_at = (f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (structure, weights))
+        written = {"structure": structure_at, "weights": weights_at, "library": str(library)}
         yield streams_of(written, graph, stages, buffers, arena_room(arena_bytes))
 
 
 def arena_room(arena_bytes: int) -> int:
     """Memory for activations that are planned to take so many bytes."""
     return int(_ARENA_SLACK * arena_bytes) + MIB
-
-
-def _held(files: ExitStack, path: Path) -> str | None:
-    """Open a file until the stack is left; the path by which others open it meanwhile, or None if there is no file."""
-    if not path.exists():
-        return None
-    file = files.enter_context(path.open("rb"))
-    return f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def streams_of(
@@ -103,14 +91,26 @@ def streams_of(
     }
 
 
-def _write_graph(model: bytes, folder: Path) -> None:
-    path = folder / "model.onnx"
-    path.write_bytes(model)
-    command = [sys.executable, "-P", "-m", "sectum.enclave.streaming.written_graph", str(path), str(folder)]
+def _write_graph(model: bytes, structure: IO[bytes], weights: IO[bytes]) -> None:
+    with tempfile.TemporaryFile(prefix="sectum-") as source:
+        source.write(model)
+        source.flush()
+        files = [file.fileno() for file in (source, structure, weights)]
+        ended = _written(files)
+    if ended.returncode != 0:
+        said = ended.stderr.strip().splitlines()
+        raise RuntimeRefused(
+            f"ONNX Runtime cannot write the graph that it executes: {said[-1] if said else 'no reason'}"
+        )
+
+
+def _written(files: Sequence[int]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "sectum.enclave.streaming.written_graph", *map(str, files)]
     try:
-        ended = subprocess.run(
+        return subprocess.run(
             command,
             env=child_environment(),
+            pass_fds=files,
             capture_output=True,
             text=True,
             errors="replace",
@@ -122,12 +122,6 @@ def _write_graph(model: bytes, folder: Path) -> None:
             f"ONNX Runtime did not write the graph that it executes within {_WRITING_DEADLINE_S:g} s: try again when "
             "the machine is less busy"
         ) from error
-    if ended.returncode != 0:
-        said = ended.stderr.strip().splitlines()
-        raise RuntimeRefused(
-            f"ONNX Runtime cannot write the graph that it executes: {said[-1] if said else 'no reason'}"
-        )
-    path.unlink()
 
 
 def _strips(graph: OptimizedGraph, division: Division, last_read: Mapping[str, int], number: int) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sectum.enclave.streaming.strip_operator import Rows
 from sectum.graph.ir import Operator, Tensor, TensorKind
 from sectum.ort.memory_plan import memory_plan
 from sectum.ort.operators import describe
 from sectum.ort.optimized import OptimizedGraph
-from sectum.plan.rows import Division, Rows, Strip
+from sectum.plan.rows import Division, Strip
 
 
 @dataclass(frozen=True, slots=True)

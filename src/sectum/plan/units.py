@@ -186,6 +186,11 @@ def channels_of(op: Operator, graph: OptimizedGraph) -> int:
     return 0
 
 
+def channel_step(op: Operator, graph: OptimizedGraph) -> int:
+    """Parts of an operator begin and end at multiples of so many channels: whole blocks or panels of its kernel."""
+    return graph.cpu.nchwc_block if op.qualified_type in _BLOCKED_CONV else _PANEL_COLUMNS
+
+
 def _along_columns(shape: tuple[int, ...], columns: int) -> bool:
     """Whether what is added to a product has one value, or one for each column."""
     return math.prod(shape) == 1 or (math.prod(shape) == columns and shape[-1] == columns)
@@ -194,9 +199,9 @@ def _along_columns(shape: tuple[int, ...], columns: int) -> bool:
 def _parts(op: Operator, graph: OptimizedGraph, weight_bytes: int, buffer_bytes: int) -> list[tuple[int, int]]:
     """Equal parts of an operator whose weights fit into a buffer each; none if it cannot be divided so."""
     channels = channels_of(op, graph)
-    step = graph.cpu.nchwc_block if op.qualified_type in _BLOCKED_CONV else _PANEL_COLUMNS
     if not channels:
         return []
+    step = channel_step(op, graph)
     steps = -(-channels // step)
     step_bytes = math.ceil(weight_bytes / steps) + 4 * ALIGNMENT_BYTES
     fitting = buffer_bytes // step_bytes

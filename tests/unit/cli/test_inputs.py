@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sectum.cli.input_file import read_arrays
+from sectum.cli.input_file import archive_of, read_arrays
 from sectum.cli.options import read_inputs
 from sectum.errors import UsageError
 
@@ -217,3 +217,19 @@ def test_shapes_that_data_decide_are_those_of_the_run(run, tmp_path):
     result = run("predict", unknown)
     assert result.exit_code == 15
     assert "A run of the model" in result.stderr
+
+
+def test_written_arrays_are_read_again(tmp_path):
+    """Arrays are written and read under any name, also those of parameters of numpy.savez and those with slashes."""
+    arrays = {
+        "file": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "a/b": np.array([1, 2]),
+        "a_b": np.array(True),
+        "../c:0": np.zeros((0, 3), np.int8),
+        "args": np.array(1.5),
+    }
+    (tmp_path / "out.npz").write_bytes(archive_of(arrays))
+    for found in (read_arrays(tmp_path / "out.npz"), dict(np.load(tmp_path / "out.npz"))):
+        assert list(found) == list(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found[name], array, strict=True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from kinds_of_models import build
 from sectum.errors import ArtefactInvalid
+from sectum.graph import read
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.optimized import RUNTIME
 from sectum.plan.plan_file import MOST_BYTES, Plan, StoredStage, parse_plan, read_plan
+from sectum.plan.units import channels_of
 
 GOOD = {
     "schema": "sectum-plan/2",
@@ -73,6 +77,8 @@ def test_weights_as_int8_are_read_for_each_stage() -> None:
         (("model",), []),
         (("model", "source"), ""),
         (("model", "source"), "x" * 5000),
+        (("model", "batch"), 0),
+        (("model", "batch"), (1 << 16) + 1),
         (("model", "inputs"), {"input": [0]}),
         (("model", "inputs"), {"input": "1x3"}),
         (("threads",), 0),
@@ -82,6 +88,7 @@ def test_weights_as_int8_are_read_for_each_stage() -> None:
         (("buffer_bytes",), -1),
         (("arena_bytes",), 1 << 60),
         (("epc_bytes",), "93MiB"),
+        (("epc_bytes",), (256 << 10) - 1),
         (("operators",), None),
         (("stages",), []),
         (("stages",), {"first": 0}),
@@ -153,6 +160,23 @@ def test_a_wrong_field_of_several_enclaves_is_refused(path: tuple, value: object
 
 
 @pytest.mark.parametrize(
+    ("good", "path"),
+    [
+        ("one", ("order_",)),
+        ("one", ("model", "shapes")),
+        ("one", ("stages", 1, "row")),
+        ("several", ("link", "bandwidth")),
+        ("several", ("enclaves", 1, "thread")),
+        ("several", ("stages", 0, "enclaves")),
+    ],
+)
+def test_a_field_that_plans_do_not_have_is_refused(good: str, path: tuple) -> None:
+    """A misspelt field is not passed over: the error names it."""
+    with pytest.raises(ArtefactInvalid, match=f"has the field '{path[-1]}'"):
+        parse_plan(changed(path, 1, GOOD if good == "one" else SEVERAL), "here")
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}', b" " * (MOST_BYTES + 1)]
 )
 def test_files_that_are_no_plan_are_refused(tmp_path: Path, content: bytes) -> None:
@@ -163,6 +187,16 @@ def test_files_that_are_no_plan_are_refused(tmp_path: Path, content: bytes) -> N
         read_plan(path)
     with pytest.raises(ArtefactInvalid):
         read_plan(tmp_path / "missing.json")
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A folder is no plan, and nobody waits for a pipe that nothing is written to."""
+    pipe, folder = tmp_path / "pipe.json", tmp_path / "folder.json"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (pipe, folder):
+        with pytest.raises(ArtefactInvalid, match="not a file"):
+            read_plan(path)
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +259,35 @@ def test_an_order_has_each_operator_once_after_what_it_reads(optimized) -> None:
     for order in (same[:-1], (*same[:-1], 0), same[::-1], (*same, count)):
         with pytest.raises(ArtefactInvalid, match="order"):
             stages_of(optimized, whole, order=order)
+
+
+@pytest.mark.parametrize("kind", ["com.microsoft.nchwc:Conv", "com.microsoft:FusedGemm"])
+def test_parts_of_an_operator_are_whole_blocks(optimized, kind: str) -> None:
+    """Parts that end within a block of channels, which the kernel computes together, are refused; others are taken."""
+    last = len(optimized.operators) - 1
+    place = next(index for index, op in enumerate(optimized.operators) if op.qualified_type == kind)
+    channels = channels_of(optimized.operators[place], optimized)
+
+    def of(end: int) -> tuple:
+        before = [(0, place - 1, None, None, True)] if place else []
+        parts = [(place, place, (0, end), None, True), (place, place, (end, channels), None, True)]
+        return stages_of(optimized, *before, *parts, (place + 1, last, None, None, True))
+
+    assert [stage.channels for stage in of(32) if stage.channels] == [(0, 32), (32, channels)]
+    for end in (1, 8, 31, channels - 1):
+        with pytest.raises(ArtefactInvalid, match="multiples of 16"):
+            of(end)
+
+
+def test_a_table_of_which_few_rows_are_read_stays() -> None:
+    """A plan that streams a table, all of which would be opened for a few rows, is refused; others are not."""
+    graph = optimize(read(build("large_table")).graph, Cpu(16))
+    table = next(index for index, op in enumerate(graph.operators) if op.type == "Gather")
+    last = len(graph.operators) - 1
+
+    def of(streamed: int) -> tuple:
+        return stages_of(graph, *((place, place, None, None, place == streamed) for place in range(last + 1)))
+
+    assert of(last)
+    with pytest.raises(ArtefactInvalid, match=f"stage {table} of the plan streams a table"):
+        of(table)

@@ -8,9 +8,11 @@ import pytest
 
 from sectum.enclave import profile
 from sectum.errors import UsageError
+from sectum.plan.evaluation import Shared
 from sectum.plan.layout import RUNTIME_BYTES, lay_out
 from sectum.plan.opening import OpeningCosts
-from sectum.plan.planning import Planned, Planner, Shared
+from sectum.plan.planned import Planned
+from sectum.plan.planning import Planner
 from sectum.plan.units import units
 from sectum.units import MIB
 

@@ -107,7 +107,11 @@ def tried(answer: Answer) -> str:
             found.append("an EPC that holds the working set")
         elif question.values.get(kind):
             found.append(limits[kind](question.values[kind]))
-    return f"Tried: {', '.join(found)}; a plan and threads also together with one more of these."
+    if not found:
+        return "There was nothing to try: give --most-threads, or an --enclave with an EPC."
+    free = [name for kind, name in ((PLAN, "a plan"), (THREADS, "threads")) if question.values.get(kind)]
+    together = f"; {' and '.join(free)} also together with one more of these" if free and len(found) > 1 else ""
+    return f"Tried: {', '.join(found)}{together}."
 
 
 def command(answer: Answer, choice: Choice) -> str:

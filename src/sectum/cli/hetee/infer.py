@@ -162,25 +162,22 @@ def _save(session: Session | PoolSession, results: list[Result], folder: Path) -
 
 def archive(results: list[Result]) -> bytes:
     """All outputs as an ``.npz`` file, with the batches concatenated, and text as text instead of pickled objects."""
-    import io
-    import zipfile
-
     import numpy as np
 
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:  # an output may have the name of a parameter of numpy.savez
-        for name in results[0].outputs:
-            joined = results[0].outputs[name]
-            if len(results) > 1:
-                try:
-                    joined = np.concatenate([np.atleast_1d(result.outputs[name]) for result in results])
-                except ValueError:
-                    raise UsageError(
-                        f"the output '{name}' has a different shape in each batch: send all images in one, with --batch"
-                    ) from None
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, joined.astype(str) if joined.dtype == object else joined)
-    return file.getvalue()
+    from sectum.cli.input_file import archive_of
+
+    arrays = {}
+    for name in results[0].outputs:
+        joined = results[0].outputs[name]
+        if len(results) > 1:
+            try:
+                joined = np.concatenate([np.atleast_1d(result.outputs[name]) for result in results])
+            except ValueError:
+                raise UsageError(
+                    f"the output '{name}' has a different shape in each batch: send all images in one, with --batch"
+                ) from None
+        arrays[name] = joined.astype(str) if joined.dtype == object else joined
+    return archive_of(arrays)
 
 
 @contextmanager

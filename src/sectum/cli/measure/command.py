@@ -102,6 +102,11 @@ def measure(
 
         if enclave != "softepc" or epc_bytes is not None or batch is not None or inputs or conditions["threads"] != 1:
             raise UsageError("a plan says the enclave, the EPC, the batch, the inputs and the threads: leave these out")
+        if no_predict or conditions["as_loaded"] or conditions["policy"] != "second-chance":
+            raise UsageError(
+                "a plan is measured in the steady state, as it was planned, and with its prediction: leave --policy, "
+                "--as-loaded and --no-predict out"
+            )
         measure_file(Path(model), as_json=as_json, runs=conditions["runs"], deadline_s=conditions["deadline_s"])
         return
     if enclave == "native" and epc_bytes is not None:

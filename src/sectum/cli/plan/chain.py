@@ -10,6 +10,7 @@ from sectum.cli.plan.planning import (
     PlanResult,
     check_is_for,
     parts_of_planner,
+    plan_for,
     plan_inputs,
     read_plan,
     stored_plan,
@@ -126,6 +127,19 @@ def chain_for(
         chain=chain,
     )
     return ChainResult(source, planner.graph, plan, planned, planner.calibrated, planner.machine)
+
+
+def best_of(chain: ChainResult, *, int8: bool) -> PlanResult | ChainResult:
+    """The plan for one enclave, where one for several gains nothing over it."""
+    from sectum.cli.predict.predicting import load_profile
+
+    planned, plan = chain.planned, chain.plan
+    takes_ms = planned.latency_ms if chain.shape.goal == "latency" else planned.pipeline_ms
+    if len(planned.enclaves) > 1 and takes_ms < planned.unplanned_ms:
+        return chain
+    profile = load_profile(plan.enclave, plan.epc_bytes)
+    one = plan_for(chain.source, profile, plan.threads, enclave=plan.enclave, int8=int8)
+    return one if one.planned.latency_ms <= takes_ms else chain
 
 
 def read_any(path: Path) -> PlanResult | ChainResult:

@@ -129,7 +129,7 @@ def show(result: ChainResult, found: dict[str, Any]) -> None:
     links_ms = found["latency_ms"] - found["computing_ms"]
     rows(
         [
-            ("latency", milliseconds(found["latency_ms"]), f"measured; {len(found['samples'])} samples"),
+            ("latency", milliseconds(found["latency_ms"]), f"measured; {plural(len(found['samples']), 'sample')}"),
             ("  enclaves", milliseconds(found["computing_ms"]), "measured; one after the other"),
             ("  links", milliseconds(links_ms), "measured; paced to the plan's links"),
             ("between results", milliseconds(found["pipeline_ms"]), "the slowest enclave, as measured"),

@@ -22,11 +22,11 @@ from sectum.cli.options import (
 )
 from sectum.cli.plan import chain_measuring, chain_pictures, chain_words, words
 from sectum.cli.plan import pictures as plan_pictures
-from sectum.cli.plan.chain import ChainResult, make_chain
+from sectum.cli.plan.chain import ChainResult, best_of, make_chain
 from sectum.cli.plan.link_options import link_options, pace
-from sectum.cli.plan.planning import AnyPlan, PlanResult, fastest_batch, make_plan, measure_plan
+from sectum.cli.plan.planning import AnyPlan, PlanResult, check_plan_path, fastest_batch, make_plan, measure_plan
 from sectum.cli.render.figures import milliseconds, times
-from sectum.cli.render.output import check_writable, print_json, write_file
+from sectum.cli.render.output import print_json, write_file
 from sectum.cli.render.progress import progress_bar
 from sectum.cli.render.show import paragraph, remarks, say
 from sectum.errors import UsageError
@@ -74,7 +74,7 @@ _CHANGES_OUTPUTS = (
 )
 @runs_option
 @deadline_option("120", "Stop each measurement after so many seconds.")
-@output_option("Write the plan to this file, for 'sectum run' and 'sectum measure'.")
+@output_option("Write the plan to this .json file, for 'sectum run' and 'sectum measure'.")
 @json_option
 def plan(
     *,
@@ -104,13 +104,14 @@ def plan(
     if measured:
         check_measurable("plans", options["enclave"])
     if output is not None:
-        check_writable(output)
+        check_plan_path(output)
     if enclaves is None and (bits_per_s is not None or delay_ms is not None):
         raise UsageError("--bandwidth and --delay are those of links between enclaves: give --enclaves, too")
     options["int8"] = weights == "int8"
     result: PlanResult | ChainResult
     if enclaves is not None:
-        result = make_chain(model, enclaves=enclaves, goal=goal, link=pace(bits_per_s, delay_ms), **options)
+        chain = make_chain(model, enclaves=enclaves, goal=goal, link=pace(bits_per_s, delay_ms), **options)
+        result = best_of(chain, int8=options["int8"])
     else:
         result = make_plan(model, **options) if goal == "latency" else fastest_batch(model, **options)
     if output is not None:

@@ -53,7 +53,7 @@ def _show(result: PlanResult, found: dict[str, Any]) -> None:
     say("")
     rows(
         [
-            ("latency", milliseconds(found["latency_ms"]), f"measured; {len(found['samples'])} samples"),
+            ("latency", milliseconds(found["latency_ms"]), f"measured; {plural(len(found['samples']), 'sample')}"),
             ("outside an enclave", milliseconds(found["native_ms"]), "measured"),
             ("opened", format_bytes(found["opened_bytes"]), "planned; weights opened per inference"),
             ("loads", count(found["loads"] or 0), "measured; pages loaded per inference"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sectum import __version__
 from sectum.cli.options import Inputs
 from sectum.cli.render.measurements import measurement_json, prediction_json
+from sectum.cli.render.output import check_writable
 from sectum.errors import ArtefactInvalid, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     from sectum.ort.optimized import OptimizedGraph
     from sectum.plan.opening import OpeningCosts
     from sectum.plan.plan_file import Plan
-    from sectum.plan.planning import Planned, Planner
+    from sectum.plan.planned import Planned
+    from sectum.plan.planning import Planner
     from sectum.plan.stages import PlannedStage
     from sectum.predict.predictor import Predictor
     from sectum.predict.prepared import Prepared
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
+_ENDING = ".json"
 RUNNERS = ("softepc",)
 """Where a plan runs."""
 NATIVE_SHARE = 0.25
@@ -123,7 +126,20 @@ class PlanResult(AnyPlan):
 
 def is_plan(text: str) -> bool:
     """Whether an argument names a plan's file, not a model."""
-    return text.endswith(".json")
+    return text.endswith(_ENDING)
+
+
+def check_plan_path(path: Path) -> None:
+    """Check that a plan can be written, under a name by which it is known as one.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    check_writable(path)
+    if not is_plan(path.name):
+        raise UsageError(
+            f"'sectum run' and 'sectum measure' know a plan by the end of its name, {_ENDING}: write -o {path}{_ENDING}"
+        )
 
 
 def plan_inputs(inputs: Inputs) -> dict[str, tuple[int, ...]]:

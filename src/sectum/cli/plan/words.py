@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sectum.cli.plan.planning import PlanResult
-    from sectum.plan.planning import StagePrediction
+    from sectum.plan.planned import StagePrediction
     from sectum.plan.stages import PlannedStage
 
 

@@ -12,7 +12,7 @@ from sectum.units import format_bytes
 
 if TYPE_CHECKING:
     from sectum.cli.predict.predicting import PredictionResult
-    from sectum.plan.planning import Planned
+    from sectum.plan.planned import Planned
 
 _HELPS = 1.05
 """A plan helps where the network is so many times slower without it."""

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sectum.measure.measurement import Measurement
+    from sectum.plan.planned import Planned
     from sectum.plan.planned_chain import PlannedChain
-    from sectum.plan.planning import Planned
     from sectum.predict.prediction import Prediction
 
     Predicted = Prediction | Planned | PlannedChain

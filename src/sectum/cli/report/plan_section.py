@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sectum.cli.report.findings import Findings
-    from sectum.plan.planning import Planned
+    from sectum.plan.planned import Planned
 
 
 def plan_section(findings: Findings) -> str:

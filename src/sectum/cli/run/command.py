@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ from sectum.cli.options import (
     shape_options,
     threads_option,
 )
+from sectum.cli.plan.planning import RUNNERS
 from sectum.cli.render.figures import percent, plural
 from sectum.cli.render.output import check_writable, print_json, write_file
 from sectum.cli.render.show import paragraph, rows, say
+from sectum.cli.render.untrusted import printable
 from sectum.errors import UsageError
 from sectum.units import format_bytes
 
@@ -43,6 +45,7 @@ _SHOWN = 5
     )
 )
 @click.argument("model", metavar="MODEL|PLAN")
+@click.option("--enclave", type=click.Choice(RUNNERS), default=RUNNERS[0], show_default=True, help="Where to run.")
 @epc_option
 @shape_options
 @threads_option
@@ -52,6 +55,7 @@ _SHOWN = 5
 def run(
     *,
     model: str,
+    enclave: str,
     epc_bytes: int | None,
     batch: int | None,
     inputs: Inputs,
@@ -70,6 +74,7 @@ def run(
     Where a plan stores weights as int8, the network also runs once without it, outside the enclave. The result states
     the largest difference between the outputs.
     """
+    from sectum.cli.input_file import archive_of
     from sectum.cli.plan.chain import read_any
     from sectum.cli.plan.once import difference, outputs_of
     from sectum.cli.plan.planning import is_plan, make_plan
@@ -84,15 +89,13 @@ def run(
         result: PlanResult | ChainResult = read_any(Path(model))
     else:
         shapes = {name: given.shape for name, given in values.items()} | shapes
-        result = make_plan(
-            model, enclave="softepc", epc_bytes=epc_bytes, batch=batch, inputs={**shapes}, threads=threads
-        )
+        result = make_plan(model, enclave=enclave, epc_bytes=epc_bytes, batch=batch, inputs={**shapes}, threads=threads)
     found = outputs_of(result, values, deadline_s)
     off = None
     if result.planned.changes_outputs:
         off = difference(found, outputs_of(result, values, deadline_s, planned=False))
     if output is not None:
-        _write(output, found)
+        write_file(output, archive_of(found))
     if as_json:
         print_json(_to_json(result, found, off))
         return
@@ -101,15 +104,6 @@ def run(
 
 def _enclaves(result: PlanResult | ChainResult) -> int:
     return 1 if result.plan.chain is None else len(result.plan.chain.enclaves)
-
-
-def _write(path: Path, found: dict[str, NDArray[np.generic]]) -> None:
-    import numpy as np
-
-    content = io.BytesIO()
-    arrays: dict[str, Any] = {name.replace("/", "_"): value for name, value in found.items()}
-    np.savez(content, **arrays)
-    write_file(path, content.getvalue())
 
 
 def _to_json(
@@ -123,7 +117,7 @@ def _to_json(
         "enclaves": _enclaves(result),
         "stages": len(result.planned.stages),
         "opened_bytes": result.planned.opened_bytes,
-        "largest_difference": None if off is None else off.largest,
+        "largest_difference": None if off is None else off.in_json,
         "outputs": {
             name: {
                 "shape": list(value.shape),
@@ -153,9 +147,15 @@ def _show(result: PlanResult | ChainResult, found: dict[str, NDArray[np.generic]
         if value.dtype.kind == "f" and flat.size:
             order = np.argsort(flat)[::-1][:_SHOWN]
             largest = "largest: " + "  ".join(f"{index}: {flat[index]:.4g}" for index in order.tolist())
-        entries.append((name, f"{value.dtype.name} {'x'.join(map(str, value.shape))}", largest))
+        entries.append((printable(name, limit=60), f"{value.dtype.name} {'x'.join(map(str, value.shape))}", largest))
     rows(entries)
     if off is not None:
-        share = f", {percent(off.largest / off.of)} of the largest value" if off.of else ""
         say("")
-        paragraph(f"Weights are int8: outputs differ from those without a plan by {off.largest:.3g} at most{share}.")
+        paragraph(f"Weights are int8: {_apart(off)}.")
+
+
+def _apart(off: Difference) -> str:
+    if math.isinf(off.largest):
+        return "outputs have other shapes than without a plan, or other values that are infinite or no numbers"
+    share = f", {percent(off.largest / off.of)} of the largest value" if off.of else ""
+    return f"outputs differ from those without a plan by {off.largest:.3g} at most{share}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import socket
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -104,7 +105,8 @@ class ChainSession:
     def __init__(
         self, job: Job, runner: SoftEpcRunner, pace: Pace, carry: Carry, observed: list[tuple[Observed, ...]]
     ) -> None:
-        jobs = _jobs(job)
+        stop = threading.Event()
+        jobs = _jobs(replace(job, stop=stop))
         self._epcs = [one.epc_bytes for one in jobs]
         self._observed = observed
         self._samples: list[list[Sample]] = [[] for _ in jobs]
@@ -119,15 +121,18 @@ class ChainSession:
                 self._pool.submit(runner.start, replace(one, link=place.to_json()))
                 for one, place in zip(jobs, places, strict=True)
             ]
+            early: set[Future[ChildSession]] = set()
             try:
-                wait(started)  # the processes inherit the ends of their links, so these stay open until then
+                early, _ = wait(started, return_when=FIRST_EXCEPTION)
             finally:
-                wait(started)
+                if len(early) < len(jobs):  # one has failed, or Ctrl-C was pressed
+                    stop.set()
+                wait(started)  # the processes inherit the ends of their links, so these stay open until then
                 self._children = [one.result() for one in started if one.exception() is None]
-                if len(self._children) < len(jobs):
+                if stop.is_set() or len(self._children) < len(jobs):
                     self.close()
         if not self._children:
-            raise _cause(started, started)
+            raise _cause(started, [one for one in started if one in early])
         versions = self._children[0].info.versions
         self.info = SessionInfo(versions, self._children[0].info.inputs, time.monotonic() - begin)
 

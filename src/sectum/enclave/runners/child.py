@@ -22,7 +22,9 @@ import mmap
 import os
 import platform
 import resource
+import select
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -326,6 +328,15 @@ class _Server:
             state.update(np.ascontiguousarray(value).data)
         return state.hexdigest()
 
+    def write_outputs(self, path: str) -> None:
+        """Write the outputs of one inference, each by its number, and their names."""
+        arrays: dict[str, Any] = {str(index): value for index, value in enumerate(self._run())}
+        for name, value in zip(self._outputs, arrays.values(), strict=True):
+            if not isinstance(value, np.ndarray) or value.dtype.hasobject:
+                raise _InferenceFailed(f"output '{name}' is not a tensor of numbers")
+        with Path(path).open("wb") as file:
+            np.savez(file, names=np.array(self._outputs), **arrays)
+
     def output_types(self, answer: Any) -> None:
         """Send name, shape and type of each output that is a tensor of numbers."""
         for name, value in zip(self._outputs, self._run(), strict=True):
@@ -356,8 +367,7 @@ class _Server:
             case "digest":
                 result = self.digest()
             case "outputs":
-                arrays = {str(index): value for index, value in enumerate(self._run())}
-                np.savez(request["path"], names=np.array(self._outputs), **arrays)
+                self.write_outputs(request["path"])
             case "output_types":
                 self.output_types(answer)
             case "memory":
@@ -380,6 +390,14 @@ class _Server:
         answer({"result": result})
 
 
+def _end_with_parent() -> None:
+    """End this process once its standard input is closed: whoever has started it is gone, or needs it no longer."""
+    parent = select.poll()
+    parent.register(sys.stdin.fileno(), 0)
+    parent.poll()
+    os._exit(0)
+
+
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_WHY_CHARACTERS]}"
 
@@ -392,6 +410,7 @@ def main() -> None:
     def answer(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message).encode() + b"\n")
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads(sys.stdin.buffer.readline())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Ends a run that hangs, if the parent was killed and cannot end it.

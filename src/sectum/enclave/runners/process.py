@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sectum.enclave.runners.launch import Launch, Process, ended_error
 from sectum.enclave.runners.runner import FaultTrace, Job, OperatorTime, ProcessMemory, Sample, SessionInfo, check_epc
+from sectum.enclave.runners.shared_files import SharedFiles
 from sectum.errors import EnclaveDeadline, EnclaveFailed, RuntimeRefused, UsageError
 from sectum.units import format_bytes
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _WATCH_S = 0.05  # how often the child's memory is checked while it works on an answer
 _CLOSE_S = 2.0  # how long a process may take to exit after its input was closed
 _STDERR_TAIL_BYTES = 2000
+_MODEL, _VALUES, _STREAMS, _OUTPUTS, _TRACE = "model.onnx", "inputs.npz", "streams.json", "outputs.npz", "trace"
 
 
 class ChildSession:
@@ -39,7 +41,8 @@ class ChildSession:
         launch: starts the process.
         runner: the runner's name, for messages.
         has_epc: whether the pager is in the process.
-        folder: folder that `close` removes; made if not given. The child writes only to ``out`` in it.
+        folder: folder that `close` removes, for a process that sees no other files than those in it; it writes to
+            ``out`` there. Without one, files that both share have no names, but for a profile.
     """
 
     def __init__(
@@ -58,17 +61,19 @@ class ChildSession:
         self._started_s = time.monotonic()
         self._watched_s = 0.0
         self._buffer = b""
-        self._folder = folder or tempfile.TemporaryDirectory(prefix="sectum-", ignore_cleanup_errors=True)
-        self._out = Path(self._folder.name).resolve() / "out"  # where the child writes
         self._process: Process | None = None
+        self._folder, self._out = folder, None
+        self._files = self._own = SharedFiles()  # what the process opens by path, and its messages
         try:
-            self._out.mkdir(exist_ok=True)
-            model = self._place_model(job)
-            self._values = self._place_values(job)
-            self._streams = self._place_streams(job)
-            with (Path(self._folder.name) / "stderr").open("wb") as stderr:
-                self._process = launch(Path(self._folder.name), stderr)
-            self.info = self._introduce(model)
+            if folder is None and job.profile:  # the runtime chooses the name of its profile
+                self._folder = tempfile.TemporaryDirectory(prefix="sectum-", ignore_cleanup_errors=True)
+            if self._folder is not None:
+                self._out = Path(self._folder.name).resolve() / "out"
+                self._out.mkdir(exist_ok=True)
+                self._files = SharedFiles(self._out)
+            self._stderr = self._own.new("stderr")
+            self._process = launch(Path("/") if self._folder is None else Path(self._folder.name), self._stderr)
+            self.info = self._introduce()
         except OSError as error:
             self.close()
             raise EnclaveFailed(
@@ -79,60 +84,56 @@ class ChildSession:
             self.close()
             raise
 
-    def _place_model(self, job: Job) -> Path:
-        """Return the file that the child reads: the job's own, or its bytes written to the folder."""
+    def _place_model(self) -> str:
+        """The file that the child reads: the job's own, or its bytes."""
+        job = self._job
         if job.streams is not None:  # the child reads the written graph instead
-            return Path(job.streams["structure"])
+            return str(job.streams["structure"])
         if isinstance(job.model, Path):
-            return job.model.resolve()
-        path = Path(self._folder.name).resolve() / "model.onnx"
-        path.write_bytes(job.model)
-        return path
+            return str(job.model.resolve())
+        self._files.new(_MODEL).write(job.model)
+        return self._files.path(_MODEL)
 
-    def _place_values(self, job: Job) -> Path | None:
-        """Write the inputs whose values are given to where the child may read them."""
-        values = {name: value for name, value in job.inputs.items() if not isinstance(value, tuple)}
+    def _place_values(self) -> str:
+        """A file with the inputs whose values are given; empty if there are none."""
+        values = {name: value for name, value in self._job.inputs.items() if not isinstance(value, tuple)}
         if not values:
-            return None
+            return ""
         import numpy as np
 
-        path = self._out / "inputs.npz"
-        # By number: a name may be anything, also one that a file cannot have.
+        # By number: a name may be anything, also a parameter of this function.
         arrays: dict[str, Any] = {str(index): value for index, value in enumerate(values.values())}
-        np.savez(path, names=np.array(list(values)), **arrays)
-        return path
+        np.savez(self._files.new(_VALUES), names=np.array(list(values)), **arrays)
+        return self._files.path(_VALUES)
 
-    def _place_streams(self, job: Job) -> Path | None:
-        """Write how the model runs stage by stage to where the child may read it."""
-        if job.streams is None:
-            return None
-        path = self._out / "streams.json"
-        path.write_text(json.dumps(job.streams))
-        return path
+    def _place_streams(self) -> str:
+        """A file that says how the model runs stage by stage; empty if it does not."""
+        if self._job.streams is None:
+            return ""
+        self._files.new(_STREAMS).write(json.dumps(self._job.streams).encode())
+        return self._files.path(_STREAMS)
 
-    def _introduce(self, model: Path) -> SessionInfo:
+    def _introduce(self) -> SessionInfo:
         job = self._job
         answer = self._ask(
             {
-                "model": str(model),
+                "model": self._place_model(),
                 "threads": job.threads,
                 "seed": job.seed,
                 "input_ranges": {name: list(ends) for name, ends in job.input_ranges.items()},
                 "shapes": {name: given for name, given in job.inputs.items() if isinstance(given, tuple)},
-                "values": "" if self._values is None else str(self._values),
-                "streams": "" if self._streams is None else str(self._streams),
+                "values": self._place_values(),
+                "streams": self._place_streams(),
                 "link": job.link,
                 "deadline_s": min(job.deadline_s, 1e6),
                 "epc_bytes": job.epc_bytes or 0,
                 "policy": job.policy,
                 "cpus": list(job.cpus or ()),
-                "profile_prefix": str(self._out / "profile") if job.profile else "",
+                "profile_prefix": "" if self._out is None or not job.profile else str(self._out / "profile"),
             }
         )
-        if job.streams is None and not isinstance(job.model, Path):
-            model.unlink(missing_ok=True)  # the child has read it; it may be half a gigabyte
-        if self._values is not None:
-            self._values.unlink(missing_ok=True)
+        for name in (_MODEL, _VALUES, _STREAMS):
+            self._files.remove(name)  # the child has read it; a model may be half a gigabyte
         if answer["pager"] != self._has_epc:
             raise EnclaveFailed(
                 f"the {self._runner} process started {'with' if answer['pager'] else 'without'} the pager, "
@@ -171,10 +172,12 @@ class ChildSession:
         """
         import numpy as np
 
-        path = self._out / "outputs.npz"
-        self._ask({"do": "outputs", "path": str(path)})
-        with np.load(path, allow_pickle=False) as arrays:
-            return {str(name): arrays[str(index)] for index, name in enumerate(arrays["names"])}
+        file = self._files.new(_OUTPUTS)
+        self._ask({"do": "outputs", "path": self._files.path(_OUTPUTS)})
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {str(name): arrays[str(index)] for index, name in enumerate(arrays["names"])}
+        self._files.remove(_OUTPUTS)
+        return found
 
     def output_types(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Run one inference; shape and element type of each output that is a tensor of numbers, by name."""
@@ -192,7 +195,7 @@ class ChildSession:
         Raises:
             UsageError: the job says nothing of stages.
         """
-        if self._streams is None:
+        if self._job.streams is None:
             raise UsageError("this model does not run stage by stage: start it with a plan")
         answer: dict[str, Any] = self._ask({"do": "streaming"})
         return answer
@@ -239,10 +242,10 @@ class ChildSession:
 
         if not self._has_epc:
             raise UsageError(f"the {self._runner} runner does not see page faults: use softepc")
-        path = self._out / "trace"
-        answer = self._ask({"do": "trace", "path": str(path)})
-        content = path.read_bytes()
-        path.unlink()
+        file = self._files.new(_TRACE)
+        answer = self._ask({"do": "trace", "path": self._files.path(_TRACE)})
+        content = file.read()
+        self._files.remove(_TRACE)
         kept = answer["kept"]
         return FaultTrace(
             np.frombuffer(content, np.uint64, kept),
@@ -265,7 +268,7 @@ class ChildSession:
             if "row" in answer:
                 if on_row is not None:
                     on_row(answer["row"])
-            elif "unusable" in answer and self._streams is not None:
+            elif "unusable" in answer and self._job.streams is not None:
                 raise RuntimeRefused(
                     f"the plan cannot be followed: {answer['unusable']}. Without a plan, use 'sectum measure'"
                 )
@@ -298,6 +301,9 @@ class ChildSession:
                     f"the {self._runner} process ran longer than its deadline of {self._job.deadline_s:g} s and was "
                     "stopped: give a longer deadline, a larger EPC or a smaller batch"
                 )
+            if self._job.stop is not None and self._job.stop.is_set():
+                self._kill()
+                raise EnclaveFailed(f"the {self._runner} process was stopped before it answered, as its caller asked")
             ready = poller.poll(1000 * min(_WATCH_S, left_s))
             self._watch_memory(process)
             if ready:
@@ -329,10 +335,9 @@ class ChildSession:
         raise ended_error(process.wait(), self._stderr_tail(), self._runner)
 
     def _stderr_tail(self) -> str:
-        path = Path(self._folder.name) / "stderr"
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _STDERR_TAIL_BYTES))
-            return file.read().decode(errors="replace").strip()
+        file = self._stderr.fileno()
+        start = max(0, os.fstat(file).st_size - _STDERR_TAIL_BYTES)
+        return os.pread(file, _STDERR_TAIL_BYTES, start).decode(errors="replace").strip()
 
     def _kill(self, grace_s: float = 0.0) -> None:
         """Wait ``grace_s`` for the process to end, then kill it with its own children."""
@@ -348,7 +353,7 @@ class ChildSession:
             process.wait()
 
     def close(self) -> None:
-        """End the process and remove its folder. May be called again."""
+        """End the process and remove its files. May be called again."""
         process = self._process
         if process is not None:
             if process.stdin is not None:
@@ -358,7 +363,10 @@ class ChildSession:
             if process.stdout is not None:
                 process.stdout.close()
             self._process = None
-        self._folder.cleanup()
+        self._files.close()
+        self._own.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def __enter__(self) -> ChildSession:
         return self

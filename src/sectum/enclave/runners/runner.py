@@ -8,6 +8,7 @@ when it is closed, exceeds its deadline or its memory cap, or dies. Each impleme
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class Job:
             weights and the others compute.
         link: where the model runs in a chain of enclaves, the place of this one: the fields of
             `sectum.enclave.streaming.chained.Place` as JSON types. Only the software enclave has links.
+        stop: ends the process when another thread sets it, also while the model is loaded.
     """
 
     model: Path | bytes
@@ -63,6 +65,7 @@ class Job:
     cpus: tuple[int, ...] | None = None
     streams: Mapping[str, Any] | None = field(default=None, compare=False)
     link: Mapping[str, Any] | None = field(default=None, compare=False)
+    stop: threading.Event | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
-from sectum.enclave.streaming.strips import Rows, Strip, Strips
+from sectum.enclave.streaming.strip_operator import Rows
+from sectum.enclave.streaming.strips import Strip, Strips
 
 _SLICE_READS_PLACES = 10
 """The first version of ONNX's operators in which Slice reads where to cut; before, attributes say so."""

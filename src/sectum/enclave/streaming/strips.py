@@ -11,24 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sectum.enclave.streaming.matching import Read
-
-Rows = tuple[int, int]
-"""From, and up to but without."""
-
-
-@dataclass(frozen=True, slots=True)
-class StripOperator:
-    """What an operator does for one strip.
-
-    Attributes:
-        made: rows of its result.
-        reads: for each input, the rows that it reads; None for weights, and for what it reads as a whole.
-        pads: that replace its own: above, left, below, right; None where it has none.
-    """
-
-    made: Rows
-    reads: tuple[Rows | None, ...]
-    pads: tuple[int, ...] | None
+from sectum.enclave.streaming.strip_operator import Rows, StripOperator
 
 
 @dataclass(frozen=True, slots=True)

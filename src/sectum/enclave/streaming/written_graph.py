@@ -1,7 +1,8 @@
 """The graph that ONNX Runtime executes, as the runtime writes it: its structure, with the weights in a file beside it.
 
-``python -m sectum.enclave.streaming.written_graph MODEL FOLDER`` writes it, in a process of its own, because a model
-may crash the runtime. The model's owner does this before the enclave starts; see docs/adr/0011.
+``python -m sectum.enclave.streaming.written_graph MODEL STRUCTURE WEIGHTS`` writes it, in a process of its own, because
+a model may crash the runtime. The three are open files, by their descriptors. The model's owner does this before the
+enclave starts; see docs/adr/0011.
 """
 
 from __future__ import annotations
@@ -19,26 +20,27 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 
-STRUCTURE, WEIGHTS = "optimized.onnx", "weights.bin"
+_OPEN_FILES = "/proc/self/fd"
 _LEAST_IR_VERSION = 4
 """The first in which weights need not be inputs."""
 _INLINE_BYTES = 1024
 """Smaller weights stay in the structure."""
 
 
-def write(model: Path, folder: Path) -> None:
-    """Have the runtime optimize a model and write what it executes."""
+def write(model: int, structure: int, weights: int) -> None:
+    """Have the runtime optimize a model and write what it executes; all files are open ones, by their descriptors."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    options.optimized_model_filepath = str(folder / STRUCTURE)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
+    options.optimized_model_filepath = f"{_OPEN_FILES}/{structure}"
+    # The runtime takes this for a name beside the structure.
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", str(weights))
     options.add_session_config_entry(
         "session.optimized_model_external_initializers_min_size_in_bytes", str(_INLINE_BYTES)
     )
-    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(f"{_OPEN_FILES}/{model}", options, providers=["CPUExecutionProvider"])
 
 
 class WrittenGraph:
@@ -137,4 +139,4 @@ def values_of(tensor: TensorProto) -> NDArray[np.generic]:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), Path(sys.argv[2]))
+    write(*map(int, sys.argv[1:]))

@@ -10,7 +10,7 @@ from sectum.enclave.profile import Profile
 from sectum.enclave.runners.softepc import SoftEpcRunner
 from sectum.measure.latency import measure
 from sectum.measure.measurement import Measurement
-from sectum.plan.planning import Planned
+from sectum.plan.planned import Planned
 from sectum.plan.running import prepared_streams
 from sectum.plan.search.network import Network, as_model
 from sectum.predict.calibration import stored_references

@@ -6,8 +6,10 @@ from functools import cached_property
 
 from sectum.enclave.profile import Profile
 from sectum.paging.compiled_replacement import compiled_replacement
+from sectum.plan.evaluation import Shared
 from sectum.plan.opening import OpeningCosts
-from sectum.plan.planning import Planned, Planner, Shared
+from sectum.plan.planned import Planned
+from sectum.plan.planning import Planner
 from sectum.plan.search.network import Network, as_graph
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared

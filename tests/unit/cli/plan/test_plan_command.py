@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from sectum.units import MIB
 
@@ -75,12 +78,17 @@ def test_a_batch_shares_what_is_opened(run) -> None:
         (("plan", "zoo:alexnet", "--enclaves", "2", "--bandwidth", "0Gbps"), 2),
         (("plan", "zoo:alexnet", "--enclaves", "2", "--delay", "-1ms"), 2),
         (("plan", "zoo:alexnet", "--enclaves", "2", "--enclave", "native"), 2),
+        (("plan", "zoo:squeezenet1_1", "--epc", "6MiB", "-o", "plan.txt"), 2),
         (("plan", "zoo:nothing"), 17),
         (("plan", "missing.onnx"), 10),
         (("run", "missing.json"), 30),
         (("run", "missing.json", "--epc", "93MiB"), 2),
         (("measure", "missing.json"), 30),
         (("measure", "missing.json", "--threads", "2"), 2),
+        (("measure", "missing.json", "--policy", "fifo"), 2),
+        (("measure", "missing.json", "--as-loaded"), 2),
+        (("measure", "missing.json", "--no-predict"), 2),
+        (("run", "zoo:alexnet", "--enclave", "gramine"), 2),
     ],
 )
 def test_wrong_calls_end_with_their_exit_code(run, words: tuple[str, ...], code: int) -> None:
@@ -121,3 +129,40 @@ def test_enclaves_and_stages_are_listed(run) -> None:
     plain, listed = run(*words).stdout, run(*words, "--stages").stdout
     assert f"{len(data['enclaves'])} enclaves of 6 MiB" in plain
     assert len(listed.splitlines()) >= len(plain.splitlines()) + len(data["stages"])
+
+
+@pytest.mark.parametrize(("epc", "goal"), [("93MiB", "latency"), ("93MiB", "throughput"), ("1MiB", "latency")])
+def test_several_enclaves_are_never_slower_than_one(run, tiny, epc: str, goal: str) -> None:
+    """Where several enclaves gain nothing, the plan is that for one, so nobody gets one that is slower than no plan."""
+    one = answer(run("plan", tiny, "--batch", "1", "--epc", epc, "--json"))
+    words = ("plan", tiny, "--batch", "1", "--epc", epc, "--enclaves", "3", "--goal", goal)
+    assert answer(run(*words, "--json")) == one
+    assert one["latency_ms"] <= one["unplanned_ms"]
+    assert "needs no plan" in run(*words).stdout
+
+
+def test_a_network_as_it_is_takes_what_it_is_predicted_to_take(run, tmp_path) -> None:
+    """If no plan helps, `plan` states the latency of `predict`: a layer that pages has no plan of one stage."""
+    model = helper.make_model(recurrent(), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "lstm.onnx")
+    planned = answer(run("plan", tmp_path / "lstm.onnx", "--epc", "1MiB", "--json"))
+    predicted = answer(run("predict", tmp_path / "lstm.onnx", "--epc", "1MiB", "--json"))
+    assert len(planned["stages"]) == 1
+    assert planned["latency_ms"] == planned["unplanned_ms"] == pytest.approx(predicted["latency_ms"])
+    assert planned["latency_ms"] > 10 * planned["native_ms"]
+
+
+def recurrent(steps: int = 10, size: int = 256) -> onnx.GraphProto:
+    """An LSTM whose weights, which it reads once for each step, are larger than the EPC."""
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.standard_normal((1, 4 * size, size)).astype(np.float32) / 16, name)
+        for name in ("w", "r")
+    ]
+    return helper.make_graph(
+        [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=size, name="lstm")],
+        "recurrent",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [steps, 1, size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [steps, 1, 1, size])],
+        weights,
+    )

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from sectum.enclave.runners.chain import _cause, _jobs, _together
+from sectum.enclave.runners import chain
+from sectum.enclave.runners.chain import ChainSession, _cause, _jobs, _together
 from sectum.enclave.runners.launch import LinkEnded
-from sectum.enclave.runners.relay import Pace, Relay
+from sectum.enclave.runners.relay import Pace, Relay, as_it_is
 from sectum.enclave.runners.runner import Job, Sample
 from sectum.enclave.streaming.sealed_link import PREFIX
 from sectum.errors import EnclaveDeadline, EnclaveFailed, EnclaveTampered, SectumError, UsageError
@@ -118,3 +119,60 @@ def test_each_enclave_gets_its_own_job() -> None:
     assert second.streams == {"stages": [], "buffers": 1, "buffer_bytes": 5, "arena_bytes": 6}
     with pytest.raises(UsageError, match="runs a plan"):
         _jobs(Job(model=b""))
+
+
+class Loading:
+    """Stands in for the runner: its first enclave cannot be loaded or is there, and the others load until stopped."""
+
+    def __init__(self, first: SectumError | None) -> None:
+        self._first = first
+        self.closed = 0
+        self.stopped: list[bool] = []
+
+    def start(self, job: Job) -> Loading:
+        """Load an enclave."""
+        assert job.link is not None
+        assert job.stop is not None
+        if job.link["number"]:
+            self.stopped.append(job.stop.wait(60))
+            raise EnclaveFailed("stopped")
+        if self._first is not None:
+            raise self._first
+        return self
+
+    def close(self) -> None:
+        """Count."""
+        self.closed += 1
+
+
+def chain_of(runner: Any) -> ChainSession:
+    """Start a chain of three enclaves."""
+    own = {"threads": 1, "epc_bytes": 1 << 24, "buffers": 1, "buffer_bytes": 5, "arena_bytes": 6}
+    job = Job(model=b"", streams={"stages": [], "enclaves": [own] * 3})
+    return ChainSession(job, runner, Pace(1e12, 0.0), as_it_is, [])
+
+
+def test_an_enclave_that_cannot_be_loaded_stops_the_others() -> None:
+    """Nobody waits until all other enclaves have loaded; the error is that of the one that failed."""
+    loading = Loading(EnclaveFailed("no room"))
+    with pytest.raises(EnclaveFailed, match="enclave 0 of 3: no room"):
+        chain_of(loading)
+    assert loading.stopped == [True, True]
+
+
+def test_ctrl_c_stops_enclaves_that_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt while enclaves are loaded ends those that are there and stops the others."""
+    waits = [chain.wait]
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if len(waits) == 1:
+            waits.append(chain.wait)
+            raise KeyboardInterrupt
+        return waits[0](*args, **options)
+
+    monkeypatch.setattr(chain, "wait", interrupted)
+    loading = Loading(None)
+    with pytest.raises(KeyboardInterrupt):
+        chain_of(loading)
+    assert loading.stopped == [True, True]
+    assert loading.closed == 1

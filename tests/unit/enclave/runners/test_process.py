@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto, helper
 
 from sectum.enclave.runners.launch import child_command, child_environment, program
 from sectum.enclave.runners.native import NativeRunner
@@ -71,6 +73,17 @@ def test_a_session_that_ran_over_its_deadline_is_over() -> None:
             session.sample(1)
 
 
+def test_another_thread_can_stop_a_process() -> None:
+    """A process ends when the event of its job is set, also in the middle of an inference, and before it has loaded."""
+    stop = threading.Event()
+    with NativeRunner().start(Job(model=endless_loop(), stop=stop)) as session:
+        threading.Timer(0.1, stop.set).start()
+        with pytest.raises(EnclaveFailed, match="stopped before it answered"):
+            session.sample(1)
+    with pytest.raises(EnclaveFailed, match="stopped before it answered"):
+        NativeRunner().start(Job(model=convolutions(), stop=stop))
+
+
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The session's folder is removed, whether the session ends well or not."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -95,28 +108,54 @@ def test_a_missing_model_is_reported(tmp_path: Path) -> None:
         NativeRunner().start(Job(model=tmp_path / "missing.onnx"))
 
 
-def test_the_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
-    """If the parent is killed, the child ends."""
-    model = tmp_path / "model.onnx"
-    model.write_bytes(convolutions())
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "in an inference"])
+def test_the_child_does_not_outlive_its_parent(tmp_path: Path, busy: bool) -> None:
+    """If the parent is killed, the child ends, also in the middle of an inference, and no file is left."""
+    model, folder = tmp_path / "model.onnx", tmp_path / "temporary"
+    model.write_bytes(endless_loop() if busy else convolutions())
+    folder.mkdir()
     script = (
-        "import os, sys\n"
+        "import os, sys, threading, time\n"
         "from pathlib import Path\n"
         "from sectum.enclave.runners.native import NativeRunner\n"
         "from sectum.enclave.runners.runner import Job\n"
-        "session = NativeRunner().start(Job(model=Path(sys.argv[1])))\n"
+        "session = NativeRunner().start(Job(model=Path(sys.argv[1]).read_bytes()))\n"
         "print(session._process.pid, flush=True)\n"
+        "if sys.argv[2] == 'True':\n"
+        "    threading.Thread(target=session.sample, args=(1,), daemon=True).start()\n"
+        "    time.sleep(1)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", script, str(model)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script, str(model), str(busy)],
+        env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     child = Path(f"/proc/{int(ended.stdout)}/stat")
-    for _ in range(200):
-        if not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z":
-            return
+    end = time.monotonic() + 20
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < end, "the child was still running 20 s after its parent had been killed"
         time.sleep(0.1)
-    pytest.fail("the child was still running 20 s after its parent had been killed")
+    assert [path for path in folder.iterdir() if path.name != ".ses"] == []  # which ONNX Runtime writes
+
+
+def test_outputs_that_are_no_numbers_are_refused() -> None:
+    """An output of texts ends the request with an error that names it."""
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["texts"], to=TensorProto.STRING)],
+        "texts",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("texts", TensorProto.STRING, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with (
+        NativeRunner().start(Job(model=model.SerializeToString())) as session,
+        pytest.raises(RuntimeRefused, match="output 'texts' is not a tensor of numbers"),
+    ):
+        session.outputs()
 
 
 def test_the_child_can_be_pinned() -> None:

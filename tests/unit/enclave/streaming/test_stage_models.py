@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sectum.enclave.streaming.matching import ExecutedGraph
 from sectum.enclave.streaming.stage_models import Cutter, Stage
-from sectum.enclave.streaming.written_graph import STRUCTURE, WrittenGraph
+from sectum.enclave.streaming.written_graph import WrittenGraph
 
 WEIGHT = np.arange(32 * 48, dtype=np.float32).reshape(32, 48)
 BIAS = np.arange(48, dtype=np.float32)
@@ -40,8 +40,8 @@ def written(tmp_path: Path) -> WrittenGraph:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 48])],
         [numpy_helper.from_array(WEIGHT, "w"), numpy_helper.from_array(BIAS, "b")],
     )
-    onnx.save(helper.make_model(graph), tmp_path / STRUCTURE)
-    return WrittenGraph(tmp_path / STRUCTURE, None)
+    onnx.save(helper.make_model(graph), tmp_path / "written.onnx")
+    return WrittenGraph(tmp_path / "written.onnx", None)
 
 
 def whole(first: int, last: int) -> Stage:
