@@ -294,6 +294,7 @@ class Launcher:
         """Let the controller drain its sessions, then stop everything."""
         self.controller.stop(self._drain_s + _KILL_S)
         self.host.stop(_KILL_S)
+        self._paths.socket.unlink(missing_ok=True)  # the controller is confined, and cannot remove it
         self._log.close()
 
 

@@ -15,6 +15,7 @@ from sectum.hetee.controller.environment import CollectedProcess
 
 _CPU_CLOCK = 2  # of a whole process: linux/posix-timers.h
 _READ_BYTES = 2048
+_NAMES = {number.value: number.name for number in signal.Signals}  # most real-time signals have no name
 
 
 class WorkerProcess:
@@ -110,10 +111,10 @@ class WorkerProcess:
         """Follow a worker that goes on in a new process, in a PID namespace of its own; False if it has ended."""
         for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
             if int(word) != self.pid and os.getpgid(int(word)) == self._group:
+                pidfd = os.pidfd_open(int(word))  # first: if it fails, nothing has changed, and this is called again
                 os.waitpid(self.pid, 0)
                 os.close(self.pidfd)
-                self.pid = int(word)
-                self.pidfd = os.pidfd_open(self.pid)
+                self.pid, self.pidfd = int(word), pidfd
                 return True
         return False
 
@@ -121,7 +122,7 @@ class WorkerProcess:
         """Wait for the process to end, and close its descriptors."""
         _, status, used = os.wait4(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = f"killed by {_NAMES.get(-code, f'signal {-code}')}" if code < 0 else f"exit code {code}"
         os.close(self.pidfd)
         self.link.close()
         if self.data is not None:

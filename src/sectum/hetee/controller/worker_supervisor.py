@@ -154,8 +154,10 @@ class WorkerSupervisor:
 
     def _collect(self, worker: int) -> None:
         process = self._workers[worker]
-        self._selector.unregister(process.pidfd)
-        if process.follow():
+        pidfd = process.pidfd
+        moved = process.follow()  # if it fails, the next turn tries again, because the end is still watched for
+        self._selector.unregister(pidfd)
+        if moved:
             self._watch(process.pidfd, lambda _: self._collect(worker))
             self._controller.moved(worker, process.pid)
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -10,6 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,11 +21,12 @@ import pytest
 from hetee_session_pair import one_frame
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
+from sectum.hetee.controller.environment import CollectedProcess
 from sectum.hetee.controller.frame_socket import FrameSocket
 from sectum.hetee.controller.service import ControllerService
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.worker_process import WorkerProcess
-from sectum.hetee.controller.worker_supervisor import WorkerStart
+from sectum.hetee.controller.worker_supervisor import WorkerStart, WorkerSupervisor
 from sectum.hetee.errors import FrameRefused, Refusal, ServiceRefused
 from sectum.hetee.installation.enter import bind
 from sectum.hetee.installation.manufacture import manufacture
@@ -44,6 +49,19 @@ link.sendall(plain_frame(Kind.STARTED, encode(started)))
 while link.recv(65536):
     pass
 """
+
+
+# Goes on in a child of its parent, as a worker does that gets a PID namespace of its own.
+MOVING = """
+import ctypes, os, time
+CLONE_PARENT, SIGCHLD, CLONE = 0x8000, 17, 56
+if ctypes.CDLL(None).syscall(CLONE, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0) == 0:
+    time.sleep(0.5)
+os._exit(0)
+"""
+# These signals end no process.
+HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
+HARMLESS |= {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 
 @pytest.fixture
@@ -137,6 +155,78 @@ def test_a_worker_cannot_fill_the_log(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "worker_log_full" in logged
     assert len(logged) < 1 << 20
     assert all(len(line) < 10_000 and line.startswith("{") for line in logged.splitlines())
+
+
+class Collecting:
+    """In the place of the controller: notes the end of workers, and in which process they went on."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.pids: list[int] = []
+
+    def collected(self, _worker: int, ended: CollectedProcess) -> None:
+        self.ended.append(ended.exit)
+
+    def moved(self, _worker: int, pid: int) -> None:
+        self.pids.append(pid)
+
+
+def supervise(script: str, turn: Callable[[Callable[[], None]], None]) -> Collecting:
+    """Run a worker until it is collected; ``turn`` surrounds each event."""
+    supervisor = WorkerSupervisor(WorkerStart((sys.executable, "-c", script), dict(os.environ), b"m" * 32))
+    seen = Collecting()
+    supervisor._controller = seen  # type: ignore[assignment]  # what workers do is all that it is told
+    supervisor.start(1)
+
+    def collected() -> bool:
+        for key, events in supervisor._selector.select(0.02):
+            turn(partial(key.data, events))
+        return bool(seen.ended)
+
+    soon(collected)
+    assert not supervisor._workers
+    assert not supervisor._selector.get_map()
+    supervisor._selector.close()
+    return seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", sorted({*range(1, 32), *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)} - HARMLESS))
+def test_a_worker_is_collected_whatever_signal_ends_it(number: int) -> None:
+    """No signal, also none without a name, leaves a worker uncollected."""
+    default = "" if number == signal.SIGKILL else f"signal.signal({number}, signal.SIG_DFL)"
+    (ended,) = supervise(f"import os, signal\n{default}\nos.kill(os.getpid(), {number})", lambda act: act()).ended
+    assert ended.startswith("killed by ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["import time; time.sleep(0.2)", MOVING])
+def test_a_worker_is_collected_once_descriptors_are_left_again(script: str) -> None:
+    """A worker that ends or goes on in a new process while the controller has no descriptor left is not forgotten."""
+    failed: list[OSError] = []
+
+    def turn(act: Callable[[], None]) -> None:
+        if len(failed) >= 3:
+            act()
+            return
+        limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, limits[0]), limits[1]))
+        try:
+            with suppress(OSError):
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            act()
+        except OSError as error:
+            failed.append(error)
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    seen = supervise(script, turn)
+    assert {error.errno for error in failed} == {errno.EMFILE}
+    assert seen.ended == ["exit code 0"]
+    assert len(seen.pids) == (script is MOVING)
 
 
 @pytest.mark.slow
