@@ -12,6 +12,7 @@ import pytest
 from sectum.errors import UsageError
 from sectum.hetee import launcher
 from sectum.hetee.errors import EvidenceRefused
+from sectum.hetee.installation.enter import bind
 from sectum.hetee.launcher import Launcher, RackPaths, RoleProcess, provision, state_directory
 
 
@@ -93,6 +94,19 @@ def test_a_folder_has_one_rack(tmp_path: Path) -> None:
         made()
     first.stop()
     made().stop()
+
+
+def test_the_socket_is_removed_at_the_end(tmp_path: Path) -> None:
+    """The file of the controller's socket, which a confined controller cannot remove, does not outlive the rack."""
+    paths = RackPaths(tmp_path / "rack")
+    provision(paths)
+    made = Launcher(
+        paths, listen="127.0.0.1:0", metrics="127.0.0.1:0", controller=[], drain_s=0.1, tell=lambda _line: None
+    )
+    with bind(paths.socket):
+        assert paths.socket.is_socket()
+    made.stop()
+    assert not paths.socket.exists()
 
 
 def test_addresses_where_a_rack_answers_already_are_refused(tmp_path: Path) -> None:
