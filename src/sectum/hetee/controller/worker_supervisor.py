@@ -154,8 +154,8 @@ class WorkerSupervisor:
 
     def _collect(self, worker: int) -> None:
         process = self._workers[worker]
-        pidfd = process.pidfd
-        moved = process.follow()  # if it fails, the next turn tries again, because the end is still watched for
+        # If `follow` fails, the next turn tries again, because the end is still watched for.
+        pidfd, moved = process.pidfd, process.follow()
         self._selector.unregister(pidfd)
         if moved:
             self._watch(process.pidfd, lambda _: self._collect(worker))
@@ -167,8 +167,7 @@ class WorkerSupervisor:
             self._selector.unregister(process.log)
         if self._links.pop(worker, None):
             self._selector.unregister(process.link)
-        ended = process.collect()
-        del self._workers[worker]
+        ended = self._workers.pop(worker).collect()
         self._stopping.discard(worker)
         self._controller.collected(worker, ended)
 
