@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.training import Checkpoint, Training, begin
+from sectum.hetee.client.training import Training, begin
 from sectum.hetee.data_plane.messages import Slot, Work
 from sectum.hetee.errors import CleaningUnproven, HeteeError, Refusal, refusal
 from sectum.hetee.training.job import CHECKPOINT, LABELS, LOSS, SIZE, STATE, TrainingJob, read_job

@@ -108,8 +108,8 @@ class Pace(Message, frozen=True):
 class Work(Message, frozen=True):
     """What a training job does: ``rate`` replaces its learning rate; ``begin`` is a byte of a checkpoint, or a block.
 
-    ``join``, ``gradients`` and ``apply`` are for a job that several workers train together: ``round`` counts the attempts,
-    ``shares`` are the items of each worker.
+    ``join``, ``gradients`` and ``apply`` are for a job that several workers train together: ``round`` counts the
+    attempts, ``shares`` are the items of each worker.
     """
 
     kind: Literal["train", "score", "checkpoint", "join", "gradients", "apply"]

@@ -23,7 +23,7 @@ Begin = Callable[..., PoolTraining]
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Racks are tried again after milliseconds."""
-    monkeypatch.setattr("sectum.hetee.client.pool.training._PAUSE_S", 0.002)
+    monkeypatch.setattr("sectum.hetee.client.pool.training_racks._PAUSE_S", 0.002)
 
 
 @pytest.fixture

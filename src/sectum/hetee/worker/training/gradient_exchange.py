@@ -60,8 +60,8 @@ class GradientExchange:
     """The membership of this worker, and the step in which gradients are exchanged.
 
     A key seals the blocks of one sender in one membership. It is derived from the key of the membership and from a salt
-    that the sender has drawn. The nonce is the round and the number of the block. Rounds only grow, and a block is sealed
-    once, so no nonce comes twice, also if a client gave the same key again.
+    that the sender has drawn. The nonce is the round and the number of the block. Rounds only grow, and a block is
+    sealed once, so no nonce comes twice, also if a client gave the same key again.
 
     Args:
         membership: an encoded `Membership`.
@@ -137,14 +137,15 @@ class GradientExchange:
             The average, when the last part was added; else None.
 
         Raises:
-            WorkRefused: ``INPUT_REFUSED``, it is not the part that is due, or a block is not authentic. The round is over.
+            WorkRefused: ``INPUT_REFUSED``, it is not the part that is due, or a block is not authentic; the round is
+                over.
         """
         try:
             self._due(work, self._added)
             first, last = self._part(work)
             if last > self._sealed:
                 raise batch_refused("blocks of others came before this worker's own were asked for")
-            self._average(first, last, memoryview(np.ascontiguousarray(given)).cast("B"))
+            self._average(first, last, np.ascontiguousarray(given).data.cast("B"))
         except HeteeError:
             self.drop()
             raise
@@ -180,18 +181,15 @@ class GradientExchange:
             at += size
 
     def _opened(self, rank: int, block: int, given: memoryview) -> Vector:
-        salt = bytes(given[:_SALT_BYTES])
-        if not self._salts[rank]:  # not kept unless a block with it is authentic
-            cipher = self._derived(rank, salt)
-        else:
-            cipher = self._cipher(rank)
+        salt, known = bytes(given[:_SALT_BYTES]), self._salts[rank]
+        cipher = self._cipher(rank) if known == salt else self._derived(rank, salt)
         try:
-            if self._salts[rank] not in (b"", salt):
-                raise InvalidTag
             opened = cipher.decrypt(self._nonce(block), given[_SALT_BYTES:], self._place(rank, block))
         except InvalidTag:
+            opened = None
+        if opened is None or known not in (b"", salt):  # a sender keeps its salt
             detail = f"block {block} of member {rank} is not authentic: it was changed, or belongs elsewhere"
-            raise batch_refused(detail) from None
+            raise batch_refused(detail)
         self._salts[rank], self._ciphers[rank] = salt, cipher
         return np.frombuffer(opened, np.float32)
 
