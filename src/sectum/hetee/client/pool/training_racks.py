@@ -69,7 +69,7 @@ class TrainingRacks:
         Args:
             train: begins the job on a rack.
             join: makes one training of those of all racks.
-            why: what happened to the rack that was lost; then fewer racks than wanted are enough. None at the beginning.
+            why: what happened to the rack that was lost; fewer racks are enough then. None at the beginning.
             ended: why to try no longer; None while there is no reason.
 
         Raises:
