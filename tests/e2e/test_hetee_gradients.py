@@ -100,7 +100,7 @@ def test_a_step_that_is_wrong_changes_nothing(racks: tuple[Rack, Rack], policy: 
 
 
 def test_a_rack_that_is_lost_costs_no_step(racks: tuple[Rack, Rack], policy: Policy, alone: list[float]) -> None:
-    """When one of two racks is lost in mid-job, the other goes on from the last checkpoint; no step is answered twice."""
+    """When one of two racks is lost in mid-job, the other goes on from the last checkpoint; no step comes twice."""
     answered: list[int] = []
     with HostileHost(racks[1].port) as way:
         session = connect_pool([racks[0].url, way.url], policy, wait_s=20)

@@ -112,7 +112,7 @@ def test_statistics_of_normalisation_are_averaged() -> None:
 
 @pytest.mark.parametrize("at", [0, 100, -1])
 def test_a_changed_block_leaves_the_state_as_it_was(at: int) -> None:
-    """A step whose blocks were changed is refused and changes nothing; tried again, it gives what it would have given."""
+    """A step whose blocks were changed is refused and changes nothing; tried again, it is what it would have been."""
     job, data = changed(SMALL, network="resnet18", state_every=1), batches(2)
     expected = Workers(job, 2)
     workers = Workers(job, 2)
