@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.training import Checkpoint, Training, begin
+from sectum.hetee.client.training import Training, begin
 from sectum.hetee.data_plane.messages import Slot, Work
 from sectum.hetee.errors import CleaningUnproven, HeteeError, Refusal, refusal
+from sectum.hetee.training.exchange import BLOCKS, GRADIENTS
 from sectum.hetee.training.job import CHECKPOINT, LABELS, LOSS, SIZE, STATE, TrainingJob, read_job
 
 SLOTS = (Slot(name="input", dtype="float32", shape=("N",)), Slot(name=LABELS, dtype="int64", shape=("N",)))
@@ -71,7 +73,7 @@ class FakeSession:
         self.loads: list[bytes] = []
         self._lock = threading.RLock()
         self._codes: dict[bytes, bytes] = {}
-        self._done, self._state = 0, 0
+        self._done, self._state, self._given = 0, 0, 0
 
     # --- models ---
 
@@ -181,14 +183,26 @@ class FakeSession:
                 answer = self._answer_later({CHECKPOINT: content, SIZE: np.int64(len(content)), STATE: digest})
                 self.answer()
                 return answer
+            if work.kind == "join":
+                return self._answer_later({STATE: self._digest()})
+            if work.kind == "apply":
+                return self._step(self._given + int(inputs[BLOCKS].view(np.int64).sum()), self._digest)
             if work.step != self._done + 1 or inputs[LABELS].min() < 0:
                 refused: Future[Result] = Future()
                 refused.set_exception(refusal(Refusal.INPUT_REFUSED, f"step {work.step} after {self._done}"))
                 return refused
-            self._done += 1
-            self._state = (31 * self._state + int(inputs[LABELS].sum())) % 1_000_003
-            loss = np.float64(self._state + self.rack.drift)
-            return self._answer_later({LOSS: loss, STATE: np.zeros(0, np.uint8)})
+            if work.kind == "gradients":
+                self._given = int(inputs[LABELS].sum())
+                return self._answer_later({GRADIENTS: np.array([self._given]).view(np.uint8), SIZE: np.int64(1)})
+            return self._step(int(inputs[LABELS].sum()), lambda: np.zeros(0, np.uint8))
+
+    def _step(self, given: int, state: Callable[[], Any]) -> Future[Result]:
+        self._done += 1
+        self._state = (31 * self._state + given) % 1_000_003
+        return self._answer_later({LOSS: np.float64(self._state + self.rack.drift), STATE: state()})
+
+    def _digest(self) -> Any:
+        return np.frombuffer(hashlib.sha256(str(self._state).encode()).digest(), np.uint8)
 
 
 class FakeConnector:

@@ -76,6 +76,8 @@ class HostileHost:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
     ) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # also ends the thread that waits for connections
         self._listener.close()
         for each in self._sockets:
             each.close()

@@ -14,8 +14,9 @@ from hetee_rack import Rack, error_within
 from hetee_training import SGD, batches, changed
 from sectum.hetee.client import check_bundle, read_bundle
 from sectum.hetee.client.bundle import digest_of
+from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.small_networks import small_network
-from sectum.hetee.client.training import Checkpoint, Training
+from sectum.hetee.client.training import Training
 from sectum.hetee.data_plane.messages import Work
 from sectum.hetee.errors import EvidenceRefused, Refusal, WorkRefused
 from sectum.hetee.training.job import TrainingJob

@@ -35,6 +35,7 @@ def _share(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
         "sectum hetee train zoo:squeezenet1_1 --data photos --resolution 32 --optimiser adam --rate 0.001",
         "sectum hetee train cnn --data digits --resume digits.safetensors --epochs 5 --compare",
         "sectum hetee train mine.onnx --weights mine.safetensors --data pictures.npz --checkpoint trained.safetensors",
+        "sectum hetee train cnn --data digits --pool 127.0.0.1:18600 --racks 2",
     )
 )
 @click.argument("network", metavar="NETWORK")
@@ -98,6 +99,15 @@ def _share(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
     help="Draw the loss of each batch, and the accuracy after each pass.",
 )
 @click.option("--compare", is_flag=True, help="Train outside of the enclave as well, and compare. It needs PyTorch.")
+@click.option(
+    "--racks",
+    "together",
+    callback=whole(16),
+    default="1",
+    show_default=True,
+    metavar="N",
+    help="Number of racks that train together, of those that --pool or --rack names.",
+)
 @enclave_options
 @racks_options
 @service_options
@@ -121,11 +131,13 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
 
         need_pytorch()
     work = prepare(network, options)
+    if options["together"] > 1:
+        _check_racks(options, work.smallest)
     from sectum.cli.hetee.resizable import resizable
 
     with progress_bar() as progress:
         with open_session(options) as session, resizable("train", session.resize):
-            inside = run_inside(session, work, options["checkpoint"], options["receipts"], progress)
+            inside = run_inside(session, work, options, progress)
             unproven = close_pool(session)
         other = outside(work, progress) if compare else None
     if plot is not None:
@@ -137,11 +149,24 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
         show_pool(session, "steps")
         if plot is not None:
             click.echo(f"drawn: {plot}")
-    if other is not None and not inside.equals(other):
+    if other is not None and inside.racks == 1 and not inside.equals(other):
         raise UsageError(
             "the losses outside differ: other libraries or another processor compute them in another order"
         )
     tell_unproven(unproven, as_json=as_json)
+
+
+def _check_racks(options: dict[str, Any], items: int) -> None:
+    """Check that several racks can train together.
+
+    Raises:
+        UsageError: no pool is named, or a batch has fewer pictures than there are racks.
+    """
+    racks = options["together"]
+    if options["pool"] is None and len(set(options["racks"])) < racks:
+        raise UsageError(f"{racks} racks are to train together: name a pool with --pool, or each rack with --rack")
+    if items < racks:
+        raise UsageError(f"a batch has {items} pictures, fewer than {racks} racks: choose another --batch")
 
 
 def _json(inside: Run, other: Run | None) -> dict[str, Any]:
@@ -161,7 +186,9 @@ def _show(inside: Run, other: Run | None) -> None:
     header = ("pass", "mean loss", "accuracy", *(("outside",) if other else ()))
     rows(lines[-_SHOWN:], right=range(len(header)), header=header)
     say(f"\n{len(inside.losses)} steps; each has a receipt that was checked; state {inside.state[:16]}")
-    if inside.accelerators > 1:
+    if inside.racks > 1:
+        say(f"{inside.racks} racks trained together, with {inside.accelerators} accelerators")
+    elif inside.accelerators > 1:
         say(f"{inside.accelerators} accelerators shared the steps")
     if other is not None and inside.equals(other):
         how = "bit for bit" if inside.accelerators == 1 else "to 1 % of their mean"

@@ -18,8 +18,9 @@ from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from sectum.hetee.client import Session
-    from sectum.hetee.client.pool import PoolSession
-    from sectum.hetee.client.training import Checkpoint, Step
+    from sectum.hetee.client.checkpoint import Checkpoint
+    from sectum.hetee.client.pool import PoolSession, PoolTraining
+    from sectum.hetee.client.training import Step, Training
     from sectum.hetee.training.job import TrainingJob
 
 _IN_FLIGHT = 4
@@ -59,6 +60,11 @@ class Prepared:
         """The number of steps of one pass."""
         return -(-len(self.data.labels) // self.batch)
 
+    @property
+    def smallest(self) -> int:
+        """The number of pictures of the smallest batch: the last one of a pass."""
+        return len(self.data.labels) - (self.steps_of_one - 1) * self.batch
+
     def batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64], bool]]:
         """The batches that are left, each with whether it ends a pass. Their order depends on seed and pass only."""
         begun = self.checkpoint.step if self.checkpoint else 0
@@ -82,6 +88,7 @@ class Run:
         ends: number of steps after each pass, counted from ``begun``.
         state: SHA-256 of the state after it, in hexadecimal.
         accelerators: largest number that shared a step, by the receipts.
+        racks: largest number of racks that did a step together, by the receipts.
     """
 
     name: str
@@ -91,6 +98,7 @@ class Run:
     ends: list[int] = field(default_factory=list)
     state: str = ""
     accelerators: int = 1
+    racks: int = 1
 
     def equals(self, other: Run) -> bool:
         """Whether it has the losses of another run: bit for bit; if accelerators shared steps, to 1 % of their mean."""
@@ -115,6 +123,7 @@ class Run:
             "passes_end_at": [self.begun + end for end in self.ends],
             "state_sha256": self.state,
             "accelerators": self.accelerators,
+            "racks_together": self.racks,
         }
 
 
@@ -124,8 +133,8 @@ def prepare(network: str, options: dict[str, Any]) -> Prepared:
     Raises:
         UsageError: a file or a network does not exist, or does not fit.
     """
+    from sectum.hetee.client.checkpoint import Checkpoint
     from sectum.hetee.client.small_networks import NAMES, small_network
-    from sectum.hetee.client.training import Checkpoint
     from sectum.hetee.training.job import Optimiser, TrainingJob
 
     of_zoo = network.startswith("zoo:")
@@ -175,29 +184,34 @@ def _accuracy(score: Callable[[NDArray[np.float32]], NDArray[np.float32]], data:
     return float((np.concatenate(parts).argmax(1) == data.held_out_labels).mean())
 
 
-def run_inside(
-    session: Session | PoolSession, work: Prepared, checkpoint: Path | None, receipts: Path | None, progress: Progress
-) -> Run:
-    """Train in the enclave of a session, and check each receipt.
+def run_inside(session: Session | PoolSession, work: Prepared, options: dict[str, Any], progress: Progress) -> Run:
+    """Train in the enclave of a session, or in those of several racks of a pool, and check each receipt.
 
     Args:
         session: an open session.
         work: what to train.
-        checkpoint: file that gets a checkpoint after each pass; None for none.
-        receipts: folder that gets the receipt of each step; None for none.
+        options: of the command: ``checkpoint``, a file that gets one after each pass, or None; ``receipts``, a folder
+            that gets the receipt of each step, or None; ``together``, the number of racks.
         progress: is told how far it is.
     """
     from sectum.cli.render.output import write_file
+    from sectum.hetee.client.pool import PoolSession
 
-    training = session.train(work.job, onnx=work.onnx, weights=work.weights, checkpoint=work.checkpoint)
+    sources: dict[str, Any] = {"onnx": work.onnx, "weights": work.weights, "checkpoint": work.checkpoint}
+    checkpoint, receipts, together = options["checkpoint"], options["receipts"], options["together"]
+    if isinstance(session, PoolSession):
+        training: PoolTraining | Training = session.train(work.job, racks=together, **sources)
+    else:
+        training = session.train(work.job, **sources)
     run = Run(work.name, training.done)
     waiting: deque[Any] = deque()
     total = work.steps_of_one * work.epochs
 
     def take() -> None:
         step: Step = waiting.popleft().result()
-        receipt = step.result.receipt  # waits for it; one that is not genuine ends the session
-        run.accelerators = max(run.accelerators, len(receipt.accelerator.split(",")))
+        # Waits for the receipts; one that is not genuine ends the session.
+        shared = [part.receipt.accelerator.count(",") + 1 for part in (step.result, *step.others)]
+        run.accelerators, run.racks = max(run.accelerators, sum(shared)), max(run.racks, len(shared))
         run.losses.append(step.loss)
         progress(f"step {step.number} of {total}, loss {step.loss:.4f}", step.number / total)
         if receipts is not None:
@@ -224,9 +238,10 @@ def _save(session: Session | PoolSession, step: Step, folder: Path) -> None:
     from sectum.cli.render.output import write_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    content = msgspec.json.encode(session.bundle(step.result)) + b"\n"
-    write_file(folder / f"step-{step.number}.json", content)
-    write_file(folder / f"step-{step.number}.npz", archive([step.result]))
+    for number, result in enumerate((step.result, *step.others)):
+        name = f"step-{step.number}" + (f"-rack-{number + 1}" if step.others else "")
+        write_file(folder / f"{name}.json", msgspec.json.encode(session.bundle(result)) + b"\n")
+        write_file(folder / f"{name}.npz", archive([result]))
 
 
 def outside(work: Prepared, progress: Progress) -> Run:

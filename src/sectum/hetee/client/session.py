@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.attest.records import Cleaning
 from sectum.hetee.client.bundle import ReceiptBundle
+from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.connection import HANDSHAKE_S, Connection
 from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
 from sectum.hetee.client.inputs import Inputs, input_tensors
 from sectum.hetee.client.plaintext import Plaintext
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.training import Checkpoint, Training, begin
+from sectum.hetee.client.training import Training, begin
 from sectum.hetee.client.transport import ATTEST_EVERY_S, Transport
 from sectum.hetee.client.trust import Trust, read_policy_file
 from sectum.hetee.data_plane import messages as data_messages

@@ -7,24 +7,23 @@ import secrets
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.inputs import Inputs
 from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.data_plane.messages import CodeFormat, Pace, Pixels, Work
 from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.training.exchange import GIVEN
 from sectum.hetee.training.job import CHECKPOINT, LOSS, SCORES, SIZE, STATE, TrainingJob, write_job
-from sectum.hetee.training.tensor_file import read_tensors
 
 STEP_MS = 600_000
 UPLOAD_BYTES = 512 << 20
 """Weights and checkpoints are sent in parts of at most this size."""
-_MODEL = "model."
-_DTYPES = {"F32": "<f4", "I64": "<i8"}
 
 
 @dataclass(frozen=True)
@@ -36,52 +35,14 @@ class Step:
         loss: mean loss of the batch, before the parameters were changed.
         state: SHA-256 of the checkpoint after it, where the job asks for it; else None.
         result: the whole answer, with its receipt.
+        others: the answers of the other racks that did the step together with this one, each with its receipt.
     """
 
     number: int
     loss: float
     state: bytes | None
     result: Result
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The state of a job after a step.
-
-    Attributes:
-        content: a safetensors file: ``model.NAME`` for each parameter and statistic, ``optimiser.NAME`` for the rest.
-        step: number of steps that it has done.
-        results: the answers that it came in, each with its receipt.
-    """
-
-    content: bytes
-    step: int
-    results: tuple[Result, ...] = ()
-
-    @classmethod
-    def read(cls, content: bytes) -> Checkpoint:
-        """A checkpoint from a file.
-
-        Raises:
-            WorkRefused: ``MODEL_REFUSED``, it is none.
-        """
-        step = read_tensors(content).about.get("step", "")
-        if not step.isdecimal() or len(step) > 18:
-            raise refusal(Refusal.MODEL_REFUSED, "the file is no checkpoint of a training job")
-        return cls(content, int(step))
-
-    @property
-    def sha256(self) -> bytes:
-        """SHA-256 of its content, which receipts name."""
-        return hashlib.sha256(self.content).digest()
-
-    def weights(self) -> dict[str, NDArray[Any]]:
-        """Parameters and statistics of the network, by name."""
-        return {
-            name.removeprefix(_MODEL): np.frombuffer(stored.data, _DTYPES[stored.dtype]).reshape(stored.shape)
-            for name, stored in read_tensors(self.content).tensors.items()
-            if name.startswith(_MODEL)
-        }
+    others: tuple[Result, ...] = ()
 
 
 class Sends(Protocol):
@@ -144,7 +105,8 @@ class Training:
 
     def __init__(self, session: Sends, job: TrainingJob, loaded: LoadedModel) -> None:
         self.job = job
-        self._session, self._loaded = session, loaded
+        self._session = session
+        self._loaded = replace(loaded, inputs=(*loaded.inputs, *GIVEN))
         self._input, self._labels = (slot.name for slot in loaded.inputs)
         self._sending = threading.Lock()  # held while a step is numbered and sent
         self._changed = threading.Condition()  # never held while anything is sent or waited for
@@ -179,7 +141,7 @@ class Training:
             WorkRefused: the inputs do not fit.
             HeteeError: the service or the connection failed. Later errors are raised by the future.
         """
-        given = {self._input: inputs, self._labels: np.ascontiguousarray(labels, np.int64)}
+        given = self.batch(inputs, labels)
         with self._sending:
             number = self._number()
             work = Work(kind="train", step=number, rate=() if rate is None else (float(rate),))
@@ -227,11 +189,30 @@ class Training:
             return
         result = answered.result()
         try:
-            loss, state = float(_output(result, LOSS)), _output(result, STATE).tobytes() or None
+            loss, state = float(output(result, LOSS)), output(result, STATE).tobytes() or None
         except (HeteeError, TypeError, ValueError):
             step.set_exception(refusal(Refusal.BAD_TENSOR, "the answer to a step has no loss"))
             return
         step.set_result(Step(number, loss, state, result))
+
+    def batch(self, inputs: Inputs, labels: NDArray[Any]) -> dict[str, Any]:
+        """The inputs of a step, by name."""
+        return {self._input: inputs, self._labels: np.ascontiguousarray(labels, np.int64)}
+
+    def send(
+        self, work: Work, inputs: Mapping[str, Any], *, pixels: Pixels | None = None, deadline_ms: int = STEP_MS
+    ) -> Future[Result]:
+        """Send a batch of the job as it is. Several racks that train one job together exchange gradients with it.
+
+        Raises:
+            HeteeError: as `submit`.
+        """
+        return self._session.submit_work(self._loaded, work, inputs, pixels=pixels, deadline_ms=deadline_ms, pace=None)
+
+    def advance(self, step: int) -> None:
+        """Note that the job has done this number of steps, in batches of `send`."""
+        with self._changed:
+            self.done = self._sent = step
 
     def scores(
         self, inputs: Inputs, *, pixels: Pixels | None = None, deadline_ms: int = STEP_MS
@@ -245,7 +226,7 @@ class Training:
         answer = self._session.submit_work(
             self._loaded, work, {self._input: inputs}, pixels=pixels, deadline_ms=deadline_ms, pace=None
         )
-        found: NDArray[np.float32] = _output(answer.result(), SCORES)
+        found: NDArray[np.float32] = output(answer.result(), SCORES)
         return found
 
     def checkpoint(self, deadline_ms: int = STEP_MS) -> Checkpoint:
@@ -264,8 +245,8 @@ class Training:
             result = self._session.submit_work(
                 self._loaded, work, {}, pixels=None, deadline_ms=deadline_ms, pace=None
             ).result()
-            parts.append(_output(result, CHECKPOINT).tobytes())
-            told = int(_output(result, SIZE)), _output(result, STATE).tobytes()
+            parts.append(output(result, CHECKPOINT).tobytes())
+            told = int(output(result, SIZE)), output(result, STATE).tobytes()
             if not parts[-1] or (results and told != (size, state)):
                 raise _differs()
             size, state = told
@@ -291,7 +272,12 @@ class Training:
         self._session.unload(self._loaded)
 
 
-def _output(result: Result, name: str) -> NDArray[Any]:
+def output(result: Result, name: str) -> NDArray[Any]:
+    """An output of an answer.
+
+    Raises:
+        MessageRefused: ``BAD_TENSOR``, it has none of this name.
+    """
     if name not in result.outputs:
         raise refusal(Refusal.BAD_TENSOR, f"the answer has no output '{name}'")
     return result.outputs[name]

@@ -106,12 +106,18 @@ class Pace(Message, frozen=True):
 
 
 class Work(Message, frozen=True):
-    """What a training job does: ``rate`` replaces its learning rate, ``begin`` is a byte of a checkpoint."""
+    """What a training job does: ``rate`` replaces its learning rate; ``begin`` is a byte of a checkpoint, or a block.
 
-    kind: Literal["train", "score", "checkpoint"]
+    ``join``, ``gradients`` and ``apply`` are for a job that several workers train together: ``round`` counts the
+    attempts, ``shares`` are the items of each worker.
+    """
+
+    kind: Literal["train", "score", "checkpoint", "join", "gradients", "apply"]
     step: U63
     rate: Annotated[tuple[Annotated[float, Meta(ge=0, le=1e6)], ...], Meta(max_length=1)] = ()
     begin: U63 = 0
+    round: U32 = 0
+    shares: Annotated[tuple[U32, ...], Meta(max_length=16)] = ()
 
 
 class BatchOpening(Message, frozen=True):

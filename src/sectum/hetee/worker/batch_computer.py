@@ -105,7 +105,7 @@ class BatchComputer:
         """Do a step of a job, or what else its batch asks for. The accelerators that do nothing share a step."""
         runnable, work = owner.train(job), batch.message.work[0]
         batch.stop.late = lambda: time.monotonic() > owner.leaves_s
-        most = batch.items - 1 if work.kind == "train" and job.splits else 0
+        most = batch.items - 1 if work.kind in ("train", "gradients") and job.splits else 0
         helpers = self._enlist(owner, batch, most, lambda one: partial(one.join, job))
         try:
             return runnable.run(work, arrays, batch.stop, batch.commit, batch.pace, helpers)

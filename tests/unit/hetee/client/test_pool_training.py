@@ -23,7 +23,7 @@ Begin = Callable[..., PoolTraining]
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Racks are tried again after milliseconds."""
-    monkeypatch.setattr("sectum.hetee.client.pool.training._PAUSE_S", 0.002)
+    monkeypatch.setattr("sectum.hetee.client.pool.training_racks._PAUSE_S", 0.002)
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def begun() -> Iterator[Begin]:
     """Begins trainings over fake racks, and ends them."""
     sessions: list[PoolSession] = []
 
-    def begin(racks: dict[str, FakeRack], every: int = 5, wait_s: float = 5.0) -> PoolTraining:
+    def begin(racks: dict[str, FakeRack], every: int = 5, wait_s: float = 5.0, together: int = 1) -> PoolTraining:
         sessions.append(PoolSession(list(racks), FakeConnector(racks, wait_s=wait_s)))  # type: ignore[arg-type]
-        return sessions[-1].train(SMALL, checkpoint_every=every)
+        return sessions[-1].train(SMALL, checkpoint_every=every, racks=together)
 
     yield begin
     for session in sessions:
@@ -175,3 +175,64 @@ def test_the_end_names_racks_without_a_record() -> None:
     training.end()
     with pytest.raises(CleaningUnproven, match="on a was"):
         session.close()
+
+
+def test_racks_that_train_together_do_one_step(begun: Begin) -> None:
+    """Each rack gets a part of the batch, all answer for the step, and a lost one is replaced by another."""
+    racks = {name: FakeRack(name) for name in ("a", "b", "c")}
+    training = begun(racks, together=2)
+    steps = [training.step(X, labels(number)) for number in range(7)]
+    racks["b"].die()
+    steps += [training.step(X, labels(number)) for number in range(7, 12)]
+    assert [step.loss for step in steps] == alone(12)
+    assert [step.number for step in steps] == list(range(1, 13))
+    assert [[part.rack for part in (step.result, *step.others)] for step in (steps[0], steps[-1])] == [
+        ["a", "b"],
+        ["a", "c"],
+    ]
+    (move,) = training.moves
+    assert (move.lost, move.rack, move.step) == ("b", "a, c", 5)
+    assert training.checkpoint().step == 12
+    assert {rack.url: rack.answered for rack in training.racks} == {"a": 12, "b": 7, "c": 5}
+
+
+def test_racks_that_train_together_go_on_with_fewer(begun: Begin) -> None:
+    """If no other rack is there, those that are left go on, each step answered once."""
+    racks = {name: FakeRack(name) for name in ("a", "b")}
+    training = begun(racks, together=2)
+    losses = [training.step(X, labels(number)).loss for number in range(3)]
+    racks["a"].error = LOST
+    racks["a"].die()
+    losses += [training.step(X, labels(number)).loss for number in range(3, 9)]
+    assert losses == alone(9)
+    assert training.rack == "b"
+
+
+def test_racks_with_different_states_are_told(begun: Begin) -> None:
+    """If one rack signs another loss than the others, the step fails with a clear error, and so does what follows."""
+    racks = {name: FakeRack(name) for name in ("a", "b")}
+    training = begun(racks, together=2)
+    training.step(X, labels(0))
+    racks["b"].drift = 0.5
+    with pytest.raises(WorkRefused, match="after step 2 the racks have different losses") as caught:
+        training.step(X, labels(1))
+    assert caught.value.code is Refusal.DIGEST_DIFFERS
+    with pytest.raises(WorkRefused, match="different losses"):
+        training.step(X, labels(2))
+
+
+def test_a_step_that_racks_refuse_is_left_out(begun: Begin) -> None:
+    """A batch that one rack refuses, or that has no item for each, changes nothing on any of them."""
+    racks = {name: FakeRack(name) for name in ("a", "b")}
+    training = begun(racks, together=2)
+    for wrong in (np.array([0, -1]), np.array([1])):
+        with pytest.raises(WorkRefused):
+            training.step(X[: len(wrong)], wrong)
+    assert [training.step(X, labels(number)).loss for number in range(3)] == alone(3)
+
+
+@pytest.mark.parametrize("count", [0, 3, 17])
+def test_a_job_needs_as_many_racks_as_it_asks_for(begun: Begin, count: int) -> None:
+    """A job that asks for more racks than there are, or for none, is refused."""
+    with pytest.raises(HeteeError, match="racks"):
+        begun({name: FakeRack(name) for name in ("a", "b")}, wait_s=0.01, together=count)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from hetee_training import SGD, SMALL
+from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.training import Checkpoint, begin
+from sectum.hetee.client.training import begin
 from sectum.hetee.data_plane.messages import Slot, Work
 from sectum.hetee.errors import HeteeError, Refusal, WorkRefused, refusal
 from sectum.hetee.training.job import TrainingJob, read_job

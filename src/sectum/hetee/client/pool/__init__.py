@@ -5,6 +5,7 @@ from __future__ import annotations
 from sectum.hetee.client.pool.board import RackResult
 from sectum.hetee.client.pool.lane import RackReport
 from sectum.hetee.client.pool.session import PoolSession, connect_pool
-from sectum.hetee.client.pool.training import Move, PoolTraining
+from sectum.hetee.client.pool.training import PoolTraining
+from sectum.hetee.client.pool.training_racks import Move
 
 __all__ = ["Move", "PoolSession", "PoolTraining", "RackReport", "RackResult", "connect_pool"]

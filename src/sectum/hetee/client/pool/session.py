@@ -15,14 +15,15 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.client.bundle import ReceiptBundle
+from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.inputs import Inputs
 from sectum.hetee.client.pool.board import Board, RackResult, Task
 from sectum.hetee.client.pool.connector import Connector
 from sectum.hetee.client.pool.lane import Lane, RackReport
-from sectum.hetee.client.pool.training import Move, PoolTraining
+from sectum.hetee.client.pool.training import PoolTraining
+from sectum.hetee.client.pool.training_racks import Move
 from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.session import read_model
-from sectum.hetee.client.training import Checkpoint
 from sectum.hetee.client.trust import read_policy_file
 from sectum.hetee.errors import CleaningUnproven, HeteeError, Refusal, refusal
 from sectum.hetee.training.job import TrainingJob
@@ -237,9 +238,14 @@ class PoolSession:
         weights: bytes | None = None,
         checkpoint: Checkpoint | None = None,
         checkpoint_every: int = 50,
+        racks: int = 1,
         timeout_s: float = 600.0,
     ) -> PoolTraining:
-        """Train on one rack of the pool, and on another one from the last checkpoint when that is lost.
+        """Train on racks of the pool, and on others from the last checkpoint when one is lost.
+
+        Several racks divide each batch, and exchange their gradients sealed. A step is that of one accelerator with the
+        whole batch, but for the order of additions, and but for batch normalisation, whose mean and variance
+        are those of the part of a rack.
 
         Args:
             job: as for `Session.train`, as are ``onnx``, ``weights``, ``checkpoint`` and ``timeout_s``.
@@ -247,6 +253,7 @@ class PoolSession:
             weights: a safetensors file with initial weights.
             checkpoint: where to go on.
             checkpoint_every: steps after which a checkpoint is fetched. Their batches are kept until then.
+            racks: number of racks that train the job together, 1 to 16.
             timeout_s: time limit for sending and loading each of them.
 
         Raises:
@@ -255,7 +262,7 @@ class PoolSession:
         """
         sources: dict[str, Any] = {"onnx": onnx, "weights": weights, "timeout_s": timeout_s}
         urls = lambda: tuple(self._urls)  # noqa: E731  # the list may grow
-        training = PoolTraining(self._connector, urls, job, sources, checkpoint, checkpoint_every)
+        training = PoolTraining(self._connector, urls, job, sources, checkpoint, checkpoint_every, racks)
         self._trainings.append(training)
         return training
 
@@ -271,7 +278,7 @@ class PoolSession:
         self._connector.count = count
         names: list[str] = []
         lanes = [(lane.url, lane.session) for lane in list(self._lanes.values())]
-        for url, session in [*lanes, *((t.rack, t.session) for t in self._trainings)]:
+        for url, session in [*lanes, *(member for training in self._trainings for member in training.members)]:
             if session is not None:
                 names += [f"{url} {name}" for name in session.resize(count, wait_s=wait_s)]
         with self._board.changed:

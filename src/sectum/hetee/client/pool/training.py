@@ -1,74 +1,48 @@
-"""Training on one rack of a pool, which goes on from the last checkpoint on another when that rack is lost."""
+"""Training on racks of a pool, which goes on from the last checkpoint on others when one is lost."""
 
 from __future__ import annotations
 
+import secrets
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.inputs import Inputs
-from sectum.hetee.client.pool.board import MOST_MOVES, another_may_answer, is_final, named
+from sectum.hetee.client.pool.board import MOST_MOVES, another_may_answer, named
 from sectum.hetee.client.pool.connector import Connector
+from sectum.hetee.client.pool.kept_step import KeptStep
 from sectum.hetee.client.pool.lane import RackReport
+from sectum.hetee.client.pool.team import Team
+from sectum.hetee.client.pool.training_racks import Move, TrainingRacks
 from sectum.hetee.client.results import ReceiptParts
 from sectum.hetee.client.session import Session
-from sectum.hetee.client.training import Checkpoint, Step, Training
-from sectum.hetee.errors import CleaningUnproven, HeteeError, Refusal, ServiceRefused, refusal
+from sectum.hetee.client.training import Step, Training
+from sectum.hetee.errors import HeteeError, Refusal, ServiceRefused, refusal
+from sectum.hetee.training.exchange import MOST_MEMBERS
 from sectum.hetee.training.job import TrainingJob
 
 T = TypeVar("T")
-_PAUSE_S = 0.5
-
-
-@dataclass(frozen=True)
-class Move:
-    """One move to another rack.
-
-    Attributes:
-        lost: address of the rack that was lost.
-        rack: address of the one that went on.
-        step: number of steps of the checkpoint that it went on from.
-        why: what happened to the first rack.
-    """
-
-    lost: str
-    rack: str
-    step: int
-    why: HeteeError
-
-
-@dataclass(eq=False)
-class _Entry:
-    """A step since the last checkpoint, with its batch."""
-
-    inputs: Inputs
-    labels: NDArray[Any]
-    options: dict[str, Any]
-    answer: Future[Step] = field(default_factory=Future)
-    answered: bool = False
-    losses: int = 0  # times that a rack was lost before it answered this step
+_RECEIPTS_S = 0.5
 
 
 class PoolTraining:
-    """A job on one rack at a time. `PoolSession.train` makes it. Thread-safe.
+    """A job on one rack of a pool, or on several together. `PoolSession.train` makes it. Thread-safe.
 
-    Steps since the last checkpoint are kept with their batches. When the rack is lost, another one gets the checkpoint
-    and repeats them; a step that was answered before is not answered again.
+    Steps since the last checkpoint are kept with their batches. When a rack is lost, others get the checkpoint
+    and repeat them; a step that was answered before is not answered again.
 
     Attributes:
-        rack: address of the rack that trains now.
-        session: the session with it; None while there is none.
-        moves: the moves so far.
-        differing: numbers of steps that were repeated with another loss than the one that was answered. Racks with
-            equal software and processors give equal losses.
+        differing: numbers of steps that were repeated with another loss than the one that was answered. Equally many
+            racks with equal software and processors give equal losses.
     """
 
     def __init__(
@@ -79,17 +53,21 @@ class PoolTraining:
         sources: dict[str, Any],
         checkpoint: Checkpoint | None,
         checkpoint_every: int,
+        racks: int = 1,
     ) -> None:
-        self.rack = ""
-        self.session: Session | None = None
-        self.moves: list[Move] = []
+        if not 1 <= racks <= MOST_MEMBERS:
+            detail = f"{racks} racks for one job, expected 1 to {MOST_MEMBERS}"
+            raise refusal(Refusal.NO_ACCELERATOR, detail)
+        if racks > 1:  # all racks have the same job, and say after each step which state they have
+            changes = {"name": job.name or secrets.token_hex(8), "state_every": job.state_every or 1}
+            job = msgspec.structs.replace(job, **changes)
         self.differing: list[int] = []
-        self._connector, self._urls, self._job, self._sources = connector, urls, job, sources
+        self._job, self._sources = job, sources
         self._checkpoint, self._every = checkpoint, checkpoint_every
-        self._reports: dict[str, RackReport] = {}
-        self._using = threading.RLock()  # held while the rack is used or exchanged
+        self._racks = TrainingRacks(connector, urls, racks)
+        self._using = threading.RLock()  # held while racks are used or exchanged
         self._changed = threading.Condition()  # guards the entries; never held while a session is used
-        self._entries: list[_Entry] = []
+        self._entries: list[KeptStep] = []
         self._generation = 0
         self._ended: HeteeError | None = None
         self._training = self._begin(None)
@@ -107,66 +85,39 @@ class PoolTraining:
     @property
     def racks(self) -> tuple[RackReport, ...]:
         """The racks that were used so far."""
-        return tuple(self._reports.values())
+        return tuple(self._racks.reports.values())
+
+    @property
+    def moves(self) -> list[Move]:
+        """The moves so far."""
+        return self._racks.moves
+
+    @property
+    def members(self) -> tuple[tuple[str, Session], ...]:
+        """Address of, and session with, each rack that trains now."""
+        return tuple(self._racks.members.items())
+
+    @property
+    def rack(self) -> str:
+        """Address of the rack that trains now; of the first one if there are several; empty if there is none."""
+        return next((url for url, _ in self.members), "")
 
     # --- racks ---
 
-    def _begin(self, lost: HeteeError | None) -> Training:
-        """Go on from the last checkpoint on the first rack that serves; the one that was lost comes last.
+    def _begin(self, why: HeteeError | None) -> Training | Team:
+        """Go on from the last checkpoint; errors are those of `TrainingRacks.begin`."""
+        return self._racks.begin(self._begin_on, self._together, why, lambda: self._ended)
 
-        Raises:
-            WorkRefused: the job cannot be trained.
-            HeteeError: no rack serves, with the reason of each.
-        """
-        until_s, before, reasons = time.monotonic() + self._connector.wait_s, self.rack, dict[str, HeteeError]()
-        while self._ended is None:
-            for url in sorted(self._urls(), key=lambda url: url == before):
-                if url in reasons and is_final(reasons[url]):
-                    continue
-                try:
-                    return self._begin_on(url, before, lost)
-                except HeteeError as error:
-                    if not another_may_answer(error):
-                        raise
-                    reasons[url] = error
-                    self._drop(url, error)
-            if time.monotonic() > until_s or lost is None or all(map(is_final, reasons.values())):
-                last = list(reasons.values())[-1]
-                why = "; ".join(f"{url}: {error.detail}" for url, error in reasons.items())
-                raise refusal(last.code, f"no rack of the pool trains: {why}")
-            time.sleep(_PAUSE_S)
-        raise self._ended
-
-    def _begin_on(self, url: str, before: str, lost: HeteeError | None) -> Training:
-        self.session, self.rack = self._connector.connect(url), url
-        known = self._reports.get(url, RackReport(url, "serving", 0, 0, None, None))
-        self._reports[url] = replace(known, state="serving", trust=self.session.trust, error=None)
+    def _begin_on(self, session: Session) -> Training:
         sources = self._sources | ({"weights": None} if self._checkpoint is not None else {})
-        training = self.session.train(self._job, checkpoint=self._checkpoint, **sources)
-        if lost is not None:
-            self.moves.append(Move(before, url, training.done, lost))
-        return training
+        return session.train(self._job, checkpoint=self._checkpoint, **sources)
 
-    def _drop(self, url: str, error: HeteeError | None, deadline_ms: int = 0) -> None:
-        session, self.session = self.session, None
-        known = self._reports.get(url, RackReport(url, "lost", 0, 0, None, None))
-        state = known.state if error is None else "refused" if is_final(error) else "lost"
-        unproven = 0
-        try:
-            if session is not None:
-                session.close(deadline_ms)
-        except CleaningUnproven:
-            unproven = 1
-            if error is None:
-                raise
-        except HeteeError:
-            if error is None:
-                raise
-        finally:
-            self._reports[url] = replace(known, state=state, error=error, unproven=known.unproven + unproven)
+    @staticmethod
+    def _together(trainings: list[Training]) -> Training | Team:
+        return trainings[0] if len(trainings) == 1 else Team(trainings)
 
     def _recover(self, generation: int, error: HeteeError) -> None:
-        """Exchange the rack, unless that was done already, and repeat the steps since the checkpoint.
+        """Exchange the racks, unless that was done already, and repeat the steps since the checkpoint.
 
         Raises:
             HeteeError: no rack is left.
@@ -175,7 +126,11 @@ class PoolTraining:
             if generation != self._generation:
                 return
             self._generation += 1
-            self._drop(self.rack, error)
+            blamed = 0
+            if isinstance(self._training, Team):
+                blamed = self._training.blamed
+                self._training.close()
+            self._racks.lose(blamed, error)
             try:
                 self._training = self._begin(error)
             except HeteeError as none_left:
@@ -204,8 +159,8 @@ class PoolTraining:
             if not entry.answer.done():
                 entry.answer.set_exception(error)
 
-    def _using_rack(self, use: Callable[[Training], T]) -> T:
-        """Use the rack; when it is lost, use the next one.
+    def _using_racks(self, use: Callable[[Training | Team], T]) -> T:
+        """Use the racks; when one is lost, use the next ones.
 
         Raises:
             HeteeError: from ``use``, or no rack is left.
@@ -236,7 +191,7 @@ class PoolTraining:
                 raise self._ended
             if len(self._entries) >= self._every:
                 self.checkpoint()
-            entry = _Entry(inputs, labels, options)
+            entry = KeptStep(inputs, labels, options)
             entry.answer.set_running_or_notify_cancel()
             with self._changed:
                 self._entries.append(entry)
@@ -247,7 +202,7 @@ class PoolTraining:
         """Send the batch of the next step, and wait for its loss."""
         return self.submit(inputs, labels, **options).result()
 
-    def _send(self, entry: _Entry) -> None:
+    def _send(self, entry: KeptStep) -> None:
         generation = self._generation
         try:
             answer = self._training.submit(entry.inputs, entry.labels, **entry.options)
@@ -256,7 +211,7 @@ class PoolTraining:
         else:
             answer.add_done_callback(partial(self._came, entry, generation))
 
-    def _came(self, entry: _Entry, generation: int, answer: Future[Step]) -> None:
+    def _came(self, entry: KeptStep, generation: int, answer: Future[Step]) -> None:
         # A session's threads call this and what follows, so it must not use the session or wait.
         if (error := answer.exception()) is not None:
             self._failed(entry, generation, error)
@@ -264,33 +219,33 @@ class PoolTraining:
         step = answer.result()
         step.result.signed.add_done_callback(partial(self._signed, entry, generation, step))
 
-    def _signed(self, entry: _Entry, generation: int, step: Step, receipt: Future[ReceiptParts]) -> None:
+    def _signed(self, entry: KeptStep, generation: int, step: Step, receipt: Future[ReceiptParts]) -> None:
         if (error := receipt.exception()) is not None:
             self._failed(entry, generation, error)
             return
         with self._changed:
-            session, repeated = self.session, entry.answered
-            if not repeated and (session is None or generation != self._generation):
-                return  # the rack was exchanged meanwhile, and the step is repeated
+            members, repeated = self.members, entry.answered
+            if not repeated and (not members or generation != self._generation):
+                return  # the racks were exchanged meanwhile, and the step is repeated
             entry.answered = True
             if not repeated:
-                known = self._reports[self.rack]
-                self._reports[self.rack] = replace(known, answered=known.answered + 1)
+                self._racks.answered()
         if not repeated:
-            assert session is not None
-            entry.answer.set_result(replace(step, result=named(step.result, self.rack, session)))
+            parts = [named(part, *member) for part, member in zip((step.result, *step.others), members, strict=True)]
+            entry.answer.set_result(replace(step, result=parts[0], others=tuple(parts[1:])))
         elif entry.answer.exception() is None and entry.answer.result().loss != step.loss:
             self.differing.append(step.number)
         with self._changed:
             self._changed.notify_all()
 
-    def _failed(self, entry: _Entry, generation: int, error: BaseException, *, begun: bool = True) -> None:
+    def _failed(self, entry: KeptStep, generation: int, error: BaseException, *, begun: bool = True) -> None:
         assert isinstance(error, HeteeError)
         entry.losses += begun and not entry.answered
         if another_may_answer(error) and entry.losses <= MOST_MOVES and self._ended is None:
             self._recover_later(generation, error)
             return
-        if entry.answered:  # the steps after it would begin from another state than the owner knows
+        diverged = isinstance(self._training, Team) and self._training.diverged is not None
+        if entry.answered or diverged:  # the steps after it would begin from another state than the owner knows
             self._ended = error
             self._refuse_all(error)
             return
@@ -306,33 +261,33 @@ class PoolTraining:
 
     def scores(self, inputs: Inputs, **options: Any) -> NDArray[np.float32]:
         """The scores of a batch after the last step, as `Training.scores`."""
-        return self._using_rack(lambda training: training.scores(inputs, **options))
+        return self._using_racks(lambda training: training.scores(inputs, **options))
 
     def checkpoint(self, **options: Any) -> Checkpoint:
         """The state after the last step, as `Training.checkpoint`. A rack that is lost later is replaced from here."""
         with self._using:
             while True:
-                found = self._using_rack(lambda training: training.checkpoint(**options))
+                found = self._using_racks(lambda training: training.checkpoint(**options))
                 with self._changed:
-                    self._changed.wait_for(self._all_answered, _PAUSE_S)
+                    self._changed.wait_for(self._all_answered, _RECEIPTS_S)
                     if self._all_answered():
                         self._entries.clear()
                         self._checkpoint = found
                         return found
-                session = self.session
-                if session is not None and session.failed is not None:  # lost before the last receipts came
-                    self._recover(self._generation, session.failed)
+                failed = [session.failed for _, session in self.members if session.failed is not None]
+                if failed:  # lost before the last receipts came
+                    self._recover(self._generation, failed[0])
 
     def _all_answered(self) -> bool:
         return all(entry.answer.done() for entry in self._entries)
 
     def end(self) -> None:
-        """Have the enclave drop the job."""
+        """Have the enclaves drop the job."""
         with self._using, suppress(ServiceRefused):  # it is dropped with its enclave
             self._training.end()
 
     def close(self, deadline_ms: int = 5000) -> None:
-        """End the enclave and the session; `PoolSession.close` calls this.
+        """End the enclaves and the sessions; `PoolSession.close` calls this.
 
         Raises:
             HeteeError: as `Session.close`.
@@ -340,4 +295,6 @@ class PoolTraining:
         self._ended = refusal(Refusal.WIPED, "the session was closed before the step was answered")
         with self._using:
             self._refuse_all(self._ended)
-            self._drop(self.rack, None, deadline_ms)
+            if isinstance(self._training, Team):
+                self._training.close()
+            self._racks.close(deadline_ms)

@@ -9,10 +9,12 @@ from typing import Any
 from sectum.errors import SectumError
 from sectum.hetee.data_plane.messages import BatchOpening, Slot, Work
 from sectum.hetee.errors import Refusal, refusal
+from sectum.hetee.training.exchange import GIVEN, GRADIENTS
 from sectum.hetee.training.job import CHECKPOINT, LABELS, LOSS, SCORES, SIZE, STATE, TrainingJob, read_job
 from sectum.hetee.training.tensor_file import TensorFile, joined, read_tensors
 from sectum.hetee.worker.lane import Lane
 from sectum.hetee.worker.models import CheckedModel, batch_refused
+from sectum.hetee.worker.training.gradient_exchange import GradientExchange
 
 _OUTPUTS = (
     Slot(name=LOSS, dtype="float32", shape=()),
@@ -20,6 +22,7 @@ _OUTPUTS = (
     Slot(name=SCORES, dtype="float32", shape=("N", "?")),
     Slot(name=CHECKPOINT, dtype="uint8", shape=("?",)),
     Slot(name=SIZE, dtype="int64", shape=()),
+    Slot(name=GRADIENTS, dtype="uint8", shape=("?",)),
 )
 
 
@@ -46,12 +49,14 @@ class CheckedJob(CheckedModel):
         lane: order of its batches.
         parked: its state as a checkpoint while it is on no accelerator; empty before it has begun, and while it is on
             one.
+        joined: its exchange of gradients with other workers, if it has joined them.
     """
 
     job: TrainingJob
     sources: dict[bytes, CheckedModel]
     lane: Lane[Any] = field(default_factory=Lane)
     parked: list[TensorFile] = field(default_factory=list)
+    joined: list[GradientExchange] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"Job({self.sha256.hex()[:16]})"
@@ -71,15 +76,32 @@ class CheckedJob(CheckedModel):
             detail = "a batch of a training job says what to do with it, names no outputs, and is not asked to be split"
             raise batch_refused(detail)
         work = message.work[0]
-        if work.kind != "train" and work.rate:
+        if work.kind not in ("train", "apply") and work.rate:
             raise batch_refused("only a batch that trains has a learning rate")
-        if work.kind != "checkpoint" and work.begin:
-            raise batch_refused("only a request for a checkpoint names a byte of it")
+        if work.kind not in ("checkpoint", "gradients", "apply") and work.begin:
+            raise batch_refused("only a request for a checkpoint, and blocks of gradients, name where they begin")
+        if work.kind not in ("gradients", "apply") and (work.round or work.shares):
+            raise batch_refused("only an exchange of gradients has rounds and shares")
+        membership, blocks = GIVEN
         return {
             "train": (self.inputs, (LOSS, STATE)),
             "score": (self.inputs[:1], (SCORES,)),
             "checkpoint": ((), (CHECKPOINT, SIZE, STATE)),
+            "join": ((membership,), (STATE,)),
+            "gradients": (() if work.begin else self.inputs, (GRADIENTS, SIZE)),
+            "apply": ((blocks,), (LOSS, STATE)),
         }[work.kind]
+
+    @property
+    def exchange(self) -> GradientExchange:
+        """Its exchange of gradients.
+
+        Raises:
+            WorkRefused: ``INPUT_REFUSED``, it has joined no other workers.
+        """
+        if not self.joined:
+            raise batch_refused("the job has joined no other workers: send 'join' first")
+        return self.joined[0]
 
     def file(self, digests: tuple[bytes, ...]) -> bytes | memoryview:
         """The content of a file that the job names in parts."""
@@ -132,6 +154,6 @@ def begins(work: Work, done: int) -> None:
     Raises:
         WorkRefused: ``INPUT_REFUSED``.
     """
-    due = done + (work.kind == "train")
+    due = done + (work.kind in ("train", "gradients", "apply"))
     if work.step != due:
         raise batch_refused(f"the batch is for step {work.step}, but the job has done {done} steps; expected {due}")

@@ -30,12 +30,16 @@ class Batch(NamedTuple):
         labels: the class of each.
         seed: what is drawn in this step depends on it.
         stop: when it is true, the step ends early.
+        begin: number of the items of the step before these, which other workers have.
+        step_items: number of the items of the step; 0 if they are all here.
     """
 
     pictures: torch.Tensor
     labels: torch.Tensor
     seed: int
     stop: Stop
+    begin: int = 0
+    step_items: int = 0
 
 
 def made(job: CheckedJob, device: str) -> Network:
@@ -108,12 +112,13 @@ def loss_of(
     pictures, labels = (torch.tensor_split(whole, parts)[part].to(device) for whole in batch[:2])
     items = len(batch.pictures)
     mode: AbstractContextManager[object] = nullcontext()
+    if exchange is None and batch.step_items:  # dropout draws for the whole step
+        exchange = Exchange(1)
     if exchange is None:
         torch.manual_seed(batch.seed)
     else:
-        mode = Together(
-            exchange, part, sum(map(len, torch.tensor_split(batch.pictures, parts)[:part])), items, batch.seed
-        )
+        begin = batch.begin + sum(map(len, torch.tensor_split(batch.pictures, parts)[:part]))
+        mode = Together(exchange, part, begin, batch.step_items or items, batch.seed)
     with stopping(network, batch.stop):
         with mode:
             scores = network.scores(pictures, training=True)

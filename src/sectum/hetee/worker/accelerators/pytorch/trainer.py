@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 
 from sectum.hetee.data_plane.messages import Pace, Work
 from sectum.hetee.errors import HeteeError, Refusal, refusal
+from sectum.hetee.training.exchange import BLOCKS, GRADIENTS, MEMBERSHIP
 from sectum.hetee.training.job import CHECKPOINT, LABELS, LOSS, PART_BYTES, SCORES, SIZE, STATE
 from sectum.hetee.training.tensor_file import StoredTensor, TensorFile, pieces, read_tensors
 from sectum.hetee.worker.accelerators.protocol import Arrays, Stop
+from sectum.hetee.worker.accelerators.pytorch.exchanged import pending_of, put_back, take_over
 from sectum.hetee.worker.accelerators.pytorch.network import Network
 from sectum.hetee.worker.accelerators.pytorch.optimisers import OptimiserState
 from sectum.hetee.worker.accelerators.pytorch.parts import Batch, loss_of, made, shared_loss, stopping
 from sectum.hetee.worker.models import batch_refused
 from sectum.hetee.worker.team import Helper
 from sectum.hetee.worker.training.checked_job import CheckedJob, begins
+from sectum.hetee.worker.training.gradient_exchange import GradientExchange
 
 FORMAT = "sectum-hetee-checkpoint-1"
 _LOST = TensorFile({}, {})  # what is parked where there is no state
@@ -118,12 +121,21 @@ class Trainer:
         try:
             if work.kind == "checkpoint":
                 return self._part(work.begin)
+            if work.kind == "join":
+                self._job.joined[:] = [GradientExchange(arrays[MEMBERSHIP].tobytes(), self._job.sha256)]
+                return {STATE: np.frombuffer(self._digest(), np.uint8)}
+            if work.kind == "apply":
+                return self._apply_average(network, work, arrays[BLOCKS], commit)
+            if work.kind == "gradients" and work.begin:
+                return self._sealed(work)
             pictures = torch.from_numpy(next(array for name, array in arrays.items() if name != LABELS))
             if work.kind == "score":
                 with torch.no_grad(), stopping(network, stop):
                     return {SCORES: network.scores(pictures.to(self._device), training=False).cpu().numpy()}
             seed = (self._job.job.seed << 32) ^ work.step  # so a checkpoint needs no state of what draws
             batch = Batch(pictures, torch.from_numpy(arrays[LABELS]), seed, stop)
+            if work.kind == "gradients":
+                return self._gradients(network, work, batch, helpers)
             return self._train(network, work, batch, commit, helpers)
         except (MemoryError, HeteeError):
             raise
@@ -135,24 +147,58 @@ class Trainer:
     def _train(
         self, network: Network, work: Work, batch: Batch, commit: Callable[[], None], helpers: Sequence[Helper]
     ) -> dict[str, NDArray[Any]]:
-        described = self._job.job
         kept = {name: value.clone() for name, value in network.buffers.items()}
         try:
-            if helpers:
-                loss = shared_loss(network, self._device, batch, helpers)
-            else:
-                loss = loss_of(network, self._device, batch)
+            loss = self._loss(network, batch, helpers)
             commit()
         except BaseException:
-            for name, value in kept.items():  # a step that is refused has changed nothing
-                network.buffers[name].copy_(value)
+            put_back(network, kept)  # a step that is refused has changed nothing
             raise
+        return self._changed(work, loss.item())
+
+    def _loss(self, network: Network, batch: Batch, helpers: Sequence[Helper]) -> torch.Tensor:
+        if helpers:
+            return shared_loss(network, self._device, batch, helpers)
+        return loss_of(network, self._device, batch)
+
+    def _gradients(
+        self, network: Network, work: Work, batch: Batch, helpers: Sequence[Helper]
+    ) -> dict[str, NDArray[Any]]:
+        """Compute this worker's part of a step, which other workers share; it changes nothing but the exchange."""
+        exchange = self._job.exchange
+        exchange.check(work, len(batch.pictures))
+        begin, items = sum(work.shares[: exchange.rank]), sum(work.shares)
+        kept = {name: value.clone() for name, value in network.buffers.items()}
+        try:
+            loss = self._loss(network, batch._replace(begin=begin, step_items=items), helpers)
+            pending = pending_of(network, loss)
+        finally:
+            put_back(network, kept)
+        exchange.begin(work, pending)
+        return self._sealed(work)
+
+    def _sealed(self, work: Work) -> dict[str, NDArray[Any]]:
+        exchange = self._job.exchange
+        return {GRADIENTS: exchange.sealed(work), SIZE: np.asarray(exchange.blocks, np.int64)}
+
+    def _apply_average(
+        self, network: Network, work: Work, blocks: NDArray[Any], commit: Callable[[], None]
+    ) -> dict[str, NDArray[Any]]:
+        pending = self._job.exchange.add(work, blocks)
+        if pending is None:
+            return {LOSS: np.zeros((), np.float32), STATE: np.zeros(0, np.uint8)}
+        commit()
+        return self._changed(work, take_over(network, pending, self._device))
+
+    def _changed(self, work: Work, loss: float) -> dict[str, NDArray[Any]]:
+        """Change the parameters by their gradients."""
+        described = self._job.job
         try:
             self._optimiser.apply(work.step, work.rate[0] if work.rate else described.optimiser.rate)
             self._step = work.step
             due = described.state_every and not work.step % described.state_every
             state = self._digest() if due else b""
-            return {LOSS: np.asarray(loss.item(), np.float32), STATE: np.frombuffer(state, np.uint8)}
+            return {LOSS: np.asarray(loss, np.float32), STATE: np.frombuffer(state, np.uint8)}
         except Exception:  # noqa: BLE001  # whatever it was, a part of the parameters may have changed
             self._network = None
             detail = "the job's state was lost in the middle of a step; go on from a checkpoint"
