@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -229,6 +230,14 @@ def test_a_step_that_racks_refuse_is_left_out(begun: Begin) -> None:
         with pytest.raises(WorkRefused):
             training.step(X[: len(wrong)], wrong)
     assert [training.step(X, labels(number)).loss for number in range(3)] == alone(3)
+
+
+def test_inputs_that_cannot_be_divided_are_refused(begun: Begin) -> None:
+    """A batch that has a length but no parts is refused at once, and the next step is done."""
+    training = begun({name: FakeRack(name) for name in ("a", "b")}, together=2)
+    with pytest.raises(WorkRefused, match="could not be divided"):
+        training.submit(deque(X), labels(0)).result(5)  # type: ignore[arg-type]  # that is the mistake
+    assert training.step(X, labels(0)).loss == alone(1)[0]
 
 
 @pytest.mark.parametrize("count", [0, 3, 17])

@@ -165,13 +165,13 @@ class Team:
         about: dict[str, Any] = {"step": number, "round": self._round, "shares": shares}
         options = {"pixels": step.pixels, "deadline_ms": step.deadline_ms}
         computed = []
-        for rank, training in enumerate(self._trainings):
-            part = slice(ends[rank], ends[rank + 1])
-            batch = training.batch(step.inputs[part], step.labels[part])
-            computed.append(self._send(rank, Work(kind="gradients", **about), batch, **options))
         applied: list[list[Future[Result]]] = []
         begin, blocks = 0, 1
         try:
+            for rank, training in enumerate(self._trainings):
+                part = slice(ends[rank], ends[rank + 1])
+                batch = training.batch(step.inputs[part], step.labels[part])
+                computed.append(self._send(rank, Work(kind="gradients", **about), batch, **options))
             while begin < blocks:
                 results = self._all(computed)
                 sealed = [output(result, GRADIENTS) for result in results]
@@ -190,6 +190,11 @@ class Team:
             if begin >= blocks:  # a rack may have done the step
                 self.diverged = error
             raise
+        except Exception as error:  # whatever it was, nobody may wait for this step for ever
+            failed = refusal(Refusal.INPUT_REFUSED, f"the step could not be divided among the racks: {error!r}"[:500])
+            if applied:
+                self.diverged = failed
+            raise failed from error
 
     def _agreed(self, number: int, results: list[Result]) -> Step:
         """The step, if all racks have signed the same loss and state."""

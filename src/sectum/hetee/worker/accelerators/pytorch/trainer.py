@@ -154,7 +154,8 @@ class Trainer:
         except BaseException:
             put_back(network, kept)  # a step that is refused has changed nothing
             raise
-        return self._changed(work, loss.item())
+        value = loss.item()
+        return self._changed(work, lambda: value)
 
     def _loss(self, network: Network, batch: Batch, helpers: Sequence[Helper]) -> torch.Tensor:
         if helpers:
@@ -188,12 +189,13 @@ class Trainer:
         if pending is None:
             return {LOSS: np.zeros((), np.float32), STATE: np.zeros(0, np.uint8)}
         commit()
-        return self._changed(work, take_over(network, pending, self._device))
+        return self._changed(work, lambda: take_over(network, pending, self._device))
 
-    def _changed(self, work: Work, loss: float) -> dict[str, NDArray[Any]]:
-        """Change the parameters by their gradients."""
+    def _changed(self, work: Work, take_gradients: Callable[[], float]) -> dict[str, NDArray[Any]]:
+        """Change the parameters by their gradients, which ``take_gradients`` provides with the loss."""
         described = self._job.job
         try:
+            loss = take_gradients()
             self._optimiser.apply(work.step, work.rate[0] if work.rate else described.optimiser.rate)
             self._step = work.step
             due = described.state_every and not work.step % described.state_every
