@@ -84,7 +84,11 @@ def test_what_is_no_inventory_is_refused(change: dict[str, object]) -> None:
         read_inventory(json.dumps(GOOD | change).encode())
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[" * 100_000, b" " * (ANSWER_BYTES + 1), b"null"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[" * 100_000, b" " * (ANSWER_BYTES + 1), b"null"],
+    ids=["empty", "cut", "deep", "too large", "null"],
+)
 def test_bytes_that_are_no_json_are_refused(data: bytes) -> None:
     """Malformed, deeply nested and large answers are refused."""
     with pytest.raises(ServiceRefused, match="not an inventory"):

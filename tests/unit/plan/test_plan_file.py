@@ -177,7 +177,9 @@ def test_a_field_that_plans_do_not_have_is_refused(good: str, path: tuple) -> No
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}', b" " * (MOST_BYTES + 1)]
+    "content",
+    [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}', b" " * (MOST_BYTES + 1)],
+    ids=["empty", "cut", "list", "text", "no UTF-8", "deep", "NaN", "too large"],
 )
 def test_files_that_are_no_plan_are_refused(tmp_path: Path, content: bytes) -> None:
     """Whatever a file holds, reading it as a plan ends in one clear error."""
