@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.nn import functional
 
-Value = torch.Tensor | None
+Value: TypeAlias = torch.Tensor | None
 Attributes = Mapping[str, Any]
 Operator = Callable[[Sequence[Value], Attributes, bool], tuple[torch.Tensor, ...]]
 
