@@ -391,7 +391,7 @@ class _Server:
 
 
 def _end_with_parent() -> None:
-    """End this process once its standard input is closed: whoever has started it is gone, or needs it no longer."""
+    """End this process when its parent closes the pipe to its standard input, or dies."""
     parent = select.poll()
     parent.register(sys.stdin.fileno(), 0)
     parent.poll()

@@ -190,7 +190,7 @@ class Team:
             if begin >= blocks:  # a rack may have done the step
                 self.diverged = error
             raise
-        except Exception as error:  # whatever it was, nobody may wait for this step for ever
+        except Exception as error:  # without an answer, callers that wait for this step would hang
             failed = refusal(Refusal.INPUT_REFUSED, f"the step could not be divided among the racks: {error!r}"[:500])
             if applied:
                 self.diverged = failed

@@ -154,8 +154,7 @@ class Trainer:
         except BaseException:
             put_back(network, kept)  # a step that is refused has changed nothing
             raise
-        value = loss.item()
-        return self._changed(work, lambda: value)
+        return self._changed(work, lambda: float(loss.item()))
 
     def _loss(self, network: Network, batch: Batch, helpers: Sequence[Helper]) -> torch.Tensor:
         if helpers:
