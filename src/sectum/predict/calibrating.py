@@ -42,6 +42,9 @@ SPREAD = (
 )  # fmt: skip
 PROFILED_INFERENCES = 9
 
+ROUNDS = 3
+"""How often everything is measured, each time after all the rest: other users of a shared machine come and go."""
+
 
 @dataclass(frozen=True)
 class PagingCase:
@@ -81,17 +84,19 @@ class PageObservation:
 
 
 def calibrate(progress: Progress) -> Calibration:
-    """Measure this machine in about two minutes. Nothing else should run meanwhile.
+    """Measure this machine in three to four minutes. Nothing else should run meanwhile.
 
     Raises:
         EnclaveError: a measurement failed.
     """
     operators = OperatorModel.load()
     thread_counts = [n for n in (1, 2) if n <= len(os.sched_getaffinity(0))]
-    steps = len(thread_counts) * (len(SPREAD) + len(PAGING_CASES))
+    steps = ROUNDS * len(thread_counts) * (len(SPREAD) + len(PAGING_CASES))
     done = 0
     samples: list[Sample] = []
-    observed: dict[int, list[ObservedNetwork]] = {}
+    observed: dict[int, list[list[ObservedNetwork]]] = {
+        threads: [[] for _ in range(ROUNDS)] for threads in thread_counts
+    }
     paged: dict[int, list[PageObservation]] = {}
     begin_s, begin_others_s = time.monotonic(), _used_by_others_s()
     softepc: Runner | None = SoftEpcRunner()
@@ -99,20 +104,21 @@ def calibrate(progress: Progress) -> Calibration:
         SoftEpcRunner().check()
     except EnclaveUnavailable:
         softepc = None
-    for threads in thread_counts:
-        observed[threads] = []
-        for name, resolution in SPREAD:
-            progress(f"operators of {name}, {threads} threads", done / steps)
-            network, around = _observe_operators(name, resolution, threads, operators)
-            samples += around
-            observed[threads] += [network] if network is not None else []
-            done += 1
-        for case in PAGING_CASES:
-            if softepc is None:
-                break
-            progress(f"cost of a page, {threads} threads", done / steps)
-            paged.setdefault(threads, []).extend(_observe_paging(softepc, case, threads, operators))
-            done += 1
+    for number in range(ROUNDS):
+        for threads in thread_counts:
+            words = f"{threads} threads, round {number + 1} of {ROUNDS}"
+            for name, resolution in SPREAD:
+                progress(f"operators of {name}, {words}", done / steps)
+                network, around = _observe_operators(name, resolution, threads, operators)
+                samples += around
+                observed[threads][number] += [network] if network is not None else []
+                done += 1
+            for case in PAGING_CASES:
+                if softepc is None:
+                    break
+                progress(f"cost of a page, {words}", done / steps)
+                paged.setdefault(threads, []).extend(_observe_paging(softepc, case, threads, operators))
+                done += 1
     progress("done", 1.0)
     references = References.of(samples)
     others = (_used_by_others_s() - begin_others_s) / (time.monotonic() - begin_s)
@@ -121,7 +127,8 @@ def calibrate(progress: Progress) -> Calibration:
         machine=str(context["cpu_model"]),
         cpu=Cpu.here(),
         references=references,
-        group_factors={threads: group_factors(networks, references) for threads, networks in observed.items()},
+        group_factors={threads: median_factors(rounds, references) for threads, rounds in observed.items()},
+        variation={threads: variation(rounds) for threads, rounds in observed.items()},
         page_costs={
             threads: PageCosts(*solve_page_costs(seen, references.sums_ms * 1e3)) for threads, seen in paged.items()
         },
@@ -147,12 +154,14 @@ class ObservedNetwork:
     """The operators of one network.
 
     Attributes:
+        name: of the network.
         share: `sectum.measure.reference.sums_share` of the network.
         groups: of its operators.
         seen: their times, over the mixture of the references.
         expected: what the operator models say, over the GEMM reference kernel.
     """
 
+    name: str
     share: float
     groups: tuple[str, ...]
     seen: NDArray[np.float64]
@@ -174,7 +183,7 @@ def _observe_operators(
     features = extract(runtime, threads=threads)
     seen = operators.overheads.unprofiled(np.array(measured))
     expected = operators.normalized_latencies(features)
-    return ObservedNetwork(sums_share(runtime), groups_of(features), np.maximum(seen, 1e-6), expected), samples
+    return ObservedNetwork(name, sums_share(runtime), groups_of(features), np.maximum(seen, 1e-6), expected), samples
 
 
 def group_factors(networks: Iterable[ObservedNetwork], references: References) -> dict[str, float]:
@@ -185,6 +194,22 @@ def group_factors(networks: Iterable[ObservedNetwork], references: References) -
         for group, ours, expected in zip(network.groups, seen, network.expected, strict=True):
             logs[group].append((math.log(ours / expected), ours / seen.sum()))
     return {group: group_factor(pairs) for group, pairs in logs.items()}
+
+
+def median_factors(rounds: Sequence[Iterable[ObservedNetwork]], references: References) -> dict[str, float]:
+    """The median over the rounds of `group_factors`: one round beside a busy neighbour does not move it."""
+    found = [group_factors(networks, references) for networks in rounds]
+    return {group: statistics.median(factors[group] for factors in found if group in factors) for group in found[0]}
+
+
+def variation(rounds: Sequence[Iterable[ObservedNetwork]]) -> float:
+    """Coefficient of variation of a network's time between rounds, over the references; 0 if there is one round."""
+    logs: dict[str, list[float]] = defaultdict(list)
+    for networks in rounds:
+        for network in networks:
+            logs[network.name].append(math.log(network.seen.sum()))
+    variances = [statistics.variance(some) for some in logs.values() if len(some) > 1]
+    return math.sqrt(statistics.fmean(variances)) if variances else 0.0
 
 
 def group_factor(pairs: Iterable[tuple[float, float]]) -> float:

@@ -23,10 +23,12 @@ from sectum.predict.features import OperatorFeatures, schema_hash
 
 T = TypeVar("T")
 
-_FORMAT = 3
+_FORMAT = 4
 _MAX_BYTES = 1 << 20
 STREAMED_PRODUCTS = "gemm of few rows"
 _PRODUCTS = "gemm"
+_MUCH_VARIATION = 0.05
+"""The interval of a usual network, about 7 % on each side, becomes a half wider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Calibration:
         references: its typical times of the reference kernels.
         group_factors: by number of threads and group of operators, see `groups_of`: measured time over predicted, both
             over the GEMM reference kernel; 1 where the shipped operator models hold unchanged.
+        variation: by number of threads, coefficient of variation of a network's time from one round of the calibration
+            to the next.
         page_costs: of the software EPC, by number of threads; empty where the machine cannot run it.
         context: versions, date, processor: where the numbers come from.
     """
@@ -60,6 +64,7 @@ class Calibration:
     cpu: Cpu
     references: References
     group_factors: Mapping[int, Mapping[str, float]]
+    variation: Mapping[int, float]
     page_costs: Mapping[int, PageCosts]
     context: Mapping[str, Any]
 
@@ -68,6 +73,16 @@ class Calibration:
         """The kind of confidential machine that was calibrated from inside, a key of `GUESTS`; empty for any other."""
         found = str(self.context.get("tee", ""))
         return found if found in GUESTS else ""
+
+    def note_on_variation(self, threads: int) -> str:
+        """What to say where this machine's own times varied so much that intervals are clearly wider; empty if not."""
+        of = nearest(self.variation, threads)
+        if of < _MUCH_VARIATION:
+            return ""
+        return (
+            f"the same inferences differed by {of:.0%} (one standard deviation) from minute to minute while this "
+            "machine was calibrated, as beside others on a shared processor; the interval counts that"
+        )
 
     def factors(self, features: OperatorFeatures, threads: int) -> NDArray[np.float64]:
         """Correction of each operator's time; shape ``(operators,)``."""
@@ -154,6 +169,7 @@ def load(path: Path | None = None) -> Calibration | None:
                 int(n): {str(group): _positive(factor) for group, factor in factors.items()}
                 for n, factors in data["group_factors"].items()
             },
+            variation={int(n): _positive(value) for n, value in data["variation"].items()},
             page_costs={
                 int(n): PageCosts(**{key: _positive(value) for key, value in costs.items()})
                 for n, costs in data["page_costs"].items()
@@ -162,7 +178,7 @@ def load(path: Path | None = None) -> Calibration | None:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CalibrationInvalid(f"{path} is damaged ({error!r}); {remedy}") from error
-    if not calibration.references.products_ms or not calibration.group_factors:
+    if not (calibration.references.products_ms and calibration.group_factors and calibration.variation):
         raise CalibrationInvalid(f"{path} is empty; {remedy}")
     return calibration
 

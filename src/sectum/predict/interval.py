@@ -2,7 +2,8 @@
 
 The widths were learned on networks whose operators are all of measured kinds; they grow with the spread of the kinds
 that a network spends its time in (`sectum.predict.spread`). The part of the time that lies in other operators has the
-bounds of `sectum.predict.bounds` instead.
+bounds of `sectum.predict.bounds` instead. On a machine whose own times varied while it was calibrated, the widths grow
+with that variation: the errors are independent, so their squares add up.
 """
 
 from __future__ import annotations
@@ -22,8 +23,18 @@ _LEAST_DOUBT = 0.05
 """Between this probability of over-commitment and one less this, the interval covers both regimes."""
 
 
-def interval(operators: OperatorModel, profile: Profile, inference: InferenceCost, probability: float) -> Interval:
-    """The 90 % interval of an inference's latency."""
+def interval(
+    operators: OperatorModel, profile: Profile, inference: InferenceCost, probability: float, variation: float = 0.0
+) -> Interval:
+    """The 90 % interval of an inference's latency.
+
+    Args:
+        operators: whose widths were learned.
+        profile: of the enclave.
+        inference: what it is predicted to cost.
+        probability: that it pages.
+        variation: of this machine's times while it was calibrated, see `Calibration.variation`.
+    """
     network, breakdown, outside = inference.network, inference.breakdown_ms, inference.outside_ms
     native = breakdown.compute + breakdown.memory
     certain = float(network.native_ms.sum()) if network.native_source == "given" else 0.0
@@ -31,7 +42,7 @@ def interval(operators: OperatorModel, profile: Profile, inference: InferenceCos
     ends: list[float] = []
     for over_committed, paging in _pagings(operators, profile, inference, probability):
         regime = "pages" if over_committed else "native" if profile.epc_pages is None else "fits"
-        low, high = operators.around(regime, spread)
+        low, high = operators.around(regime, spread, variation)
         inside = max(0.0, native + paging - certain - outside.predicted)
         ends += [certain + inside * low + outside.least, certain + inside * high + outside.most]
     return _widened_for_hardware(ends, profile, network.threads)

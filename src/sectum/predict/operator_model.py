@@ -36,6 +36,8 @@ REGIMES = ("native", "fits", "pages")
 """Outside enclaves; in one that a network fits into; in one that it does not fit into."""
 PAGES = "pages"
 """Names the correction of page costs among the files; the others are groups of operators."""
+_NORMAL_95 = 1.645
+"""Standard deviations on each side of 90 % of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +153,17 @@ class OperatorModel:
         (logs,) = self._regressor(name).run(None, {"features": values})
         return np.exp(np.asarray(logs, dtype=np.float64).reshape(-1))
 
-    def around(self, regime: str, spread: float) -> Width:
+    def around(self, regime: str, spread: float, variation: float = 0.0) -> Width:
         """Factors on a latency that make its 90 % interval; the prediction itself is inside.
 
         Args:
             regime: one of `REGIMES`.
             spread: of the network, as `Spread.of` gives it.
+            variation: of the machine, as `Calibration.variation` has it; independent of the errors of predictions.
         """
         low, high = self.widths[regime]
-        return math.exp(min(0.0, low * spread)), math.exp(max(0.0, high * spread))
+        own = _NORMAL_95 * variation
+        return math.exp(-math.hypot(min(0.0, low * spread), own)), math.exp(math.hypot(max(0.0, high * spread), own))
 
     def page_weights(self, features: OperatorFeatures) -> NDArray[np.float64]:
         """Cost of a page that each operator touches, over the mean; shape ``(operators,)``."""

@@ -24,7 +24,7 @@ from sectum.ort.optimized import RUNTIME, OptimizedGraph
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import PagingCounts
 from sectum.predict.bounds import never_trained, physical_bounds
-from sectum.predict.calibration import Calibration, uncalibrated_note
+from sectum.predict.calibration import Calibration, nearest, uncalibrated_note
 from sectum.predict.cost import SOFTEPC, InferenceCost, inference_costs
 from sectum.predict.features import OperatorFeatures, assemble, describe_graph
 from sectum.predict.grade import grade, notes_on_support, require_inside
@@ -183,7 +183,7 @@ class Predictor:
             batch=batch_of(prepared.source),
             threads=prepared.threads,
             latency_ms=inference.breakdown_ms.total,
-            interval_ms=interval(self.operators, profile, inference, probability),
+            interval_ms=self._interval(profile, inference, probability),
             native_ms=float(prepared.native_ms.sum()),
             native_source=prepared.native_source,
             overcommit=Overcommit(predicted=inference.counts.over_committed, probability=probability),
@@ -213,7 +213,12 @@ class Predictor:
         profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
         inference = self._inference(prepared, profile, compiled)
         probability = self._probability(prepared, profile)
-        return inference.breakdown_ms.total, interval(self.operators, profile, inference, probability)
+        return inference.breakdown_ms.total, self._interval(profile, inference, probability)
+
+    def _interval(self, profile: Profile, inference: InferenceCost, probability: float) -> Interval:
+        threads = inference.network.threads
+        variation = 0.0 if self.calibration is None else nearest(self.calibration.variation, threads)
+        return interval(self.operators, profile, inference, probability, variation)
 
     def _inference(
         self, prepared: Prepared, profile: Profile, compiled: CompiledReplacement | None = None
@@ -287,6 +292,8 @@ class Predictor:
         notes = []
         if self.calibration is None and prepared.native_source == "predicted":
             notes.append(uncalibrated_note(self.machine))
+        if self.calibration is not None and (note := self.calibration.note_on_variation(prepared.threads)):
+            notes.append(note)
         notes += notes_on_support(prepared)
         notes += self._notes_on_threads(prepared.threads, profile, counts)
         if not counts.settled:

@@ -20,10 +20,13 @@ from sectum.ort.optimize import optimize
 from sectum.predict import Predictor, calibrating, calibration
 from sectum.predict.calibrating import (
     MINOR_FAULT_SHARE,
+    ObservedNetwork,
     PageObservation,
     group_factor,
     mean_page_weight,
+    median_factors,
     solve_page_costs,
+    variation,
 )
 from sectum.predict.calibration import STREAMED_PRODUCTS, Calibration, PageCosts, groups_of, nearest
 from sectum.predict.features import extract
@@ -37,6 +40,7 @@ def example():
         cpu=Cpu.AVX2,
         references=References(2.0, 3.0),
         group_factors={1: {"conv": 2.0}, 2: {"conv": 1.5}},
+        variation={1: 0.02, 2: 0.03},
         page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0)},
         context={"date": "2026-01-01"},
     )
@@ -64,6 +68,9 @@ def test_without_a_file_there_is_no_calibration(tmp_path):
         lambda data: data.update(group_factors={}),
         lambda data: data.update(page_costs={"1": {"swap_us": 1}}),
         lambda data: data.update(group_factors=[1, 2]),
+        lambda data: data.pop("variation"),
+        lambda data: data.update(variation={}),
+        lambda data: data.update(variation={"1": -0.1}),
     ],
 )
 def test_a_damaged_calibration_is_refused(tmp_path, example, damage):
@@ -136,6 +143,49 @@ def test_few_operators_move_a_factor_less_than_many():
     many = group_factor([(np.log(2.0), 0.1)] * 200)
     assert 1.0 < few < many < 2.0
     assert many == pytest.approx(2.0, rel=0.03)
+
+
+def _observed(name: str, times: list[float]) -> ObservedNetwork:
+    """A network of convolutions whose times were expected to be 1."""
+    return ObservedNetwork(name, 0.0, ("conv",) * len(times), np.array(times), np.ones(len(times)))
+
+
+def test_a_round_beside_a_busy_neighbour_moves_no_factor() -> None:
+    """Factors are those of the round in the middle, whichever of three is disturbed."""
+    quiet = [_observed("a", [1.2] * 40)]
+    busy = [_observed("a", [2.5] * 40)]
+    references = References(1.0, 1.0)
+    alone = median_factors([quiet], references)
+    for rounds in ([busy, quiet, quiet], [quiet, busy, quiet], [quiet, quiet, busy]):
+        assert median_factors(rounds, references) == alone
+
+
+def test_variation_is_that_of_networks_between_rounds() -> None:
+    """The difference between networks is no variation; that between rounds is; one round tells none."""
+    first = [_observed("a", [1.0]), _observed("b", [9.0])]
+    assert variation([first]) == 0.0
+    assert variation([first, first, first]) == 0.0
+    rng = np.random.default_rng(1)
+    made = [[_observed(name, [math.exp(rng.normal(0, 0.1))]) for name in map(str, range(500))] for _ in range(3)]
+    assert variation(made) == pytest.approx(0.1, rel=0.1)
+
+
+@pytest.mark.parametrize(("threads", "said"), [(1, False), (2, True)])
+def test_intervals_grow_with_the_variation_of_the_machine(
+    operators, squeezenet, softepc, example, threads, said
+) -> None:
+    """Latencies stay, ends of intervals move apart by the variation's square, and much of it is said."""
+    example = dataclasses.replace(example, cpu=operators.cpu, variation={1: 0.0, 2: 0.2})
+    steady = dataclasses.replace(example, variation={1: 0.0, 2: 0.0})
+    one, other = (
+        Predictor(operators, each).predict(squeezenet, softepc, threads=threads) for each in (example, steady)
+    )
+    assert one.latency_ms == other.latency_ms
+    ends = [(prediction.interval_ms.low, prediction.interval_ms.high) for prediction in (one, other)]
+    for end, known in zip(*ends, strict=True):
+        width, least = abs(math.log(end / one.latency_ms)), abs(math.log(known / one.latency_ms))
+        assert width == pytest.approx(math.hypot(least, 1.645 * 0.2 * said), rel=1e-6)
+    assert any("differed by 20%" in note for note in one.notes) == said
 
 
 def test_pages_weigh_what_their_operators_say(predictor, pages_by_kind, squeezenet):

@@ -24,6 +24,7 @@ def calibrated(predictor):
             cpu=operators.cpu,
             references=References(2.0, 3.0),
             group_factors={n: {"conv": 1.0} for n in threads},
+            variation=dict.fromkeys(threads, 0.02),
             page_costs={},
             context={"date": "2026-01-01", "tee": tee},
         )

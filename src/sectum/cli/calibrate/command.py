@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from sectum.cli.options import examples, json_option
-from sectum.cli.render.figures import milliseconds, number, plural
+from sectum.cli.render.figures import milliseconds, number, percent, plural
 from sectum.cli.render.output import print_json
 from sectum.cli.render.progress import progress_bar
 from sectum.cli.render.show import paragraph, remarks, rows, say
@@ -25,7 +25,7 @@ _BUSY = 0.1
 def calibrate(*, as_json: bool) -> None:
     """Measure this machine, so that predictions are in its milliseconds.
 
-    This takes about two minutes, during which nothing else should run. The result is stored in your data folder
+    This takes three to four minutes, during which nothing else should run. The result is stored in your data folder
     ($SECTUM_HOME, or $XDG_DATA_HOME/sectum) and used by all later predictions. Delete it to return to the machine
     that Sectum's models were measured on.
 
@@ -37,7 +37,7 @@ def calibrate(*, as_json: bool) -> None:
     from sectum.predict.calibration import default_path
 
     folder = default_path().parent
-    with _storing_in(folder):  # found out before two minutes of measuring
+    with _storing_in(folder):  # found out before minutes of measuring
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     with progress_bar() as progress:
@@ -53,6 +53,8 @@ def calibrate(*, as_json: bool) -> None:
         ("GEMM reference kernel", milliseconds(calibration.references.products_ms), "measured"),
         ("reduction reference kernel", milliseconds(calibration.references.sums_ms), "measured"),
     ]
+    for n, share in calibration.variation.items():
+        entries.append((f"variation between rounds, {plural(n, 'thread')}", percent(share), "measured"))
     for n, costs in calibration.page_costs.items():
         threads = plural(n, "thread")
         entries.append((f"page swap, {threads}", f"{number(costs.swap_us)} us", "measured in the software EPC"))
@@ -66,6 +68,7 @@ def calibrate(*, as_json: bool) -> None:
         )
     if not calibration.page_costs:
         notes.append("the software EPC cannot run here; its page costs are those of Sectum's own machine")
+    notes += sorted({note for n in calibration.variation if (note := calibration.note_on_variation(n))})[-1:]
     if (others := calibration.context["cpus_used_by_others"]) > _BUSY:
         notes.append(
             f"other programs used {number(others)} CPUs during the calibration, so these numbers may be wrong, "

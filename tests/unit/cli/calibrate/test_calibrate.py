@@ -1,4 +1,4 @@
-"""Calibrating from the command line, with the two minutes of measuring replaced by made-up numbers."""
+"""Calibrating from the command line, with the minutes of measuring replaced by made-up numbers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def measured(monkeypatch) -> Calibration:
         cpu=Cpu.AVX2,
         references=References(5.0, 4.0),
         group_factors={1: {"conv": 1.0}},
+        variation={1: 0.02},
         page_costs={1: PageCosts(swap_us=12.0, minor_fault_us=1.2)},
         context={"cpus_used_by_others": 0.0},
     )
@@ -44,6 +45,16 @@ def test_a_calibration_beside_other_work_is_doubted(run, measured):
     assert "nothing else runs" not in run("calibrate").stdout
     measured.context["cpus_used_by_others"] = 0.8
     assert "Calibrate again when nothing else runs" in run("calibrate").stdout
+
+
+def test_a_machine_that_varies_is_told(run, measured):
+    """If the rounds of the calibration differ much, the command says by how much, and that intervals count it."""
+    assert "2%" in run("calibrate").stdout.replace(" ", "")
+    assert "interval counts" not in run("calibrate").stdout
+    measured.variation[1] = 0.12
+    text = " ".join(run("calibrate").stdout.split())
+    assert "differed by 12%" in text
+    assert "the interval counts that" in text
 
 
 def test_calibration_as_json_tells_where_it_is(run, measured):

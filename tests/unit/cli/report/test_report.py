@@ -167,6 +167,7 @@ def test_page_names_the_costs_that_were_used(monkeypatch):
         cpu=Cpu.AVX2,
         references=References(5.0, 4.0),
         group_factors={1: {"conv": 1.0}},
+        variation={1: 0.02},
         page_costs={1: PageCosts(swap_us=24.68, minor_fault_us=1.0)},
         context={"date": "a day"},
     )
