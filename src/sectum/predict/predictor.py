@@ -183,7 +183,7 @@ class Predictor:
             batch=batch_of(prepared.source),
             threads=prepared.threads,
             latency_ms=inference.breakdown_ms.total,
-            interval_ms=self._interval(profile, inference, probability),
+            interval_ms=self.interval(profile, inference, probability),
             native_ms=float(prepared.native_ms.sum()),
             native_source=prepared.native_source,
             overcommit=Overcommit(predicted=inference.counts.over_committed, probability=probability),
@@ -213,9 +213,10 @@ class Predictor:
         profile = self.with_measured_costs(profile, prepared.threads, prepared.native_source)
         inference = self._inference(prepared, profile, compiled)
         probability = self._probability(prepared, profile)
-        return inference.breakdown_ms.total, self._interval(profile, inference, probability)
+        return inference.breakdown_ms.total, self.interval(profile, inference, probability)
 
-    def _interval(self, profile: Profile, inference: InferenceCost, probability: float) -> Interval:
+    def interval(self, profile: Profile, inference: InferenceCost, probability: float) -> Interval:
+        """The 90 % interval of an inference's latency on this machine; arguments as for `sectum.predict.interval`."""
         threads = inference.network.threads
         variation = 0.0 if self.calibration is None else nearest(self.calibration.variation, threads)
         return interval(self.operators, profile, inference, probability, variation)

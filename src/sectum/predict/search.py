@@ -23,9 +23,9 @@ from sectum.graph.ir import Graph
 from sectum.paging.compiled_replacement import CompiledReplacement, compiled_replacement
 from sectum.paging.replacement import PagingCounts
 from sectum.predict.cost import inference_costs
-from sectum.predict.interval import interval
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared, TracedNetwork
+from sectum.process_pool import process_pool
 from sectum.units import PAGE_BYTES
 from sectum.zoo import Architecture, to_graph
 
@@ -159,11 +159,7 @@ class Candidates:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            import multiprocessing
-            from concurrent.futures import ProcessPoolExecutor
-
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, context, initializer=_begin, initargs=(self._job,))
+            self._pool = process_pool(self._workers, _begin, (self._job,))
         return self._pool
 
 
@@ -249,7 +245,7 @@ class _Job:
             probability = self.predictor.overcommit_probability(pages, self.profile.epc_pages, uncertain_pages)
             upper_ms = None
             if self.intervals:
-                upper_ms = interval(self.predictor.operators, self.profile, inference, probability).high
+                upper_ms = self.predictor.interval(self.profile, inference, probability).high
             yield Candidate(
                 name=network.source.name,
                 latency_ms=breakdown.total,

@@ -11,7 +11,9 @@ import pytest
 from sectum import zoo
 from sectum.enclave import profile as profiles
 from sectum.errors import UsageError
+from sectum.measure.reference import References
 from sectum.predict import Candidate, Candidates, Predictor, predict_many
+from sectum.predict.calibration import Calibration, PageCosts
 from sectum.predict.operator_model import SHIPPED, OperatorModel
 from sectum.predict.search import CHUNK
 from sectum.units import MIB, PAGE_BYTES
@@ -100,6 +102,21 @@ def test_architectures_are_drawn_as_candidates_are_taken(predictor, softepc, wor
     found = list(itertools.islice(predict_many(predictor, endless(), softepc, workers=workers), 3))
     assert [candidate.name for candidate in found] == [architecture.name for architecture in drawn[:3]]
     assert len(drawn) <= 4 * CHUNK
+
+
+def test_upper_ends_of_a_search_are_those_of_predictions_on_a_calibrated_machine(operators, architectures, softepc):
+    """What the calibration says of the machine's variation widens a search's intervals as it does a prediction's."""
+    calibration = Calibration(
+        machine="one that varies", cpu=operators.cpu, references=References(2.0, 3.0), group_factors={1: {"conv": 1.1}},
+        variation={1: 0.15}, page_costs={1: PageCosts(swap_us=20.0, minor_fault_us=2.0)}, context={},
+    )  # fmt: skip
+    predictor, enclave = Predictor(operators, calibration), softepc.with_epc(12 * MIB)
+    for candidate, one in zip(
+        predict_many(predictor, architectures[:6], enclave, workers=1, intervals=True), architectures, strict=False
+    ):
+        prediction = predictor.predict(zoo.to_graph(one, 1), enclave)
+        assert candidate.upper_ms == pytest.approx(prediction.interval_ms.high, rel=1e-9)
+        assert candidate.upper_ms > candidate.latency_ms * 1.2
 
 
 @pytest.mark.parametrize("option", ["batch", "threads", "workers"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 from sectum.lab.learners.measured import COMPUTED, MeasuredNetwork, known
+from sectum.process_pool import process_pool
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -46,11 +45,7 @@ def each(
             start(*arguments)
         yield from map(function, items)
         return
-    # Spawned, not forked: the libraries that learn keep threads, which a fork would break.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(items)), mp_context=context, initializer=start, initargs=arguments
-    ) as pool:
+    with process_pool(min(workers, len(items)), start, arguments) as pool:
         try:
             yield from pool.map(function, items, chunksize=chunk)
         except BaseException:

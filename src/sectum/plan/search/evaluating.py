@@ -19,6 +19,7 @@ from sectum.plan.search.plans import Plans
 from sectum.predict.predictor import Predictor
 from sectum.predict.prepared import Prepared
 from sectum.predict.search import Candidate, Candidates
+from sectum.process_pool import process_pool
 
 if TYPE_CHECKING:  # what starts processes is loaded when there are some
     from concurrent.futures import Future, ProcessPoolExecutor
@@ -153,11 +154,7 @@ class Evaluators:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            import multiprocessing
-            from concurrent.futures import ProcessPoolExecutor
-
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, context, initializer=_begin, initargs=(self._setting,))
+            self._pool = process_pool(self._workers, _begin, (self._setting,))
         return self._pool
 
 
