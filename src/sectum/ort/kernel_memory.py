@@ -7,6 +7,8 @@ import math
 import numpy as np
 
 from sectum.graph.ir import Dataflow, Operator
+from sectum.ort.byte_kernels import groups_of, in_taps, is_depthwise, positions_of
+from sectum.ort.optimized import OptimizedGraph
 
 _POINTER_BYTES = 8
 
@@ -80,13 +82,30 @@ def recurrent_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tupl
     return tuple(scratch)
 
 
-def quantized_convolution_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
-    """Of a convolution of bytes: for each output and tap, a pointer to the input; none if it is pointwise."""
-    if _pointwise(op, graph.tensors[op.inputs[3]].shape):
-        return ()
-    out = graph.tensors[op.outputs[0]].shape
-    positions = math.prod(out[1:-1] if op.attributes.get("channels_last", 0) else out[2:])
-    return (_POINTER_BYTES * math.prod(graph.tensors[op.inputs[3]].shape[2:]) * positions,)
+def quantized_convolution_scratch_bytes(op: Operator, graph: OptimizedGraph, threads: int) -> tuple[int, ...]:  # noqa: ARG001
+    """Of a QLinearConv: for each output and tap, a pointer to the image, or the unrolled image for a product.
+
+    Neither is needed if it is pointwise. All but those that go tap by tap have their sums of 32 bits before it.
+    """
+    weight, out = graph.tensors[op.inputs[3]].shape, graph.tensors[op.outputs[0]].shape
+    positions, taps = positions_of(op, graph), math.prod(weight[2:])
+    if in_taps(op, graph):
+        return () if _pointwise(op, weight) else (_POINTER_BYTES * taps * positions * out[0],)
+    sums = 4 * math.prod(out[1:])
+    if is_depthwise(op, graph):
+        return sums, _POINTER_BYTES * taps * positions
+    return (sums,) if _pointwise(op, weight) else (sums, _unrolled_bytes(op, weight, positions))
+
+
+def integer_convolution_scratch_bytes(op: Operator, graph: OptimizedGraph, threads: int) -> tuple[int, ...]:  # noqa: ARG001
+    """Of a ConvInteger: the unrolled image, unless it is pointwise."""
+    weight = graph.tensors[op.inputs[1]].shape
+    return () if _pointwise(op, weight) else (math.prod(weight[1:]) * positions_of(op, graph),)
+
+
+def _unrolled_bytes(op: Operator, weight: tuple[int, ...], positions: int) -> int:
+    """Of an image of bytes: of one group; of all of them, if it has three dimensions."""
+    return (groups_of(op) if len(weight) > 4 else 1) * math.prod(weight[1:]) * positions
 
 
 def accumulator_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001

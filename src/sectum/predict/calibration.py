@@ -104,7 +104,8 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """The calibration as JSON types."""
         values = asdict(self)
-        return {"nchwc_block": values.pop("cpu").nchwc_block, **values}
+        cpu = values.pop("cpu")
+        return {"nchwc_block": cpu.nchwc_block, "amx": cpu.amx, **values}
 
     def store(self, path: Path | None = None) -> Path:
         """Write it where :func:`load` finds it; a crash leaves the old one whole."""
@@ -163,7 +164,7 @@ def load(path: Path | None = None) -> Calibration | None:
             raise CalibrationInvalid(f"{path} was made by another version of Sectum; {remedy}")
         calibration = Calibration(
             machine=str(data["machine"]),
-            cpu=Cpu.of_block(int(data["nchwc_block"])),
+            cpu=Cpu.of_block(int(data["nchwc_block"]), amx=data.get("amx", False) is True),
             references=References(**{key: _positive(value) for key, value in data["references"].items()}),
             group_factors={
                 int(n): {str(group): _positive(factor) for group, factor in factors.items()}
