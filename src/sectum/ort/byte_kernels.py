@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from sectum.graph.ir import Operator
+from sectum.ort.cpu import Cpu
 from sectum.ort.optimized import OptimizedGraph
 
 PANEL_COLUMNS = 16
@@ -115,7 +116,7 @@ def convolution_buffer(op: Operator, graph: OptimizedGraph) -> ThreadBuffer | No
     if in_taps(op, graph) or is_depthwise(op, graph) or not _in_tiles(graph, op.inputs[0], op.inputs[3]):
         return None
     filters, *kernel = graph.tensors[op.inputs[3]].shape
-    return _tiles(positions_of(op, graph), math.prod(kernel), filters // groups_of(op), packed=True)
+    return _tiles(positions_of(op, graph), math.prod(kernel), filters // conv_groups(op), packed=True)
 
 
 def integer_convolution_buffer(op: Operator, graph: OptimizedGraph) -> ThreadBuffer | None:
@@ -123,7 +124,7 @@ def integer_convolution_buffer(op: Operator, graph: OptimizedGraph) -> ThreadBuf
     if not _in_tiles(graph, op.inputs[1], op.inputs[0]):
         return None
     filters, *kernel = graph.tensors[op.inputs[1]].shape
-    return _tiles(filters // groups_of(op), math.prod(kernel), positions_of(op, graph), packed=False)
+    return _tiles(filters // conv_groups(op), math.prod(kernel), positions_of(op, graph), packed=False)
 
 
 def widened_buffer(op: Operator, graph: OptimizedGraph) -> ThreadBuffer | None:
@@ -138,7 +139,7 @@ def widened_buffer(op: Operator, graph: OptimizedGraph) -> ThreadBuffer | None:
     return ThreadBuffer(n_bytes, ((0, n_bytes),))
 
 
-def groups_of(op: Operator) -> int:
+def conv_groups(op: Operator) -> int:
     """Groups of a convolution."""
     group = op.attributes.get("group", 1)
     return group if isinstance(group, int) else 1
@@ -153,11 +154,11 @@ def positions_of(op: Operator, graph: OptimizedGraph) -> int:
 def is_depthwise(op: Operator, graph: OptimizedGraph) -> bool:
     """Whether each filter of a QLinearConv has a channel of its own."""
     filters, channels = graph.tensors[op.inputs[3]].shape[:2]
-    return 1 < groups_of(op) == filters and channels == 1
+    return 1 < conv_groups(op) == filters and channels == 1
 
 
-_CHANNELS, _FILTERS = 4, 8
-"""Convolutions without a product take multiples of these."""
+_CHANNELS = 4
+"""Convolutions that go tap by tap take multiples of this; filters are multiples of 8, and of 4 with AVX-512."""
 
 
 def in_taps(op: Operator, graph: OptimizedGraph) -> bool:
@@ -171,6 +172,7 @@ def in_taps(op: Operator, graph: OptimizedGraph) -> bool:
     if (zero is not None and zero.any()) or not {op.inputs[2], op.inputs[5]} <= graph.weight_names:
         return False
     filters, channels = tensors[op.inputs[3]].shape[:2]
-    if groups_of(op) > 1:
+    if conv_groups(op) > 1:
         return is_depthwise(op, graph) and filters % PANEL_COLUMNS == 0
-    return channels % _CHANNELS == 0 and filters % _FILTERS == 0 and filters >= PANEL_COLUMNS
+    filters_at_once = 4 if graph.cpu.without_amx is Cpu.AVX512 else 8
+    return channels % _CHANNELS == 0 and filters % filters_at_once == 0 and filters >= PANEL_COLUMNS

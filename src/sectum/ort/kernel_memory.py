@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from sectum.graph.ir import Dataflow, Operator
-from sectum.ort.byte_kernels import groups_of, in_taps, is_depthwise, positions_of
+from sectum.ort.byte_kernels import conv_groups, in_taps, is_depthwise, positions_of
 from sectum.ort.optimized import OptimizedGraph
 
 _POINTER_BYTES = 8
@@ -105,7 +105,7 @@ def integer_convolution_scratch_bytes(op: Operator, graph: OptimizedGraph, threa
 
 def _unrolled_bytes(op: Operator, weight: tuple[int, ...], positions: int) -> int:
     """Of an image of bytes: of one group; of all of them, if it has three dimensions."""
-    return (groups_of(op) if len(weight) > 4 else 1) * math.prod(weight[1:]) * positions
+    return (conv_groups(op) if len(weight) > 4 else 1) * math.prod(weight[1:]) * positions
 
 
 def accumulator_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sectum.graph.ir import Dataflow, Operator
-from sectum.ort.byte_kernels import PANEL_COLUMNS, groups_of, in_taps, is_depthwise, packed_bytes, whole
+from sectum.ort.byte_kernels import PANEL_COLUMNS, conv_groups, in_taps, is_depthwise, packed_bytes, whole
 from sectum.ort.optimized import OptimizedGraph
 from sectum.units import PAGE_BYTES
 
@@ -59,7 +59,7 @@ def _byte_panels(op: Operator, position: int, graph: OptimizedGraph) -> int | No
 
 def _byte_filters(op: Operator, position: int, graph: OptimizedGraph) -> int | None:
     filters, channels, *kernel = graph.tensors[op.inputs[position]].shape
-    taps, groups = math.prod(kernel), groups_of(op)
+    taps, groups = math.prod(kernel), conv_groups(op)
     if is_depthwise(op, graph):
         return filters * taps
     if in_taps(op, graph):
