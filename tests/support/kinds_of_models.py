@@ -322,6 +322,15 @@ def four_bit_matmul(n: Network) -> str:
     )  # fmt: skip
 
 
+def four_bit_matmul_of_integers(n: Network) -> str:
+    weight = n.constant(np.random.default_rng(0).integers(0, 255, (3000, 24, 16), np.uint8))
+    scales = n.constant(np.full(3000 * 24, 0.01), np.float32)
+    return n.op(
+        "MatMulNBits", n.input(1, 64, 768), weight, scales,
+        domain="com.microsoft", K=768, N=3000, bits=4, block_size=32, accuracy_level=4,
+    )  # fmt: skip
+
+
 KINDS: dict[str, Callable[[Network], str]] = {
     make.__name__: make
     for make in (
@@ -330,6 +339,7 @@ KINDS: dict[str, Callable[[Network], str]] = {
         qdq_conv, half_quantized_conv, qdq_matmul, qlinear_conv, dynamic_int8_matmul, transformer_block, byte_model,
         channels_last, signal_unet, resize_pad_slice, qlinear_conv_as_product, qlinear_conv_of_unsigned_weights,
         conv_integer, int8_matmul_of_one_row, quantized_lstm, four_bit_matmul,
+        four_bit_matmul_of_integers,
     )
 }  # fmt: skip
 """A function for each kind, which writes the network and returns its output."""

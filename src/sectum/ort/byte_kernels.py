@@ -130,13 +130,18 @@ def integer_convolution_buffer(op: Operator, graph: OptimizedGraph) -> ThreadBuf
 def widened_buffer(op: Operator, graph: OptimizedGraph) -> ThreadBuffer | None:
     """Of a product with weights of 4 bits: some of their columns as floats; none for a single row."""
     rows = graph.tensors[op.outputs[0]].elements // graph.tensors[op.outputs[0]].shape[-1]
-    if rows == 1 or op.attributes.get("accuracy_level") == 4:
+    if rows == 1 or multiplies_integers(op):
         return None
     depth, block = (op.attributes.get(name, 1) for name in ("K", "block_size"))
     if not isinstance(depth, int) or not isinstance(block, int):
         return None
     n_bytes = 4 * whole(depth, block) * _WIDENED_COLUMNS
     return ThreadBuffer(n_bytes, ((0, n_bytes),))
+
+
+def multiplies_integers(op: Operator) -> bool:
+    """Whether a product with weights of 4 bits turns its left side into bytes."""
+    return op.attributes.get("accuracy_level") == 4
 
 
 def conv_groups(op: Operator) -> int:

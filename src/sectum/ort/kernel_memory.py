@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from sectum.graph.ir import Dataflow, Operator
-from sectum.ort.byte_kernels import conv_groups, in_taps, is_depthwise, positions_of
+from sectum.ort.byte_kernels import conv_groups, in_taps, is_depthwise, multiplies_integers, positions_of
 from sectum.ort.optimized import OptimizedGraph
 
 _POINTER_BYTES = 8
@@ -116,6 +116,15 @@ def accumulator_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tu
 def quantized_input_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
     """Of a product that quantises its input first: the input as bytes."""
     return (graph.tensors[op.inputs[0]].elements,)
+
+
+def four_bit_scratch_bytes(op: Operator, graph: OptimizedGraph, threads: int) -> tuple[int, ...]:  # noqa: ARG001
+    """Of a product with weights of 4 bits: its left side as bytes, with a scale and a sum for each block, or none."""
+    if not multiplies_integers(op):
+        return ()
+    rows = graph.tensors[op.outputs[0]].elements // graph.tensors[op.outputs[0]].shape[-1]
+    _, blocks, half_block = graph.tensors[op.inputs[1]].shape
+    return (rows * blocks * (2 * half_block + 8),)
 
 
 def selection_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001

@@ -48,6 +48,7 @@ from sectum.ort.flops import (
 from sectum.ort.kernel_memory import (
     accumulator_scratch_bytes,
     convolution_scratch_bytes,
+    four_bit_scratch_bytes,
     integer_convolution_scratch_bytes,
     local_normalization_scratch_bytes,
     quantized_convolution_scratch_bytes,
@@ -61,6 +62,7 @@ from sectum.ort.weight_memory import (
     BYTE_FILTERS,
     BYTE_PANELS,
     FLOAT_PANELS,
+    FOUR_BIT_BLOCKS,
     REARRANGED,
     RECURRENT_PANELS,
     gathered_rows,
@@ -238,7 +240,9 @@ _QUANTIZED = (
     _ByteProduct(f"{_MS}MatMulIntegerToFloat", matmul),
     _ByteProduct(f"{_MS}DynamicQuantizeMatMul", matmul, scratch=quantized_input_scratch_bytes),
     _ScaledProduct(f"{_MS}QGemm", gemm),
-    _Quantized(f"{_MS}MatMulNBits", matmul, buffer=widened_buffer),
+    _Quantized(
+        f"{_MS}MatMulNBits", matmul, packs={1: FOUR_BIT_BLOCKS}, scratch=four_bit_scratch_bytes, buffer=widened_buffer
+    ),
     OperatorType("DynamicQuantizeLinear", per_input(4)),
     *(OperatorType(name, per_output(2)) for name in ("QuantizeLinear", "DequantizeLinear")),
     *(OperatorType(f"{_MS}{name}", per_output(4), binary=True) for name in ("QLinearAdd", "QLinearMul")),

@@ -9,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from sectum.graph.ir import Dataflow, Operator
-from sectum.ort.byte_kernels import PANEL_COLUMNS, conv_groups, in_taps, is_depthwise, packed_bytes, whole
+from sectum.ort.byte_kernels import (
+    PANEL_COLUMNS,
+    conv_groups,
+    in_taps,
+    is_depthwise,
+    multiplies_integers,
+    packed_bytes,
+    whole,
+)
 from sectum.ort.optimized import OptimizedGraph
 from sectum.units import PAGE_BYTES
 
@@ -67,6 +75,13 @@ def _byte_filters(op: Operator, position: int, graph: OptimizedGraph) -> int | N
     return groups * packed_bytes(op, position, graph, channels * taps, filters // groups)
 
 
+def _four_bit_blocks(op: Operator, position: int, graph: OptimizedGraph) -> int | None:
+    if not multiplies_integers(op):
+        return None
+    columns, blocks = graph.tensors[op.inputs[position]].shape[:2]
+    return graph.n_bytes[op.inputs[position]] + 4 * columns * blocks
+
+
 def _as_large(op: Operator, position: int, graph: Dataflow) -> int | None:
     return graph.n_bytes[op.inputs[position]]
 
@@ -79,6 +94,8 @@ BYTE_PANELS = Packing(_byte_panels)
 """Of a matrix of bytes, or one for each direction."""
 BYTE_FILTERS = Packing(_byte_filters, in_arena=True)
 """Of the filters of a QLinearConv."""
+FOUR_BIT_BLOCKS = Packing(_four_bit_blocks)
+"""Of a weight of 4 bits that is multiplied by bytes: its blocks, and the sum of each."""
 REARRANGED = Packing(_as_large, in_arena=True)
 """A copy of the same size."""
 
