@@ -11,6 +11,7 @@ from sectum.ort.byte_kernels import conv_groups, in_taps, is_depthwise, multipli
 from sectum.ort.optimized import OptimizedGraph
 
 _POINTER_BYTES = 8
+_LEAST_PAGED_BYTES = 64 << 10
 
 _STRIDE, _LEAST_STRIDE = 128, 16
 """MLAS's im2col copies this many positions, and this many values of each, at a time; where there are fewer of one, it
@@ -119,12 +120,16 @@ def quantized_input_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -
 
 
 def four_bit_scratch_bytes(op: Operator, graph: OptimizedGraph, threads: int) -> tuple[int, ...]:  # noqa: ARG001
-    """Of a product with weights of 4 bits: its left side as bytes, with a scale and a sum for each block, or none."""
+    """Of a product with weights of 4 bits: its left side as bytes, with a scale and a sum for each block, or none.
+
+    Less than 64 KiB is not paged: it lies apart from the arena.
+    """
     if not multiplies_integers(op):
         return ()
     rows = graph.tensors[op.outputs[0]].elements // graph.tensors[op.outputs[0]].shape[-1]
     _, blocks, half_block = graph.tensors[op.inputs[1]].shape
-    return (rows * blocks * (2 * half_block + 8),)
+    n_bytes = rows * blocks * (2 * half_block + 8)
+    return (n_bytes,) if n_bytes >= _LEAST_PAGED_BYTES else ()
 
 
 def selection_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
