@@ -31,7 +31,7 @@ _OF_LAYERS = (
     "flops",
     "supported",
 )
-_NOT_NUMBERS = ("grade", "layers", "model", "notes", "runtime")
+_NOT_NUMBERS = ("grade", "layers", "model", "notes", "runtime", "cpu")
 
 
 def load() -> dict[str, dict[str, Any]]:

@@ -276,13 +276,70 @@ def resize_pad_slice(n: Network) -> str:
     return n.op("Where", n.op("Greater", x, n.constant(0.5, np.float32)), x, n.constant(0, np.float32))
 
 
+def qlinear_conv_as_product(n: Network) -> str:
+    x, scale, zero = n.quantized(n.input(1, 3, 112, 112))
+    for channels, filters, kernel in ((3, 40, 3), (40, 38, 5)):
+        w_scale, w_zero = n.constant(np.full(filters, 0.01), np.float32), n.constant(np.zeros(filters), np.int8)
+        weight, pads = n.bytes_(filters, channels, kernel, kernel), [kernel // 2] * 4
+        x = n.op("QLinearConv", x, scale, zero, weight, w_scale, w_zero, scale, zero, pads=pads)
+    return n.op("DequantizeLinear", x, scale, zero)
+
+
+def qlinear_conv_of_unsigned_weights(n: Network) -> str:
+    x, scale, zero = n.quantized(n.input(1, 32, 56, 56))
+    weight = n.constant(np.random.default_rng(0).integers(0, 255, (64, 32, 3, 3), np.uint8))
+    x = n.op("QLinearConv", x, scale, zero, weight, scale, n.constant(128, np.uint8), scale, zero, pads=[1] * 4)
+    return n.op("DequantizeLinear", x, scale, zero)
+
+
+def conv_integer(n: Network) -> str:
+    x = n.quantized(n.input(1, 32, 56, 56))[0]
+    x = n.op("ConvInteger", x, n.bytes_(48, 32, 3, 3), n.constant(128, np.uint8), n.constant(0, np.int8), pads=[1] * 4)
+    return n.op("Cast", x, to=TensorProto.FLOAT)
+
+
+def int8_matmul_of_one_row(n: Network) -> str:
+    q = n.op("DynamicQuantizeLinear", n.input(1, 1, 810), outputs=3)
+    x = n.op("MatMulInteger", q, n.bytes_(810, 1900), f"{q}_2")
+    return n.op("Cast", x, to=TensorProto.FLOAT)
+
+
+def quantized_lstm(n: Network) -> str:
+    scale, zero = n.constant([0.002, 0.002], np.float32), n.constant([0, 0], np.int8)
+    return n.op(
+        "DynamicQuantizeLSTM", n.input(60, 1, 100), n.bytes_(2, 100, 1000), n.bytes_(2, 250, 1000), n.weight(2, 2000),
+        "", "", "", "", scale, zero, scale, zero,
+        outputs=3, domain="com.microsoft", hidden_size=250, direction="bidirectional",
+    )  # fmt: skip
+
+
+def four_bit_matmul(n: Network) -> str:
+    weight = n.constant(np.random.default_rng(0).integers(0, 255, (768, 24, 16), np.uint8))
+    scales = n.constant(np.full(768 * 24, 0.01), np.float32)
+    return n.op(
+        "MatMulNBits", n.input(1, 64, 768), weight, scales,
+        domain="com.microsoft", K=768, N=768, bits=4, block_size=32,
+    )  # fmt: skip
+
+
+def four_bit_matmul_of_integers(n: Network) -> str:
+    weight = n.constant(np.random.default_rng(0).integers(0, 255, (3000, 24, 16), np.uint8))
+    scales = n.constant(np.full(3000 * 24, 0.01), np.float32)
+    return n.op(
+        "MatMulNBits", n.input(1, 64, 768), weight, scales,
+        domain="com.microsoft", K=768, N=3000, bits=4, block_size=32, accuracy_level=4,
+    )  # fmt: skip
+
+
 KINDS: dict[str, Callable[[Network], str]] = {
     make.__name__: make
     for make in (
         conv_1d, conv_3d, conv_transpose, lstm, lstm_of_one_direction, gru, gru_of_one_direction, rnn, large_table,
         table_in_a_constant, tied_embedding, shared_weights, dynamic_operands, stacked_weights, gemm_of_transposed,
         qdq_conv, half_quantized_conv, qdq_matmul, qlinear_conv, dynamic_int8_matmul, transformer_block, byte_model,
-        channels_last, signal_unet, resize_pad_slice,
+        channels_last, signal_unet, resize_pad_slice, qlinear_conv_as_product, qlinear_conv_of_unsigned_weights,
+        conv_integer, int8_matmul_of_one_row, quantized_lstm, four_bit_matmul,
+        four_bit_matmul_of_integers,
     )
 }  # fmt: skip
 """A function for each kind, which writes the network and returns its output."""

@@ -7,8 +7,11 @@ import math
 import numpy as np
 
 from sectum.graph.ir import Dataflow, Operator
+from sectum.ort.byte_kernels import conv_groups, in_taps, is_depthwise, multiplies_integers, positions_of
+from sectum.ort.optimized import OptimizedGraph
 
 _POINTER_BYTES = 8
+_LEAST_PAGED_BYTES = 64 << 10
 
 _STRIDE, _LEAST_STRIDE = 128, 16
 """MLAS's im2col copies this many positions, and this many values of each, at a time; where there are fewer of one, it
@@ -80,13 +83,30 @@ def recurrent_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tupl
     return tuple(scratch)
 
 
-def quantized_convolution_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
-    """Of a convolution of bytes: for each output and tap, a pointer to the input; none if it is pointwise."""
-    if _pointwise(op, graph.tensors[op.inputs[3]].shape):
-        return ()
-    out = graph.tensors[op.outputs[0]].shape
-    positions = math.prod(out[1:-1] if op.attributes.get("channels_last", 0) else out[2:])
-    return (_POINTER_BYTES * math.prod(graph.tensors[op.inputs[3]].shape[2:]) * positions,)
+def quantized_convolution_scratch_bytes(op: Operator, graph: OptimizedGraph, threads: int) -> tuple[int, ...]:  # noqa: ARG001
+    """Of a QLinearConv: for each output and tap, a pointer to the image, or the unrolled image for a product.
+
+    Neither is needed if it is pointwise. All but those that go tap by tap have their sums of 32 bits before it.
+    """
+    weight, out = graph.tensors[op.inputs[3]].shape, graph.tensors[op.outputs[0]].shape
+    positions, taps = positions_of(op, graph), math.prod(weight[2:])
+    if in_taps(op, graph):
+        return () if _pointwise(op, weight) else (_POINTER_BYTES * taps * positions * out[0],)
+    sums = 4 * math.prod(out[1:])
+    if is_depthwise(op, graph):
+        return sums, _POINTER_BYTES * taps * positions
+    return (sums,) if _pointwise(op, weight) else (sums, _unrolled_bytes(op, weight, positions))
+
+
+def integer_convolution_scratch_bytes(op: Operator, graph: OptimizedGraph, threads: int) -> tuple[int, ...]:  # noqa: ARG001
+    """Of a ConvInteger: the unrolled image, unless it is pointwise."""
+    weight = graph.tensors[op.inputs[1]].shape
+    return () if _pointwise(op, weight) else (math.prod(weight[1:]) * positions_of(op, graph),)
+
+
+def _unrolled_bytes(op: Operator, weight: tuple[int, ...], positions: int) -> int:
+    """Of an image of bytes: of one group; of all of them, if it has three dimensions."""
+    return (conv_groups(op) if len(weight) > 4 else 1) * math.prod(weight[1:]) * positions
 
 
 def accumulator_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
@@ -97,6 +117,19 @@ def accumulator_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tu
 def quantized_input_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001
     """Of a product that quantises its input first: the input as bytes."""
     return (graph.tensors[op.inputs[0]].elements,)
+
+
+def four_bit_scratch_bytes(op: Operator, graph: OptimizedGraph, threads: int) -> tuple[int, ...]:  # noqa: ARG001
+    """Of a product with weights of 4 bits: its left side as bytes, with a scale and a sum for each block, or none.
+
+    Less than 64 KiB is not paged: it lies apart from the arena.
+    """
+    if not multiplies_integers(op):
+        return ()
+    rows = graph.tensors[op.outputs[0]].elements // graph.tensors[op.outputs[0]].shape[-1]
+    _, blocks, half_block = graph.tensors[op.inputs[1]].shape
+    n_bytes = rows * blocks * (2 * half_block + 8)
+    return (n_bytes,) if n_bytes >= _LEAST_PAGED_BYTES else ()
 
 
 def selection_scratch_bytes(op: Operator, graph: Dataflow, threads: int) -> tuple[int, ...]:  # noqa: ARG001

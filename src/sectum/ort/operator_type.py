@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from sectum.graph.ir import Dataflow, Operator
 from sectum.ort.access_pattern import AccessPattern, streaming
+from sectum.ort.byte_kernels import UsesBuffer, no_buffer
 from sectum.ort.flops import Flops
+from sectum.ort.optimized import OptimizedGraph
 from sectum.ort.weight_memory import Packing, PartsRead, whole_weight
 
 
@@ -36,6 +38,7 @@ class OperatorType:
         dense: whether it is mostly dense arithmetic, which the machine slows as the GEMM reference kernel.
         binary: whether one operand may be broadcast over the other.
         scratch: sizes of the allocations that its kernel takes from the arena while it runs.
+        buffer: how its kernel uses the memory that MLAS keeps for each thread, outside the arena.
         access: how it goes through its tensors.
     """
 
@@ -50,5 +53,6 @@ class OperatorType:
     reads: PartsRead = whole_weight
     dense: bool = False
     binary: bool = False
-    scratch: Callable[[Operator, Dataflow, int], tuple[int, ...]] = no_scratch
+    scratch: Callable[[Operator, OptimizedGraph, int], tuple[int, ...]] = no_scratch
+    buffer: UsesBuffer = no_buffer
     access: AccessPattern = streaming

@@ -2,8 +2,9 @@
 
 The rules come from traces of ONNX Runtime 1.31's allocations and of the pager's faults. Every weight is an allocation
 of its own. Weights of matrix products are packed into panels, and the first copy is freed. All activations lie in one
-block of the arena, at the offsets of the memory plan. Graph inputs are allocations of their own. Graph outputs and
-scratch memory are chunks of the arena. Allocations under 64 KiB stay in the C library's heap, which is not paged.
+block of the arena, at the offsets of the memory plan. Graph inputs are allocations of their own, and so is what MLAS
+keeps for each thread. Graph outputs and scratch memory are chunks of the arena. Allocations under 64 KiB stay in the C
+library's heap, which is not paged.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
     scratch_bytes = [describe(op).scratch(op, graph, threads) for op in graph.operators]
     arena = arena_layout(graph, plan, scratch_bytes, weights.in_arena)
     first_page = weights.next_page
-    activations = _Activations(graph, plan, arena, first_page)
+    buffers = _ThreadBuffers(graph, first_page + arena.n_pages, threads)
+    activations = _Activations(graph, plan, arena, first_page, buffers.end_page)
     spans: list[Span] = []
     n_spans: list[int] = []
     memories: list[KernelMemory] = []
@@ -131,6 +133,7 @@ def page_trace(graph: OptimizedGraph, *, threads: int = 1) -> PageTrace:
             Span(first_page * PAGE_BYTES + address, n_bytes)
             for address, n_bytes in zip(arena.scratch[index], scratch_bytes[index], strict=True)
         ]
+        scratch += buffers.used_by(index)
         written = [span for name in op.outputs if name and (span := activations.span(name))]
         used = [*read.values(), *chain.from_iterable(loaded.values()), *scratch, *written]
         spans += used
@@ -170,12 +173,32 @@ def _weight_spans(op: Operator, graph: OptimizedGraph, space: _Space) -> dict[in
     return spans
 
 
-class _Activations:
-    """Where activations lie: in the arena, and behind it the inputs of the graph."""
+class _ThreadBuffers:
+    """The memory that MLAS keeps for each thread: as large as the largest kernel asks for, and shared by all."""
 
-    def __init__(self, graph: OptimizedGraph, plan: MemoryPlan, arena: ArenaLayout, first_page: int) -> None:
+    def __init__(self, graph: OptimizedGraph, first_page: int, threads: int) -> None:
+        self._uses = [describe(op).buffer(op, graph) for op in graph.operators]
+        n_bytes = max([use.n_bytes for use in self._uses if use], default=0)
+        self._each = pages(n_bytes) if n_bytes >= MIN_PAGED_BYTES else 0
+        self._starts = [
+            (first_page + number * self._each) * PAGE_BYTES for number in range(threads if self._each else 0)
+        ]
+        self.end_page = first_page + len(self._starts) * self._each
+
+    def used_by(self, index: int) -> list[Span]:
+        """What an operator touches."""
+        use = self._uses[index]
+        return [Span(start + offset, size) for start in self._starts for offset, size in use.parts] if use else []
+
+
+class _Activations:
+    """Where activations lie: in the arena, and behind all else the inputs of the graph."""
+
+    def __init__(
+        self, graph: OptimizedGraph, plan: MemoryPlan, arena: ArenaLayout, first_page: int, end_page: int
+    ) -> None:
         self._first = first_page * PAGE_BYTES
-        self._inputs = _Space(first_page + arena.n_pages)
+        self._inputs = _Space(end_page)
         self._graph, self._plan, self._arena = graph, plan, arena
         self._spans: dict[str, Span | None] = {}
 

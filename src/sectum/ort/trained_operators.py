@@ -20,6 +20,13 @@ from sectum.ort.access_pattern import (
     split,
     staged,
 )
+from sectum.ort.byte_kernels import (
+    convolution_buffer,
+    integer_convolution_buffer,
+    product_buffer,
+    recurrent_buffer,
+    widened_buffer,
+)
 from sectum.ort.flops import (
     attention,
     conv,
@@ -41,6 +48,8 @@ from sectum.ort.flops import (
 from sectum.ort.kernel_memory import (
     accumulator_scratch_bytes,
     convolution_scratch_bytes,
+    four_bit_scratch_bytes,
+    integer_convolution_scratch_bytes,
     local_normalization_scratch_bytes,
     quantized_convolution_scratch_bytes,
     quantized_input_scratch_bytes,
@@ -50,8 +59,10 @@ from sectum.ort.kernel_memory import (
 )
 from sectum.ort.operator_type import OperatorType
 from sectum.ort.weight_memory import (
+    BYTE_FILTERS,
     BYTE_PANELS,
     FLOAT_PANELS,
+    FOUR_BIT_BLOCKS,
     REARRANGED,
     RECURRENT_PANELS,
     gathered_rows,
@@ -170,13 +181,20 @@ _FLOAT = (
 
 _MS = "com.microsoft:"
 _Quantized = partial(OperatorType, kind="quantized", dense=True, access=once)
+_ByteProduct = partial(_Quantized, packs={1: BYTE_PANELS}, buffer=product_buffer(1))
+_ScaledProduct = partial(
+    _Quantized, packs={3: BYTE_PANELS}, scratch=accumulator_scratch_bytes, buffer=product_buffer(3)
+)
 _Recurrent = partial(OperatorType, kind="recurrent", dense=True, scratch=recurrent_scratch_bytes, access=recurrent)
 
 _SEQUENCES = (
     _Recurrent("LSTM", recurrent_layer(4), packs=dict.fromkeys((1, 2), RECURRENT_PANELS)),
     _Recurrent("GRU", recurrent_layer(3), packs=dict.fromkeys((1, 2), RECURRENT_PANELS)),
     _Recurrent("RNN", recurrent_layer(1)),
-    _Recurrent(f"{_MS}DynamicQuantizeLSTM", recurrent_layer(4), packs=dict.fromkeys((1, 2), BYTE_PANELS)),
+    _Recurrent(
+        f"{_MS}DynamicQuantizeLSTM", recurrent_layer(4), packs=dict.fromkeys((1, 2), BYTE_PANELS),
+        buffer=recurrent_buffer,
+    ),
     _Product("Einsum", einsum),
     *(_Product(f"{_MS}{name}", attention) for name in ("Attention", "MultiHeadAttention")),
     OperatorType("Where", per_output(1), scratch=selection_scratch_bytes, access=staged),
@@ -208,16 +226,23 @@ _SEQUENCES = (
 
 _QUANTIZED = (
     *(
-        _Quantized(name, quantized_conv, packs={3: REARRANGED}, scratch=quantized_convolution_scratch_bytes)
+        _Quantized(
+            name, quantized_conv, packs={3: BYTE_FILTERS}, scratch=quantized_convolution_scratch_bytes,
+            buffer=convolution_buffer,
+        )
         for name in ("QLinearConv", f"{_MS}QLinearConv")
     ),
-    _Quantized("ConvInteger", quantized_conv),
-    _Quantized("QLinearMatMul", matmul, packs={3: BYTE_PANELS}, scratch=accumulator_scratch_bytes),
-    _Quantized("MatMulInteger", matmul, packs={1: BYTE_PANELS}),
-    _Quantized(f"{_MS}MatMulIntegerToFloat", matmul, packs={1: BYTE_PANELS}),
-    _Quantized(f"{_MS}DynamicQuantizeMatMul", matmul, packs={1: BYTE_PANELS}, scratch=quantized_input_scratch_bytes),
-    _Quantized(f"{_MS}QGemm", gemm, packs={3: BYTE_PANELS}, scratch=accumulator_scratch_bytes),
-    _Quantized(f"{_MS}MatMulNBits", matmul),
+    _Quantized(
+        "ConvInteger", quantized_conv, scratch=integer_convolution_scratch_bytes, buffer=integer_convolution_buffer
+    ),
+    _ScaledProduct("QLinearMatMul", matmul),
+    _ByteProduct("MatMulInteger", matmul),
+    _ByteProduct(f"{_MS}MatMulIntegerToFloat", matmul),
+    _ByteProduct(f"{_MS}DynamicQuantizeMatMul", matmul, scratch=quantized_input_scratch_bytes),
+    _ScaledProduct(f"{_MS}QGemm", gemm),
+    _Quantized(
+        f"{_MS}MatMulNBits", matmul, packs={1: FOUR_BIT_BLOCKS}, scratch=four_bit_scratch_bytes, buffer=widened_buffer
+    ),
     OperatorType("DynamicQuantizeLinear", per_input(4)),
     *(OperatorType(name, per_output(2)) for name in ("QuantizeLinear", "DequantizeLinear")),
     *(OperatorType(f"{_MS}{name}", per_output(4), binary=True) for name in ("QLinearAdd", "QLinearMul")),

@@ -9,14 +9,17 @@ from typing import NamedTuple
 import numpy as np
 
 from sectum.graph.ir import Dataflow, Operator
+from sectum.ort.byte_kernels import (
+    PANEL_COLUMNS,
+    conv_groups,
+    in_taps,
+    is_depthwise,
+    multiplies_integers,
+    packed_bytes,
+    whole,
+)
 from sectum.ort.optimized import OptimizedGraph
 from sectum.units import PAGE_BYTES
-
-_PANEL_COLUMNS = 16
-"""MLAS packs the right side of a product into panels of this many columns."""
-
-_PANEL_DEPTH = 4
-"""MLAS multiplies this many bytes of a column at a time, where bytes are multiplied."""
 
 Parts = list[tuple[int, int]]
 """Offset and size in bytes of the pieces of a weight, in order."""
@@ -30,7 +33,7 @@ class Packing(NamedTuple):
         in_arena: whether the copy lies in the arena, which is paged however small the copy is.
     """
 
-    n_bytes: Callable[[Operator, int, Dataflow], int | None]
+    n_bytes: Callable[[Operator, int, OptimizedGraph], int | None]
     in_arena: bool = False
 
 
@@ -41,7 +44,7 @@ def _float_panels(op: Operator, position: int, graph: Dataflow) -> int | None:
     rows, columns = tensor.shape
     if op.attributes.get("transB", 0):
         rows, columns = columns, rows
-    return 4 * rows * _whole(columns, _PANEL_COLUMNS)
+    return 4 * rows * whole(columns, PANEL_COLUMNS)
 
 
 def _recurrent_panels(op: Operator, position: int, graph: Dataflow) -> int | None:
@@ -49,24 +52,38 @@ def _recurrent_panels(op: Operator, position: int, graph: Dataflow) -> int | Non
     if len(tensor.shape) != 3 or tensor.dtype != "float32":
         return None
     directions, columns, rows = tensor.shape
-    return 4 * directions * rows * _whole(columns, _PANEL_COLUMNS)
+    return 4 * directions * rows * whole(columns, PANEL_COLUMNS)
 
 
-def _byte_panels(op: Operator, position: int, graph: Dataflow) -> int | None:
-    # Besides the panels, the sum of each column is stored, which corrects for zero points.
+def _byte_panels(op: Operator, position: int, graph: OptimizedGraph) -> int | None:
     shape = graph.tensors[op.inputs[position]].shape
     if len(shape) not in (2, 3):
         return None
-    columns = _whole(shape[-1], _PANEL_COLUMNS)
-    return math.prod(shape[:-2]) * columns * (_whole(shape[-2], _PANEL_DEPTH) + 4)
+    *directions, depth, columns = shape
+    if op.attributes.get("transB", 0):
+        depth, columns = columns, depth
+    return math.prod(directions) * packed_bytes(op, position, graph, depth, columns)
+
+
+def _byte_filters(op: Operator, position: int, graph: OptimizedGraph) -> int | None:
+    filters, channels, *kernel = graph.tensors[op.inputs[position]].shape
+    taps, groups = math.prod(kernel), conv_groups(op)
+    if is_depthwise(op, graph):
+        return filters * taps
+    if in_taps(op, graph):
+        return whole(filters, PANEL_COLUMNS) * channels * taps
+    return groups * packed_bytes(op, position, graph, channels * taps, filters // groups)
+
+
+def _four_bit_blocks(op: Operator, position: int, graph: OptimizedGraph) -> int | None:
+    if not multiplies_integers(op):
+        return None
+    columns, blocks = graph.tensors[op.inputs[position]].shape[:2]
+    return graph.n_bytes[op.inputs[position]] + 4 * columns * blocks
 
 
 def _as_large(op: Operator, position: int, graph: Dataflow) -> int | None:
     return graph.n_bytes[op.inputs[position]]
-
-
-def _whole(size: int, block: int) -> int:
-    return -(-size // block) * block
 
 
 FLOAT_PANELS = Packing(_float_panels)
@@ -75,6 +92,10 @@ RECURRENT_PANELS = Packing(_recurrent_panels)
 """Of the weights of a recurrent layer: ``[directions, gates x hidden, inputs]``."""
 BYTE_PANELS = Packing(_byte_panels)
 """Of a matrix of bytes, or one for each direction."""
+BYTE_FILTERS = Packing(_byte_filters, in_arena=True)
+"""Of the filters of a QLinearConv."""
+FOUR_BIT_BLOCKS = Packing(_four_bit_blocks)
+"""Of a weight of 4 bits that is multiplied by bytes: its blocks, and the sum of each."""
 REARRANGED = Packing(_as_large, in_arena=True)
 """A copy of the same size."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sectum.ort.cpu import Cpu
 from sectum.predict.calibration import load as load_calibration
 from sectum.predict.operator_model import OperatorModel, shipped_for
 from sectum.predict.prediction import Advice, Prediction
@@ -37,7 +38,10 @@ def load_predictor(*, calibration: bool = True) -> Predictor:
         CalibrationInvalid: the stored calibration is damaged or from another version.
     """
     found = load_calibration() if calibration else None
-    return Predictor(OperatorModel.load(shipped_for(found.cpu) if found else None), found)
+    if found is not None:
+        return Predictor(OperatorModel.load(shipped_for(found.cpu)), found)
+    operators, here = OperatorModel.load(), Cpu.here()
+    return Predictor(operators, cpu=here if here.without_amx is operators.cpu else None)
 
 
 def __getattr__(name: str) -> object:

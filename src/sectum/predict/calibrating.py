@@ -27,6 +27,7 @@ from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 from sectum.ort.page_trace import PageTrace, page_trace
 from sectum.paging.replacement import steady_state
+from sectum.predict.calibrated_kinds import calibrated_kinds
 from sectum.predict.calibration import Calibration, PageCosts, groups_of
 from sectum.predict.features import OperatorFeatures, extract
 from sectum.predict.operator_model import OperatorModel
@@ -34,7 +35,7 @@ from sectum.units import MIB, PAGE_BYTES
 
 Progress = Callable[[str, float], None]
 
-# Small members of unlike families: together they hold every group of operators, at a few seconds each.
+# Small members of unlike families: with `calibrated_kinds` they hold every group of operators, at a few seconds each.
 SPREAD = (
     ("resnet18", 160), ("vgg11", 64), ("mobilenet_v2", 192), ("mobilenet_v3_small", 224), ("squeezenet1_1", 224),
     ("densenet121", 96), ("shufflenet_v2_x1_0", 224), ("googlenet", 128), ("efficientnet_b0", 128), ("alexnet", 224),
@@ -91,7 +92,11 @@ def calibrate(progress: Progress) -> Calibration:
     """
     operators = OperatorModel.load()
     thread_counts = [n for n in (1, 2) if n <= len(os.sched_getaffinity(0))]
-    steps = ROUNDS * len(thread_counts) * (len(SPREAD) + len(PAGING_CASES))
+    networks: list[zoo.Architecture | zoo.Program] = [
+        zoo.network(name, resolution=resolution) for name, resolution in SPREAD
+    ]
+    networks.append(calibrated_kinds())
+    steps = ROUNDS * len(thread_counts) * (len(networks) + len(PAGING_CASES))
     done = 0
     samples: list[Sample] = []
     observed: dict[int, list[list[ObservedNetwork]]] = {
@@ -107,9 +112,9 @@ def calibrate(progress: Progress) -> Calibration:
     for number in range(ROUNDS):
         for threads in thread_counts:
             words = f"{threads} threads, round {number + 1} of {ROUNDS}"
-            for name, resolution in SPREAD:
-                progress(f"operators of {name}, {words}", done / steps)
-                network, around = _observe_operators(name, resolution, threads, operators)
+            for each in networks:
+                progress(f"operators of {each.name}, {words}", done / steps)
+                network, around = _observe_operators(each, threads, operators)
                 samples += around
                 observed[threads][number] += [network] if network is not None else []
                 done += 1
@@ -169,12 +174,11 @@ class ObservedNetwork:
 
 
 def _observe_operators(
-    name: str, resolution: int, threads: int, operators: OperatorModel
+    source: zoo.Architecture | zoo.Program, threads: int, operators: OperatorModel
 ) -> tuple[ObservedNetwork | None, list[Sample]]:
     """Time the operators of a network; None where the runtime executed others."""
-    architecture = zoo.network(name, resolution=resolution)
-    runtime = optimize(zoo.to_graph(architecture, 1), Cpu.here())
-    job = Job(model=zoo.to_bytes(architecture, batch=1), threads=threads, profile=True)
+    runtime = optimize(zoo.to_graph(source, 1), Cpu.here())
+    job = Job(model=zoo.to_bytes(source, batch=1), threads=threads, profile=True)
     with NativeRunner().start(job) as session:
         samples = session.sample(3)
         measured = match(runtime, session.operator_times(PROFILED_INFERENCES))
@@ -183,7 +187,9 @@ def _observe_operators(
     features = extract(runtime, threads=threads)
     seen = operators.overheads.unprofiled(np.array(measured))
     expected = operators.normalized_latencies(features)
-    return ObservedNetwork(name, sums_share(runtime), groups_of(features), np.maximum(seen, 1e-6), expected), samples
+    return ObservedNetwork(
+        source.name, sums_share(runtime), groups_of(features), np.maximum(seen, 1e-6), expected
+    ), samples
 
 
 def group_factors(networks: Iterable[ObservedNetwork], references: References) -> dict[str, float]:

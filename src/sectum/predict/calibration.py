@@ -25,8 +25,14 @@ T = TypeVar("T")
 
 _FORMAT = 4
 _MAX_BYTES = 1 << 20
-STREAMED_PRODUCTS = "gemm of few rows"
-_PRODUCTS = "gemm"
+_PRODUCTS, INT8_PRODUCTS = "gemm", "int8 product"
+_OF_FEW_ROWS = "{} of few rows"
+STREAMED_PRODUCTS, STREAMED_INT8_PRODUCTS = map(_OF_FEW_ROWS.format, (_PRODUCTS, INT8_PRODUCTS))
+_INT8_TYPES = frozenset({
+    "QLinearMatMul", "MatMulInteger", "com.microsoft:MatMulIntegerToFloat", "com.microsoft:DynamicQuantizeMatMul",
+    "com.microsoft:QGemm",
+})  # fmt: skip
+"""Without a variant these multiply unsigned by signed bytes, which a processor may have instructions of its own for."""
 _MUCH_VARIATION = 0.05
 """The interval of a usual network, about 7 % on each side, becomes a half wider."""
 
@@ -104,7 +110,8 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """The calibration as JSON types."""
         values = asdict(self)
-        return {"nchwc_block": values.pop("cpu").nchwc_block, **values}
+        cpu = values.pop("cpu")
+        return {"nchwc_block": cpu.nchwc_block, "amx": cpu.amx, **values}
 
     def store(self, path: Path | None = None) -> Path:
         """Write it where :func:`load` finds it; a crash leaves the old one whole."""
@@ -121,10 +128,17 @@ def groups_of(features: OperatorFeatures) -> tuple[str, ...]:
     """What each operator is corrected with: its kind, and whether a matrix product uses each weight only a few times.
 
     Such a product, as a dense layer for one image, is as fast as the memory; others are as fast as the arithmetic.
+    Products of unsigned by signed bytes are apart from other quantised operators: AMX computes them, and nothing else.
     """
+    groups = (
+        INT8_PRODUCTS if name in _INT8_TYPES else kind
+        for name, kind in zip(features.types, features.kinds, strict=True)
+    )
     return tuple(
-        STREAMED_PRODUCTS if kind == _PRODUCTS and streamed_bytes(cost.weight_bytes, cost.flops) else kind
-        for kind, cost in zip(features.kinds, features.costs, strict=True)
+        _OF_FEW_ROWS.format(group)
+        if group in (_PRODUCTS, INT8_PRODUCTS) and streamed_bytes(cost.weight_bytes, cost.flops)
+        else group
+        for group, cost in zip(groups, features.costs, strict=True)
     )
 
 
@@ -163,7 +177,7 @@ def load(path: Path | None = None) -> Calibration | None:
             raise CalibrationInvalid(f"{path} was made by another version of Sectum; {remedy}")
         calibration = Calibration(
             machine=str(data["machine"]),
-            cpu=Cpu.of_block(int(data["nchwc_block"])),
+            cpu=Cpu.of_block(int(data["nchwc_block"]), amx=data.get("amx", False) is True),
             references=References(**{key: _positive(value) for key, value in data["references"].items()}),
             group_factors={
                 int(n): {str(group): _positive(factor) for group, factor in factors.items()}

@@ -223,7 +223,7 @@ def of_threads(group: str) -> str:
 
 def shipped_for(cpu: Cpu) -> Path:
     """Folder of the operator models for a kind of CPU, or for the one that is most like it."""
-    return SHIPPED.get(cpu, SHIPPED[Cpu.AVX2])
+    return SHIPPED.get(cpu.without_amx, SHIPPED[Cpu.AVX2])
 
 
 def _file(stored: Mapping[str, Any]) -> tuple[str, str]:

@@ -178,6 +178,7 @@ class Prediction(MethodPrediction):
 
     Attributes:
         runtime: the runtime that is predicted.
+        cpu: features of the processor whose kernels the runtime takes, such as ``"AVX-512 and AMX"``.
         interval_ms: the 90 % interval of the latency.
         memory: the working set against the protected memory.
         breakdown_ms: latency by cause.
@@ -187,6 +188,7 @@ class Prediction(MethodPrediction):
     """
 
     runtime: str
+    cpu: str
     interval_ms: Interval
     memory: Memory
     breakdown_ms: Breakdown

@@ -51,14 +51,18 @@ class Predictor:
         operators: the learned operator times.
         calibration: the machine that this runs on; without it, predictions are in the milliseconds of the machine
             that the operator models were trained on.
+        cpu: the kind of CPU that predictions are for; by default that of the calibration, or of the operator models.
     """
 
     name = "page-model"
     """As a `sectum.predict.method.LatencyMethod`."""
 
-    def __init__(self, operators: OperatorModel, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self, operators: OperatorModel, calibration: Calibration | None = None, cpu: Cpu | None = None
+    ) -> None:
         self.operators = operators
         self.calibration = calibration
+        self.cpu = cpu or (calibration or operators).cpu
 
     def predict(
         self,
@@ -179,6 +183,7 @@ class Predictor:
             enclave=profile.name,
             machine=self.machine,
             runtime=_RUNTIME,
+            cpu=self.cpu.words,
             calibrated=self.calibration is not None,
             batch=batch_of(prepared.source),
             threads=prepared.threads,
@@ -249,11 +254,6 @@ class Predictor:
         return self.overcommit_probability(prepared.trace.pages, profile.epc_pages, prepared.uncertain_pages)
 
     # 3. The machine.
-
-    @property
-    def cpu(self) -> Cpu:
-        """The kind of CPU that predictions are for."""
-        return (self.calibration or self.operators).cpu
 
     @property
     def machine(self) -> str:

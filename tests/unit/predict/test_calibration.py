@@ -52,6 +52,17 @@ def test_what_is_stored_is_read_back(tmp_path, example):
     assert calibration.load(path) == example
 
 
+def test_a_calibration_keeps_that_its_processor_has_amx(tmp_path, example):
+    """Pages of products of bytes depend on it; a file that does not say so is of a processor without."""
+    amx = dataclasses.replace(example, cpu=Cpu.AMX)
+    path = amx.store(tmp_path / "calibration.json")
+    assert calibration.load(path) == amx
+    stored = json.loads(path.read_text())
+    del stored["amx"]
+    path.write_text(json.dumps(stored))
+    assert calibration.load(path).cpu is Cpu.AVX512
+
+
 def test_without_a_file_there_is_no_calibration(tmp_path):
     """A machine that was never calibrated is no error."""
     assert calibration.load(tmp_path / "none.json") is None

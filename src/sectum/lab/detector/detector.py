@@ -142,4 +142,4 @@ def estimates(
 
 def shipped_for(cpu: Cpu) -> Path:
     """Folder of the artefact for a kind of CPU, or for the kind that is most like it."""
-    return ARTEFACTS.get(cpu, ARTEFACTS[Cpu.AVX2])
+    return ARTEFACTS.get(cpu.without_amx, ARTEFACTS[Cpu.AVX2])

@@ -80,7 +80,7 @@ def test_nothing_asked_is_nothing_answered(detector):
 
 def test_this_machines_kind_is_the_default():
     """Without a folder the detector is that of the processor that asks."""
-    assert Detector.load().cpu is (Cpu.AVX512 if Cpu.here() is Cpu.AVX512 else Cpu.AVX2)
+    assert Detector.load().cpu is (Cpu.AVX512 if Cpu.here().without_amx is Cpu.AVX512 else Cpu.AVX2)
 
 
 def test_a_detector_of_other_features_is_refused(copy):
