@@ -24,6 +24,8 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hetee_quote_provider import QuoteProvider
+from hetee_quoting_platform import QuotingPlatform
 from hetee_session_pair import bytes_of, one_frame
 from hetee_simple_reader import SimpleFrameReader
 from sectum.hetee.attest.evidence import Subject
@@ -62,8 +64,6 @@ from sectum.hetee.wire.header import HEADER_BYTES, Header, parse
 from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import AcceleratorCount, Accept, Configure, Failure, Job, Message, Ping, Vouch, encode
 from sectum.hetee.wire.state import State, WorkerStatus
-from sectum.testing.quote_provider import QuoteProvider
-from sectum.testing.quoting_platform import QuotingPlatform
 
 SESSION = b"s" * 16
 NONCE = bytes(range(32))

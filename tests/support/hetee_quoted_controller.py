@@ -1,7 +1,7 @@
 """A real controller whose evidence are quotes of a platform that exists in tests only, and a rack with it.
 
 Host, controller, workers and client are those of the service. What differs: the quotes come from
-`sectum.testing.quoting_platform`, and controller and workers run from this installation instead of from private images,
+`hetee_quoting_platform`, and controller and workers run from this installation instead of from private images,
 so their evidence lacks that confinement, and their measurements are the ones given here.
 """
 
@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from hetee_quote_provider import QuoteProvider
+from hetee_quoting_platform import EVALUATION, QuotingPlatform
 from hetee_rack import Rack
 from sectum import __version__
 from sectum.hetee import launcher
@@ -27,8 +29,6 @@ from sectum.hetee.controller.worker_supervisor import WorkerStart
 from sectum.hetee.installation.controller_options import parser
 from sectum.hetee.installation.enter import bind, end_with_parent, run_folder
 from sectum.hetee.verification.policy import Policy
-from sectum.testing.quote_provider import QuoteProvider
-from sectum.testing.quoting_platform import EVALUATION, QuotingPlatform
 
 MEASUREMENTS = {"controller": b"c" * 32, "worker": b"w" * 32}
 _START = (

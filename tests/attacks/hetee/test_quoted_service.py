@@ -1,6 +1,6 @@
 """A whole service whose evidence are quotes: what a client gets of it, and what it refuses.
 
-The platform exists in these tests only (`sectum.testing.quoting_platform`); what a real one adds is its vendor's root.
+The platform exists in these tests only (`hetee_quoting_platform`); what a real one adds is its vendor's root.
 """
 
 from __future__ import annotations

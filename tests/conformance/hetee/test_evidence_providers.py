@@ -9,6 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_evidence_conformance import EvidenceConformance
+from hetee_quote_provider import QuoteProvider
+from hetee_quoting_platform import QuotingPlatform
 from sectum.hetee.attest.attestation_key import AttestationKey
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.software_provider import SoftwareProvider
@@ -16,8 +18,6 @@ from sectum.hetee.installation.manufacture import manufacture
 from sectum.hetee.verification.evidence import Verifier
 from sectum.hetee.verification.quotes import QuoteVerifier
 from sectum.hetee.verification.software import SoftwareVerifier
-from sectum.testing.quote_provider import QuoteProvider
-from sectum.testing.quoting_platform import QuotingPlatform
 
 ROOT = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+from hetee_quote_provider import QuoteProvider
 from places import ROOT
 from sectum.hetee.attest.evidence import Evidence, Subject
 from sectum.hetee.errors import EvidenceRefused, PolicyRefused, Refusal
@@ -20,7 +21,6 @@ from sectum.hetee.verification.evidence import Claims, read_evidence, verify
 from sectum.hetee.verification.policy import Policy
 from sectum.hetee.verification.quotes import Quoted, QuoteVerifier
 from sectum.hetee.wire.messages import encode
-from sectum.testing.quote_provider import QuoteProvider
 
 pytest.importorskip("dcap_qvl")
 BESIDE = ROOT.parent / "shared" / "vectors"

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hetee_quote_provider import QUOTE_LIFE_S, QuoteProvider
 from sectum.hetee.attest.evidence import Subject
 from sectum.hetee.attest.records import Cleaning, sign_cleaning
 from sectum.hetee.attest.token import CNF, DBGSTAT, HARDWARE, MEASUREMENT, SUB, canonical, cose_public_key, read_claims
@@ -27,10 +28,9 @@ from sectum.hetee.verification.policy import Policy, read_policy
 from sectum.hetee.verification.quotes import QUOTE_BYTES, QuoteVerifier
 from sectum.hetee.verification.records import open_cleaning
 from sectum.hetee.wire.messages import encode
-from sectum.testing.quote_provider import QUOTE_LIFE_S, QuoteProvider
 
 pytest.importorskip("dcap_qvl")
-from sectum.testing.quoting_platform import EVALUATION, ROOT_NAME, QuotingPlatform
+from hetee_quoting_platform import EVALUATION, ROOT_NAME, QuotingPlatform
 
 NONCE = bytes(range(32))
 CONTROLLER = Subject("controller", "0.1.0", b"c" * 32, confinement=CONFINEMENT["controller"])

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-ROOT_NAME = "TEST ROOT of sectum.testing, NOT A VENDOR'S, proves nothing"
+ROOT_NAME = "TEST ROOT of Sectum's tests, NOT A VENDOR'S, proves nothing"
 EVALUATION = 17
 _VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")  # the only vendor of quoting enclaves
 _FMSPC, _PCE_SVN = bytes.fromhex("00906ed50000"), 11

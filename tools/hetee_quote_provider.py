@@ -1,6 +1,6 @@
 """Makes evidence of the formats ``sgx`` and ``tdx``, as a controller inside of an enclave would.
 
-No program of this version runs a controller there, so only tests use it, with quotes of `quoting_platform`.
+No program of this version runs a controller there, so only tests use it, with quotes of `hetee_quoting_platform`.
 """
 
 from __future__ import annotations
