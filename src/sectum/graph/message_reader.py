@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sectum.errors import ModelMalformed, ModelTooLarge
 from sectum.graph.limits import Limits
-from sectum.graph.protobuf import Buffer, FieldBudget
+from sectum.graph.protobuf import BYTES, Buffer, FieldBudget, fields
 
 Span = tuple[int, int]
 """Where something lies in the file: its first byte, and the byte after its last."""
@@ -52,6 +52,14 @@ class MessageReader:
             raise ModelMalformed(
                 f"a name at byte {start} is not UTF-8 text: the file is damaged or no ONNX model"
             ) from None
+
+    def two_texts(self, start: int, stop: int, first: int, second: int) -> tuple[str, str]:
+        """Texts in two fields of a message, by their numbers; empty where there are none."""
+        found = {first: "", second: ""}
+        for number, kind, a, b in fields(self.buf, start, stop, self.budget):
+            if number in found and kind == BYTES:
+                found[number] = self.text(a, b)
+        return found[first], found[second]
 
     @staticmethod
     def expect(condition: bool, what: str) -> None:

@@ -101,7 +101,7 @@ class Parser(MessageReader):
                 rest.append((number, (a, b)))
             elif number == 25:
                 self.expect(kind == BYTES, "functions")
-                functions.add(self._function(a, b))
+                functions.add(self.two_texts(a, b, 10, 1))  # domain and name
                 rest.append((number, (a, b)))
         if graph is None:
             raise ModelMalformed("the file holds no graph: it is not an ONNX model, or it is truncated")
@@ -252,12 +252,3 @@ class Parser(MessageReader):
             elif number == 2 and kind == VARINT:
                 version = signed(a)
         return "" if domain == "ai.onnx" else domain, version
-
-    def _function(self, start: int, stop: int) -> tuple[str, str]:
-        name = domain = ""
-        for number, kind, a, b in fields(self.buf, start, stop, self.budget):
-            if number == 1 and kind == BYTES:
-                name = self.text(a, b)
-            elif number == 10 and kind == BYTES:
-                domain = self.text(a, b)
-        return domain, name

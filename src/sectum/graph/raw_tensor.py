@@ -96,7 +96,7 @@ def parse_tensor(reader: MessageReader, start: int, stop: int) -> RawTensor:
         elif number in (_FLOAT_DATA, _INT32_DATA, _STRING_DATA, _INT64_DATA, _DOUBLE_DATA, _UINT64_DATA):
             typed.append((number, kind, a, b))
         elif number == 13 and kind == BYTES:
-            key, value = _entry(reader, a, b)
+            key, value = reader.two_texts(a, b, 1, 2)
             entries[key] = value
         elif number == 14 and kind == VARINT:
             location = a
@@ -116,16 +116,6 @@ def parse_tensor(reader: MessageReader, start: int, stop: int) -> RawTensor:
     if tensor.external is None:
         _check_payload(buf, tensor)
     return tensor
-
-
-def _entry(reader: MessageReader, start: int, stop: int) -> tuple[str, str]:
-    key = value = ""
-    for number, kind, a, b in fields(reader.buf, start, stop, reader.budget):
-        if number == 1 and kind == BYTES:
-            key = reader.text(a, b)
-        elif number == 2 and kind == BYTES:
-            value = reader.text(a, b)
-    return key, value
 
 
 def _check_payload(buf: Buffer, tensor: RawTensor) -> None:

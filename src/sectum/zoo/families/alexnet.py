@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from sectum.zoo.architecture import Builder
@@ -14,28 +13,20 @@ HEAD_FEATURES = 4096
 HEAD_SPACE = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Channels of the five convolutions, and the padding of the first."""
-
-    channels: tuple[int, int, int, int, int]
-    first_padding: int
-
-
-TORCHVISION = Table((64, 192, 384, 256, 256), 2)
+# Channels of the five convolutions.
+TORCHVISION = (64, 192, 384, 256, 256)
 # Krizhevsky 2012 with its two halves joined: the "alex" of the enclave measurements of BTW 2023, whose first
 # fully connected layer is 9216 x 4096 and whose weights take 249.5 MB.
-UNGROUPED = Table((96, 256, 384, 384, 256), 2)
+UNGROUPED = (96, 256, 384, 384, 256)
 
 
-def alexnet(b: Builder, v: Variation, classes: int, *, table: Table, global_pool: bool = False) -> int:
+def alexnet(b: Builder, v: Variation, classes: int, *, table: tuple[int, ...], global_pool: bool = False) -> int:
     """Wire an AlexNet; with ``global_pool`` its head is one fully connected layer after global pooling."""
-    first, second, *rest = table.channels
+    first, second, *rest = table
     x = b.input
     with b.scope("features"):
         kernel = v.kernel(11)
-        padding = table.first_padding if kernel == 11 else None
-        x = conv_act(b, x, v.channels(first), kernel, 4, padding=padding)
+        x = conv_act(b, x, v.channels(first), kernel, 4, padding=2 if kernel == 11 else None)
         x = max_pool(b, x, 3, 2)
         x = conv_act(b, x, v.channels(second), v.kernel(5))
         x = max_pool(b, x, 3, 2)

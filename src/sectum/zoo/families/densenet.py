@@ -7,9 +7,9 @@ from functools import partial
 
 from sectum.zoo.architecture import Builder
 from sectum.zoo.blocks import average_pool, classifier, conv, conv_bn, max_pool, relu
-from sectum.zoo.families.family import Family
+from sectum.zoo.families.family import Family, any_of
 from sectum.zoo.layers import BatchNorm, Concat
-from sectum.zoo.variation import Drawn, Grid, Variation, steps
+from sectum.zoo.variation import Grid, Variation, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,10 @@ def _norm_relu(b: Builder, x: int) -> int:
     return relu(b, b.add(BatchNorm(), x))
 
 
-def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """Wire a random DenseNet, on the layers of one of the published."""
-    return densenet(b, v, classes, plan=PLANS[v.choose(tuple(PLANS))])
-
-
+PUBLISHED = {name: partial(densenet, plan=plan) for name, plan in PLANS.items()}
 FAMILY = Family(
     "densenet",
-    {name: partial(densenet, plan=plan) for name, plan in PLANS.items()},
-    draw,
+    PUBLISHED,
+    any_of(PUBLISHED),
     Grid(steps(0.2, 1.2), (1, 3, 5), steps(0.8, 1.8), expand_factors=True),
 )

@@ -16,6 +16,11 @@ Draw = Callable[[Builder, Drawn, int], int]
 """Wires a random relative into a builder; draws what the :class:`Variation` does not cover itself."""
 
 
+def any_of(published: Mapping[str, Assemble]) -> Draw:
+    """Wire a random relative of one of the published networks, all equally likely."""
+    return lambda b, v, classes: published[v.choose(tuple(published))](b, v, classes)
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """Networks of one kind.

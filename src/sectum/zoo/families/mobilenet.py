@@ -12,9 +12,9 @@ from functools import partial
 
 from sectum.zoo.architecture import Builder
 from sectum.zoo.blocks import classifier, conv_bn, depthwise_bn, squeeze_excite
-from sectum.zoo.families.family import Assemble, Family
+from sectum.zoo.families.family import Assemble, Family, any_of
 from sectum.zoo.layers import Activation, Add, Flatten, GlobalAveragePool, Linear, Nonlinearity
-from sectum.zoo.variation import Drawn, Grid, Scaled, Variation, make_divisible, steps
+from sectum.zoo.variation import Grid, Scaled, Variation, make_divisible, steps
 
 RELU, RELU6, HARD_SWISH = Nonlinearity.RELU, Nonlinearity.RELU6, Nonlinearity.HARD_SWISH
 
@@ -205,11 +205,6 @@ V3: dict[str, Assemble] = {
 }
 
 
-def draw_v3(b: Builder, v: Drawn, classes: int) -> int:
-    """Wire a random MobileNet V3, large or small."""
-    return V3[v.choose(tuple(V3))](b, v, classes)
-
-
 MNASNETS = {
     "mnasnet0_5": 0.5, "mnasnet0_75": 0.75, "mnasnet1_0": 1.0, "mnasnet1_3": 1.3,
 }  # fmt: skip
@@ -222,7 +217,7 @@ FAMILIES = (
         mobilenet_v2,
         Grid(expands=(1, 2, 3, 4, 5, 6, 7, 8)),
     ),
-    Family("mobilenet_v3", V3, draw_v3, Grid(expands=steps(0.8, 1.8), expand_factors=True)),
+    Family("mobilenet_v3", V3, any_of(V3), Grid(expands=steps(0.8, 1.8), expand_factors=True)),
     Family(
         "mnasnet",
         {name: partial(mnasnet, alpha=alpha) for name, alpha in MNASNETS.items()},

@@ -7,9 +7,9 @@ from functools import partial
 
 from sectum.zoo.architecture import Builder
 from sectum.zoo.blocks import conv_act, max_pool
-from sectum.zoo.families.family import Family
+from sectum.zoo.families.family import Family, any_of
 from sectum.zoo.layers import Concat, Flatten, GlobalAveragePool
-from sectum.zoo.variation import Drawn, Variation
+from sectum.zoo.variation import Variation
 
 # Squeezed channels, and those of each of the two expansions, of the fire modules.
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
@@ -43,13 +43,9 @@ def squeezenet(b: Builder, v: Variation, classes: int, *, plan: Plan) -> int:
         return b.add(Flatten(), b.add(GlobalAveragePool(), x))
 
 
-def draw(b: Builder, v: Drawn, classes: int) -> int:
-    """Wire a random SqueezeNet, 1.0 or 1.1."""
-    return squeezenet(b, v, classes, plan=PLANS[v.choose(tuple(PLANS))])
-
-
+PUBLISHED = {name: partial(squeezenet, plan=plan) for name, plan in PLANS.items()}
 FAMILY = Family(
     "squeezenet",
-    {name: partial(squeezenet, plan=plan) for name, plan in PLANS.items()},
-    draw,
+    PUBLISHED,
+    any_of(PUBLISHED),
 )
