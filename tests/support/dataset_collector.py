@@ -10,12 +10,13 @@ import itertools
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sectum.lab.dataset import dataset
 from sectum.lab.dataset.campaign import collect
-from sectum.lab.dataset.dataset import SAMPLE_COLUMNS, DatasetWriter
+from sectum.lab.dataset.dataset import FORM, SAMPLE_COLUMNS
+from sectum.lab.dataset.shards import ShardWriter
 from sectum.lab.dataset.task import SAMPLE, Task
 
 MACHINE = "here"
@@ -58,8 +59,7 @@ class Engine:
 def main(folder: str, networks: str) -> None:
     """Collect until there are so many."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as from a terminal, however the tests were started
-    dataset.SHARD_NETWORKS = SHARD_NETWORKS
-    with DatasetWriter(Path(folder), MACHINE, {}) as writer:
+    with ShardWriter(Path(folder), MACHINE, {}, replace(FORM, shard_rows=SHARD_NETWORKS)) as writer:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         for made in collect(writer, tasks(), Engine(), int(networks)):

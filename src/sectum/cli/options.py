@@ -262,6 +262,18 @@ def output_option(meaning: str) -> Callable[[F], F]:
     return click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help=meaning)
 
 
+def file_option(name: str, meaning: str) -> Callable[[F], F]:
+    """Add a file to write, and no folder."""
+    return click.option(name, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=meaning)
+
+
+def folder_option(name: str, meaning: str, default: Path | None = None) -> Callable[[F], F]:
+    """Add a folder."""
+    metavar = None if default else "DIR"
+    kind = click.Path(file_okay=False, path_type=Path)
+    return click.option(name, type=kind, default=default, show_default=bool(default), metavar=metavar, help=meaning)
+
+
 def prediction_options(command: F) -> F:
     """Add the options of a prediction."""
     command = click.option("--strict", is_flag=True, help="Refuse operators unlike those that were measured.")(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,13 @@ def _commit(root: Path) -> str:
         return ""
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "sectum": sectum.__version__}
-    for name in ("onnxruntime", "numpy"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+def versions(*libraries: str, **known: str) -> dict[str, str]:
+    """Versions of python, those that are known, and those of libraries, as far as they are installed."""
+    found = {"python": platform.python_version(), **known}
+    for name in libraries:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def machine_context(devices: Path = Path("/dev")) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def machine_context(devices: Path = Path("/dev")) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": int(memory[0]) << 10 if memory else 0,
         "kernel": f"{platform.system()} {platform.release()}",
-        "versions": _versions(),
+        "versions": versions("onnxruntime", "numpy", sectum=sectum.__version__),
         "commit": _commit(Path(sectum.__file__).resolve().parents[2]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "tee": recognised(devices),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sectum.cli.command_group import FullSentenceGroup
-from sectum.cli.options import examples, json_option
+from sectum.cli.options import examples, folder_option, json_option
 from sectum.cli.render.output import print_json
 from sectum.cli.render.show import say
 from sectum.errors import UsageError
@@ -29,13 +29,7 @@ def dataset() -> None:
 
 
 @dataset.command(epilog=examples("sectum dataset collect --networks 100 --folder mine --cpu 1"))
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=FOLDER,
-    show_default=True,
-    help="Folder of the dataset; made if it is missing.",
-)
+@folder_option("--folder", "Folder of the dataset; made if it is missing.", FOLDER)
 @click.option(
     "--networks",
     type=click.IntRange(1, 1_000_000),

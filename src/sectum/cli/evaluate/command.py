@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sectum.cli.options import examples, json_option
+from sectum.cli.options import examples, file_option, folder_option, json_option
 from sectum.cli.render.output import check_writable, print_json, write_file
 from sectum.cli.render.progress import progress_bar
 from sectum.cli.render.show import say
@@ -24,12 +24,8 @@ FOLDER = Path("data/networks")
         "sectum evaluate --retrain --only page-model --only paper",
     )
 )
-@click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=FOLDER,
-    show_default=True,
-    help="Folder of measured networks. The stored figures are read from evaluation.json beside it.",
+@folder_option(
+    "--data", "Folder of measured networks. The stored figures are read from evaluation.json beside it.", FOLDER
 )
 @click.option("--retrain", is_flag=True, help="Train and judge all learners again, in place of reading stored figures.")
 @click.option("--only", "names", multiple=True, metavar="NAME", help="Only this learner; repeat it for others.")
@@ -39,24 +35,12 @@ FOLDER = Path("data/networks")
     default=None,
     help="Processes that train at the same time.  [default: as many as there are CPUs]",
 )
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the whole evaluation into this JSON file.",
-)
-@click.option(
+@file_option("--out", "Write the whole evaluation into this JSON file.")
+@folder_option(
     "--pictures",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Draw PNG files into this folder: predictions against measurements, errors against the EPC, intervals.",
+    "Draw PNG files into this folder: predictions against measurements, errors against the EPC, intervals.",
 )
-@click.option(
-    "--markdown",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the figures as a page; the text between its 'hand-written' marks is kept.",
-)
+@file_option("--markdown", "Write the figures as a page; the text between its 'hand-written' marks is kept.")
 @json_option
 def evaluate(
     *, data: Path, retrain: bool, names: tuple[str, ...], workers: int | None, out: Path | None,

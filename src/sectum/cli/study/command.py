@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sectum.cli.command_group import FullSentenceGroup
-from sectum.cli.options import LARGEST_THREADS, examples, json_option, whole
+from sectum.cli.options import LARGEST_THREADS, examples, folder_option, json_option, whole
 from sectum.cli.render.output import print_json
 from sectum.cli.render.show import say
 from sectum.errors import UsageError
@@ -22,13 +22,7 @@ def study() -> None:
 
 
 @study.command(epilog=examples("sectum study run --cpu 1", "sectum study run --folder mine --limit 5"))
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=FOLDER,
-    show_default=True,
-    help="Folder of the measurements; made if it is missing.",
-)
+@folder_option("--folder", "Folder of the measurements; made if it is missing.", FOLDER)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the networks' weights.")
 @click.option(
     "--threads",
@@ -85,12 +79,7 @@ def run(
     help="Show only this observation; repeat it for others. The output has the names in brackets.",
 )
 @click.option("--markdown", is_flag=True, help="Print the page docs/study.md.")
-@click.option(
-    "--pictures",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Draw PNG files into this folder.",
-)
+@folder_option("--pictures", "Draw PNG files into this folder.")
 @json_option
 def show(*, folder: Path, only: tuple[str, ...], markdown: bool, pictures: Path | None, as_json: bool) -> None:
     """Show what was found, from the measurements in FOLDER, data/study if not given."""

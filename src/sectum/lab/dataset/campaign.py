@@ -13,9 +13,9 @@ from typing import Any
 from sectum import zoo
 from sectum.errors import ShapeInconsistent, UsageError
 from sectum.graph.ir import Graph
-from sectum.lab.dataset.dataset import DatasetWriter, read
+from sectum.lab.dataset.dataset import read
 from sectum.lab.dataset.engines import Engine, store
-from sectum.lab.dataset.shards import Record
+from sectum.lab.dataset.shards import Record, ShardWriter
 from sectum.lab.dataset.task import SAMPLE, Task, identity, task_of
 from sectum.ort.costs import cost
 from sectum.units import PAGE_BYTES
@@ -140,7 +140,7 @@ def _family(name: str, width: float, resolution: int) -> str | None:
         return None
 
 
-def new_tasks(planned: Iterable[Task], writer: DatasetWriter) -> Iterator[Task]:
+def new_tasks(planned: Iterable[Task], writer: ShardWriter) -> Iterator[Task]:
     """Tasks that the dataset does not hold yet. A network whose equal it holds, with an equal batch, is left out."""
     measured = {identity(row["structure"], row["batch"], row["threads"]) for row in writer.known.values()}
     for task in planned:
@@ -174,7 +174,7 @@ def to_repeat(folder: Path, machines: Container[str], networks: int, seed: int) 
 
 
 def collect(
-    writer: DatasetWriter, planned: Iterable[Task], engine: Engine, networks: int
+    writer: ShardWriter, planned: Iterable[Task], engine: Engine, networks: int
 ) -> Generator[Record, None, None]:
     """Measure and store until the dataset holds as many networks; see `sectum.lab.dataset.engines.store`."""
     missing = max(0, networks - len(writer.keys))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sectum.lab.dataset.shards import Form, ShardWriter
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
-SHARD_NETWORKS = 100
 SAMPLE_COLUMNS = (
     "latency_ns", "wait_ns", "handler_ns", "loads",
     "products_before_ns", "products_after_ns", "sums_before_ns", "sums_after_ns",
@@ -87,15 +86,10 @@ def schema() -> pa.Schema:
     )
 
 
-FORM = Form(str(FORMAT), schema, "networks", "data/networks", ("key", "structure", "batch", "threads"))
+FORM = Form(str(FORMAT), schema, "networks", "data/networks", 100, ("key", "structure", "batch", "threads"))
 read, shards, contexts = FORM.read, FORM.shards, FORM.contexts
-
-
-class DatasetWriter(ShardWriter):
-    """Adds networks to a folder; see `sectum.lab.dataset.shards.ShardWriter` for what it takes and raises."""
-
-    def __init__(self, folder: Path, machine: str, context: Mapping[str, Any]) -> None:
-        super().__init__(folder, machine, context, FORM, shard_rows=SHARD_NETWORKS)
+DatasetWriter = partial(ShardWriter, form=FORM)
+"""Adds networks to a folder."""
 
 
 def is_over_committed(loads: float, working_set_bytes: int) -> bool:

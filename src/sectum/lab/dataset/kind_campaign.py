@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PROFILED_INFERENCES = 9
-SHARD_NETWORKS = 50
 _DEADLINE_S = 120.0
 
 
@@ -83,7 +82,7 @@ def schema() -> pa.Schema:
     )
 
 
-FORM = Form("kinds-1", schema, "networks", "data/kinds")
+FORM = Form("kinds-1", schema, "networks", "data/kinds", 50)
 
 
 def run(task: KindTask) -> Record:
@@ -115,11 +114,6 @@ def run(task: KindTask) -> Record:
     return record | {"times_references": matched, "reference_ms": References.of(samples).products_ms}
 
 
-def collect(folder: Path, tasks: Sequence[KindTask]) -> Iterator[tuple[int, Record]]:
-    """Run and store the tasks that the folder does not hold yet; see `timing_campaign.collected`."""
-    return collected(folder, tasks, run, FORM, shard_rows=SHARD_NETWORKS)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Collect from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds < 1:
         raise UsageError("--rounds: give 1 or more")
     tasks = list(plan(options.rounds, options.seed, options.threads, options.kinds))
-    records = collect(options.folder, tasks)
+    records = collected(options.folder, tasks, run, FORM)
     return report(records, len(tasks), lambda record: f"{len(record['times_references'])} operators")
 
 

@@ -44,7 +44,6 @@ BATCHES = (1, 1, 1, 1, 1, 2, 4, 8, 16)
 MAX_GFLOP = 16.0
 MAX_WEIGHT_BYTES = 700 << 20
 PROFILED_INFERENCES = 7
-SHARD_NETWORKS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,7 @@ def schema() -> pa.Schema:
     )
 
 
-FORM = Form("operators-1", schema, "networks", "data/operators")
+FORM = Form("operators-1", schema, "networks", "data/operators", 25)
 
 
 def run(task: OperatorTask) -> dict[str, Any]:
@@ -181,11 +180,6 @@ def run(task: OperatorTask) -> dict[str, Any]:
     }
 
 
-def collect(folder: Path, tasks: Sequence[OperatorTask]) -> Iterator[tuple[int, Record]]:
-    """Run and store the tasks that the folder does not hold yet; see `timing_campaign.collected`."""
-    return collected(folder, tasks, run, FORM, shard_rows=SHARD_NETWORKS)
-
-
 def read(folder: Path) -> Iterator[Record]:
     """Rows of all shards, those included that were stored before shards had digests."""
     for path in sorted(folder.glob("*.parquet")):
@@ -203,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.networks < 1:
         raise UsageError("--networks: give 1 or more")
     tasks = plan(options.networks, options.seed, only=options.only)
-    return report(collect(options.folder, tasks), len(tasks), _outcome)
+    return report(collected(options.folder, tasks, run, FORM), len(tasks), _outcome)
 
 
 def _outcome(record: Record) -> str:

@@ -43,6 +43,7 @@ class Form:
         schema: makes their columns; one is ``key``, which names a row within a folder.
         rows: what a row is called, in the plural.
         shipped: folder with this project's own shards, in a checkout of its repository.
+        shard_rows: that a writer's journal is emptied at.
         known_by: columns that a writer keeps of the rows that are there.
     """
 
@@ -50,6 +51,7 @@ class Form:
     schema: Callable[[], pa.Schema]
     rows: str
     shipped: str
+    shard_rows: int
     known_by: tuple[str, ...] = ("key",)
 
     def shards(self, folder: Path) -> list[Path]:
@@ -155,7 +157,6 @@ class ShardWriter:
         machine: this machine's name within the folder: small letters, digits, dashes.
         context: kept with each shard.
         form: of the shards.
-        shard_rows: that the journal is emptied at.
 
     Attributes:
         known: rows that the folder holds, those of other machines too, by key; with the columns of `Form.known_by`.
@@ -168,7 +169,7 @@ class ShardWriter:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, machine: str, context: Mapping[str, Any], form: Form, *, shard_rows: int) -> None:
+    def __init__(self, folder: Path, machine: str, context: Mapping[str, Any], form: Form) -> None:
         if not _NAME.fullmatch(machine):
             raise UsageError(f"'{machine}' is no name for a machine: use up to 32 small letters, digits and dashes")
         parquet()  # before anything is measured
@@ -176,7 +177,6 @@ class ShardWriter:
         self._folder = folder
         self._context = dict(context)
         self._form = form
-        self._shard_rows = shard_rows
         self.known: dict[str, Record] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(folder / f"{machine}.journal")
@@ -224,7 +224,7 @@ class ShardWriter:
             raise UsageError(f"{record['key']} is in {self._folder} already")
         self._journal.append(record)
         self._note(record)
-        if len(self._journal.records) >= self._shard_rows:
+        if len(self._journal.records) >= self._form.shard_rows:
             self.flush()
 
     def flush(self) -> None:

@@ -19,9 +19,7 @@ class _Task(Protocol):
 T = TypeVar("T", bound=_Task)
 
 
-def collected(
-    folder: Path, tasks: Sequence[T], run: Callable[[T], Record], form: Form, *, shard_rows: int
-) -> Iterator[tuple[int, Record]]:
+def collected(folder: Path, tasks: Sequence[T], run: Callable[[T], Record], form: Form) -> Iterator[tuple[int, Record]]:
     """Run and store the tasks that the folder does not hold yet; yields each with its number.
 
     Raises:
@@ -31,7 +29,7 @@ def collected(
         OSError: the disk is full; what was stored stays.
     """
     context = machine_context()
-    with ShardWriter(folder, machine_name(str(context["cpu_model"])), context, form, shard_rows=shard_rows) as writer:
+    with ShardWriter(folder, machine_name(str(context["cpu_model"])), context, form) as writer:
         try:
             for index, task in enumerate(tasks):
                 if task.key not in writer.keys:

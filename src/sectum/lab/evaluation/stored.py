@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -23,6 +21,7 @@ from sectum.lab.evaluation.summary import summarise
 from sectum.lab.learners.lone_operators import campaigns_digest, lone_operators
 from sectum.lab.learners.measured import MeasuredNetwork, read
 from sectum.lab.learners.splits import leave_family_out, random_folds, relatives
+from sectum.measure.context import versions
 
 FILE = "evaluation.json"
 """Lies beside the folder of the dataset: ``data/evaluation.json`` in the checkout."""
@@ -96,7 +95,7 @@ def evaluate(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(monotonic() - begin_s),
         "workers": workers,
-        "libraries": _versions(),
+        "libraries": versions(*_LIBRARIES),
         "dataset": _described(folder, networks),
         "lone_operators": sum(len(one.times) for observations in lone.values() for one in observations),
         "left_out": left_out,
@@ -108,7 +107,7 @@ def _made_from(folder: Path) -> str:
     """What the answers of a fold depend on beside the fold itself and the learners' names: data, code, libraries."""
     package = Path(__file__).parents[2]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
-    return json.dumps([code.hexdigest(), dataset_digest(folder), campaigns_digest(folder), _versions()])
+    return json.dumps([code.hexdigest(), dataset_digest(folder), campaigns_digest(folder), versions(*_LIBRARIES)])
 
 
 def _described(folder: Path, networks: Sequence[MeasuredNetwork]) -> dict[str, Any]:
@@ -125,16 +124,6 @@ def _described(folder: Path, networks: Sequence[MeasuredNetwork]) -> dict[str, A
         "first_date": min(network.date for network in networks),
         "last_date": max(network.date for network in networks),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -45,7 +45,6 @@ class PageCostModel:
         minor_fault: of a page mapped again.
         factors: by group of operators, over the mean.
         correction: regressor of the logarithm of what that is off by, on paging features; None with too few rows.
-        sigma: standard deviation of log(measured / modelled) of latencies that page, native latency and counts given.
         rows: that it was learned from.
     """
 
@@ -53,7 +52,6 @@ class PageCostModel:
     minor_fault: float
     factors: Mapping[str, float]
     correction: Any
-    sigma: float
     rows: int
 
     def normalized_time(self, features: OperatorFeatures, counts: PagingCounts, epc_pages: int) -> float:
@@ -94,18 +92,13 @@ def learn_page_costs(networks: Sequence[MeasuredNetwork]) -> PageCostModel:
         modelled = np.column_stack([pages, minor]) @ costs
         residual = np.log(latency / (native + modelled))
         weight = np.where(np.abs(residual) < _OUTLIER, 1 / latency, 0.0)
-    correction = _correction(cases, np.maximum(latency - native, 0.1 * latency) / modelled, modelled / latency)
-    if correction is not None:
-        rows = np.concatenate([_paging_features(network, run) for network, run in cases])
-        residual = np.log(latency / (native + modelled * np.exp(correction.predict(rows))))
+    off = np.maximum(latency - native, 0.1 * latency) / modelled
     mean = float(costs[:-1] @ pages.sum(axis=0) / pages.sum())
-    low, high = np.quantile(residual, [0.02, 0.98])
     return PageCostModel(
         swap=mean,
         minor_fault=float(costs[-1]),
         factors={group: float(cost / mean) for group, cost in zip(KINDS, costs, strict=False)},
-        correction=correction,
-        sigma=float(np.sqrt(np.mean(np.square(np.clip(residual, low, high))))),
+        correction=_correction(cases, off, modelled / latency),
         rows=len(cases),
     )
 
@@ -120,15 +113,12 @@ def _correction(
         return None
     import lightgbm
 
-    rows = np.concatenate([_paging_features(network, run) for network, run in cases])
+    rows = np.concatenate(
+        [paging_features(network.features, network.paging(run.epc_pages), run.epc_pages or 0) for network, run in cases]
+    )
     target = np.clip(np.log(off), -LARGEST_CORRECTION, LARGEST_CORRECTION)
     data = lightgbm.Dataset(rows, target, weight=np.clip(share, _LEAST_SHARE, 1), params={"verbose": -1})
     return lightgbm.train(dict(PARAMETERS), data, num_boost_round=TREES)
-
-
-def _paging_features(network: MeasuredNetwork, run: MeasuredRun) -> NDArray[np.float32]:
-    assert run.epc_pages is not None
-    return paging_features(network.features, network.paging(run.epc_pages), run.epc_pages)
 
 
 def _pages_by_group(network: MeasuredNetwork, run: MeasuredRun) -> NDArray[np.float64]:

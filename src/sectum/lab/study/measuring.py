@@ -12,10 +12,9 @@ from sectum.errors import UsageError
 from sectum.graph.reader import read
 from sectum.lab.dataset.engines import LocalEngine, store
 from sectum.lab.dataset.runs import MEMORY_CAP_BYTES, Places, enclave_runs, graph_columns, native_run, recording
-from sectum.lab.dataset.shards import Record
+from sectum.lab.dataset.shards import Record, ShardWriter
 from sectum.lab.study.cases import StudyCase, Sweep
 from sectum.lab.study.networks import to_bytes
-from sectum.lab.study.store import StudyWriter
 from sectum.measure.operators import match
 from sectum.measure.reference import sums_share
 from sectum.ort.cpu import Cpu
@@ -28,7 +27,7 @@ _DEADLINE_S = 240.0
 
 
 def collect(
-    writer: StudyWriter, planned: Sequence[StudyCase], engine: LocalEngine, limit: int
+    writer: ShardWriter, planned: Sequence[StudyCase], engine: LocalEngine, limit: int
 ) -> Generator[Record, None, None]:
     """Measure cases that the folder does not hold yet, and store them; see `sectum.lab.dataset.engines.store`."""
     missing = [case for case in planned if case.key not in writer.keys]

@@ -7,14 +7,15 @@ could be made from.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 
 import numpy as np
 
 from sectum.lab.study.cases import Sweep
 from sectum.lab.study.fits import Numbers, grouped, quantile, spread
-from sectum.lab.study.points import Point, Study
-from sectum.lab.study.simulated import loaded_share, trace
-from sectum.paging.replacement import ReplacementPolicy
+from sectum.lab.study.points import MeasuredCase, Point, Study
+from sectum.ort.page_trace import page_trace
+from sectum.paging.replacement import ReplacementPolicy, steady_state, working_set_pages
 from sectum.units import MIB, PAGE_BYTES
 
 TABULATED = (0.98, 1.02, 1.1, 1.35, 2.0, 3.0)
@@ -82,10 +83,17 @@ def reuse(study: Study) -> Numbers | None:
         shares = [point.loaded_share for point in limited]
         curves.append(_curve(str(kind), str(order), policy, ratios, shares, simulated=False))
         if policy == SECOND_CHANCE:
-            pages = trace(limited[0].case)
-            shares = [loaded_share(pages, ratio, ReplacementPolicy.LRU) for ratio in ratios]
+            shares = _simulated_shares(limited[0].case, ratios)
             curves.append(_curve(str(kind), str(order), str(ReplacementPolicy.LRU), ratios, shares, simulated=True))
     return {"curves": curves} if curves else None
+
+
+def _simulated_shares(case: MeasuredCase, ratios: Iterable[float]) -> list[float]:
+    """Pages that LRU would load in a steady-state inference, over pages of the working set."""
+    trace = page_trace(case.graph, threads=case.threads)
+    pages = working_set_pages(trace.touches)
+    epcs = (max(1, int(pages / ratio)) for ratio in ratios)
+    return [steady_state(trace.touches_under(epc), epc, ReplacementPolicy.LRU).loads / pages for epc in epcs]
 
 
 def _curve(kind: str, order: str, policy: str, ratios: list[float], shares: list[float], *, simulated: bool) -> Numbers:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from sectum.lab.dataset.dataset import END_COLUMNS, columns, run_columns
 from sectum.lab.dataset.shards import Form, ShardWriter
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = "study-1"
-SHARD_CASES = 100
 _CASE_COLUMNS = {
     "key": "string", "sweep": "string", "policy": "string", "threads": "int32",
     "kind": "string", "order": "string", "distinct": "int32", "steps": "int32", "channels": "int32",
@@ -46,12 +44,7 @@ def schema() -> pa.Schema:
     )
 
 
-FORM = Form(FORMAT, schema, "cases", "data/study")
+FORM = Form(FORMAT, schema, "cases", "data/study", 100)
 read, contexts = FORM.read, FORM.contexts
-
-
-class StudyWriter(ShardWriter):
-    """Adds cases to a folder; see `sectum.lab.dataset.shards.ShardWriter` for what it takes and raises."""
-
-    def __init__(self, folder: Path, machine: str, context: Mapping[str, Any]) -> None:
-        super().__init__(folder, machine, context, FORM, shard_rows=SHARD_CASES)
+StudyWriter = partial(ShardWriter, form=FORM)
+"""Adds cases to a folder."""

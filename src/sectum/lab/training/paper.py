@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from sectum.lab.learners.measured import MeasuredNetwork, read, without_repeats
 from sectum.lab.learners.native import Shared
 from sectum.lab.learners.splits import Fold, fold_numbers
 from sectum.lab.learners.two_stage import TwoStage, fit_regressions
+from sectum.lab.training.support import stored
 from sectum.ort.cpu import Cpu
 from sectum.predict.operator_model import OperatorModel, shipped_for
 
@@ -95,10 +95,10 @@ def train(data: Path, out: Path, cpu: Cpu) -> dict[str, Any]:
         "machine": machines[0],
         "nchwc_block": cpu.nchwc_block,
         "detector": {
-            **_write(out / NETWORK_FILE, _exported(detector, networks)),
+            **stored(out / NETWORK_FILE, _exported(detector, networks)),
             "calibration": detector.errors.to_json(),
         },
-        "regressions": _write(out / REGRESSIONS_FILE, json.dumps(asdict(regressions), indent=1).encode() + b"\n"),
+        "regressions": stored(out / REGRESSIONS_FILE, json.dumps(asdict(regressions), indent=1).encode() + b"\n"),
         "training": {
             "kind": "measured",
             "dataset_sha256": dataset_digest(data),
@@ -132,11 +132,6 @@ def _sums(networks: Sequence[MeasuredNetwork], cpu: Cpu) -> Any:
 def _exported(detector: FittedDetector, networks: Sequence[MeasuredNetwork]) -> bytes:
     traced = [network.graph_features for network in networks if len(network.graph_features.edges)]
     return onnx_bytes(detector.network, traced[:_GRAPHS_TO_TRACE])
-
-
-def _write(path: Path, content: bytes) -> dict[str, str]:
-    path.write_bytes(content)
-    return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _plain(figures: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,10 @@ def write(folder: Path, seen: Iterable[OperatorFeatures], elsewhere: Iterable[Op
         elsewhere: operators that were measured on another kind.
     """
     others = list(elsewhere)
-    content = encoded(cells_by_type(seen), cells_by_type(others) if others else {})
-    (folder / FILE).write_bytes(content)
-    return {"file": FILE, "sha256": hashlib.sha256(content).hexdigest()}
+    return stored(folder / FILE, encoded(cells_by_type(seen), cells_by_type(others) if others else {}))
+
+
+def stored(path: Path, content: bytes) -> dict[str, str]:
+    """Write a file of an artefact; gives what the manifest must say of it."""
+    path.write_bytes(content)
+    return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}

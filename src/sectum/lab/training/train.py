@@ -7,7 +7,6 @@ data/kinds/epyc-zen4-vm --out src/sectum/predict/artefacts/operators/avx512 --ma
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ from sectum.lab.learners.operator_learning import (
 from sectum.lab.learners.operator_learning import observed as observed_in
 from sectum.lab.learners.paging_learning import PageCostModel
 from sectum.lab.learners.shipped import OperatorsAndPages
-from sectum.lab.training.support import write
+from sectum.lab.training.support import stored, write
 from sectum.ort.operators import KINDS
 from sectum.predict.features import FEATURES, SCHEMA_VERSION, schema_hash
 from sectum.predict.operator_model import PAGES, REGIMES, of_threads
@@ -97,9 +96,7 @@ def export(learned: LearnedOperators, pages: PageCostModel, folder: Path) -> dic
     for name, (regressor, n_features) in regressors.items():
         columns = [("features", FloatTensorType([None, n_features]))]
         model = convert_lightgbm(regressor, initial_types=columns, target_opset=15)
-        content = model.SerializeToString(deterministic=True)
-        (folder / f"{name}.onnx").write_bytes(content)
-        entries[name] = {"file": f"{name}.onnx", "sha256": hashlib.sha256(content).hexdigest()}
+        entries[name] = stored(folder / f"{name}.onnx", model.SerializeToString(deterministic=True))
     return entries
 
 

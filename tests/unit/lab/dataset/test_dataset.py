@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sectum.errors import DatasetBusy, DatasetInvalid, UsageError
 from sectum.lab.dataset import dataset
 from sectum.lab.dataset.dataset import DatasetWriter, contexts, read, schema
 from sectum.lab.dataset.journal import Journal
-from sectum.lab.dataset.shards import in_journals, machine_name
+from sectum.lab.dataset.shards import ShardWriter, in_journals, machine_name
 
 pa = pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 pq = pytest.importorskip("pyarrow.parquet", reason="shards are Parquet: install sectum[train]")
@@ -27,7 +28,7 @@ pq = pytest.importorskip("pyarrow.parquet", reason="shards are Parquet: install 
 CONTEXT = {"cpu_model": "a processor", "versions": {"onnxruntime": "1.31.1"}}
 
 
-def writer(folder: Path, machine: str = "here") -> DatasetWriter:
+def writer(folder: Path, machine: str = "here") -> ShardWriter:
     return DatasetWriter(folder, machine, CONTEXT)
 
 
@@ -86,10 +87,9 @@ def test_a_record_is_safe_when_add_returns(tmp_path: Path) -> None:
     assert list(read(tmp_path)) == [record(1), record(2)]
 
 
-def test_a_full_journal_becomes_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_journal_becomes_a_shard(tmp_path: Path) -> None:
     """Shards are of one size, numbered in the order of their writing."""
-    monkeypatch.setattr(dataset, "SHARD_NETWORKS", 3)
-    with writer(tmp_path) as into:
+    with ShardWriter(tmp_path, "here", CONTEXT, replace(dataset.FORM, shard_rows=3)) as into:
         for number in range(8):
             into.add(record(number))
     assert [path.name[:10] for path in dataset.shards(tmp_path)] == ["here-0000-", "here-0001-"]

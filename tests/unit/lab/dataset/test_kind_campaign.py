@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from sectum.lab.dataset import kind_campaign as campaign
 from sectum.lab.dataset import operator_kinds
 from sectum.lab.dataset.kind_campaign import KindTask, plan
 from sectum.lab.dataset.operator_kinds import convolutions, elementwise, moves, products, reductions, sizes
+from sectum.lab.dataset.timing_campaign import collected
 from sectum.ort import stored
 from sectum.ort.cpu import Cpu
 from sectum.ort.operators import describe
@@ -254,7 +256,7 @@ def test_a_failure_is_a_record_with_its_reason(monkeypatch: pytest.MonkeyPatch) 
         assert stored.loads(record["graph"], Cpu.here()).operators
 
 
-def test_an_interrupted_campaign_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     """Stopped and started again, every task is stored exactly once, failures with their reason."""
     pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 
@@ -264,11 +266,9 @@ def test_an_interrupted_campaign_goes_on_where_it_was(tmp_path: Path, monkeypatc
             "times_references": [0.5], "reference_ms": 2.0, "error": "" if task.seed % 3 else "failed: by design",
         }  # fmt: skip
 
-    monkeypatch.setattr(campaign, "run", fake)
-    monkeypatch.setattr(campaign, "SHARD_NETWORKS", 4)
     tasks = list(plan(4, 1, kinds=["pad", "lstm", "cast"]))
     for limit in (3, 0, 5, 100):
-        rows = campaign.collect(tmp_path, tasks)
+        rows = collected(tmp_path, tasks, fake, replace(campaign.FORM, shard_rows=4))
         for _ in range(limit):
             if next(rows, None) is None:
                 break

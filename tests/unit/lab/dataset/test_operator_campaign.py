@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import pytest
 
 from sectum.graph import read
 from sectum.lab.dataset import operator_campaign as campaign
-from sectum.lab.dataset.operator_campaign import OperatorTask, collect, plan
+from sectum.lab.dataset.operator_campaign import OperatorTask, plan
 from sectum.lab.dataset.operator_mix import operator_mix
+from sectum.lab.dataset.timing_campaign import collected
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
 
@@ -30,14 +31,12 @@ def test_a_plan_is_decided_by_its_seed() -> None:
     assert len(keys) == len(set(keys))
 
 
-def test_an_interrupted_campaign_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     """Stopped anywhere and started again, every task is stored exactly once, failures with their reason."""
-    monkeypatch.setattr(campaign, "run", fake_run)
-    monkeypatch.setattr(campaign, "SHARD_NETWORKS", 4)
     tasks = plan(20, 1)
     rng = random.Random(0)
     for _ in range(40):
-        rows = collect(tmp_path, tasks)
+        rows = collected(tmp_path, tasks, fake_run, replace(campaign.FORM, shard_rows=4))
         for _ in range(rng.randint(0, 6)):
             if next(rows, None) is None:
                 break

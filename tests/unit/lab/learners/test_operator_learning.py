@@ -15,6 +15,7 @@ from sectum import zoo
 from sectum.errors import UsageError
 from sectum.lab.dataset import kind_campaign, operator_kinds
 from sectum.lab.dataset.kind_campaign import KindTask
+from sectum.lab.dataset.timing_campaign import collected
 from sectum.lab.learners.operator_learning import (
     LearnedOperators,
     Observation,
@@ -269,9 +270,8 @@ def test_a_campaign_of_kinds_is_read_as_it_was_stored(tmp_path: Path, monkeypatc
             "error": "failed: by design" if task.kind == "pad" else "",
         }  # fmt: skip
 
-    monkeypatch.setattr(kind_campaign, "run", fake)
     tasks = [KindTask("lstm", 1, 1), KindTask("pad", 2, 1), KindTask("matmul_quantized", 3, 2)]
-    list(kind_campaign.collect(tmp_path, tasks))
+    list(collected(tmp_path, tasks, fake, kind_campaign.FORM))
     first, second = sorted(from_kind_campaign(tmp_path, Cpu.AVX2), key=lambda one: one.family)
     assert (first.family, first.topology, first.threads) == ("lstm", "lstm/1", 1)
     assert (second.family, second.topology, second.threads) == ("matmul_quantized", "matmul_quantized/3", 2)

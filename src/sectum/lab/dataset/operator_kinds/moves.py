@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sectum.lab.dataset.operator_kinds.sizes import MOST_ELEMENTS, Sizes, an_input, integers
+from sectum.lab.dataset.operator_kinds.sizes import MOST_ELEMENTS, Sizes, an_input
 from sectum.zoo.program import Writer
 
 
@@ -18,7 +18,7 @@ def gather(s: Sizes, w: Writer) -> str:
     shape = s.any_shape()
     axis = s.rng.randrange(1, len(shape))
     chosen = [s.rng.randrange(shape[axis]) for _ in range(s.size(1, 256))]
-    return w.op("Gather", an_input(w, *shape), integers(w, *chosen), axis=axis)
+    return w.op("Gather", an_input(w, *shape), w.values(*chosen), axis=axis)
 
 
 def gather_elements(s: Sizes, w: Writer) -> str:
@@ -55,7 +55,7 @@ def pad(s: Sizes, w: Writer) -> str:
     before = [s.one(0, 1, 2, most[axis]) if axis in axes else 0 for axis in range(len(shape))]
     before = [min(amount, most[axis]) for axis, amount in enumerate(before)]
     before[-1] = before[-1] or min(1, most[-1])
-    return w.op("Pad", an_input(w, *shape), integers(w, *before, *before), mode=mode)
+    return w.op("Pad", an_input(w, *shape), w.values(*before, *before), mode=mode)
 
 
 def cut(s: Sizes, w: Writer) -> str:
@@ -66,10 +66,8 @@ def cut(s: Sizes, w: Writer) -> str:
     size = shape[axis]
     start, end = (size - 1, -size - 1) if step < 0 else (s.rng.randrange(max(1, size // 2)), size)
     if s.chance(0.3) and size % 2 == 0:
-        return w.ops("Split", an_input(w, *shape), integers(w, size // 2, size - size // 2), outputs=2, axis=axis)[0]
-    return w.op(
-        "Slice", an_input(w, *shape), integers(w, start), integers(w, end), integers(w, axis), integers(w, step)
-    )
+        return w.ops("Split", an_input(w, *shape), w.values(size // 2, size - size // 2), outputs=2, axis=axis)[0]
+    return w.op("Slice", an_input(w, *shape), w.values(start), w.values(end), w.values(axis), w.values(step))
 
 
 def concat(s: Sizes, w: Writer) -> str:
@@ -95,13 +93,13 @@ def spread_out(s: Sizes, w: Writer) -> str:
     axis = s.rng.randrange(len(shape))
     times = s.one(2, 2, 4, 8)
     if s.chance():
-        return w.op("Tile", an_input(w, *shape), integers(w, *(times if at == axis else 1 for at in range(len(shape)))))
+        return w.op("Tile", an_input(w, *shape), w.values(*(times if at == axis else 1 for at in range(len(shape)))))
     stretched = range(axis, min(len(shape), axis + s.one(1, 1, 2)))
     narrow = [1 if at in stretched else size for at, size in enumerate(shape)]
     wide = [s.size(2, 256) if at in stretched else size for at, size in enumerate(shape)]
     while math.prod(wide) > MOST_ELEMENTS:
         wide = [max(2, n // 2) if at in stretched else n for at, n in enumerate(wide)]
-    return w.op("Expand", an_input(w, *narrow), integers(w, *wide))
+    return w.op("Expand", an_input(w, *narrow), w.values(*wide))
 
 
 def blocks_moved(s: Sizes, w: Writer) -> str:

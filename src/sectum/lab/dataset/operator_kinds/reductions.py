@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sectum.lab.dataset.operator_kinds.sizes import MOST_ELEMENTS, Sizes, an_input, fitting, integers
+from sectum.lab.dataset.operator_kinds.sizes import MOST_ELEMENTS, Sizes, an_input, fitting
 from sectum.zoo.program import MICROSOFT, Writer
 
 _REDUCTIONS = (
@@ -23,7 +23,7 @@ def reduction(s: Sizes, w: Writer) -> str:
         return w.op(kind, x, axis=axis, keepdims=s.one(0, 1))
     axes = (axis,) if s.chance(0.7) or len(shape) < 4 else (2, 3)
     if kind == "ReduceSum":
-        return w.op(kind, x, integers(w, *axes), keepdims=s.one(0, 1))
+        return w.op(kind, x, w.values(*axes), keepdims=s.one(0, 1))
     return w.op(kind, x, axes=axes, keepdims=s.one(0, 1))
 
 
@@ -33,7 +33,7 @@ def selection(s: Sizes, w: Writer) -> str:
     x = an_input(w, rows, size)
     if s.chance():
         return w.op("CumSum", x, w.scalar(1, "int64"))
-    return w.ops("TopK", x, integers(w, min(size, s.one(1, 5, 100))), outputs=2)[0]
+    return w.ops("TopK", x, w.values(min(size, s.one(1, 5, 100))), outputs=2)[0]
 
 
 def pool(s: Sizes, w: Writer) -> str:

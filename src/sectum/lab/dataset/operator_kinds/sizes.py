@@ -66,11 +66,6 @@ def an_input(w: Writer, *shape: int, dtype: str = "float32") -> str:
     return w.op("Neg", x) if number % 2 and dtype == "float32" else x
 
 
-def integers(w: Writer, *values: int) -> str:
-    """Declare a constant vector of axes, sizes or steps."""
-    return w.values(*values)
-
-
 def fitting(s: Sizes, products: Callable[..., float], *ranges: tuple[int, int]) -> tuple[int, ...]:
     """Sizes whose products an operator can bear: drawn again until they fit."""
     while True:
