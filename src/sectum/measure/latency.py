@@ -6,20 +6,20 @@ import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sectum.enclave.runners.native import NativeRunner
-from sectum.enclave.runners.runner import MIN_EPC_BYTES, Job, ProcessMemory, Runner, RunningModel, Sample
+from sectum.enclave.runners.runner import Job, Runner, Sample
 from sectum.errors import EnclaveDeadline, OutputsDiffer
 from sectum.measure.context import machine_context
 from sectum.measure.input_ranges import input_ranges
 from sectum.measure.measurement import Measurement
 from sectum.measure.reference import References, combine, compared_with, paging_share, read_sample, sums_share
-from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling, StoppedBecause, take_samples
+from sectum.measure.sampling import UNCERTAINTY_BOUND, Sampling
+from sectum.measure.visits import Measuring, TimeLeft, Visit
 from sectum.ort.cpu import Cpu
 from sectum.ort.optimize import optimize
 
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 """Number of processes that a model is measured in, if there is time: their ratios differ by 2 to 5 %."""
-_UNTIL_MEMORY_IS_PLANNED = 2  # inferences; the runtime plans memory in the first
-_GRACE_S = 5.0  # how long after the deadline an inference that has begun may end
-_COMPARISON_SHARE = 0.3
-"""Of the time left: the most that is kept for comparing outputs."""
-_PLANNING_SHARE = 0.25
-"""Of the time left: if the first inference takes more, there is no time to evict all pages and warm up again."""
 
 
 def measure(
@@ -99,97 +93,33 @@ def measure(
         deadline_s=deadline_s,
         streams=streams,
     )
-    time_left = _TimeLeft(deadline_s, clock)
-
-    doing = ""
-
-    def tell(what: str) -> None:
-        nonlocal doing
-        doing = what
-        progress(f"{what}, in {runner.name}", min(1.0, 1 - time_left.seconds / deadline_s))
-
-    def visit(session: RunningModel) -> _Visit:
-        earlier: list[Sample] = []
-        evicted = True
-        if epc_bytes is not None and runner.counts_pages and not as_loaded:
-            earlier, evicted = _evict_all(session, epc_bytes, time_left)
-        memory = session.memory()
-        sampling = take_samples(
-            session,
-            threads=threads,
-            share=share,
-            time_s=time_left.seconds - (_comparison_s(session, earlier, time_left) if compare_native else 0.0),
-            runs=runs,
-            uncertainty_bound=uncertainty_bound,
-            hard_limit=True,
-            earlier=earlier,
-            progress=tell,
-            clock=clock,
-        )
-        digest = ""
-        if sampling.stopped_because is not StoppedBecause.ENDED:
-            memory = session.memory()
-            if compare_native and sampling.samples[-1].wall_ns / 1e9 <= time_left.seconds:
-                tell("comparing outputs")
-                with suppress(EnclaveDeadline):
-                    digest = session.outputs_digest()
-        return _Visit(sampling, memory, digest, session.info.versions, evicted)
-
+    measuring = Measuring(
+        runner=runner,
+        job=job,
+        share=share,
+        time_left=TimeLeft(deadline_s, clock),
+        runs=runs,
+        uncertainty_bound=uncertainty_bound,
+        compare_native=compare_native,
+        as_loaded=as_loaded,
+        progress=progress,
+        clock=clock,
+    )
     try:
-        visits = list(_visits(runner, job, time_left, visit, tell, most=ROUNDS if runs is None else 1))
+        visits = list(measuring.visits(most=ROUNDS if runs is None else 1))
     except EnclaveDeadline as error:
         raise EnclaveDeadline(
-            f"no inference in {runner.name} ended within the deadline of {deadline_s:g} s, which passed while {doing}: "
-            "give a longer deadline, a larger EPC or a smaller batch"
+            f"no inference in {runner.name} ended within the deadline of {deadline_s:g} s, which passed while "
+            f"{measuring.doing}: give a longer deadline, a larger EPC or a smaller batch"
         ) from error
     compared = [visited.digest for visited in visits if visited.digest]
-    native = _native_digest(job, time_left) if compared else None
+    native = _native_digest(job, measuring.time_left) if compared else None
     if native is not None:
         for digest in compared:
             _require_equal(digest, native, runner.name)
     as_loaded = as_loaded or not all(visited.evicted for visited in visits)
     context = _context(model, runner, job, content, as_loaded=as_loaded)
     return _measurement(visits, runner, references, share, context, compared=native is not None)
-
-
-class _TimeLeft:
-    """Counts down to the deadline."""
-
-    def __init__(self, deadline_s: float, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._end_s = clock() + deadline_s
-
-    @property
-    def seconds(self) -> float:
-        """Seconds until the deadline; 0 after it."""
-        return max(0.0, self._end_s - self._clock())
-
-    @property
-    def of_a_process(self) -> float:
-        """Seconds that a process that starts now may live."""
-        return self.seconds + _GRACE_S
-
-
-def _comparison_s(session: RunningModel, earlier: Sequence[Sample], time_left: _TimeLeft) -> float:
-    """Seconds to keep for comparing outputs: one inference here, another process, and one there."""
-    needed_s = session.info.start_s + 2 * sum(sample.wall_ns for sample in earlier[-1:]) / 1e9
-    return min(needed_s, _COMPARISON_SHARE * time_left.seconds)
-
-
-def _evict_all(session: RunningModel, epc_bytes: int, time_left: _TimeLeft) -> tuple[list[Sample], bool]:
-    """Evict all pages once the runtime has planned its memory, unless inferences are too slow for that.
-
-    Returns:
-        the inferences that this took, and whether pages were evicted.
-    """
-    allowed_s = _PLANNING_SHARE * time_left.seconds
-    done = session.sample(1)
-    if done[-1].wall_ns / 1e9 > allowed_s:
-        return done, False
-    done += session.sample(_UNTIL_MEMORY_IS_PLANNED - 1)
-    session.set_epc(MIN_EPC_BYTES)
-    session.set_epc(epc_bytes)
-    return done, True
 
 
 def _context(model: Model, runner: Runner, job: Job, content: bytes, *, as_loaded: bool) -> dict[str, Any]:
@@ -208,49 +138,8 @@ def _context(model: Model, runner: Runner, job: Job, content: bytes, *, as_loade
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Visit:
-    """The results of one process."""
-
-    sampling: Sampling
-    memory: ProcessMemory
-    digest: str
-    versions: Mapping[str, str]
-    evicted: bool
-
-
-def _visits(
-    runner: Runner,
-    job: Job,
-    time_left: _TimeLeft,
-    visit: Callable[[RunningModel], _Visit],
-    tell: Callable[[str], None],
-    *,
-    most: int,
-) -> Iterator[_Visit]:
-    """Measure in one process, and again in others while there is time for one more.
-
-    Raises:
-        EnclaveDeadline: not even one inference ended.
-    """
-    for number in range(most):
-        before_s = time_left.seconds
-        tell(f"loading the model, process {number + 1}")
-        try:
-            with runner.start(replace(job, deadline_s=time_left.of_a_process)) as session:
-                tell("running the first inference")
-                visited = visit(session)
-        except EnclaveDeadline:
-            if number:
-                return
-            raise
-        yield visited
-        if before_s - time_left.seconds > time_left.seconds:
-            return
-
-
 def _measurement(
-    visits: Sequence[_Visit],
+    visits: Sequence[Visit],
     runner: Runner,
     references: References | None,
     share: float,
@@ -286,7 +175,7 @@ def _measurement(
     )
 
 
-def _native_digest(job: Job, time_left: _TimeLeft) -> str | None:
+def _native_digest(job: Job, time_left: TimeLeft) -> str | None:
     """The digest of the native run's outputs; None if there is no time for it."""
     if not time_left.seconds:
         return None

@@ -115,12 +115,9 @@ class _Transformer(BlockedLayout):
 
     def binary(self, node: Node, *, adds: bool) -> None:
         work = self.work
-        entries = []
-        for item in node.inputs:
-            entry = self.blocked.get(item)
-            if entry is None:
-                return
-            entries.append(entry)
+        entries = [self.blocked[item] for item in node.inputs if item in self.blocked]
+        if len(entries) < len(node.inputs):
+            return
         channels = entries[0].channels
         if any(entry.channels != channels for entry in entries):
             return
@@ -234,12 +231,9 @@ class _Transformer(BlockedLayout):
     def concat(self, node: Node) -> None:
         if node.attributes.get("axis") != 1:
             return
-        entries = []
-        for item in node.inputs:
-            entry = self.blocked.get(item)
-            if entry is None or entry.channels % self.block:
-                return
-            entries.append(entry)
+        entries = [self.blocked[item] for item in node.inputs if item in self.blocked]
+        if len(entries) < len(node.inputs) or any(entry.channels % self.block for entry in entries):
+            return
         for slot, entry in enumerate(entries):
             self.work.set_input(node, slot, entry.name)
             entry.remaining -= 1

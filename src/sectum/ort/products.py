@@ -8,9 +8,6 @@ from sectum.graph.ir import AttributeValue
 from sectum.ort.fusions import MICROSOFT, scalar
 from sectum.ort.workgraph import Node, WorkGraph, ints, other_input, sources_of
 
-_PRODUCTS = ("MatMul", "FusedMatMul")
-_FLAGS = ("transA", "transB")
-
 
 def transposed_product(work: WorkGraph, node: Node) -> None:
     """A product reads transposed operands as they were, if their last two axes or the first one have moved."""

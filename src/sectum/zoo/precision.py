@@ -60,9 +60,9 @@ def linear(w: Writer, x: str, inner: int, outer: int, precision: Precision, *, g
     return w.op("Add", product(w, x, inner, outer, precision, gain=gain), w.vector(outer))
 
 
-def paired(w: Writer, x: str, *, scale: float = 0.05) -> str:
+def paired(w: Writer, x: str) -> str:
     """Quantize an activation to 8 bits and back, which marks where a network is computed in 8 bits."""
-    zero, factor = w.scalar(128, "uint8"), w.scalar(scale)
+    zero, factor = w.scalar(128, "uint8"), w.scalar(0.05)
     return w.op("DequantizeLinear", w.op("QuantizeLinear", x, factor, zero), factor, zero)
 
 

@@ -10,7 +10,7 @@ from sectum.enclave.runners.runner import Job, OperatorTime, ProcessMemory, Samp
 from sectum.errors import EnclaveDeadline
 from sectum.graph.ir import Graph
 from sectum.measure import Measurement, measure
-from sectum.measure.latency import _GRACE_S
+from sectum.measure.visits import _GRACE_S
 from sectum.testing.tiny_models import convolutions
 
 EPC_BYTES = 1 << 20

@@ -222,9 +222,7 @@ def _correct(
             times[mask] *= np.exp(regressor.predict(values[mask]))
 
 
-def learn(
-    seen: Sequence[Observation], *, parameters: Mapping[str, Any] = PARAMETERS, trees: int = TREES
-) -> LearnedOperators:
+def learn(seen: Sequence[Observation], *, trees: int = TREES) -> LearnedOperators:
     """Learn from all of these.
 
     Operators' times are scaled so that they add up to their network's latency: a profile is short, and the machine's
@@ -233,7 +231,6 @@ def learn(
 
     Args:
         seen: networks whose operators were timed.
-        parameters: of LightGBM.
         trees: for each group of operators.
 
     Raises:
@@ -247,7 +244,7 @@ def learn(
     rows = _Rows.of(single, extra)
     linear = _fit_linear(single, rows)
     estimates = np.concatenate([linear.times(one.features) for one in single])
-    groups = rows.regressors(estimates, rows.values, parameters, trees)
+    groups = rows.regressors(estimates, rows.values, PARAMETERS, trees)
     learned = LearnedOperators(linear, groups, {}, extra)
     several = [one for one in seen if one.threads > fewest]
     if not several:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sectum import zoo
 from sectum.errors import UsageError
 from sectum.lab.learners.lone_operators import LAYOUT_KINDS, standing_in
-from sectum.lab.learners.measured import read, without_repeats
+from sectum.lab.learners.measured import MeasuredNetwork, read, without_repeats
 from sectum.lab.learners.native import Shared
 from sectum.lab.learners.operator_learning import (
     LearnedOperators,
@@ -35,6 +35,7 @@ from sectum.lab.learners.operator_learning import observed as observed_in
 from sectum.lab.learners.paging_learning import PageCostModel
 from sectum.lab.learners.shipped import OperatorsAndPages
 from sectum.lab.training.support import stored, write
+from sectum.ort.cpu import Cpu
 from sectum.ort.operators import KINDS
 from sectum.predict.features import FEATURES, SCHEMA_VERSION, schema_hash
 from sectum.predict.operator_model import PAGES, REGIMES, of_threads
@@ -137,8 +138,7 @@ def train(
     if not networks:
         raise UsageError(f"{data} holds no network of the machine '{name}': sectum dataset show names them")
     fitted = OperatorsAndPages("shipped", Shared()).fit(networks)
-    pages = fitted.costs.get(name)
-    spread = fitted.spread
+    pages, spread = fitted.costs.get(name), fitted.spread
     if (
         pages is None
         or pages.correction is None
@@ -150,11 +150,7 @@ def train(
     cpu = networks[0].cpu
     here = [*observed_in(networks), *(one for folder in operators for one in from_operator_campaign(folder, cpu))]
     here += [one for folder in kinds for one in from_kind_campaign(folder, cpu)]
-    families = zoo.program_families()
-    others = [replace(one, cpu=cpu) for one in every if one.machine == elsewhere and one.family in families]
-    foreign = [without_kinds(replace(one, total=0.0), LAYOUT_KINDS) for one in observed_in(others)]
-    foreign = [one for one in foreign if len(one.times)]
-    foreign += [one for folder in kinds_elsewhere for one in standing_in(folder, cpu)]
+    foreign = _standing_in([one for one in every if one.machine == elsewhere], kinds_elsewhere, cpu)
     seen = [*here, *foreign]
     learned = learn(seen)
     missing = [group for group in KINDS if group not in learned.groups]
@@ -179,6 +175,14 @@ def train(
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def _standing_in(networks: Sequence[MeasuredNetwork], kinds: Sequence[Path], cpu: Cpu) -> list[Observation]:
+    """What another kind of processor measured of operators whose kernels are alike on both."""
+    families = zoo.program_families()
+    others = [replace(one, cpu=cpu) for one in networks if one.family in families]
+    found = [without_kinds(replace(one, total=0.0), LAYOUT_KINDS) for one in observed_in(others)]
+    return [one for one in found if len(one.times)] + [one for folder in kinds for one in standing_in(folder, cpu)]
 
 
 def _training(

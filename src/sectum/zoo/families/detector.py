@@ -10,12 +10,12 @@ from sectum.zoo.precision import Precision
 from sectum.zoo.program import Writer
 
 
-def _width(channels: float, factor: float, step: int = 8) -> int:
-    return max(step, round(channels * factor / step) * step)
+def _width(channels: float, factor: float) -> int:
+    return max(8, round(channels * factor / 8) * 8)
 
 
-def _silu(n: Layers, x: str, out: int, kernel: int, stride: int = 1, group: int = 1) -> str:
-    return n.conv(x, out, kernel, stride, group=group, act="SiLU")
+def _silu(n: Layers, x: str, out: int, kernel: int, stride: int = 1) -> str:
+    return n.conv(x, out, kernel, stride, act="SiLU")
 
 
 def _bottleneck(n: Layers, x: str, *, add: bool, first: int = 3) -> str:
