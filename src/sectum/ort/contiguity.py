@@ -123,7 +123,7 @@ def _combined(op: Operator, graph: Dataflow, _: Shape, out: Shape) -> int:
 
 def _reduced(op: Operator, graph: Dataflow, data: Shape, _: Shape) -> int:
     """The axes at the end that are all reduced, or all kept."""
-    axes = _reduced_axes(op, graph, len(data))
+    axes = reduced_axes(op, graph, len(data))
     run, last = 1, len(data) - 1
     for axis in range(last, -1, -1):
         if (axis in axes) != (last in axes):
@@ -132,7 +132,8 @@ def _reduced(op: Operator, graph: Dataflow, data: Shape, _: Shape) -> int:
     return run
 
 
-def _reduced_axes(op: Operator, graph: Dataflow, rank: int) -> set[int]:
+def reduced_axes(op: Operator, graph: Dataflow, rank: int) -> set[int]:
+    """The axes that a reduction of a tensor of this rank goes over."""
     stated = op.attributes.get("axes")
     if op.type.startswith("Arg"):
         return {_axis(op, rank, 0)}

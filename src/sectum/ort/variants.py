@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from sectum.graph.ir import Dataflow, Operator
-from sectum.ort.contiguity import along_last_axis
+from sectum.ort.contiguity import along_last_axis, reduced_axes
 
 Variant = Callable[[Operator, Dataflow], str]
 
@@ -53,14 +53,8 @@ def _axis_inside(op: Operator, graph: Dataflow) -> str:
 def _reduced_end(op: Operator, graph: Dataflow) -> str:
     """Whether the last axis is reduced, or only axes before it."""
     rank = len(graph.tensors[op.inputs[0]].shape)
-    if op.type.startswith("Arg"):
-        axis = op.attributes.get("axis", 0)
-        return "" if isinstance(axis, int) and axis % max(1, rank) == rank - 1 else "inner axis"
-    axes = op.attributes.get("axes")
-    if not isinstance(axes, tuple):
-        value = graph.tensors[op.inputs[1]].value if len(op.inputs) > 1 and op.inputs[1] else None
-        axes = tuple(value.reshape(-1).tolist()) if value is not None else ()
-    return "" if not axes or any(int(axis) % max(1, rank) == rank - 1 for axis in axes) else "inner axis"
+    axes = reduced_axes(op, graph, rank)
+    return "" if not axes or rank - 1 in axes else "inner axis"
 
 
 def _stepped(op: Operator, graph: Dataflow) -> str:

@@ -16,7 +16,7 @@ from sectum.lab.learners.measured import MeasuredNetwork
 from sectum.ort import stored
 from sectum.ort.cpu import Cpu
 from sectum.ort.operators import KINDS
-from sectum.predict.features import OperatorFeatures, extract
+from sectum.predict.features import OperatorFeatures, assemble, describe_graph, extract
 from sectum.predict.linear_times import ANY_TYPE, LEAST_REFERENCES, LinearTimes
 from sectum.predict.operator_model import Overheads, with_time
 
@@ -112,22 +112,12 @@ def from_operator_campaign(folder: Path, cpu: Cpu) -> Iterator[Observation]:
     for row in operator_campaign.read(folder):
         if row["error"]:
             continue
-        singles = [
-            extract(operator_campaign.restore(text, cpu), threads=row["threads"], whole=False)
-            for text in row["operators"]
-        ]
+        singles = (operator_campaign.restore(text, cpu) for text in row["operators"])
         yield Observation(
             family=row["family"].partition(":")[0],
             topology=f"{row['family']}/{row['seed']}",
             threads=row["threads"],
-            features=OperatorFeatures(
-                tuple(one.kinds[0] for one in singles),
-                np.concatenate([one.values for one in singles]),
-                np.concatenate([one.roofline for one in singles]),
-                np.concatenate([one.work for one in singles]),
-                tuple(one.types[0] for one in singles),
-                tuple(one.costs[0] for one in singles),
-            ),
+            features=assemble([describe_graph(one, threads=row["threads"], whole=False) for one in singles]),
             times=np.maximum(np.array(row["times_references"], dtype=np.float64), 1e-6),
             total=row["total_references"],
             reference_ms=row["reference_ms"],
