@@ -47,3 +47,13 @@ def read_checked(folder: Path, name: str, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ArtefactInvalid(f"{path}: its SHA-256 is not the manifest's: damaged or exchanged; reinstall Sectum")
     return content
+
+
+def read_session(folder: Path, name: str, sha256: str) -> Any:
+    """Load a network that the folder's manifest names into ONNX Runtime, for one thread; raises as `read_checked`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(read_checked(folder, name, sha256), options, providers=["CPUExecutionProvider"])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sectum.errors import ArtefactInvalid
 from sectum.ort.cpu import Cpu
 from sectum.paging.replacement import PagingCounts
-from sectum.predict.artefact import read_checked, read_manifest
+from sectum.predict.artefact import read_manifest, read_session
 from sectum.predict.features import OperatorFeatures, schema_hash
 from sectum.predict.linear_times import LinearTimes
 from sectum.predict.overcommit import ErrorDistribution
@@ -194,15 +194,9 @@ class OperatorModel:
     def _regressor(self, group: str) -> Any:
         """The session of a group, made at its first use: most networks need only some."""
         if group not in self._loaded:
-            import onnxruntime
-
             if group not in self.files:
                 raise ArtefactInvalid(f"{self.folder}: no model for '{group}' in it; train again")
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = 1
-            options.log_severity_level = 3
-            content = read_checked(self.folder, *self.files[group])
-            self._loaded[group] = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._loaded[group] = read_session(self.folder, *self.files[group])
         return self._loaded[group]
 
 

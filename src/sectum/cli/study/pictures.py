@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sectum.cli.render.pictures import draw_all, plot
 from sectum.errors import UsageError
 from sectum.lab.study.cases import Sweep
-from sectum.lab.study.points import Point, Study
+from sectum.lab.study.fits import grouped
+from sectum.lab.study.points import Study
 from sectum.units import MIB
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def _loads(figure: Figure, *, curves: list[Numbers]) -> None:
 def _page_cost(axes: Axes, *, study: Study, cost: Numbers) -> None:
     """What the limit costs against pages loaded, of all runs that page."""
     points = [point for point in study.of() if point.is_over_committed]
-    for colour, (label, chosen) in zip(_COLOURS, _by_sweep(points).items(), strict=False):
+    by_sweep = sorted(grouped(points, lambda point: f"sweep of {point.case.sweep}").items())
+    for colour, (label, chosen) in zip(_COLOURS, by_sweep, strict=False):
         axes.scatter([p.loads for p in chosen], [p.extra_ms for p in chosen], s=14, color=colour, alpha=0.7,
                      linewidths=0, label=label)  # fmt: skip
     ends = [min(point.loads for point in points), max(point.loads for point in points)]
@@ -144,9 +146,7 @@ def _addition(axes: Axes, *, study: Study, added: Numbers) -> None:
 def _slowdown(axes: Axes, *, study: Study) -> None:
     """The ratio to native latency against arithmetic intensity."""
     points = [point for point in study.of(Sweep.COMPUTATION) if point.epc_bytes]
-    groups: dict[tuple[str, float], list[Point]] = {}
-    for point in points:
-        groups.setdefault((str(point.case.kind), round(point.working_set_over_epc * 20) / 20), []).append(point)
+    groups = grouped(points, lambda point: (str(point.case.kind), round(point.working_set_over_epc * 20) / 20))
     for (kind, ratio), chosen in sorted(groups.items(), reverse=True):
         chosen.sort(key=lambda p: p.case.flops)
         axes.plot(
@@ -177,13 +177,6 @@ def _batch(axes: Axes, *, kinds: dict[str, Numbers]) -> None:
     )
     axes.set_xticks(next(iter(kinds.values()))["images"])
     axes.legend(frameon=False)
-
-
-def _by_sweep(points: Iterable[Point]) -> dict[str, list[Point]]:
-    groups: dict[str, list[Point]] = {}
-    for point in points:
-        groups.setdefault(f"sweep of {point.case.sweep}", []).append(point)
-    return dict(sorted(groups.items()))
 
 
 def _plain_ticks(axes: Axes, x: list[float] | None, y: list[float] | None) -> None:

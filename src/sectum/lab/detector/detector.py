@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sectum.errors import ArtefactInvalid, UsageError
 from sectum.lab.detector.features import GraphFeatures, schema_hash, together
 from sectum.ort.cpu import Cpu
-from sectum.predict.artefact import read_checked, read_manifest
+from sectum.predict.artefact import read_manifest, read_session
 from sectum.predict.overcommit import ErrorDistribution
 
 _PAPER = Path(__file__).parent.parent / "artefacts" / "paper"
@@ -111,15 +111,8 @@ class Detector:
 
     @cached_property
     def _session(self) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        # With several threads ScatterND loses terms of the sums by index: answers would differ by chance.
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        return onnxruntime.InferenceSession(
-            read_checked(self.folder, *self.file), options, providers=["CPUExecutionProvider"]
-        )
+        # With several threads ScatterND would lose terms of the sums by index: answers would differ by chance.
+        return read_session(self.folder, *self.file)
 
 
 def estimates(

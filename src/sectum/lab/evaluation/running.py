@@ -42,44 +42,27 @@ class Predictions:
     probability: Floats
 
 
-class _Folds:
-    """The networks, lone operators and learners of a process."""
-
-    def __init__(
-        self, networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], lone: LoneOperators | None
-    ) -> None:
-        self.networks = networks
-        self.entries = entries
-        self.lone = lone
-        self.truth = truth(networks)
-
-    def answers(self, fold: Fold) -> Answers:
-        shared = Shared(self.lone)
-        learned_from = [self.networks[index] for index in fold.train]
-        lines = np.flatnonzero(np.isin(self.truth.network, fold.test))
-        cases = blind_cases(self.networks, self.truth, lines)
-        found = {}
-        for entry in self.entries:
-            estimates = entry.make(shared).fit(learned_from).predict(cases)
-            found[entry.name] = _columns(entry.name, estimates, len(cases))
-        return found
-
-
-_folds: _Folds | None = None
+_process: tuple[Sequence[MeasuredNetwork], Sequence[Entry], LoneOperators | None, Truth] | None = None
+"""What this process works on: networks, learners, lone operators, and the cases of the networks."""
 
 
 def _start(
     networks: Sequence[MeasuredNetwork], entries: Sequence[Entry], lone: LoneOperators | None, threads: str | None
 ) -> None:
-    global _folds
+    global _process
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = threads
-    _folds = _Folds(networks, entries, lone)
+    _process = networks, entries, lone, truth(networks)
 
 
 def _answers(fold: Fold) -> Answers:
-    assert _folds is not None
-    return _folds.answers(fold)
+    assert _process is not None
+    networks, entries, lone, known_cases = _process
+    shared = Shared(lone)
+    learned_from = [networks[index] for index in fold.train]
+    cases = blind_cases(networks, known_cases, np.flatnonzero(np.isin(known_cases.network, fold.test)))
+    estimates = {entry.name: entry.make(shared).fit(learned_from).predict(cases) for entry in entries}
+    return {name: _columns(name, its, len(cases)) for name, its in estimates.items()}
 
 
 def blind_cases(networks: Sequence[MeasuredNetwork], cases: Truth, lines: NDArray[np.int64]) -> list[LatencyCase]:

@@ -93,12 +93,14 @@ V2_STAGES = (
 )  # fmt: skip
 
 
-def mobilenet_v2(b: Builder, v: Variation, classes: int) -> int:
-    """Wire a MobileNet V2. Widths below 1 keep the last 1280 channels, as published."""
+def mobilenet_v2(
+    b: Builder, v: Variation, classes: int, *, stages: Sequence[Stage] = V2_STAGES, keeps_last: bool = True
+) -> int:
+    """Wire a MobileNet V2, or a network of other stages. Widths below 1 keep the last 1280 channels, as published."""
     with b.scope("stem"):
         x = conv_bn(b, b.input, v.channels(32), v.kernel(3), 2, RELU6)
-    x = _stages(b, v, x, V2_STAGES, RELU6)
-    last = 1280 if isinstance(v, Scaled) and v.width < 1 else v.channels(1280)
+    x = _stages(b, v, x, stages, RELU6)
+    last = 1280 if keeps_last and isinstance(v, Scaled) and v.width < 1 else v.channels(1280)
     with b.scope("last"):
         x = conv_bn(b, x, last, act=RELU6)
     return classifier(b, x, classes)
@@ -132,14 +134,7 @@ PROXYLESS_STAGES = (
 )  # fmt: skip
 
 
-def proxylessnas(b: Builder, v: Variation, classes: int) -> int:
-    """Wire a ProxylessNAS (mobile)."""
-    with b.scope("stem"):
-        x = conv_bn(b, b.input, v.channels(32), v.kernel(3), 2, RELU6)
-    x = _stages(b, v, x, PROXYLESS_STAGES, RELU6)
-    with b.scope("last"):
-        x = conv_bn(b, x, v.channels(1280), act=RELU6)
-    return classifier(b, x, classes)
+proxylessnas = partial(mobilenet_v2, stages=PROXYLESS_STAGES, keeps_last=False)
 
 
 @dataclass(frozen=True, slots=True)
