@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,9 @@ from sectum import zoo
 from sectum.enclave.runners.native import NativeRunner
 from sectum.enclave.runners.runner import Job
 from sectum.errors import EnclaveError, UsageError
-from sectum.graph import read as graph_of
 from sectum.graph.ir import Graph, Operator, Tensor, TensorKind
+from sectum.lab.dataset import operator_mix
 from sectum.lab.dataset.dataset import columns
-from sectum.lab.dataset.operator_mix import operator_mix
 from sectum.lab.dataset.shards import Form, Record, parquet
 from sectum.lab.dataset.timing_campaign import collected, report
 from sectum.measure.operators import match
@@ -84,16 +84,16 @@ def plan(networks: int, seed: int, threads: Sequence[int] = (1, 2), only: str | 
 def build(task: OperatorTask) -> tuple[bytes, Graph]:
     """The network of a task, as a model with static shapes and as a graph."""
     rng = random.Random(task.seed)  # noqa: S311 - a network, not a secret
+    network: zoo.Architecture | zoo.Program
     if task.family == OPERATOR_MIX:
-        content = operator_mix(rng, task.batch)
-        return content, graph_of(content).graph
-    if task.family.startswith(NAMED):
+        network = zoo.Program(OPERATOR_MIX, OPERATOR_MIX, partial(operator_mix.write, seed=task.seed), task.seed)
+    elif task.family.startswith(NAMED):
         name = task.family.removeprefix(NAMED)
         resolution = 299 if name.startswith("inception") else 32 * rng.randint(2, 8)
-        architecture = zoo.network(name, resolution=resolution)
+        network = zoo.network(name, resolution=resolution)
     else:
-        architecture = zoo.sample(task.family, rng)
-    return zoo.to_bytes(architecture, batch=task.batch), zoo.to_graph(architecture, task.batch)
+        network = zoo.sample(task.family, rng)
+    return zoo.to_bytes(network, batch=task.batch), zoo.to_graph(network, task.batch)
 
 
 def describe(op: Operator, graph: OptimizedGraph) -> str:

@@ -6,24 +6,23 @@ gates: real models contain them (the CNNs of the onnx package, text detectors), 
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from sectum.zoo.lowered import Attribute
+from sectum.zoo.program import Writer
 
-OPSET = 17
 MAX_ELEMENTS = 1 << 22
 
 _Shape = tuple[int, ...]
 
 
 class _Chain:
-    """A model under construction: one value, to which operators are applied one after the other."""
+    """A network that is being written: one value, to which operators are applied one after the other."""
 
-    def __init__(self, rng: random.Random, batch: int) -> None:
+    def __init__(self, w: Writer, rng: random.Random, batch: int) -> None:
+        self.w = w
         self.rng = rng
         self.batch = batch
         self.shape: _Shape = (
@@ -31,33 +30,13 @@ class _Chain:
             rng.choice((3, 16, 24, 32, 48, 64, 96, 128, 136, 192, 240, 272, 384, 544)),
             *(rng.choice((7, 14, 20, 28, 40, 56, 80, 112)),) * 2,
         )
-        self.first_shape = self.shape
-        self.value = "input"
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-        self.block = np.random.default_rng(rng.randrange(1 << 31)).standard_normal(1 << 12).astype(np.float32)
+        self.value = w.input("input", *self.shape)
+        rng.randrange(1 << 31)  # the seed of the weights when the stored campaigns were measured
 
-    def constant(self, content: Sequence[int] | Sequence[float], dtype: type) -> str:
-        name = f"c{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.array(content, dtype), name))
-        return name
-
-    def weight(self, *shape: int) -> str:
-        """A weight of that shape, unlike every other, that keeps activations at their size."""
-        name = f"w{len(self.weights)}"
-        fan_in = max(1, int(np.prod(shape[1:])))
-        values = np.resize(np.roll(self.block, len(self.weights)), shape) / np.sqrt(fan_in)
-        self.weights.append(numpy_helper.from_array(values.astype(np.float32), name))
-        return name
-
-    def apply(self, kind: str, shape: _Shape, *inputs: str, **attributes: Any) -> str:
+    def apply(self, kind: str, shape: _Shape, *inputs: str, **attributes: Attribute) -> str:
         """Add an operator whose result becomes the chain's value."""
-        output = f"v{len(self.nodes)}"
-        self.nodes.append(
-            helper.make_node(kind, list(inputs), [output], name=f"{kind}_{len(self.nodes)}", **attributes)
-        )
-        self.value, self.shape = output, shape
-        return output
+        self.value, self.shape = self.w.op(kind, *inputs, domain="", **attributes), shape
+        return self.value
 
 
 def _grouped_conv(c: _Chain) -> None:
@@ -66,29 +45,29 @@ def _grouped_conv(c: _Chain) -> None:
     group = c.rng.choice(divisors) if divisors else 1
     out = group * c.rng.choice((4, 8, 16, 34, 68, 136))
     k = c.rng.choice((1, 1, 3, 5))
-    c.apply("Conv", (n, out, h, w), c.value, c.weight(out, channels // group, k, k), group=group, pads=[k // 2] * 4)
+    c.apply("Conv", (n, out, h, w), c.value, c.w.weight(out, channels // group, k, k), group=group, pads=(k // 2,) * 4)
 
 
 def _dilated_conv(c: _Chain) -> None:
     n, channels, h, w = c.shape
     out, k, d = c.rng.choice((16, 20, 32, 64)), 3, c.rng.choice((1, 2, 3))
-    weight = c.weight(out, channels, k, k)
-    c.apply("Conv", (n, out, h, w), c.value, weight, dilations=[d, d], pads=[d] * 4)
+    weight = c.w.weight(out, channels, k, k)
+    c.apply("Conv", (n, out, h, w), c.value, weight, dilations=(d, d), pads=(d,) * 4)
 
 
 def _asymmetric_conv(c: _Chain) -> None:
     n, channels, h, w = c.shape
     out, k = c.rng.choice((16, 32, 64, 96)), c.rng.choice((3, 5, 7))
-    kernel, pads = ((1, k), [0, k // 2, 0, k // 2]) if c.rng.random() < 0.5 else ((k, 1), [k // 2, 0, k // 2, 0])
-    c.apply("Conv", (n, out, h, w), c.value, c.weight(out, channels, *kernel), pads=pads)
+    kernel, pads = ((1, k), (0, k // 2, 0, k // 2)) if c.rng.random() < 0.5 else ((k, 1), (k // 2, 0, k // 2, 0))
+    c.apply("Conv", (n, out, h, w), c.value, c.w.weight(out, channels, *kernel), pads=pads)
 
 
 def _transposed_conv(c: _Chain) -> None:
     n, channels, h, w = c.shape
     out = c.rng.choice((8, 16, 32))
     c.apply(
-        "ConvTranspose", (n, out, 2 * h, 2 * w), c.value, c.weight(channels, out, 2, 2), strides=[2, 2],
-        kernel_shape=[2, 2],
+        "ConvTranspose", (n, out, 2 * h, 2 * w), c.value, c.w.weight(channels, out, 2, 2), strides=(2, 2),
+        kernel_shape=(2, 2),
     )  # fmt: skip
 
 
@@ -98,45 +77,45 @@ def _local_response(c: _Chain) -> None:
 
 def _transpose(c: _Chain) -> None:
     n, channels, h, w = c.shape
-    c.apply("Transpose", (n, h, w, channels), c.value, perm=[0, 2, 3, 1])
+    c.apply("Transpose", (n, h, w, channels), c.value, perm=(0, 2, 3, 1))
     c.apply("Relu", c.shape, c.value)
-    c.apply("Transpose", (n, channels, h, w), c.value, perm=[0, 3, 1, 2])
+    c.apply("Transpose", (n, channels, h, w), c.value, perm=(0, 3, 1, 2))
 
 
 def _shuffle(c: _Chain) -> None:
     n, channels, h, w = c.shape
     group = next((g for g in (4, 3, 2) if channels % g == 0), 1)
     split = (n, group, channels // group, h, w)
-    c.apply("Reshape", split, c.value, c.constant(split, np.int64))
-    c.apply("Transpose", (n, split[2], group, h, w), c.value, perm=[0, 2, 1, 3, 4])
-    c.apply("Reshape", (n, channels, h, w), c.value, c.constant((n, channels, h, w), np.int64))
+    c.apply("Reshape", split, c.value, c.w.values(*split))
+    c.apply("Transpose", (n, split[2], group, h, w), c.value, perm=(0, 2, 1, 3, 4))
+    c.apply("Reshape", (n, channels, h, w), c.value, c.w.values(n, channels, h, w))
 
 
 def _resize(c: _Chain) -> None:
     n, channels, h, w = c.shape
-    scales = c.constant((1.0, 1.0, 2.0, 2.0), np.float32)
+    scales = c.w.values(1.0, 1.0, 2.0, 2.0, dtype="float32")
     c.apply("Resize", (n, channels, 2 * h, 2 * w), c.value, "", scales, mode=c.rng.choice(("nearest", "linear")))
 
 
 def _pad(c: _Chain) -> None:
     n, channels, h, w = c.shape
-    c.apply("Pad", (n, channels, h + 2, w + 2), c.value, c.constant((0, 0, 1, 1, 0, 0, 1, 1), np.int64))
+    c.apply("Pad", (n, channels, h + 2, w + 2), c.value, c.w.values(0, 0, 1, 1, 0, 0, 1, 1))
 
 
 def _pool(c: _Chain) -> None:
     n, channels, h, w = c.shape
     kind = c.rng.choice(("MaxPool", "AveragePool"))
     if h < 8:
-        c.apply(kind, c.shape, c.value, kernel_shape=[3, 3], pads=[1] * 4)
+        c.apply(kind, c.shape, c.value, kernel_shape=(3, 3), pads=(1,) * 4)
     else:
-        c.apply(kind, (n, channels, h // 2, w // 2), c.value, kernel_shape=[2, 2], strides=[2, 2])
+        c.apply(kind, (n, channels, h // 2, w // 2), c.value, kernel_shape=(2, 2), strides=(2, 2))
 
 
 def _gate(c: _Chain) -> None:
     n, channels, h, w = c.shape
     value = c.value
     c.apply("GlobalAveragePool", (n, channels, 1, 1), value)
-    c.apply("Conv", (n, channels, 1, 1), c.value, c.weight(channels, channels, 1, 1))
+    c.apply("Conv", (n, channels, 1, 1), c.value, c.w.weight(channels, channels, 1, 1))
     gate = c.apply(c.rng.choice(("Sigmoid", "HardSigmoid")), c.shape, c.value)
     c.apply("Mul", (n, channels, h, w), value, gate)
 
@@ -163,8 +142,8 @@ def _sum(c: _Chain) -> None:
 
 def _affine(c: _Chain) -> None:
     channels = c.shape[1]
-    c.apply("Mul", c.shape, c.value, c.weight(1, channels, 1, 1))
-    c.apply("Add", c.shape, c.value, c.weight(1, channels, 1, 1))
+    c.apply("Mul", c.shape, c.value, c.w.weight(1, channels, 1, 1))
+    c.apply("Add", c.shape, c.value, c.w.weight(1, channels, 1, 1))
 
 
 def _concat(c: _Chain) -> None:
@@ -177,13 +156,13 @@ def _concat(c: _Chain) -> None:
 def _slice(c: _Chain) -> None:
     n, channels, h, w = c.shape
     kept = max(1, channels // 2)
-    ends, starts, axes = (c.constant(v, np.int64) for v in ((kept,), (0,), (1,)))
+    ends, starts, axes = (c.w.values(value) for value in (kept, 0, 1))
     c.apply("Slice", (n, kept, h, w), c.value, starts, ends, axes)
 
 
 def _instance_norm(c: _Chain) -> None:
     channels = c.shape[1]
-    c.apply("InstanceNormalization", c.shape, c.value, c.weight(channels), c.weight(channels))
+    c.apply("InstanceNormalization", c.shape, c.value, c.w.weight(channels), c.w.weight(channels))
 
 
 def _softmax(c: _Chain) -> None:
@@ -192,23 +171,23 @@ def _softmax(c: _Chain) -> None:
 
 def _reduce(c: _Chain) -> None:
     value, shape = c.value, c.shape
-    mean = c.apply("ReduceMean", (*shape[:2], 1, 1), value, axes=[2, 3])
+    mean = c.apply("ReduceMean", (*shape[:2], 1, 1), value, axes=(2, 3))
     c.apply("Sub", shape, value, mean)
 
 
 def _head(c: _Chain) -> None:
     """Flatten and large matrix products, as the heads of AlexNet and VGG."""
     n = c.batch
-    width = int(np.prod(c.shape[1:]))
+    width = math.prod(c.shape[1:])
     c.apply("Flatten", (n, width), c.value)
     for _ in range(c.rng.choice((1, 2, 3))):
         out = c.rng.choice((100, 500, 1000, 2048, 4096))
         if width * out > 1 << 25:
             break
         if c.rng.random() < 0.5:
-            c.apply("Gemm", (n, out), c.value, c.weight(out, width), c.weight(out), transB=1)
+            c.apply("Gemm", (n, out), c.value, c.w.weight(out, width), c.w.weight(out), transB=1)
         else:
-            c.apply("MatMul", (n, out), c.value, c.weight(width, out))
+            c.apply("MatMul", (n, out), c.value, c.w.weight(width, out))
         c.apply("Relu", c.shape, c.value)
         width = out
     c.apply("Softmax", c.shape, c.value)
@@ -221,25 +200,17 @@ _STEPS: tuple[Callable[[_Chain], None], ...] = (
 )  # fmt: skip
 
 
-def operator_mix(rng: random.Random, batch: int) -> bytes:
-    """A random chain of 8 to 20 steps with a head, as a serialised ONNX model of static shape."""
-    chain = _Chain(rng, batch)
+def write(w: Writer, batch: int, *, seed: int) -> None:
+    """Write a random chain of 8 to 20 steps with a head."""
+    rng = random.Random(seed)  # noqa: S311 - a network, not a secret
+    chain = _Chain(w, rng, batch)
     for _ in range(rng.randint(8, 20)):
         step = rng.choice(_STEPS)
         growing = step in (_resize, _transposed_conv, _concat)
-        if growing and 4 * int(np.prod(chain.shape)) > MAX_ELEMENTS:
+        if growing and 4 * math.prod(chain.shape) > MAX_ELEMENTS:
             step = _pool
         step(chain)
-    while int(np.prod(chain.shape[1:])) > 25088 and chain.shape[2] >= 8:
+    while math.prod(chain.shape[1:]) > 25088 and chain.shape[2] >= 8:
         _pool(chain)
     _head(chain)
-    graph = helper.make_graph(
-        chain.nodes,
-        "operator_mix",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, chain.first_shape)],
-        [helper.make_tensor_value_info(chain.value, TensorProto.FLOAT, chain.shape)],
-        chain.weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    content: bytes = model.SerializeToString()
-    return content
+    w.output(chain.value)

@@ -12,7 +12,6 @@ import pytest
 from sectum.graph import read
 from sectum.lab.dataset import operator_campaign as campaign
 from sectum.lab.dataset.operator_campaign import OperatorTask, plan
-from sectum.lab.dataset.operator_mix import operator_mix
 from sectum.lab.dataset.timing_campaign import collected
 
 pytest.importorskip("pyarrow", reason="shards are Parquet: install sectum[train]")
@@ -51,7 +50,8 @@ def test_an_interrupted_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_every_operator_mix_is_a_valid_model(seed: int) -> None:
     """Random chains can be read, have static shapes throughout, and are decided by their seed."""
-    content = operator_mix(random.Random(seed), batch=1 + seed % 3)
-    assert content == operator_mix(random.Random(seed), batch=1 + seed % 3)
+    task = OperatorTask(campaign.OPERATOR_MIX, seed, 1 + seed % 3, 1)
+    content, _ = campaign.build(task)
+    assert content == campaign.build(task)[0]
     graph = read(content).graph
     assert all(dimension > 0 for tensor in graph.tensors.values() for dimension in tensor.shape)
