@@ -65,6 +65,7 @@ from sectum.ort.weight_memory import (
     FOUR_BIT_BLOCKS,
     REARRANGED,
     RECURRENT_PANELS,
+    four_bit_inputs,
     gathered_rows,
     used_taps,
 )
@@ -241,7 +242,8 @@ _QUANTIZED = (
     _ByteProduct(f"{_MS}DynamicQuantizeMatMul", matmul, scratch=quantized_input_scratch_bytes),
     _ScaledProduct(f"{_MS}QGemm", gemm),
     _Quantized(
-        f"{_MS}MatMulNBits", matmul, packs={1: FOUR_BIT_BLOCKS}, scratch=four_bit_scratch_bytes, buffer=widened_buffer
+        f"{_MS}MatMulNBits", matmul, packs={1: FOUR_BIT_BLOCKS}, reads=four_bit_inputs, scratch=four_bit_scratch_bytes,
+        buffer=widened_buffer,
     ),
     OperatorType("DynamicQuantizeLinear", per_input(4)),
     *(OperatorType(name, per_output(2)) for name in ("QuantizeLinear", "DequantizeLinear")),

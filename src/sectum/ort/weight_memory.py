@@ -76,10 +76,9 @@ def _byte_filters(op: Operator, position: int, graph: OptimizedGraph) -> int | N
 
 
 def _four_bit_blocks(op: Operator, position: int, graph: OptimizedGraph) -> int | None:
-    if not multiplies_integers(op):
-        return None
     columns, blocks = graph.tensors[op.inputs[position]].shape[:2]
-    return graph.n_bytes[op.inputs[position]] + 4 * columns * blocks
+    scales_and_sums = 4 * blocks * (columns + whole(columns, PANEL_COLUMNS)) if multiplies_integers(op) else 0
+    return graph.n_bytes[op.inputs[position]] + scales_and_sums
 
 
 def _as_large(op: Operator, position: int, graph: Dataflow) -> int | None:
@@ -95,7 +94,7 @@ BYTE_PANELS = Packing(_byte_panels)
 BYTE_FILTERS = Packing(_byte_filters, in_arena=True)
 """Of the filters of a QLinearConv."""
 FOUR_BIT_BLOCKS = Packing(_four_bit_blocks)
-"""Of a weight of 4 bits that is multiplied by bytes: its blocks, and the sum of each."""
+"""Of a weight of 4 bits: its blocks, and if they are multiplied by bytes, the scale and the sum of each."""
 REARRANGED = Packing(_as_large, in_arena=True)
 """A copy of the same size."""
 
@@ -106,6 +105,11 @@ PartsRead = Callable[[Operator, OptimizedGraph, int, int], Parts]
 def whole_weight(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:  # noqa: ARG001
     """All of it."""
     return [(0, n_bytes)]
+
+
+def four_bit_inputs(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:
+    """All of them, but not the scales of blocks that were packed with scales."""
+    return [] if position == 2 and multiplies_integers(op) else whole_weight(op, graph, position, n_bytes)
 
 
 def gathered_rows(op: Operator, graph: OptimizedGraph, position: int, n_bytes: int) -> Parts:

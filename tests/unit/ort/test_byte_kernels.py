@@ -156,12 +156,13 @@ def test_weights_of_4_bits_are_widened_32_columns_at_a_time() -> None:
 
 
 def test_products_of_integers_keep_sums_of_the_blocks_of_4_bits() -> None:
-    """Of each block of the weight beside it, and of each block of the left side, which becomes bytes with a scale."""
-    for rows, level, packed, scratch in (
-        (24, 4, 600 * 90 * (16 + 4), (24 * 90 * (32 + 8),)), (1, 4, 600 * 90 * (16 + 4), ()), (24, 0, None, ()),
+    """Scale and sum of each block of the weight, and of each block of the left side, which becomes bytes."""
+    packed = 90 * (600 * 16 + 4 * (600 + 608))
+    for rows, level, stored, scratch in (
+        (24, 4, packed, (24 * 90 * (32 + 8),)), (1, 4, packed, ()), (24, 0, 600 * 90 * 16, ()),
     ):  # fmt: skip
         inputs = [((1, rows, 2880), "float32"), ((600, 90, 16), "uint8"), ((54_000,), "float32")]
         attributes = {"K": 2880, "N": 600, "bits": 4, "block_size": 32, "accuracy_level": level}
         op, graph = graph_of("MatMulNBits", "com.microsoft", inputs, (1, rows, 600), Cpu.AVX512, attributes)
-        assert describe(op).packs[1].n_bytes(op, 1, graph) == packed
+        assert describe(op).packs[1].n_bytes(op, 1, graph) == stored
         assert describe(op).scratch(op, graph, 1) == scratch

@@ -203,7 +203,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def optimized(alexnet):
-    return optimize(alexnet, Cpu(16))
+    return optimize(alexnet, Cpu.AVX512)
 
 
 def stages_of(optimized, *stages: tuple, order: tuple[int, ...] | None = None) -> tuple:
@@ -283,7 +283,7 @@ def test_parts_of_an_operator_are_whole_blocks(optimized, kind: str) -> None:
 
 def test_a_table_of_which_few_rows_are_read_stays() -> None:
     """A plan that streams a table, all of which would be opened for a few rows, is refused; others are not."""
-    graph = optimize(read(build("large_table")).graph, Cpu(16))
+    graph = optimize(read(build("large_table")).graph, Cpu.AVX512)
     table = next(index for index, op in enumerate(graph.operators) if op.type == "Gather")
     last = len(graph.operators) - 1
 

@@ -29,13 +29,13 @@ def channels(kind: str, weight: tuple[int, int], added: tuple[int, ...] | None, 
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    optimized = optimize(read(model.SerializeToString()).graph, Cpu(16))
+    optimized = optimize(read(model.SerializeToString()).graph, Cpu.AVX512)
     return channels_of(optimized.operators[-1], optimized)
 
 
 def test_of_a_table_the_pages_that_are_read_count() -> None:
     """The rows that an inference is expected to read of a table are far fewer than the table has, and they stay."""
-    graph = optimize(read(build("large_table")).graph, Cpu(16))
+    graph = optimize(read(build("large_table")).graph, Cpu.AVX512)
     (gather,) = (op for op in graph.operators if op.type == "Gather")
     assert 0 < touched_bytes(gather, graph) < sum(stored_weights(gather, graph).values()) / 10
     (product,) = (op for op in graph.operators if op.type == "MatMul")
