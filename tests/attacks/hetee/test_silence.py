@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,13 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_hostile_host import DOWN, UP, HostileHost, Seen
 from hetee_rack import Rack, error_within, until
 from hetee_silent_host import SilentHost
 from places import SUPPORT
+from sectum.hetee.client.connection import Connection
+from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal
+from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import Failure, encode
 
 pytestmark = pytest.mark.slow
 
@@ -172,3 +178,33 @@ def test_the_command_ends_when_its_host_goes_silent(rack: Rack, tmp_path: Path) 
             )
         assert done.returncode == 46, done.stderr
         assert until(lambda: rack.ready())
+
+
+def test_a_host_that_sends_errors_without_end_ends_the_handshake_in_time(rack: Rack) -> None:
+    """A host that answers HELLO with unauthenticated errors, without end, holds a client no longer than its limit."""
+    noise = plain_frame(Kind.ERROR, encode(Failure(code=Refusal.NO_ROUTE, detail="wait"))) * 1000
+    over = threading.Event()
+
+    def shout(listener: socket.socket) -> None:
+        with suppress(OSError), listener.accept()[0] as client:
+            while not over.is_set():
+                client.sendall(noise)
+
+    errors: list[HeteeError] = []
+
+    def act() -> None:
+        try:
+            Connection(url, Trust(rack.policy), Ed25519PrivateKey.generate(), timeout_s=0.5).close()
+        except HeteeError as error:
+            errors.append(error)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"hetee://127.0.0.1:{listener.getsockname()[1]}"
+        threading.Thread(target=shout, args=(listener,), daemon=True).start()
+        client = threading.Thread(target=act, daemon=True)
+        client.start()
+        client.join(20)
+        over.set()
+        client.join(20)
+    assert errors, "the client waits for ever"
+    assert errors[0].code is Refusal.HANDSHAKE_LATE

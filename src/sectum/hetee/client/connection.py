@@ -110,7 +110,10 @@ class Connection:
 
     def _receive(self, memory: memoryview, whole: bool) -> int:
         if self._until_s < float("inf"):  # one limit for all bytes, however slowly a host sends them; one for silence
-            self._socket.settimeout(min(max(self._until_s - time.monotonic(), 0.001), LOST_AFTER_S))
+            left_s = self._until_s - time.monotonic()
+            if left_s <= 0:  # also when there is always something to receive
+                raise TimeoutError
+            self._socket.settimeout(min(left_s, LOST_AFTER_S))
         return self._socket.recv_into(memory, 0, socket.MSG_WAITALL if whole else 0)
 
     def _take_hint(self, frame: Frame) -> bool:
