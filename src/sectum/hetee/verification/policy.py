@@ -124,7 +124,7 @@ def read_policy(data: bytes) -> Policy:
         PolicyRefused: it is not a policy; the message says where it is wrong.
     """
     if len(data) > POLICY_BYTES:
-        raise refusal(Refusal.POLICY, f"the policy has {len(data)} bytes, the limit is {POLICY_BYTES}", _WRITE_ONE)
+        raise refusal(Refusal.POLICY, f"a policy has at most {POLICY_BYTES} bytes, and this one has more", _WRITE_ONE)
     try:
         return msgspec.json.decode(data, type=Policy)
     except (ValueError, RecursionError) as error:
