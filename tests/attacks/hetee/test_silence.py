@@ -151,6 +151,31 @@ def test_a_host_that_takes_a_byte_now_and_then_gains_no_time(rack: Rack, doubler
     assert error is not None
 
 
+def test_a_host_that_sips_what_was_sent_already_gains_no_time(rack: Rack, doubler: bytes) -> None:
+    """A host that takes the last kilobytes ever so slowly does not keep a client for ever, which only waits by then."""
+    with SilentHost(rack.port, window_bytes=4096) as host:
+        session = rack.connect(url=host.url)
+        session.load(doubler)
+        host.silent.set()
+        time.sleep(0.2)
+        client, _ = host._sockets
+        over = threading.Event()
+
+        def sip() -> None:
+            while not over.wait(0.3):
+                client.recv(1200)
+
+        answer = session.submit(NUMBERS[:100_000])
+        threading.Thread(target=sip, daemon=True).start()
+        try:
+            error = answer.exception(90)  # what was sent would take 4 minutes
+        finally:
+            over.set()
+            with suppress(HeteeError):  # nothing confirms the end of the enclave
+                session.close(0)
+    assert isinstance(error, HeteeError)
+
+
 def test_the_command_ends_when_its_host_goes_silent(rack: Rack, tmp_path: Path) -> None:
     """``sectum hetee infer`` ends with an error and its exit code when the host stops in the middle of the model."""
     from PIL import Image
