@@ -29,8 +29,9 @@ from sealed_against_grpc import certificate
 
 from sectum.hetee.channel.record import Opener, Sealer
 from sectum.hetee.channel.secret import Secret
+from sectum.hetee.data_plane.chunk_sizes import usual_chunk_bytes
 from sectum.hetee.wire.frames import FrameReader
-from sectum.hetee.wire.header import HEADER_BYTES, chunks_needed, usual_chunk_bytes
+from sectum.hetee.wire.header import HEADER_BYTES, chunks_needed
 from sectum.hetee.wire.kinds import TAG_BYTES, Kind
 
 MIB = 1 << 20

@@ -48,10 +48,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sectum.hetee.bench.context import machine
 from sectum.hetee.bench.local_rack import LocalRack
 from sectum.hetee.client import Session
+from sectum.hetee.data_plane.chunk_sizes import usual_chunk_bytes
 from sectum.hetee.data_plane.messages import Pace
 from sectum.hetee.errors import HeteeError
 from sectum.hetee.host.sockets import PIPE_BYTES, enlarge
-from sectum.hetee.wire.header import usual_chunk_bytes
 from sectum.hetee.worker.process import widen
 
 MIB = 1 << 20

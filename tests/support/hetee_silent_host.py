@@ -16,14 +16,17 @@ class SilentHost:
         port: port of the real host.
         up: number of bytes from the client after which it goes silent; None for no limit.
         down: the same for bytes to the client.
+        window_bytes: how much the kernel takes of what the client sends while it is silent; 0 for as much as usual.
 
     Attributes:
         silent: set when it forwards nothing more.
     """
 
-    def __init__(self, port: int, *, up: int | None = None, down: int | None = None) -> None:
+    def __init__(self, port: int, *, up: int | None = None, down: int | None = None, window_bytes: int = 0) -> None:
         self._target, self._left = port, {"up": up, "down": down}
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if window_bytes:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window_bytes)
         self._sockets: list[socket.socket] = []
         self.silent = threading.Event()
 

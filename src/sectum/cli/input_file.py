@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from sectum.errors import UsageError
 from sectum.units import GIB, format_bytes
@@ -27,6 +28,10 @@ _DAMAGED = (
     EOFError,  # cut short
     RuntimeError,  # encrypted; NotImplementedError, an unknown compression, is one
     ValueError,  # no array of numpy
+    tokenize.TokenError,  # a header with a bracket that is never closed
+    TypeError,  # True or a text in place of a size
+    OverflowError,  # a size that no machine has
+    MemoryError,
 )
 
 
@@ -38,7 +43,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """
     import numpy as np
 
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     found: dict[str, NDArray[np.generic]] = {}
     left_bytes = _LARGEST_BYTES
     try:
@@ -48,14 +52,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                 raise UsageError(f"{path} holds {len(names)} arrays: {_MOST_ARRAYS} are allowed")
             for name in names:
                 with archive.open(name) as file:
-                    read_header = readers.get(np.lib.format.read_magic(file))
-                    if read_header is None:
-                        raise UsageError(f"the array '{name}' of {path} has names of columns: give plain numbers")
-                    shape, _, dtype = read_header(file, max_header_size=_HEADER_BYTES)
-                if dtype.kind not in "biuf":
-                    raise UsageError(f"the array '{name}' of {path} is no array of numbers: its type is {dtype}")
-                left_bytes -= prod(shape) * dtype.itemsize
-                if left_bytes < 0 or min(shape, default=0) < 0:
+                    left_bytes -= _n_bytes(file, f"the array '{name}' of {path}")
+                if left_bytes < 0:
                     raise UsageError(f"the arrays of {path} take more than {format_bytes(_LARGEST_BYTES)}")
                 with archive.open(name) as file:
                     array = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER_BYTES)
@@ -67,6 +65,44 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             f"{path} is no .npz file with an array for each input or output: write one with numpy.savez ({error})"
         ) from error
     return found
+
+
+def read_array(path: Path) -> NDArray[np.generic]:
+    """The array in a ``.npy`` file. What it says about its size is checked before memory is taken.
+
+    Raises:
+        UsageError: no such file, not of this format, or too large.
+    """
+    import numpy as np
+
+    try:
+        with path.open("rb") as file:
+            if _n_bytes(file, str(path), "biufc") > _LARGEST_BYTES:
+                raise UsageError(f"{path} takes more than {format_bytes(_LARGEST_BYTES)}")
+            file.seek(0)
+            return np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER_BYTES)
+    except _DAMAGED as error:
+        raise UsageError(f"{path} is not an array that can be read: {error}") from error
+
+
+def _n_bytes(file: IO[bytes], name: str, kinds: str = "biuf") -> int:
+    """The number of bytes that an array says that it has.
+
+    Raises:
+        UsageError: it holds something else than numbers.
+    """
+    import numpy as np
+
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    read_header = readers.get(np.lib.format.read_magic(file))
+    if read_header is None:
+        raise UsageError(f"{name} has names of columns: give plain numbers")
+    shape, _, dtype = read_header(file, max_header_size=_HEADER_BYTES)
+    if dtype.kind not in kinds:
+        raise UsageError(f"{name} is no array of numbers: its type is {dtype}")
+    if min(shape, default=0) < 0:
+        raise UsageError(f"{name} has the impossible shape {shape}")
+    return prod(shape) * dtype.itemsize
 
 
 def archive_of(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:

@@ -83,7 +83,7 @@ def provision(paths: RackPaths) -> None:
 
     Raises:
         EvidenceRefused: the existing endorsement is unusable.
-        UsageError: the folder is unusable.
+        UsageError: the folder is unusable, or other users can change it.
     """
     if len(os.fsencode(paths.socket)) > _SOCKET_PATH_BYTES:
         raise UsageError(
@@ -91,6 +91,9 @@ def provision(paths: RackPaths) -> None:
         )
     try:
         paths.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = paths.directory.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:  # they could replace keys, log and socket
+            raise UsageError(f"other users can change {paths.directory}; use a folder of your own with mode 0700")
         if not paths.endorsement.exists():
             store(manufacture(), paths.endorsement)
     except OSError as error:

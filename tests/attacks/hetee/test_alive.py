@@ -79,6 +79,35 @@ def test_connections_without_a_session_keep_nobody_out(rack: Rack, doubler: byte
     until(lambda: quiet(rack), 60, what="the end of the attack")
 
 
+def test_handshakes_that_nobody_goes_on_with_keep_nobody_out(rack: Rack, doubler: bytes) -> None:
+    """256 connections that send HELLO and nothing else, opened again and again, keep no honest client out."""
+    over = threading.Event()
+
+    def hold() -> None:
+        while not over.is_set():
+            with suppress(OSError), socket.create_connection(("127.0.0.1", rack.port), 5) as peer:
+                peer.sendall(ClientHandshake(identity, lambda _evidence, _nonce: None).hello())
+                peer.settimeout(0.5)
+                while not over.is_set():
+                    with suppress(TimeoutError):
+                        if not peer.recv(4096):
+                            break
+
+    identity = Ed25519PrivateKey.generate()
+    threads = [threading.Thread(target=hold, daemon=True) for _ in range(256)]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: len(rack.events("connected")) > 250, 60, what="the attack")
+        for _ in range(3):
+            served(rack, doubler)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    until(lambda: quiet(rack), 60, what="the end of the attack")
+
+
 def test_a_full_service_says_busy(doubler: bytes) -> None:
     """The 257th client hears BUSY, not that the host is lost; ``/health`` is answered, and is 503 with the reason."""
     identities = [Ed25519PrivateKey.generate() for _ in range(9)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,13 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_hostile_host import DOWN, UP, HostileHost, Seen
 from hetee_rack import Rack, error_within, until
 from hetee_silent_host import SilentHost
 from places import SUPPORT
+from sectum.hetee.client.connection import Connection
+from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal
+from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
+from sectum.hetee.wire.messages import Failure, encode
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +151,31 @@ def test_a_host_that_takes_a_byte_now_and_then_gains_no_time(rack: Rack, doubler
     assert error is not None
 
 
+def test_a_host_that_sips_what_was_sent_already_gains_no_time(rack: Rack, doubler: bytes) -> None:
+    """A host that takes the last kilobytes ever so slowly does not keep a client for ever, which only waits by then."""
+    with SilentHost(rack.port, window_bytes=4096) as host:
+        session = rack.connect(url=host.url)
+        session.load(doubler)
+        host.silent.set()
+        time.sleep(0.2)
+        client, _ = host._sockets
+        over = threading.Event()
+
+        def sip() -> None:
+            while not over.wait(0.3):
+                client.recv(1200)
+
+        answer = session.submit(NUMBERS[:100_000])
+        threading.Thread(target=sip, daemon=True).start()
+        try:
+            error = answer.exception(90)  # what was sent would take 4 minutes
+        finally:
+            over.set()
+            with suppress(HeteeError):  # nothing confirms the end of the enclave
+                session.close(0)
+    assert isinstance(error, HeteeError)
+
+
 def test_the_command_ends_when_its_host_goes_silent(rack: Rack, tmp_path: Path) -> None:
     """``sectum hetee infer`` ends with an error and its exit code when the host stops in the middle of the model."""
     from PIL import Image
@@ -172,3 +203,33 @@ def test_the_command_ends_when_its_host_goes_silent(rack: Rack, tmp_path: Path) 
             )
         assert done.returncode == 46, done.stderr
         assert until(lambda: rack.ready())
+
+
+def test_a_host_that_sends_errors_without_end_ends_the_handshake_in_time(rack: Rack) -> None:
+    """A host that answers HELLO with unauthenticated errors, without end, holds a client no longer than its limit."""
+    noise = plain_frame(Kind.ERROR, encode(Failure(code=Refusal.NO_ROUTE, detail="wait"))) * 1000
+    over = threading.Event()
+
+    def shout(listener: socket.socket) -> None:
+        with suppress(OSError), listener.accept()[0] as client:
+            while not over.is_set():
+                client.sendall(noise)
+
+    errors: list[HeteeError] = []
+
+    def act() -> None:
+        try:
+            Connection(url, Trust(rack.policy), Ed25519PrivateKey.generate(), timeout_s=0.5).close()
+        except HeteeError as error:
+            errors.append(error)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"hetee://127.0.0.1:{listener.getsockname()[1]}"
+        threading.Thread(target=shout, args=(listener,), daemon=True).start()
+        client = threading.Thread(target=act, daemon=True)
+        client.start()
+        client.join(20)
+        over.set()
+        client.join(20)
+    assert errors, "the client waits for ever"
+    assert errors[0].code is Refusal.HANDSHAKE_LATE

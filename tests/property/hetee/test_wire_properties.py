@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hetee_simple_reader import SimpleFrameReader
+from sectum.hetee.data_plane.chunk_sizes import usual_chunk_bytes
 from sectum.hetee.data_plane.messages import SCHEMAS, Tensor, read
 from sectum.hetee.data_plane.streams import ChunkReassembly, Ledger
 from sectum.hetee.data_plane.tensors import layout
 from sectum.hetee.errors import FrameRefused, HeteeError, MessageRefused, Refusal, StreamRefused
 from sectum.hetee.wire.frames import FrameReader, plain_frame
-from sectum.hetee.wire.header import HEADER_BYTES, MAGIC, Header, chunks_needed, parse, usual_chunk_bytes
+from sectum.hetee.wire.header import HEADER_BYTES, MAGIC, Header, chunks_needed, parse
 from sectum.hetee.wire.kinds import CHUNK_BYTES, STREAM_BYTES, Kind
 from sectum.hetee.wire.messages import encode
 

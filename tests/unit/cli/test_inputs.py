@@ -106,7 +106,7 @@ def npy(header: str) -> bytes:
     ("name", "content", "said"),
     [
         ("huge", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000)}\n"), "take more than"),
-        ("negative", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-4,)}\n"), "take more than"),
+        ("negative", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-4,)}\n"), "impossible shape"),
         ("short", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (400,)}\n"), "numpy.savez"),
         ("code", npy("{'descr': '<f4', 'shape': __import__('os')}\n"), "numpy.savez"),
         ("objects", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n"), "no array of numbers"),

@@ -66,11 +66,11 @@ def verify(
     accepted = chosen_policy(policy, state)
     from sectum.cli.render.output import print_json
     from sectum.cli.render.show import paragraph, say
-    from sectum.hetee.client import check_bundle, read_bundle
-    from sectum.hetee.client.bundle import digest_of
+    from sectum.hetee.client import check_bundle
+    from sectum.hetee.client.bundle import digest_of, read_bundle_file
     from sectum.hetee.errors import Refusal, refusal
 
-    checked = check_bundle(read_bundle(receipt.read_bytes()), accepted)
+    checked = check_bundle(read_bundle_file(receipt), accepted)
     if inputs and digest_of(checked.request.tensors, _inputs(checked, inputs)) != checked.receipt.inputs:
         raise refusal(Refusal.NOT_GENUINE, "the receipt is for other inputs than the files that were given")
     if output is not None and digest_of(checked.result.tensors, _outputs(checked, output)) != checked.receipt.outputs:
@@ -110,12 +110,9 @@ def _inputs(checked: CheckedBundle, files: tuple[Path, ...]) -> list[bytes]:
 def _content(path: Path) -> bytes:
     if path.suffix != ".npy":
         return path.read_bytes()
-    import numpy as np
+    from sectum.cli.input_file import read_array
 
-    try:
-        return bytes(np.load(path, allow_pickle=False).tobytes())
-    except ValueError as error:
-        raise UsageError(f"'{path}' is not an array that can be read: {error}") from None
+    return read_array(path).tobytes()
 
 
 def _outputs(checked: CheckedBundle, path: Path) -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -79,13 +80,24 @@ def read_bundle(data: bytes) -> ReceiptBundle:
         EvidenceRefused: ``EVIDENCE_MALFORMED``.
     """
     if len(data) > BUNDLE_BYTES:
-        detail = f"a saved receipt of {len(data)} bytes, the limit is {BUNDLE_BYTES}"
+        detail = f"a saved receipt has at most {BUNDLE_BYTES} bytes, and this one has more"
         raise refusal(Refusal.EVIDENCE_MALFORMED, detail)
     try:
         return msgspec.json.decode(data, type=ReceiptBundle)
     except (ValueError, RecursionError) as error:
         detail = f"this is not a saved receipt that this release reads: {error}"
         raise refusal(Refusal.EVIDENCE_MALFORMED, detail) from None
+
+
+def read_bundle_file(path: Path) -> ReceiptBundle:
+    """Read a bundle from a file, and no more of it than a bundle may have.
+
+    Raises:
+        EvidenceRefused: ``EVIDENCE_MALFORMED``.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return read_bundle(file.read(BUNDLE_BYTES + 1))
 
 
 def check_bundle(bundle: ReceiptBundle, policy: Policy) -> CheckedBundle:

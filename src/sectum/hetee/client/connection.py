@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.client.handshake import ClientHandshake
-from sectum.hetee.client.liveness import LOST_AFTER_S
+from sectum.hetee.client.liveness import LOST_AFTER_S, SLOWEST_BYTES_PER_S
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal, Scope, refusal
 from sectum.hetee.wire.frames import Frame, FrameReader
@@ -25,7 +25,6 @@ from sectum.hetee.wire.messages import Failure, decode
 
 PORT = 7625
 HANDSHAKE_S = 10.0
-_SLOWEST_BYTES_PER_S = 32 << 10  # a host that takes less is treated as silent
 _STEP_S = 0.1  # the kernel returns from a blocked write after this time
 _STARVED_S = 0.5  # a write that took longer to return says that this process was not scheduled
 _URL = re.compile(r"(?:hetee://)?(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[^:/\[\]]+))(?::(?P<port>\d{1,5}))?/?")
@@ -110,7 +109,10 @@ class Connection:
 
     def _receive(self, memory: memoryview, whole: bool) -> int:
         if self._until_s < float("inf"):  # one limit for all bytes, however slowly a host sends them; one for silence
-            self._socket.settimeout(min(max(self._until_s - time.monotonic(), 0.001), LOST_AFTER_S))
+            left_s = self._until_s - time.monotonic()
+            if left_s <= 0:  # also when there is always something to receive
+                raise TimeoutError
+            self._socket.settimeout(min(left_s, LOST_AFTER_S))
         return self._socket.recv_into(memory, 0, socket.MSG_WAITALL if whole else 0)
 
     def _take_hint(self, frame: Frame) -> bool:
@@ -169,7 +171,7 @@ class Connection:
             OSError: the connection ended.
         """
         begun_s = moved_s = now_s = time.monotonic()
-        until_s = begun_s + LOST_AFTER_S + len(data) / _SLOWEST_BYTES_PER_S
+        until_s = begun_s + LOST_AFTER_S + len(data) / SLOWEST_BYTES_PER_S
         waiting_bytes = -1
         while len(data):
             try:

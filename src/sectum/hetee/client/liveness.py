@@ -6,6 +6,7 @@ import time
 
 LOST_AFTER_S = 2.0
 PING_EVERY_S = 0.5
+SLOWEST_BYTES_PER_S = 32 << 10  # a host that takes less is treated as silent
 CHECKED_EVERY_S = 0.1  # by who uses a monitor: for a PING to be sent, and for a loss to be seen, it may take so long
 
 
@@ -15,13 +16,14 @@ class LivenessMonitor:
     So silence is noticed within two seconds while PINGs are sent every `PING_EVERY_S`.
 
     Something moves when bytes arrive from the peer, or when bytes queued before the PING leave. So a PING behind a
-    large batch on a slow network is late, not lost.
+    large batch on a slow network is late, not lost, unless they leave more slowly than any network is.
     """
 
     def __init__(self) -> None:
         self._number = 0
         self._behind_bytes: int | None = None  # bytes that must reach the host before the PING does
         self._sent_s: float | None = None
+        self._late_s = 0.0  # from then on, bytes that leave before the PING do not count
         self._last_s = 0.0
         self._moved_s = 0.0
         self._received_bytes = 0
@@ -35,6 +37,8 @@ class LivenessMonitor:
         self._number += 1
         self._behind_bytes = sent_bytes
         self._sent_s = self._last_s = time.monotonic()
+        waiting_bytes = max(0, sent_bytes - self._received_bytes)
+        self._late_s = self._sent_s + LOST_AFTER_S + waiting_bytes / SLOWEST_BYTES_PER_S
         return self._number
 
     def pong(self, number: int) -> None:
@@ -49,7 +53,8 @@ class LivenessMonitor:
     def received(self, received_bytes: int) -> None:
         """Register how many bytes of the connection have reached the host."""
         if self._behind_bytes is not None and received_bytes > self._received_bytes:
-            self.moved()
+            if time.monotonic() <= self._late_s:
+                self.moved()
             if received_bytes >= self._behind_bytes:
                 self._behind_bytes = None
         self._received_bytes = received_bytes

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sectum.hetee.client.inputs import InputTensor
+from sectum.hetee.data_plane.chunk_sizes import usual_chunk_bytes
 from sectum.hetee.data_plane.messages import Tensor
 from sectum.hetee.data_plane.tensors import layout
-from sectum.hetee.wire.header import chunks_needed, usual_chunk_bytes
+from sectum.hetee.wire.header import chunks_needed
 
 
 class Plaintext:

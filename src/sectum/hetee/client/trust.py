@@ -9,7 +9,7 @@ from pathlib import Path
 from sectum.hetee.channel.handshake import EstablishedSession
 from sectum.hetee.errors import Refusal, refusal
 from sectum.hetee.verification.evidence import Claims, Verifier, verify
-from sectum.hetee.verification.policy import Policy, read_policy
+from sectum.hetee.verification.policy import POLICY_BYTES, Policy, read_policy
 from sectum.hetee.verification.quotes import QuoteVerifier
 from sectum.hetee.verification.software import SoftwareVerifier
 from sectum.hetee.wire.messages import Vouch
@@ -22,7 +22,8 @@ def read_policy_file(path: str | Path) -> Policy:
         PolicyRefused: the file does not exist, or is not a policy.
     """
     try:
-        return read_policy(Path(path).read_bytes())
+        with Path(path).open("rb") as file:
+            return read_policy(file.read(POLICY_BYTES + 1))
     except OSError as error:
         detail = f"the policy {path} cannot be read: {error.strerror}; 'sectum hetee policy' writes one"
         raise refusal(Refusal.POLICY, detail) from None

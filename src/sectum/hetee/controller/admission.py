@@ -24,7 +24,7 @@ def greet(core: Core, tenant: Tenant, frame: Frame) -> None:
     if tenant.handshake is None:
         core.refuse_if_stopping()
         _check_endorsement(core)
-        if is_full(core) and not _end_idle(core):
+        if is_full(core) and not _end_first(core, idle(core), "others need this place, and it asks for nothing"):
             raise refusal(Refusal.BUSY, f"{settings.sessions} sessions are open, the limit")
         tenant.handshake = ControllerHandshake(
             lambda nonce: core.attester.evidence(core.subject, nonce),
@@ -68,13 +68,12 @@ def is_full(core: Core) -> bool:
 
 
 def idle(core: Core) -> Iterator[Tenant]:
-    """The sessions that neither asked for an enclave nor have one, oldest first: they end when others need a place."""
-    before_s = core.clock() - core.settings.greeting_s
-    return (t for t in core.tenants.values() if t.state is SessionState.OPEN and t.opened_s <= before_s)
+    """The handshakes that wait, and the sessions that neither asked for an enclave nor have one, oldest first.
 
-
-def _end_idle(core: Core) -> bool:
-    return _end_first(core, idle(core), "others need the place of this session, which asks for nothing")
+    They end when others need a place.
+    """
+    old_s = core.clock() - core.settings.greeting_s
+    return (t for t in core.tenants.values() if t.handshake or (t.state is SessionState.OPEN and t.opened_s <= old_s))
 
 
 def end_oldest_stranger(core: Core) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sectum.hetee.attest.attestation_key import AttestationKey
 from sectum.hetee.attest.evidence import Subject
+from sectum.hetee.controller.allocation import Decision
 from sectum.hetee.controller.environment import Clock, Environment
 from sectum.hetee.controller.settings import Settings
 from sectum.hetee.controller.shares import Shares
@@ -37,6 +38,7 @@ class Core:
         pool: workers and accelerators.
         shares: what identities use.
         tenants: the connections of the host, by their numbers.
+        decisions: what the allocator decided, and what is not carried out yet.
         drained_s: when all that is left is ended; None unless the service is being stopped.
         preemptions: how often a job was told to give its accelerators back.
     """
@@ -49,6 +51,7 @@ class Core:
         self.pool = WorkerPool(settings, environment, clock)
         self.shares = Shares(settings, clock)
         self.tenants: dict[int, Tenant] = {}
+        self.decisions: list[Decision] = []
         self.drained_s: float | None = None
         self.preemptions = 0
 

@@ -10,9 +10,10 @@ from sectum.hetee.controller.tenants import SessionState, Tenant
 
 
 def carry_out(core: Core) -> None:
-    """Carry out what is to be done now, and start spare workers."""
-    for decision in core.pool.allocator.decide(core.clock()):
-        match decision:
+    """Carry out what is to be done now, and start spare workers. What a fault leaves undone is done the next time."""
+    core.decisions += core.pool.allocator.decide(core.clock())
+    while core.decisions:
+        match core.decisions.pop(0):
             case Grant(asker, Secure(number), names):
                 _grant(core, asker, number, names)
             case Revoke(Secure(number), names):

@@ -100,14 +100,21 @@ class Shares:
         """Count the end of a session."""
         share.sessions -= 1
 
-    def crashed(self, share: Share) -> None:
-        """Count a worker that crashed. The first costs nothing, the next ones a pause of 2, 8, 32 and then 60 s."""
+    def crashed(self, share: Share) -> float:
+        """Count a worker that crashed. The first costs nothing, the next ones a pause of 2, 8, 32 and then 60 s.
+
+        Returns:
+            Time before which this identity gets no further enclave.
+        """
+        # All of its sessions may have ended meanwhile, and others may have begun: then there is another share.
+        share = self._shares.setdefault(share.identity, share)
         if self._calm(share):
             share.crashes = 0
         share.crashes, share.crashed_s = share.crashes + 1, self._clock()
         if share.crashes > 1:
             pause_s = min(_FIRST_PAUSE_S * _LONGER ** min(share.crashes - 2, 9), _LONGEST_PAUSE_S)
             share.paused_s = share.crashed_s + pause_s
+        return share.paused_s
 
     def _calm(self, share: Share) -> bool:
         return self._clock() >= share.crashed_s + _FORGET_S

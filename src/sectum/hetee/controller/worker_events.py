@@ -43,8 +43,7 @@ def collected(core: Core, enclave: EnclaveEntry, ended: CollectedProcess) -> Non
         return
     record = _cleaning_record(core, enclave, ended)
     if enclave.share is not None and not enclave.wiped and (enclave.blamed or ended.exit not in _CALM_EXITS):
-        core.shares.crashed(enclave.share)
-        core.pool.allocator.pause(enclave.share.identity, enclave.share.paused_s)
+        core.pool.allocator.pause(enclave.share.identity, core.shares.crashed(enclave.share))
     if enclave.tenant is not None:
         tenant, why = core.tenants[enclave.tenant], enclave.blamed or ended.exit
         ending.safely(core, tenant, _tell_end, enclave, record, why)

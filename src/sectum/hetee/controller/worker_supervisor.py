@@ -88,8 +88,10 @@ class WorkerSupervisor:
     def send_to_worker(self, worker: int, frame: bytes) -> None:
         """Send a frame to a worker."""
         if stream := self._links.get(worker):
-            with suppress(ConnectionError, HeteeError):  # its pidfd reports the worker's end
+            with suppress(OSError, HeteeError):
                 stream.send(frame)
+            if stream.unsent:  # it has ended, or has left hundreds of messages unread
+                self.kill(worker)
 
     def kill(self, worker: int) -> None:
         """Kill a worker, and read nothing more from it."""
@@ -140,7 +142,8 @@ class WorkerSupervisor:
 
     def _read_log(self, process: WorkerProcess) -> bool:
         """Pass on a piece of what a worker logs, without looking at it; returns whether there was one."""
-        assert process.log is not None
+        if process.log is None:  # it ended in this turn
+            return False
         text = process.written()
         if text:
             log("worker_output", pid=process.pid, text=text)
@@ -161,7 +164,7 @@ class WorkerSupervisor:
             self._watch(process.pidfd, lambda _: self._collect(worker))
             self._controller.moved(worker, process.pid)
             return
-        while process.log is not None and self._read_log(process):
+        while self._read_log(process):
             pass
         if process.log is not None:
             self._selector.unregister(process.log)

@@ -15,6 +15,7 @@ from sectum.hetee.verification.evidence import Claims
 
 Hex = Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=128)]
 Certificate = Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=4096)]
+Version = Annotated[str, Meta(pattern=r"^([0-9]{1,9}(\.[0-9]{1,9}){0,7})?\Z")]
 ANY = "any"
 Register = Annotated[str, Meta(pattern=f"^({ANY}|([0-9a-f]{{2}})+)$", max_length=128)]
 POLICY_BYTES = 64 << 10
@@ -28,7 +29,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         formats: accepted formats of evidence; ``software`` is accepted only if it is named.
         measurements: accepted measurements for each role, in hexadecimal.
         roots: public keys of trusted software manufacturers; used by the verifier, not by `validate`.
-        version_least: lowest accepted version of the software; empty accepts any.
+        version_least: lowest accepted version of the software, as numbers with points; empty accepts any.
         debug: whether software that can be debugged is accepted.
         devices: accepted devices; empty accepts any.
         confinement: for each role, the steps of confinement that its process must have taken.
@@ -47,7 +48,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     formats: tuple[Format, ...]
     measurements: dict[str, tuple[Hex, ...]]
     roots: tuple[Hex, ...] = ()
-    version_least: str = ""
+    version_least: Version = ""
     debug: bool = False
     devices: tuple[Hex, ...] = ()
     confinement: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(CONFINEMENT))
@@ -123,7 +124,7 @@ def read_policy(data: bytes) -> Policy:
         PolicyRefused: it is not a policy; the message says where it is wrong.
     """
     if len(data) > POLICY_BYTES:
-        raise refusal(Refusal.POLICY, f"the policy has {len(data)} bytes, the limit is {POLICY_BYTES}", _WRITE_ONE)
+        raise refusal(Refusal.POLICY, f"a policy has at most {POLICY_BYTES} bytes, and this one has more", _WRITE_ONE)
     try:
         return msgspec.json.decode(data, type=Policy)
     except (ValueError, RecursionError) as error:

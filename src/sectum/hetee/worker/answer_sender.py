@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.chunk_sizes import usual_chunk_bytes
 from sectum.hetee.data_plane.streams import Ledger
 from sectum.hetee.data_plane.tensors import Place, layout
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
-from sectum.hetee.wire.header import chunks_needed, usual_chunk_bytes
+from sectum.hetee.wire.header import chunks_needed
 from sectum.hetee.wire.kinds import MESSAGE_BYTES, TAG_BYTES, Kind
 from sectum.hetee.wire.messages import Message, encode
 from sectum.hetee.worker.batch_job import BatchJob

@@ -10,10 +10,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.chunk_sizes import cut_for_company
 from sectum.hetee.data_plane.streams import Ledger
 from sectum.hetee.errors import HeteeError, Refusal, refusal
 from sectum.hetee.wire import messages
-from sectum.hetee.wire.header import cut_for_company
 from sectum.hetee.wire.kinds import STREAM_BYTES, Kind
 from sectum.hetee.worker.answer_sender import AnswerSender, BatchOutputs, Sign
 from sectum.hetee.worker.batch_job import BatchJob

@@ -117,3 +117,11 @@ def test_a_policy_with_a_mistake_is_refused(text: str) -> None:
     """A misspelt or half-written policy is never taken for a weaker one."""
     with pytest.raises(PolicyRefused, match="policy"):
         read_policy(text.encode())
+
+
+@pytest.mark.parametrize("version", ["v2.0", ">=2.0", " 2.0", "2.0 ", "2.0\n", "2.", "two", "1234567890", "1.2rc1"])
+def test_a_least_version_that_is_none_is_refused(version: str) -> None:
+    """A policy whose lowest version cannot be compared is refused when it is read: it would accept every version."""
+    content = {"formats": ["software"], "measurements": {}, "version_least": version}
+    with pytest.raises(PolicyRefused):
+        read_policy(msgspec.json.encode(content))

@@ -61,17 +61,29 @@ def test_silence_just_after_an_answer_is_noticed_within_two_seconds(clock: list[
 def test_a_ping_that_has_not_left_is_late_while_what_is_before_it_leaves(clock: list[float]) -> None:
     """Behind a large batch on a slow line a PING is not lost as long as bytes arrive; from then on time counts."""
     monitor = LivenessMonitor()
-    monitor.ping(1000)
-    for received in (300, 600, 900):
+    monitor.ping(100_000)
+    for received in (30_000, 60_000, 90_000):
         clock[0] += 1.2
         monitor.received(received)
         assert not monitor.lost
     clock[0] += 1.2
-    monitor.received(1100)
+    monitor.received(110_000)
     clock[0] += 1.2
-    monitor.received(5000)
+    monitor.received(500_000)
     clock[0] += 0.6
     assert monitor.lost, "bytes that follow the PING say nothing about its answer"
+
+
+def test_a_line_that_is_slower_than_any_is_lost(clock: list[float]) -> None:
+    """A host that takes a few bytes now and then gains the time that a slow line would take, and no more."""
+    monitor = LivenessMonitor()
+    monitor.ping(100_000)
+    for received in range(1, 1000):
+        clock[0] += 0.5
+        monitor.received(received)
+        if monitor.lost:
+            break
+    assert received == pytest.approx((2 + 100_000 / liveness.SLOWEST_BYTES_PER_S + 2) / 0.5, abs=2)
 
 
 def test_a_line_on_which_nothing_moves_is_lost(clock: list[float]) -> None:

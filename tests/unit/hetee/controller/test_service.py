@@ -32,7 +32,7 @@ from sectum.hetee.installation.enter import bind
 from sectum.hetee.installation.manufacture import manufacture
 from sectum.hetee.wire.frames import plain_frame
 from sectum.hetee.wire.kinds import Kind
-from sectum.hetee.wire.messages import Empty, Ping, decode, encode
+from sectum.hetee.wire.messages import Deadline, Empty, Ping, decode, encode
 from sectum.hetee.wire.state import State
 
 # A worker that is born and then does nothing.
@@ -126,6 +126,55 @@ def test_workers_are_started_collected_and_replaced(service: tuple[Path, Control
     assert before[1] in after
     assert before[0] not in after
     assert not any(Path(f"/proc/{pid}").exists() for pid in after), "all are collected at the end"
+
+
+DEAF = "import time; time.sleep(600)"
+LOUD = "print('the last words')"
+
+
+def supervisor(tmp_path: Path, script: str) -> ControllerService:
+    """A controller that starts workers with this script, and is not running."""
+    subject = Subject("controller", "1.0", b"m" * 32)
+    start = WorkerStart((sys.executable, "-c", script), dict(os.environ), b"m" * 32)
+    return ControllerService(
+        Settings(), SoftwareProvider(manufacture(), subject), subject, bind(tmp_path / "run" / "socket"), start
+    )
+
+
+@pytest.mark.slow
+def test_a_worker_that_reads_nothing_ends(tmp_path: Path) -> None:
+    """A worker that leaves its link unread is killed when the kernel takes no more: nothing piles up for it."""
+    made = supervisor(tmp_path, DEAF)
+    try:
+        made.start(1)
+        link, sent = made._links[1], 0
+        while 1 in made._links and sent < 100_000:
+            made.send_to_worker(1, plain_frame(Kind.WIPE, encode(Deadline(deadline_ms=0))))
+            sent += 1
+        assert link._unsent_bytes < 1000
+        assert 100 < sent < 100_000
+        assert made._workers[1].collect().exit == "killed by SIGKILL"
+        del made._workers[1]
+    finally:
+        made._end()
+
+
+@pytest.mark.slow
+def test_the_end_of_a_worker_that_still_writes_is_no_fault(tmp_path: Path) -> None:
+    """A worker's end and its last words may be seen in one turn, in any order."""
+    made = supervisor(tmp_path, LOUD)
+    try:
+        made.start(1)
+        process = made._workers[1]
+        assert process.log is not None
+        events = []
+        while not {process.pidfd, process.log} <= {key.fd for key, _ in events}:
+            events = made._selector.select(0.05)
+        for key, event in sorted(events, key=lambda event: event[0].fd != process.pidfd):
+            key.data(event)
+        assert not made._workers
+    finally:
+        made._end()
 
 
 FLOODING = SCRIPTED.replace(

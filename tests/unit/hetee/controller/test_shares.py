@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hetee_fake_environment import ENDORSEMENT, FakeEnvironment, refused
@@ -62,6 +64,25 @@ def test_a_session_that_asks_for_nothing_gives_its_place_up() -> None:
     assert [fake.clients[one].closed for one in (served, *idle, late)] == [False, True, False, False]
 
 
+def test_what_a_fault_leaves_undone_is_done_later() -> None:
+    """If one decision of the allocator cannot be carried out, those behind it are, in the next turn."""
+    fake = ready_world()
+    holders = [fake.connect() for _ in range(2)]
+    for holder in holders:
+        fake.configure(holder)
+    workers = [fake.workers[fake.serving(holder)] for holder in holders]
+    fake.pass_time(0.05)
+    fake.started()  # the worker of the next session
+    fake.configure(fake.connect(), count=2)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fake, "send_to_worker", Mock(side_effect=MemoryError))
+        with pytest.raises(MemoryError):
+            fake.pass_time(1.0)
+    assert [worker.last(Kind.REVOKE) for worker in workers] == [None, None]
+    fake.pass_time(0.05)
+    assert [worker.last(Kind.REVOKE) is not None for worker in workers] == [False, True]
+
+
 def test_an_identity_that_floods_the_controller_is_cut_off() -> None:
     """Too many messages from all of its sessions together end the session that sends one more; slow ones do not."""
     fake, key = ready_world(messages_per_s=10.0), Ed25519PrivateKey.generate()
@@ -115,6 +136,26 @@ def test_a_worker_that_floods_its_controller_is_killed() -> None:
         fake.heartbeat(worker, 1)
     assert fake.workers[worker].killed
     assert [number for number, process in fake.workers.items() if process.killed] == [worker]
+
+
+def test_a_worker_that_crashes_after_its_session_ended_counts() -> None:
+    """A tenant whose worker crashes only when its session is gone is paused after the next crash like any other."""
+    fake, key = ready_world(), Ed25519PrivateKey.generate()
+    leaving = fake.connect(identity=key)
+    fake.configure(leaving)
+    worker = fake.serving(leaving)
+    fake.controller.disconnected(leaving)
+    fake.pass_time(0.1)  # meanwhile it has all of its allowance again
+    staying = fake.connect(identity=key)
+    fake.end(worker, "killed by SIGFPE")
+    fake.started()
+    fake.configure(staying)
+    crash(fake, staying)
+    assert len(fake.clients[staying].routes) == 1
+    fake.pass_time(2.0)
+    fake.started()
+    fake.pass_time(0.05)
+    assert len(fake.clients[staying].routes) == 2
 
 
 def test_crashes_cost_ever_longer_pauses() -> None:

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 import pytest
 
 from places import ROOT
+from sectum.hetee.data_plane.chunk_sizes import CHUNK_BYTES_USUAL, cut_for_company, usual_chunk_bytes
 from sectum.hetee.errors import FrameRefused, Refusal
 from sectum.hetee.wire.header import (
     HEADER_BYTES,
     Header,
     chunks_needed,
-    cut_for_company,
     parse,
-    usual_chunk_bytes,
 )
 from sectum.hetee.wire.kinds import (
     ALLOWED,
     CHUNK_BYTES,
-    CHUNK_BYTES_USUAL,
     LENGTHS,
     STREAM_BYTES,
     UPSTREAM,

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sectum.hetee.data_plane import messages as data_messages
+from sectum.hetee.data_plane.chunk_sizes import CHUNK_BYTES_USUAL, usual_chunk_bytes
 from sectum.hetee.data_plane.streams import Ledger
 from sectum.hetee.errors import HeteeError, Refusal
-from sectum.hetee.wire.header import Header, usual_chunk_bytes
-from sectum.hetee.wire.kinds import CHUNK_BYTES_USUAL, Kind
+from sectum.hetee.wire.header import Header
+from sectum.hetee.wire.kinds import Kind
 from sectum.hetee.wire.messages import decode
 from sectum.hetee.worker.answer_sender import AnswerSender, BatchOutputs
 from sectum.hetee.worker.batch_job import BatchJob
