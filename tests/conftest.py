@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+import shared_racks
 from drawing import FAST_SHARE, USUAL
 from skip_list import SkipList
 from slow_tests import NOT_SLOW, SlowTests
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("fast")
     config.pluginmanager.register(SkipList(without_extras=config.getoption("without_extras")))
     config.pluginmanager.register(SlowTests())
+    config.pluginmanager.register(shared_racks)
 
 
 def pytest_collection() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -40,12 +38,9 @@ DATA = batches(8)
 
 
 @pytest.fixture(scope="module")
-def racks() -> Iterator[tuple[Rack, Rack]]:
+def racks(training_racks: tuple[Rack, Rack]) -> tuple[Rack, Rack]:
     """Two racks whose workers can train."""
-    with contextlib.ExitStack() as stack:
-        options = ["--spares", "1"]
-        first, second = (Rack("cpu=1", training=True, arguments=options) for _ in range(2))
-        yield stack.enter_context(first), stack.enter_context(second)
+    return training_racks
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from hetee_rack import Rack, until
-from sectum.hetee.client import connect_async
+from sectum.hetee.client import Optimiser, TrainingJob, connect_async
 from sectum.hetee.client.inputs import IMAGENET
+from sectum.hetee.client.small_networks import small_network
 from sectum.hetee.data_plane.messages import Pace, Pixels
 from sectum.hetee.errors import Refusal, ServiceRefused, WorkRefused
 
@@ -208,3 +209,12 @@ def test_operators_see_counts(rack: Rack, classifier: Path) -> None:
             float(value)
     assert "sectum_hetee_up 1" in text
     assert rack.get("/nothing")[0] == 404
+
+
+def test_a_rack_without_training_says_so(rack: Rack) -> None:
+    """A training job in a rack that was started without --training is refused with what to do."""
+    job = TrainingJob(optimiser=Optimiser(kind="sgd", rate=0.1), onnx=(bytes(32),))
+    with rack.connect() as session:
+        with pytest.raises(WorkRefused, match="--training") as caught:
+            session.train(job, onnx=small_network("mlp", (3, 8, 8), 3))
+        assert caught.value.code is Refusal.MODEL_REFUSED

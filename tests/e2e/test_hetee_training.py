@@ -65,6 +65,28 @@ def rack(keys: Keys) -> Iterator[Rack]:
         yield started
 
 
+class Undisturbed(NamedTuple):
+    """What jobs give on two accelerators that nobody takes: losses, and of two jobs the digests of the states, too."""
+
+    shared: list[float]
+    small: list[tuple[float, bytes | None]]
+    large: list[tuple[float, bytes | None]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(rack: Rack, keys: Keys) -> Undisturbed:
+    """All of them in one enclave: each worker that starts imports PyTorch."""
+    data = batches(4, side=8)
+    with rack.connect(identity=keys.low, count=2) as session:
+        training = session.train(SMALL, onnx=NETWORK)
+        shared = [training.step(*data[number % 4]).loss for number in range(200)]
+        training.end()
+        training = session.train(KEPT, onnx=NETWORK)
+        small = steps(training, 8, range(60))
+        training.end()
+        return Undisturbed(shared, small, steps(session.train(LARGE), 64, range(4)))
+
+
 def train(rack: Rack, keys: Keys, *words: str) -> Result:
     where = ["--url", rack.url, "--state", str(rack.paths.directory), "--identity", str(keys.file), "--json"]
     done = CliRunner().invoke(hetee, ["train", *words, *where], catch_exceptions=False)
@@ -122,12 +144,11 @@ def test_the_benchmark_measures_a_paced_cell() -> None:
     assert len(cell["samples"]["latency_ms"]["service"]["total"]) == 4
 
 
-def test_a_training_gives_its_accelerators_to_others_and_goes_on(rack: Rack, keys: Keys) -> None:
+def test_a_training_gives_its_accelerators_to_others_and_goes_on(
+    rack: Rack, keys: Keys, undisturbed: Undisturbed
+) -> None:
     """While others use all accelerators, a training waits with its state in its enclave; no loss is another."""
-    data = batches(4, side=8)
-    with rack.connect(identity=keys.low, count=2) as session:
-        training = session.train(SMALL, onnx=NETWORK)
-        expected = [training.step(*data[number % 4]).loss for number in range(200)]
+    data, expected = batches(4, side=8), undisturbed.shared
     served: list[int] = []
 
     def use() -> None:
@@ -163,14 +184,14 @@ def steps(training: Training, side: int, numbers: range) -> list[tuple[float, by
 
 @pytest.mark.parametrize(("job", "side", "count"), [(KEPT, 8, 60), (LARGE, 64, 4)], ids=["small", "large"])
 def test_a_job_that_is_preempted_goes_on_with_the_same_losses(
-    rack: Rack, keys: Keys, job: TrainingJob, side: int, count: int
+    rack: Rack, keys: Keys, undisturbed: Undisturbed, job: TrainingJob, side: int, count: int
 ) -> None:
     """Requests of higher priority take both accelerators again and again; losses and states are the same, bit for bit.
 
     Steps of the large job take longer than they may on accelerators that are taken: they are left, and done again.
     """
-    with rack.connect(identity=keys.low, count=2) as session:
-        expected = steps(session.train(job, onnx=NETWORK if job.onnx else None), side, range(count))
+    expected = undisturbed.small if job is KEPT else undisturbed.large
+    assert len(expected) == count
     served: list[int] = []
 
     def use() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from hetee_hostile_host import HostileHost
 from hetee_rack import Rack
 from hetee_training import SGD
+from sectum.hetee.client import Session
 from sectum.hetee.client.pool import connect_pool
 from sectum.hetee.client.small_networks import small_network
 from sectum.hetee.client.training import Training
@@ -33,11 +33,16 @@ ITEMS = 4
 
 
 @pytest.fixture(scope="module")
-def racks() -> Iterator[tuple[Rack, Rack]]:
+def racks(training_racks: tuple[Rack, Rack]) -> tuple[Rack, Rack]:
     """Two racks whose workers can train."""
-    with contextlib.ExitStack() as stack:
-        first, second = (Rack("cpu=1", training=True, arguments=["--spares", "1"]) for _ in range(2))
-        yield stack.enter_context(first), stack.enter_context(second)
+    return training_racks
+
+
+@pytest.fixture(scope="module")
+def sessions(racks: tuple[Rack, Rack]) -> Iterator[tuple[Session, Session]]:
+    """A session on each: each worker that starts imports PyTorch, so tests make pairs of jobs in the same enclaves."""
+    with racks[0].connect() as first, racks[1].connect() as second:
+        yield first, second
 
 
 class Pair:
@@ -72,18 +77,22 @@ class Pair:
 
 
 @pytest.fixture
-def pair(racks: tuple[Rack, Rack]) -> Iterator[Callable[..., Pair]]:
-    """Makes pairs of workers, one on each rack."""
-    with racks[0].connect() as first, racks[1].connect() as second:
-        made: list[Training] = []
+def pair(sessions: tuple[Session, Session]) -> Iterator[Callable[..., Pair]]:
+    """Makes pairs of new jobs, one on each rack."""
+    made: list[Training] = []
 
-        def make(*keys: bytes) -> Pair:
-            for training in made:
-                training.end()
-            made[:] = [session.train(JOB, onnx=NETWORK) for session in (first, second)]
-            return Pair(made, (keys[0], keys[1]) if keys else (KEY, KEY))
+    def end() -> None:
+        for training in made:
+            training.end()
+        made.clear()
 
-        yield make
+    def make(*keys: bytes) -> Pair:
+        end()
+        made.extend(session.train(JOB, onnx=NETWORK) for session in sessions)
+        return Pair(made, (keys[0], keys[1]) if keys else (KEY, KEY))
+
+    yield make
+    end()
 
 
 def bit(at: int) -> Callable[[np.ndarray], np.ndarray]:

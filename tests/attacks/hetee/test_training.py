@@ -12,7 +12,7 @@ import pytest
 from hetee_hostile_host import UP, HostileHost, Seen
 from hetee_rack import Rack, error_within
 from hetee_training import SGD, batches, changed
-from sectum.hetee.client import check_bundle, read_bundle
+from sectum.hetee.client import Session, check_bundle, read_bundle
 from sectum.hetee.client.bundle import digest_of
 from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.small_networks import small_network
@@ -31,10 +31,16 @@ DATA = batches(6, side=8)
 
 
 @pytest.fixture(scope="module")
-def rack() -> Iterator[Rack]:
+def rack(training_racks: tuple[Rack, Rack]) -> Rack:
     """A rack whose workers can train."""
-    with Rack("cpu=2", training=True, arguments=["--spares", "1"]) as started:
-        yield started
+    return training_racks[0]
+
+
+@pytest.fixture(scope="module")
+def session(rack: Rack) -> Iterator[Session]:
+    """A session for tests that need no enclave of their own: each worker that starts imports PyTorch."""
+    with rack.connect() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +50,17 @@ def network() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def losses(rack: Rack, network: bytes) -> list[float]:
+def losses(session: Session, network: bytes) -> list[float]:
     """The losses of six steps, as an honest host and client get them."""
-    with rack.connect() as session:
-        training = session.train(JOB, onnx=network)
-        return [training.step(*batch).loss for batch in DATA]
+    training = session.train(JOB, onnx=network)
+    found = [training.step(*batch).loss for batch in DATA]
+    training.end()
+    return found
 
 
-def test_a_confined_worker_trains_as_this_process_does(rack: Rack, network: bytes, losses: list[float]) -> None:
+def test_a_confined_worker_trains_as_this_process_does(
+    rack: Rack, session: Session, network: bytes, losses: list[float]
+) -> None:
     """The worker is fully confined, may make no page executable, and gives the losses of this process, bit for bit."""
     import torch
 
@@ -69,38 +78,39 @@ def test_a_confined_worker_trains_as_this_process_does(rack: Rack, network: byte
     finally:
         torch.set_num_threads(threads)
         torch._C._set_deterministic_algorithms(False, warn_only=False)
-    with rack.connect() as session:
-        assert session.trust.worker is not None
-        assert set(rack.policy.confinement["worker"]) <= set(session.trust.worker.confinement)
-        assert {"seccomp", "landlock", "no-new-descriptors"} <= set(session.trust.worker.confinement)
+    assert session.trust.worker is not None
+    assert set(rack.policy.confinement["worker"]) <= set(session.trust.worker.confinement)
+    assert {"seccomp", "landlock", "no-new-descriptors"} <= set(session.trust.worker.confinement)
 
 
-def test_steps_in_another_order_are_refused(rack: Rack, network: bytes, losses: list[float]) -> None:
+def test_steps_in_another_order_are_refused(session: Session, network: bytes, losses: list[float]) -> None:
     """A step that was done, or that is not due yet, is refused and changes nothing: each is done once, in its turn."""
-    with rack.connect() as session:
-        training = session.train(JOB, onnx=network)
-        assert training.step(*DATA[0]).loss == losses[0]
-        for number in (1, 3, 0):
-            given = {"images": DATA[1][0], "labels": DATA[1][1]}
-            work = Work(kind="train", step=number)
-            answer = session.submit_work(training._loaded, work, given, pixels=None, deadline_ms=60_000, pace=None)
-            with pytest.raises(WorkRefused) as caught:
-                answer.result()
-            assert caught.value.code is Refusal.INPUT_REFUSED
-        assert [training.step(*batch).loss for batch in DATA[1:]] == losses[1:]
+    training = session.train(JOB, onnx=network)
+    assert training.step(*DATA[0]).loss == losses[0]
+    for number in (1, 3, 0):
+        given = {"images": DATA[1][0], "labels": DATA[1][1]}
+        work = Work(kind="train", step=number)
+        answer = session.submit_work(training._loaded, work, given, pixels=None, deadline_ms=60_000, pace=None)
+        with pytest.raises(WorkRefused) as caught:
+            answer.result()
+        assert caught.value.code is Refusal.INPUT_REFUSED
+    assert [training.step(*batch).loss for batch in DATA[1:]] == losses[1:]
+    training.end()
 
 
-def test_steps_in_flight_behind_a_refused_one_are_refused(rack: Rack, network: bytes, losses: list[float]) -> None:
+def test_steps_in_flight_behind_a_refused_one_are_refused(
+    session: Session, network: bytes, losses: list[float]
+) -> None:
     """If a step is refused, none of those that were sent behind it is done, and the client sends them again."""
-    with rack.connect() as session:
-        training = session.train(JOB, onnx=network)
-        wrong = DATA[1][0], np.full(len(DATA[1][1]), 7)
-        sent = [training.submit(*batch) for batch in (DATA[0], wrong, *DATA[2:4])]
-        assert sent[0].result().loss == losses[0]
-        for answer in sent[1:]:
-            with pytest.raises(WorkRefused):
-                answer.result()
-        assert [training.step(*batch).loss for batch in DATA[1:]] == losses[1:]
+    training = session.train(JOB, onnx=network)
+    wrong = DATA[1][0], np.full(len(DATA[1][1]), 7)
+    sent = [training.submit(*batch) for batch in (DATA[0], wrong, *DATA[2:4])]
+    assert sent[0].result().loss == losses[0]
+    for answer in sent[1:]:
+        with pytest.raises(WorkRefused):
+            answer.result()
+    assert [training.step(*batch).loss for batch in DATA[1:]] == losses[1:]
+    training.end()
 
 
 @pytest.mark.parametrize("act", ["repeat", "swap"])
@@ -140,16 +150,16 @@ def test_a_step_that_a_host_repeats_or_swaps_is_noticed(rack: Rack, network: byt
 
 
 @pytest.fixture(scope="module")
-def checkpoints(rack: Rack, network: bytes) -> list[Checkpoint]:
+def checkpoints(session: Session, network: bytes) -> list[Checkpoint]:
     """Checkpoints after one and after three steps."""
     made = []
-    with rack.connect() as session:
-        training = session.train(JOB, onnx=network)
-        for number, batch in enumerate(DATA[:3], 1):
-            step = training.step(*batch)
-            if number != 2:
-                made.append(training.checkpoint())
-                assert step.state == made[-1].sha256
+    training = session.train(JOB, onnx=network)
+    for number, batch in enumerate(DATA[:3], 1):
+        step = training.step(*batch)
+        if number != 2:
+            made.append(training.checkpoint())
+            assert step.state == made[-1].sha256
+    training.end()
     return made
 
 
@@ -164,30 +174,32 @@ def test_a_checkpoint_goes_on_in_another_enclave(
 
 
 def test_an_old_checkpoint_is_not_taken_for_a_newer_one(
-    rack: Rack, network: bytes, checkpoints: list[Checkpoint]
+    session: Session, network: bytes, checkpoints: list[Checkpoint]
 ) -> None:
     """Who wants to go on at step 3 does not go on with the state of step 1, which has another digest."""
     old, new = checkpoints
-    with rack.connect() as session:
-        with pytest.raises(WorkRefused, match="has done 1 steps") as caught:
-            session.train(JOB, onnx=network, checkpoint=Checkpoint(old.content, new.step))
-        assert caught.value.code is Refusal.MODEL_REFUSED
+    with pytest.raises(WorkRefused, match="has done 1 steps") as caught:
+        session.train(JOB, onnx=network, checkpoint=Checkpoint(old.content, new.step))
+    assert caught.value.code is Refusal.MODEL_REFUSED
     assert old.sha256 != new.sha256
 
 
 @pytest.mark.parametrize("at", [20, -5])
-def test_a_changed_checkpoint_is_refused(rack: Rack, network: bytes, checkpoints: list[Checkpoint], at: int) -> None:
+def test_a_changed_checkpoint_is_refused(
+    session: Session, network: bytes, checkpoints: list[Checkpoint], at: int
+) -> None:
     """A checkpoint with one changed bit, in its header or in a number, is not the one whose digest the job names."""
     content = bytearray(checkpoints[1].content)
     content[at] ^= 1
-    with rack.connect() as session:
-        loaded = session.send_code("onnx", network, 60)
-        other = session.send_code("safetensors", bytes(content), 60)
-        assert other.digest != checkpoints[1].sha256
-        job = changed(JOB, onnx=(loaded.digest,), checkpoint=(checkpoints[1].sha256,), step=3)
-        with pytest.raises(WorkRefused) as caught:
-            session.send_code("training", msgspec.msgpack.encode(job), 60)
-        assert caught.value.code is Refusal.NO_MODEL
+    loaded = session.send_code("onnx", network, 60)
+    other = session.send_code("safetensors", bytes(content), 60)
+    assert other.digest != checkpoints[1].sha256
+    job = changed(JOB, onnx=(loaded.digest,), checkpoint=(checkpoints[1].sha256,), step=3)
+    with pytest.raises(WorkRefused) as caught:
+        session.send_code("training", msgspec.msgpack.encode(job), 60)
+    assert caught.value.code is Refusal.NO_MODEL
+    for sent in (loaded, other):
+        session.unload(sent)
 
 
 def test_a_tenant_cannot_go_on_from_the_checkpoint_of_another(
@@ -209,12 +221,12 @@ def test_a_tenant_cannot_go_on_from_the_checkpoint_of_another(
         assert training.checkpoint().sha256 == checkpoints[1].sha256
 
 
-def test_a_saved_receipt_with_another_loss_or_step_is_refused(rack: Rack, network: bytes) -> None:
+def test_a_saved_receipt_with_another_loss_or_step_is_refused(rack: Rack, session: Session, network: bytes) -> None:
     """A receipt binds batch, step, loss and state: none of them can be changed, or taken from another step."""
-    with rack.connect() as session:
-        training = session.train(JOB, onnx=network)
-        steps = [training.step(*batch) for batch in DATA[:2]]
-        bundles = [read_bundle(msgspec.json.encode(session.bundle(step.result))) for step in steps]
+    training = session.train(JOB, onnx=network)
+    steps = [training.step(*batch) for batch in DATA[:2]]
+    bundles = [read_bundle(msgspec.json.encode(session.bundle(step.result))) for step in steps]
+    training.end()
     for number, (step, bundle) in enumerate(zip(steps, bundles, strict=True)):
         checked = check_bundle(bundle, rack.policy)
         assert [work.step for work in checked.request.work] == [number + 1]
@@ -230,11 +242,3 @@ def test_a_saved_receipt_with_another_loss_or_step_is_refused(rack: Rack, networ
         check_bundle(msgspec.structs.replace(bundles[0], request=bundles[1].request), rack.policy)
     with pytest.raises(EvidenceRefused):
         check_bundle(msgspec.structs.replace(bundles[0], receipt=bundles[1].receipt), rack.policy)
-
-
-def test_a_rack_without_training_says_so(network: bytes) -> None:
-    """A job in a rack that was started without --training is refused with what to do."""
-    with Rack("cpu=1", arguments=["--spares", "1"]) as plain, plain.connect() as session:
-        with pytest.raises(WorkRefused, match="--training") as caught:
-            session.train(JOB, onnx=network)
-        assert caught.value.code is Refusal.MODEL_REFUSED

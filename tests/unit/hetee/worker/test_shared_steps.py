@@ -28,6 +28,7 @@ SLOW_SGD = Optimiser(kind="sgd", rate=1e-3, momentum=0.9)
 SLOW_ADAM = Optimiser(kind="adam", rate=1e-5)
 LOSS_RTOL = 1e-5  # docs/service.md states both
 GRADIENT_RTOL = 1e-4  # of the largest element of a tensor
+ROUNDED_RTOL = 2e-7  # a loss that is computed in double precision is given in single precision
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +65,12 @@ def helping(job: CheckedJob, count: int) -> Iterator[list[Helper]]:
         helper.dismiss()
 
 
-def train(job: CheckedJob, data: list, count: int, name: str = "input") -> tuple[list[float], list[dict]]:
-    """Train with ``count`` accelerators: losses, and the tensors of the state before and after each step."""
+def train(
+    job: CheckedJob, data: list, count: int, name: str = "input", *, states: bool = True
+) -> tuple[list[float], list[dict]]:
+    """Train with ``count`` accelerators: losses, and the tensors of the ``states`` before and after each step."""
     trainer = accelerator("cpu:0").train(job)
-    losses, states = [], []
+    losses, found = [], []
 
     def state(step: int) -> dict:
         answer = trainer.run(Work(kind="checkpoint", step=step), {}, Stop(), lambda: None)
@@ -75,13 +78,13 @@ def train(job: CheckedJob, data: list, count: int, name: str = "input") -> tuple
         return {key: np.frombuffer(one.data, "<f4" if one.dtype == "F32" else "<i8") for key, one in stored.items()}
 
     with helping(job, count - 1) as helpers:
-        states.append(state(0))
+        found += [state(0)] if states else []
         for step, (pictures, labels) in enumerate(data, 1):
             arrays = {name: pictures, "labels": labels}
             answer = trainer.run(Work(kind="train", step=step), arrays, Stop(), lambda: None, None, helpers)
             losses.append(float(answer["loss"]))
-            states.append(state(step))
-    return losses, states
+            found += [state(step)] if states else []
+    return losses, found
 
 
 def network(dropout: float = 0.0) -> CheckedModel:
@@ -138,10 +141,27 @@ def test_a_shared_step_is_the_step_of_one_accelerator(optimiser: Optimiser, coun
 
 
 def test_a_published_network_has_the_losses_of_one_accelerator() -> None:
-    """A network of the zoo with normalisation in each block gives the same losses on two accelerators."""
-    job, data = changed(SMALL, network="resnet18", optimiser=SLOW_SGD), batches(2)
-    whole, shared = (train(checked(job), data, count)[0] for count in (1, 2))
+    """The first loss of a network of the zoo, with normalisation in each block, is the same on two accelerators.
+
+    Only the first: where the input of a ReLU is as close to 0 as rounding, the order of additions decides on its side,
+    so that a gradient is there or not. On some processors one input of this network is.
+    """
+    job, data = changed(SMALL, network="resnet18", optimiser=SLOW_SGD), batches(1)
+    whole, shared = (train(checked(job), data, count, states=False)[0] for count in (1, 2))
     np.testing.assert_allclose(shared, whole, rtol=LOSS_RTOL)
+
+
+def test_in_double_precision_a_published_network_trains_alike() -> None:
+    """With numbers so precise that the order of additions decides nothing, step after step has the same loss."""
+    job, data = changed(SMALL, network="resnet18", optimiser=SLOW_SGD), batches(2)
+    exact = [(pictures.astype(np.float64), labels) for pictures, labels in data]
+    torch.set_default_dtype(torch.float64)
+    try:
+        whole, shared = (train(checked(job), exact, count, states=False)[0] for count in (1, 2))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(shared, whole, rtol=ROUNDED_RTOL)
+    assert len(set(whole)) == 2
 
 
 def test_what_is_drawn_does_not_depend_on_the_number_of_accelerators() -> None:

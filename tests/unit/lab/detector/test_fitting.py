@@ -40,7 +40,7 @@ def test_an_untrained_network_gives_the_first_estimate(examples):
 def test_training_removes_a_bias(examples):
     """Working sets that are all a fifth larger than the first estimate are found after training."""
     larger = [(features, 1.2 * float(features.first_estimate_bytes[0])) for features, _ in examples]
-    found = fit(larger, larger, visits=2000).working_sets([features for features, _ in larger])
+    found = fit(larger, larger, visits=1000).working_sets([features for features, _ in larger])
     assert np.allclose(found.n_bytes(), [size for _, size in larger], rtol=0.1)
 
 
