@@ -22,10 +22,10 @@ def read_policy_file(path: str | Path) -> Policy:
         PolicyRefused: the file does not exist, or is not a policy.
     """
     try:
-        return read_policy(Path(path).read_bytes())
+        return read_policy(Path(path).read_bytes(), str(path))
     except OSError as error:
-        detail = f"the policy {path} cannot be read: {error.strerror}; 'sectum hetee policy' writes one"
-        raise refusal(Refusal.POLICY, detail) from None
+        detail = f"the policy {path} cannot be read: {error.strerror}"
+        raise refusal(Refusal.POLICY, detail, "name another; 'sectum hetee policy' writes one") from None
 
 
 def verifiers_of(policy: Policy) -> list[Verifier]:

@@ -19,7 +19,8 @@ def _accelerators(text: str) -> dict[str, int]:
         kind, _, count = part.partition("=")
         if kind not in ACCELERATOR_KINDS or not count.isdecimal() or not 1 <= int(count) <= 64:
             raise argparse.ArgumentTypeError(
-                f"'{part}' is not KIND=NUMBER with 1 to 64: write for example cpu=2,paced=4"
+                f"'{part}' is not KIND=NUMBER with a kind of {', '.join(ACCELERATOR_KINDS)} and a number from 1 to 64: "
+                "write for example cpu=2,paced=4"
             )
         counts[kind] = int(count)
     return counts

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from sectum.hetee.client.trust import read_policy_file
 from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.errors import PolicyRefused, Refusal
 from sectum.hetee.verification.evidence import Claims
@@ -117,3 +119,12 @@ def test_a_policy_with_a_mistake_is_refused(text: str) -> None:
     """A misspelt or half-written policy is never taken for a weaker one."""
     with pytest.raises(PolicyRefused, match="policy"):
         read_policy(text.encode())
+
+
+def test_a_policy_with_a_mistake_is_named(tmp_path: Path) -> None:
+    """Who gives the wrong file is told which one it was."""
+    for content in (b"# Notes", b" " * 70_000):
+        path = tmp_path / "notes.md"
+        path.write_bytes(content)
+        with pytest.raises(PolicyRefused, match=f"the policy {path} "):
+            read_policy_file(path)

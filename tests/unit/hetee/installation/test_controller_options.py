@@ -39,3 +39,12 @@ def test_a_worker_that_trains_has_longer_to_start(words: tuple[str, ...], second
     needed = ["--socket", "s", "--endorsement", "e", "--reference", "r"]
     begun = start(parser().parse_args([*needed, *words]), Path("place"), 0, 0, 0)
     assert begun.settings.starting_s == seconds
+
+
+@pytest.mark.parametrize("text", ["gpu=1", "cpu=0", "cpu=65", "cpu", "cpu=1,"])
+def test_accelerators_that_are_none_are_refused_with_the_kinds(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong kind or number ends the command, and the message names the kinds that there are."""
+    needed = ["--socket", "s", "--endorsement", "e", "--reference", "r"]
+    with pytest.raises(SystemExit):
+        parser().parse_args([*needed, "--accelerators", text])
+    assert "a kind of cpu, cuda, paced and a number from 1 to 64" in capsys.readouterr().err
