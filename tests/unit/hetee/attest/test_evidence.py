@@ -165,7 +165,7 @@ def test_chains_of_two_starts_do_not_mix() -> None:
 def test_evidence_of_another_rack_says_how_to_accept_it() -> None:
     """A rack of one's own that the policy does not name yet is refused with the command that writes one that does."""
     data = SoftwareProvider(manufacture(Ed25519PrivateKey.generate()), CONTROLLER).evidence(WORKER, NONCE_BYTES)
-    with pytest.raises(EvidenceRefused, match="at no root that the policy trusts .*sectum hetee policy --root"):
+    with pytest.raises(EvidenceRefused, match=r"at no root that the policy trusts .*sectum hetee policy --root"):
         check(data)
 
 
