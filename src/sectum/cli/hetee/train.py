@@ -36,6 +36,7 @@ def _share(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
         "sectum hetee train cnn --data digits --resume digits.safetensors --epochs 5 --compare",
         "sectum hetee train mine.onnx --weights mine.safetensors --data pictures.npz --checkpoint trained.safetensors",
         "sectum hetee train cnn --data digits --pool 127.0.0.1:18600 --racks 2",
+        "sectum hetee train cnn --data digits --racks 2 --rack hetee://10.0.0.7:7625 --rack hetee://10.0.0.8:7625",
     )
 )
 @click.argument("network", metavar="NETWORK")

@@ -159,6 +159,8 @@ def up(
     except UsageError:
         rack.stop()
         raise
+    if not as_json:
+        click.echo(f"starting a rack with {accelerators}{'; PyTorch takes a while to load' if training else ''}")
     greet = partial(_greet, paths, listen, metrics, accelerators, as_json=as_json)
     run_pool(rack, greet, drain_s, tell)
 
