@@ -61,7 +61,8 @@ from sectum.errors import UsageError
     "--memory-mib",
     callback=whole(1 << 24),
     metavar="N",
-    help="Limit on a worker's private memory.  [default: half of the machine's; no limit with cuda]",
+    help="Limit on a worker's private memory: at least 128, with --training 320.  [default: half of the machine's; no "
+    "limit with cuda]",
 )
 @click.option(
     "--workers-memory-mib",
