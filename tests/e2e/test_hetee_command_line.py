@@ -72,6 +72,7 @@ def test_one_command_starts_it_and_one_classifies(tmp_path: Path, classifier: Pa
     with running("up", "--state", state, "--accelerators", "cpu=1", *arguments) as up:
         greeting = "".join(lines_until(up, "for operators"))
         assert SOFTWARE in greeting
+        assert greeting.index("starting a rack with cpu=1") < greeting.index("ready at")
         assert f"infer zoo:squeezenet1_1 PICTURE.jpg --state {state} --url hetee://127.0.0.1:{port}" in greeting
         assert f"top --metrics 127.0.0.1:{metrics}" in greeting
         text = sectum("infer", classifier, *photographs, *where)

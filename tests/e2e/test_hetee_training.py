@@ -122,6 +122,7 @@ def test_a_training_goes_on_from_its_checkpoint(rack: Rack, keys: Keys, tmp_path
     second = json.loads(train(rack, keys, *words, "--epochs", "4", "--resume", str(file)).stdout)
     assert first["losses"] + second["losses"] == whole["losses"]
     assert second["state_sha256"] == whole["state_sha256"]
+    assert (whole["first_pass"], second["first_pass"]) == (1, 3)
 
 
 def test_a_network_of_the_zoo_learns_the_photographs(rack: Rack, keys: Keys) -> None:

@@ -177,8 +177,8 @@ def policy_for(state: Path | None, roots: Sequence[str] = ()) -> Policy:
         root = RackPaths(state or state_directory()).root
         if not root.is_file():
             raise UsageError(
-                f"there is no rack in {root.parent.parent}: start 'sectum hetee up' first. For a service on another "
-                "machine, use the policy that 'sectum hetee policy' writes there, or name its --root"
+                f"there is no rack in {root.parent.parent}: start 'sectum hetee up' first, or name its --state. For a "
+                "service on another machine, write a policy for its root: 'sectum hetee policy --root'"
             )
         roots = (str(root),)
     training = RackPaths(state or state_directory()).training.exists()

@@ -65,6 +65,7 @@ def top(*, metrics: str, once: bool, every_s: float, as_json: bool) -> None:
 
 
 def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) -> None:
+    from sectum.cli.render.figures import plural
     from sectum.cli.render.show import rows, say
     from sectum.units import format_bytes
 
@@ -75,11 +76,12 @@ def _show(state: dict[str, Any], before: dict[str, Any] | None, seconds: float) 
     if service is None:
         say(f"the controller does not answer: {state['error']}")
         return
+    waiting = f"{service['waiting']:,} waiting for an enclave"
     spare = sum(worker["state"] == "spare" for worker in service["workers"])
     draining = "; it is being stopped" if service["draining"] else ""
     say(
-        f"{service['sessions']} sessions, {service['waiting']} waiting for an enclave, {spare} spare workers, "
-        f"{host['open']} connections{draining}"
+        f"{plural(service['sessions'], 'session')}, {waiting}, {plural(spare, 'spare worker')}, "
+        f"{plural(host['open'], 'connection')}{draining}"
     )
     for problem in service.get("problems", ()):
         say(f"new clients are not served: {problem}")
@@ -123,6 +125,8 @@ def _worlds(service: dict[str, Any]) -> Iterator[str]:
     """How many accelerators each world has, and how often jobs were preempted; nothing if there are none to tell of."""
     from collections import Counter
 
+    from sectum.cli.render.figures import plural
+
     worlds = Counter((one["name"].partition(":")[0], one["world"]) for one in service.get("accelerators", ()))
     if worlds:
         kinds = [
@@ -130,7 +134,7 @@ def _worlds(service: dict[str, Any]) -> Iterator[str]:
             for kind in dict.fromkeys(kind for kind, _ in worlds)
         ]
         preemptions = service.get("preemptions", 0)
-        yield "; ".join(kinds) + (f"; {preemptions} preemptions of jobs" if preemptions else "")
+        yield "; ".join(kinds) + (f"; {plural(preemptions, 'preemption')} of jobs" if preemptions else "")
 
 
 def _show_pool(pool: dict[str, Any]) -> None:

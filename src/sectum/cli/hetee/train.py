@@ -15,7 +15,7 @@ from sectum.cli.hetee.options import (
     service_options,
 )
 from sectum.cli.options import examples, json_option, positive, whole
-from sectum.errors import UsageError
+from sectum.errors import SectumError, UsageError
 
 if TYPE_CHECKING:
     from sectum.cli.hetee.training_run import Run
@@ -36,6 +36,7 @@ def _share(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
         "sectum hetee train cnn --data digits --resume digits.safetensors --epochs 5 --compare",
         "sectum hetee train mine.onnx --weights mine.safetensors --data pictures.npz --checkpoint trained.safetensors",
         "sectum hetee train cnn --data digits --pool 127.0.0.1:18600 --racks 2",
+        "sectum hetee train cnn --data digits --racks 2 --rack hetee://10.0.0.7:7625 --rack hetee://10.0.0.8:7625",
     )
 )
 @click.argument("network", metavar="NETWORK")
@@ -116,10 +117,11 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
     """Train NETWORK in an enclave, and check the signed receipt of each step.
 
     NETWORK is 'mlp' or 'cnn' (small ones), zoo:NAME, or an ONNX file. The rack needs 'sectum hetee up --training'. A
-    fifth of the pictures is held out, and scored after each pass. Ctrl-C ends it; --checkpoint keeps what
-    the last pass reached.
+    fifth of the pictures is held out, and scored after each pass. Ctrl-C ends it, and shows the passes that were done;
+    --checkpoint keeps what the last of them reached, and --resume goes on from there.
     """
-    from sectum.cli.hetee.training_run import outside, prepare, run_inside
+    from sectum.cli.hetee.prepared_training import prepare
+    from sectum.cli.hetee.training_run import Run, outside, run_inside
     from sectum.cli.render.output import check_writable, print_json, write_file
     from sectum.cli.render.progress import progress_bar
 
@@ -135,17 +137,25 @@ def train(*, network: str, plot: Path | None, compare: bool, as_json: bool, **op
         _check_racks(options, work.smallest)
     from sectum.cli.hetee.resizable import resizable
 
-    with progress_bar() as progress:
-        with open_session(options) as session, resizable("train", session.resize):
-            inside = run_inside(session, work, options, progress)
-            unproven = close_pool(session)
-        other = outside(work, progress) if compare else None
+    inside = Run.of(work)
+    try:
+        with progress_bar() as progress:
+            with open_session(options) as session, resizable("train", session.resize):
+                run_inside(session, work, inside, options, progress)
+                unproven = close_pool(session)
+            other = outside(work, progress) if compare else None
+    except (KeyboardInterrupt, SectumError):
+        if not as_json and inside.losses:
+            _show_reached(inside, options["checkpoint"])
+        raise
     if plot is not None:
         write_file(plot, _drawn(inside))
     if as_json:
         print_json(_json(inside, other) | pool_json(session))
     else:
         _show(inside, other)
+        if options["pool"] is None and not options["racks"]:
+            click.secho(SOFTWARE, bold=True)
         show_pool(session, "steps")
         if plot is not None:
             click.echo(f"drawn: {plot}")
@@ -164,7 +174,7 @@ def _check_racks(options: dict[str, Any], items: int) -> None:
     """
     racks = options["together"]
     if options["pool"] is None and len(set(options["racks"])) < racks:
-        raise UsageError(f"{racks} racks are to train together: name a pool with --pool, or each rack with --rack")
+        raise UsageError(f"{racks} racks are to train together: name a pool with --pool, or each of them with --rack")
     if items < racks:
         raise UsageError(f"a batch has {items} pictures, fewer than {racks} racks: choose another --batch")
 
@@ -176,8 +186,8 @@ def _json(inside: Run, other: Run | None) -> dict[str, Any]:
     return found
 
 
-def _show(inside: Run, other: Run | None) -> None:
-    from sectum.cli.render.show import rows, say
+def _show_passes(inside: Run, other: Run | None) -> None:
+    from sectum.cli.render.show import rows
 
     lines = [
         (str(number), f"{loss:.4f}", f"{accuracy:.2%}", *((f"{other.accuracies[at]:.2%}",) if other else ()))
@@ -185,6 +195,12 @@ def _show(inside: Run, other: Run | None) -> None:
     ]
     header = ("pass", "mean loss", "accuracy", *(("outside",) if other else ()))
     rows(lines[-_SHOWN:], right=range(len(header)), header=header)
+
+
+def _show(inside: Run, other: Run | None) -> None:
+    from sectum.cli.render.show import say
+
+    _show_passes(inside, other)
     say(f"\n{len(inside.losses)} steps; each has a receipt that was checked; state {inside.state[:16]}")
     if inside.racks > 1:
         say(f"{inside.racks} racks trained together, with {inside.accelerators} accelerators")
@@ -193,7 +209,19 @@ def _show(inside: Run, other: Run | None) -> None:
     if other is not None and inside.equals(other):
         how = "bit for bit" if inside.accelerators == 1 else "to 1 % of their mean"
         say(f"outside of the enclave: the same {len(other.losses)} losses, {how}")
-    click.secho(SOFTWARE, bold=True)
+
+
+def _show_reached(inside: Run, checkpoint: Path | None) -> None:
+    """What a training reached that ended early, and how to go on."""
+    from sectum.cli.render.show import say
+
+    if inside.ends:
+        _show_passes(inside, None)
+    say(f"\nended after step {inside.begun + len(inside.losses)} of {inside.total}")
+    if inside.saved:
+        say(f"{checkpoint} has done {inside.saved} steps: go on with --resume {checkpoint}")
+    elif checkpoint is not None:
+        say(f"no pass was finished, so {checkpoint} was not written")
 
 
 def _drawn(inside: Run) -> bytes:

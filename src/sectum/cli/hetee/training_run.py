@@ -12,68 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sectum.cli.hetee.training_data import Data, load
+from sectum.cli.hetee.prepared_training import Prepared
+from sectum.cli.hetee.training_data import Data
 from sectum.cli.render.progress import Progress
-from sectum.errors import UsageError
 
 if TYPE_CHECKING:
     from sectum.hetee.client import Session
-    from sectum.hetee.client.checkpoint import Checkpoint
     from sectum.hetee.client.pool import PoolSession, PoolTraining
     from sectum.hetee.client.training import Step, Training
-    from sectum.hetee.training.job import TrainingJob
 
 _IN_FLIGHT = 4
 _SCORED = 256
-_RATES = {"sgd": 0.05, "adam": 0.001}
-_SIDE = 32  # of the pictures for a network of the zoo, unless the options say otherwise
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is trained, on what.
-
-    Attributes:
-        name: the network, as the user calls it.
-        job: the job, without digests of files.
-        onnx: the ONNX model; None for a network of the zoo.
-        weights: a safetensors file; None for none.
-        checkpoint: where to go on; None to begin.
-        data: the pictures.
-        batch: pictures in a batch.
-        epochs: passes over the data, from the beginning.
-        seed: of the order.
-    """
-
-    name: str
-    job: TrainingJob
-    onnx: bytes | None
-    weights: bytes | None
-    checkpoint: Checkpoint | None
-    data: Data
-    batch: int
-    epochs: int
-    seed: int
-
-    @property
-    def steps_of_one(self) -> int:
-        """The number of steps of one pass."""
-        return -(-len(self.data.labels) // self.batch)
-
-    @property
-    def smallest(self) -> int:
-        """The number of pictures of the smallest batch: the last one of a pass."""
-        return len(self.data.labels) - (self.steps_of_one - 1) * self.batch
-
-    def batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64], bool]]:
-        """The batches that are left, each with whether it ends a pass. Their order depends on seed and pass only."""
-        begun = self.checkpoint.step if self.checkpoint else 0
-        for epoch in range(begun // self.steps_of_one, self.epochs):
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data.labels))
-            first = max(begun - epoch * self.steps_of_one, 0)
-            for number in range(first, self.steps_of_one):
-                part = order[number * self.batch : (number + 1) * self.batch]
-                yield self.data.images[part], self.data.labels[part], number == self.steps_of_one - 1
 
 
 @dataclass
@@ -83,9 +32,12 @@ class Run:
     Attributes:
         name: the network.
         begun: number of steps before it.
+        first_pass: number of its first pass, from 1.
+        total: number of steps after which it is done, with those before it.
         losses: the loss of each batch.
         accuracies: share of the held-out pictures that are told apart, after each pass.
         ends: number of steps after each pass, counted from ``begun``.
+        saved: number of steps that the checkpoint on disk has done; 0 if none was written.
         state: SHA-256 of the state after it, in hexadecimal.
         accelerators: largest number that shared a step, by the receipts.
         racks: largest number of racks that did a step together, by the receipts.
@@ -93,12 +45,21 @@ class Run:
 
     name: str
     begun: int = 0
+    first_pass: int = 1
+    total: int = 0
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+    saved: int = 0
     state: str = ""
     accelerators: int = 1
     racks: int = 1
+
+    @classmethod
+    def of(cls, work: Prepared) -> Run:
+        """A run of what was prepared, that has done nothing yet."""
+        begun = work.checkpoint.step if work.checkpoint else 0
+        return cls(work.name, begun, begun // work.steps_of_one + 1, work.steps_of_one * work.epochs)
 
     def equals(self, other: Run) -> bool:
         """Whether it has the losses of another run: bit for bit; if accelerators shared steps, to 1 % of their mean."""
@@ -110,14 +71,15 @@ class Run:
 
     def passes(self) -> Iterator[tuple[int, float, float]]:
         """The number of each pass, its mean loss, and the accuracy after it."""
-        for number, (begin, end) in enumerate(zip((0, *self.ends), self.ends, strict=False), 1):
-            yield number, float(np.mean(self.losses[begin:end])), self.accuracies[number - 1]
+        for at, (begin, end) in enumerate(zip((0, *self.ends), self.ends, strict=False)):
+            yield self.first_pass + at, float(np.mean(self.losses[begin:end])), self.accuracies[at]
 
     def json(self) -> dict[str, Any]:
         """For programs."""
         return {
             "network": self.name,
             "first_step": self.begun + 1,
+            "first_pass": self.first_pass,
             "losses": self.losses,
             "accuracies": self.accuracies,
             "passes_end_at": [self.begun + end for end in self.ends],
@@ -127,69 +89,20 @@ class Run:
         }
 
 
-def prepare(network: str, options: dict[str, Any]) -> Prepared:
-    """Read the files that the options name.
-
-    Raises:
-        UsageError: a file or a network does not exist, or does not fit.
-    """
-    from sectum.hetee.client.checkpoint import Checkpoint
-    from sectum.hetee.client.small_networks import NAMES, small_network
-    from sectum.hetee.training.job import Optimiser, TrainingJob
-
-    of_zoo = network.startswith("zoo:")
-    resolution = options["resolution"] or (_SIDE if of_zoo else 0)
-    data = load(options["data"], options["seed"], 3 if of_zoo else 0, resolution)
-    kind, seed = options["optimiser"], options["seed"]
-    optimiser = Optimiser(
-        kind=kind,
-        rate=options["rate"] or _RATES[kind],
-        momentum=options["momentum"] if kind == "sgd" else 0.0,
-        weight_decay=options["weight_decay"],
-    )
-    onnx = None
-    if of_zoo:
-        job = TrainingJob(
-            optimiser=optimiser,
-            network=network.removeprefix("zoo:"),
-            classes=max(data.classes, 2),
-            resolution=resolution,
-            seed=seed,
-        )
-    else:
-        job = TrainingJob(optimiser=optimiser, seed=seed, onnx=(bytes(32),))
-        shape = data.images.shape[1:]
-        onnx = small_network(network, shape, data.classes, seed) if network in NAMES else _read(Path(network))
-    weights = _read(options["weights"]) if options["weights"] else None
-    checkpoint = Checkpoint.read(_read(options["resume"])) if options["resume"] else None
-    if weights is not None and checkpoint is not None:
-        raise UsageError("--weights and --resume contradict each other: a checkpoint has its weights")
-    work = Prepared(network, job, onnx, weights, checkpoint, data, options["batch"], options["epochs"], options["seed"])
-    total = work.steps_of_one * work.epochs
-    if checkpoint is not None and checkpoint.step >= total:
-        raise UsageError(f"the checkpoint has done {checkpoint.step} steps, {total} were asked for: give more --epochs")
-    return work
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        meant = "; write zoo:NAME for a network of the zoo, or mlp or cnn" if not path.suffix else ""
-        raise UsageError(f"'{path}' cannot be read: {error.strerror or error}{meant}") from None
-
-
 def _accuracy(score: Callable[[NDArray[np.float32]], NDArray[np.float32]], data: Data) -> float:
     parts = [score(data.held_out[at : at + _SCORED]) for at in range(0, len(data.held_out), _SCORED)]
     return float((np.concatenate(parts).argmax(1) == data.held_out_labels).mean())
 
 
-def run_inside(session: Session | PoolSession, work: Prepared, options: dict[str, Any], progress: Progress) -> Run:
+def run_inside(
+    session: Session | PoolSession, work: Prepared, run: Run, options: dict[str, Any], progress: Progress
+) -> None:
     """Train in the enclave of a session, or in those of several racks of a pool, and check each receipt.
 
     Args:
         session: an open session.
         work: what to train.
+        run: a new run of it, which gets what is reached, also if this ends with an error.
         options: of the command: ``checkpoint``, a file that gets one after each pass, or None; ``receipts``, a folder
             that gets the receipt of each step, or None; ``together``, the number of racks.
         progress: is told how far it is.
@@ -203,9 +116,7 @@ def run_inside(session: Session | PoolSession, work: Prepared, options: dict[str
         training: PoolTraining | Training = session.train(work.job, racks=together, **sources)
     else:
         training = session.train(work.job, **sources)
-    run = Run(work.name, training.done)
     waiting: deque[Any] = deque()
-    total = work.steps_of_one * work.epochs
 
     def take() -> None:
         step: Step = waiting.popleft().result()
@@ -213,7 +124,7 @@ def run_inside(session: Session | PoolSession, work: Prepared, options: dict[str
         shared = [part.receipt.accelerator.count(",") + 1 for part in (step.result, *step.others)]
         run.accelerators, run.racks = max(run.accelerators, sum(shared)), max(run.racks, len(shared))
         run.losses.append(step.loss)
-        progress(f"step {step.number} of {total}, loss {step.loss:.4f}", step.number / total)
+        progress(f"step {step.number} of {run.total}, loss {step.loss:.4f}", step.number / run.total)
         if receipts is not None:
             _save(session, step, receipts)
 
@@ -226,9 +137,9 @@ def run_inside(session: Session | PoolSession, work: Prepared, options: dict[str
             run.ends.append(len(run.losses))
             if checkpoint is not None:
                 write_file(checkpoint, training.checkpoint().content)
+                run.saved = run.begun + len(run.losses)
     run.state = training.checkpoint().sha256.hex()
     training.end()
-    return run
 
 
 def _save(session: Session | PoolSession, step: Step, folder: Path) -> None:
@@ -272,8 +183,7 @@ def outside(work: Prepared, progress: Progress) -> Run:
     job = inspect_job(content, hashlib.sha256(content).digest(), loaded)
     trainer = Trainer(job, lambda _trainer: None)
     pictures = job.inputs[0].name
-    done = work.checkpoint.step if work.checkpoint else 0
-    run, total = Run(work.name, done), work.steps_of_one * work.epochs
+    run = Run.of(work)
 
     def do(kind: Any, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         step = run.begun + len(run.losses) + (kind == "train")
@@ -281,7 +191,8 @@ def outside(work: Prepared, progress: Progress) -> Run:
 
     for images, labels, last in work.batches():
         run.losses.append(float(do("train", {pictures: images, LABELS: labels})[LOSS]))
-        progress(f"outside: step {run.begun + len(run.losses)} of {total}", (run.begun + len(run.losses)) / total)
+        done = run.begun + len(run.losses)
+        progress(f"outside: step {done} of {run.total}", done / run.total)
         if last:
             run.accuracies.append(_accuracy(lambda part: do("score", {pictures: part})[SCORES], work.data))
             run.ends.append(len(run.losses))

@@ -61,7 +61,8 @@ from sectum.errors import UsageError
     "--memory-mib",
     callback=whole(1 << 24),
     metavar="N",
-    help="Limit on a worker's private memory.  [default: half of the machine's; no limit with cuda]",
+    help="Limit on a worker's private memory: at least 128, with --training 320.  [default: half of the machine's; no "
+    "limit with cuda]",
 )
 @click.option(
     "--workers-memory-mib",
@@ -159,6 +160,8 @@ def up(
     except UsageError:
         rack.stop()
         raise
+    if not as_json:
+        click.echo(f"starting a rack with {accelerators}{'; PyTorch takes a while to load' if training else ''}")
     greet = partial(_greet, paths, listen, metrics, accelerators, as_json=as_json)
     run_pool(rack, greet, drain_s, tell)
 

@@ -18,9 +18,10 @@ from __future__ import annotations
 from sectum.hetee.client.asynchronous import AsyncSession, connect_async
 from sectum.hetee.client.bundle import CheckedBundle, ReceiptBundle, check_bundle, read_bundle
 from sectum.hetee.client.checkpoint import Checkpoint
+from sectum.hetee.client.connecting import connect
 from sectum.hetee.client.identity import load_identity, make_identity
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.session import Session, connect
+from sectum.hetee.client.session import Session
 from sectum.hetee.client.training import Step, Training
 from sectum.hetee.client.trust import Trust, read_policy_file
 from sectum.hetee.training.job import Optimiser, TrainingJob

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sectum.hetee.client.connecting import connect
 from sectum.hetee.client.inputs import Inputs
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.session import Session, connect
+from sectum.hetee.client.session import Session
 from sectum.hetee.verification.policy import Policy
 
 

@@ -11,8 +11,9 @@ import msgspec
 from blake3 import blake3
 from msgspec import Meta
 
-from sectum.hetee.channel.handshake import worker_nonce
-from sectum.hetee.client.trust import verifiers_of
+from sectum.hetee.channel.handshake import EstablishedSession, worker_nonce
+from sectum.hetee.client.results import Result
+from sectum.hetee.client.trust import Trust, verifiers_of
 from sectum.hetee.data_plane.messages import BatchOpening, ResultOpening, Tensor
 from sectum.hetee.data_plane.receipts import Receipt
 from sectum.hetee.data_plane.tensors import layout
@@ -71,6 +72,30 @@ class CheckedBundle(msgspec.Struct, frozen=True):
     receipt: Receipt
     request: BatchOpening
     result: ResultOpening
+
+
+def bundle_of(result: Result, session: EstablishedSession, trust: Trust) -> ReceiptBundle:
+    """The bundle of a result that came in a session; waits for the receipt.
+
+    Raises:
+        HeteeError: the receipt is not genuine, or the worker was lost before it came.
+    """
+    parts = result.signed.result()
+    return ReceiptBundle(
+        receipt=parts.token,
+        receipt_key=parts.vouch.receipt_key,
+        worker_key=parts.vouch.worker_key,
+        session=session.session_id,
+        transcript=session.th4,
+        index=parts.vouch.index,
+        stream=parts.stream,
+        request=parts.request,
+        result=parts.result,
+        controller=trust.evidence,
+        worker=parts.vouch.evidence,
+        accepted_s=parts.accepted_s,
+        controller_s=trust.accepted_s,
+    )
 
 
 def read_bundle(data: bytes) -> ReceiptBundle:

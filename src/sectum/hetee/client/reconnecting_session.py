@@ -8,8 +8,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from sectum.hetee.client.connecting import connect
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.session import Session, connect
+from sectum.hetee.client.session import Session
 from sectum.hetee.errors import HeteeError, PolicyRefused, Refusal, ServiceRefused, WorkRefused, refusal
 from sectum.hetee.verification.evidence import Claims
 from sectum.hetee.verification.policy import Policy

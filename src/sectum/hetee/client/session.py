@@ -2,95 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from sectum.hetee.attest.records import Cleaning
-from sectum.hetee.client.bundle import ReceiptBundle
+from sectum.hetee.client.bundle import ReceiptBundle, bundle_of
 from sectum.hetee.client.checkpoint import Checkpoint
-from sectum.hetee.client.connection import HANDSHAKE_S, Connection
-from sectum.hetee.client.enclave_channel import EnclaveChannel, Pending
-from sectum.hetee.client.inputs import Inputs, input_tensors
-from sectum.hetee.client.plaintext import Plaintext
+from sectum.hetee.client.connection import Connection
+from sectum.hetee.client.enclave_requests import GRACE_S, EnclaveRequests
+from sectum.hetee.client.inputs import Inputs
+from sectum.hetee.client.model_file import read_model
 from sectum.hetee.client.results import LoadedModel, Result
 from sectum.hetee.client.training import Training, begin
 from sectum.hetee.client.transport import ATTEST_EVERY_S, Transport
-from sectum.hetee.client.trust import Trust, read_policy_file
-from sectum.hetee.data_plane import messages as data_messages
-from sectum.hetee.data_plane.messages import CodeFormat, Pace, Pixels
-from sectum.hetee.errors import EvidenceRefused, HeteeError, RecordRefused, Refusal, refusal
+from sectum.hetee.client.trust import Trust
+from sectum.hetee.client.worker_requests import WorkerRequests
+from sectum.hetee.data_plane.messages import CodeFormat, Pace, Pixels, Work
+from sectum.hetee.errors import HeteeError
 from sectum.hetee.training.job import TrainingJob
-from sectum.hetee.verification.policy import Policy
-from sectum.hetee.wire import messages
-from sectum.hetee.wire.kinds import CHUNK_BYTES, CHUNK_BYTES_LEAST, Kind
 from sectum.hetee.wire.messages import AcceleratorKind
 
 DEADLINE_MS = 60_000
-_ACCELERATORS, _LONGEST_WAIT_S = 32, 600.0
-_GRACE_S = 5.0
-_GIVEN_BACK_S = (
-    700.0  # the longest batch that a service may allow, and more; a controller that is lost is noticed before
-)
-
-
-def connect(
-    url: str,
-    policy: Policy | str | Path,
-    *,
-    identity: Ed25519PrivateKey | None = None,
-    accelerator: AcceleratorKind = "cpu",
-    count: int = 1,
-    wait_s: float = 60.0,
-    timeout_s: float = HANDSHAKE_S,
-    chunk_bytes: int | None = None,
-    attest_every_s: float = ATTEST_EVERY_S,
-) -> Session:
-    """Verify a service's evidence, and get an enclave there.
-
-    Args:
-        url: ``hetee://host:port``.
-        policy: what the owner accepts, or the path of its JSON file.
-        identity: the owner's key; None makes a new one for this session.
-        accelerator: kind of accelerator.
-        count: number of accelerators.
-        wait_s: how long to wait for a free enclave.
-        timeout_s: time limit for connecting, and for the handshake.
-        chunk_bytes: size of the chunks that models and batches are sent in, 4 KiB to 1 MiB; None derives it from the
-            size of the model or batch.
-        attest_every_s: in a long session, the controller has to attest itself again after this time.
-
-    Returns:
-        A session, to be used in a ``with`` statement.
-
-    Raises:
-        EvidenceRefused: the evidence is not genuine, not fresh, or not chained to a root of the policy.
-        PolicyRefused: the evidence is genuine, but the policy does not accept it.
-        ServiceRefused: the service does not answer, or no enclave is free.
-        HeteeError: other refusals.
-    """
-    if chunk_bytes is not None and not CHUNK_BYTES_LEAST <= chunk_bytes <= CHUNK_BYTES:
-        raise refusal(
-            Refusal.CHUNK_SIZE, f"chunks of {chunk_bytes} bytes, expected {CHUNK_BYTES_LEAST} to {CHUNK_BYTES}"
-        )
-    trust = Trust(policy if isinstance(policy, Policy) else read_policy_file(policy))
-    connection = Connection(url, trust, identity or Ed25519PrivateKey.generate(), timeout_s)
-    session = Session(connection, trust, chunk_bytes, attest_every_s)
-    try:
-        session.configure(accelerator, count, wait_s)
-    except BaseException:
-        with suppress(HeteeError):  # the first error matters more
-            session.close(0)
-        raise
-    return session
 
 
 class Session:
@@ -108,11 +44,9 @@ class Session:
         attest_every_s: float = ATTEST_EVERY_S,
     ) -> None:
         self.trust = trust
-        self._chunk_bytes = chunk_bytes
         self._transport = Transport(connection, trust, attest_every_s)
-        self._loaded: tuple[EnclaveChannel, LoadedModel] | None = None
-        self._closed = False
-        self._one_resize = threading.Lock()
+        self._enclaves = EnclaveRequests(self._transport)
+        self._worker = WorkerRequests(self._transport, self._enclaves, chunk_bytes)
 
     def __enter__(self) -> Session:
         return self
@@ -153,9 +87,7 @@ class Session:
     @property
     def model(self) -> LoadedModel | None:
         """The model that was loaded last, if its enclave still exists."""
-        if self._loaded is None or self._loaded[0] is not self._transport.enclave:
-            return None
-        return self._loaded[1]
+        return self._worker.model
 
     def configure(self, accelerator: AcceleratorKind, count: int, wait_s: float) -> None:
         """Ask for an enclave, and wait until its worker has proved that it has the keys. `connect` calls this.
@@ -164,28 +96,7 @@ class Session:
             ServiceRefused: ``BUSY``, ``NO_ACCELERATOR``.
             HeteeError: as `connect`.
         """
-        transport = self._transport
-        transport.until(
-            lambda: transport.accept is not None, HANDSHAKE_S, Refusal.HANDSHAKE_LATE, "no answer to the handshake"
-        )
-        configure = messages.Configure(accelerator=accelerator, count=count, wait_ms=int(wait_s * 1e3))
-        transport.control(Kind.CONFIGURE, configure)
-        self._ready(wait_s + _GRACE_S)
-
-    def _ready(self, wait_s: float) -> EnclaveChannel:
-        """Wait until the worker is ready; returns its channel."""
-        transport = self._transport
-
-        def there() -> bool:
-            if transport.refused is not None:
-                error, transport.refused = transport.refused, None
-                raise error
-            return transport.enclave is not None and transport.enclave.ready is not None
-
-        with transport.changed:
-            transport.until(there, wait_s, Refusal.BUSY, "no enclave became ready in time")
-            assert transport.enclave is not None
-            return transport.enclave
+        self._enclaves.configure(accelerator, count, wait_s)
 
     def resize(self, count: int, *, wait_s: float = 60.0) -> tuple[str, ...]:
         """Give the enclave another number of accelerators, while it computes. Batches in flight go on.
@@ -206,29 +117,7 @@ class Session:
                 was lost meanwhile.
             HeteeError: the service or the connection failed.
         """
-        if not 1 <= count <= _ACCELERATORS:
-            detail = f"an enclave of {count} accelerators, expected 1 to {_ACCELERATORS}"
-            raise refusal(Refusal.NO_ACCELERATOR, detail)
-        transport = self._transport
-        with self._one_resize:
-            self._ready(wait_s)
-            transport.resized, transport.resizing = None, True
-            try:
-                transport.control(
-                    Kind.RESIZE, messages.Resize(count=count, wait_ms=int(min(wait_s, _LONGEST_WAIT_S) * 1e3))
-                )
-                late = Refusal.CONTROLLER_LOST, "the controller did not answer RESIZE"
-                transport.until(lambda: transport.resized is not None, wait_s + _GIVEN_BACK_S, *late)
-            except HeteeError as error:
-                transport.fail(error)
-                raise
-            finally:
-                transport.resizing = False
-        answer = transport.resized
-        assert answer is not None
-        for failure in answer.refused:
-            raise refusal(failure.code, failure.detail)
-        return answer.accelerators
+        return self._enclaves.resize(count, wait_s)
 
     def load(self, model: str | Path | bytes, *, timeout_s: float = 120.0) -> LoadedModel:
         """Send a model to the enclave. If the enclave was lost, wait for the next one first.
@@ -241,11 +130,8 @@ class Session:
             WorkRefused: the model cannot be loaded.
             HeteeError: the service or the connection failed.
         """
-        data = model if isinstance(model, bytes) else read_model(model)
-        enclave = self._ready(timeout_s)
-        loaded = self._send_code(enclave, "onnx", data, timeout_s)
-        self._loaded = enclave, loaded
-        return loaded
+        content = model if isinstance(model, bytes) else read_model(model)
+        return self._worker.load(content, timeout_s)
 
     def train(
         self,
@@ -277,23 +163,12 @@ class Session:
         Raises:
             HeteeError: as `load`.
         """
-        return self._send_code(self._ready(timeout_s), kind, content, timeout_s)
-
-    def _send_code(
-        self, enclave: EnclaveChannel, kind: CodeFormat, content: bytes | memoryview, timeout_s: float
-    ) -> LoadedModel:
-        digest = hashlib.sha256(content).digest()
-        code = data_messages.CodeOpening(format=kind, sha256=digest)
-        plaintext = Plaintext([memoryview(content)], self._chunk_bytes)
-        pending = self._transport.send_stream(enclave, Kind.CODE, code, digest, plaintext, timeout_s)
-        loaded = self._answer(pending, timeout_s)
-        assert isinstance(loaded, LoadedModel)
-        return loaded
+        return self._worker.send_code(kind, content, timeout_s)
 
     def submit_work(
         self,
         model: LoadedModel,
-        work: data_messages.Work,
+        work: Work,
         inputs: Mapping[str, Any],
         *,
         pixels: Pixels | None,
@@ -305,7 +180,7 @@ class Session:
         Raises:
             HeteeError: as `submit`.
         """
-        return self._submit(inputs, pixels, (), deadline_ms, pace, model, (work,)).future
+        return self._worker.submit(inputs, pixels, (), deadline_ms, pace, model, (work,)).future
 
     def unload(self, model: LoadedModel) -> None:
         """Have the enclave drop a model. Batches of it that are not computed yet are refused.
@@ -313,12 +188,7 @@ class Session:
         Raises:
             HeteeError: the connection has ended.
         """
-        enclave = self._transport.enclave
-        if enclave is not None:
-            code = data_messages.CodeOpening(format="onnx", sha256=model.digest)
-            self._transport.to_worker(enclave, Kind.UNLOAD, code)
-        if self._loaded is not None and self._loaded[1] is model:
-            self._loaded = None
+        self._worker.unload(model)
 
     def cancel(self, future: Future[Result]) -> None:
         """Cancel a batch whose future `submit` returned: the future then gets ``CANCELLED``, or the result."""
@@ -335,8 +205,8 @@ class Session:
         split: bool = False,
     ) -> Result:
         """Send a batch and wait for its answer; the same as `submit` and then ``result()``."""
-        pending = self._submit(inputs, pixels, outputs, deadline_ms, pace, None, split=split)
-        result = self._answer(pending, deadline_ms / 1e3 + _GRACE_S)
+        pending = self._worker.submit(inputs, pixels, outputs, deadline_ms, pace, None, split=split)
+        result = self._worker.answer(pending, deadline_ms / 1e3 + GRACE_S)
         assert isinstance(result, Result)
         return result
 
@@ -369,43 +239,7 @@ class Session:
             ServiceRefused: ``WORKER_LOST``, the enclave that had the model is gone: load it again.
             HeteeError: the service or the connection failed. Later errors are raised by the future.
         """
-        return self._submit(inputs, pixels, outputs, deadline_ms, pace, model, split=split).future
-
-    def _submit(
-        self,
-        inputs: Inputs,
-        pixels: Pixels | None,
-        outputs: tuple[str, ...],
-        deadline_ms: int,
-        pace: Pace | None,
-        model: LoadedModel | None,
-        work: tuple[data_messages.Work, ...] = (),
-        *,
-        split: bool = False,
-    ) -> Pending:
-        enclave = self._ready(deadline_ms / 1e3)
-        model = model or self.model
-        if model is None and self._loaded is not None:
-            raise refusal(
-                Refusal.WORKER_LOST, "the enclave that had the model was lost, and another one has replaced it"
-            )
-        if model is None:
-            raise refusal(Refusal.NO_MODEL, "no model is loaded in this enclave")
-        # A batch of a training job may give fewer inputs than a step takes.
-        names = inputs if isinstance(inputs, Mapping) else ()
-        slots = tuple(slot for slot in model.inputs if not work or slot.name in names)
-        given = input_tensors(inputs, slots, pixels)
-        batch = data_messages.BatchOpening(
-            model=model.digest,
-            tensors=tuple(piece.tensor for piece in given),
-            deadline_ms=deadline_ms,
-            outputs=outputs,
-            paced=() if pace is None else (pace,),
-            work=work,
-            split=split,
-        )
-        plaintext = Plaintext.of(given, self._chunk_bytes, alone=not enclave.busy)
-        return self._transport.send_stream(enclave, Kind.BATCH, batch, model.digest, plaintext, deadline_ms / 1e3)
+        return self._worker.submit(inputs, pixels, outputs, deadline_ms, pace, model, split=split).future
 
     def bundle(self, result: Result) -> ReceiptBundle:
         """The receipt of a result with all that is needed to check it later; waits for the receipt.
@@ -413,31 +247,7 @@ class Session:
         Raises:
             HeteeError: the receipt is not genuine, or the worker was lost before it came.
         """
-        parts, session = result.signed.result(), self._transport.connection.session
-        return ReceiptBundle(
-            receipt=parts.token,
-            receipt_key=parts.vouch.receipt_key,
-            worker_key=parts.vouch.worker_key,
-            session=session.session_id,
-            transcript=session.th4,
-            index=parts.vouch.index,
-            stream=parts.stream,
-            request=parts.request,
-            result=parts.result,
-            controller=self.trust.evidence,
-            worker=parts.vouch.evidence,
-            accepted_s=parts.accepted_s,
-            controller_s=self.trust.accepted_s,
-        )
-
-    def _answer(self, pending: Pending, timeout_s: float) -> LoadedModel | Result:
-        try:
-            found: LoadedModel | Result = pending.future.result(timeout_s)
-        except FutureTimeout:
-            error = refusal(Refusal.DEADLINE, f"no answer came within {timeout_s:g} s")
-            self._transport.fail(error)
-            raise error from None
-        return found
+        return bundle_of(result, self._transport.connection.session, self.trust)
 
     def close(self, deadline_ms: int = 5000) -> None:
         """End the enclave and the session, and check the signed cleaning record.
@@ -451,52 +261,4 @@ class Session:
             EvidenceRefused: a cleaning record is not genuine, or is about another enclave.
             RecordRefused: the worker's count of answers differs from the client's, or a record was tampered with.
         """
-        transport = self._transport
-        if transport.failed is None and transport.enclaves:
-            with suppress(HeteeError):  # the session may end by itself meanwhile
-                self._terminate(deadline_ms)
-        transport.close()
-        error = transport.failed
-        if isinstance(error, EvidenceRefused | RecordRefused) and error.code is not Refusal.WIPED:
-            raise error
-        missing = sorted(set(range(transport.enclaves)) - set(transport.cleanings))
-        if missing and not self._closed:
-            self._closed = True
-            why = f": {error}" if error is not None and error.code is not Refusal.WIPED else ""
-            detail = f"the end of enclave {missing[0]} was not confirmed by a signed record{why}"
-            raise refusal(Refusal.UNPROVEN, detail)
-        self._closed = True
-
-    def _terminate(self, deadline_ms: int) -> None:
-        transport, enclave = self._transport, self._transport.enclave
-
-        def ended() -> bool:
-            return transport.failed is not None
-
-        if enclave is not None and enclave.ready is not None and deadline_ms:
-            transport.finishing = True
-            transport.to_worker(enclave, Kind.FINISH, messages.Empty())
-            with transport.changed:
-                transport.changed.wait_for(
-                    lambda: ended() or transport.enclave is not enclave or enclave.finished is not None,
-                    deadline_ms / 1e3,
-                )
-                counts = enclave.finished
-            if counts is not None and (counts.answered, counts.refused) != (enclave.answered, enclave.refused):
-                transport.fail(refusal(Refusal.GAP, "the worker's count of answers differs from the number received"))
-        transport.finishing, transport.ending = False, True
-        transport.control(Kind.TERMINATE, messages.Deadline(deadline_ms=deadline_ms))
-        with transport.changed:
-            transport.changed.wait_for(ended, deadline_ms / 1e3 + _GRACE_S)
-
-
-def read_model(path: str | Path) -> bytes:
-    """The bytes of a model's file.
-
-    Raises:
-        WorkRefused: ``MODEL_REFUSED``, it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise refusal(Refusal.MODEL_REFUSED, f"{path} cannot be read: {error.strerror}") from None
+        self._enclaves.close(deadline_ms)

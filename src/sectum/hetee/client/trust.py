@@ -23,10 +23,10 @@ def read_policy_file(path: str | Path) -> Policy:
     """
     try:
         with Path(path).open("rb") as file:
-            return read_policy(file.read(POLICY_BYTES + 1))
+            return read_policy(file.read(POLICY_BYTES + 1), str(path))
     except OSError as error:
-        detail = f"the policy {path} cannot be read: {error.strerror}; 'sectum hetee policy' writes one"
-        raise refusal(Refusal.POLICY, detail) from None
+        detail = f"the policy {path} cannot be read: {error.strerror}"
+        raise refusal(Refusal.POLICY, detail, "name another; 'sectum hetee policy' writes one") from None
 
 
 def verifiers_of(policy: Policy) -> list[Verifier]:

@@ -64,7 +64,8 @@ def _workers(start: Start, hardware: str) -> WorkerStart:
     measured = measurement.measure(measurement.in_image(image))
     if measured not in read_reference(Path(start.images, "reference")):
         detail = f"the worker's image {measured.hex()} is not in the signed reference manifest, and is not run"
-        raise refusal(Refusal.NOT_GENUINE, f"{detail}; if you changed the software, run 'sectum hetee sign'")
+        sign = "sectum hetee sign --training" if start.training else "sectum hetee sign"
+        raise refusal(Refusal.NOT_GENUINE, f"{detail}; if you changed the software or its options, run '{sign}'")
     words = [word for pair in options.items() for word in pair] + (["--training"] if start.training else [])
     _compile(image, caches, words)
     command = running.command(image, "sectum.hetee.worker", words, caches=caches)

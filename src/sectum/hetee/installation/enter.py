@@ -170,7 +170,7 @@ def end_with_parent(parent: int) -> None:
 
 def main() -> None:
     """Prepare everything, and become the controller."""
-    given = controller_options.parser().parse_args()
+    given = controller_options.read()
     user, operator = users.first_user(given.socket.parent), os.geteuid()
     try:
         user = user if os.geteuid() == 0 and _may_become(user) else 0

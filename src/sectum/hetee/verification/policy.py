@@ -117,15 +117,20 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
-def read_policy(data: bytes) -> Policy:
+def read_policy(data: bytes, name: str = "") -> Policy:
     """Read a policy from JSON.
+
+    Args:
+        data: the JSON.
+        name: of the file it is from, for messages.
 
     Raises:
         PolicyRefused: it is not a policy; the message says where it is wrong.
     """
+    what = f"the policy {name}".rstrip()
     if len(data) > POLICY_BYTES:
-        raise refusal(Refusal.POLICY, f"a policy has at most {POLICY_BYTES} bytes, and this one has more", _WRITE_ONE)
+        raise refusal(Refusal.POLICY, f"{what} has more than {POLICY_BYTES} bytes, which is the limit", _WRITE_ONE)
     try:
         return msgspec.json.decode(data, type=Policy)
     except (ValueError, RecursionError) as error:
-        raise refusal(Refusal.POLICY, f"the policy is not valid: {error}", _WRITE_ONE) from None
+        raise refusal(Refusal.POLICY, f"{what} is not valid: {error}", _WRITE_ONE) from None

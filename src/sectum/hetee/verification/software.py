@@ -45,4 +45,9 @@ class SoftwareVerifier:
         for root in self._roots:
             with contextlib.suppress(EvidenceRefused):
                 return open_token(endorsement, root, ENDORSEMENT)
-        raise refusal(Refusal.NOT_GENUINE, f"the chain ends at none of the {len(self._roots)} trusted software roots")
+        raise refusal(
+            Refusal.NOT_GENUINE,
+            "the evidence ends at no root that the policy trusts",
+            "do not send data there. If it is a rack that you trust, accept its endorsement/root.pub as well: 'sectum "
+            "hetee policy --root' writes such a policy",
+        )

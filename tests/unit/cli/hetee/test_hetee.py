@@ -189,6 +189,7 @@ def test_top_says_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(importlib.import_module("sectum.cli.hetee.top"), "ask", lambda _address, told=told: told)
         shown = run("hetee", "top").output.splitlines()
         assert len(shown) == lines, shown
+    assert shown[0] == "0 sessions, 0 waiting for an enclave, 0 spare workers, 0 connections"
     assert shown[1:] == ["new clients are not served: no worker", "warning: it expires", "not confined: worker x"]
 
 

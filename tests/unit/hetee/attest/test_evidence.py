@@ -162,6 +162,13 @@ def test_chains_of_two_starts_do_not_mix() -> None:
         check(encode(msgspec.structs.replace(first, chain=second.chain)))
 
 
+def test_evidence_of_another_rack_says_how_to_accept_it() -> None:
+    """A rack of one's own that the policy does not name yet is refused with the command that writes one that does."""
+    data = SoftwareProvider(manufacture(Ed25519PrivateKey.generate()), CONTROLLER).evidence(WORKER, NONCE_BYTES)
+    with pytest.raises(EvidenceRefused, match=r"at no root that the policy trusts .*sectum hetee policy --root"):
+        check(data)
+
+
 def test_times_have_a_tolerance_of_a_minute() -> None:
     """Evidence lives five minutes; clocks may differ by one."""
     provider = SoftwareProvider(manufacture_now(), CONTROLLER, clock_s=lambda: 1_000_000.0)

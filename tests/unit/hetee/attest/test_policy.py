@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from sectum.hetee.client.trust import read_policy_file
 from sectum.hetee.confinement.required import CONFINEMENT
 from sectum.hetee.errors import PolicyRefused, Refusal
 from sectum.hetee.verification.evidence import Claims
@@ -125,3 +127,12 @@ def test_a_least_version_that_is_none_is_refused(version: str) -> None:
     content = {"formats": ["software"], "measurements": {}, "version_least": version}
     with pytest.raises(PolicyRefused):
         read_policy(msgspec.json.encode(content))
+
+
+def test_a_policy_with_a_mistake_is_named(tmp_path: Path) -> None:
+    """Who gives the wrong file is told which one it was."""
+    for content in (b"# Notes", b" " * 70_000):
+        path = tmp_path / "notes.md"
+        path.write_bytes(content)
+        with pytest.raises(PolicyRefused, match=f"the policy {path} "):
+            read_policy_file(path)

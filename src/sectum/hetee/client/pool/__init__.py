@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sectum.hetee.client.pool.board import RackResult
+from sectum.hetee.client.pool.connecting import connect_pool
 from sectum.hetee.client.pool.lane import RackReport
-from sectum.hetee.client.pool.session import PoolSession, connect_pool
+from sectum.hetee.client.pool.session import PoolSession
 from sectum.hetee.client.pool.training import PoolTraining
 from sectum.hetee.client.pool.training_racks import Move
 

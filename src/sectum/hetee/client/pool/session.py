@@ -12,57 +12,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from sectum.hetee.client.bundle import ReceiptBundle
 from sectum.hetee.client.checkpoint import Checkpoint
 from sectum.hetee.client.inputs import Inputs
+from sectum.hetee.client.model_file import read_model
 from sectum.hetee.client.pool.board import Board, RackResult, Task
 from sectum.hetee.client.pool.connector import Connector
 from sectum.hetee.client.pool.lane import Lane, RackReport
 from sectum.hetee.client.pool.training import PoolTraining
 from sectum.hetee.client.pool.training_racks import Move
 from sectum.hetee.client.results import LoadedModel, Result
-from sectum.hetee.client.session import read_model
-from sectum.hetee.client.trust import read_policy_file
 from sectum.hetee.errors import CleaningUnproven, HeteeError, Refusal, refusal
 from sectum.hetee.training.job import TrainingJob
-from sectum.hetee.verification.policy import Policy
 
 Racks = Sequence[str] | Callable[[], Sequence[str]]
 """Addresses of racks, or a function that names them; it is asked again while the session is open."""
 MOST_RACKS = 256
 _WAITING = 64
 _ASKED_EVERY_S = 2.0
-
-
-def connect_pool(
-    racks: Racks,
-    policy: Policy | str | Path,
-    *,
-    identity: Ed25519PrivateKey | None = None,
-    **options: Any,
-) -> PoolSession:
-    """A session over several racks. It connects when the first model or training job is there.
-
-    Args:
-        racks: their addresses. Nothing of them is believed: the evidence of each rack is verified, as by `connect`.
-        policy: what the owner accepts, for all racks; or the path of its JSON file.
-        identity: the owner's key; None makes a new one for this session.
-        options: further options of `connect`, for each rack: ``count`` is the number of accelerators on each, and
-            ``wait_s`` is also how long batches wait while no rack serves.
-
-    Returns:
-        A session, to be used in a ``with`` statement.
-
-    Raises:
-        ServiceRefused: no rack is named.
-        HeteeError: from ``racks``.
-    """
-    if identity is not None:
-        options["identity"] = identity
-    accepted = policy if isinstance(policy, Policy) else read_policy_file(policy)
-    return PoolSession(racks, Connector(accepted, **options))
 
 
 class PoolSession:
