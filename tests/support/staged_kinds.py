@@ -42,7 +42,7 @@ BUFFERS = (1, 3)
 """A plan is run with one of them; the next plan, and the next network, with the other."""
 WITH_ALL_BUFFERS = ("light_squeezenet.onnx",)
 """Networks whose plans are all run with both."""
-LARGE = ("zoo:densenet121", "zoo:googlenet", "light_inception_v1.onnx")
+LARGE = ("zoo:densenet121", "light_inception_v1.onnx")
 """Of them only plans with few stages: the others, and chains that are divided by channels, have hundreds of stages of
 operators that other networks have too."""
 FEW_STAGES = ("evenly", "7 rows of 30", "reordered", "reordered, 5 rows of 20")
