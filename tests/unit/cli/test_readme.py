@@ -18,7 +18,11 @@ TYPED = sorted(
     {
         (name, found[1])
         for name, text in TEXTS.items()
-        for found in re.finditer(r"(?:^(?:\$ )?(?:\.venv/bin/)?|`(?:\$ )?)(sectum [a-z][^`\n]*)", text, re.MULTILINE)
+        for found in re.finditer(
+            r"(?:^(?:\$ )?(?:\.venv/bin/)?|`(?:\$ )?)(sectum [a-z][^`\n]*)",
+            text.replace("\\\n", " "),  # a command may go on in the next line
+            re.MULTILINE,
+        )
     }
 )
 
