@@ -104,6 +104,7 @@ def test_architectures_are_drawn_as_candidates_are_taken(predictor, softepc, wor
     assert len(drawn) <= 4 * CHUNK
 
 
+@pytest.mark.slow
 def test_upper_ends_of_a_search_are_those_of_predictions_on_a_calibrated_machine(operators, architectures, softepc):
     """What the calibration says of the machine's variation widens a search's intervals as it does a prediction's."""
     calibration = Calibration(
