@@ -313,22 +313,21 @@ def quantized_lstm(n: Network) -> str:
     )  # fmt: skip
 
 
-def four_bit_matmul(n: Network) -> str:
-    weight = n.constant(np.random.default_rng(0).integers(0, 255, (768, 24, 16), np.uint8))
-    scales = n.constant(np.full(768 * 24, 0.01), np.float32)
+def _four_bit(n: Network, columns: int, **attributes: int) -> str:
+    weight = n.constant(np.random.default_rng(0).integers(0, 255, (columns, 24, 16), np.uint8))
+    scales = n.constant(np.full(columns * 24, 0.01), np.float32)
     return n.op(
         "MatMulNBits", n.input(1, 64, 768), weight, scales,
-        domain="com.microsoft", K=768, N=768, bits=4, block_size=32,
+        domain="com.microsoft", K=768, N=columns, bits=4, block_size=32, **attributes,
     )  # fmt: skip
+
+
+def four_bit_matmul(n: Network) -> str:
+    return _four_bit(n, 768)
 
 
 def four_bit_matmul_of_integers(n: Network) -> str:
-    weight = n.constant(np.random.default_rng(0).integers(0, 255, (3000, 24, 16), np.uint8))
-    scales = n.constant(np.full(3000 * 24, 0.01), np.float32)
-    return n.op(
-        "MatMulNBits", n.input(1, 64, 768), weight, scales,
-        domain="com.microsoft", K=768, N=3000, bits=4, block_size=32, accuracy_level=4,
-    )  # fmt: skip
+    return _four_bit(n, 3000, accuracy_level=4)
 
 
 KINDS: dict[str, Callable[[Network], str]] = {

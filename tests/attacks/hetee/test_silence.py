@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hetee_hostile_host import DOWN, UP, HostileHost, Seen
 from hetee_rack import Rack, error_within, until
 from hetee_silent_host import SilentHost
 from places import SUPPORT
+from sectum.hetee.client import Session
 from sectum.hetee.client.connection import Connection
 from sectum.hetee.client.trust import Trust
 from sectum.hetee.errors import HeteeError, Refusal
@@ -127,6 +128,25 @@ def test_a_host_that_goes_silent_at_the_end_is_noticed(rack: Rack, doubler: byte
     assert silent.is_set()
 
 
+@contextmanager
+def sipping(host: SilentHost, session: Session, *, n_bytes: int, every_s: float) -> Iterator[None]:
+    """A silent host takes at most so many bytes of what the client sends, each time after a pause."""
+    client, _ = host._sockets
+    over = threading.Event()
+
+    def sip() -> None:
+        while not over.wait(every_s):
+            client.recv(n_bytes)
+
+    threading.Thread(target=sip, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        with suppress(HeteeError):  # nothing confirms the end of the enclave
+            session.close(0)
+
+
 def test_a_host_that_takes_a_byte_now_and_then_gains_no_time(rack: Rack, doubler: bytes) -> None:
     """A host that takes some bytes now and then does not keep a client for ever: a frame has a least rate."""
     with SilentHost(rack.port) as host:
@@ -134,20 +154,8 @@ def test_a_host_that_takes_a_byte_now_and_then_gains_no_time(rack: Rack, doubler
         session.load(doubler)
         host.silent.set()
         time.sleep(0.2)
-        client, _ = host._sockets
-        over = threading.Event()
-
-        def sip() -> None:
-            while not over.wait(0.5):
-                client.recv(4096)
-
-        threading.Thread(target=sip, daemon=True).start()
-        try:
+        with sipping(host, session, n_bytes=4096, every_s=0.5):
             _, error, _ = error_within(60, lambda: session.infer(NUMBERS))
-        finally:
-            over.set()
-            with suppress(HeteeError):  # nothing confirms the end of the enclave
-                session.close(0)
     assert error is not None
 
 
@@ -158,21 +166,9 @@ def test_a_host_that_sips_what_was_sent_already_gains_no_time(rack: Rack, double
         session.load(doubler)
         host.silent.set()
         time.sleep(0.2)
-        client, _ = host._sockets
-        over = threading.Event()
-
-        def sip() -> None:
-            while not over.wait(0.3):
-                client.recv(1200)
-
         answer = session.submit(NUMBERS[:100_000])
-        threading.Thread(target=sip, daemon=True).start()
-        try:
+        with sipping(host, session, n_bytes=1200, every_s=0.3):
             error = answer.exception(90)  # what was sent would take 4 minutes
-        finally:
-            over.set()
-            with suppress(HeteeError):  # nothing confirms the end of the enclave
-                session.close(0)
     assert isinstance(error, HeteeError)
 
 
